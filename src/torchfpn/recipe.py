@@ -1,6 +1,6 @@
 """What a model file says besides weights: task, architecture, classes, bands, scaling. Plain values, JSON in and out.
 
-The recipe makes a file of weights usable without the code that trained it: raw pixel values go in, class names come out.
+It makes a file of weights usable without the code that trained it: raw pixel values go in, class names come out.
 """
 
 import json
@@ -84,7 +84,9 @@ class Recipe:
             data = json.loads(text)
             schema = int(data["schema"])
         except (ValueError, TypeError, KeyError) as error:
-            raise WeightsError("the recipe is damaged", file=file, hint="save the model again with task.save") from error
+            raise WeightsError(
+                "the recipe is damaged", file=file, hint="save the model again with task.save"
+            ) from error
         if schema > SCHEMA:
             raise WeightsError(
                 f"recipe of schema {schema}",
