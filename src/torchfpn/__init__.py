@@ -1,1 +1,68 @@
-"""torchfpn."""
+"""torchfpn: feature pyramid networks in PyTorch, from pixels to maps.
+
+A model is three words, `backbone`, `pyramid`, `head`, on images of any size with any number of bands.
+Names are imported when they are first used, so that `import torchfpn` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from torchfpn.backbones import backbone as backbone
+    from torchfpn.errors import ConfigError as ConfigError
+    from torchfpn.errors import DataError as DataError
+    from torchfpn.errors import FPNError as FPNError
+    from torchfpn.errors import RasterError as RasterError
+    from torchfpn.errors import ShapeError as ShapeError
+    from torchfpn.errors import WeightsError as WeightsError
+    from torchfpn.heads.semantic import SemanticHead as SemanticHead
+    from torchfpn.nn.containers import Chain as Chain
+    from torchfpn.nn.containers import Concat as Concat
+    from torchfpn.nn.containers import Fork as Fork
+    from torchfpn.nn.containers import Parallel as Parallel
+    from torchfpn.nn.containers import Pick as Pick
+    from torchfpn.nn.containers import Shared as Shared
+    from torchfpn.nn.containers import Stages as Stages
+    from torchfpn.nn.containers import Sum as Sum
+    from torchfpn.nn.containers import chain as chain
+    from torchfpn.pyramids.fpn import FPN as FPN
+    from torchfpn.recipe import Recipe as Recipe
+    from torchfpn.recipe import Scaling as Scaling
+    from torchfpn.tasks.build import create_model as create_model
+    from torchfpn.tasks.build import create_task as create_task
+    from torchfpn.tasks.storage import load as load
+    from torchfpn.tasks.task import Task as Task
+    from torchfpn.types import Batch as Batch
+    from torchfpn.types import Level as Level
+    from torchfpn.types import Semantic as Semantic
+
+_HOMES = {
+    "torchfpn.backbones": ["backbone"],
+    "torchfpn.errors": ["ConfigError", "DataError", "FPNError", "RasterError", "ShapeError", "WeightsError"],
+    "torchfpn.heads.semantic": ["SemanticHead"],
+    "torchfpn.nn.containers": ["Chain", "Concat", "Fork", "Parallel", "Pick", "Shared", "Stages", "Sum", "chain"],
+    "torchfpn.pyramids.fpn": ["FPN"],
+    "torchfpn.recipe": ["Recipe", "Scaling"],
+    "torchfpn.tasks.build": ["create_model", "create_task"],
+    "torchfpn.tasks.storage": ["load"],
+    "torchfpn.tasks.task": ["Task"],
+    "torchfpn.types": ["Batch", "Level", "Semantic"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_ROOMS = {"backbones", "criteria", "data", "errors", "heads", "metrics", "nn", "ops", "pyramids", "recipe", "types"}
+
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in _ROOMS:
+        return import_module(f"torchfpn.{name}")
+    raise AttributeError(f"module 'torchfpn' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

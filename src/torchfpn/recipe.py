@@ -3,11 +3,13 @@
 It makes a file of weights usable without the code that trained it: raw pixel values go in, class names come out.
 """
 
+import colorsys
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from torchfpn.errors import WeightsError
+from torchfpn.errors import WeightsError, nearest
 
 IGNORE = 255  # the label of a pixel that nobody labelled, inside torchfpn; files may use another value
 SCHEMA = 1  # raised when a field changes meaning; older files are migrated, newer ones refused
@@ -53,7 +55,8 @@ class Recipe:
     trained on, which is what `fpn predict` writes. colors: red, green, blue of each class, 0..255.
     ignore_index: the value in label files that means "not labelled". bands: name of each input band.
     dtype: pixel type of the images the scaling was found on ("uint8"), "" where unknown.
-    nodata: a value that marks missing pixels in raw arrays, besides NaN. source: where the weights came from.
+    nodata: a value that marks missing pixels in raw arrays, besides NaN. loss, class_weights: what it was trained with.
+    source: where the weights came from, for people.
     """
 
     task: str
@@ -66,6 +69,8 @@ class Recipe:
     ignore_index: int = IGNORE
     dtype: str = ""
     nodata: float | None = None
+    loss: str = "ce"
+    class_weights: tuple[float, ...] | None = None
     source: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -94,13 +99,35 @@ class Recipe:
                 allowed=f"this torchfpn reads up to {SCHEMA}",
                 hint="upgrade with: pip install -U torchfpn",
             )
+        for step in range(schema, SCHEMA):
+            data = MIGRATIONS[step](data)
+        return cls._from_fields(data, file)
+
+    @classmethod
+    def _from_fields(cls, data: dict[str, Any], file: str) -> "Recipe":
         known = {f.name for f in fields(cls)}
+        for key in data:
+            if key not in known:
+                raise WeightsError(f'unknown field "{key}" in the recipe', file=file, hint=nearest(key, known))
         try:
             scaling = data["scaling"]
-            data["scaling"] = Scaling(tuple(scaling["offset"]), tuple(scaling["scale"]), scaling["method"])
+            data["scaling"] = Scaling(tuple(scaling["offset"]), tuple(scaling["scale"]), str(scaling["method"]))
             data["colors"] = tuple((int(r), int(g), int(b)) for r, g, b in data["colors"])
+            data["class_weights"] = None if data["class_weights"] is None else tuple(data["class_weights"])
             for name in ("classes", "bands", "label_ids"):
                 data[name] = tuple(data[name])
-            return cls(**{key: value for key, value in data.items() if key in known})
+            return cls(**data)
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"the recipe lacks {error}", file=file, hint="save the model again") from error
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # fields of schema n -> fields of schema n + 1
+
+
+def default_colors(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Red, green, blue of `count` classes: hues a golden angle apart, in three lightnesses, so neighbours differ."""
+    colors = []
+    for i in range(count):
+        hue, value, saturation = (0.58 + i * 0.381966) % 1.0, (0.9, 0.7, 0.5)[i % 3], (0.65, 0.85)[i % 2]
+        colors.append(tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value)))
+    return tuple((r, g, b) for r, g, b in colors)

@@ -1,0 +1,51 @@
+"""Which backbones there are, told without importing torch or timm, so that a misspelt name is refused at once.
+
+timm's names are read from its source files (every model is a function under ``@register_model``); torchvision's are the
+literal table below, written ``torchvision/<name>``.
+"""
+
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+
+from torchfpn.errors import ConfigError, nearest
+
+PREFIX = "torchvision/"
+TORCHVISION = (
+    *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
+    "mobilenet_v2",
+    *(f"efficientnet_b{size}" for size in range(8)),
+    *(f"efficientnet_v2_{size}" for size in "sml"),
+)
+REGISTERED = re.compile(r"^@register_model\s+(?:@\S.*\s+)*def\s+(\w+)\s*\(", re.MULTILINE)
+
+
+@cache
+def known_backbones() -> list[str]:
+    """Every name that `backbone` takes, sorted; timm's without their pretrained tags."""
+    return sorted([*_timm_names(), *(PREFIX + name for name in TORCHVISION)])
+
+
+def check_backbone(name: str) -> None:
+    """Raises ConfigError with the nearest names when there is no such backbone.
+
+    timm's names may carry a pretrained tag ("resnet50.a1_in1k"); whether that tag exists is timm's to say.
+    """
+    known = known_backbones()
+    model = name if name.startswith(PREFIX) else name.split(".", 1)[0]
+    if model in known:
+        return
+    raise ConfigError(
+        f'there is no backbone "{name}"',
+        field="model.backbone",
+        hint=nearest(model, known),
+        allowed=f"a model of timm, or {PREFIX}<name>",
+    )
+
+
+def _timm_names() -> set[str]:
+    spec = importlib.util.find_spec("timm")  # finds the folder, imports nothing
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    files = [file for folder in folders for file in sorted(Path(folder, "models").glob("*.py"))]
+    return {name for file in files for name in REGISTERED.findall(file.read_text(encoding="utf-8"))}

@@ -1,0 +1,107 @@
+"""Any timm model that gives feature maps, as a backbone. timm is imported here and nowhere else."""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import FeatureInfo, load_pretrained
+from torch import Tensor, nn
+
+from torchfpn.backbones.hub import offline_if_unreachable
+from torchfpn.backbones.levels import pick_by_stride
+from torchfpn.errors import ConfigError, WeightsError
+from torchfpn.files.checkpoints import read_tensors
+from torchfpn.types import Level, Maps
+
+
+class TimmBackbone(nn.Module):
+    """images [B, C, H, W] -> maps at `strides`, finest first, always NCHW whatever the model's own layout."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        in_channels: int = 3,
+        pretrained: bool | str | Path = False,
+        strides: Sequence[int] = (4, 8, 16, 32),
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.name, self.in_channels = name, in_channels
+        self.features = _features(name, in_channels, pretrained, options)
+        info: FeatureInfo = self.features.feature_info
+        self.channels_last_maps = str(getattr(self.features, "output_fmt", "NCHW")).endswith("NHWC")
+        available = [Level(c, r) for c, r in zip(info.channels(), info.reduction(), strict=True)]
+        self.indices = pick_by_stride(available, strides, name=name)
+        self.levels = tuple(available[index] for index in self.indices)
+
+    def forward(self, images: Tensor) -> Maps:
+        """[B, C, H, W] -> C2..C5."""
+        maps = self.features(images)
+        picked = tuple(maps[index] for index in self.indices)
+        return tuple(x.permute(0, 3, 1, 2).contiguous() for x in picked) if self.channels_last_maps else picked
+
+    def extra_repr(self) -> str:
+        """Name and levels."""
+        return f"{self.name}, levels={[tuple(level) for level in self.levels]}"
+
+
+def _features(name: str, in_channels: int, pretrained: bool | str | Path, options: dict[str, Any]) -> nn.Module:
+    overlay = {}
+    if not isinstance(pretrained, bool):
+        overlay = {"pretrained_cfg_overlay": {"state_dict": _checked(name, Path(pretrained))}}
+    try:
+        with _quiet(), offline_if_unreachable() if pretrained is True else nullcontext():
+            network: nn.Module = timm.create_model(
+                name, features_only=True, in_chans=in_channels, pretrained=bool(pretrained), **overlay, **options
+            )
+    except Exception as error:  # the hub client has many ways to say that there is no network
+        if pretrained is True:
+            raise WeightsError(
+                f"the pretrained weights of {name} could not be downloaded",
+                hint="give a local file instead, pretrained=<path to .safetensors or .pth>, or pretrained=False",
+            ) from error
+        raise ConfigError(f'"{name}" gives no feature maps: {error}', field="backbone") from error
+    return network
+
+
+def _checked(name: str, path: Path) -> dict[str, Tensor]:
+    """The file's tensors, after proving on the whole network that every tensor of it is in the file.
+
+    timm loads feature extractors non-strictly, which would leave the wrong file unnoticed: the network is filled with
+    NaN first, and what is still NaN afterwards was not in the file.
+    """
+    tensors, _ = read_tensors(path)
+    network = timm.create_model(name, num_classes=0)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.fill_(torch.nan)
+    rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    config = {**network.pretrained_cfg, "state_dict": dict(tensors)}
+    try:
+        with _quiet():
+            load_pretrained(network, config, num_classes=0, filter_fn=rename, strict=False)
+        missing = [key for key, value in network.state_dict().items() if value.isnan().any()]
+        problem = f"{len(missing)} tensors are missing: {', '.join(missing[:5])}" if missing else ""
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())[:200]
+    if problem:
+        raise WeightsError(f"not {name}: {problem}", file=path, hint="torchvision's files go with torchvision/<name>")
+    return tensors
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without timm's list of the classifier's tensors, which are left out on purpose."""
+    logger = logging.getLogger("timm.models._builder")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""The command `fpn`: one verb a file."""

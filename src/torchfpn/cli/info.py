@@ -1,0 +1,69 @@
+"""fpn info: what is in a model file: task, classes, bands, scaling, architecture, size."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("model", type=Path, help="a model.safetensors written by fpn train or task.save")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the recipe and what the architecture says of itself."""
+    facts = model_facts(args.model)
+    if args.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        _print(facts)
+    return 0
+
+
+def model_facts(path: Path) -> dict[str, Any]:
+    """Everything that `fpn info` shows, as plain values.
+
+    Raises:
+        WeightsError: a file that is no model, or does not fit the architecture it names.
+    """
+    from dataclasses import asdict
+
+    from torchfpn.tasks.storage import load
+
+    task = load(path)
+    model: Any = task.model
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        **asdict(task.recipe),
+        "parameters": {name: sum(p.numel() for p in piece.parameters()) for name, piece in model.named_children()},
+        "levels": {name: [tuple(level) for level in getattr(model, name).levels] for name in ("backbone", "pyramid")},
+        "multiple": getattr(model, "multiple", None),
+    }
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{facts['file']}[/]  {facts['bytes'] / 1e6:.1f} MB, {facts['task']} segmentation")
+    total = sum(facts["parameters"].values())
+    console.print(f"parameters  {total:,}  ({', '.join(f'{k} {v:,}' for k, v in facts['parameters'].items())})")
+    for key, value in facts["model"].items():
+        console.print(f"{key:<11} {value}")
+    for name, levels in facts["levels"].items():
+        console.print(f"{name:<11} " + ", ".join(f"{c} channels at 1/{s}" for c, s in levels))
+    console.print(f"trained on  {facts['dtype'] or 'unknown pixel type'}, nodata {facts['nodata']}")
+    bands = Table("band", "offset", "scale", title=f"scaling: {facts['scaling']['method']}", title_justify="left")
+    for row in zip(facts["bands"], facts["scaling"]["offset"], facts["scaling"]["scale"], strict=True):
+        bands.add_row(row[0], f"{row[1]:.6g}", f"{row[2]:.6g}")
+    classes = Table("label", "in files", "class", "color", title="classes", title_justify="left")
+    for i, (name, value) in enumerate(zip(facts["classes"], facts["label_ids"], strict=True)):
+        r, g, b = facts["colors"][i]
+        classes.add_row(str(i), str(value), name, f"[on rgb({r},{g},{b})]    [/] #{r:02x}{g:02x}{b:02x}")
+    console.print(bands, classes)
+    for key, value in facts["source"].items():
+        console.print(f"{key:<11} {value}", markup=False)

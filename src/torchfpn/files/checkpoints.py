@@ -1,0 +1,111 @@
+"""Tensors from a file, without ever running what the file says: safetensors, or pickles with weights_only.
+
+A file that is not what it claims gives one line that says so.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from torchfpn.errors import WeightsError
+
+PICKLES = (".pth", ".pt", ".ckpt", ".bin")
+NESTS = ("state_dict", "model_state_dict", "model", "module")  # where training scripts put the weights
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a .safetensors or pickled state_dict by name, and the file's metadata.
+
+    Raises:
+        WeightsError: missing, empty, truncated, not a weights file, a pickle with more than tensors, or NaN in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError("no such file", file=path)
+    if path.stat().st_size == 0:
+        raise WeightsError("the file is empty", file=path, hint="copy or download it again")
+    pickled = path.suffix in PICKLES
+    tensors, metadata = (_from_pickle(path), {}) if pickled else _from_safetensors(path)
+    check_finite(tensors, file=path)
+    return tensors, metadata
+
+
+def check_finite(tensors: dict[str, Tensor], *, file: str | Path) -> None:
+    """Raises WeightsError naming the first tensor that holds NaN or infinity."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            bad = int((~tensor.isfinite()).sum())
+            raise WeightsError(
+                f"{bad} of {tensor.numel()} values are NaN or infinite",
+                file=file,
+                field=name,
+                hint="the training diverged",
+            )
+
+
+def unpickle(path: Path, *, map_location: str = "cpu") -> Any:
+    """What torch.save wrote, admitting tensors and plain containers only.
+
+    Raises:
+        WeightsError: truncated, another kind of file, or a pickle that would run code (what it asks for is named).
+    """
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"refused: {_asks_for(str(error))}",
+            file=path,
+            allowed="tensors and plain containers",
+            hint="a pickle can run code; ask its author for safetensors",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+        raise WeightsError(f"not a checkpoint: {_kind(path)}", file=path, hint="copy or download it again") from error
+
+
+def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"not a safetensors file: {_kind(path)}", file=path, hint="copy or download it again"
+        ) from error
+
+
+def _from_pickle(path: Path) -> dict[str, Tensor]:
+    content = unpickle(path)
+    for nest in NESTS:
+        if isinstance(content, dict) and isinstance(content.get(nest), dict):
+            content = content[nest]
+    if not isinstance(content, dict) or not content:
+        raise WeightsError(f"a {type(content).__name__}", file=path, allowed="a state_dict: names and tensors")
+    strangers = [name for name, value in content.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise WeightsError(f"{len(strangers)} entries are no tensors", file=path, field=str(strangers[0]))
+    return content
+
+
+def _asks_for(message: str) -> str:
+    """The global that a refused pickle wanted, out of torch's long message."""
+    for line in message.splitlines():
+        for marker in ("Unsupported global: GLOBAL ", "GLOBAL "):
+            if marker in line:
+                return "it loads " + line.split(marker, 1)[1].split(" was not")[0].strip()
+        if "Unsupported operand" in line or "Unsupported class" in line:
+            return line.strip()
+    return "it holds more than tensors"
+
+
+def _kind(path: Path) -> str:
+    """What the first bytes look like, for the message."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.lstrip()[:1] == b"<":
+        return "it is an HTML page"
+    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
+        return f"a pickle, truncated or damaged after {path.stat().st_size} bytes"
+    return f"damaged or another format, {path.stat().st_size} bytes beginning {head[:8]!r}"

@@ -1,0 +1,1 @@
+"""Maps -> raw predictions. A head knows levels and classes, never targets or files."""

@@ -1,0 +1,43 @@
+"""Raw pixel values to what a network sees: per-band offset and scale, and zero where there is no data."""
+
+import torch
+from torch import Tensor, nn
+
+from torchfpn.errors import ShapeError
+from torchfpn.recipe import Scaling
+
+
+class Normalize(nn.Module):
+    """raw [B, C, H, W] of any dtype -> float32 ``(raw - offset) / scale``; no data becomes 0, the mean of its band.
+
+    No data is NaN, infinity, or the value `nodata`. Offset and scale are buffers that are not saved: they belong to
+    the recipe.
+    """
+
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, scaling: Scaling, *, nodata: float | None = None) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.tensor(scaling.offset).view(-1, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(scaling.scale).view(-1, 1, 1), persistent=False)
+        self.nodata = nodata
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw -> (images [B, C, H, W] float32, valid [B, H, W] bool: every band holds data).
+
+        Raises:
+            ShapeError: when there are not as many bands as scales.
+        """
+        if raw.ndim != 4 or raw.shape[1] != len(self.offset):
+            raise ShapeError(f"images {list(raw.shape)}", allowed=f"[B, {len(self.offset)}, H, W], one scale per band")
+        raw = raw.float()
+        known = raw.isfinite()
+        if self.nodata is not None:
+            known = known & (raw != self.nodata)
+        images = torch.where(known, (raw - self.offset) / self.scale, 0.0)
+        return images, known.all(1)
+
+    def extra_repr(self) -> str:
+        """The numbers."""
+        return f"offset={self.offset.flatten().tolist()}, scale={self.scale.flatten().tolist()}"

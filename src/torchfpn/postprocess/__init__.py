@@ -1,0 +1,1 @@
+"""Raw predictions -> the values people asked for, one per image."""

@@ -1,0 +1,1 @@
+"""Where the pieces meet: models by name, what they learn, and the file that holds them."""

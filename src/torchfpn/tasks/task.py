@@ -1,0 +1,101 @@
+"""A Task: the model, what it learns (criterion), how it is read (postprocess), and the recipe that travels with it.
+
+raw images --scaling--> model --> raw predictions --+--> criterion(., targets)   -> {name: loss}
+                                                    +--> postprocess(., sizes)   -> [Semantic, ...]
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from torchfpn.errors import ShapeError
+from torchfpn.nn.normalize import Normalize
+from torchfpn.recipe import Recipe
+from torchfpn.types import IGNORE, Batch, Semantic, Size
+
+
+class Task(nn.Module):
+    """Everything about one trained model. Images are raw values as in the files; scaling happens here and only here."""
+
+    def __init__(self, model: nn.Sequential, criterion: nn.Module, postprocess: nn.Module, recipe: Recipe) -> None:
+        super().__init__()
+        self.normalize = Normalize(recipe.scaling, nodata=recipe.nodata)
+        self.model, self.criterion, self.postprocess = model, criterion, postprocess
+        self.recipe = recipe
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels 0..K-1."""
+        return self.recipe.classes
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses, so that a Task can be wrapped for distributed training as it is."""
+        return self.losses(batch)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Raw images [B, C, H, W] -> what the model gives for them: semantic: [B, K, H, W]."""
+        normalized, _ = self.normalize(images)
+        output: Tensor = self.model(normalized)
+        return output
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Each term of the criterion by name, already weighted; the loss is their sum.
+
+        Pixels without data are no pixels: the network sees the mean there and the loss leaves them out.
+
+        Raises:
+            ShapeError: a batch without targets, or targets of another size than the images.
+        """
+        if not isinstance(batch.targets, Tensor) or batch.targets.shape[-2:] != batch.images.shape[-2:]:
+            found = list(batch.targets.shape) if isinstance(batch.targets, Tensor) else batch.targets
+            raise ShapeError(f"targets {found}", allowed=f"[B, H, W] like the images {list(batch.images.shape)}")
+        images, valid = self.normalize(batch.images)
+        losses: dict[str, Tensor] = self.criterion(self.model(images), torch.where(valid, batch.targets, IGNORE))
+        return losses
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor | Sequence[Tensor] | Batch) -> list[Semantic]:
+        """Raw images -> one result per image, whatever mode the task is in (it is left as it was).
+
+        images: [B, C, H, W], or a list of [C, H, W] of any sizes, or a Batch. Values as in the files the task was
+        trained on; NaN means no data.
+
+        Raises:
+            ShapeError: images of another number of bands than the recipe's.
+        """
+        training = self.training
+        self.eval()
+        try:
+            if isinstance(images, Batch):
+                return self._predict(images.images, images.sizes)
+            if isinstance(images, Tensor):
+                self._check(images, 4)
+                return self._predict(images, [(images.shape[-2], images.shape[-1])] * len(images))
+            for image in images:
+                self._check(image, 3)
+            return [r for x in images for r in self._predict(x[None], [(x.shape[-2], x.shape[-1])])]
+        finally:
+            self.train(training)
+
+    def save(self, path: str | Path) -> None:
+        """Weights and recipe as one .safetensors, whole or not at all; `torchfpn.load` gives the task back."""
+        from torchfpn.tasks.storage import save
+
+        save(self, path)
+
+    def _predict(self, raw: Tensor, sizes: Sequence[Size]) -> list[Semantic]:
+        device = next(self.model.parameters()).device
+        images, valid = self.normalize(raw.to(device))
+        results: list[Semantic] = self.postprocess(self.model(images), sizes, valid)
+        return results
+
+    def _check(self, images: Tensor, ndim: int) -> None:
+        bands = self.recipe.bands
+        if images.ndim != ndim or images.shape[-3] != len(bands):
+            shape = "[B, C, H, W]" if ndim == 4 else "[C, H, W]"
+            raise ShapeError(
+                f"an image of shape {list(images.shape)}",
+                allowed=f"{shape} with C = {len(bands)} bands ({', '.join(bands)})",
+            )
