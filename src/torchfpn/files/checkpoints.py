@@ -4,6 +4,9 @@ A file that is not what it claims gives one line that says so.
 """
 
 import pickle
+import pickletools
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +57,17 @@ def unpickle(path: Path, *, map_location: str = "cpu") -> Any:
         WeightsError: truncated, another kind of file, or a pickle that would run code (what it asks for is named).
     """
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"refused: {_asks_for(str(error))}",
-            file=path,
-            allowed="tensors and plain containers",
-            hint="a pickle can run code; ask its author for safetensors",
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "pickle protocol 4": refused or read all the same
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
+        if strangers := _strangers(path):
+            raise WeightsError(
+                f"refused: it would import {', '.join(strangers[:3])}",
+                file=path,
+                allowed="tensors and plain containers",
+                hint="a pickle can run code; ask its author for safetensors",
+            ) from error
         raise WeightsError(f"not a checkpoint: {_kind(path)}", file=path, hint="copy or download it again") from error
 
 
@@ -89,15 +94,29 @@ def _from_pickle(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _asks_for(message: str) -> str:
-    """The global that a refused pickle wanted, out of torch's long message."""
-    for line in message.splitlines():
-        for marker in ("Unsupported global: GLOBAL ", "GLOBAL "):
-            if marker in line:
-                return "it loads " + line.split(marker, 1)[1].split(" was not")[0].strip()
-        if "Unsupported operand" in line or "Unsupported class" in line:
-            return line.strip()
-    return "it holds more than tensors"
+def _strangers(path: Path) -> list[str]:
+    """What a pickle would import besides tensors and containers, read off its opcodes without running any of them."""
+    names: list[str] = []
+    for stream in _streams(path):
+        strings: list[str] = []
+        try:
+            for opcode, argument, _ in pickletools.genops(stream):
+                if isinstance(argument, str):
+                    strings.append(argument)
+                if opcode.name == "GLOBAL":
+                    names.append(str(argument).replace(" ", "."))
+                elif opcode.name == "STACK_GLOBAL" and len(strings) > 1:
+                    names.append(".".join(strings[-2:]))
+        except ValueError:  # not a pickle, or cut off: what was read until here counts
+            continue
+    return [name for name in names if not name.startswith(("torch.", "torch._utils", "collections.OrderedDict"))]
+
+
+def _streams(path: Path) -> list[bytes]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return [archive.read(name) for name in archive.namelist() if name.endswith(".pkl")]
+    return [path.read_bytes()]
 
 
 def _kind(path: Path) -> str:

@@ -5,6 +5,7 @@ Cropping is a negative `F.pad`: slicing by sizes breaks the guards of an exporte
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,12 +13,17 @@ from torch import Tensor
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """[..., H, W] -> [..., H', W'] with zeros at the right and the bottom, H' and W' multiples of `multiple`."""
     height, width = x.shape[-2:]
-    return F.pad(x, (0, -width % multiple, 0, -height % multiple))
+    return _grow(x, -height % multiple, -width % multiple)
 
 
 def crop(x: Tensor, size: Sequence[int]) -> Tensor:
     """[..., H, W] -> [..., h, w]: the top left `size` = (h, w) of `x`; `x` itself where it already has that size."""
     height, width = x.shape[-2:]
-    if (height, width) == tuple(size):
+    return _grow(x, size[0] - height, size[1] - width)
+
+
+def _grow(x: Tensor, rows: int, columns: int) -> Tensor:
+    # An exported graph must pad whatever the sizes: the shortcut would become a guard on the size it was traced with.
+    if not torch.compiler.is_exporting() and rows == 0 and columns == 0:
         return x
-    return F.pad(x, (0, size[1] - width, 0, size[0] - height))
+    return F.pad(x, (0, columns, 0, rows))

@@ -1,0 +1,209 @@
+"""A saved task comes back the same, and files that are something else are refused in one line."""
+
+import json
+import pickle
+import struct
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+import torchfpn
+from torchfpn import Scaling, WeightsError
+from torchfpn.files.checkpoints import read_tensors
+from torchfpn.recipe import MIGRATIONS, SCHEMA, Recipe
+
+
+def tiny(**options):
+    torch.manual_seed(0)
+    options = {"backbone": "test_resnet", "classes": ["land", "water"], "bands": ["red", "nir"], **options}
+    return torchfpn.create_task("semantic", channels=32, head_channels=32, **options)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "model.safetensors"
+    tiny().save(path)
+    return path
+
+
+def rewrite(saved, path, *, tensors=None, metadata=None, recipe=None):
+    """The saved model again with something changed."""
+    own, meta = read_tensors(saved)
+    text = json.dumps({**json.loads(meta["torchfpn"]), **(recipe or {})})
+    tensors = own if tensors is None else tensors(own)
+    safetensors.torch.save_file(tensors, path, metadata={"torchfpn": text, **(metadata or {})})
+    return path
+
+
+def test_load_gives_the_same_task(tmp_path):
+    task = tiny(
+        scaling=Scaling((1.0, 2.0), (3.0, 4.0), "mean-std"), label_ids=[3, 7], colors=[(1, 2, 3), (4, 5, 6)],
+        loss="ce + 0.5*dice", class_weights=[0.5, 2.0], nodata=-1.0, dtype="int16", source={"run": "x"},
+    )  # fmt: skip
+    path = tmp_path / "model.safetensors"
+    task.save(path)
+    again = torchfpn.load(path)
+    assert again.recipe == task.recipe
+    assert again.classes == ("land", "water")
+    raw = torch.rand(1, 2, 33, 47) * 10
+    a, b = task.predict(raw)[0], again.predict(raw)[0]
+    assert torch.equal(a.labels, b.labels)
+    assert torch.equal(a.scores, b.scores)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_saving_over_a_file_replaces_it_whole_or_not(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    tiny().save(path)
+    before = path.read_bytes()
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torchfpn.files.atomic.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        tiny().save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_architecture_built_by_hand_is_given_again(tmp_path):
+    body = torchfpn.backbone("test_resnet", in_channels=2)
+    torch.manual_seed(0)
+    task = torchfpn.create_task(backbone=body, classes=["a"], in_channels=2)
+    path = tmp_path / "by-hand.safetensors"
+    task.save(path)
+    with pytest.raises(WeightsError, match=r"built by hand: backbone <TimmBackbone>; .*model="):
+        torchfpn.load(path)
+    other = torchfpn.create_model(backbone=torchfpn.backbone("test_resnet", in_channels=2), num_classes=1)
+    raw = torch.rand(1, 2, 20, 20)
+    assert torch.equal(torchfpn.load(path, model=other).predict(raw)[0].scores, task.predict(raw)[0].scores)
+
+
+class Evil:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('executed')",))
+
+
+def test_fault_35_a_malicious_pickle_is_refused_by_name(tmp_path):
+    for name in ("plain.pth", "zip.pth"):
+        path = tmp_path / name
+        if name == "plain.pth":
+            path.write_bytes(pickle.dumps({"w": Evil()}))
+        else:
+            torch.save({"w": Evil()}, path)
+        with pytest.raises(WeightsError, match=rf"{name}: refused: .*exec") as caught:
+            read_tensors(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_plain_state_dict_is_read_wherever_it_is_nested(tmp_path):
+    tensors = {"a": torch.ones(2), "b": torch.zeros(1)}
+    for i, content in enumerate([tensors, {"state_dict": tensors, "epoch": 3}, {"model": tensors}]):
+        path = tmp_path / f"{i}.pth"
+        torch.save(content, path)
+        assert read_tensors(path)[0].keys() == tensors.keys()
+
+
+def test_fault_36_another_architecture_names_the_first_five_tensors(saved, tmp_path):
+    path = rewrite(saved, tmp_path / "other.safetensors", recipe={"model": {"backbone": "resnet18", "pyramid": "fpn"}})
+    with pytest.raises(WeightsError, match=r"other\.safetensors: \d+ tensors do not fit: missing") as caught:
+        torchfpn.load(path)
+    assert str(caught.value).count(";") == 5  # five tensors and the hint
+    two = rewrite(saved, tmp_path / "classes.safetensors", recipe={"classes": ["a", "b", "c"]})
+    with pytest.raises(
+        WeightsError, match=r"head.classify.weight is float32 \[2, 32, 1, 1\], the model's float32 \[3,"
+    ):
+        torchfpn.load(two)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"tensors": lambda t: t | {"head.classify.bias": torch.tensor([float("nan"), 0])}},
+            "classify.bias: 1 of 2 values",
+        ),
+        ({"tensors": lambda t: t | {"head.classify.bias": torch.zeros(2, dtype=torch.int32)}}, "bias is int32"),
+        ({"tensors": lambda t: t | {"head.classify.bias": torch.zeros(2, dtype=torch.float16)}}, "bias is float16"),
+        ({"tensors": lambda t: t | {"extra": torch.zeros(1)}}, r"1 tensors do not fit: unknown extra \[1\]"),
+        (
+            {"tensors": lambda t: {k: v for k, v in t.items() if k != "head.classify.bias"}},
+            "missing head.classify.bias",
+        ),
+        ({"metadata": {"evil": "1"}}, 'metadata "evil"'),
+        ({"recipe": {"clases": []}}, 'unknown field "clases" in the recipe; did you mean "classes"'),
+        ({"recipe": {"scaling": {"offset": [0], "scale": [0], "method": ""}}}, "scale above 0"),
+    ],
+)
+def test_fault_37_a_safetensors_that_lies_is_refused(saved, tmp_path, change, message):
+    with pytest.raises(WeightsError, match=message):
+        torchfpn.load(rewrite(saved, tmp_path / "bad.safetensors", **change))
+
+
+def test_fault_37_an_impossible_header_is_refused(tmp_path):
+    path = tmp_path / "huge.safetensors"
+    path.write_bytes(struct.pack("<Q", 2**60) + b"{}")
+    with pytest.raises(WeightsError, match=r"huge\.safetensors: not a safetensors file"):
+        torchfpn.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.safetensors", b"", "the file is empty"),
+        ("page.safetensors", b"<!DOCTYPE html><html>", "it is an HTML page"),
+        ("page.ckpt", b"<!DOCTYPE html><html>", "it is an HTML page"),
+        ("empty.pth", b"", "the file is empty"),
+        ("list.pth", None, "a list; a state_dict"),
+    ],
+)
+def test_fault_34_what_is_no_checkpoint_says_what_it_is(tmp_path, name, content, message):
+    path = tmp_path / name
+    torch.save([1], path) if content is None else path.write_bytes(content)
+    with pytest.raises(WeightsError, match=message):
+        read_tensors(path)
+
+
+def test_fault_34_a_truncated_file_is_refused(saved, tmp_path):
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(saved.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=r"cut\.safetensors: not a safetensors file"):
+        torchfpn.load(cut)
+    torch.save({"a": torch.zeros(9)}, tmp_path / "whole.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:-50])
+    with pytest.raises(WeightsError, match="a pickle, truncated or damaged"):
+        read_tensors(tmp_path / "cut.pth")
+
+
+def test_fault_38_a_newer_recipe_is_refused_and_an_older_one_migrated(saved, tmp_path, monkeypatch):
+    with pytest.raises(WeightsError, match=rf"schema {SCHEMA + 1}; this torchfpn reads up to {SCHEMA}; upgrade"):
+        torchfpn.load(rewrite(saved, tmp_path / "newer.safetensors", recipe={"schema": SCHEMA + 1}))
+    monkeypatch.setitem(MIGRATIONS, SCHEMA - 1, lambda fields: {**fields, "schema": SCHEMA, "dtype": "migrated"})
+    old = rewrite(saved, tmp_path / "older.safetensors", recipe={"schema": SCHEMA - 1})
+    assert torchfpn.load(old).recipe.dtype == "migrated"
+
+
+def test_fault_38_the_model_file_of_release_0_1_still_loads(tmp_path):
+    """The recipe is stored as that release wrote it; weights follow from their names."""
+    from golden import release_0_1
+
+    path, raw, expected = release_0_1(tmp_path)
+    logits = torchfpn.load(path).logits(raw)
+    torch.testing.assert_close(logits.flatten()[::37], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_saving_nan_weights_is_refused(tmp_path):
+    task = tiny()
+    nn.init.constant_(task.model.head.classify.weight, float("nan"))
+    with pytest.raises(WeightsError, match="NaN"):
+        task.save(tmp_path / "m.safetensors")
+    with pytest.raises(WeightsError, match="no such folder"):
+        tiny().save(tmp_path / "none" / "m.safetensors")
+
+
+def test_recipe_survives_json():
+    recipe = tiny(class_weights=[1.0, 2.0]).recipe
+    assert Recipe.from_json(recipe.to_json()) == recipe
