@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from torchfpn.backbones.names import check_backbone
+
+if TYPE_CHECKING:  # names of backbones are checked before torch is imported
+    from torch import nn
 
 STRIDES = (4, 8, 16, 32)  # C2..C5: what Lin et al. 2017 feed to the pyramid
 
@@ -18,7 +19,7 @@ def backbone(
     pretrained: bool | str | Path = False,
     strides: Sequence[int] = STRIDES,
     **options: Any,
-) -> nn.Module:
+) -> "nn.Module":
     """[B, C, H, W] -> maps at `strides`, finest first, with `.levels` and `.in_channels`.
 
     name: a timm model ("resnet50", "convnext_tiny.fb_in22k") or "torchvision/<name>" (ResNets, MobileNetV2,

@@ -60,10 +60,12 @@ def _print(facts: dict[str, Any]) -> None:
     bands = Table("band", "offset", "scale", title=f"scaling: {facts['scaling']['method']}", title_justify="left")
     for row in zip(facts["bands"], facts["scaling"]["offset"], facts["scaling"]["scale"], strict=True):
         bands.add_row(row[0], f"{row[1]:.6g}", f"{row[2]:.6g}")
+    from rich.markup import escape
+
     classes = Table("label", "in files", "class", "color", title="classes", title_justify="left")
     for i, (name, value) in enumerate(zip(facts["classes"], facts["label_ids"], strict=True)):
         r, g, b = facts["colors"][i]
-        classes.add_row(str(i), str(value), name, f"[on rgb({r},{g},{b})]    [/] #{r:02x}{g:02x}{b:02x}")
+        classes.add_row(str(i), str(value), escape(name), f"[on rgb({r},{g},{b})]    [/] #{r:02x}{g:02x}{b:02x}")
     console.print(bands, classes)
     for key, value in facts["source"].items():
         console.print(f"{key:<11} {value}", markup=False)

@@ -1,0 +1,39 @@
+"""fpn info tells what is in a model file."""
+
+import json
+
+import pytest
+
+import torchfpn
+from torchfpn.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("info") / "model.safetensors"
+    task = torchfpn.create_task(
+        "semantic", backbone="test_resnet", classes=["land", "[water]"], bands=["red", "nir"], channels=32,
+        head_channels=32, label_ids=[1, 7], scaling=torchfpn.Scaling((10, 20.5), (1, 2), "mean-std"), dtype="uint16",
+        source={"run": "water-3"},
+    )  # fmt: skip
+    task.save(path)
+    return path, task
+
+
+def test_it_shows_everything_a_person_asks(model, capsys):
+    path, _ = model
+    assert main(["info", str(path)]) == 0
+    out = capsys.readouterr().out
+    for fact in ("semantic", "test_resnet", "nir", "20.5", "[water]", "uint16", "water-3", "1/4", "7"):
+        assert fact in out, fact
+
+
+def test_json_is_whole(model, capsys):
+    path, task = model
+    assert main(["info", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["classes"] == ["land", "[water]"]
+    assert facts["label_ids"] == [1, 7]
+    assert facts["scaling"] == {"offset": [10, 20.5], "scale": [1, 2], "method": "mean-std"}
+    assert sum(facts["parameters"].values()) == sum(p.numel() for p in task.model.parameters())
+    assert facts["levels"]["pyramid"] == [[32, 4], [32, 8], [32, 16], [32, 32]]
