@@ -117,12 +117,10 @@ def ratio(parts, config, loader, rounds):
     ratios = [a / b for a, b in zip(times["ours"], times["peer"], strict=True)]
     for name, model in (("ours", ours.task.model), ("peer", peer.net)):
         weights = sum(p.numel() for p in model.parameters()) / 1e6
-        print(
-            f"{name}  median {statistics.median(times[name]):.3f} s a step, best {min(times[name]):.3f} s, {weights:.2f} M"
-        )
-    print(
-        f"ratio ours / peer  median {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}, {rounds} rounds"
-    )
+        middle, best = statistics.median(times[name]), min(times[name])
+        print(f"{name}  median {middle:.3f} s a step, best {best:.3f} s, {weights:.2f} M weights")
+    middle = statistics.median(ratios)
+    print(f"ratio ours / peer  median {middle:.3f}, {min(ratios):.3f} to {max(ratios):.3f}, {rounds} rounds")
 
 
 def train(parts, config, loader):
