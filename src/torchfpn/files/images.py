@@ -1,0 +1,176 @@
+"""Reading an image whole: any allowed format, pixel type and number of bands, with its valid pixels and its place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.errors import DataError
+from torchfpn.files.bands import Wanted, band_numbers
+from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
+from torchfpn.files.geo import Geo
+from torchfpn.files.photographs import deep_png, read_photograph
+from torchfpn.files.rasters import geo_of, never_written, open_raster
+from torchfpn.files.validity import valid_pixels
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as its file has it: nothing scaled, nothing clipped.
+
+    array: [C, H, W] in the type of the file. valid: [H, W] False where there is no data; None: everywhere is.
+    band_names: of the C bands. dtype: "uint8", "int16", "float32", ... nodata: what the file calls missing.
+    geo: where it lies, if it says. alpha: the band that was taken for a mask and left out, counted from 1.
+    """
+
+    array: NDArray[Any]
+    valid: NDArray[np.bool_] | None
+    band_names: tuple[str, ...]
+    dtype: str
+    nodata: float | None = None
+    geo: Geo | None = None
+    alpha: int | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.array.shape[1], self.array.shape[2]
+
+
+def read_image(
+    path: str | Path,
+    *,
+    bands: Wanted = None,
+    names: Sequence[str] = (),
+    nodata: float | None = None,
+    max_pixels: int = MAX_PIXELS,
+    allow_vrt: bool = False,
+    root: str | Path | None = None,
+) -> Picture:
+    """The image at `path`, or some of its bands.
+
+    8-bit PNG and JPEG need Pillow only; everything else goes through rasterio. Bands are called by `names`, or else by
+    their descriptions in the file, or else red, green, blue as far as the file says so, or else band1, band2, ...
+
+    A band the file marks as alpha is a mask, not a band, unless it is described, named or chosen by the caller: GDAL
+    marks the fourth band of every 8-bit file as alpha if the writer says nothing, near infrared included.
+
+    Args:
+        path: PNG, JPEG, TIFF; recognised by content.
+        bands: numbers from 1 or names, in the order wanted; None: all.
+        names: what the caller calls the bands of the file, in their order.
+        nodata: the value of missing pixels, where the file does not say.
+        max_pixels: height times width that may be read.
+        allow_vrt: also read VRTs, over sources below `root`.
+        root: see `open_raster`.
+
+    Raises:
+        DataError: missing, damaged, too large, or without the bands wanted.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    if kind == "jpeg" or (kind == "png" and not deep_png(path)):
+        array, valid, found = read_photograph(path, kind, max_pixels)
+        called = _called(path, list(found), names)
+        numbers = band_numbers(bands, called, file=path)
+        if numbers != list(range(1, len(called) + 1)):
+            array = array[[n - 1 for n in numbers]]
+        valid = valid_pixels(array, [nodata] * len(numbers), valid) if nodata is not None else valid
+        return Picture(array, valid, _pick(called, numbers), str(array.dtype), nodata)
+    with open_raster(path, allow_vrt=allow_vrt, root=root) as source:
+        if source.count == 1 and source.colorinterp[0].name == "palette":
+            return _read_palette(path, source, bands, names, max_pixels)
+        return _read_raster(path, source, bands, names, nodata, max_pixels)
+
+
+def _read_raster(
+    path: Path, source: Any, bands: Wanted, names: Sequence[str], nodata: float | None, max_pixels: int
+) -> Picture:
+    alpha = _alpha(source, bands, names)
+    found = [name for i, name in enumerate(_raster_names(source), start=1) if i != alpha]
+    called = _called(path, found, names)
+    numbers = band_numbers(bands, called, file=path)
+    real = [n + 1 if alpha is not None and n >= alpha else n for n in numbers]
+    dtype = _dtype(path, source, real)
+    check_size(path, (len(real), source.height, source.width), dtype.itemsize, max_pixels)
+    array = source.read(real)
+    if not array.any() and never_written(source):
+        raise DataError("no pixel was ever written: its writer was stopped", file=path, hint="make it again")
+    missing = [nodata if source.nodatavals[n - 1] is None else source.nodatavals[n - 1] for n in real]
+    valid = valid_pixels(array, missing, _mask(source, alpha))
+    return Picture(array, valid, _pick(called, numbers), str(array.dtype), missing[0], geo_of(source), alpha)
+
+
+def _read_palette(path: Path, source: Any, bands: Wanted, names: Sequence[str], max_pixels: int) -> Picture:
+    """A TIFF with a colour table, as red, green, blue; pixels of its nodata index are invalid."""
+    check_size(path, (3, source.height, source.width), 1, max_pixels)
+    indices = source.read(1)
+    table = np.zeros((np.iinfo(indices.dtype).max + 1, 3), np.uint8)
+    for index, color in source.colormap(1).items():
+        table[index] = color[:3]
+    called = _called(path, ["red", "green", "blue"], names)
+    numbers = band_numbers(bands, called, file=path)
+    array = np.ascontiguousarray(table[indices].transpose(2, 0, 1)[[n - 1 for n in numbers]])
+    valid = valid_pixels(indices[None], [source.nodatavals[0]], _mask(source, None))
+    return Picture(array, valid, _pick(called, numbers), "uint8", None, geo_of(source))
+
+
+def _dtype(path: Path, source: Any, numbers: list[int]) -> np.dtype[Any]:
+    """The one type all the bands can be read as; TIFF has one for all, a VRT may have several."""
+    kinds = {np.dtype(source.dtypes[n - 1]) for n in numbers}
+    dtype = np.result_type(*kinds)
+    if dtype.kind not in "uif":
+        raise DataError(f"pixels of type {dtype}", file=path, allowed="whole or floating-point numbers")
+    return dtype
+
+
+def _called(path: Path, found: list[str], names: Sequence[str]) -> list[str]:
+    """The names of the bands: the caller's, if there are as many as the file has."""
+    if names and len(names) != len(found):
+        raise DataError(
+            f"has {len(found)} bands ({', '.join(found[:20])})",
+            file=path,
+            allowed=f"{len(names)} bands: {', '.join(names)}",
+        )
+    return list(names) or found
+
+
+def _pick(names: list[str], numbers: list[int]) -> tuple[str, ...]:
+    return tuple(names[n - 1] for n in numbers)
+
+
+def _raster_names(source: Any) -> list[str]:
+    """Descriptions; else the colours, if there are all three (GDAL calls any first band grey); else band1, band2..."""
+    colors = [c.name for c in source.colorinterp]
+    if source.count == 1 and not source.descriptions[0]:
+        return ["grey"]
+    known = {"red", "green", "blue"} <= set(colors)
+    return [
+        description or (color if known and color in ("red", "green", "blue", "alpha") else f"band{i}")
+        for i, (description, color) in enumerate(zip(source.descriptions, colors, strict=True), start=1)
+    ]
+
+
+def _alpha(source: Any, bands: Wanted, names: Sequence[str]) -> int | None:
+    """The number of the band that is a mask, None if there is none or the caller takes it for data."""
+    marked = [i for i, c in enumerate(source.colorinterp, start=1) if c.name == "alpha"]
+    if len(marked) != 1 or source.count == 1:
+        return None
+    number = marked[0]
+    described = (source.descriptions[number - 1] or "alpha").lower() != "alpha"
+    named = len(names) == source.count and names[number - 1].lower() != "alpha"
+    chosen = not names and bands is not None and number in bands
+    return None if described or named or chosen else number
+
+
+def _mask(source: Any, alpha: int | None) -> NDArray[np.bool_] | None:
+    """False where the alpha band or the mask of the whole file says "no data". [H, W]."""
+    if alpha is not None:
+        return np.asarray(source.read(alpha) > 0)
+    flags = {flag.name for flag in source.mask_flag_enums[0]}
+    if "per_dataset" in flags and "alpha" not in flags:
+        return np.asarray(source.read_masks(1) > 0)
+    return None

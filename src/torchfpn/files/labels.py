@@ -1,0 +1,133 @@
+"""Label files: one class value for each pixel, or one colour; and palette PNGs of labels."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.errors import DataError
+from torchfpn.files.atomic import atomic_path
+from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
+from torchfpn.files.geo import Geo
+from torchfpn.files.images import read_image
+from torchfpn.files.photographs import deep_png, palette_of, read_indices
+from torchfpn.files.rasters import Color, geo_of, open_raster
+
+_RGB_CURE = (
+    "if its colours mean classes, try --palette: give every class its color and write `labels_are: colors` in"
+    " dataset.yaml"
+)
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """values: [H, W] whole numbers as in the file; colours as 65536 r + 256 g + b. nodata, geo: as the file says."""
+
+    values: NDArray[Any]
+    nodata: float | None = None
+    geo: Geo | None = None
+
+
+def read_labels(
+    path: str | Path,
+    *,
+    colors: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    allow_vrt: bool = False,
+    root: str | Path | None = None,
+) -> LabelFile:
+    """The labels at `path`: PNG (grey of 1 to 16 bits, or palette, whose indices count) or TIFF of one band.
+
+    With `colors`, the labels are colours: an RGB image, or the colours of a palette.
+
+    Raises:
+        DataError: damaged, too large, several bands where one is expected, values that are no whole numbers.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    if kind == "jpeg":
+        raise DataError("a JPEG, which changes the values it stores", file=path, allowed="PNG or TIFF labels")
+    if colors:
+        picture = read_image(path, max_pixels=max_pixels, allow_vrt=allow_vrt, root=root)
+        return LabelFile(_packed(path, picture.array), None, picture.geo)
+    if kind == "png" and not deep_png(path):
+        values = read_indices(path, max_pixels)
+        if values.ndim != 2:
+            raise _several_bands(path, values.shape[2])
+        return LabelFile(values)
+    with open_raster(path, allow_vrt=allow_vrt, root=root) as source:
+        if source.count != 1:
+            raise _several_bands(path, source.count)
+        check_size(path, (1, source.height, source.width), np.dtype(source.dtypes[0]).itemsize, max_pixels)
+        return LabelFile(_whole(path, source.read(1)), source.nodata, geo_of(source))
+
+
+def read_legend(path: str | Path) -> tuple[dict[int, str], dict[int, Color]]:
+    """Names and colours of the values, as far as the file tells: tags of `write_label_raster`, colour table, palette.
+
+    Raises:
+        DataError: damaged.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    if kind == "png" and not deep_png(path):
+        return {}, dict(enumerate(palette_of(path, MAX_PIXELS)))
+    with open_raster(path) as source:
+        indexed = source.colorinterp[0].name == "palette"
+        table = {value: color[:3] for value, color in source.colormap(1).items()} if indexed else {}
+        try:
+            tagged = json.loads(source.tags().get("CLASSES", "{}"))
+            names = {int(value): str(name) for value, name in tagged.items()}
+        except (ValueError, AttributeError):  # a tag of that name that somebody else wrote
+            names = {}
+    return names, table
+
+
+def write_label_png(path: str | Path, labels: NDArray[Any], colors: Mapping[int, Color] | Sequence[Color] = ()) -> None:
+    """A palette PNG of 8 bits whose indices are `labels` [H, W], 0..255; whole or not at all.
+
+    colors: of each value, a sequence counting from 0; values without one are black.
+
+    Raises:
+        DataError: labels that need more than 8 bits.
+    """
+    from PIL import Image
+
+    if labels.ndim != 2 or labels.size == 0 or labels.min() < 0 or labels.max() > 255:
+        raise DataError(
+            f"labels {labels.dtype} {labels.shape}", file=path, allowed="[H, W] in 0..255", hint="write a GeoTIFF"
+        )
+    table = dict(colors.items() if isinstance(colors, Mapping) else enumerate(colors))
+    image = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8))
+    image.putpalette([part for value in range(256) for part in table.get(value, (0, 0, 0))])
+    with atomic_path(path) as part:
+        image.save(part, format="PNG", bits=8, optimize=False)
+
+
+def _several_bands(path: Path, count: int) -> DataError:
+    kind = "an RGB mask" if count in (3, 4) else f"a mask of {count} bands"
+    return DataError(kind, file=path, allowed="one band of class values", hint=_RGB_CURE)
+
+
+def _packed(path: Path, array: NDArray[Any]) -> NDArray[np.int32]:
+    if array.dtype != np.uint8 or array.shape[0] not in (1, 3):
+        raise DataError(
+            f"a mask of {array.shape[0]} bands of {array.dtype}", file=path, allowed="8-bit red, green, blue"
+        )
+    red, green, blue = array.astype(np.int32) if array.shape[0] == 3 else np.repeat(array, 3, 0).astype(np.int32)
+    return np.asarray((red << 16) | (green << 8) | blue, dtype=np.int32)
+
+
+def _whole(path: Path, values: NDArray[Any]) -> NDArray[Any]:
+    """Integers; floats are let in if they are whole numbers, as some GIS programs write their masks."""
+    if values.dtype.kind in "iu":
+        return values
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
+        return values.astype(np.int64)
+    raise DataError(
+        f"label values of type {values.dtype} that are no whole numbers", file=path, allowed="whole numbers"
+    )

@@ -1,0 +1,109 @@
+"""PNG and JPEG of 8 bits through Pillow, with every colour model turned into plain bands.
+
+| in the file              | bands             | valid                     |
+| ------------------------ | ----------------- | ------------------------- |
+| grey, 16-bit grey        | grey              | everywhere                |
+| 1 bit                    | grey, 0 or 255    | everywhere                |
+| grey + alpha             | grey              | where alpha > 0           |
+| palette                  | red, green, blue  | where not transparent     |
+| RGB, YCbCr, CMYK         | red, green, blue  | everywhere                |
+| RGB + alpha              | red, green, blue  | where alpha > 0           |
+
+The EXIF orientation of a file is applied, so that the picture is upright; this holds for images and labels alike.
+"""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.errors import DataError
+from torchfpn.files.formats import check_size
+
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG colour type to values per pixel
+_PLAIN = {"1": "L", "P": "RGB", "PA": "RGBA", "CMYK": "RGB"}  # what Pillow turns each colour model into
+_NAMES = {1: ("grey",), 3: ("red", "green", "blue")}
+
+T = TypeVar("T")
+Decoded = tuple[NDArray[Any], NDArray[np.bool_] | None, tuple[str, ...]]
+
+
+def deep_png(path: Path) -> bool:
+    """Whether a PNG has 16 bits for each of several values, which Pillow would cut to 8."""
+    with path.open("rb") as handle:
+        head = handle.read(26)
+    return len(head) == 26 and head[24] == 16 and _SAMPLES.get(head[25], 1) > 1
+
+
+def read_photograph(path: Path, kind: str, max_pixels: int) -> Decoded:
+    """Bands [C, H, W], the valid pixels [H, W] (None: all) and the names of the bands of a PNG or JPEG.
+
+    Raises:
+        DataError: damaged, or larger than `max_pixels`.
+    """
+    return _open(path, kind, max_pixels, _bands)
+
+
+def read_indices(path: Path, max_pixels: int) -> NDArray[Any]:
+    """[H, W] of a PNG as it stands: of a palette the index, not the colour; one bit as 0 and 1. Colours: [H, W, C]."""
+
+    def stored(image: Any) -> NDArray[Any]:
+        return np.array(image).astype(np.uint16 if "I" in image.mode else np.uint8)
+
+    return _open(path, "png", max_pixels, stored)
+
+
+def palette_of(path: Path, max_pixels: int) -> list[tuple[int, int, int]]:
+    """Red, green, blue of each index of a palette PNG; empty for other PNGs."""
+
+    def colors(image: Any) -> list[tuple[int, int, int]]:
+        values = (image.getpalette("RGB") or []) if image.mode == "P" else []
+        return list(zip(values[::3], values[1::3], values[2::3], strict=True))
+
+    return _open(path, "png", max_pixels, colors)
+
+
+def _open(path: Path, kind: str, max_pixels: int, read: Callable[[Any], T]) -> T:
+    """`read` of the upright picture, every failure of the decoder told as a damaged file."""
+    from PIL import ImageOps
+
+    try:
+        with _plugin(kind)(path) as image:
+            check_size(path, (len(image.getbands()), image.height, image.width), 1, max_pixels)
+            ImageOps.exif_transpose(image, in_place=True)
+            return read(image)
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError("does not fit into memory", file=path) from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError, ArithmeticError) as error:
+        # Pillow's decoders fail in all these ways on a damaged file, each of them meaning the same to the user
+        raise DataError(f"damaged or cut off ({error})", file=path, hint="copy it again") from error
+
+
+def _plugin(kind: str) -> Any:
+    """The plugin itself, not Image.open: that one guesses the format and has a size limit of its own, fixed in code."""
+    from PIL import JpegImagePlugin, PngImagePlugin
+
+    return PngImagePlugin.PngImageFile if kind == "png" else JpegImagePlugin.JpegImageFile
+
+
+def _bands(image: Any) -> Decoded:
+    image = _plain(image)
+    array, valid = np.array(image), None
+    if image.mode in ("LA", "RGBA"):
+        alpha, array = array[..., -1] > 0, array[..., :-1]
+        valid = None if alpha.all() else alpha
+    if array.ndim == 2:
+        array = array[..., None]
+    return np.ascontiguousarray(array.transpose(2, 0, 1)), valid, _NAMES[array.shape[2]]
+
+
+def _plain(image: Any) -> Any:
+    """Grey or red, green, blue, each with or without alpha."""
+    if "transparency" in image.info and image.mode in ("L", "RGB", "P"):  # one colour, or some of a palette
+        return image.convert("LA" if image.mode == "L" else "RGBA")
+    return image.convert(_PLAIN[image.mode]) if image.mode in _PLAIN else image

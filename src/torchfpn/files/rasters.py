@@ -1,0 +1,184 @@
+"""The one place that opens rasters with rasterio, for reading and for writing labels."""
+
+import contextlib
+import json
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.errors import RasterError
+from torchfpn.files.atomic import atomic_path
+from torchfpn.files.formats import format_of
+from torchfpn.files.geo import Geo
+from torchfpn.files.vrt import check_vrt
+
+Color = tuple[int, int, int]
+_DRIVERS = {"png": "PNG", "jpeg": "JPEG", "tiff": "GTiff", "vrt": "VRT"}  # a COG is a GTiff when it is read
+# Not every neighbour listed at each open: slow in folders of 10^5 files, and side files are still found by name.
+_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+_TILED_FROM = 512  # pixels
+
+_filters = threading.Lock()  # warnings.catch_warnings changes a global list
+if hasattr(os, "register_at_fork"):  # a child must not inherit it locked
+
+    def _renew_lock() -> None:
+        global _filters
+        _filters = threading.Lock()
+
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def import_rasterio() -> Any:
+    """The rasterio module, which is an optional part of torchfpn.
+
+    Raises:
+        RasterError: not installed, with the command that installs it.
+    """
+    try:
+        import rasterio
+    except ImportError as error:
+        raise RasterError(
+            "TIFF and 16-bit images need rasterio", hint="install it: pip install torchfpn[raster]"
+        ) from error
+    return rasterio
+
+
+@contextlib.contextmanager
+def open_raster(path: str | Path, *, allow_vrt: bool = False, root: str | Path | None = None) -> Iterator[Any]:
+    """The rasterio dataset of a file, opened with the one driver its first bytes ask for. Safe in threads and workers.
+
+    Every failure of GDAL inside the block, not only at the opening, comes out as a RasterError that names the file.
+
+    Args:
+        path: PNG, JPEG or TIFF; a VRT only with `allow_vrt`.
+        allow_vrt: pass VRTs whose sources lie under `root`.
+        root: by default the folder of `path`.
+
+    Raises:
+        DataError: not a file of these formats. RasterError: refused, damaged, or rasterio is not installed.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    if kind == "vrt":
+        if not allow_vrt:
+            raise RasterError("a VRT, which may point anywhere", file=path, hint="if you trust it: --allow-vrt")
+        check_vrt(path, Path(root) if root else path.parent)
+    with _translated(path), import_rasterio().Env(**_OPTIONS), _opened(path, _DRIVERS[kind]) as source:
+        yield source
+
+
+@contextlib.contextmanager
+def _opened(path: Path, driver: str) -> Iterator[Any]:
+    with _quiet():  # "no geotransform": images without one are welcome here
+        source = import_rasterio().open(path.absolute(), driver=driver)
+    with source:
+        yield source
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    category = import_rasterio().errors.NotGeoreferencedWarning
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except import_rasterio().errors.RasterioError as error:
+        raise RasterError(f"damaged or not readable ({_reason(error)})", file=path, hint="copy it again") from error
+    except UnicodeEncodeError as error:
+        raise RasterError("a file name that is no UTF-8", file=ascii(str(path)), hint="rename the file") from error
+
+
+def _reason(error: Exception) -> str:
+    """GDAL's own words: rasterio keeps them in the cause."""
+    return str(error.__cause__ or error)[:200]
+
+
+def geo_of(source: Any) -> Geo | None:
+    """Where an open raster lies; None when it does not say."""
+    transform = tuple(float(v) for v in tuple(source.transform)[:6])
+    crs = source.crs.to_wkt() if source.crs else None
+    if crs is None and transform == (1.0, 0.0, 0.0, 0.0, 1.0, 0.0):
+        return None
+    return Geo(crs, transform)  # type: ignore[arg-type]  # six of them
+
+
+def never_written(source: Any) -> bool:
+    """Whether a TIFF holds no block at all: what a writer killed half-way leaves opens, and reads as zeros."""
+    if source.driver != "GTiff":
+        return False
+    tag = source.get_tag_item
+    block_height, block_width = source.block_shapes[0]
+    columns, rows = -(-source.width // block_width), -(-source.height // block_height)
+    places = ((0, 0), (columns // 2, rows // 2), (columns - 1, rows - 1))
+    return all(tag(f"BLOCK_OFFSET_{x}_{y}", "TIFF", 1) is None for x, y in places)
+
+
+def write_label_raster(
+    path: str | Path,
+    labels: NDArray[Any],
+    *,
+    geo: Geo | None = None,
+    colors: Mapping[int, Color] | Sequence[Color] = (),
+    names: Mapping[int, str] | Sequence[str] = (),
+    nodata: int | None = None,
+) -> None:
+    """A GeoTIFF of class values, whole or not at all.
+
+    8 bits, or 16 where a value or `nodata` exceeds 255; deflate; tiled from 512 pixels on; the grid of `geo`, exactly.
+    colors become its colour table; names go to the tags: `CLASSES` (JSON) of the file, `CLASS_<value>` of the band
+    (GDAL keeps category names in a side file only).
+
+    Args:
+        path: replaced if it is there.
+        labels: [H, W] integers, 0..65535, as they shall stand in the file.
+        geo: of the image the labels belong to.
+        colors: red, green, blue of each value; a sequence counts from 0.
+        names: of each value; a sequence counts from 0.
+        nodata: the value of pixels without data.
+
+    Raises:
+        RasterError: labels that do not fit, or rasterio is not installed.
+    """
+    top = max(int(labels.max(initial=0)), nodata or 0)
+    if labels.ndim != 2 or labels.dtype.kind not in "iu" or int(labels.min(initial=0)) < 0 or top > 65535:
+        raise RasterError(f"labels {labels.dtype} {labels.shape}", file=path, allowed="[H, W] integers in 0..65535")
+    dtype = "uint8" if top <= 255 else "uint16"
+    with atomic_path(path) as part, _translated(Path(path)), import_rasterio().Env():
+        with _quiet():
+            sink = import_rasterio().open(part, "w", **_profile(labels, dtype, geo, nodata))
+        with sink:
+            sink.write(labels.astype(dtype), 1)
+            table = {value: color for value, color in _items(colors) if value <= np.iinfo(dtype).max}
+            if table:
+                sink.write_colormap(1, table)
+            named = {str(value): name for value, name in _items(names)}
+            sink.update_tags(CLASSES=json.dumps(named, ensure_ascii=False))
+            sink.update_tags(1, **{f"CLASS_{value}": name for value, name in named.items()})
+
+
+def _profile(labels: NDArray[Any], dtype: str, geo: Geo | None, nodata: int | None) -> dict[str, Any]:
+    height, width = labels.shape
+    profile: dict[str, Any] = {"driver": "GTiff", "count": 1, "height": height, "width": width, "dtype": dtype}
+    profile |= {"compress": "deflate", "nodata": nodata, "bigtiff": "IF_SAFER"}
+    if min(height, width) >= _TILED_FROM:
+        profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512}
+    if geo is not None:
+        rasterio = import_rasterio()
+        profile["transform"] = rasterio.Affine(*geo.transform)
+        profile["crs"] = rasterio.crs.CRS.from_wkt(geo.crs) if geo.crs else None
+    return profile
+
+
+def _items(given: Mapping[int, Any] | Sequence[Any]) -> list[tuple[int, Any]]:
+    return list(given.items() if isinstance(given, Mapping) else enumerate(given))
