@@ -1,0 +1,154 @@
+"""Looking at every file of a dataset before anything is trained on it: what is bad, what is odd, what there is."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from torchfpn.data.dataset import Dataset
+from torchfpn.data.each import Watch, each, unwatched
+from torchfpn.data.facts import Facts, Seen, examine, problem_of
+from torchfpn.data.notes import notes
+from torchfpn.data.splits import Pair, Problem
+from torchfpn.data.statistics import ClassCounts
+from torchfpn.errors import DataError
+
+
+@dataclass(frozen=True)
+class BandReport:
+    """One band over the good images of all splits. low, high, mean, std: of its valid pixels; None without any."""
+
+    name: str
+    low: float | None
+    high: float | None
+    mean: float | None
+    std: float | None
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """The good images of one split. heights, widths: the smallest and the largest. missing: share without data."""
+
+    name: str
+    images: int
+    counts: ClassCounts
+    heights: tuple[int, int]
+    widths: tuple[int, int]
+    missing: float
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found. problems: what must be mended before training. notes: what is worth a look."""
+
+    dataset: Dataset
+    splits: tuple[SplitReport, ...]
+    bands: tuple[BandReport, ...]
+    dtypes: dict[str, int]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the dataset can be trained on as it is."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values for JSON; every problem, not only the first 20."""
+        return {
+            "ok": self.ok,
+            "dataset": str(self.dataset.file),
+            "classes": [{"name": c.name, "id": c.id, "color": list(c.color)} for c in self.dataset.classes],
+            "splits": {split.name: _split_dict(split) for split in self.splits},
+            "bands": [vars(band) for band in self.bands],
+            "dtypes": self.dtypes,
+            "problems": [{"file": str(p.file), "problem": p.line} for p in self.problems],
+            "notes": list(self.notes),
+        }
+
+
+def check(dataset: Dataset, *, watch: Watch = unwatched) -> CheckReport:
+    """Reads every file of every split, whatever is wrong with others, and reports on all of it."""
+    work, problems = _listed(dataset)
+    facts = list(each(lambda item: examine(dataset, *item), work, watch))
+    problems += [problem for f in facts for problem in f.problems]
+    problems += _unlike(dataset, facts)
+    bad = {problem.file for problem in problems}
+    good = [f for f in facts if f.pair.image not in bad and f.pair.label not in bad]
+    splits = tuple(_split_report(dataset, name, [f for f in good if f.split == name]) for name in dataset.splits)
+    return CheckReport(
+        dataset=dataset,
+        splits=splits,
+        bands=_band_reports([f.seen for f in good if f.seen is not None]),
+        dtypes=dict(Counter(f.seen.dtype for f in good if f.seen is not None)),
+        problems=tuple(problems),
+        notes=tuple(notes(dataset, good, {split.name: split.counts for split in splits})),
+    )
+
+
+def _listed(dataset: Dataset) -> tuple[list[tuple[str, Pair]], list[Problem]]:
+    """(split, pair) of every split, and the files that have no partner or may not be read."""
+    work: list[tuple[str, Pair]] = []
+    problems: list[Problem] = []
+    for name in dataset.splits:
+        try:
+            pairs, found = dataset.list_pairs(name)
+        except DataError as error:  # no such folder: the other splits are looked at all the same
+            pairs, found = [], [problem_of(error, dataset.root / dataset.splits[name].images)]
+        work += [(name, pair) for pair in pairs]
+        problems += found
+    return work, problems
+
+
+def _unlike(dataset: Dataset, facts: list[Facts]) -> list[Problem]:
+    """The images whose number of bands or pixel type is not that of most."""
+    seen = [(f.pair.image, f.seen) for f in facts if f.seen is not None]
+    if not seen:
+        return []
+    count = Counter(len(s.bands) for _, s in seen).most_common(1)[0][0]
+    names = ", ".join(next(s.bands for _, s in seen if len(s.bands) == count))
+    dtype = Counter(s.dtype for _, s in seen).most_common(1)[0][0]
+    found = []
+    for file, s in seen:
+        if len(s.bands) != count:
+            line = f"has {len(s.bands)} bands ({', '.join(s.bands)}); most images have {count} ({names})"
+            found.append(Problem(file, line))
+        elif s.dtype != dtype and dataset.scaling is None:
+            line = f"pixels of type {s.dtype}; most images are {dtype}; convert it, or if the values mean the same give"
+            found.append(Problem(file, line + " `scaling: {offset: [...], scale: [...]}`"))
+    return found
+
+
+def _split_report(dataset: Dataset, name: str, facts: list[Facts]) -> SplitReport:
+    counts = ClassCounts.empty(len(dataset.classes))
+    for f in facts:
+        counts += f.counts
+    seen = [f.seen for f in facts if f.seen is not None]
+    heights, widths = [s.size[0] for s in seen] or [0], [s.size[1] for s in seen] or [0]
+    pixels = sum(s.size[0] * s.size[1] for s in seen)
+    missing = sum(s.missing for s in seen) / max(pixels, 1)
+    sizes = (min(heights), max(heights)), (min(widths), max(widths))
+    return SplitReport(name, len(facts), counts, *sizes, missing)
+
+
+def _band_reports(seen: list[Seen]) -> tuple[BandReport, ...]:
+    if not seen:
+        return ()
+    total = sum((s.moments for s in seen[1:]), seen[0].moments)
+    if total.count == 0:
+        return tuple(BandReport(name, None, None, None, None) for name in seen[0].bands)
+    columns = (total.low, total.high, total.mean, total.std)
+    return tuple(BandReport(name, *(float(column[i]) for column in columns)) for i, name in enumerate(seen[0].bands))
+
+
+def _split_dict(split: SplitReport) -> dict[str, Any]:
+    counts = split.counts
+    return {
+        "images": split.images,
+        "heights": list(split.heights),
+        "widths": list(split.widths),
+        "missing": split.missing,
+        "ignored_pixels": counts.ignored,
+        "pixels": list(counts.pixels),
+        "shares": counts.shares,
+        "images_with_class": list(counts.images),
+    }

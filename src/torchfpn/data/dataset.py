@@ -1,0 +1,188 @@
+"""dataset.yaml: what a dataset is, said once. Reading it imports nothing heavy; docs/datasets.md has the format."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torchfpn.data.classes import Class, parse_classes, parse_color
+from torchfpn.data.colors import Color
+from torchfpn.data.fields import Fields, is_whole
+from torchfpn.data.splits import Pair, Problem, Split, match_pairs, parse_splits, refuse
+from torchfpn.errors import ConfigError, WeightsError, nearest
+from torchfpn.files.formats import MAX_PIXELS
+from torchfpn.files.safe_yaml import read_yaml
+from torchfpn.recipe import IGNORE, Scaling
+
+NAME = "dataset.yaml"
+SCALINGS = ("auto", "imagenet", "mean-std", "percentile")
+Band = int | str  # a band of the files: its number from 1, or its name
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset.yaml, checked for what can be known without opening an image.
+
+    file: the yaml. root: the folder all paths are below. ignored: values in label files that mean "not labelled".
+    bands: names of the bands in the files, in order; empty: as the files say. use_bands: those to be used; empty: all.
+    nodata: the value of missing pixels where the files do not say. scaling: if the yaml gives the numbers, else None;
+    scaling_method: how else to find it. labels_are: "values" or "colors". ignore_color: as `ignored`, for colours.
+    allow_vrt: never from the yaml; whoever runs the program says so.
+    """
+
+    file: Path
+    root: Path
+    task: str
+    classes: tuple[Class, ...]
+    splits: dict[str, Split]
+    ignored: tuple[int, ...] = (IGNORE,)
+    bands: tuple[str, ...] = ()
+    use_bands: tuple[Band, ...] = ()
+    nodata: float | None = None
+    scaling: Scaling | None = None
+    scaling_method: str = "auto"
+    labels_are: str = "values"
+    ignore_color: Color | None = None
+    max_pixels: int = MAX_PIXELS
+    allow_vrt: bool = field(default=False)
+
+    @property
+    def ignore_index(self) -> int:
+        """The value in label files that means "not labelled"; the first if there are several."""
+        return self.ignored[0] if self.ignored else IGNORE
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the classes, in the order of the labels 0..K-1."""
+        return tuple(c.name for c in self.classes)
+
+    def list_pairs(self, split: str) -> tuple[list[Pair], list[Problem]]:
+        """The pairs of a split in natural order, and what is wrong with its files.
+
+        Raises:
+            ConfigError: no such split. DataError: no such folder.
+        """
+        if split not in self.splits:
+            raise ConfigError(f'no split "{split}"', file=self.file, field="splits", hint=nearest(split, self.splits))
+        return match_pairs(self.root, split, self.splits[split])
+
+    def pairs(self, split: str) -> list[Pair]:
+        """The pairs of a split in natural order.
+
+        Raises:
+            ConfigError: no such split. DataError: no such folder, or files without a partner, at most 20 by name.
+        """
+        pairs, problems = self.list_pairs(split)
+        refuse(problems)
+        return pairs
+
+
+def read_dataset(path: str | Path) -> Dataset:
+    """The dataset described by `path`: a dataset.yaml, or a folder with one.
+
+    Raises:
+        ConfigError: no such file, not YAML, or something in it that cannot be, by its key.
+    """
+    path = Path(path)
+    file = path / NAME if path.is_dir() else path
+    if not file.is_file():
+        hint = f"make one with: fpn check --init {path}" if path.is_dir() else "give a folder or a dataset.yaml"
+        raise ConfigError("no such file", file=file, hint=hint)
+    fields = Fields(read_yaml(file), file)
+    fields.choice("task", ("semantic",))
+    root = (file.parent / (fields.text("root") or ".")).absolute()
+    classes = parse_classes(fields)
+    bands = _parse_bands(fields)
+    use_bands = _parse_use_bands(fields, bands)
+    scaling, method = _parse_scaling(fields, len(use_bands or bands))
+    dataset = Dataset(
+        file=file,
+        root=root,
+        task="semantic",
+        classes=classes,
+        splits=parse_splits(fields),
+        ignored=_parse_ignored(fields, classes),
+        bands=bands,
+        use_bands=use_bands,
+        nodata=fields.number("nodata"),
+        scaling=scaling,
+        scaling_method=method,
+        labels_are=fields.choice("labels_are", ("values", "colors")) or "values",
+        ignore_color=_parse_ignore_color(fields),
+        max_pixels=_parse_max_pixels(fields),
+    )
+    fields.finish()
+    _check_colors(fields, dataset)
+    return dataset
+
+
+def _parse_ignored(fields: Fields, classes: tuple[Class, ...]) -> tuple[int, ...]:
+    value = fields.raw("ignore_index")
+    ids = [c.id for c in classes]
+    if value is None:
+        return () if IGNORE in ids else (IGNORE,)
+    values = value if isinstance(value, list) else [value]
+    for v in values:
+        if not is_whole(v):
+            raise fields.wrong("ignore_index", v, "a whole number or a list of them")
+        if v in ids:
+            raise fields.wrong("ignore_index", v, "a value that is no class", f'{v} is "{classes[ids.index(v)].name}"')
+    return tuple(values)
+
+
+def _parse_bands(fields: Fields) -> tuple[str, ...]:
+    bands = fields.items("bands")
+    for band in bands:
+        if not isinstance(band, str) or not band.strip() or bands.count(band) > 1:
+            raise fields.wrong("bands", band, "the names of the bands in the files, all different")
+    return tuple(bands)
+
+
+def _parse_use_bands(fields: Fields, bands: tuple[str, ...]) -> tuple[Band, ...]:
+    """Names are kept as names where the files alone know them; else everything becomes a name of `bands`."""
+    used: list[Band] = []
+    for band in fields.items("use_bands"):
+        if is_whole(band) and (not bands or 1 <= band <= len(bands)) and band >= 1:
+            used.append(bands[band - 1] if bands else band)
+        elif isinstance(band, str) and (not bands or band in bands):
+            used.append(band)
+        else:
+            hint = nearest(band, bands) if isinstance(band, str) else None
+            raise fields.wrong("use_bands", band, "names of bands, or their numbers from 1", hint)
+        if used.count(used[-1]) > 1:
+            raise fields.wrong("use_bands", band, "every band once")
+    return tuple(used)
+
+
+def _parse_scaling(fields: Fields, bands: int) -> tuple[Scaling | None, str]:
+    if not isinstance(fields.raw("scaling"), dict):
+        return None, fields.choice("scaling", SCALINGS) or "auto"
+    inner = fields.inner("scaling")
+    given = {name: inner.items(name) for name in ("offset", "scale")}
+    inner.finish()
+    for name, values in given.items():
+        if not values or not all(isinstance(v, int | float) and abs(v) < float("inf") for v in values):
+            raise inner.wrong(name, values, "a finite number for each band that is used")
+    if bands and len(given["offset"]) != bands:
+        raise inner.wrong("offset", given["offset"], f"{bands} numbers, one for each band that is used")
+    try:
+        return Scaling(tuple(map(float, given["offset"])), tuple(map(float, given["scale"]))), "given"
+    except WeightsError as error:
+        raise ConfigError(error.found, file=fields.file, field="scaling", allowed=error.allowed) from error
+
+
+def _parse_ignore_color(fields: Fields) -> Color | None:
+    value = fields.raw("ignore_color")
+    return None if value is None else parse_color(fields, "ignore_color", value)
+
+
+def _parse_max_pixels(fields: Fields) -> int:
+    value = fields.number("max_pixels")
+    if value is not None and not 1 <= value <= 2**40:
+        raise fields.wrong("max_pixels", value, "a number of pixels")
+    return MAX_PIXELS if value is None else int(value)
+
+
+def _check_colors(fields: Fields, dataset: Dataset) -> None:
+    colors = [c.color for c in dataset.classes]
+    for color in colors if dataset.labels_are == "colors" else ():
+        if colors.count(color) > 1 or color == dataset.ignore_color:
+            raise fields.wrong("classes", list(color), "labels_are: colors, so every class with its own color")

@@ -1,0 +1,123 @@
+"""A first dataset.yaml for a folder that has none: what can be seen is written down, the names are left to people."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from torchfpn.data.dataset import NAME, Dataset, read_dataset
+from torchfpn.data.each import Watch, each, spread, unwatched
+from torchfpn.data.layout import Layout, find_layout
+from torchfpn.errors import ConfigError, DataError
+from torchfpn.files.atomic import write_text
+from torchfpn.files.images import read_image
+from torchfpn.files.labels import LabelFile, read_labels, read_legend
+from torchfpn.recipe import IGNORE
+
+_MOST_FILES = 2000  # label files that are scanned for values, evenly spaced
+_MOST_VALUES = 255
+_HEAD = "# A first description, written by `fpn check --init`: rename the classes, then look at the contact sheet of\n"
+
+
+def init_dataset(
+    folder: str | Path, *, colors: bool = False, overwrite: bool = False, watch: Watch = unwatched
+) -> Dataset:
+    """Writes dataset.yaml (and train.txt and val.txt, if the images are not split yet) into `folder`, and reads it.
+
+    Classes are the values found in the labels; 255, or a nodata value the files declare, is taken for "not labelled"
+    if two others remain. With `colors`, the colours of RGB masks are the classes.
+
+    Raises:
+        ConfigError: there is one already and not `overwrite`, or the folder cannot be written to.
+        DataError: no images and labels found, or files that cannot be used.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError("no such folder", file=folder)
+    layout = find_layout(folder)
+    files = {NAME: _text(folder, layout, colors, watch), **layout.lists}
+    for name in files:
+        if (folder / name).exists() and not overwrite:
+            raise ConfigError("is there already", file=folder / name, hint="replace it with --overwrite")
+    try:
+        for name in reversed(files):  # the lists before the description that names them
+            write_text(folder / name, files[name])
+    except OSError as error:
+        raise ConfigError(f"cannot be written ({error.strerror or error})", file=folder / NAME) from error
+    return read_dataset(folder)
+
+
+def _text(folder: Path, layout: Layout, colors: bool, watch: Watch) -> str:
+    pairs = [pair for found in layout.pairs.values() for pair in found]
+    labels = [pair.label for pair in pairs if pair.label is not None]
+    lines = [_HEAD + f"#   fpn check {folder.name} --sheet sheet.png", "task: semantic"]
+    lines += _color_lines(labels, watch) if colors else _value_lines(labels, watch)
+    lines += _band_lines(pairs[0].image)
+    lines.append("splits:")
+    for name, split in layout.splits.items():
+        parts = {"images": split.images, "labels": split.labels, "list": split.stems}
+        lines.append(f"  {_inline(name)}: {_inline({key: part for key, part in parts.items() if part})}")
+    return "\n".join(lines) + "\n"
+
+
+def _value_lines(labels: list[Path], watch: Watch) -> list[str]:
+    values, declared = _scan(labels, False, watch)
+    ignored = [v for v in (IGNORE, declared) if v in values and len(values) > 2]
+    values = [v for v in values if v not in ignored]
+    names, table = read_legend(labels[0])
+    called = ["background", "foreground"] if len(values) == 2 else [f"class{v}" for v in values]
+    called = [names.get(value, name) for value, name in zip(values, called, strict=True)]
+    lines = [f"ignore_index: {_inline(ignored[0] if len(ignored) == 1 else ignored)}"] if ignored else []
+    if table:
+        rows = [
+            {"name": name, "id": value, "color": list(table.get(value, (0, 0, 0)))}
+            for value, name in zip(values, called, strict=True)
+        ]
+        return ["classes:", *(f"  - {_inline(row)}" for row in rows), *lines]
+    plain = values == list(range(len(values)))
+    return [f"classes: {_inline(called if plain else dict(zip(values, called, strict=True)))}", *lines]
+
+
+def _color_lines(labels: list[Path], watch: Watch) -> list[str]:
+    codes, _ = _scan(labels, True, watch)
+    rows = [{"name": f"class{i}", "color": [code >> 16, code >> 8 & 255, code & 255]} for i, code in enumerate(codes)]
+    return ["labels_are: colors", "classes:", *(f"  - {_inline(row)}" for row in rows)]
+
+
+def _scan(labels: list[Path], colors: bool, watch: Watch) -> tuple[list[int], int | None]:
+    """The values that occur, in order, and the nodata value that most files declare."""
+
+    def scan(path: Path) -> tuple[list[int], float | None]:
+        file: LabelFile = read_labels(path, colors=colors)
+        found = np.unique(file.values)
+        if len(found) > _MOST_VALUES:
+            raise DataError(f"{len(found)} different values", file=path, allowed="the values of at most 255 classes")
+        return [int(v) for v in found], file.nodata
+
+    values: set[int] = set()
+    declared: Counter[Any] = Counter()
+    for found, nodata in each(scan, spread(labels, _MOST_FILES), watch):
+        values.update(found)
+        declared[nodata] += 1
+    if len(values) > _MOST_VALUES:
+        raise DataError(f"{len(values)} different values in the labels", file=labels[0].parent, allowed="255 classes")
+    nodata = declared.most_common(1)[0][0]
+    return sorted(values), None if nodata is None or nodata != nodata else int(nodata)
+
+
+def _band_lines(path: Path) -> list[str]:
+    """The names of the bands, if they are all different; a band of more than two values is no alpha mask."""
+    picture = read_image(path)
+    names = list(picture.band_names)
+    if picture.alpha is not None:
+        marked = read_image(path, bands=[picture.alpha]).array
+        if len(np.unique(marked)) > 2:
+            names.insert(picture.alpha - 1, f"band{picture.alpha}")
+    return [f"bands: {_inline(names)}"] if len(set(names)) == len(names) else []
+
+
+def _inline(value: Any) -> str:
+    """A value as YAML on one line."""
+    return yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)[1:-2]

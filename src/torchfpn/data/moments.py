@@ -1,0 +1,64 @@
+"""Minimum, maximum, mean and deviation of bands, exact however many images they are gathered from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of C bands, float64 [C] each; squares: the sum of squared distances from the mean.
+
+    Two of them add up to the moments of both without loss of digits (Chan, Golub and LeVeque 1983, formula 2.1).
+    """
+
+    count: int
+    mean: Vector
+    squares: Vector
+    low: Vector
+    high: Vector
+
+    @classmethod
+    def of(cls, image: NDArray[Any], valid: NDArray[np.bool_] | None) -> "Moments":
+        """Of the valid pixels of an image [C, H, W]."""
+        if image.dtype == np.uint8:
+            return cls._of_bytes(image, valid)
+        values = (image.reshape(len(image), -1) if valid is None else image[:, valid]).astype(np.float64)
+        bands, count = values.shape
+        if count == 0:
+            return cls(0, np.zeros(bands), np.zeros(bands), np.full(bands, np.inf), np.full(bands, -np.inf))
+        mean = values.mean(1)
+        squares = np.square(values - mean[:, None]).sum(1)
+        return cls(count, mean, squares, values.min(1), values.max(1))
+
+    @classmethod
+    def _of_bytes(cls, image: NDArray[np.uint8], valid: NDArray[np.bool_] | None) -> "Moments":
+        """The same from histograms, ten times faster."""
+        bands = image.reshape(len(image), -1) if valid is None else image[:, valid]
+        if bands.shape[1] == 0:
+            return cls.of(bands[:, :, None].astype(np.float64), None)
+        values = np.arange(256.0)
+        counts = np.stack([np.bincount(band, minlength=256) for band in bands])
+        mean = counts @ values / bands.shape[1]
+        squares = (counts * np.square(values - mean[:, None])).sum(1)
+        low, high = (counts > 0).argmax(1), 255 - (counts[:, ::-1] > 0).argmax(1)
+        return cls(bands.shape[1], mean, squares, low.astype(np.float64), high.astype(np.float64))
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Of both."""
+        count = self.count + other.count
+        if count == 0:
+            return self
+        step = other.mean - self.mean
+        mean = self.mean + step * (other.count / count)
+        squares = self.squares + other.squares + np.square(step) * (self.count * other.count / count)
+        return Moments(count, mean, squares, np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
+    @property
+    def std(self) -> Vector:
+        """The standard deviation of the pixels counted."""
+        return np.asarray(np.sqrt(self.squares / max(self.count, 1)))

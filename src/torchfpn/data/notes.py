@@ -1,0 +1,89 @@
+"""What is no error in a dataset and yet worth a look before training on it."""
+
+from collections import defaultdict
+
+from torchfpn.data.dataset import Dataset
+from torchfpn.data.facts import Facts
+from torchfpn.data.statistics import ClassCounts
+from torchfpn.files.formats import printable
+
+_SHOWN = 3
+
+
+def notes(dataset: Dataset, facts: list[Facts], counts: dict[str, ClassCounts]) -> list[str]:
+    """One line for each oddity. counts: of each split."""
+    return [
+        *_absent_classes(dataset, counts),
+        *_byte_masks(dataset, counts),
+        *_unlabelled(facts),
+        *_without_data(facts),
+        *_twins(facts),
+        *_alpha(facts),
+        *_band_names(facts),
+    ]
+
+
+def _absent_classes(dataset: Dataset, counts: dict[str, ClassCounts]) -> list[str]:
+    found = []
+    for split, count in counts.items():
+        if count.labelled:
+            absent = [name for name, n in zip(dataset.names, count.pixels, strict=True) if n == 0]
+            found += [f"{split}: no pixel of {_few(absent)}"] if absent else []
+    return found
+
+
+def _byte_masks(dataset: Dataset, counts: dict[str, ClassCounts]) -> list[str]:
+    """Masks of 0 and 255 read with the default ignore value: the class itself would be ignored."""
+    total = sum((count.pixels[0] for count in counts.values()), 0)
+    others = sum(count.labelled for count in counts.values()) - total
+    ignored = sum(count.ignored for count in counts.values())
+    if 255 in dataset.ignored and len(dataset.classes) == 2 and total and ignored and not others:
+        names = dataset.names
+        return [f"255 means `not labelled` here; for masks of 0 and 255: classes: {{0: {names[0]}, 255: {names[1]}}}"]
+    return []
+
+
+def _unlabelled(facts: list[Facts]) -> list[str]:
+    empty = [f for f in facts if f.pair.label is not None and f.counts.labelled == 0]
+    return _files("without a single labelled pixel", empty)
+
+
+def _without_data(facts: list[Facts]) -> list[str]:
+    empty = [f for f in facts if f.seen is not None and f.seen.missing == f.seen.size[0] * f.seen.size[1]]
+    return _files("without a single pixel of data", empty)
+
+
+def _twins(facts: list[Facts]) -> list[str]:
+    """The same pixels in two splits: a validation that knows its questions."""
+    same: dict[bytes, list[Facts]] = defaultdict(list)
+    for f in facts:
+        if f.seen is not None:
+            same[f.seen.digest].append(f)
+    twins = [group for group in same.values() if len({f.split for f in group}) > 1]
+    shown = [" = ".join(f"{f.split}/{printable(f.pair.image.name)}" for f in group[:_SHOWN]) for group in twins]
+    return [f"{len(twins)} images in several splits: {_few(shown)}"] if twins else []
+
+
+def _alpha(facts: list[Facts]) -> list[str]:
+    numbers = sorted({f.seen.alpha for f in facts if f.seen is not None and f.seen.alpha is not None})
+    return [
+        f"band {n} is marked as alpha and taken for a mask; if it is data (near infrared?), name all bands in `bands`"
+        for n in numbers
+    ]
+
+
+def _band_names(facts: list[Facts]) -> list[str]:
+    names = {f.seen.bands for f in facts if f.seen is not None}
+    if len(names) < 2:
+        return []
+    shown = [" ".join(each) for each in sorted(names)]
+    return [f"bands are called differently from file to file: {_few(shown)}; name them in `bands`"]
+
+
+def _files(what: str, facts: list[Facts]) -> list[str]:
+    names = [printable(f.pair.image.name) for f in facts]
+    return [f"{len(names)} images {what}: {_few(names)}"] if names else []
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

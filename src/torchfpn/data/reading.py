@@ -1,0 +1,181 @@
+"""Reading one image and its labels as the dataset says: bands chosen, label values turned into class indices."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.data.dataset import Dataset
+from torchfpn.data.splits import Pair
+from torchfpn.errors import DataError
+from torchfpn.files.geo import SAME_GRID, Geo
+from torchfpn.files.images import Picture, read_image
+from torchfpn.files.labels import LabelFile, read_labels
+from torchfpn.recipe import IGNORE
+
+_MANY = 5  # unknown values that a message names
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image and its labels, nothing scaled.
+
+    image: [C, H, W] in the type of the file. valid: [H, W], None: everywhere. band_names: of the C bands.
+    target: [H, W] uint8, 0-based class indices; `IGNORE` where nothing is labelled or the image holds no data.
+    """
+
+    image: NDArray[Any]
+    valid: NDArray[np.bool_] | None
+    target: NDArray[np.uint8]
+    band_names: tuple[str, ...]
+
+
+def read_picture(dataset: Dataset, path: Path) -> Picture:
+    """The bands of an image that the dataset uses.
+
+    Raises:
+        DataError: damaged, too large, or without these bands.
+    """
+    return read_image(
+        path,
+        bands=dataset.use_bands or None,
+        names=dataset.bands,
+        nodata=dataset.nodata,
+        max_pixels=dataset.max_pixels,
+        allow_vrt=dataset.allow_vrt,
+        root=dataset.root,
+    )
+
+
+def read_target(dataset: Dataset, path: Path) -> tuple[NDArray[np.uint8], Geo | None]:
+    """Class indices [H, W], `IGNORE` where nothing is labelled, and where they lie.
+
+    Raises:
+        DataError: damaged, several bands, or values that are neither class nor ignored.
+    """
+    labels = read_labels(
+        path,
+        colors=dataset.labels_are == "colors",
+        max_pixels=dataset.max_pixels,
+        allow_vrt=dataset.allow_vrt,
+        root=dataset.root,
+    )
+    return class_indices(dataset, labels, path), labels.geo
+
+
+def read_pair(dataset: Dataset, pair: Pair) -> Frame:
+    """An image with its labels; all `IGNORE` where the pair has none.
+
+    Raises:
+        DataError: either of them cannot be used, or they do not fit each other.
+    """
+    picture = read_picture(dataset, pair.image)
+    if pair.label is None:
+        target = np.full(picture.size, IGNORE, np.uint8)
+    else:
+        target, geo = read_target(dataset, pair.label)
+        check_fit(pair, picture, target, geo)
+    if picture.valid is not None:
+        target = np.where(picture.valid, target, np.uint8(IGNORE))
+    return Frame(picture.array, picture.valid, target, picture.band_names)
+
+
+def check_fit(pair: Pair, picture: Picture, target: NDArray[np.uint8], geo: Geo | None) -> None:
+    """Passes labels of the size and, where both files say, on the grid of the image (to 0.01 pixels).
+
+    Raises:
+        DataError: with both sizes, or both grids.
+    """
+    (h, w), (th, tw) = picture.size, target.shape
+    if (h, w) != (th, tw):
+        turned = "; the EXIF orientation of the image has been applied" if (w, h) == (th, tw) else ""
+        raise DataError(f"labels of {tw} x {th} pixels for an image of {w} x {h}{turned}", file=pair.label)
+    if geo is None or picture.geo is None:
+        return
+    if geo.crs and picture.geo.crs and not same_crs(geo.crs, picture.geo.crs):
+        raise DataError("labels in another coordinate system than the image", file=pair.label, hint="reproject them")
+    apart = picture.geo.distance(geo, h, w)
+    if not apart <= SAME_GRID:
+        raise DataError(
+            f"labels on another grid than the image, {apart:.3g} pixels apart: {list(geo.transform)} for"
+            f" {list(picture.geo.transform)}",
+            file=pair.label,
+            allowed=f"at most {SAME_GRID} pixels",
+        )
+
+
+def same_crs(one: str, other: str) -> bool:
+    """Whether two coordinate systems given as text are one."""
+    if one == other:
+        return True
+    from torchfpn.files.rasters import import_rasterio
+
+    crs = import_rasterio().crs.CRS
+    return bool(crs.from_wkt(one) == crs.from_wkt(other))
+
+
+def class_indices(dataset: Dataset, labels: LabelFile, file: Path) -> NDArray[np.uint8]:
+    """[H, W] class indices of the values of a label file.
+
+    A nodata value the file itself declares counts as ignored, unless a class has it: GIS programs like to declare 0.
+
+    Raises:
+        DataError: values that are neither, with the number of pixels and the first place.
+    """
+    if dataset.labels_are == "colors":
+        known = {_code(c.color): i for i, c in enumerate(dataset.classes)}
+        ignored = [] if dataset.ignore_color is None else [_code(dataset.ignore_color)]
+    else:
+        known = {c.id: i for i, c in enumerate(dataset.classes)}
+        declared = [] if labels.nodata is None or not math.isfinite(labels.nodata) else [int(labels.nodata)]
+        ignored = [*dataset.ignored, *declared]
+    indices = _looked_up(labels.values, {**dict.fromkeys(ignored, IGNORE), **known})
+    if (indices < 0).any():
+        raise _unknown(dataset, labels.values, indices < 0, file)
+    return indices.astype(np.uint8)
+
+
+def _looked_up(values: NDArray[Any], table: dict[int, int]) -> NDArray[np.int16]:
+    """-1 where the table has nothing."""
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        lookup = np.full(np.iinfo(values.dtype).max + 1, -1, np.int16)
+        for value, index in table.items():
+            if 0 <= value < len(lookup):
+                lookup[value] = index
+        return np.asarray(lookup[values])
+    found, places = np.unique(values, return_inverse=True)
+    lookup = np.array([table.get(int(value), -1) for value in found], np.int16)
+    return np.asarray(lookup[places].reshape(values.shape))
+
+
+def _unknown(dataset: Dataset, values: NDArray[Any], bad: NDArray[np.bool_], file: Path) -> DataError:
+    row, column = (int(v) for v in np.argwhere(bad)[0])
+    found, counts = np.unique(values[bad], return_counts=True)
+    colors = dataset.labels_are == "colors"
+    shown = [f"{_shown(int(v), colors)} in {n} pixels" for v, n in list(zip(found, counts, strict=True))[:_MANY]]
+    more = f" and {len(found) - _MANY} more" if len(found) > _MANY else ""
+    return DataError(
+        f"the {'color' if colors else 'value'} {', '.join(shown)}{more}, first at (row, column) ({row}, {column})",
+        file=file,
+        allowed=_allowed(dataset),
+        hint="add a class, or ignore it with " + ("ignore_color" if colors else "ignore_index"),
+    )
+
+
+def _allowed(dataset: Dataset) -> str:
+    colors = dataset.labels_are == "colors"
+    shown = [f"{_shown(_code(c.color), True) if colors else c.id} {c.name}" for c in dataset.classes[:20]]
+    more = " ..." if len(dataset.classes) > 20 else ""
+    ignored = "" if colors or not dataset.ignored else f"; {', '.join(map(str, dataset.ignored))} not labelled"
+    return ", ".join(shown) + more + ignored
+
+
+def _code(color: tuple[int, int, int]) -> int:
+    return color[0] << 16 | color[1] << 8 | color[2]
+
+
+def _shown(value: int, color: bool) -> str:
+    return f"({value >> 16}, {value >> 8 & 255}, {value & 255})" if color else str(value)

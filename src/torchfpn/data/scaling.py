@@ -1,0 +1,121 @@
+"""Finding the scaling of the bands once, on the training images; from then on it travels with the model."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.data.dataset import SCALINGS, Dataset
+from torchfpn.data.each import Watch, each, spread, unwatched
+from torchfpn.data.moments import Moments
+from torchfpn.data.reading import read_picture
+from torchfpn.errors import ConfigError, DataError, nearest
+from torchfpn.files.images import Picture
+from torchfpn.recipe import Scaling
+
+MOST_FILES = 2000  # of larger splits, as many files evenly spaced
+_MOST_VALUES = 2**20  # per band, for percentiles
+_FEW_FILES = 64  # enough to tell 8-bit colours; SemanticSamples looks at every image it reads
+_RGB = ("red", "green", "blue")
+
+
+def find_scaling(
+    dataset: Dataset, split: str = "train", method: str = "auto", *, pretrained: bool = False, watch: Watch = unwatched
+) -> tuple[Scaling, str]:
+    """The scaling of the bands the dataset uses, and the pixel type of its images.
+
+    * auto: what dataset.yaml says. If it says nothing: the ImageNet constants for 8-bit red, green, blue and a
+      backbone with `pretrained` weights, which saw such images; else mean-std.
+    * mean-std: mean and standard deviation of all valid pixels, summed in float64.
+    * percentile: (p2 + p98) / 2 and (p98 - p2) / 4 of evenly sampled valid pixels, so that nearly all lie within -2..2;
+      for data with far outliers.
+    * imagenet: the constants.
+
+    A band that is constant gets the scale 1.
+
+    Raises:
+        ConfigError: no such method, or a given scaling that does not fit the bands.
+        DataError: images of several pixel types, or without any valid pixel.
+    """
+    if method not in SCALINGS:
+        raise ConfigError(f'no scaling "{method}"', field="scaling", hint=nearest(method, SCALINGS))
+    files = [pair.image for pair in dataset.pairs(split)]
+    first = read_picture(dataset, files[0])
+    if method == "auto" and dataset.scaling is not None:
+        return _fitting(dataset, dataset.scaling, first), first.dtype
+    method = _settled(dataset, method, first, pretrained)
+    if method == "imagenet":
+        for path, dtype in each(lambda path: (path, read_picture(dataset, path).dtype), spread(files, _FEW_FILES)):
+            _check_dtype(path, dtype, first.dtype)
+        return _fitting(dataset, Scaling.imagenet(), first), first.dtype
+    find = _mean_std if method == "mean-std" else _percentile
+    offset, scale = find(dataset, spread(files, MOST_FILES), first.dtype, watch)
+    scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
+    return Scaling(tuple(map(float, offset)), tuple(map(float, scale)), method), first.dtype
+
+
+def _settled(dataset: Dataset, method: str, first: Picture, pretrained: bool) -> str:
+    if method == "auto":
+        method = dataset.scaling_method
+    if method == "auto":
+        method = "imagenet" if pretrained and first.dtype == "uint8" and first.band_names == _RGB else "mean-std"
+    return method
+
+
+def _fitting(dataset: Dataset, scaling: Scaling, first: Picture) -> Scaling:
+    if len(scaling.offset) != len(first.band_names):
+        raise ConfigError(
+            f"{len(scaling.offset)} offsets ({scaling.method}) for {len(first.band_names)} bands"
+            f" ({', '.join(first.band_names)})",
+            file=dataset.file,
+            field="scaling",
+        )
+    return scaling
+
+
+def _check_dtype(path: Path, dtype: str, first: str) -> None:
+    """One scaling cannot fit bytes and 16-bit numbers of the same scene: they would be rescaled in silence."""
+    if dtype != first:
+        raise DataError(
+            f"pixels of type {dtype}, others of this split are {first}",
+            file=path,
+            allowed="one pixel type",
+            hint="convert the files, or give `scaling: {offset: [...], scale: [...]}` if their values mean the same",
+        )
+
+
+def _mean_std(dataset: Dataset, files: list[Path], first: str, watch: Watch) -> tuple[Any, Any]:
+    def moments(path: Path) -> tuple[str, Moments]:
+        picture = read_picture(dataset, path)
+        return picture.dtype, Moments.of(picture.array, picture.valid)
+
+    parts = []
+    for path, (dtype, part) in zip(files, each(moments, files, watch), strict=True):
+        _check_dtype(path, dtype, first)
+        parts.append(part)
+    total = sum(parts[1:], parts[0])
+    if total.count == 0:
+        raise DataError("no valid pixel in the images, so no scaling", file=dataset.file)
+    return total.mean, total.std
+
+
+def _percentile(dataset: Dataset, files: list[Path], first: str, watch: Watch) -> tuple[Any, Any]:
+    most = max(64, _MOST_VALUES // len(files))
+
+    def some(path: Path) -> tuple[str, NDArray[Any]]:
+        picture = read_picture(dataset, path)
+        array = picture.array
+        values = array.reshape(len(array), -1) if picture.valid is None else array[:, picture.valid]
+        step = max(1, -(-values.shape[1] // most))
+        return picture.dtype, values[:, ::step].astype(np.float64)
+
+    parts = []
+    for path, (dtype, part) in zip(files, each(some, files, watch), strict=True):
+        _check_dtype(path, dtype, first)
+        parts.append(part)
+    values = np.concatenate(parts, axis=1)
+    if values.shape[1] == 0:
+        raise DataError("no valid pixel in the images, so no scaling", file=dataset.file)
+    low, high = np.percentile(values, [2, 98], axis=1)
+    return (low + high) / 2, (high - low) / 4

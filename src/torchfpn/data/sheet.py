@@ -1,0 +1,133 @@
+"""The contact sheet: a page of images beside their coloured labels, for a look before training."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from torchfpn.data.check import CheckReport
+from torchfpn.data.dataset import Dataset
+from torchfpn.data.each import spread
+from torchfpn.data.reading import read_pair
+from torchfpn.data.splits import Pair
+from torchfpn.data.views import NOTHING, UNLABELLED, Rgb, image_view, label_view
+from torchfpn.errors import DataError
+from torchfpn.files.atomic import atomic_path
+from torchfpn.files.formats import printable
+
+_CELL = 300  # pixels: the width of one picture
+_GAP, _EDGE, _LINE = 8, 36, 26
+_COLUMNS = 2  # pairs beside each other
+_INK, _FAINT = (34, 38, 46), (122, 128, 140)
+
+
+def write_sheet(report: CheckReport, path: str | Path, *, most: int = 12) -> None:
+    """A PNG at `path`: what the check found in words, the classes with their colours, and up to `most` pairs.
+
+    Every split gets its part of the pairs, evenly spaced over its files.
+    """
+    rows = _rows(report.dataset, most)
+    width = 2 * _EDGE + _COLUMNS * (2 * _CELL + _GAP) + (_COLUMNS - 1) * 3 * _GAP
+    legend = _legend_lines(report, width - 2 * _EDGE)
+    top = _EDGE + 2 * _LINE + len(legend) * _LINE + 3 * _GAP
+    heights = [max(card.height for card in row) + 2 * _GAP for _, row in rows]
+    titles = _LINE * len({title for title, _ in rows})
+    page = Image.new("RGB", (width, top + sum(heights) + titles + _EDGE), (255, 255, 255))
+    _head(ImageDraw.Draw(page), report, legend)
+    last = ""
+    for (title, row), height in zip(rows, heights, strict=True):
+        if title != last:
+            ImageDraw.Draw(page).text((_EDGE, top), title, _INK, _font(17))
+            top, last = top + _LINE, title
+        for i, card in enumerate(row):
+            page.paste(card, (_EDGE + i * (2 * _CELL + 4 * _GAP), top))
+        top += height
+    with atomic_path(path) as part:
+        page.save(part, format="PNG")
+
+
+def _rows(dataset: Dataset, most: int) -> list[tuple[str, list[Image.Image]]]:
+    """(split, the cards of one row) from top to bottom."""
+    rows = []
+    for name in dataset.splits:
+        try:
+            pairs, _ = dataset.list_pairs(name)
+        except DataError:  # a split without its folder; the check has said so
+            continue
+        cards = [_card(dataset, pair) for pair in spread(pairs, max(_COLUMNS, most // len(dataset.splits)))]
+        rows += [(name, cards[i : i + _COLUMNS]) for i in range(0, len(cards), _COLUMNS)]
+    return rows
+
+
+def _card(dataset: Dataset, pair: Pair) -> Image.Image:
+    """Image and labels side by side, the name of the file below."""
+    try:
+        frame = read_pair(dataset, pair)
+        left: Rgb | None = image_view(frame.image, frame.valid, frame.band_names)
+        right = label_view(frame.target, [c.color for c in dataset.classes]) if pair.label else None
+        note = f"{frame.target.shape[1]} x {frame.target.shape[0]}"
+    except DataError:
+        left = right = None
+        note = "cannot be used"
+    pictures = [_fitted(left, Image.Resampling.LANCZOS), _fitted(right, Image.Resampling.NEAREST)]
+    height = max(picture.height for picture in pictures)
+    card = Image.new("RGB", (2 * _CELL + _GAP, height + _LINE), (255, 255, 255))
+    for i, picture in enumerate(pictures):
+        card.paste(picture, (i * (_CELL + _GAP) + (_CELL - picture.width) // 2, 0))
+    draw = ImageDraw.Draw(card)
+    draw.text((0, height + 5), _cut(printable(pair.image.name), 13, 2 * _CELL - 120), _INK, _font(13))
+    draw.text((2 * _CELL + _GAP, height + 5), note, _FAINT, _font(13), anchor="ra")
+    return card
+
+
+def _fitted(picture: Rgb | None, how: Image.Resampling) -> Image.Image:
+    if picture is None:
+        return Image.new("RGB", (_CELL, _CELL * 3 // 4), NOTHING)
+    image = Image.fromarray(picture)
+    factor = min(_CELL / image.width, _CELL / image.height)
+    return image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))), how)
+
+
+def _head(draw: Any, report: CheckReport, legend: list[list[tuple[str, Any, int]]]) -> None:
+    dataset = report.dataset
+    name = printable(dataset.root.resolve().name)
+    draw.text((_EDGE, _EDGE - 8), name, _INK, _font(26))
+    splits = "  ·  ".join(f"{split.name} {split.images}" for split in report.splits)
+    bands = f"{len(report.bands)} bands of {' and '.join(report.dtypes)}" if report.bands else ""
+    facts = "     ".join(part for part in (splits, bands, f"{len(report.problems)} problems") if part)
+    draw.text((_EDGE, _EDGE + 26), facts, _FAINT, _font(15))
+    for line, entries in enumerate(legend):
+        left, top = _EDGE, _EDGE + 2 * _LINE + 6 + line * _LINE
+        for text, color, width in entries:
+            draw.rounded_rectangle((left, top + 2, left + 15, top + 17), 3, color, (180, 184, 192))
+            draw.text((left + 22, top), text, _INK, _font(15))
+            left += width
+
+
+def _legend_lines(report: CheckReport, width: int) -> list[list[tuple[str, Any, int]]]:
+    """(text, colour, width) of each class and its share, broken into lines."""
+    total = np.sum([split.counts.pixels for split in report.splits], axis=0)
+    shares = total / max(total.sum(), 1)
+    entries = [(f"{c.name} {share:.1%}", c.color) for c, share in zip(report.dataset.classes, shares, strict=True)]
+    lines: list[list[tuple[str, Any, int]]] = [[]]
+    used = 0
+    for text, color in [*entries, ("not labelled", UNLABELLED)]:
+        need = 22 + int(_font(15).getlength(text)) + 22
+        if used + need > width and lines[-1]:
+            lines, used = [*lines, []], 0
+        lines[-1].append((text, color, need))
+        used += need
+    return lines
+
+
+def _cut(text: str, size: int, width: int) -> str:
+    """The text, its middle left out where it is too long for `width` pixels."""
+    if _font(size).getlength(text) <= width:
+        return text
+    keep = next(n for n in range(len(text) // 2, -1, -1) if _font(size).getlength(f"{text[:n]}...{text[-n:]}") <= width)
+    return f"{text[:keep]}...{text[len(text) - keep :]}"
+
+
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)

@@ -1,0 +1,120 @@
+"""How often each class occurs, and the weights of the loss that follow from it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.data.dataset import Dataset
+from torchfpn.data.each import Watch, each, unwatched
+from torchfpn.data.reading import read_pair
+from torchfpn.errors import ConfigError, nearest
+from torchfpn.recipe import IGNORE
+
+METHODS = ("median-frequency", "sqrt-median-frequency", "inverse", "enet")
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Exact counts over some label images, one number per class.
+
+    pixels: of the class. images: that hold it. around: labelled pixels of those images, whatever their class.
+    ignored: pixels that are not labelled or hold no data. files: images in all.
+    """
+
+    pixels: tuple[int, ...]
+    images: tuple[int, ...]
+    around: tuple[int, ...]
+    ignored: int = 0
+    files: int = 0
+
+    @classmethod
+    def empty(cls, classes: int) -> "ClassCounts":
+        """Nothing counted yet."""
+        none = (0,) * classes
+        return cls(none, none, none)
+
+    @classmethod
+    def of(cls, target: NDArray[np.uint8], classes: int) -> "ClassCounts":
+        """Of one image of class indices [H, W]."""
+        counts = np.bincount(target.ravel(), minlength=IGNORE + 1)
+        pixels = counts[:classes]
+        around = np.where(pixels > 0, pixels.sum(), 0)
+        return cls(_ints(pixels), _ints(pixels > 0), _ints(around), int(counts[IGNORE]), 1)
+
+    def __add__(self, other: "ClassCounts") -> "ClassCounts":
+        """Of both."""
+        return ClassCounts(
+            _summed(self.pixels, other.pixels),
+            _summed(self.images, other.images),
+            _summed(self.around, other.around),
+            self.ignored + other.ignored,
+            self.files + other.files,
+        )
+
+    @property
+    def labelled(self) -> int:
+        """Pixels of any class."""
+        return sum(self.pixels)
+
+    @property
+    def shares(self) -> list[float]:
+        """Of each class in the labelled pixels; 0 where nothing is labelled."""
+        return [n / max(self.labelled, 1) for n in self.pixels]
+
+
+def class_counts(dataset: Dataset, split: str = "train", *, watch: Watch = unwatched) -> ClassCounts:
+    """The counts of a split as the loss will see it: pixels without image data count as ignored.
+
+    Raises:
+        DataError: a file that cannot be used.
+    """
+    classes = len(dataset.classes)
+    total = ClassCounts.empty(classes)
+    pairs = dataset.pairs(split)
+    for counts in each(lambda pair: ClassCounts.of(read_pair(dataset, pair).target, classes), pairs, watch):
+        total += counts
+    return total
+
+
+def class_weights(counts: ClassCounts, method: str = "median-frequency") -> list[float]:
+    """A weight for each class, larger for rarer ones. p is the share of the class in the labelled pixels.
+
+    * median-frequency: median(f) / f, where f is the share of the class in the images that hold it, and the median is
+      over the classes that occur (Eigen and Fergus 2015, "Predicting Depth, Surface Normals and Semantic Labels").
+    * sqrt-median-frequency: the square root of that, a milder correction.
+    * inverse: 1 / (K p), where K classes occur; every class then weighs as much in all.
+    * enet: 1 / ln(1.02 + p), between 1.4 and 50 (Paszke et al. 2016, "ENet").
+
+    A class that does not occur gets 0: it cannot be learnt, and no formula gives it a finite weight worth having.
+
+    Raises:
+        ConfigError: an unknown method, or nothing labelled at all.
+    """
+    if method not in METHODS:
+        raise ConfigError(f'no method "{method}"', field="method", hint=nearest(method, METHODS))
+    if counts.labelled == 0:
+        raise ConfigError("no labelled pixel, so no weights", hint="look at the labels with fpn check")
+    pixels = np.array(counts.pixels, dtype=np.float64)
+    there = pixels > 0
+    share = pixels / counts.labelled
+    weights = np.zeros(len(pixels))
+    if method == "enet":
+        weights[there] = 1 / np.log(1.02 + share[there])
+    elif method == "inverse":
+        weights[there] = 1 / (there.sum() * share[there])
+    else:
+        frequency = pixels[there] / np.array(counts.around, dtype=np.float64)[there]
+        weights[there] = np.median(frequency) / frequency
+        if method == "sqrt-median-frequency":
+            weights = np.sqrt(weights)
+    return [float(w) for w in weights]
+
+
+def _ints(values: NDArray[Any]) -> tuple[int, ...]:
+    return tuple(int(v) for v in values)
+
+
+def _summed(some: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(some, others, strict=True))
