@@ -1,0 +1,146 @@
+"""Is this config possible? Everything that can be told without torch, so that a slip costs a second, not a minute."""
+
+import types
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from torchfpn.backbones.names import check_backbone
+from torchfpn.config.settings import GROUPS, TrainConfig
+from torchfpn.errors import ConfigError, nearest
+
+TERMS = ("ce", "focal", "dice", "lovasz")
+WEIGHTINGS = ("median-frequency", "sqrt-median-frequency", "inverse", "enet")
+PYRAMIDS = ("fpn",)
+
+
+def check(config: TrainConfig) -> None:
+    """Raises ConfigError for the first setting that cannot be, with what is allowed."""
+    for name, field, kind, value in settings(config):
+        check_type(name, kind, value)
+        _check_range(name, field, value)
+    _check_data(config)
+    check_backbone(config.model.backbone)
+    _check_name("model.pyramid", config.model.pyramid, PYRAMIDS)
+    weighting = config.loss.class_weights
+    if isinstance(weighting, str):
+        _check_name("loss.class_weights", weighting, WEIGHTINGS)
+    _check_terms(config.loss.terms)
+    if isinstance(config.model.pretrained, str) and not Path(config.model.pretrained).is_file():
+        raise ConfigError(f"no such file: {config.model.pretrained}", field="model.pretrained")
+
+
+def settings(config: Any, prefix: str = "") -> Iterator[tuple[str, "Field[Any]", Any, Any]]:
+    """(dotted name, field, type, value) of every setting, groups flattened."""
+    hints = get_type_hints(type(config))
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            yield from settings(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", field, hints[field.name], value
+
+
+def known_settings() -> dict[str, Any]:
+    """Type of every setting by its dotted name."""
+    return {name: kind for name, _, kind, _ in settings(TrainConfig())}
+
+
+def check_keys(document: dict[str, Any], file: str | Path) -> None:
+    """Raises ConfigError for the first key of a config file that is no setting, with the nearest ones."""
+    known = known_settings()
+    for key, value in document.items():
+        if key not in GROUPS:
+            _check_key(key, [name for name in known if "." not in name] + list(GROUPS), file)
+            continue
+        if not isinstance(value, dict):
+            raise ConfigError(f"{value!r}", file=file, field=key, allowed="lines of `key: value`, indented")
+        inner = [name.removeprefix(f"{key}.") for name in known if name.startswith(f"{key}.")]
+        for name in value:
+            _check_key(name, inner, file, f"{key}.")
+
+
+def check_type(name: str, kind: Any, value: Any, file: str | Path | None = None) -> None:
+    """Raises ConfigError when `value` is not of the type the setting has."""
+    if not _fits(kind, value):
+        raise ConfigError(f"{value!r}", file=file, field=name, allowed=describe(kind))
+
+
+def describe(kind: Any) -> str:
+    """A type in words: "a whole number", "batch | group", "a list of numbers or null"."""
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    if kind in words:
+        return words[kind]
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return " | ".join(map(str, inner))
+    if origin is list:
+        return f"a list, each {describe(inner[0])}"
+    if origin is tuple:
+        return f"a list of {len(inner)}, each {describe(inner[0])}"
+    if origin is dict:
+        return "lines of `key: value`"
+    return " or ".join(dict.fromkeys(describe(part) for part in inner)) if inner else str(kind)
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return any(_fits(part, value) for part in inner)
+    if origin is Literal:
+        return value in inner and not isinstance(value, bool)
+    if origin is tuple:
+        return isinstance(value, tuple) and len(value) == len(inner) and all(map(_fits, inner, value))
+    if origin is list:
+        return isinstance(value, list) and all(_fits(inner[0], item) for item in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _check_key(key: str, known: list[str], file: str | Path, prefix: str = "") -> None:
+    if key not in known:
+        raise ConfigError("there is no such setting", file=file, field=f"{prefix}{key}", hint=nearest(key, known))
+
+
+def _check_range(name: str, field: "Field[Any]", value: Any) -> None:
+    least, most = field.metadata.get("least"), field.metadata.get("most")
+    numbers = value if isinstance(value, tuple | list) else (value,)
+    for number in numbers:
+        if isinstance(number, bool | str) or number is None:
+            continue
+        below, above = least is not None and not number >= least, most is not None and not number <= most
+        if below or above:  # written so that NaN is refused too
+            limits = f"{least} to {most}" if most is not None else f"{least} or more"
+            raise ConfigError(f"{number}", field=name, allowed=limits)
+
+
+def _check_data(config: TrainConfig) -> None:
+    if not config.dataset:
+        raise ConfigError("none given", field="dataset", hint="--dataset FOLDER, or `dataset:` in the config file")
+    if not Path(config.dataset).exists():
+        raise ConfigError(f"no such file or folder: {config.dataset}", field="dataset")
+    if config.name in (".", "..") or "/" in config.name or "\\" in config.name:
+        raise ConfigError(f'"{config.name}"', field="name", allowed="the name of one folder", hint="--out says where")
+    low, high = config.data.scale
+    if low > high:
+        raise ConfigError(f"{low} to {high}", field="data.scale", allowed="the smaller number first")
+    crop = config.data.crop
+    if crop is not None and min(crop if isinstance(crop, tuple) else (crop,)) < 1:
+        raise ConfigError(f"{crop}", field="data.crop", allowed="1 pixel or more")
+
+
+def _check_terms(terms: str) -> None:
+    for term in terms.split("+"):
+        name = term.rpartition("*")[2].strip()
+        _check_name("loss.terms", name, TERMS)
+
+
+def _check_name(field: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise ConfigError(f'"{name}"', field=field, allowed=" | ".join(known), hint=nearest(name, known))

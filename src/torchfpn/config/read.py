@@ -1,0 +1,261 @@
+"""Command line and YAML files to a `TrainConfig`, and back to YAML; jsonargparse reads the flags, torch stays out.
+
+Later wins: defaults, then each ``--config`` file in turn, then the dotted flags (``--model.backbone resnet18``).
+"""
+
+import contextlib
+import os
+import re
+from argparse import ArgumentError
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+
+from torchfpn.config.check import check, check_keys, check_type, describe, known_settings, settings
+from torchfpn.config.settings import GROUPS, TrainConfig
+from torchfpn.errors import ConfigError, nearest
+from torchfpn.files.safe_yaml import read_yaml
+
+PATHS = ("dataset", "model.pretrained", "resume")  # settings that name a file
+OWN_FLAGS = ("config", "print_config", "ckpt_path", "help")
+MISMATCH = re.compile(r'key "(?P<key>[\w.]+)":?\s*(?P<rest>.*)', re.DOTALL)
+EPILOG = """examples:
+  fpn train --config configs/camvid.yaml
+  fpn train --config configs/camvid.yaml --lr 5e-4 --model.backbone resnet18
+  fpn train --dataset data/roofs --data.crop 256 --max_epochs 20
+  fpn train --resume --config configs/camvid.yaml     (or: --resume runs/camvid)
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for: the config, the file it came from, and whether only to print it."""
+
+    config: TrainConfig
+    file: Path | None = None
+    print_config: bool = False
+
+
+def read_config(argv: Sequence[str]) -> Request:
+    """The config of a command line, checked.
+
+    Raises:
+        ConfigError: an unknown key or flag (with the nearest names), a wrong type, a value out of range.
+        SystemExit: after --help.
+    """
+    parser = _parser()
+    files, words, print_config = _own_flags(_spell(argv))
+    if not files:
+        files = _config_of_resumed(words)
+    values: dict[str, Any] = {}
+    for file in files:
+        _merge(values, _from_file(file))
+    try:
+        base = parser.parse_object(_group(values))
+        namespace = parser.parse_args(words, namespace=base)
+    except ArgumentError as error:
+        raise _explain(str(error), words) from error
+    config = from_plain(namespace.as_dict())
+    config = _named(config, files[-1] if files else None)
+    check(config)
+    return Request(config, files[-1] if files else None, print_config)
+
+
+def load_config(path: str | Path) -> TrainConfig:
+    """The config of one YAML file, checked. Paths in it are relative to the file, or else to the current folder.
+
+    Raises:
+        ConfigError: see `read_config`.
+    """
+    return read_config(["--config", str(path)]).config
+
+
+def from_plain(values: dict[str, Any]) -> TrainConfig:
+    """Nested plain values -> TrainConfig; what is absent keeps its default.
+
+    Raises:
+        ConfigError: a value of the wrong type.
+    """
+    known = known_settings()
+    flat = {name: _as(known[name], value) for name, value in _flatten(values).items()}
+    for name, value in flat.items():
+        check_type(name, known[name], value)
+    groups = {group: kind(**_inside(flat, group)) for group, kind in GROUPS.items()}
+    return TrainConfig(**{name: value for name, value in flat.items() if "." not in name}, **groups)
+
+
+def to_yaml(config: TrainConfig, *, folder: str | Path | None = None) -> str:
+    """The config as YAML that `load_config` reads back. folder: where it will lie; paths are written relative to it."""
+    values = _flatten(asdict(config))
+    for name in PATHS:
+        path = values[name]
+        if folder is not None and isinstance(path, str) and path and Path(path).exists():
+            values[name] = os.path.relpath(Path(path).resolve(), Path(folder).resolve())
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    text: str = yaml.safe_dump(_group(plain), sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+def _parser() -> Any:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(
+        prog="fpn train",
+        description="Trains a model on a dataset; every setting is a flag and a line of the YAML config.",
+        epilog=EPILOG,
+        exit_on_error=False,
+        allow_abbrev=False,
+        formatter_class=_formatter(),
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; several: the later wins")
+    parser.add_argument("--print_config", action="store_true", help="print the resolved config and stop")
+    sections = {group: parser.add_argument_group(f"{group}", kind.__doc__) for group, kind in GROUPS.items()}
+    for name, field, kind, default in settings(TrainConfig()):
+        section = sections.get(name.split(".")[0], parser)
+        section.add_argument(f"--{name}", type=kind, default=default, help=field.metadata["help"])
+    return parser
+
+
+def _formatter() -> type:
+    from jsonargparse import DefaultHelpFormatter
+
+    class Formatter(DefaultHelpFormatter):  # type: ignore[misc] # no types; keeps the line breaks of the examples
+        def _fill_text(self, text: str, width: int, indent: str) -> str:
+            return "".join(indent + line for line in text.splitlines(keepends=True))
+
+    return Formatter
+
+
+def _spell(argv: Sequence[str]) -> list[str]:
+    """The words with hyphens of flags as underscores, and a bare ``--flag`` of a switch as ``--flag=true``."""
+    switches = {name for name, kind in known_settings().items() if kind is bool or bool in get_args(kind)}
+    words = []
+    for position, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--"):
+            flag = "--" + flag[2:].replace("-", "_")
+        bare = not equals and (position + 1 == len(argv) or argv[position + 1].startswith("--"))
+        words.append(f"{flag}=true" if bare and flag[2:] in switches else f"{flag}{equals}{value}")
+    return words
+
+
+def _own_flags(words: list[str]) -> tuple[list[Path], list[str], bool]:
+    """(config files, the other words, --print_config); ``--ckpt_path last`` is Lightning's word for --resume."""
+    files: list[Path] = []
+    others: list[str] = []
+    queue = iter(words)
+    for word in queue:
+        flag, equals, value = word.partition("=")
+        if flag in ("--config", "--ckpt_path") and not equals:
+            value = next(queue, "")
+            if not value:
+                raise ConfigError("no value", field=flag)
+        if flag == "--config":
+            files.append(Path(value))
+        elif flag == "--ckpt_path":
+            others.append("--resume=true" if value == "last" else f"--resume={value}")
+        else:
+            others.append(word)
+    return files, [word for word in others if word != "--print_config"], "--print_config" in others
+
+
+def _config_of_resumed(words: list[str]) -> list[Path]:
+    """``--resume runs/name`` alone: the config that lies in that folder."""
+    value = ""
+    for position, word in enumerate(words):
+        flag, _, given = word.partition("=")
+        if flag == "--resume":
+            value = given or "".join(words[position + 1 : position + 2])
+    path = Path(value)
+    folder = path.parent.parent if path.is_file() else path
+    return [folder / "config.yaml"] if value not in ("", "true", "false") and (folder / "config.yaml").is_file() else []
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    """The settings of one file by dotted name, types checked, paths found."""
+    document = read_yaml(file)
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"a {type(document).__name__}", file=file, allowed="lines of `key: value`")
+    check_keys(document, file)
+    known, flat = known_settings(), _flatten(document)
+    for name, value in flat.items():
+        flat[name] = _as(known[name], value)
+        check_type(name, known[name], flat[name], file)
+    for name in PATHS:
+        if isinstance(flat.get(name), str) and (file.parent / flat[name]).exists():
+            flat[name] = os.path.normpath(file.parent / flat[name])
+    return flat
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """YAML has no tuples, and takes 1e-3 for text: both become what the setting is."""
+    kinds = (kind, *(get_args(kind) if not isinstance(kind, type) else ()))
+    if isinstance(value, list) and any(get_origin(part) is tuple for part in kinds):
+        return tuple(value)
+    if isinstance(value, str) and float in kinds and str not in kinds:
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value
+
+
+def _flatten(values: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    known = known_settings()
+    for key, value in values.items():
+        if key in GROUPS:
+            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
+        elif key in known:
+            flat[key] = value
+    return flat
+
+
+def _group(flat: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, value in flat.items():
+        group, dot, inner = name.partition(".")
+        if dot:
+            plain.setdefault(group, {})[inner] = value
+        else:
+            plain[name] = value
+    return plain
+
+
+def _merge(values: dict[str, Any], more: dict[str, Any]) -> None:
+    options = {**values.get("model.options", {}), **more.get("model.options", {})}
+    values |= more
+    if options:
+        values["model.options"] = options
+
+
+def _inside(flat: dict[str, Any], group: str) -> dict[str, Any]:
+    return {name.removeprefix(f"{group}."): value for name, value in flat.items() if name.startswith(f"{group}.")}
+
+
+def _named(config: TrainConfig, file: Path | None) -> TrainConfig:
+    """A name for the run folder, where none is given: the config file's, or the dataset's."""
+    if config.name or not config.dataset:
+        return config
+    dataset = Path(config.dataset)
+    name = dataset.resolve().parent.name if dataset.name == "dataset.yaml" else dataset.resolve().stem
+    return replace(config, name=file.stem if file is not None else name)
+
+
+def _explain(message: str, words: Iterable[str]) -> ConfigError:
+    """The message of jsonargparse in our words."""
+    known = [*known_settings(), *OWN_FLAGS]
+    if "unrecognized arguments:" in message:
+        stranger = message.split("unrecognized arguments:")[1].split()[0]
+        name = stranger.removeprefix("--").partition("=")[0]
+        hint = nearest(f"--{name}", [f"--{flag}" for flag in known])
+        hint = hint if stranger.startswith("-") else "every setting is a --flag"
+        return ConfigError("there is no such flag", field=stranger.partition("=")[0], hint=hint)
+    match = MISMATCH.search(message)
+    if match and match["key"] in known:
+        found = re.split(r"(?:Got|Given) value:", match["rest"])[-1].strip()
+        return ConfigError(f'"{found}"', field=match["key"], allowed=describe(known_settings()[match["key"]]))
+    return ConfigError(" ".join(message.split()))

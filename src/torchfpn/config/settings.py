@@ -1,0 +1,136 @@
+"""Every setting of a training, with its default, its range and a line of help: plain frozen dataclasses, no torch.
+
+A field is made by `option`; its metadata feed the command line's help and the checks of `torchfpn.config.check`.
+"""
+
+# ruff: noqa: RUF009 - `option` is dataclasses.field
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Number = int | float
+
+
+def option(default: Any, text: str, *, least: Number | None = None, most: Number | None = None) -> Any:
+    """A dataclass field with a help text and, for numbers, the range both ends of which are allowed."""
+    metadata = {"help": text, "least": least, "most": most}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is trained: the arguments of `torchfpn.create_model`."""
+
+    backbone: str = option("resnet50", "any timm model with feature maps, or torchvision/<name>")
+    pyramid: str = option("fpn", "name of the pyramid")
+    channels: int = option(256, "channels of every pyramid level", least=1)
+    head_channels: int = option(128, "channels inside the head", least=1)
+    norm: Literal["batch", "group"] = option("batch", "normalisation of the head; batch tiles exactly")
+    smooth: bool = option(True, "3x3 convolution on every pyramid level")
+    dropout: float = option(0.0, "rate of spatial dropout before the classifier", least=0.0, most=0.9)
+    pretrained: bool | str = option(False, "false, true (downloads), or a .safetensors/.pth of the backbone")
+    options: dict[str, Any] = option({}, "further arguments of create_model, e.g. {strides: [4, 8, 16, 32]}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What the network sees of the images: cropping, augmentation, bands, scaling."""
+
+    crop: tuple[int, int] | int | None = option(None, "height, width of training crops; null: the first image's")
+    scale: tuple[float, float] = option((1.0, 1.0), "range of the random enlargement, e.g. [0.5, 2.0]", least=0.05)
+    hflip: float = option(0.5, "probability of a mirror left-right", least=0.0, most=1.0)
+    vflip: float = option(0.0, "probability of a mirror top-bottom", least=0.0, most=1.0)
+    rotate: bool = option(False, "turn by a random multiple of 90 degrees (for images from above)")
+    brightness: float = option(0.0, "largest random shift, in units of the band's scale", least=0.0, most=5.0)
+    contrast: float = option(0.0, "largest random stretch, 0.2: by e^-0.2 to e^0.2", least=0.0, most=3.0)
+    band_brightness: float = option(0.0, "as brightness, drawn for each band by itself", least=0.0, most=5.0)
+    band_contrast: float = option(0.0, "as contrast, drawn for each band by itself", least=0.0, most=3.0)
+    noise: float = option(0.0, "largest random noise, in units of the band's scale", least=0.0, most=5.0)
+    class_aware: float = option(0.0, "probability that a crop is laid around a class drawn first", least=0.0, most=1.0)
+    cache: bool | Literal["auto"] = option("auto", "keep decoded images in memory; auto: if they are few")
+    use_bands: list[str | int] | None = option(None, "bands to use, names or numbers from 1; null: the dataset's")
+    scaling: Literal["auto", "imagenet", "mean-std", "percentile"] = option(
+        "auto", "how raw values are normalised; auto: as dataset.yaml says"
+    )
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is minimised."""
+
+    terms: str = option("ce", 'sum of losses: "ce", "ce+dice", "ce + 0.5*lovasz", "focal", ...')
+    class_weights: str | list[float] | None = option(
+        None, "null, a method (median-frequency, sqrt-median-frequency, inverse, enet), or a number per class"
+    )
+    label_smoothing: float = option(0.0, "share of the target spread over all classes (ce)", least=0.0, most=0.9)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How the weights move."""
+
+    name: Literal["adamw", "sgd"] = option("adamw", "optimiser")
+    weight_decay: float = option(0.01, "decay of weights; norms and biases have none", least=0.0)
+    momentum: float = option(0.9, "of sgd", least=0.0, most=0.9999)
+    betas: tuple[float, float] = option((0.9, 0.999), "of adamw", least=0.0, most=0.99999)
+    backbone_lr: float = option(1.0, "learning rate of the backbone, as a factor of lr", least=0.0)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How the learning rate changes, step by step."""
+
+    name: Literal["poly", "cosine", "constant"] = option("poly", "shape after the warm-up")
+    power: float = option(0.9, "exponent of poly", least=0.0)
+    warmup: int = option(0, "steps of linear warm-up", least=0)
+    min_factor: float = option(0.0, "where it ends, as a factor of lr", least=0.0, most=1.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training, whole. The first lines are what most people change."""
+
+    dataset: str = option("", "folder with a dataset.yaml, or that file (required)")
+    name: str = option("", "name of the run folder; default: the config file's or the dataset's")
+    out: str = option("runs", "where run folders are made")
+    max_epochs: int = option(50, "epochs", least=1)
+    batch_size: int = option(8, "images per forward pass", least=1)
+    lr: float = option(1e-3, "highest learning rate", least=0.0)
+    seed: int = option(0, "of everything random", least=0)
+    resume: bool | str = option(False, "go on: true (the newest run of this name), a run folder, or a checkpoint")
+    overwrite: bool = option(False, "replace the run folder instead of making name-2, name-3, ...")
+    devices: int | Literal["auto"] = option("auto", "number of devices, or auto", least=1)
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = option("auto", "kind of device")
+    strategy: str = option("auto", "Lightning's strategy for several devices")
+    precision: Literal["auto", "bf16-mixed", "32-true"] = option("auto", "auto: bf16-mixed where the machine has it")
+    num_workers: int | Literal["auto"] = option("auto", "processes that load images", least=0, most=256)
+    steps_per_epoch: int | None = option(None, "steps of a (virtual) epoch; null: one pass over the images", least=1)
+    accumulate: int = option(1, "forward passes per step; a step sees accumulate x batch_size images", least=1)
+    val_every: int = option(1, "validate every so many epochs", least=1)
+    ema: float = option(0.99, "decay of the averaged weights, warmed up; 0: none", least=0.0, most=0.999999)
+    freeze: str = option("none", "none, backbone, stem, or names of modules; their batch-norm statistics too")
+    clip_grad: float = option(0.0, "largest norm of the gradient; 0: not clipped", least=0.0)
+    early_stop: int = option(0, "stop after so many validations without a better mIoU; 0: never", least=0)
+    keep: Literal["best", "last"] = option("best", "which weights become model.safetensors")
+    auto_batch: bool = option(False, "when the device runs out of memory, halve the pass and go on")
+    max_bad_steps: int = option(10, "steps in a row with a NaN loss that are skipped before giving up", least=0)
+    limit_train_batches: int | float | None = option(None, "at most so many steps an epoch; 0.5: half", least=0)
+    limit_val_batches: int | float | None = option(None, "validate on so many images; 0.5: half", least=0)
+    fast_dev_run: bool = option(False, "one step and one image through everything, nothing kept")
+    overfit_batches: int = option(0, "train and validate on so many batches, unaugmented; 0: off", least=0)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+GROUPS: dict[str, type] = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "loss": LossConfig,
+    "optimizer": OptimizerConfig,
+    "schedule": ScheduleConfig,
+}

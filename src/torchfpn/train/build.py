@@ -1,0 +1,156 @@
+"""From settings to things: the dataset's samples, its scaling and class weights, and the task that will be trained."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from torchfpn import __version__
+from torchfpn.config import TrainConfig
+from torchfpn.criteria.semantic import criterion
+from torchfpn.data.augment import Augment
+from torchfpn.data.dataset import Band, Dataset, read_dataset
+from torchfpn.data.keys import Draw
+from torchfpn.data.sample import Sample
+from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.scaling import find_scaling
+from torchfpn.data.statistics import class_counts, class_weights
+from torchfpn.errors import ConfigError, nearest
+from torchfpn.recipe import Scaling
+from torchfpn.tasks.build import create_task
+from torchfpn.tasks.task import Task
+from torchfpn.types import Size
+
+TRAIN, VALIDATE = "train", "val"
+
+
+class First:
+    """The first `count` of some samples."""
+
+    def __init__(self, samples: SemanticSamples, count: int) -> None:
+        self.samples, self.count = samples, min(count, len(samples))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, draw: Draw | int) -> Sample:
+        return self.samples[draw]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training is made of: the task, its samples; `validate` is None without a "val" split."""
+
+    task: Task
+    dataset: Dataset
+    train: Any
+    validate: Any
+
+
+def open_dataset(config: TrainConfig) -> Dataset:
+    """The dataset, with the bands that the config chooses.
+
+    Raises:
+        ConfigError: no such dataset, split or band.
+    """
+    dataset = read_dataset(config.dataset)
+    if TRAIN not in dataset.splits:
+        raise ConfigError('no split "train"', file=dataset.file, field="splits")
+    if config.data.use_bands is None:
+        return dataset
+    return replace(dataset, use_bands=tuple(_band(dataset, band) for band in config.data.use_bands), scaling=None)
+
+
+def build(config: TrainConfig, dataset: Dataset) -> Parts:
+    """Reads what is needed of the dataset, and makes the task.
+
+    Raises:
+        FPNError: whatever is wrong with files, settings or pretrained weights.
+    """
+    cache = config.data.cache
+    plain = SemanticSamples(dataset, TRAIN, cache=cache if config.overfit_batches else False)
+    scaling, dtype = _scaling(config, dataset)
+    task = _task(config, dataset, plain.bands, scaling, dtype)
+    if config.overfit_batches:
+        few = First(plain, config.overfit_batches * config.batch_size * config.accumulate)
+        return Parts(task, dataset, few, few)
+    augment = _augment(config, scaling, plain.frame(0).target.shape)
+    train = SemanticSamples(dataset, TRAIN, augment=augment, cache=cache)
+    validate = SemanticSamples(dataset, VALIDATE, cache=cache) if VALIDATE in dataset.splits else None
+    return Parts(task, dataset, train, validate)
+
+
+def _task(config: TrainConfig, dataset: Dataset, bands: tuple[str, ...], scaling: Scaling, dtype: str) -> Task:
+    model, weights = config.model, _class_weights(config, dataset)
+    torch.manual_seed(config.seed)
+    task = create_task(
+        dataset.task,
+        backbone=model.backbone,
+        pyramid=model.pyramid,
+        classes=dataset.names,
+        bands=bands,
+        pretrained=model.pretrained,
+        loss=config.loss.terms,
+        class_weights=weights,
+        scaling=scaling,
+        label_ids=[c.id for c in dataset.classes],
+        colors=[c.color for c in dataset.classes],
+        ignore_index=dataset.ignore_index,
+        dtype=dtype,
+        nodata=dataset.nodata,
+        source={"trained_with": f"torchfpn {__version__}"},
+        channels=model.channels,
+        head_channels=model.head_channels,
+        norm=model.norm,
+        smooth=model.smooth,
+        dropout=model.dropout,
+        **model.options,
+    )
+    if config.loss.label_smoothing:
+        task.criterion = criterion(config.loss.terms, weights, label_smoothing=config.loss.label_smoothing)
+    return task.to(memory_format=torch.channels_last)
+
+
+def _augment(config: TrainConfig, scaling: Scaling, size: Size) -> Augment:
+    data = config.data
+    crop = (data.crop, data.crop) if isinstance(data.crop, int) else data.crop
+    return Augment(
+        crop=crop or size,
+        scale=data.scale,
+        mirror=data.hflip,
+        flip=data.vflip,
+        turns=data.rotate,
+        brightness=data.brightness,
+        contrast=data.contrast,
+        band_brightness=data.band_brightness,
+        band_contrast=data.band_contrast,
+        noise=data.noise,
+        scaling=scaling,
+        class_aware=data.class_aware,
+    )
+
+
+def _scaling(config: TrainConfig, dataset: Dataset) -> tuple[Scaling, str]:
+    return find_scaling(dataset, TRAIN, config.data.scaling, pretrained=bool(config.model.pretrained))
+
+
+def _class_weights(config: TrainConfig, dataset: Dataset) -> list[float] | None:
+    wanted = config.loss.class_weights
+    if not isinstance(wanted, str):
+        if wanted is not None and len(wanted) != len(dataset.classes):
+            found = f"{len(wanted)} numbers"
+            raise ConfigError(found, field="loss.class_weights", allowed=f"one a class: {len(dataset.classes)}")
+        return wanted
+    return class_weights(class_counts(dataset, TRAIN), method=wanted)
+
+
+def _band(dataset: Dataset, band: str | int) -> Band:
+    """A band as datasets name them: by its name, where the dataset has names."""
+    names = dataset.bands
+    if isinstance(band, int):
+        if band < 1 or (names and band > len(names)):
+            raise ConfigError(f"band {band}", field="data.use_bands", allowed=f"1 to {len(names) or 'the last'}")
+        return names[band - 1] if names else band
+    if names and band not in names:
+        raise ConfigError(f'there is no band "{band}"', field="data.use_bands", hint=nearest(band, names))
+    return band

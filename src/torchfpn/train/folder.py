@@ -1,0 +1,91 @@
+"""The run folder: made new, never overwritten unasked, or found again to go on."""
+
+import re
+import shutil
+from pathlib import Path
+
+from torchfpn.config import TrainConfig
+from torchfpn.errors import ConfigError
+from torchfpn.files.atomic import write_bytes
+from torchfpn.train.lock import NAME as LOCK
+
+CHECKPOINTS = "checkpoints"
+PROBE = ".probe"
+
+
+def make_folder(config: TrainConfig) -> Path:
+    """A new run folder ``out/name``, or name-2, name-3, ... where there is one; with `overwrite` that very one."""
+    wanted = Path(config.out) / config.name
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=config.overwrite)
+        except FileExistsError:
+            number += 1
+            continue
+        return folder
+
+
+def empty(folder: Path) -> None:
+    """Removes what an earlier run left in `folder`.
+
+    Raises:
+        ConfigError: what lies there does not look like a run.
+    """
+    children = [child for child in folder.iterdir() if child.name != LOCK]
+    if children and not (folder / "config.yaml").is_file():
+        raise ConfigError("is not a run folder, so it is not overwritten", file=folder, hint="give another --name")
+    for child in children:
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        else:
+            child.unlink()
+
+
+def find_folder(config: TrainConfig) -> tuple[Path, Path | None] | None:
+    """(run folder, checkpoint if one was named) that `resume` means; None where there is nothing yet.
+
+    true: the newest of name, name-2, ...; so a command with --resume can be given again and again, from the first time.
+
+    Raises:
+        ConfigError: a path was given, and it is no run folder and no checkpoint.
+    """
+    if isinstance(config.resume, str):
+        path = Path(config.resume)
+        if path.is_file():
+            return path.absolute().parent.parent, path
+        if (path / CHECKPOINTS).is_dir():
+            return path, None
+        raise ConfigError(f"{path}", field="resume", allowed="a run folder, or a checkpoint in one")
+    pattern = re.compile(re.escape(config.name) + r"(?:-(\d+))?")
+    out = Path(config.out)
+    found: dict[int, Path] = {}
+    for folder in out.iterdir() if out.is_dir() else ():
+        match = pattern.fullmatch(folder.name)
+        if match and (folder / CHECKPOINTS).is_dir():
+            found[int(match[1] or 1)] = folder
+    return (found[max(found)], None) if found else None
+
+
+def probe(folder: Path, needed: int) -> None:
+    """Says now, not after the first epoch, that `folder` cannot be written to or has less than `needed` bytes.
+
+    Raises:
+        ConfigError: which of the two.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / PROBE, b"0" * 4096)
+        (folder / PROBE).unlink()
+    except OSError as error:
+        raise ConfigError(f"cannot be written to: {error.strerror or error}", file=folder, field="out") from error
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ConfigError(
+            f"{free / 2**20:.0f} MiB are free",
+            file=folder,
+            field="out",
+            allowed=f"about {needed / 2**20:.0f} MiB for checkpoints",
+            hint="make room, or give another --out",
+        )

@@ -1,0 +1,163 @@
+"""Batches for training and validation: keyed draws, loader processes, and an epoch that can begin in its middle.
+
+Which image, crop and flip comes at which place is a pure function of (seed, epoch, place); so an epoch that begins at
+step k gives exactly what the whole epoch would have given from step k on, with any number of loader processes.
+"""
+
+import shutil
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from torchfpn.data.collate import collate
+from torchfpn.data.keys import KeyedSampler
+from torchfpn.errors import DataError, FPNError
+from torchfpn.train.signals import ignore_in_worker
+from torchfpn.types import Batch
+
+TIMEOUT = 120  # seconds to wait for a loader process before it is taken for dead
+SHARED = Path("/dev/shm")  # where loader processes hand over their batches
+
+
+class Failure(NamedTuple):
+    """An error on its way from a loader process: raised there, it would arrive with a traceback in its text."""
+
+    error: FPNError
+
+
+class Guarded(Dataset[Any]):
+    """Samples whose errors come back as values."""
+
+    def __init__(self, samples: Any) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: Any) -> Any:
+        try:
+            return self.samples[draw]
+        except FPNError as error:
+            return Failure(error)
+
+
+class TrainLoader:
+    """The steps of one epoch, each a Batch of `step_size` images; `begin` says which epoch, from which step.
+
+    steps: of a whole epoch. workers: loader processes; 0 loads in this one. rank, world: this process among those that
+    train together; each takes its share of every step.
+    """
+
+    def __init__(
+        self,
+        samples: Any,
+        *,
+        step_size: int,
+        steps: int,
+        seed: int,
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.steps, self.first = steps, 0
+        sampler = KeyedSampler(len(samples), seed=seed, per_epoch=steps * step_size, rank=rank, world=world)
+        self.plan = _Plan(sampler, step_size)
+        self.loader = _loader(samples, self.plan, workers)
+        self.workers = workers
+
+    def begin(self, epoch: int, first: int = 0) -> None:
+        """The next iteration gives epoch `epoch` from step `first` on; nothing but an empty batch if all are done."""
+        self.plan.epoch, self.plan.first, self.first = epoch, first, first
+
+    def __len__(self) -> int:
+        return max(1, self.steps - self.first)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.first >= self.steps:
+            yield Batch(torch.zeros(0, 1, 1, 1), [])
+            return
+        yield from _checked(self.loader)
+
+
+class ValidationLoader:
+    """Every image once, in order, whole and alone; the first `count` if given, and of those every `world`-th."""
+
+    def __init__(
+        self, samples: Any, *, count: int | None = None, workers: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        chosen = range(len(samples))[slice(count)][rank::world]
+        self.plan = [[index] for index in chosen]
+        self.loader = _loader(samples, self.plan, workers)
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from _checked(self.loader)
+
+
+def explain(error: RuntimeError, workers: int) -> DataError | None:
+    """What to tell about a loader process that died or hung; None for any other error."""
+    text = str(error)
+    if "DataLoader worker" not in text and "DataLoader timed out" not in text:
+        return None
+    what = f"gave nothing for {TIMEOUT} s" if "timed out" in text else _death(text)
+    size = f"/dev/shm has {shutil.disk_usage(SHARED).total / 2**20:.0f} MiB" if SHARED.is_dir() else None
+    return DataError(
+        f"one of {workers} loader processes {what}",
+        allowed=size,
+        hint="memory or /dev/shm is too small for them: try --num_workers 0, or fewer",
+    )
+
+
+class _Plan:
+    """Which draws make each step: the batch sampler of the loader, read in the main process."""
+
+    def __init__(self, sampler: KeyedSampler, step_size: int) -> None:
+        self.sampler, self.step_size = sampler, step_size
+        self.epoch, self.first = 0, 0
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        self.sampler.set_epoch(self.epoch)
+        draws = islice(self.sampler, self.first * self.step_size, None)
+        while step := list(islice(draws, self.step_size)):
+            yield step
+
+
+def _loader(samples: Any, plan: Any, workers: int) -> "DataLoader[Any]":
+    return DataLoader(
+        Guarded(samples),
+        batch_sampler=plan,
+        num_workers=workers,
+        collate_fn=_gather,
+        pin_memory=torch.cuda.is_available(),
+        timeout=TIMEOUT if workers else 0,
+        worker_init_fn=_enter_worker if workers else None,
+        persistent_workers=workers > 0,
+    )
+
+
+def _gather(samples: list[Any]) -> Batch | Failure:
+    failures = [sample for sample in samples if isinstance(sample, Failure)]
+    return failures[0] if failures else collate(samples)
+
+
+def _enter_worker(_: int) -> None:
+    torch.set_num_threads(1)
+    ignore_in_worker()
+
+
+def _checked(loader: "DataLoader[Any]") -> Iterator[Batch]:
+    for batch in loader:
+        if isinstance(batch, Failure):
+            raise batch.error
+        yield batch
+
+
+def _death(text: str) -> str:
+    words = text.partition("killed by signal:")[2].split(".")[0].strip()
+    return f"was killed ({words})" if words else "ended unexpectedly"

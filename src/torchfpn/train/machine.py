@@ -1,0 +1,85 @@
+"""What there is to train on, and what was asked for: device, number of devices, precision, loader processes."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from torchfpn.config import TrainConfig
+from torchfpn.errors import ConfigError
+
+CUDA_WORKERS, CPU_WORKERS = 8, 1  # at most, when the number is "auto"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a training runs on, in Lightning's words."""
+
+    accelerator: str
+    devices: int
+    precision: str
+    workers: int
+
+    @property
+    def device(self) -> str:
+        """For people: "cpu", "2 x NVIDIA A100"."""
+        if self.accelerator != "cuda":
+            return self.accelerator
+        return f"{self.devices} x {torch.cuda.get_device_name(0)}"
+
+
+def machine(config: TrainConfig) -> Machine:
+    """What the config asks for, settled.
+
+    "auto" devices is one device: more have to be asked for.
+
+    Raises:
+        ConfigError: it is not there; what is there is named.
+    """
+    accelerator = _accelerator(config.accelerator)
+    devices = 1 if config.devices == "auto" else config.devices
+    available = torch.cuda.device_count() if accelerator == "cuda" else 1
+    if devices > available:
+        raise ConfigError(
+            f"{devices}", field="devices", allowed=f"{available}: {_what(accelerator)}", hint="leave out --devices"
+        )
+    if config.auto_batch and devices > 1:
+        raise ConfigError("with several devices", field="auto_batch", allowed="one device", hint="give --batch_size")
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if _has_bf16(accelerator) else "32-true"
+    return Machine(accelerator, devices, precision, _workers(config, accelerator))
+
+
+def _accelerator(asked: str) -> str:
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    asked = "cuda" if asked == "gpu" and not mps else "mps" if asked == "gpu" else asked
+    if asked == "auto":
+        return "cuda" if cuda else "cpu"
+    if (asked == "cuda" and not cuda) or (asked == "mps" and not mps):
+        there = [name for name, has in (("cuda", cuda), ("mps", mps), ("cpu", True)) if has]
+        raise ConfigError(f'"{asked}", which this machine has not', field="accelerator", allowed=" | ".join(there))
+    return asked
+
+
+def _what(accelerator: str) -> str:
+    if accelerator == "cuda":
+        return f"{torch.cuda.get_device_name(0)}"
+    return f"the {accelerator} counts as one device, whatever its cores"
+
+
+def _has_bf16(accelerator: str) -> bool:
+    """Whether bfloat16 is computed by the hardware, not emulated."""
+    if accelerator == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if accelerator == "cpu":
+        features = torch.cpu.get_capabilities()
+        return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
+
+
+def _workers(config: TrainConfig, accelerator: str) -> int:
+    if config.num_workers != "auto":
+        return config.num_workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(CUDA_WORKERS, cores - 1) if accelerator == "cuda" else min(CPU_WORKERS, cores - 1)

@@ -1,0 +1,123 @@
+"""What a person sees of a training: a bar with loss, rate and time left on a terminal, plain lines elsewhere.
+
+All of it goes to stderr; results go to stdout, when there are some.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from torchfpn.files.atomic import write_text
+from torchfpn.train.module import Training
+
+EVERY = 30.0  # seconds between two plain lines within an epoch
+TIMING = "epoch,train_s,validate_s,images_per_s\n"
+
+
+class Progress(pl.Callback):
+    """Follows a `Training`; writes timing.csv into `folder` after every epoch."""
+
+    def __init__(self, console: Console, folder: Path) -> None:
+        self.console, self.folder = console, folder
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[numbers]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.images, self.trained, self.validated = 0, 0.0, 0.0  # of this epoch: count, seconds
+        self.done = 0  # steps of this process
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Shows the bar."""
+        assert isinstance(module, Training)
+        self.begun = self.shown = time.monotonic()
+        self.line = self.bar.add_task("", total=module.train_loader.steps, numbers="")
+        self.bar.start()
+        module.after_epoch.append(self.show_epoch)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Begins the epoch's clock."""
+        self.epoch_begun, self.images, self.validated = time.monotonic(), 0, 0.0
+        name = f"epoch {module.position.epoch + 1}/{module.config.max_epochs}"
+        self.bar.update(self.line, description=name, completed=module.position.batch, total=module.train_loader.steps)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Loss, learning rate, images per second, time left."""
+        if module.last is None:
+            return
+        self.done, self.images = self.done + 1, self.images + len(batch)
+        if not self.console.is_terminal and time.monotonic() - self.shown < EVERY:
+            return
+        self.shown = time.monotonic()
+        rate = self.images / (self.shown - self.epoch_begun)
+        lr = trainer.optimizers[0].param_groups[-1]["lr"]
+        numbers = f"loss {module.last.losses['loss']:.4f}  lr {lr:.1e}  {rate:.1f} img/s  {self._left(module)} left"
+        self.bar.update(self.line, completed=module.position.batch, numbers=numbers)
+        if not self.console.is_terminal:
+            step = f"step {module.position.batch}/{module.train_loader.steps}"
+            self._say(f"epoch {module.position.epoch + 1}/{module.config.max_epochs}  {step}  {numbers}")
+
+    def on_validation_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Says that it validates."""
+        self.validation_begun = time.monotonic()
+        self.bar.update(self.line, completed=0, total=len(module.validation_loader), numbers="validating")
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """One image more."""
+        self.bar.advance(self.line)
+
+    def on_validation_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Stops the validation's clock."""
+        self.validated = time.monotonic() - self.validation_begun
+
+    def show_epoch(self, module: Training) -> None:
+        """One line for the epoch, and one in timing.csv."""
+        row, keeper = module.row, module.keeper
+        trained = time.monotonic() - self.epoch_begun - self.validated
+        rate = self.images / trained
+        loss = row.get("train/loss", float("nan"))  # nothing to average where every step was bad
+        parts = [f"epoch {int(row['epoch'])}/{module.config.max_epochs}", f"loss {loss:.4f}"]
+        if "val/miou" in row:
+            star = "*" if keeper.best_epoch == row["epoch"] else " "
+            parts += [f"val loss {row['val/loss']:.4f}", f"mIoU {row['val/miou']:.4f}{star}"]
+        parts += [f"{rate:.1f} img/s", f"{_clock(trained + self.validated)}", f"{self._left(module)} left"]
+        self._say("  ".join(parts))
+        if keeper.failure is None:
+            self._time(int(row["epoch"]), trained, rate)
+
+    def on_train_end(self, *_: Any) -> None:
+        """Takes the bar away."""
+        self.bar.stop()
+
+    def on_exception(self, *_: Any) -> None:
+        """Takes the bar away."""
+        self.bar.stop()
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def _left(self, module: Training) -> str:
+        """Time left, judged by all the time spent so far, validation included."""
+        spent = time.monotonic() - self.begun
+        remaining = module.total_steps - module.position.step
+        return _clock(spent / self.done * remaining) if self.done else "?"
+
+    def _time(self, epoch: int, trained: float, rate: float) -> None:
+        path = self.folder / "timing.csv"
+        before = path.read_text() if path.is_file() else TIMING
+        write_text(path, f"{before}{epoch},{trained:.3f},{self.validated:.3f},{rate:.2f}\n")
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

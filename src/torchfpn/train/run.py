@@ -1,0 +1,249 @@
+"""A training from its config to its run folder: `fit`.
+
+runs/<name>/config.yaml  env.json  metrics.csv  timing.csv  tb/  checkpoints/{last,previous,best}.ckpt
+model.safetensors  validation.json  samples/*.png  report.html
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.console import Console
+
+from torchfpn.config import TrainConfig, to_yaml
+from torchfpn.config.check import check
+from torchfpn.criteria.semantic import parse
+from torchfpn.errors import WeightsError
+from torchfpn.files.atomic import sweep, write_text
+from torchfpn.recipe import Recipe
+from torchfpn.tasks.storage import fill
+from torchfpn.train.board import Board
+from torchfpn.train.build import Parts, build, open_dataset
+from torchfpn.train.checkpoints import STATE, AtomicCheckpointIO, newest, read
+from torchfpn.train.environment import write_environment
+from torchfpn.train.finish import RunResult, finish
+from torchfpn.train.folder import CHECKPOINTS, empty, find_folder, make_folder, probe
+from torchfpn.train.journal import Journal
+from torchfpn.train.keeper import Keeper
+from torchfpn.train.loader import TrainLoader, ValidationLoader, explain
+from torchfpn.train.lock import locked
+from torchfpn.train.machine import Machine, machine
+from torchfpn.train.module import SCHEMA, Training
+from torchfpn.train.progress import Progress
+from torchfpn.train.quiet import quiet
+from torchfpn.train.signals import Interrupted, StopRequest
+
+FOLDER_FOR_RANKS, CHECKPOINT_FOR_RANKS = "FPN_RUN_FOLDER", "FPN_RUN_CHECKPOINT"  # told by the first process of several
+COPIES = 3 * 4  # last, previous and one being written, each with weights, averages and two moments
+
+
+def fit(config: TrainConfig, *, console: Console | None = None) -> RunResult:
+    """Trains as `config` says, or goes on where a training was stopped; what people see goes to `console` (stderr).
+
+    Raises:
+        FPNError: something in config, data, machine or checkpoint that the user can mend.
+        Interrupted: a signal stopped it; the state is saved.
+    """
+    check(config)
+    console = console or Console(stderr=True)
+    with StopRequest() as stop, quiet(), contextlib.ExitStack() as stack:
+        if config.fast_dev_run:
+            config = _hurried(config, stack.enter_context(tempfile.TemporaryDirectory()))
+        return _Run(config, stop, console).go(stack)
+
+
+class _Run:
+    """The steps of `fit`, in order."""
+
+    def __init__(self, config: TrainConfig, stop: StopRequest, console: Console) -> None:
+        self.config, self.stop, self.console = config, stop, console
+        self.dataset = open_dataset(config)
+        self.machine: Machine = machine(config)
+        self.rank = int(os.environ.get("LOCAL_RANK", "0"))
+        self.checkpoint: dict[str, Any] | None = None
+        self.resumed: Path | None = None
+
+    def go(self, stack: contextlib.ExitStack) -> RunResult:
+        """The whole way."""
+        found = find_folder(self.config) if self.config.resume and self.rank == 0 else None
+        if found is None and self.rank == 0:
+            probe(Path(self.config.out), 0)  # before the dataset is read, which may take long
+        parts = build(self.config, self.dataset)
+        folder = self._folder(found[0] if found else None, parts)
+        if self.rank == 0:
+            stack.enter_context(locked(folder))
+            self._prepare(folder, found, parts)
+        training = self._training(folder, parts)
+        if not self._is_done(training):
+            self._train(training, folder)
+        return finish(training, parts, folder, self.machine, self.console)
+
+    def _prepare(self, folder: Path, found: tuple[Path, Path | None] | None, parts: Parts) -> None:
+        """The folder as a training needs it, in the first of the processes that train."""
+        sweep(folder)
+        if found is not None:
+            self._take_up(folder, found[1], parts)
+        elif self.config.overwrite:
+            empty(folder)
+        (folder / CHECKPOINTS).mkdir(exist_ok=True)
+        kept = replace(self.config, resume=False, overwrite=False)
+        write_text(folder / "config.yaml", to_yaml(kept, folder=folder))
+        write_environment(folder / "env.json", self.machine)
+        os.environ[FOLDER_FOR_RANKS] = str(folder.absolute())
+        os.environ[CHECKPOINT_FOR_RANKS] = str(self.resumed or "")
+
+    def _folder(self, found: Path | None, parts: Parts) -> Path:
+        if self.rank:
+            self.resumed = Path(os.environ[CHECKPOINT_FOR_RANKS]) if os.environ[CHECKPOINT_FOR_RANKS] else None
+            return Path(os.environ[FOLDER_FOR_RANKS])
+        weights = sum(p.numel() * p.element_size() for p in parts.task.model.parameters())
+        if found is not None:
+            probe(found, COPIES // 3 * weights)
+        else:
+            probe(Path(self.config.out), COPIES * weights)
+        return found or make_folder(self.config)
+
+    def _take_up(self, folder: Path, file: Path | None, parts: Parts) -> None:
+        """Reads the checkpoint to go on from, and makes sure that it is of this training."""
+        found = newest(folder / CHECKPOINTS) if file is None else (file, read(file), [])
+        if found is None:
+            self._say(f"{folder}: no checkpoint yet, from the beginning")
+            return
+        self.resumed, self.checkpoint, complaints = found
+        for complaint in complaints:
+            self._say(f"{complaint}; going on from {self.resumed.name}, the one before it")
+        fits(self.checkpoint, parts, self.resumed)
+        position = self.checkpoint[STATE]["position"]
+        self._say(f"{folder}: going on after step {position['step']}, in epoch {position['epoch'] + 1}")
+
+    def _training(self, folder: Path, parts: Parts) -> Training:
+        config, world = self.config, self.machine.devices
+        step_size = config.batch_size * config.accumulate
+        loader = TrainLoader(
+            parts.train,
+            step_size=step_size,
+            steps=_steps(config, len(parts.train), step_size * world),
+            seed=config.seed,
+            workers=self.machine.workers,
+            rank=self.rank,
+            world=world,
+        )
+        validate = None
+        if parts.validate is not None and (count := _count(config.limit_val_batches, len(parts.validate))):
+            workers = self.machine.workers
+            validate = ValidationLoader(parts.validate, count=count, workers=workers, rank=self.rank, world=world)
+        keeper = Keeper(folder, Journal(_columns(config, parts)), patience=config.early_stop)
+        training = Training(parts.task, config, train=loader, validate=validate, keeper=keeper, stop=self.stop)
+        return training.train()
+
+    def _is_done(self, training: Training) -> bool:
+        """Whether the checkpoint is of a training that had ended, and only what comes after it is left to do."""
+        if self.checkpoint is None:
+            return False
+        state = self.checkpoint[STATE]
+        training.keeper.load_state_dict(state["keeper"])
+        training.keeper.journal.load_state_dict(state["journal"])
+        training.keeper.journal.write(training.keeper.folder / "metrics.csv")
+        return state["position"]["epoch"] >= self.config.max_epochs or training.keeper.exhausted
+
+    def _train(self, training: Training, folder: Path) -> None:
+        config, checkpoints = self.config, AtomicCheckpointIO()
+        checkpoints.loaded, self.checkpoint = self.checkpoint, None
+        progress = Progress(self.console, folder)
+        trainer = pl.Trainer(
+            accelerator=self.machine.accelerator,
+            devices=self.machine.devices,
+            strategy=config.strategy,
+            precision=self.machine.precision,  # type: ignore[arg-type]
+            max_epochs=config.max_epochs,
+            check_val_every_n_epoch=config.val_every,
+            limit_val_batches=None if training.validation_loader is not None else 0,
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            plugins=[checkpoints],
+            callbacks=[progress] if self.rank == 0 else [],
+        )
+        self._introduce(training, folder)
+        with _board(folder, training), self.stop.graceful():
+            try:
+                trainer.fit(training, ckpt_path=self.resumed)
+            except RuntimeError as error:
+                told = explain(error, self.machine.workers)
+                if self.stop.signum is not None and told is not None:  # the signal went to the loaders too
+                    raise Interrupted(self.stop.signum) from error
+                if told is not None:
+                    raise told from error
+                raise
+        if self.stop.signum is not None:  # it came after the last step
+            raise Interrupted(self.stop.signum, saved=training.keeper.failure is None)
+
+    def _introduce(self, training: Training, folder: Path) -> None:
+        weights = sum(p.numel() for p in training.task.model.parameters()) / 1e6
+        model = f"{self.config.model.pyramid} on {self.config.model.backbone}, {weights:.1f} M weights"
+        loader = training.train_loader
+        images = f"{len(loader.loader.dataset)} images, {loader.steps} steps an epoch"  # type: ignore[arg-type]
+        self._say(f"{folder}: {model}; {images}; {self.machine.device}, {self.machine.precision}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+
+def fits(checkpoint: dict[str, Any], parts: Parts, file: Path) -> None:
+    """Passes a checkpoint of the very training that `parts` make.
+
+    Raises:
+        WeightsError: another version, other classes or bands, or other tensors, of which the first five are named.
+    """
+    state = checkpoint[STATE]
+    if state["schema"] > SCHEMA:
+        raise WeightsError(f"schema {state['schema']}", file=file, allowed=f"up to {SCHEMA}", hint="upgrade torchfpn")
+    recipe = Recipe.from_json(state["recipe"], file=str(file))
+    prefix = "task.model."
+    tensors = {n.removeprefix(prefix): t for n, t in checkpoint["state_dict"].items() if n.startswith(prefix)}
+    fill(parts.task.model, tensors, file=file)
+    for name in ("classes", "bands"):
+        was, now = getattr(recipe, name), getattr(parts.task.recipe, name)
+        if was != now:
+            raise WeightsError(", ".join(was), file=file, field=name, allowed=f"those of the config: {', '.join(now)}")
+
+
+def _columns(config: TrainConfig, parts: Parts) -> list[str]:
+    terms = [f"train/loss_{name}" for name in parse(config.loss.terms)]
+    scores = [f"val/iou_{name}" for name in parts.task.classes]
+    validation = ["val/loss", "val/miou", "val/pixel_accuracy", *scores] if parts.validate is not None else []
+    return ["epoch", "step", "lr", "train/loss", *terms, *validation]
+
+
+def _steps(config: TrainConfig, images: int, per_step: int) -> int:
+    steps = config.steps_per_epoch or max(1, round(images / per_step))
+    return max(1, _count(config.limit_train_batches, steps))
+
+
+def _count(limit: int | float | None, of: int) -> int:
+    if limit is None:
+        return of
+    return min(limit, of) if isinstance(limit, int) else int(limit * of)
+
+
+def _hurried(config: TrainConfig, out: str) -> TrainConfig:
+    return replace(config, out=out, resume=False, max_epochs=1, steps_per_epoch=1, limit_val_batches=1, num_workers=0)
+
+
+@contextlib.contextmanager
+def _board(folder: Path, training: Training) -> Iterator[None]:
+    board = Board(folder / "tb", training.position.step)
+    training.after_epoch.append(lambda done: board.add(done.row, done.position.step))
+    try:
+        yield
+    finally:
+        board.close()

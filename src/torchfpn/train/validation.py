@@ -1,0 +1,48 @@
+"""The score of the weights as they are: loss and confusion matrix over the validation images, one forward pass each."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from torchfpn.metrics.confusion import ConfusionMatrix
+from torchfpn.tasks.task import Task
+from torchfpn.types import IGNORE, Batch, Semantic
+
+
+class Validation:
+    """One round over the validation images, batch by batch.
+
+    reduce: sums a tensor over the processes that train together.
+    """
+
+    def __init__(self, task: Task, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
+        self.task, self.reduce = task, reduce
+        self.confusion = ConfusionMatrix(len(task.classes))
+        self.loss, self.images = 0.0, 0
+
+    def step(self, batch: Batch) -> list[Semantic]:
+        """Takes in one batch and gives its results; the task is in eval mode and on the device of the batch."""
+        task = self.task
+        images, valid = task.normalize(batch.images)
+        raw = task.model(images)
+        targets = torch.where(valid, batch.targets, IGNORE)
+        losses = task.criterion(raw, targets)
+        self.loss += float(torch.stack(list(losses.values())).sum()) * len(batch)
+        self.images += len(batch)
+        results: list[Semantic] = task.postprocess(raw, batch.sizes, valid)
+        for result, target, (height, width) in zip(results, targets, batch.sizes, strict=True):
+            self.confusion.update(result.labels, target[:height, :width])
+        return results
+
+    def row(self) -> dict[str, float]:
+        """The columns of metrics.csv; NaN for a class that occurs neither in truth nor in prediction."""
+        sums = self.reduce(torch.tensor([self.loss, self.images], dtype=torch.float64))
+        self.confusion.matrix = self.reduce(self.confusion.matrix)
+        ious = zip(self.task.classes, self.confusion.iou().tolist(), strict=True)
+        return {
+            "val/loss": float(sums[0] / sums[1]),
+            "val/miou": self.confusion.miou(),
+            "val/pixel_accuracy": self.confusion.pixel_accuracy(),
+            **{f"val/iou_{name}": iou for name, iou in ious},
+        }
