@@ -1,0 +1,108 @@
+"""Validates a dataset before training: reads every file, names every bad one, counts classes, measures bands.
+
+fpn check DATASET            a folder with a dataset.yaml, or the yaml itself; exit code 2 if anything is bad
+fpn check --init FOLDER      writes a first dataset.yaml for a folder that has none
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchfpn.cli.progress import Progress
+from torchfpn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torchfpn.data.check import CheckReport
+    from torchfpn.data.dataset import Dataset
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("dataset", type=Path, help="a folder with a dataset.yaml, or the yaml")
+    parser.add_argument("--init", action="store_true", help="write a first dataset.yaml into the folder")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw a contact sheet: images beside their labels")
+    parser.add_argument("--palette", action="store_true", help="the labels are colours, not class values")
+    parser.add_argument("--max-pixels", type=int, metavar="N", help="largest image that is read, height times width")
+    parser.add_argument("--allow-vrt", action="store_true", help="also read VRTs over files below the root")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Checks, or describes, the dataset; 2 if anything in it is bad."""
+    if args.sheet and args.sheet.exists() and not args.overwrite:
+        raise ConfigError("is there already", file=args.sheet, hint="replace it with --overwrite")
+    watch = Progress("reading", quiet=args.quiet)
+    if args.init:
+        from torchfpn.data.init import init_dataset
+
+        _say_written(init_dataset(args.dataset, colors=args.palette, overwrite=args.overwrite, watch=watch))
+        return 0
+    from torchfpn.data.check import check
+
+    report = check(_dataset(args), watch=watch)
+    if args.sheet:
+        _write_sheet(report, args.sheet)
+    if args.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        _print(report)
+    _complain(report)
+    return 0 if report.ok else 2
+
+
+def _dataset(args: argparse.Namespace) -> "Dataset":
+    """The dataset with what the flags say on top."""
+    from torchfpn.data.dataset import read_dataset
+
+    dataset = replace(read_dataset(args.dataset), allow_vrt=args.allow_vrt)
+    if args.max_pixels is not None:
+        dataset = replace(dataset, max_pixels=args.max_pixels)
+    return replace(dataset, labels_are="colors") if args.palette else dataset
+
+
+def _say_written(dataset: "Dataset") -> None:
+    from torchfpn.files.formats import printable
+
+    splits = ", ".join(f"{name} {len(dataset.pairs(name))}" for name in dataset.splits)
+    print(f"wrote {printable(dataset.file)}: {len(dataset.classes)} classes ({', '.join(dataset.names)}); {splits}")
+    print(f"next: rename the classes in it, then: fpn check {printable(dataset.file.parent)} --sheet sheet.png")
+
+
+def _write_sheet(report: "CheckReport", path: Path) -> None:
+    from torchfpn.data.sheet import write_sheet
+
+    try:
+        write_sheet(report, path)
+    except OSError as error:
+        raise ConfigError(f"cannot be written ({error.strerror or error})", file=path) from error
+
+
+def _print(report: "CheckReport") -> None:
+    from torchfpn.cli.check_tables import tables
+    from torchfpn.cli.progress import console
+
+    out = console()
+    for table in tables(report):
+        out.print(table)
+    for note in report.notes:
+        out.print(f"note: {note}")
+    if report.ok:
+        out.print(f"ok: {sum(split.images for split in report.splits)} images, nothing bad")
+
+
+def _complain(report: "CheckReport") -> None:
+    """What is bad, at most 20 lines of it, on stderr."""
+    from torchfpn.data.splits import SHOWN
+    from torchfpn.files.formats import printable
+
+    for problem in report.problems[:SHOWN]:
+        print(f"bad: {printable(problem.file)}: {problem.line}", file=sys.stderr)
+    if len(report.problems) > SHOWN:
+        print(f"bad: and {len(report.problems) - SHOWN} more (all of them: --json)", file=sys.stderr)
+    if report.problems:
+        files = len({problem.file for problem in report.problems})
+        print(f"fpn: {files} bad files in {printable(report.dataset.file)}", file=sys.stderr)

@@ -1,0 +1,62 @@
+"""What `fpn check` found, as tables: splits, classes, bands."""
+
+from rich.table import Table
+from rich.text import Text
+
+from torchfpn.data.check import CheckReport
+
+
+def tables(report: CheckReport) -> list[Table]:
+    """The tables in the order they are read."""
+    return [_split_table(report), _class_table(report), *([_band_table(report)] if report.bands else [])]
+
+
+def _split_table(report: CheckReport) -> Table:
+    table = _table("split", "images", "height", "width", "no data", "not labelled", title="splits")
+    for split in report.splits:
+        seen = split.counts.labelled + split.counts.ignored
+        table.add_row(
+            split.name,
+            f"{split.images:,}",
+            _range(split.heights),
+            _range(split.widths),
+            f"{split.missing:.2%}",
+            f"{split.counts.ignored / seen:.2%}" if seen else "-",
+        )
+    return table
+
+
+def _class_table(report: CheckReport) -> Table:
+    """Pixels and share of every class in every split, and how many images hold it."""
+    labelled = [split for split in report.splits if split.counts.labelled]
+    heads = [head for split in labelled for head in (f"{split.name} pixels", "share", "images")]
+    table = _table("", "class", "in files", *heads, title="classes")
+    for i, c in enumerate(report.dataset.classes):
+        cells = [
+            cell
+            for counts in (split.counts for split in labelled)
+            for cell in (f"{counts.pixels[i]:,}", f"{counts.shares[i]:.2%}", f"{counts.images[i]:,}")
+        ]
+        red, green, blue = c.color
+        value = f"#{red:02x}{green:02x}{blue:02x}" if report.dataset.labels_are == "colors" else str(c.id)
+        table.add_row(Text("   ", style=f"on rgb({red},{green},{blue})"), c.name, value, *cells)
+    return table
+
+
+def _band_table(report: CheckReport) -> Table:
+    table = _table("band", "min", "max", "mean", "std", title=f"bands ({' and '.join(report.dtypes)}, valid pixels)")
+    for band in report.bands:
+        numbers = (band.low, band.high, band.mean, band.std)
+        table.add_row(band.name, *("-" if number is None else f"{number:.6g}" for number in numbers))
+    return table
+
+
+def _table(*columns: str, title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 or column == "class" else "right")
+    return table
+
+
+def _range(ends: tuple[int, int]) -> str:
+    return str(ends[0]) if ends[0] == ends[1] else f"{ends[0]}..{ends[1]}"

@@ -1,0 +1,145 @@
+"""IoU, boundary IoU, precision and recall per class of a model on the labelled images of a dataset.
+
+Every image is predicted whole. Classes of model and dataset are matched by name.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchfpn.data.samples import SemanticSamples
+    from torchfpn.recipe import Recipe
+    from torchfpn.tasks.evaluate import Watch
+
+PICTURES = 8  # samples that --out keeps
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("model", type=Path, help="a model.safetensors written by fpn train or task.save")
+    parser.add_argument("dataset", type=Path, help="a folder with a dataset.yaml, or that file")
+    parser.add_argument("--split", default="val", help="which part of the dataset")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the exact numbers; - prints them instead")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write report.html, pictures and validation.json there")
+    parser.add_argument("--no-boundary", action="store_true", help="leave out the boundary IoU, which takes longest")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="fp32", help="of the computation")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto: the first GPU if there is one")
+    parser.add_argument("--accept-dtype", action="store_true", help="take pixels of another type than trained on")
+    parser.add_argument("--overwrite", action="store_true", help="replace what --json and --out name")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scores the model and prints the table."""
+    _check_outputs(args)
+    from torchfpn.data.dataset import read_dataset
+    from torchfpn.tasks.evaluate import class_order, evaluate
+    from torchfpn.tasks.precision import find_device
+    from torchfpn.tasks.storage import load
+
+    dataset = read_dataset(args.dataset)
+    dataset.pairs(args.split)  # says at once what is wrong with the files
+    device = find_device(args.device)
+    task = load(args.model).to(device)
+    order = class_order(task.classes, dataset.names)
+    samples = open_samples(dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
+    from torchfpn.cli.counting import counted
+
+    with counted("evaluating", len(samples)) as step:
+        found = evaluate(
+            task,
+            (samples[i] for i in range(len(samples))),
+            boundary=not args.no_boundary,
+            precision=args.precision,
+            order=order,
+            progress=step,
+            watch=pictures(args.out / "samples", task.recipe) if args.out else None,
+        )
+    _write(args, found.to_dict(args.split))
+    return 0
+
+
+def open_samples(dataset: Any, split: str, recipe: "Recipe", *, accept_dtype: bool = False) -> "SemanticSamples":
+    """The images of a split with the bands that the model wants, found by name where the names are known.
+
+    Raises:
+        DataError: an image that cannot be used, other bands or another pixel type than the model's.
+    """
+    from dataclasses import replace
+
+    from torchfpn.data.samples import SemanticSamples
+    from torchfpn.raster.fitting import band_order, check_dtype
+
+    samples = SemanticSamples(dataset, split, cache=False)
+    file = samples.pairs[0].image
+    check_dtype(samples.dtype, recipe, file=file, accept=accept_dtype)
+    order = band_order(samples.bands, recipe.bands, file=file)
+    if order != list(range(len(samples.bands))):
+        chosen = replace(dataset, use_bands=tuple(samples.bands[i] for i in order))
+        samples = SemanticSamples(chosen, split, cache=False)
+    return samples
+
+
+def pictures(folder: Path, recipe: "Recipe", most: int = PICTURES) -> "Watch":
+    """A watcher that keeps the first samples as pictures in `folder`, which is made."""
+    from torchfpn.files.atomic import write_bytes
+    from torchfpn.report.pictures import side_by_side
+
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = 0
+
+    def watch(sample: Any, labels: Any) -> None:
+        nonlocal shown
+        if shown >= most:
+            return
+        picture = side_by_side(
+            sample.image.numpy(),
+            sample.target.numpy(),
+            labels.numpy(),
+            recipe.colors,
+            names=recipe.classes,
+            bands=recipe.bands,
+        )
+        write_bytes(folder / f"{shown:02d}-{Path(sample.name).stem[:80]}.png", picture)
+        shown += 1
+
+    return watch
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Says before the first image that something would be overwritten or cannot be written."""
+    from torchfpn.cli.outputs import check_folder
+    from torchfpn.errors import ConfigError
+    from torchfpn.files.formats import printable
+
+    there = [args.json] if args.json and str(args.json) != "-" else []
+    there += [args.out / "validation.json", args.out / "report.html"] if args.out else []
+    for path in there:
+        if path.exists() and not args.overwrite:
+            raise ConfigError("is there already", file=printable(path), hint="allow it with --overwrite")
+    if args.out:
+        check_folder(args.out)
+    if args.json and str(args.json) != "-":
+        check_folder(args.json.parent)
+
+
+def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
+    import json
+
+    from rich.console import Console
+
+    from torchfpn.files.atomic import write_text
+    from torchfpn.report.html import write_report
+    from torchfpn.report.run import parse_scores
+    from torchfpn.report.table import class_table
+
+    text = json.dumps(scores, indent=2, ensure_ascii=False) + "\n"
+    if str(args.json) == "-":
+        print(text, end="")
+    else:
+        Console(highlight=False).print(class_table(parse_scores(scores)))
+    if args.json and str(args.json) != "-":
+        write_text(args.json, text)
+    if args.out:
+        write_text(args.out / "validation.json", text)
+        print(write_report(args.out))

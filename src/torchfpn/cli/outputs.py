@@ -1,0 +1,23 @@
+"""Whether a folder can be written to, asked before the work and not after it."""
+
+import tempfile
+from pathlib import Path
+
+from torchfpn.errors import ConfigError
+from torchfpn.files.formats import printable
+
+
+def check_folder(folder: Path) -> None:
+    """Makes `folder` where it is missing and passes it if files can be made in it.
+
+    Raises:
+        ConfigError: it cannot be, and why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".fpn-", suffix=".part") as probe:
+            probe.write(b"0" * 4096)
+            probe.flush()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"cannot be written to ({reason})", file=printable(folder), field="out") from error

@@ -1,0 +1,169 @@
+"""Labels images, folders and patterns of them with a model.
+
+Pictures become <stem>.png, a palette PNG with the label values of the training data; TIFFs become <stem>.tif with the
+same size, CRS and transform. A source that fails is named, the others go on, and the exit code is 1.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchfpn.raster.predict import Options, Outcome, Overlay
+    from torchfpn.raster.sources import Job
+    from torchfpn.tasks.task import Task
+
+MAX_PIXELS = 2**24
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("model", type=Path, help="a model.safetensors written by fpn train or task.save")
+    parser.add_argument("sources", nargs="+", metavar="source", help="images, folders of images, patterns in quotes")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the answers go")
+    parser.add_argument("--overlay", action="store_true", help="also <stem>.overlay.png: the labels over the image")
+    parser.add_argument("--probs", choices=("uint8", "float32"), help="also the probability of every class")
+    parser.add_argument("--polygons", choices=("geojson", "pixels"), help="also outlines, in lon/lat or in pixels")
+    parser.add_argument("--outlined", metavar="A,B", help="classes that get polygons; default: all")
+    parser.add_argument("--least", type=float, default=0.0, metavar="PIXELS", help="smallest polygon")
+    parser.add_argument("--simplify", type=float, default=0.0, metavar="PIXELS", help="how far outlines may be off")
+    parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
+    parser.add_argument("--bands", metavar="4,3,2", help="bands to use, numbers from 1 or names, in the model's order")
+    parser.add_argument("--accept-dtype", action="store_true", help="take pixels of another type than trained on")
+    parser.add_argument("--allow-vrt", action="store_true", help="read VRTs, over files below their own folder")
+    parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help="of an image")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="fp32", help="of the computation")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto: the first GPU if there is one")
+    parser.add_argument("--overwrite", action="store_true", help="replace answers that are there already")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
+    from torchfpn.cli.outputs import check_folder
+    from torchfpn.raster.sources import find_sources, plan, refuse_existing, refuse_own_sources
+
+    extras = _extras(args)
+    jobs = plan(find_sources(args.sources), args.out, extras[0], raster_extras=extras[1])
+    refuse_own_sources(jobs)
+    if not args.overwrite:
+        refuse_existing(jobs)
+    check_folder(args.out)
+    options = _options(args)
+    from torchfpn.tasks.precision import find_device
+    from torchfpn.tasks.storage import load
+
+    device = find_device(args.device)
+    task = load(args.model).to(device)
+    _check_classes(task, args.model, options)
+    return _predict_all(task, jobs, options, overlay=_overlay(task) if args.overlay else None)
+
+
+def _extras(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
+    """Endings of what is made besides labels, of pictures and of TIFFs."""
+    common = {"overlay": ".overlay.png"} if args.overlay else {}
+    if args.polygons:
+        common["polygons"] = ".geojson" if args.polygons == "geojson" else ".pixels.json"
+    if not args.probs:
+        return common, common
+    return common | {"probabilities": ".probs.npz"}, common | {"probabilities": ".probs.tif"}
+
+
+def _options(args: argparse.Namespace) -> "Options":
+    from torchfpn.errors import ConfigError
+    from torchfpn.raster.predict import Options
+
+    for name in ("least", "simplify", "max_pixels"):
+        if not getattr(args, name) >= 0:
+            raise ConfigError(f"{getattr(args, name)}", field=name.replace("_", "-"), allowed="a number from 0")
+    words = [word.strip() for word in args.bands.split(",")] if args.bands else []
+    return Options(
+        probabilities=args.probs,
+        polygons=args.polygons,
+        outlined=[word.strip() for word in args.outlined.split(",")] if args.outlined else None,
+        least=args.least,
+        simplify=args.simplify,
+        assume_crs=_crs(args.assume_crs) if args.assume_crs else None,
+        bands=[int(word) if word.isdigit() else word for word in words] or None,
+        accept_dtype=args.accept_dtype,
+        allow_vrt=args.allow_vrt,
+        max_pixels=args.max_pixels,
+        precision=args.precision,
+    )
+
+
+def _crs(text: str) -> str:
+    """Well-known text of "EPSG:32759" and the like."""
+    from torchfpn.errors import ConfigError
+    from torchfpn.files.rasters import import_rasterio
+
+    rasterio = import_rasterio()
+    try:
+        return str(rasterio.crs.CRS.from_user_input(text).to_wkt())
+    except rasterio.errors.CRSError as error:
+        raise ConfigError(f'"{text}"', field="assume-crs", allowed="a coordinate system, such as EPSG:4326") from error
+
+
+def _check_classes(task: "Task", model: Path, options: "Options") -> None:
+    """Passes classes whose values fit into 16 bits, and names of classes that there are."""
+    from torchfpn.errors import ConfigError, WeightsError, nearest
+
+    if (top := max(task.recipe.label_ids, default=0)) > 65535:
+        raise WeightsError(f"a class with the value {top}", file=model, allowed="0..65535 in label files")
+    for name in options.outlined or ():
+        if name not in task.classes:
+            raise ConfigError(f'no class "{name}"', field="outlined", hint=nearest(name, task.classes))
+
+
+def _overlay(task: "Task") -> "Overlay":
+    from torchfpn.report.pictures import overlay
+
+    recipe = task.recipe
+    return lambda image, labels: overlay(image, labels, recipe.colors, bands=recipe.bands)
+
+
+def _predict_all(task: "Task", jobs: "list[Job]", options: "Options", *, overlay: "Overlay | None") -> int:
+    from torchfpn.cli.counting import counted
+    from torchfpn.errors import DataError, FPNError
+    from torchfpn.files.formats import printable
+    from torchfpn.raster.predict import predict_file
+
+    begun, done, failed = time.monotonic(), list[Any](), 0
+    with counted("predicting", len(jobs)) as step:
+        for job in jobs:
+            try:
+                done.append(predict_file(task, job, options, overlay=overlay))
+                _report(done[-1])
+            except (FPNError, OSError) as error:
+                failed += 1
+                line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
+                print(f"fpn: {line}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+            step()
+    print(_summary(done, failed, time.monotonic() - begun))
+    return 0 if not failed else 1 if done else 2
+
+
+def _report(outcome: "Outcome") -> None:
+    """One line for a source, and a warning where it holds nothing at all."""
+    from torchfpn.files.formats import printable
+
+    height, width = outcome.size
+    words = [f"{printable(outcome.job.labels)}  {width} x {height}"]
+    if "polygons" in outcome.job.others:
+        words.append(f"{outcome.polygons:,} polygons")
+    if outcome.empty:
+        words.append(f"{outcome.empty:,} pixels without data")
+    print(", ".join(words))
+    if outcome.empty == outcome.pixels:
+        print(f"fpn: {printable(outcome.job.source)}: holds no data at all", file=sys.stderr)
+
+
+def _summary(done: "list[Outcome]", failed: int, seconds: float) -> str:
+    pixels = sum(outcome.pixels for outcome in done)
+    words = [f"{len(done)} predicted", f"{failed} failed", f"{pixels / 1e6:.2f} million pixels in {seconds:.1f} s"]
+    if empty := sum(outcome.empty for outcome in done):
+        words.append(f"{empty:,} of them without data")
+    if polygons := sum(outcome.polygons for outcome in done):
+        words.append(f"{polygons:,} polygons")
+    return ", ".join(words)

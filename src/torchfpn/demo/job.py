@@ -1,0 +1,164 @@
+"""The demo, step by step: scenes, training, scores on held-out scenes, a map of a town, its buildings, a picture."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchfpn.demo.dataset import Sheet, describe_dataset, make_sheets, plan_dataset, plan_map
+from torchfpn.demo.scenes import BANDS, CLASSES, COLORS
+from torchfpn.files.atomic import write_bytes
+
+if TYPE_CHECKING:
+    from torchfpn.config import TrainConfig
+    from torchfpn.train.finish import RunResult
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large a demo: scenes of `size` pixels, a town of `town` pixels, `epochs` of `steps` steps."""
+
+    seed: int = 0
+    train: int = 12
+    val: int = 4
+    size: int = 384
+    town: int = 1024
+    epochs: int = 10
+    steps: int = 12
+    crop: int = 256
+    batch: int = 8
+    processes: int | None = None
+
+    @classmethod
+    def quick(cls, seed: int = 0) -> "Plan":
+        """Everything once, as small as it gets: to see whether it runs, not what it can."""
+        return cls(seed, train=2, val=1, size=96, town=128, epochs=1, steps=1, crop=64, batch=2, processes=1)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the demo left behind. miou: on the held-out scenes. town_miou: on the town. buildings: outlines written."""
+
+    folder: Path
+    run: Path
+    model: Path
+    labels: Path
+    outlines: Path
+    picture: Path
+    miou: float
+    town_miou: float
+    buildings: int
+
+
+def fresh_folder(wanted: Path) -> Path:
+    """`wanted`, made; or wanted-2, wanted-3, ... where it is there already."""
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def run_demo(folder: Path, plan: Plan, say: Say) -> Made:
+    """Does all of it inside `folder`."""
+    town = _make(folder, plan, say)
+    from torchfpn.train.run import fit
+
+    say(f"training on {plan.train} scenes")
+    result = fit(train_config(folder, plan))
+    say("labelling the town")
+    return _map(folder, town, result)
+
+
+def train_config(folder: Path, plan: Plan) -> "TrainConfig":
+    """A small network that learns in about a minute on two cores.
+
+    The weights of the last epoch are kept, so the held-out scenes choose nothing.
+    """
+    from torchfpn.config import DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+
+    return TrainConfig(
+        dataset=str(folder / "dataset"),
+        name="run",
+        out=str(folder),
+        max_epochs=plan.epochs,
+        steps_per_epoch=plan.steps,
+        batch_size=plan.batch,
+        lr=3e-3,
+        seed=plan.seed,
+        val_every=max(1, plan.epochs // 5),
+        ema=0.97,
+        keep="last",
+        model=ModelConfig(backbone="resnet10t", channels=64, head_channels=64),
+        data=DataConfig(crop=plan.crop, vflip=0.5, rotate=True, brightness=0.1, contrast=0.1, noise=0.05),
+        optimizer=OptimizerConfig(weight_decay=0.02),
+        schedule=ScheduleConfig(name="cosine", warmup=max(1, plan.epochs * plan.steps // 10)),
+    )
+
+
+def _make(folder: Path, plan: Plan, say: Say) -> Sheet:
+    """The dataset and the town; while other processes paint, this one loads torch and Lightning."""
+    begun = time.monotonic()
+    sheets = plan_dataset(folder / "dataset", seed=plan.seed, train=plan.train, val=plan.val, size=plan.size)
+    town = plan_map(folder / "town", seed=plan.seed, size=plan.town)
+    say(f"painting {len(sheets)} scenes of {plan.size} x {plan.size} pixels and a town of {plan.town} x {plan.town}")
+    describe_dataset(folder / "dataset")
+    list(make_sheets([town, *sheets], processes=plan.processes, meanwhile=_load))
+    say(f"painted in {time.monotonic() - begun:.0f} s")
+    return town
+
+
+def _load() -> None:
+    import torchfpn.train.run  # noqa: F401
+
+
+def _map(folder: Path, town: Sheet, result: "RunResult") -> Made:
+    """Labels and outlines of the town by the saved model, as `fpn predict` makes them, and a picture of it."""
+    from torchfpn.raster.predict import Options, predict_file
+    from torchfpn.raster.sources import Job
+    from torchfpn.tasks.storage import load
+
+    outlines = folder / "town" / "buildings.geojson"
+    job = Job(town.image, folder / "town" / "labels.tif", {"polygons": outlines})
+    options = Options(polygons="geojson", outlined=[CLASSES[2]], least=40, simplify=1.2, precision="auto")
+    outcome = predict_file(load(result.model), job, options)
+    return Made(
+        folder=folder,
+        run=result.folder,
+        model=result.model,
+        labels=job.labels,
+        outlines=outlines,
+        picture=_picture(folder / "picture.png", town, job.labels),
+        miou=result.metrics["miou"],
+        town_miou=_score(town, job.labels),
+        buildings=outcome.polygons,
+    )
+
+
+def _picture(path: Path, town: Sheet, labels: Path) -> Path:
+    """The town, its truth and its prediction side by side."""
+    from torchfpn.files.images import read_image
+    from torchfpn.files.labels import read_labels
+    from torchfpn.report.pictures import side_by_side
+
+    image = read_image(town.image).array
+    truth, prediction = (read_labels(file).values.astype("int64") - 1 for file in (town.label, labels))
+    write_bytes(path, side_by_side(image, truth, prediction, COLORS, names=CLASSES, bands=BANDS, errors=False))
+    return path
+
+
+def _score(town: Sheet, labels: Path) -> float:
+    """The mIoU of the town's label file."""
+    from torchfpn.files.labels import read_labels
+    from torchfpn.metrics.confusion import ConfusionMatrix
+
+    truth, prediction = (read_labels(file).values.astype("int64") - 1 for file in (town.label, labels))
+    confusion = ConfusionMatrix(len(CLASSES))
+    confusion.update(prediction, truth)
+    return confusion.miou()

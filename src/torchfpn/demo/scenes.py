@@ -1,0 +1,135 @@
+"""Small labelled aerial scenes from a seed: fields, woods, water, roads and houses, in four bands.
+
+    seed -> parcels, river, roads, houses, trees (geometry) -> ground, shadows, roofs, crowns (paint) -> sensor -> Scene
+
+The labels are exact by construction. No colour gives the class away: slate looks like asphalt, brown roofs like soil,
+straw like grain, shadows like water; shape and surroundings tell them apart.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.demo import buildings, land, roads, trees
+from torchfpn.demo.canvas import Canvas, Points, Stencil
+from torchfpn.demo.noise import Field, blur, fractal, smoothstep
+
+CLASSES = ("vegetation", "road", "building", "water")  # label values 1..4; 0 is "not labelled"
+COLORS = ((112, 168, 84), (90, 90, 102), (222, 92, 64), (58, 134, 214))
+BANDS = ("red", "green", "blue", "nir")
+MARGIN = 40  # painted around the scene and cut off, so that nothing ends at the border
+PIXEL = 0.5  # metres
+
+
+@dataclass(frozen=True)
+class Scene:
+    """image: [4, H, W] uint16, 12-bit numbers of a camera. labels: [H, W] uint8, 1..4."""
+
+    image: NDArray[np.uint16]
+    labels: NDArray[np.uint8]
+
+
+def scene(seed: int, size: int) -> Scene:
+    """The scene of one seed, `size` x `size` pixels; the same bits for the same seed and size."""
+    rng = np.random.default_rng([seed, size])
+    shape = (size + 2 * MARGIN, size + 2 * MARGIN)
+    canvas, angle = Canvas(shape), float(rng.uniform(0, np.pi))
+    fields = land.parcels(rng, shape, angle + rng.normal(0, 0.1))
+    water = _water(rng, shape, angle)
+    village = smoothstep(-0.5, 0.9, fractal(rng, shape, 260) + rng.normal(0.25, 0.3))
+    network = roads.network(rng, shape, angle, water)
+    taken = _taken(shape, network, water)
+    houses, drives = buildings.settle(rng, network, taken, village)
+    woods = smoothstep(0.55, 0.85, fractal(rng, shape, 150)) * (1 - village)
+    planted = trees.plant(rng, fields, woods, village, _room(shape, network, houses, drives, water))
+
+    land.sow(rng, canvas, fields)
+    _gardens(rng, canvas, houses, woods)
+    land.flood(rng, canvas, water)
+    roads.pave(rng, canvas, network, drives, water)
+    roads.drive_cars(rng, canvas, network)
+    _shade(canvas, houses, planted)
+    for house in houses:
+        buildings.roof_over(rng, canvas, house)
+    trees.leaf(rng, canvas, planted)
+    inner = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
+    return Scene(_expose(rng, canvas)[:, *inner].copy(), canvas.labels[inner].copy())
+
+
+def _water(rng: np.random.Generator, shape: tuple[int, int], angle: float) -> Field:
+    """[H, W] distance to the nearest water; a river in most scenes, a pond in many."""
+    distance = np.full(shape, 1e3, np.float32)
+    if rng.random() < 0.62:
+        distance = land.river(rng, shape, angle + np.pi / 2 + rng.normal(0, 0.3))
+    else:
+        distance = np.minimum(distance, land.pond(rng, shape))
+    if rng.random() < 0.3:
+        distance = np.minimum(distance, land.pond(rng, shape))
+    return distance
+
+
+def _taken(shape: tuple[int, int], network: list[roads.Road], water: Field) -> Field:
+    """Above 0 where no house can stand: roads with their verges, water with its bank."""
+    stencil = Stencil(shape, sharp=1)
+    for road in network:
+        stencil.line(road.points, road.width + 8)
+    return np.asarray(np.maximum(stencil.alpha(), water < 10))
+
+
+def _room(
+    shape: tuple[int, int],
+    network: list[roads.Road],
+    houses: list[buildings.Building],
+    drives: list[Points],
+    water: Field,
+) -> Field:
+    """[H, W] distance in pixels to roads, houses and water, up to 8: how large a crown may grow there."""
+    room = np.full(shape, 8.0, np.float32)
+    for grow in range(7, -1, -1):
+        stencil = Stencil(shape, sharp=1)
+        for road in network:
+            stencil.line(road.points, road.width + 2 * grow)
+        for house in houses:
+            for corners in house.corners(float(grow)):
+                stencil.polygon(corners)
+        for corners in drives:
+            stencil.polygon(corners)
+        room[stencil.alpha() > 0.5] = grow
+    return np.asarray(np.minimum(room, water.clip(0)))
+
+
+def _gardens(rng: np.random.Generator, canvas: Canvas, houses: list[buildings.Building], woods: Field) -> None:
+    """Lawns around the houses and a dark floor under the woods, over the crops."""
+    stencil = Stencil(canvas.shape, sharp=1)
+    for house in houses:
+        for corners in house.corners(13.0):
+            stencil.polygon(corners)
+    fine = fractal(rng, canvas.shape, 8.0)
+    lawn = np.array([0.092, 0.136, 0.060, 0.43])[:, None, None] * (1 + 0.10 * fine)
+    floor = np.array([0.058, 0.074, 0.036, 0.27])[:, None, None] * (1 + 0.25 * fine)
+    edge = blur(stencil.alpha(), 3.0) + 0.12 * fractal(rng, canvas.shape, 22)
+    canvas.paint(0.92 * smoothstep(0.25, 0.6, edge), lawn)
+    canvas.paint(0.9 * smoothstep(0.1, 0.5, woods), floor)
+
+
+def _shade(canvas: Canvas, houses: list[buildings.Building], planted: list[trees.Tree]) -> None:
+    """Darkens the ground where houses and trees stand in the sun; what is left is light of the blue sky."""
+    stencil = Stencil(canvas.shape, sharp=2)
+    for house in houses:
+        buildings.cast(stencil, house)
+    for tree in planted:
+        trees.cast(stencil, tree)
+    shadow = blur(stencil.alpha(), 0.7)
+    sky = np.array([0.30, 0.34, 0.42, 0.26], np.float32)[:, None, None]
+    canvas.image *= 1 - shadow * (1 - sky)
+
+
+def _expose(rng: np.random.Generator, canvas: Canvas) -> NDArray[np.uint16]:
+    """Reflectance to 12-bit numbers: uneven light, haze, the blur of the lens, a tone curve, photon noise."""
+    light = 1 + 0.05 * fractal(rng, canvas.shape, 500) + rng.normal(0, 0.03)
+    haze = np.array([0.006, 0.009, 0.014, 0.003], np.float32)[:, None, None]
+    seen = blur(canvas.image * light + haze, 0.62).clip(0)
+    seen += np.sqrt(seen) * 0.0075 * rng.standard_normal(seen.shape, dtype=np.float32)
+    numbers = 4095 * (seen.clip(0, 0.65) / 0.65) ** (1 / 1.7)
+    return np.asarray(numbers.round().clip(1, 4095), dtype=np.uint16)

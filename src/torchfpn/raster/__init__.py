@@ -1,0 +1,1 @@
+"""Files in, maps out: prediction of images and rasters, polygons of what was found."""

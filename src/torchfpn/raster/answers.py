@@ -1,0 +1,79 @@
+"""The answer of a model as files: labels as PNG or GeoTIFF, probabilities, polygons; each whole or not at all."""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from torchfpn.files.atomic import write_bytes, write_text
+from torchfpn.files.geo import Geo
+from torchfpn.files.rasters import write_label_raster
+from torchfpn.raster.sink import write_bands
+from torchfpn.recipe import IGNORE, Recipe
+
+
+def nodata_value(recipe: Recipe) -> int:
+    """What stands in label files where the image holds no data: the recipe's own value for "not labelled"."""
+    taken = set(recipe.label_ids)
+    wanted = (recipe.ignore_index, IGNORE, 0, 65535)
+    return next(value for value in wanted if 0 <= value <= 65535 and value not in taken)
+
+
+def file_values(labels: NDArray[Any], recipe: Recipe) -> NDArray[np.uint16]:
+    """0-based labels [H, W] -> the values of the label files the model was trained on."""
+    table = np.full(IGNORE + 1, nodata_value(recipe), np.uint16)
+    table[: len(recipe.label_ids)] = recipe.label_ids
+    return np.asarray(table[labels])
+
+
+def write_label_png(path: Path, values: NDArray[np.uint16], recipe: Recipe) -> None:
+    """A palette PNG of the class colours, no data transparent; 16-bit grey where a value exceeds 255."""
+    target = io.BytesIO()
+    if max(*recipe.label_ids, nodata_value(recipe)) > 255:
+        Image.fromarray(values).save(target, "PNG")
+    else:
+        picture = Image.fromarray(values.astype(np.uint8))  # "L": a palette makes it "P"
+        palette = np.zeros((256, 3), np.uint8)
+        palette[list(recipe.label_ids)] = recipe.colors
+        picture.putpalette(palette.tobytes())
+        picture.save(target, "PNG", transparency=nodata_value(recipe))
+    write_bytes(path, target.getvalue())
+
+
+def write_labels(path: Path, values: NDArray[np.uint16], recipe: Recipe, geo: Geo | None) -> None:
+    """A GeoTIFF on the grid of the image, or a PNG, as the suffix of `path` says."""
+    if path.suffix != ".tif":
+        write_label_png(path, values, recipe)
+        return
+    write_label_raster(
+        path,
+        values,
+        geo=geo,
+        colors=dict(zip(recipe.label_ids, recipe.colors, strict=True)),
+        names=dict(zip(recipe.label_ids, recipe.classes, strict=True)),
+        nodata=nodata_value(recipe),
+    )
+
+
+def write_probabilities(path: Path, probabilities: NDArray[Any], recipe: Recipe, geo: Geo | None) -> None:
+    """[K, H, W], float32 (NaN: no data) or uint8, as they are: a band per class (.tif), or an array (.npz)."""
+    if path.suffix == ".npz":
+        target = io.BytesIO()
+        np.savez_compressed(target, probabilities=probabilities, classes=np.array(recipe.classes))
+        write_bytes(path, target.getvalue())
+        return
+    nodata = float("nan") if probabilities.dtype.kind == "f" else None
+    write_bands(path, probabilities, names=recipe.classes, geo=geo, nodata=nodata)
+
+
+def write_polygons(path: Path, features: Sequence[dict[str, Any]], **members: Any) -> None:
+    """A GeoJSON FeatureCollection, one feature a line; `members` are further plain values beside the features."""
+    whole = {"type": "FeatureCollection", **members}
+    rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in features)
+    head = json.dumps(whole, ensure_ascii=False)[:-1]
+    write_text(path, f'{head}, "features": [\n{rows}\n]}}\n')

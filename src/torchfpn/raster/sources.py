@@ -1,0 +1,138 @@
+"""What is to be labelled, as files, and what each answer will be called: settled before the first image."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchfpn.errors import ConfigError, DataError
+from torchfpn.files.formats import SUFFIXES, format_of, printable
+
+NAME_BYTES = 255  # of a file name, on every common file system
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """One source and the files made of it: `labels`, and `others` by what they are ("overlay", ...)."""
+
+    source: Path
+    labels: Path
+    others: dict[str, Path]
+
+    def outputs(self) -> list[Path]:
+        """Every file that will be written."""
+        return [self.labels, *self.others.values()]
+
+
+def find_sources(sources: Sequence[str]) -> list[Path]:
+    """The files that `sources` name: files as they are, the images of folders, what globs match. Each file once.
+
+    Folders are not searched below; the pattern "folder/**/*.tif" does that.
+
+    Raises:
+        ConfigError: one of them names nothing.
+    """
+    found: dict[str, Path] = {}
+    for source in sources:
+        files = _named(source)
+        if not files:
+            kinds = ", ".join(SUFFIXES)
+            raise ConfigError(
+                "no image found", file=printable(source), allowed=f"files, folders or patterns of {kinds}"
+            )
+        for file in files:
+            found.setdefault(os.path.realpath(file), file)
+    return list(found.values())
+
+
+def plan(sources: Sequence[Path], out: Path, extras: dict[str, str], *, raster_extras: dict[str, str]) -> list[Job]:
+    """A job for every source. Labels are <stem>.tif for TIFFs and <stem>.png for pictures, in `out`.
+
+    extras: what else is made -> its ending, such as {"overlay": ".overlay.png"}; raster_extras: the same for TIFFs.
+    Sources with one stem keep their suffix in the name (a.jpg.png beside a.png.png).
+
+    Raises:
+        ConfigError: two sources would have the same answer, or an answer too long a name.
+    """
+    kinds = [_is_raster(source) for source in sources]
+    counts = Counter(source.stem.casefold() for source in sources)
+    jobs = []
+    for source, raster in zip(sources, kinds, strict=True):
+        stem = source.stem if counts[source.stem.casefold()] == 1 else source.name
+        endings = raster_extras if raster else extras
+        others = {what: out / f"{stem}{ending}" for what, ending in endings.items()}
+        jobs.append(Job(source, out / f"{stem}{'.tif' if raster else '.png'}", others))
+    _check(jobs)
+    return jobs
+
+
+def refuse_existing(jobs: Sequence[Job]) -> None:
+    """Passes jobs whose every output is new.
+
+    Raises:
+        ConfigError: how many are there already, and the first of them.
+    """
+    there = [path for job in jobs for path in job.outputs() if path.exists() or path.is_symlink()]
+    if there:
+        shown = ", ".join(printable(path) for path in there[:SHOWN]) + (" ..." if len(there) > SHOWN else "")
+        plural = "file is" if len(there) == 1 else "files are"
+        raise ConfigError(
+            f"{len(there)} {plural} there already: {shown}", field="out", hint="allow it with --overwrite"
+        )
+
+
+def refuse_own_sources(jobs: Sequence[Job]) -> None:
+    """Passes jobs that overwrite none of the sources, whatever `--overwrite` says.
+
+    Raises:
+        ConfigError: the first output that is a source.
+    """
+    sources = {os.path.realpath(job.source) for job in jobs}
+    for job in jobs:
+        for path in job.outputs():
+            if os.path.realpath(path) in sources:
+                raise ConfigError(
+                    "would be overwritten by its own prediction", file=printable(path), hint="give another --out"
+                )
+
+
+def _named(source: str) -> list[Path]:
+    path = Path(source)
+    if path.is_dir():
+        return sorted(child for child in path.iterdir() if _is_image(child))
+    if path.exists() or path.is_symlink() or not glob.has_magic(source):
+        return [path] if path.exists() or path.is_symlink() else []
+    matches = (Path(match) for match in glob.glob(source, recursive=True))  # noqa: PTH207, pathlib refuses absolute patterns
+    return sorted(match for match in matches if not match.is_dir() and _is_image(match))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _is_raster(source: Path) -> bool:
+    """Whether the answer is a GeoTIFF: told by the content, or by the suffix of a file that will fail anyway."""
+    try:
+        return format_of(source) in ("tiff", "vrt")
+    except DataError:
+        return source.suffix.lower() in (".tif", ".tiff", ".vrt")
+
+
+def _check(jobs: Sequence[Job]) -> None:
+    owners: dict[str, Path] = {}
+    for job in jobs:
+        for path in job.outputs():
+            if len(os.fsencode(path.name)) > NAME_BYTES:
+                raise ConfigError(
+                    "too long a name for its prediction", file=printable(job.source), hint="rename the image"
+                )
+            other = owners.setdefault(str(path).casefold(), job.source)
+            if other != job.source:
+                raise ConfigError(
+                    f"has the same name as {printable(other)}, so one prediction would overwrite the other",
+                    file=printable(job.source),
+                    hint="predict them into two folders",
+                )

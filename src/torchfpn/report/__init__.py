@@ -1,0 +1,1 @@
+"""What a training or an evaluation looks like: pictures, curves, tables, one self-contained report.html."""

@@ -1,0 +1,257 @@
+"""report.html: one file that needs no other, made from the plain files of a run folder.
+
+Every text from outside is escaped, and the page forbids itself scripts and requests.
+"""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from torchfpn.files.atomic import write_text
+from torchfpn.report.charts import Series, chart
+from torchfpn.report.matrix import heat_map
+from torchfpn.report.run import Number, Run, Scores, read_run
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+DASH = "\N{EN DASH}"  # in place of a number
+FEW = 12  # up to so many classes have a curve of their own
+HIGHLIGHTS = {  # label -> settings in config.yaml, the first that is there
+    "backbone": ("model.backbone",),
+    "pyramid": ("model.pyramid",),
+    "weights from": ("model.pretrained",),
+    "dataset": ("dataset",),
+    "loss": ("loss.terms",),
+    "optimiser": ("optimizer.name",),
+    "learning rate": ("lr",),
+    "schedule": ("schedule.name",),
+    "batch": ("batch_size",),
+    "crop": ("data.crop",),
+    "seed": ("seed",),
+}
+
+
+def write_report(folder: Path) -> Path:
+    """Writes report.html into a run folder, whole or not at all; the path of it.
+
+    Raises:
+        DataError: not a run folder, or a damaged file in it.
+    """
+    target = folder / "report.html"
+    write_text(target, page(read_run(folder)))
+    return target
+
+
+def page(run: Run) -> str:
+    """The whole document."""
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+    sections = [
+        _header(run),
+        _section("Curves", _curves(run)),
+        _section("Classes", _classes(run.scores) if run.scores else ""),
+        _section("Confusion", _confusion(run.scores) if run.scores else ""),
+        _section("Predictions", _samples(run.samples)),
+        _section("Settings", _settings(run)),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(run.name)}</title><style>\n{style}</style></head>\n"
+        f"<body><main>{''.join(sections)}</main><footer>written by torchfpn</footer></body></html>\n"
+    )
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{title}</h2>{body}</section>\n" if body else ""
+
+
+def _header(run: Run) -> str:
+    tiles = "".join(
+        f'<div class="tile"><b>{value}</b><span>{escape(label)}</span></div>' for label, value in _headlines(run)
+    )
+    facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _facts(run))
+    return (
+        f'<header><p class="kind">semantic segmentation</p><h1>{escape(run.name)}</h1>'
+        f'<div class="tiles">{tiles}</div>{f"<dl>{facts}</dl>" if facts else ""}</header>\n'
+    )
+
+
+def _headlines(run: Run) -> list[tuple[str, str]]:
+    """(what, number) of the tiles at the top."""
+    tiles: list[tuple[str, str]] = []
+    if run.scores is not None:
+        split = run.scores.split
+        tiles.append((f"mIoU, {split}", _unit(run.scores.miou)))
+        if run.scores.boundary is not None:
+            tiles.append((f"boundary mIoU, {split}", _unit(run.scores.mean_boundary())))
+        tiles.append((f"pixel accuracy, {split}", _unit(run.scores.pixel_accuracy)))
+    epochs = len(next(iter(run.curves.values()), []))
+    if epochs:
+        tiles.append(("epochs", str(epochs)))
+        curve = [(v, k) for k, v in enumerate(run.curves.get("val/miou", []), start=1) if v is not None]
+        if curve:
+            tiles.append(("best epoch", str(max(curve, key=lambda pair: pair[0])[1])))
+    return tiles
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """The settings and the machine in a few words."""
+    flat = dict(_flat(run.config))
+    facts = []
+    for label, names in HIGHLIGHTS.items():
+        value = next((flat[name] for name in names if flat.get(name) not in (None, "", False)), None)
+        if value is not None:
+            facts.append((label, _plain(value)))
+    machine = run.environment
+    words = [_plain(machine[key]) for key in ("device", "cpu", "precision") if machine.get(key)]
+    if words:
+        facts.append(("machine", ", ".join(words)))
+    if isinstance(packages := machine.get("packages"), Mapping):
+        chosen = [f"{name} {packages[name]}" for name in ("torchfpn", "torch", "timm") if packages.get(name)]
+        facts.append(("versions", ", ".join(chosen)))
+    return facts
+
+
+def _curves(run: Run) -> str:
+    curves = run.curves
+    if not curves:
+        return ""
+    length = len(next(iter(curves.values())))
+    epochs = [v if v is not None else float(k) for k, v in enumerate(curves.get("epoch", [None] * length), start=1)]
+
+    def line(name: str, column: str, color: str, *, thin: bool = False) -> Series:
+        return Series(name, epochs, curves.get(column, [None] * length), color, thin)
+
+    mean = line("mean", "val/miou", "var(--ink)")
+    charts = [
+        chart("loss", [line("training", "train/loss", "var(--one)"), line("validation", "val/loss", "var(--two)")]),
+        chart("IoU on the validation images", [*_class_lines(run, line), mean], limits=(0, 1)),
+        chart("learning rate", [line("learning rate", "lr", "var(--three)")], log=False),
+        chart("terms of the training loss", _terms(curves, line)),
+    ]
+    return f'<div class="charts">{"".join(charts)}</div>'
+
+
+def _class_lines(run: Run, line: Any) -> Iterable[Series]:
+    columns = [name for name in run.curves if name.startswith("val/iou_")]
+    if len(columns) > FEW:
+        return []
+    colors = dict(zip(run.scores.classes, run.scores.colors, strict=True)) if run.scores else {}
+    names = [column.removeprefix("val/iou_") for column in columns]
+    return [
+        line(name, column, _css(colors.get(name, (140, 140, 150))), thin=True)
+        for name, column in zip(names, columns, strict=True)
+    ]
+
+
+def _terms(curves: Mapping[str, list[Number]], line: Any) -> list[Series]:
+    columns = [name for name in curves if name.startswith("train/loss_")]
+    if len(columns) < 2:
+        return []
+    colors = ["var(--one)", "var(--two)", "var(--three)", "var(--ink)"]
+    return [line(c.removeprefix("train/loss_"), c, colors[i % 4]) for i, c in enumerate(columns)]
+
+
+def _classes(scores: Scores) -> str:
+    boundary = scores.boundary is not None
+    measures = ["IoU", *(["boundary IoU"] if boundary else []), "precision", "recall"]
+    head = ["class", *(f"{name}, %" for name in measures), "pixels", "share, %"]
+    total = max(1, sum(map(sum, scores.confusion)))
+    rows = []
+    for k, name in enumerate(scores.classes):
+        numbers = [scores.iou[k], *([scores.boundary[k]] if scores.boundary is not None else [])]
+        numbers += [scores.precision(k), scores.recall(k)]
+        cells = f"<td>{_bar(numbers[0])}</td>" + "".join(f"<td>{percent(n)}</td>" for n in numbers[1:])
+        swatch = f'<i class="swatch" style="background:{_css(scores.colors[k])}"></i>'
+        share = percent(scores.truth(k) / total)
+        rows.append(f"<tr><th>{swatch}{escape(name)}</th>{cells}<td>{scores.truth(k):,}</td><td>{share}</td></tr>")
+    mean = [scores.miou, *([scores.mean_boundary()] if boundary else [])]
+    foot = "".join(f"<td>{percent(n)}</td>" for n in mean) + "<td></td><td></td>"
+    foot += f"<td>{total if total > 1 else 0:,}</td><td></td>"
+    header = "".join(f"<th>{name}</th>" for name in head)
+    body = f"<thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    table = f"<table>{body}<tfoot><tr><th>mean, sum</th>{foot}</tr></tfoot></table>"
+    return f'<div class="wide">{table}</div>{_absent(scores)}'
+
+
+def _absent(scores: Scores) -> str:
+    """Says which classes have no score, so that nobody takes the mean for one over all of them."""
+    missing = [escape(name) for k, name in enumerate(scores.classes) if scores.iou[k] is None]
+    unseen = [escape(n) for k, n in enumerate(scores.classes) if scores.truth(k) == 0 and scores.iou[k] is not None]
+    notes = []
+    if missing:
+        notes.append(f"Nothing to score ({DASH}), left out of the mean: {', '.join(missing)}.")
+    if unseen:
+        notes.append(f"Not in the truth, but predicted somewhere: {', '.join(unseen)}.")
+    return f'<p class="note">{" ".join(notes)}</p>' if notes else ""
+
+
+def _confusion(scores: Scores) -> str:
+    note = "Each row is a class of the truth and sums to 100 %; the diagonal is recall."
+    return f'<p class="note">{note}</p><div class="wide">{heat_map(scores)}</div>'
+
+
+def _samples(samples: list[tuple[str, bytes]]) -> str:
+    return "".join(
+        f'<figure class="sample"><figcaption>{escape(name)}</figcaption>'
+        f'<div class="wide"><img alt="{escape(name)}" src="{_data(picture)}"></div></figure>'
+        for name, picture in samples
+    )
+
+
+def _data(picture: bytes) -> str:
+    """A PNG as a data address; as WebP, a fifth of the size, where Pillow can."""
+    target = io.BytesIO()
+    try:
+        Image.open(io.BytesIO(picture)).save(target, "WEBP", quality=90, method=4)
+        kind, data = "webp", target.getvalue()
+    except (OSError, KeyError):
+        kind, data = "png", picture
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _settings(run: Run) -> str:
+    parts = []
+    if run.config_text:
+        parts.append(f"<details><summary>config.yaml</summary><pre>{escape(run.config_text)}</pre></details>")
+    if run.environment:
+        rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(_plain(v))}</dd>" for k, v in _flat(run.environment))
+        parts.append(f"<details><summary>env.json</summary><dl>{rows}</dl></details>")
+    return "".join(parts)
+
+
+def percent(value: Number) -> str:
+    """0.8571 -> "85.7"; a dash where there is nothing."""
+    return DASH if value is None else f"{100 * value:.1f}"
+
+
+def _unit(value: Number) -> str:
+    return f"{percent(value)}<small> %</small>" if value is not None else DASH
+
+
+def _bar(value: Number) -> str:
+    if value is None:
+        return DASH
+    return f'<span class="bar"><span style="width:{100 * value:.1f}%"></span></span>{percent(value)}'
+
+
+def _css(color: tuple[int, int, int]) -> str:
+    return f"rgb({color[0]},{color[1]},{color[2]})"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Nested settings as dotted names and values."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _plain(value: Any) -> str:
+    return " x ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,146 @@
+"""Image, truth and prediction beside one another, with a legend, as one PNG for the report, the README, TensorBoard."""
+
+import functools
+import io
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image, ImageDraw, ImageFont
+
+from torchfpn.recipe import default_colors
+from torchfpn.report.display import Pixels, displayed, marked_errors, painted
+
+Color = Sequence[int]
+INK, GAP, TITLE, LEGEND = (125, 133, 144, 255), 12, 26, 24  # grey that reads on white and on black
+SMALLEST, LARGEST = 192, 640  # pixels; panels are enlarged and reduced to between these heights
+
+
+def side_by_side(
+    image: ArrayLike,
+    truth: ArrayLike | None,
+    prediction: ArrayLike | None,
+    colors: Sequence[Color],
+    *,
+    names: Sequence[str] = (),
+    bands: Sequence[str] = (),
+    errors: bool = True,
+    largest: int = LARGEST,
+) -> bytes:
+    """One PNG: image | truth | prediction | errors, with the classes that occur below. Its background is transparent.
+
+    image: [C, H, W] raw values, NaN where there are none. truth, prediction: [H, W] 0-based labels, other values are
+    unknown; None leaves the panel out. colors: of each class (missing ones are made up). names: of each class.
+    bands: names of the image's bands, to find the true colours. errors: the fourth panel. largest: height of the
+    panels in pixels, to which larger images are reduced.
+    """
+    classes = max([len(colors), len(names), 1])
+    palette = [*colors, *default_colors(classes)[len(colors) :]]
+    pixels = displayed(image, bands)
+    panels = [("image", pixels)]
+    for title, labels in (("truth", truth), ("prediction", prediction)):
+        if labels is not None:
+            panels.append((title, painted(labels, palette)))
+    if errors and truth is not None and prediction is not None:
+        panels.append(("errors", marked_errors(pixels, truth, prediction, classes)))
+    return encoded(_laid_out(panels, _legend([truth, prediction], palette, names), largest))
+
+
+def overlay(image: ArrayLike, labels: ArrayLike, colors: Sequence[Color], *, bands: Sequence[str] = ()) -> bytes:
+    """One PNG of the size of the image: the labels [H, W] laid over it, with a line around every area."""
+    values, pixels = np.asarray(labels), displayed(image, bands)
+    known = (values >= 0) & (values < len(colors))
+    tinted = (0.55 * pixels + 0.45 * painted(values, colors)).astype(np.uint8)
+    edge = np.zeros(values.shape, bool)
+    edge[:, 1:] |= values[:, 1:] != values[:, :-1]
+    edge[1:] |= values[1:] != values[:-1]
+    result = np.where(known[..., None], tinted, pixels)
+    result[edge & known] = painted(values, colors)[edge & known]
+    return encoded(Image.fromarray(result))
+
+
+def encoded(picture: Image.Image) -> bytes:
+    """The bytes of a PNG file."""
+    target = io.BytesIO()
+    picture.save(target, "PNG", compress_level=6)
+    return target.getvalue()
+
+
+def _legend(
+    maps: Sequence[ArrayLike | None], palette: Sequence[Color], names: Sequence[str]
+) -> list[tuple[Color, str]]:
+    """Colour and name of every class that occurs in one of the label maps."""
+    present = {int(v) for labels in maps if labels is not None for v in np.unique(np.asarray(labels))}
+    return [(palette[i], name) for i, name in enumerate(names) if i in present]
+
+
+def _laid_out(panels: list[tuple[str, Pixels]], legend: list[tuple[Color, str]], largest: int) -> Image.Image:
+    sized = [(title, _resized(pixels, largest, smooth=title == "image")) for title, pixels in panels]
+    width, height = sized[0][1].size
+    step = max(width, 90) + GAP
+    total = step * len(sized) - GAP
+    rows = _rows(legend, total)
+    sheet = Image.new("RGBA", (total, TITLE + height + (8 + LEGEND * len(rows) if rows else 0)), (0, 0, 0, 0))
+    pen = ImageDraw.Draw(sheet)
+    for k, (title, picture) in enumerate(sized):
+        pen.text((k * step, TITLE - 8), title, INK, font(15), anchor="ls")
+        sheet.paste(picture, (k * step, TITLE))
+    for k, row in enumerate(rows):
+        _draw_row(pen, row, TITLE + height + 8 + LEGEND * k)
+    return sheet
+
+
+def _resized(pixels: Pixels, largest: int, *, smooth: bool) -> Image.Image:
+    """Small pictures enlarged by a whole number, large ones reduced; labels keep their pure colours."""
+    picture = Image.fromarray(pixels)
+    longest = max(picture.size)
+    factor = SMALLEST // longest if longest < SMALLEST else min(1.0, largest / longest)
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    if size == picture.size:
+        return picture
+    return picture.resize(size, Image.Resampling.LANCZOS if smooth and factor < 1 else Image.Resampling.NEAREST)
+
+
+def _rows(legend: list[tuple[Color, str]], width: int) -> list[list[tuple[int, Color, str]]]:
+    """The legend broken into lines: (x, colour, name) of each entry."""
+    rows: list[list[tuple[int, Color, str]]] = []
+    x = width + 1
+    for color, name in legend:
+        text = shortened(name, max(60, width - 24))
+        needed = 20 + round(font(14).getlength(text)) + 18
+        if x + needed - 18 > width:
+            rows.append([])
+            x = 0
+        rows[-1].append((x, color, text))
+        x += needed
+    return rows
+
+
+def _draw_row(pen: ImageDraw.ImageDraw, row: list[tuple[int, Color, str]], top: int) -> None:
+    for x, color, name in row:
+        red, green, blue = color
+        pen.rounded_rectangle((x, top + 4, x + 13, top + 17), 3, fill=(red, green, blue, 255), outline=INK)
+        pen.text((x + 20, top + 16), name, INK, font(14), anchor="ls")
+
+
+def shortened(text: str, width: float) -> str:
+    """One printable line of at most `width` pixels."""
+    line = " ".join(text.split())
+    if font(14).getlength(line) <= width:
+        return line
+    while line and font(14).getlength(line + "…") > width:
+        line = line[:-1]
+    return line + "…"
+
+
+@functools.cache
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu, which knows most alphabets, where matplotlib brings it; else Pillow's own."""
+    spec = find_spec("matplotlib")
+    if spec is not None and spec.origin:
+        file = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if file.is_file():
+            return ImageFont.truetype(str(file), size)
+    return ImageFont.load_default(size)

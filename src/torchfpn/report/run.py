@@ -1,0 +1,158 @@
+"""The plain files of a run folder, read for the report: curves, scores, settings, machine, sample pictures."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from torchfpn.errors import DataError
+from torchfpn.recipe import default_colors
+
+Number = float | None  # None: nothing to measure
+
+
+@dataclass(frozen=True)
+class Scores:
+    """validation.json. confusion: rows are the truth. iou, boundary: per class, None where nothing is to score."""
+
+    classes: list[str]
+    colors: list[tuple[int, int, int]]
+    confusion: list[list[int]]
+    iou: list[Number]
+    boundary: list[Number] | None
+    miou: Number
+    pixel_accuracy: Number
+    split: str
+
+    def truth(self, k: int) -> int:
+        """Pixels of class k."""
+        return sum(self.confusion[k])
+
+    def predicted(self, k: int) -> int:
+        """Pixels taken for class k."""
+        return sum(row[k] for row in self.confusion)
+
+    def precision(self, k: int) -> Number:
+        """Share of the pixels taken for class k that are."""
+        return _ratio(self.confusion[k][k], self.predicted(k))
+
+    def recall(self, k: int) -> Number:
+        """Share of the pixels of class k that were found."""
+        return _ratio(self.confusion[k][k], self.truth(k))
+
+    def mean_boundary(self) -> Number:
+        """Mean of the boundary IoU over the classes that have one."""
+        known = [value for value in self.boundary or () if value is not None]
+        return sum(known) / len(known) if known else None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the folder holds. curves: the columns of metrics.csv, None where a cell is empty."""
+
+    name: str
+    curves: dict[str, list[Number]] = field(default_factory=dict)
+    scores: Scores | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    config_text: str = ""
+    environment: dict[str, Any] = field(default_factory=dict)
+    samples: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+def read_run(folder: Path) -> Run:
+    """Every file that is there; a folder without metrics.csv and without validation.json is no run.
+
+    Raises:
+        DataError: no run folder, or a damaged file in it.
+    """
+    metrics, scores = folder / "metrics.csv", folder / "validation.json"
+    if not metrics.is_file() and not scores.is_file():
+        raise DataError("holds neither metrics.csv nor validation.json", file=folder, hint="give a run folder")
+    config = folder / "config.yaml"
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    return Run(
+        name=folder.absolute().name,
+        curves=_curves(metrics) if metrics.is_file() else {},
+        scores=parse_scores(_json(scores), file=scores) if scores.is_file() else None,
+        config=_mapping(config, yaml.safe_load, text) if text else {},
+        config_text=text,
+        environment=_json(folder / "env.json") if (folder / "env.json").is_file() else {},
+        samples=[(path.stem, path.read_bytes()) for path in sorted((folder / "samples").glob("*.png"))],
+    )
+
+
+def _curves(file: Path) -> dict[str, list[Number]]:
+    with file.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    try:
+        return {name: [_number(row[name]) for row in rows] for name in rows[0]} if rows else {}
+    except (ValueError, TypeError) as error:
+        raise DataError(f"a cell that is no number ({error})", file=file) from error
+
+
+def parse_scores(data: Mapping[str, Any], *, file: str | Path = "scores") -> Scores:
+    """The contents of a validation.json.
+
+    Raises:
+        DataError: it is not what that file holds.
+    """
+    try:
+        classes = [str(name) for name in data["classes"]]
+        confusion = [[int(count) for count in row] for row in data["confusion"]]
+        if len(confusion) != len(classes) or any(len(row) != len(classes) for row in confusion):
+            raise ValueError(f"a matrix of {len(confusion)} rows for {len(classes)} classes")
+        boundary = data.get("boundary_iou")
+        return Scores(
+            classes=classes,
+            colors=_colors(data.get("colors") or (), len(classes)),
+            confusion=confusion,
+            iou=_numbers(data["iou"], len(classes)),
+            boundary=None if boundary is None else _numbers(boundary, len(classes)),
+            miou=_number(data.get("miou")),
+            pixel_accuracy=_number(data.get("pixel_accuracy")),
+            split=str(data.get("split", "val")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"not the scores of a run ({error})", file=file) from error
+
+
+def _colors(given: Sequence[Sequence[int]], count: int) -> list[tuple[int, int, int]]:
+    colors = [(int(r), int(g), int(b)) for r, g, b in given]
+    return [*colors, *default_colors(count)[len(colors) :]][:count]
+
+
+def _numbers(values: Sequence[Any], count: int) -> list[Number]:
+    if len(values) != count:
+        raise ValueError(f"{len(values)} values for {count} classes")
+    return [_number(value) for value in values]
+
+
+def _number(value: Any) -> Number:
+    """A finite float, or None for an empty cell, null, NaN."""
+    if value is None or value == "":
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _ratio(part: int, whole: int) -> Number:
+    return part / whole if whole else None
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return _mapping(file, json.loads, file.read_text(encoding="utf-8"))
+
+
+def _mapping(file: Path, parse: Any, text: str) -> dict[str, Any]:
+    try:
+        data = parse(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise DataError(f"damaged ({error})", file=file) from error
+    if not isinstance(data, Mapping):
+        raise DataError(f"holds a {type(data).__name__}", file=file, allowed="names and values")
+    return dict(data)

@@ -1,0 +1,36 @@
+"""The per-class table for a terminal."""
+
+from rich.table import Table
+
+from torchfpn.report.run import Number, Scores
+
+
+def class_table(scores: Scores) -> Table:
+    """IoU, boundary IoU, precision, recall in percent and pixels per class; "-" where nothing is to score."""
+    table = Table(box=None, pad_edge=False, caption=_note(scores) or None, caption_justify="left")
+    boundary = scores.boundary or [None] * len(scores.classes)
+    measures = ["IoU", *(["boundary IoU"] if scores.boundary is not None else []), "precision", "recall", "pixels"]
+    for name in ("class", *measures):
+        table.add_column(name, justify="left" if name == "class" else "right", no_wrap=name != "class")
+    for k, name in enumerate(scores.classes):
+        numbers = [scores.iou[k], *([boundary[k]] if scores.boundary is not None else [])]
+        numbers += [scores.precision(k), scores.recall(k)]
+        table.add_row(_plain(name), *(_percent(n) for n in numbers), f"{scores.truth(k):,}")
+    mean = [scores.miou, *([scores.mean_boundary()] if scores.boundary is not None else [])]
+    accuracy = f"{_percent(scores.pixel_accuracy)} right"
+    table.add_row("mean", *(_percent(n) for n in mean), "", "", accuracy, style="bold")
+    return table
+
+
+def _note(scores: Scores) -> str:
+    missing = [_plain(name) for k, name in enumerate(scores.classes) if scores.iou[k] is None]
+    return f"-: nothing to score, left out of the mean ({', '.join(missing)})" if missing else ""
+
+
+def _plain(name: str) -> str:
+    """A name in which rich finds no markup."""
+    return name.replace("[", r"\[")
+
+
+def _percent(value: Number) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"

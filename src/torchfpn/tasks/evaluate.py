@@ -1,0 +1,124 @@
+"""How good a task is on labelled images: predicted one by one at full size, compared pixel by pixel."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchfpn.data.sample import Sample
+from torchfpn.errors import DataError
+from torchfpn.metrics.boundary import BoundaryIoU
+from torchfpn.metrics.confusion import ConfusionMatrix
+from torchfpn.tasks.precision import Precision, computing
+from torchfpn.tasks.task import Task
+from torchfpn.types import IGNORE
+
+Watch = Callable[[Sample, Tensor], None]  # a sample and the labels [H, W] predicted for it
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The counts over all images, from which every score follows. boundary: None where it was not asked for."""
+
+    classes: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    confusion: ConfusionMatrix
+    boundary: BoundaryIoU | None
+    images: int
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes that occur in the truth or the prediction."""
+        return self.confusion.miou()
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of the labelled pixels that are right."""
+        return self.confusion.pixel_accuracy()
+
+    def to_dict(self, split: str = "val") -> dict[str, Any]:
+        """Plain values for JSON, as in a run's validation.json; None where there is nothing to score."""
+        confusion, boundary = self.confusion, self.boundary
+        return {
+            "split": split,
+            "images": self.images,
+            "classes": list(self.classes),
+            "colors": [list(color) for color in self.colors],
+            "miou": _plain(confusion.miou()),
+            "pixel_accuracy": _plain(confusion.pixel_accuracy()),
+            "iou": _plains(confusion.iou()),
+            "boundary_iou": None if boundary is None else _plains(boundary.iou()),
+            "precision": _plains(confusion.precision()),
+            "recall": _plains(confusion.recall()),
+            "confusion": confusion.matrix.tolist(),
+        }
+
+
+def evaluate(
+    task: Task,
+    samples: Iterable[Sample],
+    *,
+    boundary: bool = True,
+    precision: Precision = "fp32",
+    order: Sequence[int] | None = None,
+    progress: Callable[[], None] | None = None,
+    watch: Watch | None = None,
+) -> Evaluation:
+    """Predicts every sample whole, on the device the task is on, and counts.
+
+    boundary: also the boundary IoU, which costs more than the rest. order: the task's label of each class of the
+    samples (see `class_order`). progress: called after every image. watch: is shown every sample with its prediction.
+    """
+    confusion = ConfusionMatrix(len(task.classes))
+    edges = BoundaryIoU(len(task.classes)) if boundary else None
+    device = next(task.model.parameters()).device
+    images = 0
+    for sample in samples:
+        truth = reordered(sample.target, order)
+        with computing(device, precision):
+            labels = task.predict([sample.image.to(device)])[0].labels.cpu()
+        truth = torch.where(labels == IGNORE, IGNORE, truth)  # no data: no answer was asked for
+        confusion.update(labels, truth)
+        if edges is not None:
+            edges.update(labels, truth)
+        images += 1
+        if watch is not None:
+            watch(Sample(sample.image, truth, sample.name), labels)
+        if progress is not None:
+            progress()
+    return Evaluation(task.classes, task.recipe.colors, confusion, edges, images)
+
+
+def class_order(model: Sequence[str], dataset: Sequence[str]) -> list[int]:
+    """The label that a model gives to each class of a dataset, found by name.
+
+    Raises:
+        DataError: the two do not have the same classes; the differences are named.
+    """
+    if set(model) != set(dataset):
+        only_model = [name for name in model if name not in dataset]
+        only_data = [name for name in dataset if name not in model]
+        parts = [f"only the dataset has {', '.join(only_data[:8])}"] if only_data else []
+        parts += [f"only the model has {', '.join(only_model[:8])}"] if only_model else []
+        raise DataError("; ".join(parts), field="classes", allowed="the same names in model and dataset, in any order")
+    return [list(model).index(name) for name in dataset]
+
+
+def reordered(target: Tensor, order: Sequence[int] | None) -> Tensor:
+    """Labels of the dataset's classes -> labels of the model's; `IGNORE` stays."""
+    if order is None or list(order) == list(range(len(order))):
+        return target
+    table = torch.full((IGNORE + 1,), IGNORE, dtype=torch.int64)
+    table[: len(order)] = torch.tensor(list(order))
+    return table[target]
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _plains(values: Tensor) -> list[float | None]:
+    return [_plain(value) for value in values.tolist()]
