@@ -68,7 +68,7 @@ SMALL = "classes: [a, b]\nsplits: {train: {images: a, labels: b}}\n"
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (SMALL + "clases: [a]", 'unknown key "clases"; did you mean "classes"?'),
+        (SMALL + "clases: [a]", 'unknown key "clases"; did you mean "classes"'),
         (SMALL + "task: detection", "task: 'detection'; one of semantic"),
         (SMALL.replace("[a, b]", "[a, a]"), "several classes with the name a"),
         (SMALL.replace("[a, b]", "{1: a, 2: yes}"), "classes[1].name: True; text; write \"True\" in quotes"),
@@ -78,7 +78,7 @@ SMALL = "classes: [a, b]\nsplits: {train: {images: a, labels: b}}\n"
         (SMALL.replace("[a, b]", "[{name: a, color: [1, 2]}]"), "classes[0].color: [1, 2]; red, green, blue"),
         (SMALL + "ignore_index: 1", 'ignore_index: 1; a value that is no class; 1 is "b"'),
         (SMALL + "bands: [r, g]\nuse_bands: [nir]", "use_bands: 'nir'"),
-        (SMALL + "bands: [red, green]\nuse_bands: [gren]", 'did you mean "green"?'),
+        (SMALL + "bands: [red, green]\nuse_bands: [gren]", 'did you mean "green"'),
         (SMALL + "bands: [r, g]\nuse_bands: [3]", "use_bands: 3; names of bands, or their numbers from 1"),
         (SMALL + "bands: [r, g]\nuse_bands: [1, r]", "every band once"),
         (SMALL + "scaling: imagnet", 'did you mean "imagenet"?'),

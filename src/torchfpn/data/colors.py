@@ -48,12 +48,23 @@ def class_colors(names: Sequence[str], given: Sequence[Color | None]) -> list[Co
         meant = _meant(name)
         if colors[i] is None and meant not in colors:
             colors[i] = meant
-    free = [*_PALETTE, *(_turned(i) for i in range(len(names)))]
-    for i, color in enumerate(colors):
-        if color is None:
-            used = [c for c in colors if c is not None]
-            colors[i] = max(free, key=lambda c: min((_distance(c, other) for other in used), default=0.0))
-    return [color for color in colors if color is not None]
+    taken = [color for color in colors if color is not None]
+    free = _Free([*_PALETTE, *(_turned(i) for i in range(len(names)))], taken)
+    return [free.take() if color is None else color for color in colors]
+
+
+class _Free:
+    """Colours not taken yet, each with its distance from the nearest one that is."""
+
+    def __init__(self, colors: Sequence[Color], taken: Sequence[Color]) -> None:
+        self.apart = {c: min((_distance(c, other) for other in taken), default=0.0) for c in colors}
+
+    def take(self) -> Color:
+        """The one that is farthest from all taken, the first of equals."""
+        best = max(self.apart, key=lambda c: self.apart[c])
+        del self.apart[best]
+        self.apart = {c: min(apart or _FAR, _distance(c, best)) for c, apart in self.apart.items()}
+        return best
 
 
 def _distance(one: Color, other: Color) -> float:

@@ -105,8 +105,14 @@ class Geometry:
 
 def _resize(part: Tensor, size: Size) -> Tensor:
     """Antialiased bilinear. uint8 stays uint8: with interleaved bands that is six times faster than floats."""
+    if size[1] == 1:  # torch 2.15 gives wrong floats, and fails with bytes, for a width of 1; a height of 1 is right
+        return _interpolate(part.mT[None].to(torch.float32), size[::-1])[0].mT
     if part.dtype == torch.uint8:
         part = part[None].contiguous(memory_format=torch.channels_last)
     else:
         part = part[None].to(torch.float32)
-    return F.interpolate(part, size, mode="bilinear", antialias=True)[0]
+    return _interpolate(part, size)[0]
+
+
+def _interpolate(images: Tensor, size: Size) -> Tensor:
+    return F.interpolate(images, size, mode="bilinear", antialias=True)

@@ -102,7 +102,7 @@ class ValidationLoader:
 
 def explain(error: RuntimeError, workers: int) -> DataError | None:
     """What to tell about a loader process that died or hung; None for any other error."""
-    text = str(error)
+    text = f"{error} {error.__cause__ or ''}"  # the cause names the signal
     if "DataLoader worker" not in text and "DataLoader timed out" not in text:
         return None
     what = f"gave nothing for {TIMEOUT} s" if "timed out" in text else _death(text)

@@ -1,0 +1,102 @@
+"""The scaling of the bands: what is chosen when, and that the numbers are right."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_data import YAML, make_dataset, picture, write_png, write_tiff
+from shared import needs_shared
+
+from torchfpn.data.dataset import read_dataset
+from torchfpn.data.scaling import find_scaling
+from torchfpn.errors import ConfigError, DataError
+from torchfpn.files.images import read_image
+from torchfpn.recipe import Scaling
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "datasets"
+
+
+def multiband(tmp_path, text="", dtype="int16"):
+    make_dataset(tmp_path, train=3, val=0, yaml=YAML + text)
+    rng = np.random.default_rng(0)
+    arrays = []
+    for i in range(3):
+        (tmp_path / "train" / "images" / f"a{i}.png").unlink()
+        array = np.stack([rng.normal(500, 30, (24, 32)), rng.normal(-3, 900, (24, 32)), np.full((24, 32), 5)])
+        arrays.append(array.astype(dtype))
+        arrays[-1][:, :2, :] = -9999
+        write_tiff(tmp_path / "train" / "images" / f"a{i}.tif", arrays[-1], nodata=-9999)
+    return read_dataset(tmp_path), np.concatenate([a[:, 2:].reshape(3, -1) for a in arrays], 1).astype("float64")
+
+
+def test_bytes_of_a_pretrained_backbone_get_the_imagenet_constants(tmp_path):
+    dataset = read_dataset(make_dataset(tmp_path))
+    assert find_scaling(dataset, pretrained=True) == (Scaling.imagenet(), "uint8")
+    assert find_scaling(dataset, pretrained=False)[0].method == "mean-std"
+    assert find_scaling(dataset, method="imagenet")[0] == Scaling.imagenet()
+
+
+def test_other_bands_get_their_own_mean_and_deviation(tmp_path):
+    dataset, values = multiband(tmp_path)
+    scaling, dtype = find_scaling(dataset, pretrained=True)
+    assert (dtype, scaling.method) == ("int16", "mean-std")
+    np.testing.assert_allclose(scaling.offset, values.mean(1), rtol=1e-12)
+    np.testing.assert_allclose(scaling.scale[:2], values.std(1)[:2], rtol=1e-12)
+    assert scaling.scale[2] == 1  # constant
+
+
+def test_percentiles(tmp_path):
+    dataset, values = multiband(tmp_path)
+    scaling, _ = find_scaling(dataset, method="percentile")
+    low, high = np.percentile(values, [2, 98], axis=1)
+    np.testing.assert_allclose(scaling.offset, (low + high) / 2)
+    np.testing.assert_allclose(scaling.scale[:2], ((high - low) / 4)[:2])
+    assert scaling.scale[2] == 1
+
+
+def test_the_yaml_has_the_word(tmp_path):
+    dataset, _ = multiband(tmp_path, "scaling: percentile\n")
+    assert find_scaling(dataset)[0].method == "percentile"
+    dataset, _ = multiband(tmp_path, "scaling: {offset: [1, 2, 3], scale: [4, 5, 6]}\n")
+    assert find_scaling(dataset, pretrained=True) == (Scaling((1, 2, 3), (4, 5, 6), "given"), "int16")
+    assert find_scaling(dataset, method="mean-std")[0].method == "mean-std"
+
+
+def test_numbers_that_do_not_fit_the_bands(tmp_path):
+    dataset, _ = multiband(tmp_path, "scaling: {offset: [1, 2], scale: [4, 5]}\n")
+    with pytest.raises(ConfigError, match="2 offsets .* for 3 bands"):
+        find_scaling(dataset)
+    dataset, _ = multiband(tmp_path, "use_bands: [1, 2]\n")
+    with pytest.raises(ConfigError, match="3 offsets .imagenet. for 2 bands"):
+        find_scaling(dataset, method="imagenet")
+
+
+def test_several_pixel_types(tmp_path):
+    dataset = read_dataset(make_dataset(tmp_path))
+    (tmp_path / "train" / "images" / "a2.png").unlink()
+    write_tiff(tmp_path / "train" / "images" / "a2.tif", picture(2).transpose(2, 0, 1).astype("uint16"))
+    for method in ("auto", "percentile", "imagenet"):
+        with pytest.raises(DataError, match=r"a2\.tif: pixels of type uint16, others of this split are uint8"):
+            find_scaling(dataset, method=method, pretrained=True)
+
+
+def test_nothing_valid(tmp_path):
+    dataset = read_dataset(make_dataset(tmp_path, train=1, val=0))
+    image = np.zeros((24, 32, 4), "uint8")
+    write_png(tmp_path / "train" / "images" / "a0.png", image)
+    for method in ("mean-std", "percentile"):
+        with pytest.raises(DataError, match="no valid pixel"):
+            find_scaling(dataset, method=method)
+    with pytest.raises(ConfigError, match='did you mean "mean-std"'):
+        find_scaling(dataset, method="meanstd")
+
+
+@needs_shared
+def test_burned_area_against_numpy_over_everything():
+    dataset = read_dataset(CONFIGS / "burned-area.yaml")
+    scaling, dtype = find_scaling(dataset)
+    pixels = np.concatenate([read_image(pair.image).array.reshape(5, -1) for pair in dataset.pairs("train")], 1)
+    pixels = pixels[:, np.isfinite(pixels).all(0)].astype("float64")
+    np.testing.assert_allclose(scaling.offset, pixels.mean(1), rtol=1e-10)
+    np.testing.assert_allclose(scaling.scale, pixels.std(1), rtol=1e-10)
+    assert dtype == "float32"

@@ -1,0 +1,1 @@
+from train.fixtures import small  # noqa: F401 - a fixture

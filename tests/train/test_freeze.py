@@ -1,0 +1,61 @@
+"""Frozen parts: no gradient, and statistics that stay, whoever calls train()."""
+
+import pytest
+import torch
+from torch import nn
+
+import torchfpn
+from torchfpn.errors import ConfigError
+from torchfpn.train.freeze import Frozen
+
+
+def model(backbone="torchvision/resnet18"):
+    return torchfpn.create_model("semantic", backbone=backbone, num_classes=2, channels=8, head_channels=8)
+
+
+def frozen_names(net):
+    return {n for n, p in net.named_parameters() if not p.requires_grad}
+
+
+def test_backbone_keeps_its_statistics_through_train_and_a_forward():
+    net = model()
+    frozen = Frozen(net, "backbone")
+    before = {k: v.clone() for k, v in net.backbone.state_dict().items()}
+    net.train()
+    frozen.hold()
+    net(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert all(torch.equal(v, before[k]) for k, v in net.backbone.state_dict().items())
+    assert frozen_names(net) == {n for n, _ in net.named_parameters() if n.startswith("backbone.")}
+    assert net.head.training
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stem"),
+    [
+        ("torchvision/resnet18", {"stages.c1.conv", "stages.c1.norm"}),
+        ("torchvision/mobilenet_v2", {"stages.c1.0.0", "stages.c1.0.1"}),
+        ("resnet18", {"features.conv1", "features.bn1"}),
+        ("efficientnet_b0", {"features.conv_stem", "features.bn1"}),
+    ],
+)
+def test_stem_is_what_comes_before_the_first_stage(backbone, stem):
+    net = model(backbone)
+    Frozen(net, "stem")
+    assert {n.removeprefix("backbone.").rpartition(".")[0] for n in frozen_names(net)} == stem
+
+
+def test_modules_by_name():
+    net = model()
+    Frozen(net, "backbone.stages.c1, pyramid")
+    assert {n.split(".")[0] for n in frozen_names(net)} == {"backbone", "pyramid"}
+    assert any(p.requires_grad for p in net.backbone.parameters())
+
+
+def test_a_misspelt_module_is_named_with_its_neighbours():
+    with pytest.raises(ConfigError, match='there is no module "bakbone"; did you mean "backbone"'):
+        Frozen(model(), "bakbone")
+
+
+def test_something_must_be_left_to_train():
+    with pytest.raises(ConfigError, match="left to train"):
+        Frozen(nn.Sequential(nn.Linear(2, 2)), "0")
