@@ -115,14 +115,16 @@ def train(name, flags):
 def compare(one, other):
     """What differs between two run folders."""
     import torch
+    from safetensors.torch import load_file
 
-    files = ("metrics.csv", "model.safetensors", "validation.json")
+    files = ("metrics.csv", "validation.json")
     differing = [name for name in files if (one / name).read_bytes() != (other / name).read_bytes()]
+    models = [load_file(run / "model.safetensors") for run in (one, other)]
     states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (one, other)]
-    return differing + list(unequal(*states))
+    return differing + list(unequal(*models, "model.safetensors")) + list(unequal(*states, "last.ckpt"))
 
 
-def unequal(one, other, name="last.ckpt"):
+def unequal(one, other, name):
     """Names of the tensors and numbers that are not the same in two nested states."""
     import torch
 

@@ -1,4 +1,4 @@
-"""Augmentation: a pure function of sample and generator; what is missing stays missing; the classes asked for are seen."""
+"""Augmentation: a pure function of sample and generator; what is missing stays missing; rare classes are seen."""
 
 import time
 

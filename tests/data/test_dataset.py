@@ -1,14 +1,13 @@
 """dataset.yaml: what it may say, how each mistake is told, and which files belong together."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
 from made_data import YAML, labels, make_dataset, picture, write_png
 from shared import DATA, needs_shared
-
 from torchfpn.data.dataset import read_dataset
 from torchfpn.data.splits import natural
 from torchfpn.errors import ConfigError, DataError
@@ -71,7 +70,7 @@ SMALL = "classes: [a, b]\nsplits: {train: {images: a, labels: b}}\n"
         (SMALL + "clases: [a]", 'unknown key "clases"; did you mean "classes"'),
         (SMALL + "task: detection", "task: 'detection'; one of semantic"),
         (SMALL.replace("[a, b]", "[a, a]"), "several classes with the name a"),
-        (SMALL.replace("[a, b]", "{1: a, 2: yes}"), "classes[1].name: True; text; write \"True\" in quotes"),
+        (SMALL.replace("[a, b]", "{1: a, 2: yes}"), 'classes[1].name: True; text; write "True" in quotes'),
         (SMALL.replace("[a, b]", "[]"), "classes: []; 1 to 255 classes"),
         (SMALL.replace("[a, b]", "[{name: a, id: 1}, {name: b, id: 1}]"), "several classes with the value 1"),
         (SMALL.replace("[a, b]", "[{name: a, colour: 1}]"), 'classes[0]: unknown key "colour"; did you mean "color"?'),
@@ -175,14 +174,14 @@ def test_patterns_find_the_splits(tmp_path, pattern):
 def test_links_that_lead_out_are_refused(tmp_path):
     folder = make_dataset(tmp_path / "in")
     secret = write_png(tmp_path / "secret.png", picture(0))
-    os.symlink(secret, folder / "train" / "images" / "a7.png")
+    (folder / "train" / "images" / "a7.png").symlink_to(secret)
     write_png(folder / "train" / "labels" / "a7.png", labels(0))
     with pytest.raises(DataError, match=r"a7\.png: a link that leads out"):
         read_dataset(folder).pairs("train")
-    os.symlink(folder, tmp_path / "door")  # the root itself may be anywhere
+    (tmp_path / "door").symlink_to(folder)  # the root itself may be anywhere
     assert len(read_dataset(tmp_path / "door").pairs("val")) == 2
-    os.rename(folder / "train", tmp_path / "elsewhere")
-    os.symlink(tmp_path / "elsewhere", folder / "train")
+    (folder / "train").rename(tmp_path / "elsewhere")
+    (folder / "train").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DataError, match="leads out of the root"):
         read_dataset(folder).pairs("train")
 

@@ -9,7 +9,12 @@ from torchfpn.types import IGNORE
 
 windows = st.builds(Window, st.integers(-6, 8), st.integers(-6, 8), st.integers(1, 14), st.integers(1, 14))
 geometries = st.builds(
-    Geometry, windows, st.tuples(st.integers(1, 12), st.integers(1, 12)), st.integers(0, 3), st.booleans(), st.booleans()
+    Geometry,
+    windows,
+    st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    st.integers(0, 3),
+    st.booleans(),
+    st.booleans(),
 )
 
 

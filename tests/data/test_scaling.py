@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from made_data import YAML, make_dataset, picture, write_png, write_tiff
 from shared import needs_shared
-
 from torchfpn.data.dataset import read_dataset
 from torchfpn.data.scaling import find_scaling
 from torchfpn.errors import ConfigError, DataError
@@ -64,10 +64,10 @@ def test_the_yaml_has_the_word(tmp_path):
 
 def test_numbers_that_do_not_fit_the_bands(tmp_path):
     dataset, _ = multiband(tmp_path, "scaling: {offset: [1, 2], scale: [4, 5]}\n")
-    with pytest.raises(ConfigError, match="2 offsets .* for 3 bands"):
+    with pytest.raises(ConfigError, match=r"2 offsets .* for 3 bands"):
         find_scaling(dataset)
     dataset, _ = multiband(tmp_path, "use_bands: [1, 2]\n")
-    with pytest.raises(ConfigError, match="3 offsets .imagenet. for 2 bands"):
+    with pytest.raises(ConfigError, match=r"3 offsets \(imagenet\) for 2 bands"):
         find_scaling(dataset, method="imagenet")
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from made_data import make_dataset, write_png
 from shared import needs_shared
-
 from torchfpn.data.dataset import read_dataset
 from torchfpn.data.moments import Moments
 from torchfpn.data.statistics import METHODS, ClassCounts, class_counts, class_weights
@@ -48,7 +48,9 @@ pixels = st.lists(st.integers(0, 10**12), min_size=1, max_size=8).filter(any)
 @given(pixels, st.sampled_from(METHODS))
 @settings(max_examples=60)
 def test_weights_are_finite_and_rarer_is_heavier(pixels, method):
-    counts = ClassCounts(tuple(pixels), tuple(min(n, 1) for n in pixels), tuple(sum(pixels) if n else 0 for n in pixels))
+    counts = ClassCounts(
+        tuple(pixels), tuple(min(n, 1) for n in pixels), tuple(sum(pixels) if n else 0 for n in pixels)
+    )
     weights = class_weights(counts, method)
     assert all(math.isfinite(w) for w in weights)
     assert all((w > 0) == (n > 0) for w, n in zip(weights, pixels, strict=True))
@@ -86,7 +88,9 @@ def test_moments_of_parts_are_those_of_the_whole(dtype, sizes, seed):
     rng = np.random.default_rng(seed)
     images = [(rng.random((2, *size)) * 250).astype(dtype) for size in sizes]
     masks = [rng.random(size) > 0.3 for size in sizes]
-    total = sum((Moments.of(*pair) for pair in zip(images[1:], masks[1:], strict=True)), Moments.of(images[0], masks[0]))
+    total = sum(
+        (Moments.of(*pair) for pair in zip(images[1:], masks[1:], strict=True)), Moments.of(images[0], masks[0])
+    )
     values = np.concatenate([image[:, mask] for image, mask in zip(images, masks, strict=True)], 1).astype("float64")
     assert total.count == values.shape[1]
     if total.count:

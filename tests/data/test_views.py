@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from torchfpn.data.colors import class_colors
@@ -11,6 +11,8 @@ from torchfpn.types import IGNORE
 
 
 @given(st.lists(st.text(max_size=8), max_size=40, unique=True))
+@settings(max_examples=20, deadline=None)
+@example([f"class{i}" for i in range(255)])
 def test_every_class_has_a_colour_of_its_own(names):
     colors = class_colors(names, [None] * len(names))
     assert len(set(colors)) == len(names)

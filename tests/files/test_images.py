@@ -8,10 +8,10 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_data import picture, write_png, write_tiff
 from PIL import Image
 from rasterio.enums import ColorInterp
 
+from made_data import picture, write_png, write_tiff
 from torchfpn.errors import DataError, RasterError
 from torchfpn.files.images import read_image
 from torchfpn.files.validity import valid_pixels
@@ -50,14 +50,14 @@ def test_bands_by_number_and_by_name_in_the_order_asked(tmp_path):
 def test_bands_that_are_not_there(tmp_path, bands, said):
     array = np.ones((4, 2, 3), "int16")
     path = write_tiff(tmp_path / "a.tif", array, descriptions=("blue", "green", "red", "nir"))
-    with pytest.raises(DataError, match="a.tif") as caught:
+    with pytest.raises(DataError, match=r"a\.tif") as caught:
         read_image(path, bands=bands)
     assert said in str(caught.value)
 
 
 def test_names_of_another_number_of_bands(tmp_path):
     path = write_tiff(tmp_path / "a.tif", np.ones((4, 2, 3), "int16"))
-    with pytest.raises(DataError, match="has 4 bands .*; 3 bands: r, g, b"):
+    with pytest.raises(DataError, match=r"has 4 bands .*; 3 bands: r, g, b"):
         read_image(path, names=["r", "g", "b"])
 
 
@@ -186,7 +186,14 @@ class TestOpening:
         zeros = write_tiff(tmp_path / "zeros.tif", np.zeros((1, 64, 64), "uint8"), compress="deflate")
         assert not read_image(zeros).array.any()
         with rasterio.open(
-            tmp_path / "killed.tif", "w", driver="GTiff", count=1, height=64, width=64, dtype="uint8", sparse_ok=True,
+            tmp_path / "killed.tif",
+            "w",
+            driver="GTiff",
+            count=1,
+            height=64,
+            width=64,
+            dtype="uint8",
+            sparse_ok=True,
             transform=rasterio.Affine(2, 0, 0, 0, -2, 0),
         ):
             pass  # the header, and no block

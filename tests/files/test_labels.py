@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from made_data import picture, write_png, write_tiff
 from PIL import Image
 
+from made_data import picture, write_png, write_tiff
 from torchfpn.errors import DataError
 from torchfpn.files.labels import read_labels, read_legend, write_label_png
 

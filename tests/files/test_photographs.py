@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from made_data import picture, write_png
 from PIL import Image
 
+from made_data import picture, write_png
 from torchfpn.files.images import read_image
 
 RGB = picture(3, (6, 8))

@@ -5,8 +5,8 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_data import write_tiff
 
+from made_data import write_tiff
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import read_image
@@ -84,13 +84,16 @@ def test_16_bits_only_where_needed_and_tiles_where_large(tmp_path):
 def test_what_is_no_label_map_leaves_the_old_file(tmp_path, labels):
     write_label_raster(tmp_path / "a.tif", np.ones((2, 2), "uint8"))
     before = (tmp_path / "a.tif").read_bytes()
-    with pytest.raises(RasterError, match="0..65535"):
+    with pytest.raises(RasterError, match=r"0\.\.65535"):
         write_label_raster(tmp_path / "a.tif", labels)
     assert (tmp_path / "a.tif").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
 
 
-VRT = '<VRTDataset rasterXSize="4" rasterYSize="3"><VRTRasterBand dataType="Byte" band="1">{}</VRTRasterBand></VRTDataset>'
+VRT = (
+    '<VRTDataset rasterXSize="4" rasterYSize="3"><VRTRasterBand dataType="Byte" band="1">{}</VRTRasterBand>'
+    "</VRTDataset>"
+)
 SOURCE = '<SimpleSource><SourceFilename relativeToVRT="{}">{}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from torchfpn.cli.main import main
 
@@ -70,6 +71,7 @@ def differences(one: object, other: object, name: str = "") -> list[str]:
 
 def same_training(one: Path, other: Path) -> list[str]:
     """What differs between two run folders; nothing if they are equal to the last bit."""
-    files = ("metrics.csv", "model.safetensors", "validation.json")
+    files = ("metrics.csv", "validation.json")
     differing = [name for name in files if (one / name).read_bytes() != (other / name).read_bytes()]
-    return differing + differences(checkpoint(one), checkpoint(other))
+    models = [load_file(run / "model.safetensors") for run in (one, other)]
+    return differing + differences(*models) + differences(checkpoint(one), checkpoint(other))

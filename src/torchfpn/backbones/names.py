@@ -39,7 +39,7 @@ def check_backbone(name: str) -> None:
     raise ConfigError(
         f'there is no backbone "{name}"',
         field="model.backbone",
-        hint=nearest(model, known),
+        hint=nearest(PREFIX + model if PREFIX + model in known else model, known),
         allowed=f"a model of timm, or {PREFIX}<name>",
     )
 

@@ -34,7 +34,7 @@ class Focal(nn.Module):
         """The loss, a scalar."""
         logits, targets, counts = pixels(logits, targets, self.weight)
         entropy = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")  # [B, H, W], 0 at IGNORE
-        unsure = -torch.expm1(-entropy)  # 1 - p, exact also where p is almost 1
+        unsure = -torch.expm1(-entropy)  # 1 - p
         loss = unsure.clamp_min(SURE) ** self.gamma * entropy
         if self.weight is not None:
             table = F.pad(self.weight.to(loss.dtype), (0, IGNORE + 1 - len(self.weight)))  # IGNORE weighs nothing

@@ -38,7 +38,7 @@ def slope(errors: Tensor, truth: Tensor, ignored: Tensor) -> Tensor:
 
     In order of falling error, a pixel after F true and B other ones adds 1 / (T + B) when it is true and
     (T - F) / ((T + B) (T + B + 1)) when it is not, T being all true pixels. The published code takes the difference of
-    two running quotients instead, which in float32 leaves no digit of it on large maps.
+    two running quotients instead, of which float32 keeps few digits on large maps.
     """
     order = falling(errors, ignored)
     hit = truth[order]
@@ -47,7 +47,7 @@ def slope(errors: Tensor, truth: Tensor, ignored: Tensor) -> Tensor:
     missing = (truth.sum() - before).to(errors.dtype)
     size = union.to(errors.dtype)
     grown = torch.where(hit, 1.0, missing / (size + 1)) / size
-    return torch.empty_like(errors).scatter_(0, order, grown).masked_fill_(ignored, 0.0)
+    return torch.empty_like(errors).scatter_(0, order, grown)  # ignored: last, nothing missing any more, 0
 
 
 def falling(errors: Tensor, ignored: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def pixels(logits: Tensor, targets: Tensor, weight: Tensor | None = None) -> Pix
 
     Raises:
         ShapeError: the shapes or types do not fit, or there is not one weight for each class.
-        DataError: a target that is no class (looked for on the CPU only; CUDA stops at it by itself).
+        DataError: a target that is no class (on the CPU; on a GPU looking would mean waiting for it, see `fpn check`).
     """
     if logits.dim() < 3 or not logits.is_floating_point() or logits.shape[:1] + logits.shape[2:] != targets.shape:
         raise ShapeError(

@@ -61,7 +61,7 @@ class Augment:
         image, target = geometry.on_image(sample.image, sample.valid), geometry.on_labels(sample.target)
         if self._changes_values:
             image = self._values(image, draws[10:12], generator)
-        if sample.may_miss or any(geometry.window.margins(*sample.size)):
+        if sample.may_miss or not geometry.window.fits(*sample.size):
             missing = image.isnan().any(0)
             image, target = image.masked_fill_(missing, torch.nan), target.masked_fill_(missing, IGNORE)
         return Sample(image, target.contiguous(), sample.name)

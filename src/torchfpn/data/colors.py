@@ -57,13 +57,13 @@ class _Free:
     """Colours not taken yet, each with its distance from the nearest one that is."""
 
     def __init__(self, colors: Sequence[Color], taken: Sequence[Color]) -> None:
-        self.apart = {c: min((_distance(c, other) for other in taken), default=0.0) for c in colors}
+        self.apart = {c: min((_distance(c, other) for other in taken), default=float("inf")) for c in colors}
 
     def take(self) -> Color:
         """The one that is farthest from all taken, the first of equals."""
         best = max(self.apart, key=lambda c: self.apart[c])
         del self.apart[best]
-        self.apart = {c: min(apart or _FAR, _distance(c, best)) for c, apart in self.apart.items()}
+        self.apart = {c: min(apart, _distance(c, best)) for c, apart in self.apart.items()}
         return best
 
 

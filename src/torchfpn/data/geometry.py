@@ -18,16 +18,13 @@ class Window:
     height: int
     width: int
 
-    def inside(self, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns of the part that lies in an image of this size."""
-        rows = slice(min(max(self.top, 0), height), max(min(self.top + self.height, height), 0))
-        columns = slice(min(max(self.left, 0), width), max(min(self.left + self.width, width), 0))
-        return rows, columns
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
-    def margins(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """How far it reaches out of an image of this size: left, right, top, bottom, as `F.pad` wants them."""
-        right, bottom = self.left + self.width - width, self.top + self.height - height
-        return max(-self.left, 0), max(right, 0), max(-self.top, 0), max(bottom, 0)
+    def fits(self, height: int, width: int) -> bool:
+        """Whether it lies within an image of this size."""
+        return min(self.top, self.left) >= 0 and self.top + self.height <= height and self.left + self.width <= width
 
 
 @dataclass(frozen=True)
@@ -55,21 +52,28 @@ class Geometry:
         A pixel that would be mixed from any NaN, or any pixel that is not `valid` [H, W], is NaN. Only the window is
         read; what comes out shares no memory with the image.
         """
-        part = self._cut(image, valid)
+        height, width = image.shape[-2:]
+        part = self._cut(image)
+        if valid is not None:
+            part = part.to(torch.float32).masked_fill(~self._cut(valid[None]), torch.nan)
         if part.shape[-2:] != self.resized:
             part = _resize(part, self.resized)
+        if not self.window.fits(height, width):
+            rows, columns = self._sources()
+            part = part.to(torch.float32, copy=True)
+            part[:, _beyond(rows, height)] = torch.nan
+            part[:, :, _beyond(columns, width)] = torch.nan
         return self._turn(part).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
 
     def on_labels(self, labels: Tensor) -> Tensor:
         """[H, W] to [h, w] int64, the nearest pixel each; `IGNORE` beyond the image."""
-        rows = self._sources(self.window.top, self.window.height, self.resized[0])
-        columns = self._sources(self.window.left, self.window.width, self.resized[1])
         height, width = labels.shape
+        rows, columns = self._sources()
         out = labels.index_select(0, rows.clamp(0, height - 1)).index_select(1, columns.clamp(0, width - 1))
         out = out.to(torch.int64)
-        if any(self.window.margins(height, width)):
-            out[(rows < 0) | (rows >= height)] = IGNORE
-            out[:, (columns < 0) | (columns >= width)] = IGNORE
+        if not self.window.fits(height, width):
+            out[_beyond(rows, height)] = IGNORE
+            out[:, _beyond(columns, width)] = IGNORE
         return self._turn(out)
 
     def on_points(self, points: Tensor) -> Tensor:
@@ -81,26 +85,35 @@ class Geometry:
             x, y, width, height = y, width - x, height, width
         return torch.stack((width - x if self.mirror else x, height - y if self.flip else y), 1)
 
-    def _cut(self, image: Tensor, valid: Tensor | None) -> Tensor:
+    def _cut(self, image: Tensor) -> Tensor:
+        """[C, H, W] to the window; beyond the image its border goes on: NaN there would eat into it when resized."""
         height, width = image.shape[-2:]
-        rows, columns = self.window.inside(height, width)
-        part = image[:, rows, columns]
-        if valid is not None:
-            part = part.to(torch.float32).masked_fill(~valid[rows, columns], torch.nan)
-        margins = self.window.margins(height, width)
-        if any(margins):
-            part = F.pad(part.to(torch.float32), margins, value=torch.nan)
-        return part
+        rows, columns = self.window.slices()
+        if self.window.fits(height, width):
+            return image[:, rows, columns]
+        if image.dtype not in (torch.uint8, torch.bool):
+            image = image.to(torch.float32)
+        image = image.index_select(1, torch.arange(rows.start, rows.stop).clamp(0, height - 1))
+        return image.index_select(2, torch.arange(columns.start, columns.stop).clamp(0, width - 1))
 
-    @staticmethod
-    def _sources(start: int, length: int, out: int) -> Tensor:
-        """The source pixel under the centre of each of `out` pixels that share `length` pixels."""
-        return torch.div((2 * torch.arange(out) + 1) * length, 2 * out, rounding_mode="floor") + start
+    def _sources(self) -> tuple[Tensor, Tensor]:
+        """The source row under the centre of each row of the resized window, and the same of columns."""
+        (height, width), window = self.resized, self.window
+        return _centres(window.top, window.height, height), _centres(window.left, window.width, width)
 
     def _turn(self, x: Tensor) -> Tensor:
         x = torch.rot90(x, self.turns, (-2, -1)) if self.turns else x
         sides = ([-1] if self.mirror else []) + ([-2] if self.flip else [])
         return x.flip(sides) if sides else x
+
+
+def _centres(start: int, length: int, out: int) -> Tensor:
+    """The source pixel under the centre of each of `out` pixels that share `length` pixels."""
+    return torch.div((2 * torch.arange(out) + 1) * length, 2 * out, rounding_mode="floor") + start
+
+
+def _beyond(places: Tensor, length: int) -> Tensor:
+    return (places < 0) | (places >= length)
 
 
 def _resize(part: Tensor, size: Size) -> Tensor:

@@ -28,24 +28,26 @@ def side_by_side(
     bands: Sequence[str] = (),
     errors: bool = True,
     largest: int = LARGEST,
+    palette: bool = False,
 ) -> bytes:
     """One PNG: image | truth | prediction | errors, with the classes that occur below. Its background is transparent.
 
     image: [C, H, W] raw values, NaN where there are none. truth, prediction: [H, W] 0-based labels, other values are
     unknown; None leaves the panel out. colors: of each class (missing ones are made up). names: of each class.
     bands: names of the image's bands, to find the true colours. errors: the fourth panel. largest: height of the
-    panels in pixels, to which larger images are reduced.
+    panels in pixels, to which larger images are reduced. palette: 256 colours only, a quarter of the bytes.
     """
     classes = max([len(colors), len(names), 1])
-    palette = [*colors, *default_colors(classes)[len(colors) :]]
+    colors = [*colors, *default_colors(classes)[len(colors) :]]
     pixels = displayed(image, bands)
     panels = [("image", pixels)]
     for title, labels in (("truth", truth), ("prediction", prediction)):
         if labels is not None:
-            panels.append((title, painted(labels, palette)))
+            panels.append((title, painted(labels, colors)))
     if errors and truth is not None and prediction is not None:
         panels.append(("errors", marked_errors(pixels, truth, prediction, classes)))
-    return encoded(_laid_out(panels, _legend([truth, prediction], palette, names), largest))
+    sheet = _laid_out(panels, _legend([truth, prediction], colors, names), largest)
+    return encoded(sheet.quantize(256, Image.Quantize.FASTOCTREE) if palette else sheet)
 
 
 def overlay(image: ArrayLike, labels: ArrayLike, colors: Sequence[Color], *, bands: Sequence[str] = ()) -> bytes:
@@ -69,11 +71,11 @@ def encoded(picture: Image.Image) -> bytes:
 
 
 def _legend(
-    maps: Sequence[ArrayLike | None], palette: Sequence[Color], names: Sequence[str]
+    maps: Sequence[ArrayLike | None], colors: Sequence[Color], names: Sequence[str]
 ) -> list[tuple[Color, str]]:
     """Colour and name of every class that occurs in one of the label maps."""
     present = {int(v) for labels in maps if labels is not None for v in np.unique(np.asarray(labels))}
-    return [(palette[i], name) for i, name in enumerate(names) if i in present]
+    return [(colors[i], name) for i, name in enumerate(names) if i in present]
 
 
 def _laid_out(panels: list[tuple[str, Pixels]], legend: list[tuple[Color, str]], largest: int) -> Image.Image:

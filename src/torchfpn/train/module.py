@@ -83,6 +83,12 @@ class Training(pl.LightningModule):
         self._settings = [{k: v for k, v in group.items() if k != "params"} for group in made.param_groups]
         return made
 
+    def close(self) -> None:
+        """Ends the loader processes."""
+        for loader in (self.train_loader, self.validation_loader):
+            if loader is not None:
+                loader.close()
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """A Batch moves itself; its images are laid out as the convolutions like them."""
         moved = batch.to(device)
@@ -104,6 +110,7 @@ class Training(pl.LightningModule):
         self.stop.install()
         for group, settings in zip(self._optimizer.param_groups, self._settings, strict=True):
             group.update(settings)  # what the config says now, not what it said when the checkpoint was written
+        self._set_rates(factor(config.schedule, max(0, self.position.step - 1), self.total_steps))
         self._stepper = Stepper(
             self.task,
             self.optimizers(),

@@ -79,6 +79,7 @@ class _Run:
             stack.enter_context(locked(folder))
             self._prepare(folder, found, parts)
         training = self._training(folder, parts)
+        stack.callback(training.close)
         if not self._is_done(training):
             self._train(training, folder)
         return finish(training, parts, folder, self.machine, self.console)

@@ -1,0 +1,177 @@
+"""Faults 29 to 33: settings, folders, devices and packages that cannot be, told before anything is trained."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torchvision
+from train.fixtures import small  # noqa: F401 - a fixture
+from train.tiny import train
+
+from torchfpn.cli.main import main
+from torchfpn.config import load_config
+from torchfpn.errors import ConfigError, FPNError
+from torchfpn.nn import versions
+
+
+def one_line(capsys):
+    """What went to stderr, which is one line and no traceback."""
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1, text
+    assert "Traceback" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--lrr", "1"], '--lrr: there is no such flag; did you mean "--lr"'),
+        (["--model.bakbone", "resnet18"], 'did you mean "--model.backbone"'),
+        (["--lr", "fast"], 'lr: "fast"; a number'),
+        (["--model.norm", "bach"], 'model.norm: "bach"; batch | group'),
+        (["--model.backbone", "resnet5O"], 'there is no backbone "resnet5O"; a model of timm'),
+        (["--model.backbone", "torchvision/resnet19"], 'did you mean "torchvision/resnet18"'),
+        (["--model.backbone", "mobilenet_v2"], 'did you mean "torchvision/mobilenet_v2"'),
+    ],
+)
+def test_fault_29_a_flag_that_cannot_be(small, capsys, flags, told):  # noqa: F811
+    assert train(*flags) == 2
+    assert told in one_line(capsys)
+    assert not (small / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("lrr: 1", 'lrr: there is no such setting; did you mean "lr"'),
+        ("model: {bakbone: x}", 'model.bakbone: there is no such setting; did you mean "backbone"'),
+        ("lr: fast", "lr: 'fast'; a number"),
+        ("lr: null", "lr: None; a number"),
+        ("model: resnet18", "model: 'resnet18'; lines of `key: value`"),
+        ("data: {crop: [1, 2, 3]}", "data.crop: (1, 2, 3); a list of 2, each a whole number"),
+        ("overwrite: 3", "overwrite: 3; true or false"),
+        ("- lr", "a list; lines of `key: value`"),
+    ],
+)
+def test_fault_29_a_line_of_yaml_that_cannot_be(small, capsys, text, told):  # noqa: F811
+    (small / "bad.yaml").write_text(text)
+    assert main(["train", "--config", "bad.yaml"]) == 2
+    line = one_line(capsys)
+    assert told in line
+    assert "bad.yaml" in line
+
+
+def test_fault_29_is_told_in_a_second_before_torch_is_imported(small):  # noqa: F811
+    script = (
+        "import sys, time; start = time.perf_counter(); from torchfpn.cli.main import main\n"
+        "code = main(['train', '--config', 'small.yaml', '--model.backbone', 'resnet5O'])\n"
+        "print(time.perf_counter() - start, code, 'torch' in sys.modules)"
+    )
+    taken = []
+    for _ in range(3):  # the machine may be busy with other things
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        seconds, code, torch_there = done.stdout.split()
+        assert (code, torch_there) == ("2", "False")
+        assert 'did you mean "resnet50"' in done.stderr
+        taken.append(float(seconds))
+    assert min(taken) < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("model: !!python/object/apply:os.system ['touch hacked']", "not plain YAML"),
+        ("lr: &a 1\nseed: *a", "alias"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nlr: *c", "alias"),
+        ("lr: 1\nlr: 2", "twice"),
+        ("[" * 2000, "nested too deeply"),
+        ("lr: [", "YAML"),
+        ("\x00", "YAML"),
+    ],
+)
+def test_fault_30_yaml_that_would_do_harm(small, capsys, text, told):  # noqa: F811
+    (small / "bad.yaml").write_text(text)
+    assert main(["train", "--config", "bad.yaml"]) == 2
+    line = one_line(capsys)
+    assert "bad.yaml" in line
+    assert told in line
+    assert not (small / "hacked").exists()
+
+
+def test_fault_30_a_gigabyte_of_yaml_is_not_read(small, capsys):  # noqa: F811
+    with (small / "big.yaml").open("wb") as file:
+        file.truncate(2**30)
+    start = time.perf_counter()
+    assert main(["train", "--config", "big.yaml"]) == 2
+    assert time.perf_counter() - start < 5
+    assert "1 MB" in one_line(capsys)
+
+
+def test_fault_31_a_file_where_the_runs_should_be(small, capsys):  # noqa: F811
+    (small / "runs").write_text("")
+    assert train() == 2
+    assert "runs: out: cannot be written to" in one_line(capsys)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that nobody can write to")  # noqa: PTH112
+def test_fault_31_a_folder_that_cannot_be_written_to(small, capsys):  # noqa: F811
+    assert train("--out", "/proc/self") == 2
+    assert "/proc/self: out: cannot be written to" in one_line(capsys)
+
+
+def test_fault_31_a_disk_that_is_nearly_full(small, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=2**30, free=2**20, used=0))
+    assert train() == 2
+    line = one_line(capsys)
+    assert "1 MiB are free; about" in line
+    assert list((small / "runs").iterdir()) == []
+
+
+def test_fault_31_an_old_run_is_never_overwritten_unasked(small):  # noqa: F811
+    kept = small / "runs" / "small" / "precious.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("x")
+    assert train("--max_epochs", "1") == 0
+    assert (small / "runs" / "small-2" / "model.safetensors").exists()
+    assert kept.read_text() == "x"
+    assert train("--max_epochs", "1", "--overwrite") == 2  # it does not look like a run
+    assert kept.read_text() == "x"
+
+
+def test_fault_32_four_devices_on_a_cpu(small, capsys):  # noqa: F811
+    assert train("--devices", "4") == 2
+    assert "devices: 4; 1: the cpu counts as one device" in one_line(capsys)
+    assert not (small / "runs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+@pytest.mark.parametrize("accelerator", ["cuda", "gpu"])
+def test_fault_32_a_gpu_that_is_not_there(small, capsys, accelerator):  # noqa: F811
+    assert train("--accelerator", accelerator) == 2
+    assert 'accelerator: "cuda", which this machine has not; cpu' in one_line(capsys)
+
+
+def test_fault_33_torch_and_torchvision_that_do_not_go_together(monkeypatch):
+    def broken(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(versions, "import_module", broken)
+    with pytest.raises(FPNError) as caught:
+        versions.check_torchvision()
+    line = str(caught.value)
+    assert f"torchvision {torchvision.__version__.split('+')[0]}" in line
+    assert f"torch {torch.__version__.split('+')[0]}" in line
+    assert "pip install" in line
+    assert "built for torch" in line
+
+
+def test_config_errors_carry_their_parts(small):  # noqa: F811
+    (small / "bad.yaml").write_text("lrr: 1")
+    with pytest.raises(ConfigError) as caught:
+        load_config(small / "bad.yaml")
+    assert (caught.value.file, caught.value.field) == (small / "bad.yaml", "lrr")

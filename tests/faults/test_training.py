@@ -1,0 +1,287 @@
+"""Faults 41 to 47: what can go wrong while a training runs, and what must be left of it."""
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from train.fixtures import small  # noqa: F401 - a fixture
+from train.tiny import checkpoint, rows, same_training, train
+
+from torchfpn.data.samples import SemanticSamples
+from torchfpn.train.stepper import Stepper
+
+FPN = [sys.executable, "-m", "torchfpn.cli.main"]
+
+
+def before_step(monkeypatch, number, do):
+    """Calls `do(stepper, batch)` before the `number`-th step of this process, counted from 0."""
+    step, calls = Stepper.step, iter(range(1000))
+
+    def stepped(self, batch, key):
+        if next(calls) == number:
+            do(self, batch)
+        return step(self, batch, key)
+
+    monkeypatch.setattr(Stepper, "step", stepped)
+
+
+class Death(BaseException):
+    """What SIGKILL is to a process: nothing gets to clean up, least of all the training."""
+
+
+def test_fault_41_death_at_a_step_costs_at_most_an_epoch(small, monkeypatch):  # noqa: F811
+    """The real SIGKILLs, at random moments, are in tests/train/test_kill.py."""
+
+    def die(*_):
+        raise Death
+
+    assert train("--name", "undisturbed") == 0
+    with monkeypatch.context() as patch:
+        before_step(patch, 5, die)
+        with pytest.raises(Death):
+            train()
+    run = small / "runs" / "small"
+    assert checkpoint(run)["torchfpn"]["position"] == {"epoch": 1, "batch": 0, "step": 3}
+    assert train("--resume") == 0
+    assert same_training(small / "runs" / "undisturbed", run) == []
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_fault_42_a_signal_finishes_the_step_saves_and_is_the_exit_code(small, capsys, monkeypatch, signum, code):  # noqa: F811
+    before_step(monkeypatch, 1, lambda *_: os.kill(os.getpid(), signum))
+    assert train() == code
+    assert checkpoint(small / "runs" / "small")["torchfpn"]["position"] == {"epoch": 0, "batch": 2, "step": 2}
+    assert "go on with --resume" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # everything is as it was
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_fault_42_a_second_signal_ends_it_at_once(small):  # noqa: F811
+    """In a process of its own, for it ends without a word to Python; a step in it takes a minute."""
+    script = (
+        "import os, signal, sys, time; from torchfpn.train.signals import StopRequest\n"
+        "with StopRequest() as stop, stop.graceful():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM); print(stop.signum, flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "15\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+
+
+def test_fault_42_before_the_first_step_there_is_nothing_to_finish(small, monkeypatch, capsys):  # noqa: F811
+    frame = SemanticSamples.frame
+
+    def interrupted(self, index):
+        os.kill(os.getpid(), signal.SIGINT)
+        return frame(self, index)
+
+    monkeypatch.setattr(SemanticSamples, "frame", interrupted)
+    assert train() == 130
+    assert "go on with --resume" in capsys.readouterr().err
+
+
+def full_disk(monkeypatch, epochs):
+    """torch.save fails with ENOSPC in these saves, counted from 0."""
+    save, calls = torch.save, iter(range(1000))
+
+    def saved(value, path):
+        if next(calls) in epochs:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(value, path)
+
+    monkeypatch.setattr(torch, "save", saved)
+
+
+def test_fault_43_a_full_disk_is_survived(small, monkeypatch, capsys):  # noqa: F811
+    assert train("--max_epochs", "3", "--name", "undisturbed") == 0
+    full_disk(monkeypatch, {1})
+    assert train("--max_epochs", "3") == 0
+    run = small / "runs" / "small"
+    assert "could not be saved" in capsys.readouterr().err
+    assert same_training(small / "runs" / "undisturbed", run) == []
+
+
+def test_fault_43_a_full_disk_at_the_end_leaves_what_was_there_and_an_exit_code(small, monkeypatch, capsys):  # noqa: F811
+    full_disk(monkeypatch, {1, 2})
+    assert train("--max_epochs", "3") == 1
+    run = small / "runs" / "small"
+    assert "the last checkpoint could not be written" in capsys.readouterr().err
+    assert checkpoint(run)["torchfpn"]["position"]["epoch"] == 1
+    assert [r["epoch"] for r in rows(run)] == ["1"]
+    assert not [p for p in run.rglob("*") if ".part" in p.name]
+
+
+def test_fault_43_an_fsync_that_fails_counts_as_not_written(small, monkeypatch, capsys):  # noqa: F811
+    fsync, failing = os.fsync, []
+
+    def failed(handle):
+        if failing and ".ckpt" in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", failed)
+    before_step(monkeypatch, 4, lambda *_: failing.append(True))
+    assert train() == 1
+    assert checkpoint(small / "runs" / "small")["torchfpn"]["position"]["epoch"] == 1
+    assert "Input/output error" in capsys.readouterr().err
+
+
+def test_fault_43_what_a_killed_writer_left_is_swept(small):  # noqa: F811
+    assert train("--max_epochs", "1") == 0
+    stale = small / "runs" / "small" / "checkpoints" / ".fpn-0123.part.ckpt"
+    stale.write_bytes(b"half a checkpoint")
+    assert train("--resume", "--max_epochs", "2") == 0
+    assert not stale.exists()
+
+
+def poisoned(steps):
+    """A change of batches of these numbers: one pixel is enough to make every loss infinite."""
+    calls = iter(range(1000))
+
+    def poison(self, batch):
+        self.task.criterion = Infinite(self.task.criterion) if next(calls) in steps else self.task.criterion
+
+    return poison
+
+
+class Infinite(torch.nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, logits, targets):
+        return {name: loss / 0 for name, loss in self.inner(logits, targets).items()}
+
+
+def infinite_loss(monkeypatch, steps):
+    """The loss of the steps of these numbers is infinite."""
+    step, calls = Stepper.step, iter(range(1000))
+
+    def stepped(self, batch, key):
+        criterion = self.task.criterion
+        if next(calls) in steps:
+            self.task.criterion = Infinite(criterion)
+        try:
+            return step(self, batch, key)
+        finally:
+            self.task.criterion = criterion
+
+    monkeypatch.setattr(Stepper, "step", stepped)
+
+
+def test_fault_44_bad_steps_are_skipped(small, monkeypatch, capsys):  # noqa: F811
+    infinite_loss(monkeypatch, {1, 2})
+    assert train("--max_bad_steps", "2") == 0
+    run = small / "runs" / "small"
+    assert all(float(r["train/loss"]) < 10 for r in rows(run))
+    weights = checkpoint(run)
+    assert all(v.isfinite().all() for v in weights["state_dict"].values())
+    assert all(v.isfinite().all() for v in weights["torchfpn"]["ema"]["averages"].values())
+    assert weights["torchfpn"]["ema"]["updates"] == 4
+    assert weights["torchfpn"]["position"]["step"] == 6
+
+
+def test_fault_44_too_many_bad_steps_stop_it_with_the_files_and_the_last_good_checkpoint(small, monkeypatch, capsys):  # noqa: F811
+    infinite_loss(monkeypatch, {3, 4, 5})
+    assert train("--max_bad_steps", "2") == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "not finite for 3 steps in a row" in told
+    assert "data/train/images/" in told
+    assert checkpoint(small / "runs" / "small")["torchfpn"]["position"]["epoch"] == 1
+
+
+def small_memory(monkeypatch, most):
+    """Passes of more than `most` images run out of memory."""
+    from torchfpn.tasks.task import Task
+
+    losses = Task.losses
+
+    def limited(self, batch):
+        if len(batch) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return losses(self, batch)
+
+    monkeypatch.setattr(Task, "losses", limited)
+
+
+def test_fault_45_out_of_memory_is_told_with_the_batch_size(small, monkeypatch, capsys):  # noqa: F811
+    small_memory(monkeypatch, 1)
+    assert train() == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "batch_size: out of memory with 4 images in a pass" in told
+    assert "--auto_batch" in told
+
+
+def test_fault_45_auto_batch_halves_and_goes_on_the_same_way_every_time(small, monkeypatch, capsys):  # noqa: F811
+    small_memory(monkeypatch, 1)
+    assert train("--auto_batch", "--name", "one") == 0
+    assert "going on with 2" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        before_step(patch, 2, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        assert train("--auto_batch", "--name", "two") == 143
+    assert train("--auto_batch", "--name", "two", "--resume") == 0
+    assert same_training(small / "runs" / "one", small / "runs" / "two") == []
+    assert checkpoint(small / "runs" / "one")["torchfpn"]["stepper"]["pass_size"] == 1
+
+
+def test_fault_45_one_image_that_does_not_fit_is_the_end(small, monkeypatch, capsys):  # noqa: F811
+    small_memory(monkeypatch, 0)
+    assert train("--auto_batch") == 2
+    assert "out of memory with 1 images in a pass" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="loader processes are forked")
+def test_fault_46_a_killed_loader_process_is_named_and_nothing_hangs(small, monkeypatch, capsys):  # noqa: F811
+    frame, parent = SemanticSamples.frame, os.getpid()
+
+    def killed(self, index):
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return frame(self, index)
+
+    monkeypatch.setattr(SemanticSamples, "frame", killed)
+    start = time.monotonic()
+    assert train("--num_workers", "1") == 2
+    assert time.monotonic() - start < 60
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "one of 1 loader processes was killed" in told
+    assert "/dev/shm has" in told
+    assert "--num_workers 0" in told
+
+
+def test_fault_46_a_bad_image_in_a_loader_process_is_one_line(small, capsys):  # noqa: F811
+    for image in (small / "data" / "train" / "images").iterdir():
+        if image.name != "0.png":  # the first is opened when the training is set up
+            image.write_bytes(image.read_bytes()[:60])
+    assert train("--num_workers", "1", "--data.scaling", "imagenet") == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("fpn: data/train/images/") or "/data/train/images/" in told
+    assert "Traceback" not in told
+
+
+def test_fault_47_a_second_training_in_the_same_folder_is_refused(small, monkeypatch, capsys):  # noqa: F811
+    codes = []
+    before_step(monkeypatch, 1, lambda *_: codes.extend([train("--resume"), train("--overwrite")]))
+    assert train() == 0
+    assert codes == [2, 2]
+    told = capsys.readouterr().err
+    assert told.count(f"process {os.getpid()} on {socket.gethostname()} is training in this folder") == 2
+    assert len(rows(small / "runs" / "small")) == 2
+
+
+def test_fault_47_the_lock_of_a_dead_training_is_no_hindrance(small, monkeypatch):  # noqa: F811
+    assert train("--max_epochs", "1") == 0
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    lock = {"pid": dead.pid, "host": socket.gethostname(), "started": 1}
+    (small / "runs" / "small" / ".lock").write_text(json.dumps(lock))
+    assert train("--resume", "--max_epochs", "2") == 0
+    assert not (small / "runs" / "small" / ".lock").exists()

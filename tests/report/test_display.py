@@ -1,0 +1,91 @@
+"""Pixels of any kind become pixels one can look at."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torchfpn.report.display import HATCH, displayed, marked_errors, painted
+
+RED, GREEN = (200, 10, 10), (10, 200, 10)
+
+
+def test_eight_bit_photographs_are_shown_as_they_are():
+    image = np.random.default_rng(0).integers(0, 256, (3, 9, 7), dtype=np.uint8)
+    assert np.array_equal(displayed(image), np.moveaxis(image, 0, -1))
+    assert np.array_equal(displayed(image.astype(np.float32)), np.moveaxis(image, 0, -1))
+
+
+def test_bands_are_found_by_name_in_any_order():
+    red, green, blue, nir = (np.full((4, 5), v, np.float32) for v in (30, 20, 10, 99))
+    red[0, 0], blue[0, 0] = 40, 0  # something to stretch
+    shown = displayed(np.stack([nir, blue, green, red]), ["NIR", "Blue", "green", "Red"])
+    assert (shown[2, 2, 0] > shown[2, 2, 1]) and (shown[2, 2, 1] > shown[2, 2, 2])
+
+
+def test_without_names_the_first_three_bands_are_stretched_each_by_itself():
+    ramp = np.linspace(0, 1, 400, dtype=np.float32).reshape(20, 20)
+    shown = displayed(np.stack([ramp, 1000 + 50 * ramp, -ramp, ramp]))
+    assert shown[..., 0].min() == 0
+    assert shown[..., 0].max() == 255
+    assert np.array_equal(shown[..., 0], shown[..., 1])
+    assert shown[0, 0, 2] == 255
+
+
+def test_true_colours_keep_their_tint():
+    ramp = np.linspace(0, 100, 400, dtype=np.float32).reshape(20, 20)
+    shown = displayed(np.stack([ramp / 2, ramp, ramp / 4]), ["red", "green", "blue"]).astype(int)
+    assert (shown[10:, :, 1] > shown[10:, :, 0] + 20).all()
+
+
+@pytest.mark.parametrize("bands", [1, 2])
+def test_few_bands_are_shown_in_grey(bands):
+    shown = displayed(np.random.default_rng(0).normal(size=(bands, 8, 8)).astype(np.float32))
+    assert (shown[..., 0] == shown[..., 1]).all()
+    assert (shown[..., 0] == shown[..., 2]).all()
+
+
+def test_no_data_is_hatched_and_does_not_spoil_the_stretch():
+    image = np.random.default_rng(0).uniform(0, 4000, (4, 16, 16)).astype(np.float32)
+    whole = displayed(image)
+    image[:, :2] = np.nan
+    image[0, 5, 5] = np.inf
+    shown = displayed(image)
+    assert {tuple(p) for p in shown[:2].reshape(-1, 3)} == set(HATCH)
+    assert tuple(shown[5, 5]) in HATCH
+    assert np.abs(shown[2:].astype(int) - whole[2:])[(shown[2:] != shown[5, 5]).any(-1)].max() < 25
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["uint8", "uint16", "int16", "float32", "float64"]),
+    st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 6)),
+    st.integers(0, 2**31),
+    st.sampled_from(["constant", "random", "nan", "huge"]),
+)
+def test_anything_can_be_shown(dtype, shape, seed, kind):
+    rng = np.random.default_rng(seed)
+    image = np.zeros(shape, dtype) if kind == "constant" else rng.uniform(0, 200, shape).astype(dtype)
+    if dtype.startswith("float") and kind == "nan":
+        image[:] = np.nan
+    if dtype.startswith("float") and kind == "huge":
+        image[..., 0] = 3e38
+    shown = displayed(image)
+    assert shown.shape == (*shape[1:], 3)
+    assert shown.dtype == np.uint8
+
+
+def test_labels_get_their_colours_and_unknown_ones_a_hatching():
+    pixels = painted([[0, 1], [255, 2]], [RED, GREEN])
+    assert tuple(pixels[0, 0]) == RED
+    assert tuple(pixels[0, 1]) == GREEN
+    assert tuple(pixels[1, 0]) in HATCH
+    assert tuple(pixels[1, 1]) in HATCH
+
+
+def test_errors_are_red_where_there_is_a_truth():
+    pixels = np.full((1, 3, 3), 100, np.uint8)
+    marked = marked_errors(pixels, [[0, 1, 255]], [[0, 0, 1]], 2)
+    assert marked[0, 0, 0] == marked[0, 0, 1]
+    assert marked[0, 1, 0] > 2 * marked[0, 1, 1]
+    assert tuple(marked[0, 2]) in HATCH

@@ -1,0 +1,99 @@
+"""A training stopped by a signal and resumed is, to the last bit, the one that nobody stopped."""
+
+import os
+import signal
+
+import pytest
+import torch
+from train.tiny import checkpoint, same_training, train
+
+from torchfpn.train.stepper import Stepper
+from torchfpn.train.validation import Validation
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The run folder of a training that nobody stopped."""
+    from train.tiny import SETTINGS, make_data
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    make_data(folder / "data")
+    (folder / "small.yaml").write_text(SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert train() == 0
+    return folder / "runs" / "small"
+
+
+def signal_at(monkeypatch, kind, call, signum=signal.SIGTERM):
+    """Sends a signal to this process in the `call`-th call of `kind.step`."""
+    step, calls = kind.step, iter(range(1000))
+
+    def stepped(self, *args):
+        if next(calls) == call:
+            os.kill(os.getpid(), signum)
+        return step(self, *args)
+
+    monkeypatch.setattr(kind, "step", stepped)
+
+
+@pytest.mark.parametrize(("kind", "call"), [(Stepper, 0), (Stepper, 2), (Stepper, 4), (Validation, 1), (Validation, 2)])
+def test_stopped_at_any_step_and_resumed(small, undisturbed, monkeypatch, kind, call):
+    with monkeypatch.context() as patch:
+        signal_at(patch, kind, call)
+        assert train() == 143
+    run = small / "runs" / "small"
+    steps_done = call + 1 if kind is Stepper else 3 * (1 + call // 2)
+    assert checkpoint(run)["torchfpn"]["position"]["step"] == steps_done
+    assert not (run / "model.safetensors").exists()
+    assert train("--resume") == 0
+    assert same_training(undisturbed, run) == []
+
+
+def test_stopped_twice_with_a_loader_process(small, undisturbed, monkeypatch):
+    for call in (1, 2):
+        with monkeypatch.context() as patch:
+            signal_at(patch, Stepper, call, signal.SIGINT)
+            assert train("--resume", "--num_workers", "1") == 130
+    assert train("--resume", "runs/small") == 0
+    assert same_training(undisturbed, small / "runs" / "small") == []
+
+
+def test_resuming_what_is_finished_only_finishes_again(small, undisturbed):
+    assert train() == 0
+    run = small / "runs" / "small"
+    for name in ("model.safetensors", "validation.json", "metrics.csv"):
+        (run / name).unlink()
+    assert train("--resume") == 0
+    assert same_training(undisturbed, run) == []
+    assert [p.name for p in (small / "runs").iterdir()] == ["small"]
+
+
+def test_resume_without_a_run_begins_one(small, undisturbed):
+    assert train("--resume") == 0
+    assert same_training(undisturbed, small / "runs" / "small") == []
+
+
+def test_more_epochs_go_on_from_the_end(small):
+    assert train("--max_epochs", "1") == 0
+    assert train("--resume", "--max_epochs", "2") == 0
+    assert checkpoint(small / "runs" / "small")["torchfpn"]["position"]["epoch"] == 2
+
+
+def test_the_moment_the_signal_came_is_told(small, monkeypatch, capsys):
+    signal_at(monkeypatch, Stepper, 1, signal.SIGINT)
+    assert train() == 130
+    told = capsys.readouterr().err
+    assert "finishing the step, then saving" in told
+    assert "stopped by SIGINT; the state is saved, go on with --resume" in told
+
+
+def test_the_averages_are_not_left_in_the_weights(small, monkeypatch):
+    """Stopped in the middle of a validation, when the averages stand in for the weights."""
+    with monkeypatch.context() as patch:
+        signal_at(patch, Validation, 0)
+        assert train() == 143
+    state = checkpoint(small / "runs" / "small")
+    name = "head.classify.weight"
+    assert not torch.equal(state["state_dict"][f"task.model.{name}"], state["torchfpn"]["ema"]["averages"][name])
+    assert train("--resume", "--ema", "0") == 0

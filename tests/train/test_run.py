@@ -1,0 +1,153 @@
+"""A training from the command to its folder: what is there afterwards, and what each setting changes."""
+
+import json
+import math
+
+import pytest
+import torch
+from train.tiny import checkpoint, rows, train
+
+import torchfpn
+from torchfpn.config import load_config, read_config
+from torchfpn.train.finish import kept_weights
+from torchfpn.train.run import fit
+
+COLUMNS = (
+    "epoch step lr train/loss train/loss_ce val/loss val/miou val/pixel_accuracy val/iou_ground val/iou_roof val/iou_road"
+)
+
+
+def test_a_run_leaves_everything_and_the_next_one_a_folder_of_its_own(small, capsys):
+    assert train() == 0
+    run = small / "runs" / "small"
+    names = {p.name for p in run.iterdir()}
+    assert names == {
+        *("config.yaml", "env.json", "metrics.csv", "timing.csv", "tb", "checkpoints", "model.safetensors"),
+        *("validation.json", "samples", "report.html"),
+    }
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt", "best.ckpt"}
+    assert len(list((run / "samples").glob("*.png"))) == 2
+    assert list(rows(run)[0]) == COLUMNS.split()
+    assert [(r["epoch"], r["step"]) for r in rows(run)] == [("1", "3"), ("2", "6")]
+    shown = capsys.readouterr()
+    assert "boundary IoU" in shown.out  # the result
+    assert "epoch 2/2" in shown.err  # the progress, a line an epoch where nobody watches
+    assert "lightning" not in (shown.err + shown.out).lower()
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    assert train("--max_epochs", "1", "--limit_val_batches", "1") == 0
+    assert (small / "runs" / "small-2" / "model.safetensors").exists()
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_the_model_file_scores_what_validation_json_says(small):
+    assert train("--precision", "32-true", "--keep", "last") == 0
+    run = small / "runs" / "small"
+    scores = json.loads((run / "validation.json").read_text())
+    task = torchfpn.load(run / "model.safetensors")
+    assert task.classes == ("ground", "roof", "road")
+    assert float(rows(run)[-1]["val/miou"]) == scores["miou"]
+    from torchfpn.data.dataset import read_dataset
+    from torchfpn.data.samples import SemanticSamples
+    from torchfpn.metrics.confusion import ConfusionMatrix
+
+    confusion = ConfusionMatrix(3)
+    for sample in SemanticSamples(read_dataset("data"), "val"):
+        confusion.update(task.predict([sample.image])[0].labels, sample.target)
+    assert confusion.to_dict()["confusion"] == scores["confusion"]
+
+
+def test_the_saved_config_trains_the_same_again(small):
+    assert train("--lr", "3e-3", "--model.head_channels", "16") == 0
+    saved = small / "runs" / "small" / "config.yaml"
+    again = load_config(saved)
+    assert (again.lr, again.model.head_channels, again.name) == (3e-3, 16, "small")
+    assert train("--config", str(saved), "--name", "again") == 0
+    one, other = (small / "runs" / name / "metrics.csv" for name in ("small", "again"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_best_keeps_the_epoch_with_the_highest_score(small):
+    assert train("--max_epochs", "4", "--lr", "0.02") == 0
+    run = small / "runs" / "small"
+    scores = [float(r["val/miou"]) for r in rows(run)]
+    best = checkpoint(run, "best.ckpt")
+    assert best["torchfpn"]["position"]["epoch"] == scores.index(max(scores)) + 1
+    kept = torchfpn.load(run / "model.safetensors").model.state_dict()
+    expected = kept_weights(best)
+    assert all(torch.equal(v, expected[k]) for k, v in kept.items())
+    assert not torch.equal(kept["head.classify.weight"], best["state_dict"]["task.model.head.classify.weight"])
+
+
+def test_frozen_backbone_stays_as_it_was_made(small):
+    config = read_config(["--config", "small.yaml", "--freeze", "backbone", "--ema", "0"]).config
+    from torchfpn.train.build import build, open_dataset
+
+    before = build(config, open_dataset(config)).task.model.backbone.state_dict()
+    result = fit(config)
+    after = torchfpn.load(result.model).model.backbone.state_dict()
+    assert all(torch.equal(v, before[k]) for k, v in after.items())
+
+
+def test_accumulation_makes_one_step_of_several_passes(small):
+    assert train("--batch_size", "2", "--accumulate", "2") == 0
+    run = small / "runs" / "small"
+    assert [r["step"] for r in rows(run)] == ["3", "6"]
+    assert checkpoint(run)["torchfpn"]["stepper"]["pass_size"] == 2
+
+
+def test_validates_every_so_many_epochs(small):
+    assert train("--max_epochs", "3", "--val_every", "2", "--steps_per_epoch", "1") == 0
+    assert [bool(r["val/miou"]) for r in rows(small / "runs" / "small")] == [False, True, False]
+
+
+def test_stops_when_it_gets_no_better(small):
+    assert train("--max_epochs", "9", "--early_stop", "2", "--lr", "0", "--steps_per_epoch", "1", "--ema", "0") == 0
+    found = rows(small / "runs" / "small")
+    assert len(found) < 9
+    scores = [float(r["val/miou"]) for r in found]
+    assert max(scores[:-2]) >= max(scores[-2:])
+
+
+def test_fast_dev_run_goes_through_everything_and_leaves_nothing(small):
+    assert train("--fast_dev_run") == 0
+    assert {p.name for p in small.iterdir()} == {"data", "small.yaml"}
+
+
+def test_overfitting_a_batch_drives_its_loss_down(small):
+    flags = ["--overfit_batches", "1", "--batch_size", "2", "--max_epochs", "2", "--steps_per_epoch", "25"]
+    assert train(*flags, "--lr", "0.02", "--ema", "0", "--model.dropout", "0", "--freeze", "none") == 0
+    first, last = (float(r["train/loss"]) for r in rows(small / "runs" / "small"))
+    assert last < 0.5 * first
+
+
+def test_trains_without_a_validation_split(small):
+    yaml = small / "data" / "dataset.yaml"
+    yaml.write_text("\n".join(line for line in yaml.read_text().splitlines() if "val:" not in line))
+    assert train() == 0
+    run = small / "runs" / "small"
+    assert list(rows(run)[0]) == COLUMNS.split()[:5]
+    assert not (run / "validation.json").exists()
+    assert (run / "model.safetensors").exists()
+
+
+def test_bands_weights_and_smoothing_reach_the_model(small):
+    flags = ["--data.use_bands", "[3, 1]", "--loss.class_weights", "sqrt-median-frequency"]
+    assert train(*flags, "--loss.terms", "ce + 0.5*lovasz", "--loss.label_smoothing", "0.1", "--max_epochs", "1") == 0
+    run = small / "runs" / "small"
+    recipe = torchfpn.load(run / "model.safetensors").recipe
+    assert recipe.bands == ("blue", "red")
+    assert len(recipe.class_weights) == 3
+    row = rows(run)[0]
+    total = float(row["train/loss_ce"]) + float(row["train/loss_lovasz"])
+    assert math.isclose(float(row["train/loss"]), total, rel_tol=1e-6)
+
+
+def test_tensorboard_gets_the_numbers_of_metrics_csv(small):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert train() == 0
+    board = EventAccumulator(str(small / "runs" / "small" / "tb"))
+    board.Reload()
+    found = {event.step: event.value for event in board.Scalars("train/loss")}
+    expected = {int(r["step"]): float(r["train/loss"]) for r in rows(small / "runs" / "small")}
+    assert found == pytest.approx(expected)
