@@ -11,7 +11,9 @@ from torchfpn.train.checkpoints import BEST, LAST, PREVIOUS, STATE, AtomicCheckp
 
 
 def save(folder, number):
-    AtomicCheckpointIO().save_checkpoint({STATE: number, "state_dict": {"w": torch.full((1000,), number)}}, folder / LAST)
+    AtomicCheckpointIO().save_checkpoint(
+        {STATE: number, "state_dict": {"w": torch.full((1000,), number)}}, folder / LAST
+    )
 
 
 def test_what_was_last_becomes_previous(tmp_path):

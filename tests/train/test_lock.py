@@ -26,7 +26,10 @@ def dead_pid():
 def test_held_during_the_block_and_gone_after_it(tmp_path):
     with locked(tmp_path):
         assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
-        with pytest.raises(ConfigError, match=f"process {os.getpid()} on {socket.gethostname()} is training"), locked(tmp_path):
+        with (
+            pytest.raises(ConfigError, match=f"process {os.getpid()} on {socket.gethostname()} is training"),
+            locked(tmp_path),
+        ):
             pass
         assert (tmp_path / NAME).exists()  # whoever was refused takes nothing away
     assert list(tmp_path.iterdir()) == []

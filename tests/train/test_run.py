@@ -12,9 +12,7 @@ from torchfpn.config import load_config, read_config
 from torchfpn.train.finish import kept_weights
 from torchfpn.train.run import fit
 
-COLUMNS = (
-    "epoch step lr train/loss train/loss_ce val/loss val/miou val/pixel_accuracy val/iou_ground val/iou_roof val/iou_road"
-)
+COLUMNS = "epoch step lr train/loss train/loss_ce val/loss val/miou val/pixel_accuracy val/iou_ground val/iou_roof val/iou_road"
 
 
 def test_a_run_leaves_everything_and_the_next_one_a_folder_of_its_own(small, capsys):

@@ -15,9 +15,7 @@ from torchfpn.types import Batch
 
 def task():
     torch.manual_seed(0)
-    return torchfpn.create_task(
-        backbone="test_resnet", num_classes=3, channels=8, head_channels=8, dropout=0.5
-    )
+    return torchfpn.create_task(backbone="test_resnet", num_classes=3, channels=8, head_channels=8, dropout=0.5)
 
 
 def batch(count=4, value=1.0):

@@ -86,8 +86,11 @@ def _make_cache(first: Frame, n: int, wanted: bool | str) -> FrameCache | None:
     size = 2 * n * frame_bytes(first)  # twice, since images may differ in size
     if wanted is False or (wanted == "auto" and size > 2 * AUTO_BYTES):
         return None
-    capacity = AUTO_BYTES if wanted == "auto" else max(size, AUTO_BYTES)
-    return FrameCache(n, first.image.dtype, first.band_names, min(capacity, most_memory()))
+    capacity = min(size, AUTO_BYTES if wanted == "auto" else most_memory())
+    try:
+        return FrameCache(n, first.image.dtype, first.band_names, capacity)
+    except OSError:  # no shared memory or no locks to be had: then every file is read each time
+        return None
 
 
 def _as_sample(frame: Frame, name: str) -> Sample:

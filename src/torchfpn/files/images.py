@@ -13,7 +13,7 @@ from torchfpn.files.bands import Wanted, band_numbers
 from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.photographs import deep_png, read_photograph
-from torchfpn.files.rasters import geo_of, never_written, open_raster
+from torchfpn.files.rasters import Color, color_table, geo_of, never_written, open_raster
 from torchfpn.files.validity import valid_pixels
 
 
@@ -81,8 +81,9 @@ def read_image(
         valid = valid_pixels(array, [nodata] * len(numbers), valid) if nodata is not None else valid
         return Picture(array, valid, _pick(called, numbers), str(array.dtype), nodata)
     with open_raster(path, allow_vrt=allow_vrt, root=root) as source:
-        if source.count == 1 and source.colorinterp[0].name == "palette":
-            return _read_palette(path, source, bands, names, max_pixels)
+        colors = color_table(source)
+        if colors:
+            return _read_palette(path, source, colors, bands, names, max_pixels)
         return _read_raster(path, source, bands, names, nodata, max_pixels)
 
 
@@ -97,20 +98,24 @@ def _read_raster(
     dtype = _dtype(path, source, real)
     check_size(path, (len(real), source.height, source.width), dtype.itemsize, max_pixels)
     array = source.read(real)
-    if not array.any() and never_written(source):
+    with np.errstate(invalid="ignore"):  # some NaN complain when they are looked at
+        nothing = not array.any()
+    if nothing and never_written(source):
         raise DataError("no pixel was ever written: its writer was stopped", file=path, hint="make it again")
     missing = [nodata if source.nodatavals[n - 1] is None else source.nodatavals[n - 1] for n in real]
     valid = valid_pixels(array, missing, _mask(source, alpha))
     return Picture(array, valid, _pick(called, numbers), str(array.dtype), missing[0], geo_of(source), alpha)
 
 
-def _read_palette(path: Path, source: Any, bands: Wanted, names: Sequence[str], max_pixels: int) -> Picture:
+def _read_palette(
+    path: Path, source: Any, colors: dict[int, Color], bands: Wanted, names: Sequence[str], max_pixels: int
+) -> Picture:
     """A TIFF with a colour table, as red, green, blue; pixels of its nodata index are invalid."""
     check_size(path, (3, source.height, source.width), 1, max_pixels)
     indices = source.read(1)
     table = np.zeros((np.iinfo(indices.dtype).max + 1, 3), np.uint8)
-    for index, color in source.colormap(1).items():
-        table[index] = color[:3]
+    for index, color in colors.items():
+        table[index] = color
     called = _called(path, ["red", "green", "blue"], names)
     numbers = band_numbers(bands, called, file=path)
     array = np.ascontiguousarray(table[indices].transpose(2, 0, 1)[[n - 1 for n in numbers]])

@@ -15,7 +15,7 @@ from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import read_image
 from torchfpn.files.photographs import deep_png, palette_of, read_indices
-from torchfpn.files.rasters import Color, geo_of, open_raster
+from torchfpn.files.rasters import Color, color_table, geo_of, open_raster
 
 _RGB_CURE = (
     "if its colours mean classes, try --palette: give every class its color and write `labels_are: colors` in"
@@ -77,8 +77,7 @@ def read_legend(path: str | Path) -> tuple[dict[int, str], dict[int, Color]]:
     if kind == "png" and not deep_png(path):
         return {}, dict(enumerate(palette_of(path, MAX_PIXELS)))
     with open_raster(path) as source:
-        indexed = source.colorinterp[0].name == "palette"
-        table = {value: color[:3] for value, color in source.colormap(1).items()} if indexed else {}
+        table = color_table(source)
         try:
             tagged = json.loads(source.tags().get("CLASSES", "{}"))
             names = {int(value): str(name) for value, name in tagged.items()}

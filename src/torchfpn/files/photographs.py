@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import DataError
 from torchfpn.files.formats import check_size
+from torchfpn.files.quiet import quiet
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG colour type to values per pixel
 _PLAIN = {"1": "L", "P": "RGB", "PA": "RGBA", "CMYK": "RGB"}  # what Pillow turns each colour model into
+_ORIENTATION = 0x0112  # EXIF tag
 _NAMES = {1: ("grey",), 3: ("red", "green", "blue")}
 
 T = TypeVar("T")
@@ -68,13 +70,12 @@ def palette_of(path: Path, max_pixels: int) -> list[tuple[int, int, int]]:
 
 def _open(path: Path, kind: str, max_pixels: int, read: Callable[[Any], T]) -> T:
     """`read` of the upright picture, every failure of the decoder told as a damaged file."""
-    from PIL import ImageOps
-
     try:
-        with _plugin(kind)(path) as image:
+        with quiet(UserWarning):  # damaged EXIF data takes nothing from the picture
+            opened = _plugin(kind)(path)
+        with opened as image:
             check_size(path, (len(image.getbands()), image.height, image.width), 1, max_pixels)
-            ImageOps.exif_transpose(image, in_place=True)
-            return read(image)
+            return read(_upright(image))
     except DataError:
         raise
     except MemoryError as error:
@@ -82,6 +83,25 @@ def _open(path: Path, kind: str, max_pixels: int, read: Callable[[Any], T]) -> T
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError, ArithmeticError) as error:
         # Pillow's decoders fail in all these ways on a damaged file, each of them meaning the same to the user
         raise DataError(f"damaged or cut off ({error})", file=path, hint="copy it again") from error
+
+
+def _upright(image: Any) -> Any:
+    """Turned as its EXIF orientation says."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    image.load()
+    with quiet(UserWarning):
+        turn = turns.get(image.getexif().get(_ORIENTATION))
+    return image if turn is None else image.transpose(turn)
 
 
 def _plugin(kind: str) -> Any:

@@ -2,9 +2,6 @@
 
 import contextlib
 import json
-import os
-import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from torchfpn.errors import RasterError
 from torchfpn.files.atomic import atomic_path
 from torchfpn.files.formats import format_of
 from torchfpn.files.geo import Geo
+from torchfpn.files.quiet import quiet
 from torchfpn.files.vrt import check_vrt
 
 Color = tuple[int, int, int]
@@ -23,15 +21,6 @@ _DRIVERS = {"png": "PNG", "jpeg": "JPEG", "tiff": "GTiff", "vrt": "VRT"}  # a CO
 # Not every neighbour listed at each open: slow in folders of 10^5 files, and side files are still found by name.
 _OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 _TILED_FROM = 512  # pixels
-
-_filters = threading.Lock()  # warnings.catch_warnings changes a global list
-if hasattr(os, "register_at_fork"):  # a child must not inherit it locked
-
-    def _renew_lock() -> None:
-        global _filters
-        _filters = threading.Lock()
-
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def import_rasterio() -> Any:
@@ -75,25 +64,18 @@ def open_raster(path: str | Path, *, allow_vrt: bool = False, root: str | Path |
 
 @contextlib.contextmanager
 def _opened(path: Path, driver: str) -> Iterator[Any]:
-    with _quiet():  # "no geotransform": images without one are welcome here
+    with quiet(import_rasterio().errors.NotGeoreferencedWarning):  # images without a place are welcome
         source = import_rasterio().open(path.absolute(), driver=driver)
     with source:
         yield source
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    category = import_rasterio().errors.NotGeoreferencedWarning
-    with _filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore", category)
-        yield
-
-
-@contextlib.contextmanager
 def _translated(path: Path) -> Iterator[None]:
+    rasterio = import_rasterio()
     try:
         yield
-    except import_rasterio().errors.RasterioError as error:
+    except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:  # not all GDAL errors get wrapped
         raise RasterError(f"damaged or not readable ({_reason(error)})", file=path, hint="copy it again") from error
     except UnicodeEncodeError as error:
         raise RasterError("a file name that is no UTF-8", file=ascii(str(path)), hint="rename the file") from error
@@ -111,6 +93,16 @@ def geo_of(source: Any) -> Geo | None:
     if crs is None and transform == (1.0, 0.0, 0.0, 0.0, 1.0, 0.0):
         return None
     return Geo(crs, transform)  # type: ignore[arg-type]  # six of them
+
+
+def color_table(source: Any) -> dict[int, Color]:
+    """Red, green, blue of each value of an open raster; empty if its values are no indices of colours."""
+    if source.count != 1 or source.colorinterp[0].name != "palette":
+        return {}
+    try:
+        return {value: color[:3] for value, color in source.colormap(1).items()}
+    except ValueError:  # announced and not there
+        return {}
 
 
 def never_written(source: Any) -> bool:
@@ -155,7 +147,7 @@ def write_label_raster(
         raise RasterError(f"labels {labels.dtype} {labels.shape}", file=path, allowed="[H, W] integers in 0..65535")
     dtype = "uint8" if top <= 255 else "uint16"
     with atomic_path(path) as part, _translated(Path(path)), import_rasterio().Env():
-        with _quiet():
+        with quiet(import_rasterio().errors.NotGeoreferencedWarning):
             sink = import_rasterio().open(part, "w", **_profile(labels, dtype, geo, nodata))
         with sink:
             sink.write(labels.astype(dtype), 1)

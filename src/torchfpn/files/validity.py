@@ -34,7 +34,7 @@ def valid_pixels(
 def _equals(band: NDArray[Any], value: float) -> NDArray[np.bool_]:
     """Where the band holds `value` as its own type would store it: float32 has no -3.4e38 in double precision."""
     if band.dtype.kind == "f":
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(band == band.dtype.type(value))
     info = np.iinfo(band.dtype)
     if value != int(value) or not info.min <= value <= info.max:  # -9999 declared on unsigned data: never there

@@ -15,6 +15,7 @@ import rasterio.features
 import rasterio.warp
 import shapely
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
@@ -151,7 +152,7 @@ def _degrees(pixels: NDArray[np.float64], geo: Geo, file: str | Path | None) -> 
         return pixels
     try:
         lon, lat = rasterio.warp.transform(geo.crs, LON_LAT, x, y)
-    except rasterio.errors.RasterioError as error:
+    except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
         raise RasterError(f"its places cannot be turned into longitude and latitude ({error})", file=file) from error
     degrees = np.stack([lon, lat], axis=1)
     if not np.isfinite(degrees).all() or np.abs(degrees).max(initial=0) > 540 or np.abs(degrees[:, 1]).max() > 90:

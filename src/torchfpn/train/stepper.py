@@ -94,6 +94,13 @@ class Stepper:
             if not any(words in str(error) for words in OUT_OF_MEMORY):
                 raise
             return None  # only now, outside of the handler, are the tensors of the failed pass let go
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise FPNError(
+                "batch norm cannot train on a single value: one image in a pass, and a map of 1 x 1",
+                hint="a larger --data.crop (64 or more), or more images in a pass",
+            ) from error
 
     def _accumulate(self, batch: Batch) -> dict[str, float]:
         losses: dict[str, float] = {}

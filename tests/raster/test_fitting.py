@@ -1,0 +1,57 @@
+"""Bands in the model's order, NaN where there is no data, no other pixel type in silence."""
+
+import numpy as np
+import pytest
+import torch
+
+from torchfpn.errors import DataError
+from torchfpn.files.images import Picture
+from torchfpn.raster.fitting import band_order, fitted
+from torchfpn.recipe import Recipe, Scaling
+
+RECIPE = Recipe("semantic", {}, ("a", "b"), ("red", "green", "nir"), Scaling.identity(3), (0, 1), dtype="uint16")
+
+
+def picture(names, dtype="uint16", valid=None):
+    array = np.stack([np.full((2, 3), i, dtype) for i in range(len(names))])
+    return Picture(array, valid, tuple(names), dtype)
+
+
+@pytest.mark.parametrize(
+    ("found", "order"),
+    [
+        (["red", "green", "nir"], [0, 1, 2]),
+        (["nir", "Red", "GREEN"], [1, 2, 0]),
+        (["blue", "green", "red", "swir", "nir"], [2, 1, 4]),
+        (["band1", "band2", "band3"], [0, 1, 2]),
+        (["red", "green", "nir2"], [0, 1, 2]),
+        (["red", "red", "nir"], [0, 1, 2]),
+    ],
+)
+def test_bands_go_by_name_or_else_by_place(found, order):
+    assert band_order(found, RECIPE.bands, file="x.tif") == order
+    assert fitted(picture(found), RECIPE, file="x.tif")[:, 0, 0].tolist() == order
+
+
+@pytest.mark.parametrize(("found", "hint"), [(["red", "green"], None), (["band1", "band2", "band3", "band4"], "--bands")])
+def test_another_number_of_bands_is_refused_with_both_lists(found, hint):
+    with pytest.raises(DataError) as raised:
+        band_order(found, RECIPE.bands, file="x.tif")
+    error = raised.value
+    assert str(error).startswith(f"x.tif: has {len(found)} bands (")
+    assert "the model wants 3 (red, green, nir)" in str(error)
+    assert (error.hint or "").endswith(hint or "")
+    assert bool(error.hint) == bool(hint)
+
+
+def test_another_type_is_refused_unless_accepted():
+    with pytest.raises(DataError, match=r"x\.tif: holds uint8; the model was trained on uint16.*--accept-dtype"):
+        fitted(picture(RECIPE.bands, "uint8"), RECIPE, file="x.tif")
+    image = fitted(picture(RECIPE.bands, "uint8"), RECIPE, file="x.tif", accept_dtype=True)
+    assert image.dtype == torch.float32
+
+
+def test_invalid_pixels_are_nan_in_every_band():
+    valid = np.array([[True, False, True], [True, True, True]])
+    image = fitted(picture(RECIPE.bands, valid=valid), RECIPE, file="x.tif")
+    assert torch.equal(image.isnan(), torch.from_numpy(~valid).expand(3, 2, 3))
