@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from made_data import make_dataset
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -16,6 +18,7 @@ def blocks(page):
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    make_dataset(tmp_path / "FOLDER")  # what the pages call their data set
     names = {}
     for block in blocks(page):
         exec(compile(block, str(page), "exec"), names)

@@ -1,17 +1,16 @@
 """fpn predict: files in, label files out, as a user runs it."""
 
 import json
-import os
 
 import numpy as np
 import pytest
 import rasterio
 import torch
-from made_data import write_png, write_tiff
 from PIL import Image
 from rasterio.crs import CRS
-from tiny_model import BANDS, COLORS, IDS, tiny_task
 
+from made_data import write_png, write_tiff
+from tiny_model import BANDS, COLORS, IDS, tiny_task
 from torchfpn.cli.main import main
 
 TRANSFORM = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_800_000)
@@ -89,7 +88,8 @@ def test_overlay_probabilities_and_polygons(model, tmp_path):
     assert run(model, tmp_path / "a.tif", "--out", tmp_path / "out", *words) == 0
     out = tmp_path / "out"
     assert sorted(p.name for p in out.iterdir()) == ["a.geojson", "a.overlay.png", "a.probs.tif", "a.tif"]
-    assert Image.open(out / "a.overlay.png").size == (50, 40)
+    with Image.open(out / "a.overlay.png") as picture:
+        assert picture.size == (50, 40)
     with rasterio.open(out / "a.probs.tif") as source, rasterio.open(out / "a.tif") as labels:
         shares, values = source.read(), labels.read(1)
         assert source.descriptions == ("grass", "road", "roof")
@@ -116,8 +116,9 @@ def test_bands_are_taken_by_name_or_as_told(model, tmp_path):
     array = raster(tmp_path / "a.tif")
     mixed = np.stack([array[3], np.zeros_like(array[0]), array[2], array[0], array[1]])
     named = ("nir", "swir", "blue", "red", "green")
-    write_tiff(tmp_path / "named.tif", mixed, descriptions=named, photometric="MINISBLACK")
-    write_tiff(tmp_path / "plain.tif", mixed, photometric="MINISBLACK")
+    place = {"crs": CRS_33, "transform": TRANSFORM, "photometric": "MINISBLACK"}
+    write_tiff(tmp_path / "named.tif", mixed, descriptions=named, **place)
+    write_tiff(tmp_path / "plain.tif", mixed, **place)
     assert run(model, tmp_path / "named.tif", "--out", tmp_path / "out") == 0
     assert run(model, tmp_path / "plain.tif", "--out", tmp_path / "out", "--bands", "4,5,3,1") == 0
     for name in ("named.tif", "plain.tif"):
@@ -167,7 +168,7 @@ def test_bf16_is_nearly_the_same(model, tmp_path):
     [
         (["--device", "cuda:7"], 'device: "cuda:7"; here there is'),
         (["--assume-crs", "nonsense"], 'assume-crs: "nonsense"'),
-        (["--outlined", "rof"], 'did you mean "roof"?'),
+        (["--outlined", "rof"], 'did you mean "roof"'),
         (["--least", "-1"], "least: -1.0"),
         (["--max-pixels", "10"], "50 x 40 = 2000 pixels; at most 10; "),
         (["--bands", "1,2,3,9"], "band 9 is wanted"),
@@ -193,11 +194,3 @@ def test_no_sources_no_model_no_folder(model, tmp_path, capsys):
     assert "no image found" in errors[0]
     assert "none.safetensors" in errors[1]
     assert "cannot be written to (Not a directory)" in errors[2]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_said_before_the_first_image(model, tmp_path, capsys):
-    raster(tmp_path / "a.tif")
-    (tmp_path / "out").mkdir(mode=0o500)
-    assert run(model, tmp_path / "a.tif", "--out", tmp_path / "out") == 2
-    assert "cannot be written to" in capsys.readouterr().err

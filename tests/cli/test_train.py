@@ -18,7 +18,8 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "dataset.yaml").write_text("")
     (tmp_path / "configs").mkdir()
-    text = "dataset: ../data\nlr: 1e-2\nmodel:\n  backbone: resnet18\n  options: {strides: [4, 8]}\ndata:\n  crop: [32, 48]\n"
+    model = "model: {backbone: resnet18, options: {strides: [4, 8]}}"
+    text = f"dataset: ../data\nlr: 1e-2\n{model}\ndata:\n  crop: [32, 48]\n"
     (tmp_path / "configs" / "roofs.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     return tmp_path

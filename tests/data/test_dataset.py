@@ -1,5 +1,6 @@
 """dataset.yaml: what it may say, how each mistake is told, and which files belong together."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +68,7 @@ SMALL = "classes: [a, b]\nsplits: {train: {images: a, labels: b}}\n"
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (SMALL + "clases: [a]", 'unknown key "clases"; did you mean "classes"'),
+        (SMALL + "clasz: [a]", 'unknown key "clasz"; did you mean "classes"'),
         (SMALL + "task: detection", "task: 'detection'; one of semantic"),
         (SMALL.replace("[a, b]", "[a, a]"), "several classes with the name a"),
         (SMALL.replace("[a, b]", "{1: a, 2: yes}"), 'classes[1].name: True; text; write "True" in quotes'),
@@ -222,3 +223,19 @@ def test_the_configs_of_the_real_sets(name, folder, counts, classes):
     assert dataset.root.resolve() == (DATA / folder).resolve()
     assert {split: len(dataset.pairs(split)) for split in dataset.splits} == counts
     assert len(dataset.classes) == classes
+
+
+def test_the_page_about_datasets_shows_files_that_can_be_read(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    assert len(blocks) == 2
+    complete = read(tmp_path, blocks[0])
+    assert list(complete.splits) == ["train", "val", "test"]
+    assert complete.use_bands == ("red", "green", "blue", "nir")
+    assert read(tmp_path, "classes: [a, b]\n" + blocks[1]).splits["val"].stems == "val.txt"
+    told = set(re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", page, re.M))
+    keys = {name for names in told for name in names if name} - {"mean", "percentile", "imagenet", "auto"}
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, blocks[0] + "zzzzzz: 1\n")
+    known = set(re.findall(r"known: (.*)$", str(caught.value))[0].split(", "))
+    assert known == keys

@@ -1,16 +1,19 @@
 """Faults 34 to 36 for --resume: checkpoints that are damaged, that would run code, or that are of another training."""
 
+# ruff: noqa: F811 - the fixture `small` is imported
+
 import os
 import pickle
 
 import pytest
 import torch
-from train.fixtures import small  # noqa: F401 - a fixture
+
+from train.fixtures import small  # noqa: F401
 from train.tiny import checkpoint, same_training, train
 
 
 @pytest.fixture
-def stopped(small):  # noqa: F811
+def stopped(small):
     """The run folder of a training with two epochs behind it."""
     assert train("--max_epochs", "2") == 0
     return small / "runs" / "small"
@@ -41,7 +44,7 @@ def test_fault_34_resume_falls_to_the_checkpoint_before_and_says_so(stopped, cap
     assert checkpoint(stopped)["torchfpn"]["position"]["epoch"] == 3
 
 
-def test_fault_34_falling_back_changes_nothing_in_the_end(small, capsys):  # noqa: F811
+def test_fault_34_falling_back_changes_nothing_in_the_end(small, capsys):
     assert train("--max_epochs", "3", "--name", "undisturbed") == 0
     assert train("--max_epochs", "3") == 0
     run = small / "runs" / "small"
@@ -87,7 +90,7 @@ class Touch:
 
 
 @pytest.mark.parametrize("protocol", ["zip", "pickle"])
-def test_fault_35_a_checkpoint_that_would_run_code_is_refused(stopped, small, capsys, protocol):  # noqa: F811
+def test_fault_35_a_checkpoint_that_would_run_code_is_refused(stopped, small, capsys, protocol):
     good = checkpoint(stopped)
     evil = {**good, "callbacks": Touch()}
     for name in ("last.ckpt", "previous.ckpt"):
@@ -126,7 +129,7 @@ def test_fault_36_another_width_names_both_shapes(stopped, capsys):
     assert "[16, 8, 3, 3]" in told
 
 
-def test_fault_36_other_classes_of_the_same_number(stopped, small, capsys):  # noqa: F811
+def test_fault_36_other_classes_of_the_same_number(stopped, small, capsys):
     yaml = small / "data" / "dataset.yaml"
     yaml.write_text(yaml.read_text().replace("roof", "tree"))
     code, told = resume(capsys)

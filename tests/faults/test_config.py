@@ -1,5 +1,7 @@
 """Faults 29 to 33: settings, folders, devices and packages that cannot be, told before anything is trained."""
 
+# ruff: noqa: F811 - the fixture `small` is imported
+
 import os
 import shutil
 import subprocess
@@ -10,13 +12,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torchvision
-from train.fixtures import small  # noqa: F401 - a fixture
-from train.tiny import train
 
 from torchfpn.cli.main import main
 from torchfpn.config import load_config
 from torchfpn.errors import ConfigError, FPNError
 from torchfpn.nn import versions
+from train.fixtures import small  # noqa: F401
+from train.tiny import train
 
 
 def one_line(capsys):
@@ -39,7 +41,7 @@ def one_line(capsys):
         (["--model.backbone", "mobilenet_v2"], 'did you mean "torchvision/mobilenet_v2"'),
     ],
 )
-def test_fault_29_a_flag_that_cannot_be(small, capsys, flags, told):  # noqa: F811
+def test_fault_29_a_flag_that_cannot_be(small, capsys, flags, told):
     assert train(*flags) == 2
     assert told in one_line(capsys)
     assert not (small / "runs").exists()
@@ -58,7 +60,7 @@ def test_fault_29_a_flag_that_cannot_be(small, capsys, flags, told):  # noqa: F8
         ("- lr", "a list; lines of `key: value`"),
     ],
 )
-def test_fault_29_a_line_of_yaml_that_cannot_be(small, capsys, text, told):  # noqa: F811
+def test_fault_29_a_line_of_yaml_that_cannot_be(small, capsys, text, told):
     (small / "bad.yaml").write_text(text)
     assert main(["train", "--config", "bad.yaml"]) == 2
     line = one_line(capsys)
@@ -66,7 +68,7 @@ def test_fault_29_a_line_of_yaml_that_cannot_be(small, capsys, text, told):  # n
     assert "bad.yaml" in line
 
 
-def test_fault_29_is_told_in_a_second_before_torch_is_imported(small):  # noqa: F811
+def test_fault_29_is_told_in_a_second_before_torch_is_imported(small):
     script = (
         "import sys, time; start = time.perf_counter(); from torchfpn.cli.main import main\n"
         "code = main(['train', '--config', 'small.yaml', '--model.backbone', 'resnet5O'])\n"
@@ -94,7 +96,7 @@ def test_fault_29_is_told_in_a_second_before_torch_is_imported(small):  # noqa: 
         ("\x00", "YAML"),
     ],
 )
-def test_fault_30_yaml_that_would_do_harm(small, capsys, text, told):  # noqa: F811
+def test_fault_30_yaml_that_would_do_harm(small, capsys, text, told):
     (small / "bad.yaml").write_text(text)
     assert main(["train", "--config", "bad.yaml"]) == 2
     line = one_line(capsys)
@@ -103,7 +105,7 @@ def test_fault_30_yaml_that_would_do_harm(small, capsys, text, told):  # noqa: F
     assert not (small / "hacked").exists()
 
 
-def test_fault_30_a_gigabyte_of_yaml_is_not_read(small, capsys):  # noqa: F811
+def test_fault_30_a_gigabyte_of_yaml_is_not_read(small, capsys):
     with (small / "big.yaml").open("wb") as file:
         file.truncate(2**30)
     start = time.perf_counter()
@@ -112,19 +114,19 @@ def test_fault_30_a_gigabyte_of_yaml_is_not_read(small, capsys):  # noqa: F811
     assert "1 MB" in one_line(capsys)
 
 
-def test_fault_31_a_file_where_the_runs_should_be(small, capsys):  # noqa: F811
+def test_fault_31_a_file_where_the_runs_should_be(small, capsys):
     (small / "runs").write_text("")
     assert train() == 2
     assert "runs: out: cannot be written to" in one_line(capsys)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that nobody can write to")  # noqa: PTH112
-def test_fault_31_a_folder_that_cannot_be_written_to(small, capsys):  # noqa: F811
+def test_fault_31_a_folder_that_cannot_be_written_to(small, capsys):
     assert train("--out", "/proc/self") == 2
     assert "/proc/self: out: cannot be written to" in one_line(capsys)
 
 
-def test_fault_31_a_disk_that_is_nearly_full(small, capsys, monkeypatch):  # noqa: F811
+def test_fault_31_a_disk_that_is_nearly_full(small, capsys, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=2**30, free=2**20, used=0))
     assert train() == 2
     line = one_line(capsys)
@@ -132,7 +134,7 @@ def test_fault_31_a_disk_that_is_nearly_full(small, capsys, monkeypatch):  # noq
     assert list((small / "runs").iterdir()) == []
 
 
-def test_fault_31_an_old_run_is_never_overwritten_unasked(small):  # noqa: F811
+def test_fault_31_an_old_run_is_never_overwritten_unasked(small):
     kept = small / "runs" / "small" / "precious.txt"
     kept.parent.mkdir(parents=True)
     kept.write_text("x")
@@ -143,7 +145,7 @@ def test_fault_31_an_old_run_is_never_overwritten_unasked(small):  # noqa: F811
     assert kept.read_text() == "x"
 
 
-def test_fault_32_four_devices_on_a_cpu(small, capsys):  # noqa: F811
+def test_fault_32_four_devices_on_a_cpu(small, capsys):
     assert train("--devices", "4") == 2
     assert "devices: 4; 1: the cpu counts as one device" in one_line(capsys)
     assert not (small / "runs").exists()
@@ -151,7 +153,7 @@ def test_fault_32_four_devices_on_a_cpu(small, capsys):  # noqa: F811
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 @pytest.mark.parametrize("accelerator", ["cuda", "gpu"])
-def test_fault_32_a_gpu_that_is_not_there(small, capsys, accelerator):  # noqa: F811
+def test_fault_32_a_gpu_that_is_not_there(small, capsys, accelerator):
     assert train("--accelerator", accelerator) == 2
     assert 'accelerator: "cuda", which this machine has not; cpu' in one_line(capsys)
 
@@ -170,7 +172,7 @@ def test_fault_33_torch_and_torchvision_that_do_not_go_together(monkeypatch):
     assert "built for torch" in line
 
 
-def test_config_errors_carry_their_parts(small):  # noqa: F811
+def test_config_errors_carry_their_parts(small):
     (small / "bad.yaml").write_text("lrr: 1")
     with pytest.raises(ConfigError) as caught:
         load_config(small / "bad.yaml")

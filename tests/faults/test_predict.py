@@ -1,16 +1,19 @@
 """What must happen when `fpn predict` is given bad or unusual images; the numbers are those of faults.md."""
 
 import os
+import zlib
 
 import numpy as np
 import pytest
 import rasterio
 import torch
-from made_data import write_png, write_tiff
 from PIL import Image
-from tiny_model import BANDS, IDS, tiny_task
 
+from made_data import write_png, write_tiff
+from tiny_model import BANDS, IDS, tiny_task
 from torchfpn.cli.main import main
+
+PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 5e6), "photometric": "MINISBLACK"}
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +91,6 @@ def test_fault_05_an_image_that_is_a_bomb_is_refused_before_it_is_decoded(photo,
     assert "500 x 400 = 200000 pixels; at most 199999" in error
     assert "--max-pixels" in error
     huge = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x0f\xff\xff\0\x0f\xff\xff\x08\x02\0\0\0"  # a million squared, in 33 bytes
-    import zlib
-
     (tmp_path / "huge.png").write_bytes(huge + zlib.crc32(huge[12:]).to_bytes(4, "big") + b"\0\0\0\0IDAT5\xaf\x06\x1e")
     assert run(photo, tmp_path / "huge.png", "--out", tmp_path / "out") == 2
     (error,) = lines(capsys)
@@ -107,7 +108,7 @@ def test_fault_07_another_number_of_bands_is_refused_with_their_names(four_bands
 
 def test_fault_08_another_pixel_type_is_never_rescaled_in_silence(four_bands, tmp_path, capsys):
     array = np.random.default_rng(0).integers(1, 250, (4, 20, 22), dtype=np.uint8)
-    write_tiff(tmp_path / "a.tif", array, photometric="MINISBLACK", descriptions=BANDS)
+    write_tiff(tmp_path / "a.tif", array, descriptions=BANDS, **PLACE)
     assert run(four_bands, tmp_path / "a.tif", "--out", tmp_path / "out") == 2
     (error,) = lines(capsys)
     assert "a.tif: holds uint8; the model was trained on uint16; " in error
@@ -124,7 +125,7 @@ def test_fault_09_pixels_without_data_are_never_seen_and_stay_empty(tmp_path, ca
     array = np.random.default_rng(0).uniform(1, 1000, (4, 40, 44)).astype(np.float32)
     filled = array.copy()
     array[1, 5:9, 6:13] = bad
-    write_tiff(tmp_path / "a.tif", array, nodata=-9999.0, photometric="MINISBLACK")
+    write_tiff(tmp_path / "a.tif", array, nodata=-9999.0, **PLACE)
     assert run(tmp_path / "m.safetensors", tmp_path / "a.tif", "--out", tmp_path / "out", "--probs", "float32") == 0
     with rasterio.open(tmp_path / "out" / "a.tif") as source:
         labels = source.read(1)
@@ -140,12 +141,10 @@ def test_fault_09_pixels_without_data_are_never_seen_and_stay_empty(tmp_path, ca
 
 
 def test_fault_10_a_raster_without_any_data_is_all_nodata(four_bands, tmp_path, capsys):
-    profile = {"nodata": 0, "crs": "EPSG:32633", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 5e6)}
-    array = np.zeros((4, 10, 12), np.uint16)
-    array[:, 0, 0] = 1
-    write_tiff(tmp_path / "a.tif", array, photometric="MINISBLACK", **profile | {"nodata": 1})
-    array[:] = 1
-    write_tiff(tmp_path / "b.tif", array, photometric="MINISBLACK", **profile | {"nodata": 1})
+    array = np.full((4, 10, 12), 7, np.uint16)
+    write_tiff(tmp_path / "b.tif", array, nodata=7, **PLACE)
+    array[:, 1:] = 500
+    write_tiff(tmp_path / "a.tif", array, nodata=7, **PLACE)
     sources = (tmp_path / "a.tif", tmp_path / "b.tif")
     assert run(four_bands, *sources, "--out", tmp_path / "out", "--polygons", "geojson") == 0
     captured = capsys.readouterr()
@@ -195,7 +194,7 @@ def test_fault_16_grey_with_alpha_and_sixteen_bits(tmp_path, capsys):
     grey = np.random.default_rng(0).integers(0, 256, (16, 18, 2), dtype=np.uint8)
     grey[..., 1] = 255
     grey[3:5, 4:9, 1] = 0
-    Image.fromarray(grey, "LA" if Image.__version__ < "12" else None).save(tmp_path / "alpha.png")
+    Image.fromarray(grey).save(tmp_path / "alpha.png")  # two channels: LA
     assert run(tmp_path / "grey.safetensors", tmp_path / "alpha.png", "--out", tmp_path / "out") == 0
     labels = np.asarray(Image.open(tmp_path / "out" / "alpha.png"))
     assert np.array_equal(labels == 0, grey[..., 1] == 0)
@@ -207,14 +206,15 @@ def test_fault_16_grey_with_alpha_and_sixteen_bits(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "name", ["two words.png", "line\nbreak.png", "Straße ☃.png", "n" * 246 + ".png", b"\xff\xfe.png", "-q.png", "[1]*.png"]
+    "name",
+    ["two words.png", "line\nbreak.png", "Straße ☃.png", "n" * 246 + ".png", b"\xff\xfe.png", "-q.png", "[1]*.png"],
 )
 def test_fault_17_unusual_names_work(photo, tmp_path, capsys, name):
     name = os.fsdecode(name)
     folder = tmp_path / "in"
     folder.mkdir()
     write_png(tmp_path / "plain.png", rgb())
-    os.replace(tmp_path / "plain.png", folder / name)
+    (tmp_path / "plain.png").rename(folder / name)
     assert run(photo, folder, "--out", tmp_path / "out") == 0
     assert [p.name for p in (tmp_path / "out").iterdir()] == [name]
     out = capsys.readouterr().out
@@ -223,7 +223,7 @@ def test_fault_17_unusual_names_work(photo, tmp_path, capsys, name):
 
 
 def test_fault_17_a_loop_of_links_and_a_name_that_is_too_long(photo, tmp_path, capsys):
-    os.symlink(tmp_path / "loop.png", tmp_path / "loop.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     write_png(tmp_path / "good.png", rgb())
     sources = (tmp_path / "loop.png", tmp_path / "good.png", "--out", tmp_path / "out")
     assert run(photo, *sources) == 1

@@ -1,5 +1,7 @@
 """Faults 41 to 47: what can go wrong while a training runs, and what must be left of it."""
 
+# ruff: noqa: F811 - the fixture `small` is imported
+
 import errno
 import json
 import os
@@ -8,15 +10,16 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
-from train.fixtures import small  # noqa: F401 - a fixture
-from train.tiny import checkpoint, rows, same_training, train
 
 from torchfpn.data.samples import SemanticSamples
 from torchfpn.train import signals
 from torchfpn.train.stepper import Stepper
+from train.fixtures import small  # noqa: F401
+from train.tiny import checkpoint, rows, same_training, train
 
 
 def before_step(monkeypatch, number, do):
@@ -35,7 +38,7 @@ class Death(BaseException):
     """What SIGKILL is to a process: nothing gets to clean up, least of all the training."""
 
 
-def test_fault_41_death_at_a_step_costs_at_most_an_epoch(small, monkeypatch):  # noqa: F811
+def test_fault_41_death_at_a_step_costs_at_most_an_epoch(small, monkeypatch):
     """The real SIGKILLs, at random moments, are in tests/train/test_kill.py."""
 
     def die(*_):
@@ -53,7 +56,7 @@ def test_fault_41_death_at_a_step_costs_at_most_an_epoch(small, monkeypatch):  #
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_fault_42_a_signal_finishes_the_step_saves_and_is_the_exit_code(small, capsys, monkeypatch, signum, code):  # noqa: F811
+def test_fault_42_a_signal_finishes_the_step_saves_and_is_the_exit_code(small, capsys, monkeypatch, signum, code):
     before_step(monkeypatch, 1, lambda *_: os.kill(os.getpid(), signum))
     assert train() == code
     assert checkpoint(small / "runs" / "small")["torchfpn"]["position"] == {"epoch": 0, "batch": 2, "step": 2}
@@ -62,7 +65,7 @@ def test_fault_42_a_signal_finishes_the_step_saves_and_is_the_exit_code(small, c
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
-def test_fault_42_a_second_signal_ends_it_at_once(small):  # noqa: F811
+def test_fault_42_a_second_signal_ends_it_at_once(small):
     """In a process of its own, for it ends without a word to Python; the step in it takes a minute."""
     script = (
         f"import os, runpy, signal, time; StopRequest = runpy.run_path({signals.__file__!r})['StopRequest']\n"
@@ -75,7 +78,7 @@ def test_fault_42_a_second_signal_ends_it_at_once(small):  # noqa: F811
         assert process.wait(30) == 143
 
 
-def test_fault_42_before_the_first_step_there_is_nothing_to_finish(small, monkeypatch, capsys):  # noqa: F811
+def test_fault_42_before_the_first_step_there_is_nothing_to_finish(small, monkeypatch, capsys):
     frame = SemanticSamples.frame
 
     def interrupted(self, index):
@@ -99,7 +102,7 @@ def full_disk(monkeypatch, epochs):
     monkeypatch.setattr(torch, "save", saved)
 
 
-def test_fault_43_a_full_disk_is_survived(small, monkeypatch, caplog):  # noqa: F811
+def test_fault_43_a_full_disk_is_survived(small, monkeypatch, caplog):
     assert train("--max_epochs", "3", "--name", "undisturbed") == 0
     full_disk(monkeypatch, {1})
     assert train("--max_epochs", "3") == 0
@@ -108,7 +111,7 @@ def test_fault_43_a_full_disk_is_survived(small, monkeypatch, caplog):  # noqa: 
     assert same_training(small / "runs" / "undisturbed", run) == []
 
 
-def test_fault_43_a_full_disk_at_the_end_leaves_what_was_there_and_an_exit_code(small, monkeypatch, capsys):  # noqa: F811
+def test_fault_43_a_full_disk_at_the_end_leaves_what_was_there_and_an_exit_code(small, monkeypatch, capsys):
     full_disk(monkeypatch, {1, 2})
     assert train("--max_epochs", "3") == 1
     run = small / "runs" / "small"
@@ -118,11 +121,11 @@ def test_fault_43_a_full_disk_at_the_end_leaves_what_was_there_and_an_exit_code(
     assert not [p for p in run.rglob("*") if ".part" in p.name]
 
 
-def test_fault_43_an_fsync_that_fails_counts_as_not_written(small, monkeypatch, capsys):  # noqa: F811
+def test_fault_43_an_fsync_that_fails_counts_as_not_written(small, monkeypatch, capsys):
     fsync, failing = os.fsync, []
 
     def failed(handle):
-        if failing and ".ckpt" in os.readlink(f"/proc/self/fd/{handle}"):
+        if failing and ".ckpt" in Path(f"/proc/self/fd/{handle}").readlink().name:
             raise OSError(errno.EIO, "Input/output error")
         fsync(handle)
 
@@ -133,7 +136,7 @@ def test_fault_43_an_fsync_that_fails_counts_as_not_written(small, monkeypatch, 
     assert "Input/output error" in capsys.readouterr().err
 
 
-def test_fault_43_what_a_killed_writer_left_is_swept(small):  # noqa: F811
+def test_fault_43_what_a_killed_writer_left_is_swept(small):
     assert train("--max_epochs", "1") == 0
     stale = small / "runs" / "small" / "checkpoints" / ".fpn-0123.part.ckpt"
     stale.write_bytes(b"half a checkpoint")
@@ -166,7 +169,7 @@ def infinite_loss(monkeypatch, steps):
     monkeypatch.setattr(Stepper, "step", stepped)
 
 
-def test_fault_44_bad_steps_are_skipped(small, monkeypatch, capsys):  # noqa: F811
+def test_fault_44_bad_steps_are_skipped(small, monkeypatch, capsys):
     infinite_loss(monkeypatch, {1, 2})
     assert train("--max_bad_steps", "2") == 0
     run = small / "runs" / "small"
@@ -178,7 +181,7 @@ def test_fault_44_bad_steps_are_skipped(small, monkeypatch, capsys):  # noqa: F8
     assert weights["torchfpn"]["position"]["step"] == 6
 
 
-def test_fault_44_too_many_bad_steps_stop_it_with_the_files_and_the_last_good_checkpoint(small, monkeypatch, capsys):  # noqa: F811
+def test_fault_44_too_many_bad_steps_stop_it_with_the_files_and_the_last_good_checkpoint(small, monkeypatch, capsys):
     infinite_loss(monkeypatch, {3, 4, 5})
     assert train("--max_bad_steps", "2") == 2
     told = capsys.readouterr().err.splitlines()[-1]
@@ -201,7 +204,7 @@ def small_memory(monkeypatch, most):
     monkeypatch.setattr(Task, "losses", limited)
 
 
-def test_fault_45_out_of_memory_is_told_with_the_batch_size(small, monkeypatch, capsys):  # noqa: F811
+def test_fault_45_out_of_memory_is_told_with_the_batch_size(small, monkeypatch, capsys):
     small_memory(monkeypatch, 1)
     assert train() == 2
     told = capsys.readouterr().err.splitlines()[-1]
@@ -209,7 +212,7 @@ def test_fault_45_out_of_memory_is_told_with_the_batch_size(small, monkeypatch, 
     assert "--auto_batch" in told
 
 
-def test_fault_45_auto_batch_halves_and_goes_on_the_same_way_every_time(small, monkeypatch, caplog):  # noqa: F811
+def test_fault_45_auto_batch_halves_and_goes_on_the_same_way_every_time(small, monkeypatch, caplog):
     small_memory(monkeypatch, 1)
     flags = ["--auto_batch", "--data.crop", "64"]
     assert train(*flags, "--name", "one") == 0
@@ -223,14 +226,14 @@ def test_fault_45_auto_batch_halves_and_goes_on_the_same_way_every_time(small, m
     assert checkpoint(small / "runs" / "one")["torchfpn"]["stepper"]["pass_size"] == 1
 
 
-def test_fault_45_one_image_that_does_not_fit_is_the_end(small, monkeypatch, capsys):  # noqa: F811
+def test_fault_45_one_image_that_does_not_fit_is_the_end(small, monkeypatch, capsys):
     small_memory(monkeypatch, 0)
     assert train("--auto_batch") == 2
     assert "out of memory with 1 images in a pass" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="loader processes are forked")
-def test_fault_46_a_killed_loader_process_is_named_and_nothing_hangs(small, monkeypatch, capsys):  # noqa: F811
+def test_fault_46_a_killed_loader_process_is_named_and_nothing_hangs(small, monkeypatch, capsys):
     frame, parent = SemanticSamples.frame, os.getpid()
 
     def killed(self, index):
@@ -248,7 +251,7 @@ def test_fault_46_a_killed_loader_process_is_named_and_nothing_hangs(small, monk
     assert "--num_workers 0" in told
 
 
-def test_fault_46_a_bad_image_in_a_loader_process_is_one_line(small, capsys):  # noqa: F811
+def test_fault_46_a_bad_image_in_a_loader_process_is_one_line(small, capsys):
     for image in (small / "data" / "train" / "images").iterdir():
         if image.name != "0.png":  # the first is opened when the training is set up
             image.write_bytes(image.read_bytes()[:60])
@@ -258,7 +261,7 @@ def test_fault_46_a_bad_image_in_a_loader_process_is_one_line(small, capsys):  #
     assert "Traceback" not in told
 
 
-def test_fault_47_a_second_training_in_the_same_folder_is_refused(small, monkeypatch, capsys):  # noqa: F811
+def test_fault_47_a_second_training_in_the_same_folder_is_refused(small, monkeypatch, capsys):
     codes = []
     before_step(monkeypatch, 1, lambda *_: codes.extend([train("--resume"), train("--overwrite")]))
     assert train() == 0
@@ -268,7 +271,7 @@ def test_fault_47_a_second_training_in_the_same_folder_is_refused(small, monkeyp
     assert len(rows(small / "runs" / "small")) == 2
 
 
-def test_fault_47_the_lock_of_a_dead_training_is_no_hindrance(small, monkeypatch):  # noqa: F811
+def test_fault_47_the_lock_of_a_dead_training_is_no_hindrance(small, monkeypatch):
     assert train("--max_epochs", "1") == 0
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

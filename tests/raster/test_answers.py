@@ -29,7 +29,8 @@ def test_values_are_those_of_the_label_files():
 
 
 @pytest.mark.parametrize(
-    ("ids", "ignore", "nodata"), [((1, 2), 0, 0), ((0, 1), 255, 255), ((0, 255), 255, 65535), ((0, 1), -1, 255), ((0, 255), 0, 65535)]
+    ("ids", "ignore", "nodata"),
+    [((1, 2), 0, 0), ((0, 1), 255, 255), ((0, 255), 255, 65535), ((0, 1), -1, 255), ((0, 255), 0, 65535)],
 )
 def test_no_data_has_a_value_that_is_no_class(ids, ignore, nodata):
     assert nodata_value(recipe(ids, ignore)) == nodata

@@ -33,7 +33,9 @@ def test_bands_go_by_name_or_else_by_place(found, order):
     assert fitted(picture(found), RECIPE, file="x.tif")[:, 0, 0].tolist() == order
 
 
-@pytest.mark.parametrize(("found", "hint"), [(["red", "green"], None), (["band1", "band2", "band3", "band4"], "--bands")])
+@pytest.mark.parametrize(
+    ("found", "hint"), [(["red", "green"], None), (["band1", "band2", "band3", "band4"], "--bands")]
+)
 def test_another_number_of_bands_is_refused_with_both_lists(found, hint):
     with pytest.raises(DataError) as raised:
         band_order(found, RECIPE.bands, file="x.tif")

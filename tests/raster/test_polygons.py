@@ -156,9 +156,9 @@ def test_the_whole_earth_has_its_area():
 
 
 def test_without_a_place_there_is_no_geojson():
-    with pytest.raises(RasterError, match="no georeference.*--polygons pixels"):
+    with pytest.raises(RasterError, match=r"no georeference.*--polygons pixels"):
         trace(maps(1), None, NAMES, file="a.png")
-    with pytest.raises(RasterError, match="no coordinate system.*--assume-crs"):
+    with pytest.raises(RasterError, match=r"no coordinate system.*--assume-crs"):
         trace(maps(1), Geo(None, GEO.transform), NAMES, file="a.tif")
     nowhere = Geo(UTM, (1e9, 0.0, 500_000.0, 0.0, -1e9, 5_800_000.0))
     with pytest.raises(RasterError):

@@ -1,11 +1,9 @@
 """What is labelled, and what the answers are called."""
 
-import os
-
 import numpy as np
 import pytest
-from made_data import write_png, write_tiff
 
+from made_data import write_png, write_tiff
 from torchfpn.errors import ConfigError
 from torchfpn.raster.sources import find_sources, plan, refuse_existing, refuse_own_sources
 
@@ -103,5 +101,5 @@ def test_long_names_work_and_too_long_ones_are_refused(tmp_path):
 
 
 def test_a_loop_of_links_is_a_source_that_will_fail_by_itself(tmp_path):
-    os.symlink(tmp_path / "loop.png", tmp_path / "loop.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     assert names(find_sources([str(tmp_path / "loop.png")])) == ["loop.png"]

@@ -1,6 +1,7 @@
 """Curves as SVG: every point inside the frame, round ticks, gaps bridged."""
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ def test_ticks_are_few_evenly_spaced_and_inside(a, b):
     slack = 1e-6 * max(1.0, abs(low), abs(high))
     assert 1 <= len(ticks) <= 8
     assert all(low - slack <= t <= high + slack for t in ticks)
-    gaps = {round((y - x) / (ticks[1] - ticks[0]), 3) for x, y in zip(ticks, ticks[1:], strict=False)}
+    gaps = {round((y - x) / (ticks[1] - ticks[0]), 3) for x, y in pairwise(ticks)}
     assert gaps <= {1.0}
 
 

@@ -65,7 +65,9 @@ def make_run(folder, names=("road", "roof", "water"), confusion=((90, 10, 0), (2
         writer = csv.writer(handle)
         writer.writerow(["epoch", "step", "lr", "train/loss", "val/loss", "val/miou", *(f"val/iou_{n}" for n in names)])
         for epoch in (1, 2, 3):
-            validated = [0.5 / epoch, 0.2 * epoch, *[0.1 * epoch] * len(names)] if epoch != 2 else [""] * (2 + len(names))
+            validated = (
+                [0.5 / epoch, 0.2 * epoch, *[0.1 * epoch] * len(names)] if epoch != 2 else [""] * (2 + len(names))
+            )
             writer.writerow([epoch, 10 * epoch, 0.001 / epoch, 1 / epoch, *validated])
     (folder / "config.yaml").write_text("lr: 0.001\nmodel: {backbone: resnet18}\ndataset: roofs\n")
     (folder / "env.json").write_text(json.dumps({"device": "cpu", "packages": {"torch": "2.15.0"}}))
@@ -160,7 +162,7 @@ def test_a_damaged_file_is_named(tmp_path, name, content):
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(DataError, match="neither metrics.csv nor validation.json"):
+    with pytest.raises(DataError, match=r"neither metrics\.csv nor validation\.json"):
         read_run(tmp_path)
 
 

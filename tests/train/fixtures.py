@@ -1,6 +1,7 @@
 """Fixtures for everything that trains: `from train.fixtures import small`."""
 
 import pytest
+
 from train.tiny import SETTINGS, make_data
 
 

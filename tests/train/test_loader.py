@@ -5,7 +5,6 @@ import signal
 
 import pytest
 import torch
-from train.tiny import make_data
 
 from torchfpn.data.augment import Augment
 from torchfpn.data.dataset import read_dataset
@@ -13,6 +12,7 @@ from torchfpn.data.samples import SemanticSamples
 from torchfpn.errors import DataError
 from torchfpn.recipe import Scaling
 from torchfpn.train.loader import TrainLoader, ValidationLoader, explain
+from train.tiny import make_data
 
 AUGMENT = Augment(crop=(16, 16), scale=(0.5, 2.0), noise=0.1, scaling=Scaling.imagenet())
 
@@ -28,7 +28,10 @@ def loader(samples, **options):
 
 def seen(loader, epoch=0, first=0):
     loader.begin(epoch, first)
-    return list(loader)
+    try:
+        return list(loader)
+    finally:
+        loader.close()
 
 
 def same(one, other):
@@ -54,8 +57,13 @@ def test_epochs_differ_and_seeds_differ(samples):
 
 def test_loader_processes_change_nothing_and_stay_for_the_next_epoch(samples):
     alone, helped = loader(samples), loader(samples, workers=2)
+    processes = set()
     for epoch, first in ((0, 0), (1, 2), (2, 0)):
-        assert same(seen(helped, epoch, first), seen(alone, epoch, first))
+        helped.begin(epoch, first)
+        assert same(list(helped), seen(alone, epoch, first))
+        processes |= {worker.pid for worker in helped.loader._iterator._workers}
+    helped.close()
+    assert len(processes) == 2
 
 
 def test_an_epoch_with_nothing_left_gives_one_empty_batch(samples):

@@ -5,10 +5,10 @@ import signal
 
 import pytest
 import torch
-from train.tiny import checkpoint, same_training, train
 
 from torchfpn.train.stepper import Stepper
 from torchfpn.train.validation import Validation
+from train.tiny import checkpoint, same_training, train
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,17 @@ import math
 
 import pytest
 import torch
-from train.tiny import checkpoint, rows, train
 
 import torchfpn
 from torchfpn.config import load_config, read_config
 from torchfpn.train.finish import kept_weights
 from torchfpn.train.run import fit
+from train.tiny import checkpoint, rows, train
 
-COLUMNS = "epoch step lr train/loss train/loss_ce val/loss val/miou val/pixel_accuracy val/iou_ground val/iou_roof val/iou_road"
+COLUMNS = (
+    *("epoch", "step", "lr", "train/loss", "train/loss_ce", "val/loss", "val/miou", "val/pixel_accuracy"),
+    *("val/iou_ground", "val/iou_roof", "val/iou_road"),
+)
 
 
 def test_a_run_leaves_everything_and_the_next_one_a_folder_of_its_own(small, capsys):
@@ -25,7 +28,7 @@ def test_a_run_leaves_everything_and_the_next_one_a_folder_of_its_own(small, cap
     }
     assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt", "best.ckpt"}
     assert len(list((run / "samples").glob("*.png"))) == 2
-    assert list(rows(run)[0]) == COLUMNS.split()
+    assert list(rows(run)[0]) == list(COLUMNS)
     assert [(r["epoch"], r["step"]) for r in rows(run)] == [("1", "3"), ("2", "6")]
     shown = capsys.readouterr()
     assert "boundary IoU" in shown.out  # the result
@@ -123,7 +126,7 @@ def test_trains_without_a_validation_split(small):
     yaml.write_text("\n".join(line for line in yaml.read_text().splitlines() if "val:" not in line))
     assert train() == 0
     run = small / "runs" / "small"
-    assert list(rows(run)[0]) == COLUMNS.split()[:5]
+    assert list(rows(run)[0]) == list(COLUMNS[:5])
     assert not (run / "validation.json").exists()
     assert (run / "model.safetensors").exists()
 

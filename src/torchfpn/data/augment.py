@@ -61,7 +61,7 @@ class Augment:
         image, target = geometry.on_image(sample.image, sample.valid), geometry.on_labels(sample.target)
         if self._changes_values:
             image = self._values(image, draws[10:12], generator)
-        if sample.may_miss or not geometry.window.fits(*sample.size):
+        if sample.may_miss:
             missing = image.isnan().any(0)
             image, target = image.masked_fill_(missing, torch.nan), target.masked_fill_(missing, IGNORE)
         return Sample(image, target.contiguous(), sample.name)
@@ -110,9 +110,10 @@ class Augment:
         shift = offset * (1 - gain) + bright * scale
         image = image.mul_(gain[:, None, None]).add_(shift[:, None, None])
         if self.noise > 0:
-            deviation = self.noise * torch.rand(1, generator=generator) * scale
-            grain = torch.empty(image.shape).normal_(generator=generator)  # one layout, whatever the image has
-            image = image.addcmul_(grain, deviation[:, None, None])
+            deviations = self.noise * torch.rand(1, generator=generator) * scale
+            grain = torch.empty(image.shape[1:])  # a band at a time: it then stays in the cache of the core
+            for band, deviation in zip(image, deviations.tolist(), strict=True):
+                band.add_(grain.normal_(generator=generator), alpha=deviation)
         return image
 
 

@@ -52,29 +52,21 @@ class Geometry:
         A pixel that would be mixed from any NaN, or any pixel that is not `valid` [H, W], is NaN. Only the window is
         read; what comes out shares no memory with the image.
         """
-        height, width = image.shape[-2:]
         part = self._cut(image)
         if valid is not None:
             part = part.to(torch.float32).masked_fill(~self._cut(valid[None]), torch.nan)
         if part.shape[-2:] != self.resized:
             part = _resize(part, self.resized)
-        if not self.window.fits(height, width):
-            rows, columns = self._sources()
-            part = part.to(torch.float32, copy=True)
-            part[:, _beyond(rows, height)] = torch.nan
-            part[:, :, _beyond(columns, width)] = torch.nan
-        return self._turn(part).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        out = self._turn(part).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        return out if self._fits(image) else out.masked_fill_(self._turn(self._beyond(image)), torch.nan)
 
     def on_labels(self, labels: Tensor) -> Tensor:
         """[H, W] to [h, w] int64, the nearest pixel each; `IGNORE` beyond the image."""
         height, width = labels.shape
         rows, columns = self._sources()
         out = labels.index_select(0, rows.clamp(0, height - 1)).index_select(1, columns.clamp(0, width - 1))
-        out = out.to(torch.int64)
-        if not self.window.fits(height, width):
-            out[_beyond(rows, height)] = IGNORE
-            out[:, _beyond(columns, width)] = IGNORE
-        return self._turn(out)
+        out = self._turn(out).to(torch.int64, memory_format=torch.contiguous_format)
+        return out if self._fits(labels) else out.masked_fill_(self._turn(self._beyond(labels)), IGNORE)
 
     def on_points(self, points: Tensor) -> Tensor:
         """[N, 2] (x, y) of the source to the output, in pixels from the corner of the upper left pixel."""
@@ -88,13 +80,26 @@ class Geometry:
     def _cut(self, image: Tensor) -> Tensor:
         """[C, H, W] to the window; beyond the image its border goes on: NaN there would eat into it when resized."""
         height, width = image.shape[-2:]
-        rows, columns = self.window.slices()
-        if self.window.fits(height, width):
-            return image[:, rows, columns]
-        if image.dtype not in (torch.uint8, torch.bool):
-            image = image.to(torch.float32)
-        image = image.index_select(1, torch.arange(rows.start, rows.stop).clamp(0, height - 1))
-        return image.index_select(2, torch.arange(columns.start, columns.stop).clamp(0, width - 1))
+        if self._fits(image):
+            return image[(slice(None), *self.window.slices())]
+        top, rows = _inside(self.window.top, self.window.height, height)
+        left, columns = _inside(self.window.left, self.window.width, width)
+        bottom, right = top + rows.stop - rows.start, left + columns.stop - columns.start
+        part = image.new_empty(len(image), self.window.height, self.window.width)
+        part[:, top:bottom, left:right] = image[:, rows, columns]
+        part[:, :top, left:right] = part[:, top : top + 1, left:right]
+        part[:, bottom:, left:right] = part[:, bottom - 1 : bottom, left:right]
+        part[:, :, :left] = part[:, :, left : left + 1]
+        part[:, :, right:] = part[:, :, right - 1 : right]
+        return part
+
+    def _fits(self, image: Tensor) -> bool:
+        return self.window.fits(image.shape[-2], image.shape[-1])
+
+    def _beyond(self, image: Tensor) -> Tensor:
+        """True where a pixel of the resized window has its centre beyond the image."""
+        rows, columns = self._sources()
+        return _outside(rows, image.shape[-2])[:, None] | _outside(columns, image.shape[-1])
 
     def _sources(self) -> tuple[Tensor, Tensor]:
         """The source row under the centre of each row of the resized window, and the same of columns."""
@@ -112,8 +117,16 @@ def _centres(start: int, length: int, out: int) -> Tensor:
     return torch.div((2 * torch.arange(out) + 1) * length, 2 * out, rounding_mode="floor") + start
 
 
-def _beyond(places: Tensor, length: int) -> Tensor:
+def _outside(places: Tensor, length: int) -> Tensor:
     return (places < 0) | (places >= length)
+
+
+def _inside(start: int, count: int, length: int) -> tuple[int, slice]:
+    """Where the image begins in a window of `count` pixels, and its part that lies there; at least one pixel."""
+    first = min(max(start, 0), length - 1)
+    last = max(min(start + count, length), first + 1)
+    place = min(max(first - start, 0), count - 1)
+    return place, slice(first, first + min(last - first, count - place))
 
 
 def _resize(part: Tensor, size: Size) -> Tensor:

@@ -81,7 +81,7 @@ def train_config(folder: Path, plan: Plan) -> "TrainConfig":
 
     The weights of the last epoch are kept, so the held-out scenes choose nothing.
     """
-    from torchfpn.config import DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+    from torchfpn.config import DataConfig, LossConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 
     return TrainConfig(
         dataset=str(folder / "dataset"),
@@ -96,6 +96,7 @@ def train_config(folder: Path, plan: Plan) -> "TrainConfig":
         ema=0.97,
         keep="last",
         model=ModelConfig(backbone="resnet10t", channels=64, head_channels=64),
+        loss=LossConfig(terms="ce + dice"),  # buildings are few: cross-entropy alone finds them late
         data=DataConfig(crop=plan.crop, vflip=0.5, rotate=True, brightness=0.1, contrast=0.1, noise=0.05),
         optimizer=OptimizerConfig(weight_decay=0.02),
         schedule=ScheduleConfig(name="cosine", warmup=max(1, plan.epochs * plan.steps // 10)),

@@ -1,5 +1,6 @@
 """Any array of bands as a GeoTIFF: deflate, band names, the grid it lies on. Whole or not at all."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def write_bands(
         profile["crs"] = rasterio.crs.CRS.from_wkt(geo.crs) if geo.crs else None
     if [name.lower() for name in names[:3]] == list(COLORS):
         profile["photometric"] = "RGB"
-    with rasterio.MemoryFile() as memory:
+    with rasterio.MemoryFile() as memory, warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # arrays without a place are welcome
         with memory.open(**profile) as sink:
             sink.write(array)
             sink.descriptions = tuple(names)

@@ -1,30 +1,30 @@
 """After the last step: the kept weights are scored on the validation images, saved, shown and reported."""
 
 import json
-import math
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from torchfpn.data.sample import Sample
 from torchfpn.errors import WeightsError
 from torchfpn.files.atomic import write_bytes, write_text
-from torchfpn.metrics.boundary import BoundaryIoU
 from torchfpn.report.pictures import side_by_side
+from torchfpn.tasks.evaluate import evaluate
+from torchfpn.tasks.precision import Precision
 from torchfpn.tasks.storage import fill
 from torchfpn.tasks.task import Task
 from torchfpn.train.build import VALIDATE, Parts
 from torchfpn.train.checkpoints import STATE, read
 from torchfpn.train.machine import Machine
 from torchfpn.train.module import Training
-from torchfpn.train.validation import Validation
-from torchfpn.types import Batch
 
-MODEL, SAMPLES = "model.safetensors", 8
+MODEL, PICTURES = "model.safetensors", 8
 
 
 def kept_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
@@ -56,8 +56,8 @@ def finish(training: Training, parts: Parts, folder: Path, machine: Machine, con
     model = folder / MODEL
     task.eval().save(model)
     metrics = dict(keeper.journal.rows[-1]) if keeper.journal.rows else {}
-    if parts.validate is not None:
-        scores = score(task, training, machine, folder)
+    if training.validation_loader is not None:
+        scores = score(training, machine, folder, console)
         write_text(folder / "validation.json", json.dumps(scores) + "\n")
         metrics |= {"miou": scores["miou"], "pixel_accuracy": scores["pixel_accuracy"]}
         console.print(f"validation of the {origin} weights", highlight=False)
@@ -70,33 +70,22 @@ def finish(training: Training, parts: Parts, folder: Path, machine: Machine, con
     return RunResult(folder, metrics, model, unsaved)
 
 
-def score(task: Task, training: Training, machine: Machine, folder: Path) -> dict[str, Any]:
+def score(training: Training, machine: Machine, folder: Path, console: Console) -> dict[str, Any]:
     """The contents of validation.json; pictures of the first images go to samples/."""
-    loader, recipe = training.validation_loader, task.recipe
+    task, loader = training.task.to(machine.accelerator), training.validation_loader
     assert loader is not None
-    validation, boundary = Validation(task), BoundaryIoU(len(task.classes))
+    numbers = count()
+
+    def watch(sample: Sample, labels: Tensor) -> None:
+        if (number := next(numbers)) < PICTURES:
+            name = f"{number:02d}-{Path(sample.name).stem[:80]}.png"
+            write_bytes(folder / "samples" / name, _picture(sample, labels, task))
+
     (folder / "samples").mkdir(exist_ok=True)
-    device = torch.device(machine.accelerator)
-    task.to(device)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=machine.precision != "32-true"):
-        for number, batch in enumerate(loader):
-            (result,) = validation.step(batch.to(device))
-            truth = batch.targets[0]
-            boundary.update(result.labels.cpu(), truth)
-            if number < SAMPLES:
-                name = f"{number:02d}-{Path(batch.names[0]).stem[:80]}.png"
-                _picture(folder / "samples" / name, batch, result.labels.cpu(), task)
-    confusion = validation.confusion
-    return {
-        "split": VALIDATE,
-        "classes": list(recipe.classes),
-        "colors": [list(color) for color in recipe.colors],
-        **confusion.to_dict(),
-        "iou": _plain(confusion.iou()),
-        "miou": confusion.miou(),
-        "pixel_accuracy": confusion.pixel_accuracy(),
-        "boundary_iou": _plain(boundary.iou()),
-    }
+    batches = track(loader, "scoring", console=console, transient=True, disable=not console.is_terminal)
+    samples = (Sample(batch.images[0], batch.targets[0], batch.names[0]) for batch in batches)
+    precision: Precision = "bf16" if machine.precision == "bf16-mixed" else "fp32"
+    return evaluate(task, samples, precision=precision, watch=watch).to_dict(VALIDATE)
 
 
 def _take(training: Training, console: Console) -> str:
@@ -115,17 +104,10 @@ def _take(training: Training, console: Console) -> str:
     return "last"
 
 
-def _picture(path: Path, batch: Batch, labels: Tensor, task: Task) -> None:
+def _picture(sample: Sample, labels: Tensor, task: Task) -> bytes:
     recipe = task.recipe
-    picture = side_by_side(
-        batch.images[0].numpy(),
-        batch.targets[0].numpy(),
-        labels.numpy(),
-        recipe.colors,
-        names=recipe.classes,
-        bands=recipe.bands,
-    )
-    write_bytes(path, picture)
+    image, truth = sample.image.numpy(), sample.target.numpy()
+    return side_by_side(image, truth, labels.numpy(), recipe.colors, names=recipe.classes, bands=recipe.bands)
 
 
 def _table(scores: dict[str, Any]) -> Table:
@@ -135,13 +117,8 @@ def _table(scores: dict[str, Any]) -> Table:
     pixels = [sum(row) for row in scores["confusion"]]
     for row in zip(scores["classes"], scores["iou"], scores["boundary_iou"], pixels, strict=True):
         table.add_row(row[0], _shown(row[1]), _shown(row[2]), f"{row[3]:,}")
-    table.add_row("mean", _shown(scores["miou"]), "", f"accuracy {scores['pixel_accuracy']:.4f}")
+    table.add_row("mean", _shown(scores["miou"]), "", f"accuracy {_shown(scores['pixel_accuracy'])}")
     return table
-
-
-def _plain(values: Tensor) -> list[float | None]:
-    """Numbers for JSON, which knows no NaN."""
-    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def _shown(value: float | None) -> str:

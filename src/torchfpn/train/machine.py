@@ -7,6 +7,7 @@ import torch
 
 from torchfpn.config import TrainConfig
 from torchfpn.errors import ConfigError
+from torchfpn.tasks.precision import has_bf16
 
 CUDA_WORKERS, CPU_WORKERS = 8, 1  # at most, when the number is "auto"
 
@@ -47,7 +48,7 @@ def machine(config: TrainConfig) -> Machine:
         raise ConfigError("with several devices", field="auto_batch", allowed="one device", hint="give --batch_size")
     precision = config.precision
     if precision == "auto":
-        precision = "bf16-mixed" if _has_bf16(accelerator) else "32-true"
+        precision = "bf16-mixed" if has_bf16(torch.device(accelerator)) else "32-true"
     return Machine(accelerator, devices, precision, _workers(config, accelerator))
 
 
@@ -66,16 +67,6 @@ def _what(accelerator: str) -> str:
     if accelerator == "cuda":
         return f"{torch.cuda.get_device_name(0)}"
     return f"the {accelerator} counts as one device, whatever its cores"
-
-
-def _has_bf16(accelerator: str) -> bool:
-    """Whether bfloat16 is computed by the hardware, not emulated."""
-    if accelerator == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if accelerator == "cpu":
-        features = torch.cpu.get_capabilities()
-        return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return False
 
 
 def _workers(config: TrainConfig, accelerator: str) -> int:

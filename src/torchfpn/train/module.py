@@ -240,8 +240,8 @@ class Training(pl.LightningModule):
     def _sum(self, tensor: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
             return tensor
-        gathered: Tensor = self.all_gather(tensor.to(self.device))  # type: ignore[assignment]
-        return gathered.sum(0).cpu()
+        summed: Tensor = self.trainer.strategy.reduce(tensor.to(self.device), reduce_op="sum")  # type: ignore[assignment]
+        return summed.cpu()
 
     def _stop_if_asked(self, *, saved: bool | None = None) -> None:
         if self.stop.signum is not None:

@@ -54,7 +54,7 @@ class Progress(pl.Callback):
         """Loss, learning rate, images per second, time left."""
         if module.last is None:
             return
-        self.done, self.images = self.done + 1, self.images + len(batch)
+        self.done, self.images = self.done + 1, self.images + len(batch) * trainer.world_size
         if not self.console.is_terminal and time.monotonic() - self.shown < EVERY:
             return
         self.shown = time.monotonic()

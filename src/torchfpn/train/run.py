@@ -7,7 +7,7 @@ model.safetensors  validation.json  samples/*.png  report.html
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from torchfpn.train.board import Board
 from torchfpn.train.build import Parts, build, open_dataset
 from torchfpn.train.checkpoints import STATE, AtomicCheckpointIO, newest, read
 from torchfpn.train.environment import write_environment
-from torchfpn.train.finish import RunResult, finish
+from torchfpn.train.finish import MODEL, RunResult, finish
 from torchfpn.train.folder import CHECKPOINTS, empty, find_folder, make_folder, probe
 from torchfpn.train.journal import Journal
 from torchfpn.train.keeper import Keeper
@@ -82,6 +82,8 @@ class _Run:
         stack.callback(training.close)
         if not self._is_done(training):
             self._train(training, folder)
+        if self.rank:
+            return RunResult(folder, {}, folder / MODEL)
         return finish(training, parts, folder, self.machine, self.console)
 
     def _prepare(self, folder: Path, found: tuple[Path, Path | None] | None, parts: Parts) -> None:
@@ -138,7 +140,8 @@ class _Run:
         if parts.validate is not None and (count := _count(config.limit_val_batches, len(parts.validate))):
             workers = self.machine.workers
             validate = ValidationLoader(parts.validate, count=count, workers=workers, rank=self.rank, world=world)
-        keeper = Keeper(folder, Journal(_columns(config, parts)), patience=config.early_stop)
+        columns = _columns(config, parts.task.classes if validate is not None else ())
+        keeper = Keeper(folder, Journal(columns), patience=config.early_stop)
         training = Training(parts.task, config, train=loader, validate=validate, keeper=keeper, stop=self.stop)
         return training.train()
 
@@ -174,7 +177,8 @@ class _Run:
             plugins=[checkpoints],
             callbacks=[progress] if self.rank == 0 else [],
         )
-        self._introduce(training, folder)
+        if self.rank == 0:
+            self._introduce(training, folder)
         with _board(folder, training), self.stop.graceful():
             try:
                 trainer.fit(training, ckpt_path=self.resumed)
@@ -218,10 +222,11 @@ def fits(checkpoint: dict[str, Any], parts: Parts, file: Path) -> None:
             raise WeightsError(", ".join(was), file=file, field=name, allowed=f"those of the config: {', '.join(now)}")
 
 
-def _columns(config: TrainConfig, parts: Parts) -> list[str]:
+def _columns(config: TrainConfig, validated: Sequence[str]) -> list[str]:
+    """Of metrics.csv. validated: the classes whose scores there will be; none without a validation."""
     terms = [f"train/loss_{name}" for name in parse(config.loss.terms)]
-    scores = [f"val/iou_{name}" for name in parts.task.classes]
-    validation = ["val/loss", "val/miou", "val/pixel_accuracy", *scores] if parts.validate is not None else []
+    scores = [f"val/iou_{name}" for name in validated]
+    validation = ["val/loss", "val/miou", "val/pixel_accuracy", *scores] if validated else []
     return ["epoch", "step", "lr", "train/loss", *terms, *validation]
 
 

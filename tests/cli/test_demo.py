@@ -1,0 +1,77 @@
+"""fpn demo, as small as it gets, as a user runs it."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+import torchfpn
+from torchfpn.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "fpn-demo"
+    assert main(["demo", "--quick", "--out", str(folder), "--seed", "3"]) == 0
+    return folder
+
+
+def test_everything_lies_in_one_folder(made):
+    names = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
+    wanted = {
+        "dataset/dataset.yaml", "dataset/images/train/scene-01.tif", "dataset/labels/val/scene-01.tif", "picture.png",
+        "town/town.tif", "town/truth.tif", "town/labels.tif", "town/buildings.geojson", "run/report.html",
+        "run/model.safetensors", "run/metrics.csv", "run/validation.json", "run/config.yaml",
+    }  # fmt: skip
+    assert wanted <= names
+    assert not [name for name in names if ".part" in name]
+
+
+def test_the_label_map_is_georeferenced_and_the_model_s_own(made):
+    with rasterio.open(made / "town" / "town.tif") as image, rasterio.open(made / "town" / "labels.tif") as labels:
+        assert labels.crs == image.crs
+        assert labels.transform == image.transform
+        assert labels.shape == image.shape == (128, 128)
+        assert json.loads(labels.tags()["CLASSES"]) == {"1": "vegetation", "2": "road", "3": "building", "4": "water"}
+        assert set(np.unique(labels.read(1))) <= {1, 2, 3, 4}
+    task = torchfpn.load(made / "run" / "model.safetensors")
+    assert task.recipe.bands == ("red", "green", "blue", "nir")
+    assert task.recipe.dtype == "uint16"
+
+
+def test_outlines_are_buildings_in_longitude_and_latitude(made):
+    held = json.loads((made / "town" / "buildings.geojson").read_text())
+    assert held["type"] == "FeatureCollection"
+    for feature in held["features"]:
+        assert feature["properties"]["class"] == "building"
+        assert 168 < feature["geometry"]["coordinates"][0][0][0] < 174
+
+
+def test_the_picture_shows_image_truth_and_prediction(made):
+    with Image.open(made / "picture.png") as picture:
+        assert picture.width > 2.9 * 128
+    assert (made / "picture.png").stat().st_size < 300_000
+
+
+def test_it_ends_with_what_was_made_and_a_second_run_works(made, capsys):
+    assert main(["demo", "--quick", "--out", str(made), "--epochs", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "mIoU 0." in out
+    listed = [line.split()[0] for line in out.splitlines() if line.startswith(f"  {made}-2")]
+    assert len(listed) == 6
+    assert all(made.with_name(made.name + "-2") in made.parent.joinpath(name).parents for name in listed)
+
+
+@pytest.mark.parametrize(("words", "said"), [(["--seed", "-1"], "seed: -1"), (["--epochs", "0"], "epochs: 0")])
+def test_bad_numbers_are_refused(tmp_path, capsys, words, said):
+    assert main(["demo", "--out", str(tmp_path / "x"), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["demo", "--out", str(tmp_path / "file" / "x")]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
