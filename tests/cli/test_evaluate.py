@@ -106,6 +106,7 @@ def test_order_of_classes_and_bands_does_not_matter(model, tmp_path, capsys):
     [
         ({"classes": {1: "grass", 2: "road", 7: "tree"}}, [], "only the dataset has tree; only the model has roof"),
         ({}, ["--split", "vall"], 'did you mean "val"'),
+        ({"splits": {"val": {"images": "images"}}}, [], 'nothing is labelled in the split "val"'),
         ({"use_bands": [1, 2]}, [], "has 2 bands (red, green); the model wants 4 (red, green, blue, nir)"),
     ],
 )

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from torchfpn.tasks.storage import load
 
     dataset = read_dataset(args.dataset)
-    dataset.pairs(args.split)  # says at once what is wrong with the files
+    _check_labels(dataset, args.split)
     device = find_device(args.device)
     task = load(args.model).to(device)
     order = class_order(task.classes, dataset.names)
@@ -78,6 +78,14 @@ def open_samples(dataset: Any, split: str, recipe: "Recipe", *, accept_dtype: bo
         chosen = replace(dataset, use_bands=tuple(samples.bands[i] for i in order))
         samples = SemanticSamples(chosen, split, cache=False)
     return samples
+
+
+def _check_labels(dataset: Any, split: str) -> None:
+    """Says at once what is wrong with the files of a split."""
+    from torchfpn.errors import DataError
+
+    if all(pair.label is None for pair in dataset.pairs(split)):
+        raise DataError(f'nothing is labelled in the split "{split}"', file=dataset.file, field="splits")
 
 
 def pictures(folder: Path, recipe: "Recipe", most: int = PICTURES) -> "Watch":

@@ -104,7 +104,9 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     flat = dict(_flat(run.config))
     facts = []
     for label, names in HIGHLIGHTS.items():
-        value = next((flat[name] for name in names if flat.get(name) not in (None, "", False)), None)
+        value = next(
+            (flat[name] for name in names if flat.get(name) not in (None, "") and flat[name] is not False), None
+        )
         if value is not None:
             facts.append((label, _plain(value)))
     machine = run.environment
@@ -144,7 +146,7 @@ def _class_lines(run: Run, line: Any) -> Iterable[Series]:
     colors = dict(zip(run.scores.classes, run.scores.colors, strict=True)) if run.scores else {}
     names = [column.removeprefix("val/iou_") for column in columns]
     return [
-        line(name, column, _css(colors.get(name, (140, 140, 150))), thin=True)
+        line(name, column, _readable(colors.get(name, (140, 140, 150))), thin=True)
         for name, column in zip(names, columns, strict=True)
     ]
 
@@ -242,6 +244,11 @@ def _bar(value: Number) -> str:
 
 def _css(color: tuple[int, int, int]) -> str:
     return f"rgb({color[0]},{color[1]},{color[2]})"
+
+
+def _readable(color: tuple[int, int, int]) -> str:
+    """A class colour for thin lines: nearer to the ink, so that dark ones show on dark and light ones on light."""
+    return f"color-mix(in srgb, {_css(color)} 72%, var(--ink))"
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

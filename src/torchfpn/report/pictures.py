@@ -70,9 +70,7 @@ def encoded(picture: Image.Image) -> bytes:
     return target.getvalue()
 
 
-def _legend(
-    maps: Sequence[ArrayLike | None], colors: Sequence[Color], names: Sequence[str]
-) -> list[tuple[Color, str]]:
+def _legend(maps: Sequence[ArrayLike | None], colors: Sequence[Color], names: Sequence[str]) -> list[tuple[Color, str]]:
     """Colour and name of every class that occurs in one of the label maps."""
     present = {int(v) for labels in maps if labels is not None for v in np.unique(np.asarray(labels))}
     return [(colors[i], name) for i, name in enumerate(names) if i in present]
