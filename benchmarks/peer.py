@@ -1,7 +1,7 @@
 """The peer beside ours: segmentation_models_pytorch's FPN trained on a config's data, and the cost of a training step.
 
-    python benchmarks/peer.py --config configs/camvid.yaml                the peer's whole training; IoU on val (and test)
-    python benchmarks/peer.py --config configs/camvid.yaml --ratio 30     30 steps of each, in turn, in one process
+    python benchmarks/peer.py --config configs/camvid.yaml               the peer's whole training; IoU on val and test
+    python benchmarks/peer.py --config configs/camvid.yaml --ratio 30    30 steps of each, in turn, in one process
 
 Both see the same samples, crops, batch size and number of steps, in bf16 and channels_last. The peer's recipe is
 cross-entropy with the square root of median-frequency weights, AdamW (1e-3, weight decay 0.01), poly 0.9, no averages.

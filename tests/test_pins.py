@@ -21,8 +21,8 @@ def test_both_lists_are_one():
 
 def test_every_direct_dependency_is_pinned():
     project = PROJECT["project"]
-    wanted = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
-    wanted += PROJECT["dependency-groups"]["dev"]
+    groups = [*project["optional-dependencies"].values(), PROJECT["dependency-groups"]["dev"]]
+    wanted = project["dependencies"] + [name for group in groups for name in group]
     assert {name_of(w) for w in wanted} - {"torchfpn"} <= {name_of(pin) for pin in PINS}
 
 

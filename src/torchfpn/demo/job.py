@@ -150,8 +150,8 @@ def _picture(path: Path, town: Sheet, labels: Path) -> Path:
 
     image = read_image(town.image).array
     truth, prediction = (read_labels(file).values.astype("int64") - 1 for file in (town.label, labels))
-    options = {"names": CLASSES, "bands": BANDS}
-    write_bytes(path, side_by_side(image, truth, prediction, COLORS, **options, errors=False, palette=True))
+    picture = side_by_side(image, truth, prediction, COLORS, names=CLASSES, bands=BANDS, errors=False, palette=True)
+    write_bytes(path, picture)
     return path
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.demo import buildings, land, roads, trees
+from torchfpn.demo import buildings, land, roads, roofs, trees
 from torchfpn.demo.canvas import Canvas, Points, Stencil
 from torchfpn.demo.noise import Field, blur, fractal, smoothstep
 
@@ -51,7 +51,7 @@ def scene(seed: int, size: int) -> Scene:
     roads.drive_cars(rng, canvas, network)
     _shade(canvas, houses, planted)
     for house in houses:
-        buildings.roof_over(rng, canvas, house)
+        roofs.roof_over(rng, canvas, house)
     trees.leaf(rng, canvas, planted)
     inner = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
     return Scene(_expose(rng, canvas)[:, *inner].copy(), canvas.labels[inner].copy())

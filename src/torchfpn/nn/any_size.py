@@ -21,8 +21,10 @@ class AnySize(Chain):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, K, H, W]."""
-        output: Tensor = super().forward(pad_to_multiple(images, self.multiple))
-        return crop(output, images.shape[-2:])
+        x = pad_to_multiple(images, self.multiple)
+        for piece in self:
+            x = piece(x)
+        return crop(x, images.shape[-2:])
 
     def extra_repr(self) -> str:
         """The multiple."""

@@ -19,10 +19,10 @@ from rasterio._err import CPLE_BaseError
 
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
+from torchfpn.raster.area import square_metres
 
 LON_LAT = "OGC:CRS84"  # WGS 84, longitude first
 FINENESS = 50  # coordinates are rounded to this part of a pixel, or to 1e-6 degrees where that is finer
-AXIS, FLATTENING = 6378137.0, 1 / 298.257223563  # of the WGS 84 ellipsoid, metres
 
 
 @dataclass(frozen=True)
@@ -88,16 +88,6 @@ def check_place(geo: Geo | None, file: str | Path | None = None) -> None:
     if geo.crs is None:
         hint = "give --assume-crs EPSG:..., or --polygons pixels"
         raise RasterError("no coordinate system, so no longitude and latitude", file=file, hint=hint)
-
-
-def square_metres(polygon: Any) -> float:
-    """Area on the WGS 84 ellipsoid of a polygon in degrees, its holes left out.
-
-    By Lambert's cylindrical equal-area projection (Snyder 1987, equations 3-12 and 10-15): an area there is one here.
-    """
-    rings = [polygon.exterior, *polygon.interiors] if polygon.geom_type == "Polygon" else []
-    parts = [_ring_area(shapely.get_coordinates(ring)) for ring in rings]
-    return parts[0] - sum(parts[1:]) if parts else sum(square_metres(part) for part in polygon.geoms)
 
 
 def _outlines(
@@ -197,14 +187,3 @@ def _decimals(geo: Geo, file: str | Path | None) -> int:
     corners = _degrees(np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]), geo, file)
     pixel = max(float(np.abs(corners[1:] - corners[0]).max()), 1e-15)
     return min(15, max(6, math.ceil(-math.log10(pixel / FINENESS))))
-
-
-def _ring_area(degrees: NDArray[np.float64]) -> float:
-    eccentricity = math.sqrt(FLATTENING * (2 - FLATTENING))
-    sine = np.sin(np.radians(degrees[:, 1]))
-    q = (1 - eccentricity**2) * (
-        sine / (1 - (eccentricity * sine) ** 2) + np.arctanh(eccentricity * sine) / eccentricity
-    )
-    x, y = AXIS * np.radians(degrees[:, 0]), AXIS * q / 2
-    x, y = x - x[0], y - y[0]  # small numbers: the differences of large ones would eat the digits
-    return abs(float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))) / 2

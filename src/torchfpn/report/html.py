@@ -14,11 +14,11 @@ from PIL import Image
 
 from torchfpn.files.atomic import write_text
 from torchfpn.report.charts import Series, chart
+from torchfpn.report.class_table import class_section, readable, with_unit
 from torchfpn.report.matrix import heat_map
 from torchfpn.report.run import Number, Run, Scores, read_run
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-DASH = "\N{EN DASH}"  # in place of a number
 FEW = 12  # up to so many classes have a curve of their own
 HIGHLIGHTS = {  # label -> settings in config.yaml, the first that is there
     "backbone": ("model.backbone",),
@@ -52,7 +52,7 @@ def page(run: Run) -> str:
     sections = [
         _header(run),
         _section("Curves", _curves(run)),
-        _section("Classes", _classes(run.scores) if run.scores else ""),
+        _section("Classes", class_section(run.scores) if run.scores else ""),
         _section("Confusion", _confusion(run.scores) if run.scores else ""),
         _section("Predictions", _samples(run.samples)),
         _section("Settings", _settings(run)),
@@ -86,10 +86,10 @@ def _headlines(run: Run) -> list[tuple[str, str]]:
     tiles: list[tuple[str, str]] = []
     if run.scores is not None:
         split = run.scores.split
-        tiles.append((f"mIoU, {split}", _unit(run.scores.miou)))
+        tiles.append((f"mIoU, {split}", with_unit(run.scores.miou)))
         if run.scores.boundary is not None:
-            tiles.append((f"boundary mIoU, {split}", _unit(run.scores.mean_boundary())))
-        tiles.append((f"pixel accuracy, {split}", _unit(run.scores.pixel_accuracy)))
+            tiles.append((f"boundary mIoU, {split}", with_unit(run.scores.mean_boundary())))
+        tiles.append((f"pixel accuracy, {split}", with_unit(run.scores.pixel_accuracy)))
     epochs = len(next(iter(run.curves.values()), []))
     if epochs:
         tiles.append(("epochs", str(epochs)))
@@ -146,7 +146,7 @@ def _class_lines(run: Run, line: Any) -> Iterable[Series]:
     colors = dict(zip(run.scores.classes, run.scores.colors, strict=True)) if run.scores else {}
     names = [column.removeprefix("val/iou_") for column in columns]
     return [
-        line(name, column, _readable(colors.get(name, (140, 140, 150))), thin=True)
+        line(name, column, readable(colors.get(name, (140, 140, 150))), thin=True)
         for name, column in zip(names, columns, strict=True)
     ]
 
@@ -157,40 +157,6 @@ def _terms(curves: Mapping[str, list[Number]], line: Any) -> list[Series]:
         return []
     colors = ["var(--one)", "var(--two)", "var(--three)", "var(--ink)"]
     return [line(c.removeprefix("train/loss_"), c, colors[i % 4]) for i, c in enumerate(columns)]
-
-
-def _classes(scores: Scores) -> str:
-    boundary = scores.boundary is not None
-    measures = ["IoU", *(["boundary IoU"] if boundary else []), "precision", "recall"]
-    head = ["class", *(f"{name}, %" for name in measures), "pixels", "share, %"]
-    total = max(1, sum(map(sum, scores.confusion)))
-    rows = []
-    for k, name in enumerate(scores.classes):
-        numbers = [scores.iou[k], *([scores.boundary[k]] if scores.boundary is not None else [])]
-        numbers += [scores.precision(k), scores.recall(k)]
-        cells = f"<td>{_bar(numbers[0])}</td>" + "".join(f"<td>{percent(n)}</td>" for n in numbers[1:])
-        swatch = f'<i class="swatch" style="background:{_css(scores.colors[k])}"></i>'
-        share = percent(scores.truth(k) / total)
-        rows.append(f"<tr><th>{swatch}{escape(name)}</th>{cells}<td>{scores.truth(k):,}</td><td>{share}</td></tr>")
-    mean = [scores.miou, *([scores.mean_boundary()] if boundary else [])]
-    foot = "".join(f"<td>{percent(n)}</td>" for n in mean) + "<td></td><td></td>"
-    foot += f"<td>{total if total > 1 else 0:,}</td><td></td>"
-    header = "".join(f"<th>{name}</th>" for name in head)
-    body = f"<thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody>"
-    table = f"<table>{body}<tfoot><tr><th>mean, sum</th>{foot}</tr></tfoot></table>"
-    return f'<div class="wide">{table}</div>{_absent(scores)}'
-
-
-def _absent(scores: Scores) -> str:
-    """Says which classes have no score, so that nobody takes the mean for one over all of them."""
-    missing = [escape(name) for k, name in enumerate(scores.classes) if scores.iou[k] is None]
-    unseen = [escape(n) for k, n in enumerate(scores.classes) if scores.truth(k) == 0 and scores.iou[k] is not None]
-    notes = []
-    if missing:
-        notes.append(f"Nothing to score ({DASH}), left out of the mean: {', '.join(missing)}.")
-    if unseen:
-        notes.append(f"Not in the truth, but predicted somewhere: {', '.join(unseen)}.")
-    return f'<p class="note">{" ".join(notes)}</p>' if notes else ""
 
 
 def _confusion(scores: Scores) -> str:
@@ -225,30 +191,6 @@ def _settings(run: Run) -> str:
         rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(_plain(v))}</dd>" for k, v in _flat(run.environment))
         parts.append(f"<details><summary>env.json</summary><dl>{rows}</dl></details>")
     return "".join(parts)
-
-
-def percent(value: Number) -> str:
-    """0.8571 -> "85.7"; a dash where there is nothing."""
-    return DASH if value is None else f"{100 * value:.1f}"
-
-
-def _unit(value: Number) -> str:
-    return f"{percent(value)}<small> %</small>" if value is not None else DASH
-
-
-def _bar(value: Number) -> str:
-    if value is None:
-        return DASH
-    return f'<span class="bar"><span style="width:{100 * value:.1f}%"></span></span>{percent(value)}'
-
-
-def _css(color: tuple[int, int, int]) -> str:
-    return f"rgb({color[0]},{color[1]},{color[2]})"
-
-
-def _readable(color: tuple[int, int, int]) -> str:
-    """A class colour for thin lines: nearer to the ink, so that dark ones show on dark and light ones on light."""
-    return f"color-mix(in srgb, {_css(color)} 72%, var(--ink))"
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
