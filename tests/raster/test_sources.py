@@ -67,15 +67,29 @@ def test_sources_of_one_stem_keep_their_suffix(tmp_path):
     assert sorted(names(job.labels for job in jobs)) == ["A.jpg.png", "a.png.png", "b.png"]
 
 
+def test_sources_of_one_name_keep_their_folder(tmp_path):
+    for name in ("x/a.png", "y/a.png", "y/b.png", "y/z/a.png", "y/z/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        write_png(tmp_path / name, np.zeros((2, 2, 3), np.uint8))
+    sources = find_sources([str(tmp_path / "**" / "*")])
+    jobs = plan(sources, tmp_path / "out", {}, raster_extras={})
+    found = {str(job.source.relative_to(tmp_path)): job.labels.name for job in jobs}
+    assert found == {
+        "x/a.png": "x-a.png", "y/a.png": "y-a.png", "y/b.png": "b.png", "y/z/a.png": "y-z-a.png.png",
+        "y/z/a.jpg": "a.jpg.png",
+    }  # fmt: skip
+
+
 def test_two_answers_of_one_name_are_refused(tmp_path):
-    for folder in ("x", "y"):
-        (tmp_path / folder).mkdir()
-        write_png(tmp_path / folder / "a.png", np.zeros((2, 2, 3), np.uint8))
-    with pytest.raises(ConfigError, match=r"x/a\.png.*two folders"):
-        plan(find_sources([str(tmp_path / "x"), str(tmp_path / "y")]), tmp_path / "out", {}, raster_extras={})
-    write_png(tmp_path / "x" / "a.overlay.png", np.zeros((2, 2, 3), np.uint8))
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    (tmp_path / "x-y").mkdir()
+    for name in ("x/y/a.png", "x-y/a.png", "a.png"):
+        write_png(tmp_path / name, np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r"a\.png.*two folders"):
+        plan(find_sources([str(tmp_path / "**" / "a.png")]), tmp_path / "out", {}, raster_extras={})
+    write_png(tmp_path / "x-y" / "a.overlay.png", np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(ConfigError, match="same name"):
-        plan(find_sources([str(tmp_path / "x")]), tmp_path / "out", {"overlay": ".overlay.png"}, raster_extras={})
+        plan(find_sources([str(tmp_path / "x-y")]), tmp_path / "out", {"overlay": ".overlay.png"}, raster_extras={})
 
 
 def test_what_is_there_is_not_overwritten(images, tmp_path):

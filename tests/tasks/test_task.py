@@ -46,6 +46,16 @@ def test_no_data_never_reaches_the_network_and_comes_out_as_no_data(missing):
     assert torch.equal(*losses)
 
 
+def test_nodata_of_unsigned_images_needs_every_band():
+    """0 is a dark pixel as well: the rule by which files are read holds for raw arrays too."""
+    raw = torch.ones(1, 4, 32, 32)
+    raw[0, 1, 2, 3] = 0  # one band
+    raw[0, :, 5, 6] = 0  # all of them
+    for dtype, missing in (("uint8", [[5, 6]]), ("int16", [[2, 3], [5, 6]])):
+        labels = task(nodata=0.0, dtype=dtype).predict(raw)[0].labels
+        assert (labels == IGNORE).nonzero().tolist() == missing
+
+
 def test_a_list_of_sizes_a_batch_and_a_tensor_agree():
     model = task()
     images = [torch.rand(4, 33, 20), torch.rand(4, 1, 1), torch.rand(4, 32, 64)]

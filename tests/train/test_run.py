@@ -143,6 +143,27 @@ def test_bands_weights_and_smoothing_reach_the_model(small):
     assert math.isclose(float(row["train/loss"]), total, rel_tol=1e-6)
 
 
+def test_options_that_create_model_does_not_know_are_refused_before_anything_is_made(small, capsys):
+    assert train("--model.options.align_corner", "true") == 2
+    assert (
+        'model.options.align_corner: there is no such option; did you mean "align_corners"' in capsys.readouterr().err
+    )
+    assert train("--model.options.channels", "3") == 2
+    assert not any((small / "runs").iterdir())
+
+
+def test_quiet_leaves_the_result_alone(small, capsys):
+    assert train("--max_epochs", "1", "-q") == 0
+    shown = capsys.readouterr()
+    assert "boundary IoU" in shown.out
+    assert shown.err == ""
+
+
+def test_no_validation_when_no_image_is_wanted(small):
+    assert train("--limit_val_batches", "0", "--max_epochs", "1") == 0
+    assert list(rows(small / "runs" / "small")[0]) == list(COLUMNS[:5])
+
+
 def test_tensorboard_gets_the_numbers_of_metrics_csv(small):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

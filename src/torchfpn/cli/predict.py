@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlay", action="store_true", help="also <stem>.overlay.png: the labels over the image")
     parser.add_argument("--probs", choices=("uint8", "float32"), help="also the probability of every class")
     parser.add_argument("--polygons", choices=("geojson", "pixels"), help="also outlines, in lon/lat or in pixels")
-    parser.add_argument("--outlined", metavar="A,B", help="classes that get polygons; default: all")
+    parser.add_argument("--outlined", metavar="A,B", help="classes that get polygons, if not all")
     parser.add_argument("--least", type=float, default=0.0, metavar="PIXELS", help="smallest polygon")
     parser.add_argument("--simplify", type=float, default=0.0, metavar="PIXELS", help="how far outlines may be off")
     parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")

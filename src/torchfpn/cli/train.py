@@ -1,26 +1,35 @@
 """Trains a model on a dataset; every setting is a flag and a line of the YAML config."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from torchfpn.config import read_config, to_yaml
 
+VERBOSE, QUIET = ("-v", "--verbose"), ("-q", "--quiet")
+
 
 def main(argv: Sequence[str]) -> int:
     """Exit code: 0 done; 1 the last checkpoint could not be written; 130, 143 stopped by a signal, state saved."""
-    words = [word for word in argv if word not in ("-v", "--verbose")]
-    logging.basicConfig(level=logging.INFO if len(words) < len(argv) else logging.WARNING, format="fpn: %(message)s")
+    words = [word for word in argv if word not in VERBOSE + QUIET]
+    verbose, is_quiet = any(word in VERBOSE for word in argv), any(word in QUIET for word in argv)
+    level = logging.INFO if verbose else logging.ERROR if is_quiet else logging.WARNING
+    logging.basicConfig(level=level, format="fpn: %(message)s")
     request = read_config(words)
     if request.print_config:
         print(to_yaml(request.config), end="")
         return 0
+    from rich.console import Console
+
     from torchfpn.train.run import fit
     from torchfpn.train.signals import Interrupted
 
     try:
-        result = fit(request.config)
+        result = fit(request.config, console=Console(stderr=True, quiet=is_quiet))
     except Interrupted as stop:
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # of several processes the first one speaks
+            return stop.exit_code
         saved = "the state is saved" if stop.saved else "the last saved state is kept"
         print(f"fpn: stopped by {stop}; {saved}, go on with --resume", file=sys.stderr)
         return stop.exit_code

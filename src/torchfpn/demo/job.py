@@ -26,7 +26,7 @@ class Plan:
     val: int = 4
     size: int = 384
     town: int = 1024
-    epochs: int = 10
+    epochs: int = 8
     steps: int = 12
     crop: int = 256
     batch: int = 8

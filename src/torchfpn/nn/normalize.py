@@ -10,18 +10,19 @@ from torchfpn.recipe import Scaling
 class Normalize(nn.Module):
     """raw [B, C, H, W] of any dtype -> float32 ``(raw - offset) / scale``; no data becomes 0, the mean of its band.
 
-    No data is NaN, infinity, or the value `nodata`. Offset and scale are buffers that are not saved: they belong to
-    the recipe.
+    No data is NaN, infinity, or the value `nodata`; with `together`, that value only where every band holds it (in
+    unsigned data it is mostly 0, which a dark pixel can have in one band as well). Offset and scale are buffers that
+    are not saved: they belong to the recipe.
     """
 
     offset: Tensor
     scale: Tensor
 
-    def __init__(self, scaling: Scaling, *, nodata: float | None = None) -> None:
+    def __init__(self, scaling: Scaling, *, nodata: float | None = None, together: bool = False) -> None:
         super().__init__()
         self.register_buffer("offset", torch.tensor(scaling.offset).view(-1, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(scaling.scale).view(-1, 1, 1), persistent=False)
-        self.nodata = nodata
+        self.nodata, self.together = nodata, together
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Raw -> (images [B, C, H, W] float32, valid [B, H, W] bool: every band holds data).
@@ -34,7 +35,8 @@ class Normalize(nn.Module):
         raw = raw.float()
         known = raw.isfinite()
         if self.nodata is not None:
-            known = known & (raw != self.nodata)
+            missing = raw == self.nodata
+            known = known & ~(missing.all(1, keepdim=True) if self.together else missing)
         images = torch.where(known, (raw - self.offset) / self.scale, 0.0)
         return images, known.all(1)
 

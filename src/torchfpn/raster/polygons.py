@@ -93,7 +93,7 @@ def check_place(geo: Geo | None, file: str | Path | None = None) -> None:
 def _outlines(
     labels: NDArray[Any], names: Mapping[int, str], least: float, simplify: float
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Values and valid polygons in pixel coordinates."""
+    """Values and polygons in pixel coordinates; valid ones, as GDAL makes them since 3.7 and `simplify` keeps them."""
     kept = np.isin(labels, list(names))
     pairs = rasterio.features.shapes(labels.astype(np.int32), mask=kept, connectivity=4)
     found = [(int(value), _with_holes(shapely.geometry.shape(shape), least)) for shape, value in pairs]
@@ -103,7 +103,7 @@ def _outlines(
     polygons = np.array([polygon for _, polygon in found], dtype=object)
     if simplify > 0:
         polygons = shapely.simplify(polygons, simplify, preserve_topology=True)
-    return _valid(values, polygons)
+    return values, polygons
 
 
 def _with_holes(polygon: Any, least: float) -> Any:
@@ -112,19 +112,6 @@ def _with_holes(polygon: Any, least: float) -> Any:
         return polygon
     holes = [hole for hole in polygon.interiors if shapely.geometry.Polygon(hole).area >= least]
     return shapely.geometry.Polygon(polygon.exterior, holes)
-
-
-def _valid(values: NDArray[np.int64], polygons: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Polygons whose outline touches itself, mended; one that falls apart becomes several.
-
-    GDAL gives one ring where an area closes on itself at the corner of a pixel.
-    """
-    if not len(polygons):
-        return values, polygons
-    mended = np.where(shapely.is_valid(polygons), polygons, shapely.make_valid(polygons))
-    parts, places = shapely.get_parts(mended, return_index=True)
-    flat = shapely.get_dimensions(parts) == 2
-    return values[places[flat]], parts[flat]
 
 
 def _to_lon_lat(polygons: NDArray[Any], geo: Geo, file: str | Path | None) -> NDArray[Any]:

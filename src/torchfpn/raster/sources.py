@@ -52,16 +52,15 @@ def plan(sources: Sequence[Path], out: Path, extras: dict[str, str], *, raster_e
     """A job for every source. Labels are <stem>.tif for TIFFs and <stem>.png for pictures, in `out`.
 
     extras: what else is made -> its ending, such as {"overlay": ".overlay.png"}; raster_extras: the same for TIFFs.
-    Sources with one stem keep their suffix in the name (a.jpg.png beside a.png.png).
+    Sources with one stem keep their suffix in the name (a.jpg.png beside a.png.png); with one name, their folder
+    (east-a.tif beside west-a.tif).
 
     Raises:
         ConfigError: two sources would have the same answer, or an answer too long a name.
     """
     kinds = [_is_raster(source) for source in sources]
-    counts = Counter(source.stem.casefold() for source in sources)
     jobs = []
-    for source, raster in zip(sources, kinds, strict=True):
-        stem = source.stem if counts[source.stem.casefold()] == 1 else source.name
+    for source, raster, stem in zip(sources, kinds, _stems(sources), strict=True):
         endings = raster_extras if raster else extras
         others = {what: out / f"{stem}{ending}" for what, ending in endings.items()}
         jobs.append(Job(source, out / f"{stem}{'.tif' if raster else '.png'}", others))
@@ -111,6 +110,20 @@ def _named(source: str) -> list[Path]:
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _stems(sources: Sequence[Path]) -> list[str]:
+    """What each source is called: the shortest of stem, name, and path below the common folder that no other has."""
+    whole = [os.path.abspath(source) for source in sources]  # noqa: PTH100, links are not followed
+    top = os.path.commonpath([os.path.dirname(path) for path in whole])  # noqa: PTH120
+    paths = [os.path.relpath(path, top).replace(os.sep, "-") for path in whole]
+    candidates = ([source.stem for source in sources], [source.name for source in sources])
+    below = [path.removesuffix(source.suffix) for path, source in zip(paths, sources, strict=True)]
+    chosen = [*paths]
+    for names in (below, *reversed(candidates)):
+        counts = Counter(name.casefold() for name in names)
+        chosen = [name if counts[name.casefold()] == 1 else old for name, old in zip(names, chosen, strict=True)]
+    return chosen
 
 
 def _is_raster(source: Path) -> bool:

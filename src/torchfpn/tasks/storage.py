@@ -7,7 +7,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from torchfpn.errors import WeightsError
-from torchfpn.files.atomic import atomic_path
+from torchfpn.files.atomic import write_bytes
 from torchfpn.files.checkpoints import check_finite, read_tensors
 from torchfpn.recipe import Recipe
 from torchfpn.tasks.build import assemble, create_model
@@ -28,8 +28,7 @@ def save(task: Task, path: str | Path) -> None:
         raise WeightsError("no such folder", file=path.parent)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in task.model.state_dict().items()}
     check_finite(tensors, file=path)
-    with atomic_path(path) as part:
-        safetensors.torch.save_file(tensors, part, metadata={RECIPE: task.recipe.to_json(), "format": "pt"})
+    write_bytes(path, safetensors.torch.save(tensors, metadata={RECIPE: task.recipe.to_json(), "format": "pt"}))
 
 
 def load(path: str | Path, *, model: nn.Sequential | None = None) -> Task:

@@ -21,7 +21,8 @@ class Task(nn.Module):
 
     def __init__(self, model: nn.Sequential, criterion: nn.Module, postprocess: nn.Module, recipe: Recipe) -> None:
         super().__init__()
-        self.normalize = Normalize(recipe.scaling, nodata=recipe.nodata)
+        together = recipe.dtype.startswith("uint")
+        self.normalize = Normalize(recipe.scaling, nodata=recipe.nodata, together=together)
         self.model, self.criterion, self.postprocess = model, criterion, postprocess
         self.recipe = recipe
 

@@ -1,5 +1,7 @@
 """From settings to things: the dataset's samples, its scaling and class weights, and the task that will be trained."""
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +12,7 @@ from torchfpn.config import TrainConfig
 from torchfpn.criteria.semantic import criterion
 from torchfpn.data.augment import Augment
 from torchfpn.data.dataset import Band, Dataset, read_dataset
+from torchfpn.data.each import Watch, unwatched
 from torchfpn.data.keys import Draw
 from torchfpn.data.sample import Sample
 from torchfpn.data.samples import SemanticSamples
@@ -17,7 +20,7 @@ from torchfpn.data.scaling import find_scaling
 from torchfpn.data.statistics import class_counts, class_weights
 from torchfpn.errors import ConfigError, nearest
 from torchfpn.recipe import Scaling
-from torchfpn.tasks.build import create_task
+from torchfpn.tasks.build import create_model, create_task
 from torchfpn.tasks.task import Task
 from torchfpn.types import Size
 
@@ -61,16 +64,19 @@ def open_dataset(config: TrainConfig) -> Dataset:
     return replace(dataset, use_bands=tuple(_band(dataset, band) for band in config.data.use_bands), scaling=None)
 
 
-def build(config: TrainConfig, dataset: Dataset) -> Parts:
-    """Reads what is needed of the dataset, and makes the task.
+def build(config: TrainConfig, dataset: Dataset, watch: Callable[[str], Watch] = lambda _: unwatched) -> Parts:
+    """Reads what is needed of the dataset, and makes the task. watch: of a title, shows how far the reading is.
 
     Raises:
         FPNError: whatever is wrong with files, settings or pretrained weights.
     """
     cache = config.data.cache
     plain = SemanticSamples(dataset, TRAIN, cache=cache if config.overfit_batches else False)
-    scaling, dtype = _scaling(config, dataset)
-    task = _task(config, dataset, plain.bands, scaling, dtype)
+    _check_options(config)
+    method, pretrained = config.data.scaling, bool(config.model.pretrained)
+    scaling, dtype = find_scaling(dataset, TRAIN, method, pretrained=pretrained, watch=watch("scaling"))
+    weights = _class_weights(config, dataset, watch("class weights"))
+    task = _task(config, dataset, plain.bands, scaling, dtype, weights)
     if config.overfit_batches:
         few = First(plain, config.overfit_batches * config.batch_size * config.accumulate)
         return Parts(task, dataset, few, few)
@@ -80,8 +86,15 @@ def build(config: TrainConfig, dataset: Dataset) -> Parts:
     return Parts(task, dataset, train, validate)
 
 
-def _task(config: TrainConfig, dataset: Dataset, bands: tuple[str, ...], scaling: Scaling, dtype: str) -> Task:
-    model, weights = config.model, _class_weights(config, dataset)
+def _task(
+    config: TrainConfig,
+    dataset: Dataset,
+    bands: tuple[str, ...],
+    scaling: Scaling,
+    dtype: str,
+    weights: list[float] | None,
+) -> Task:
+    model = config.model
     torch.manual_seed(config.seed)
     task = create_task(
         dataset.task,
@@ -130,18 +143,23 @@ def _augment(config: TrainConfig, scaling: Scaling, size: Size) -> Augment:
     )
 
 
-def _scaling(config: TrainConfig, dataset: Dataset) -> tuple[Scaling, str]:
-    return find_scaling(dataset, TRAIN, config.data.scaling, pretrained=bool(config.model.pretrained))
+def _check_options(config: TrainConfig) -> None:
+    """Passes `model.options` that create_model knows and that are no settings of their own."""
+    taken = {"task", "head", "num_classes", "in_channels", *vars(config.model)}
+    known = [name for name in inspect.signature(create_model).parameters if name not in taken]
+    for name in config.model.options:
+        if name not in known:
+            raise ConfigError("there is no such option", field=f"model.options.{name}", hint=nearest(name, known))
 
 
-def _class_weights(config: TrainConfig, dataset: Dataset) -> list[float] | None:
+def _class_weights(config: TrainConfig, dataset: Dataset, watch: Watch) -> list[float] | None:
     wanted = config.loss.class_weights
     if not isinstance(wanted, str):
         if wanted is not None and len(wanted) != len(dataset.classes):
             found = f"{len(wanted)} numbers"
             raise ConfigError(found, field="loss.class_weights", allowed=f"one a class: {len(dataset.classes)}")
         return wanted
-    return class_weights(class_counts(dataset, TRAIN), method=wanted)
+    return class_weights(class_counts(dataset, TRAIN, watch=watch), method=wanted)
 
 
 def _band(dataset: Dataset, band: str | int) -> Band:

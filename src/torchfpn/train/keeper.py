@@ -24,6 +24,7 @@ class Keeper:
     def __init__(self, folder: Path, journal: Journal, *, patience: int = 0) -> None:
         self.folder, self.journal, self.patience = folder, journal, patience
         self.best_score, self.best_epoch, self.waited = -math.inf, 0, 0
+        self._before = self.state_dict()  # the judgement before the newest one
         self.failure: OSError | None = None  # why the newest save failed; None when it did not
 
     @property
@@ -44,6 +45,7 @@ class Keeper:
     def judge(self, row: Mapping[str, float]) -> bool:
         """Takes in the row of an epoch; whether its weights are the best so far."""
         self.journal.add(row)
+        self._before = self.state_dict()
         score = row.get("val/miou")
         if score is None:
             return False
@@ -61,6 +63,8 @@ class Keeper:
                 self._write_beside(is_best)
         except OSError as error:
             self.failure = error
+            if is_best:  # best.ckpt is as before, so it stays the one that later epochs have to beat
+                self.load_state_dict(self._before)
             log.warning("the state could not be saved (%s); training goes on, %s is as before", error, self.last.name)
             return False
         self.failure = None

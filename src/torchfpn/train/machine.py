@@ -9,7 +9,7 @@ from torchfpn.config import TrainConfig
 from torchfpn.errors import ConfigError
 from torchfpn.tasks.precision import has_bf16
 
-CUDA_WORKERS, CPU_WORKERS = 8, 1  # at most, when the number is "auto"
+GPU_WORKERS, CPU_WORKERS = 8, 1  # at most, when the number is "auto"
 
 
 @dataclass(frozen=True)
@@ -73,4 +73,6 @@ def _workers(config: TrainConfig, accelerator: str) -> int:
     if config.num_workers != "auto":
         return config.num_workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(CUDA_WORKERS, cores - 1) if accelerator == "cuda" else min(CPU_WORKERS, cores - 1)
+    if accelerator == "cpu":  # loading costs a hundredth of a step here, and a second process takes the step's cores
+        return min(CPU_WORKERS, cores // 4)
+    return min(GPU_WORKERS, cores - 1)

@@ -4,6 +4,7 @@ Lightning moves tensors, runs the loops and dumps checkpoints. Its own record of
 position kept here says all, so a resumed run enters Lightning's loops like a fresh one, at its epoch.
 """
 
+import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -153,6 +154,9 @@ class Training(pl.LightningModule):
         self._validation = Validation(self.task, self._sum)
         if self.averages is not None:
             self.averages.swap()
+        if self.trainer.world_size > 1:  # each process has its own running statistics: the first one's are kept
+            for buffer in self.task.model.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """One image."""
@@ -161,14 +165,11 @@ class Training(pl.LightningModule):
 
     def on_validation_batch_end(self, *_: Any) -> None:
         """Stops here if a signal came, with the weights back in their place."""
-        if self.stop.signum is not None and self.averages is not None:
-            self.averages.swap()
-        self._stop_if_asked()
+        self._stop_if_asked(before=self._end_validation)
 
     def on_validation_epoch_end(self) -> None:
         """The weights come back."""
-        if self.averages is not None:
-            self.averages.swap()
+        self._end_validation()
 
     def on_train_epoch_end(self) -> None:
         """The row of this epoch, the checkpoint, and whether to go on."""
@@ -187,7 +188,8 @@ class Training(pl.LightningModule):
         for look in self.after_epoch:
             look(self)
         self.trainer.should_stop = self.keeper.exhausted
-        self._stop_if_asked(saved=self.keeper.failure is None)
+        if self._is_asked_to_stop():
+            raise Interrupted(self.stop.signum or signal.SIGTERM, saved=self.keeper.failure is None)
 
     # -- checkpoints
 
@@ -240,13 +242,25 @@ class Training(pl.LightningModule):
     def _sum(self, tensor: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
             return tensor
-        summed: Tensor = self.trainer.strategy.reduce(tensor.to(self.device), reduce_op="sum")  # type: ignore[assignment]
+        summed: Tensor = self.trainer.strategy.reduce(tensor.to(self.device), reduce_op="sum")
         return summed.cpu()
 
-    def _stop_if_asked(self, *, saved: bool | None = None) -> None:
-        if self.stop.signum is not None:
-            saved = self.keeper.save(self.trainer) if saved is None else saved
-            raise Interrupted(self.stop.signum, saved=saved)
+    def _end_validation(self) -> None:
+        if self.averages is not None:
+            self.averages.swap()
+
+    def _is_asked_to_stop(self) -> bool:
+        """Whether a signal came, to any of the processes that train together: they must stop at the same step."""
+        asked = self.stop.signum is not None
+        if self.trainer.world_size == 1:
+            return asked
+        return bool(self.trainer.strategy.reduce_boolean_decision(asked, all=False))
+
+    def _stop_if_asked(self, before: Callable[[], None] = lambda: None) -> None:
+        if self._is_asked_to_stop():
+            before()
+            saved = self.keeper.save(self.trainer)
+            raise Interrupted(self.stop.signum or signal.SIGTERM, saved=saved)
 
 
 def _column(name: str) -> str:

@@ -4,18 +4,21 @@ All of it goes to stderr; results go to stdout, when there are some.
 """
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
+from rich.progress import BarColumn, TextColumn, track
 from rich.progress import Progress as Bar
 
+from torchfpn.data.each import Watch
 from torchfpn.files.atomic import write_text
 from torchfpn.train.module import Training
 
 EVERY = 30.0  # seconds between two plain lines within an epoch
+MANY = 500  # files that take long enough to say so
 TIMING = "epoch,train_s,validate_s,images_per_s\n"
 
 
@@ -115,6 +118,17 @@ class Progress(pl.Callback):
         path = self.folder / "timing.csv"
         before = path.read_text() if path.is_file() else TIMING
         write_text(path, f"{before}{epoch},{trained:.3f},{self.validated:.3f},{rate:.2f}\n")
+
+
+def watcher(console: Console, title: str) -> Watch:
+    """Shows how far the reading before a training is: a bar on a terminal, a line elsewhere if it takes long."""
+
+    def watch(items: Iterable[Any], total: int) -> Iterable[Any]:
+        if not console.is_terminal and total >= MANY:
+            console.print(f"{title}: {total} files", highlight=False)
+        return track(items, title, total, console=console, transient=True, disable=not console.is_terminal)
+
+    return watch
 
 
 def _clock(seconds: float) -> str:

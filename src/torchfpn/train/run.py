@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from torchfpn.train.loader import TrainLoader, ValidationLoader, explain
 from torchfpn.train.lock import locked
 from torchfpn.train.machine import Machine, machine
 from torchfpn.train.module import SCHEMA, Training
-from torchfpn.train.progress import Progress
+from torchfpn.train.progress import Progress, watcher
 from torchfpn.train.quiet import quiet
 from torchfpn.train.signals import Interrupted, StopRequest
 
@@ -54,7 +55,10 @@ def fit(config: TrainConfig, *, console: Console | None = None) -> RunResult:
     with StopRequest() as stop, quiet(), contextlib.ExitStack() as stack:
         if config.fast_dev_run:
             config = _hurried(config, stack.enter_context(tempfile.TemporaryDirectory()))
-        return _Run(config, stop, console).go(stack)
+        result = _Run(config, stop, console).go(stack)
+        if config.fast_dev_run:
+            console.print("everything ran; nothing was kept", highlight=False)
+        return result
 
 
 class _Run:
@@ -73,7 +77,7 @@ class _Run:
         found = find_folder(self.config) if self.config.resume and self.rank == 0 else None
         if found is None and self.rank == 0:
             probe(Path(self.config.out), 0)  # before the dataset is read, which may take long
-        parts = build(self.config, self.dataset)
+        parts = build(self.config, self.dataset, partial(watcher, self.console))
         folder = self._folder(found[0] if found else None, parts)
         if self.rank == 0:
             stack.enter_context(locked(folder))

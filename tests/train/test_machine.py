@@ -1,0 +1,54 @@
+"""What a training runs on, settled from what is asked for and what is there."""
+
+import os
+
+import pytest
+import torch
+
+from torchfpn.config import TrainConfig
+from torchfpn.errors import ConfigError
+from torchfpn.train import machine as module
+from torchfpn.train.machine import machine
+
+
+def pretend(monkeypatch, *, cuda=0, bf16=True, cores=2):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some GPU")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(module, "has_bf16", lambda _: bf16)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (2, 0), (4, 1), (64, 1)])
+def test_a_cpu_keeps_its_cores_for_the_steps(monkeypatch, cores, workers):
+    pretend(monkeypatch, cores=cores)
+    found = machine(TrainConfig())
+    assert (found.accelerator, found.devices, found.precision, found.workers) == ("cpu", 1, "bf16-mixed", workers)
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (4, 3), (64, 8)])
+def test_a_gpu_is_taken_where_there_is_one_and_only_one_unless_asked(monkeypatch, cores, workers):
+    pretend(monkeypatch, cuda=4, cores=cores)
+    found = machine(TrainConfig())
+    assert (found.accelerator, found.devices, found.workers) == ("cuda", 1, workers)
+    assert machine(TrainConfig(devices=4)).device == "4 x Some GPU"
+    assert machine(TrainConfig(accelerator="gpu")).accelerator == "cuda"
+    assert machine(TrainConfig(accelerator="cpu")).accelerator == "cpu"
+
+
+def test_without_bf16_it_is_float32_and_what_is_asked_for_wins(monkeypatch):
+    pretend(monkeypatch, bf16=False)
+    assert machine(TrainConfig()).precision == "32-true"
+    assert machine(TrainConfig(precision="bf16-mixed", num_workers=5)).precision == "bf16-mixed"
+    assert machine(TrainConfig(num_workers=5)).workers == 5
+
+
+def test_what_is_not_there_is_said_with_what_is(monkeypatch):
+    pretend(monkeypatch, cuda=2)
+    with pytest.raises(ConfigError, match="devices: 3; 2: Some GPU"):
+        machine(TrainConfig(devices=3))
+    with pytest.raises(ConfigError, match=r'"mps", which this machine has not; cuda \| cpu'):
+        machine(TrainConfig(accelerator="mps"))
+    with pytest.raises(ConfigError, match="auto_batch: with several devices"):
+        machine(TrainConfig(devices=2, auto_batch=True))
