@@ -129,6 +129,13 @@ def test_fault_36_another_width_names_both_shapes(stopped, capsys):
     assert "[16, 8, 3, 3]" in told
 
 
+def test_fault_36_other_parameter_groups(stopped, capsys):
+    capsys.readouterr()
+    assert train("--resume", "--freeze", "backbone", "--max_epochs", "3") == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "the optimiser's state is of other parameter groups" in told
+
+
 def test_fault_36_other_classes_of_the_same_number(stopped, small, capsys):
     yaml = small / "data" / "dataset.yaml"
     yaml.write_text(yaml.read_text().replace("roof", "tree"))

@@ -136,6 +136,33 @@ def test_fault_43_an_fsync_that_fails_counts_as_not_written(small, monkeypatch, 
     assert "Input/output error" in capsys.readouterr().err
 
 
+def test_fault_43_results_that_find_no_room_are_made_again_by_resume(small, monkeypatch, capsys):
+    from torchfpn.train import finish
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "write_text", full)
+        assert train() == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "the results could not be written" in told
+    assert "No space left on device" in told
+    assert train("--resume") == 0
+    assert (small / "runs" / "small" / "report.html").exists()
+
+
+def test_fault_43_numbers_for_people_are_not_worth_the_training(small, monkeypatch, caplog):
+    from torchfpn.train import progress
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(progress, "write_text", full)
+    assert train() == 0
+    assert "No space left on device" in caplog.text
+
+
 def test_fault_43_what_a_killed_writer_left_is_swept(small):
     assert train("--max_epochs", "1") == 0
     stale = small / "runs" / "small" / "checkpoints" / ".fpn-0123.part.ckpt"

@@ -8,8 +8,9 @@ import torch
 
 import torchfpn
 from torchfpn.config import load_config, read_config
-from torchfpn.train.finish import kept_weights
+from torchfpn.train.resume import kept_weights
 from torchfpn.train.run import fit
+from torchfpn.train.stepper import Stepper
 from train.tiny import checkpoint, rows, train
 
 COLUMNS = (
@@ -141,6 +142,19 @@ def test_bands_weights_and_smoothing_reach_the_model(small):
     row = rows(run)[0]
     total = float(row["train/loss_ce"]) + float(row["train/loss_lovasz"])
     assert math.isclose(float(row["train/loss"]), total, rel_tol=1e-6)
+
+
+def test_every_step_has_a_key_of_its_own_that_the_seed_changes(small, monkeypatch):
+    step, keys = Stepper.step, []
+
+    def stepped(self, batch, key):
+        keys.append(key)
+        return step(self, batch, key)
+
+    monkeypatch.setattr(Stepper, "step", stepped)
+    for seed in ("0", "1"):
+        assert train("--seed", seed) == 0
+    assert len(set(keys)) == len(keys) == 12
 
 
 def test_options_that_create_model_does_not_know_are_refused_before_anything_is_made(small, capsys):

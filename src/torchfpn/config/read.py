@@ -5,29 +5,21 @@ Later wins: defaults, then each ``--config`` file in turn, then the dotted flags
 
 import contextlib
 import os
-import re
 from argparse import ArgumentError
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import yaml
 
-from torchfpn.config.check import check, check_keys, check_type, describe, known_settings, settings
+from torchfpn.config.check import check, check_keys, check_type, known_settings
+from torchfpn.config.flags import explain, own_flags, parser, spell
 from torchfpn.config.settings import GROUPS, TrainConfig
-from torchfpn.errors import ConfigError, nearest
+from torchfpn.errors import ConfigError
 from torchfpn.files.safe_yaml import read_yaml
 
 PATHS = ("dataset", "model.pretrained", "resume")  # settings that name a file
-OWN_FLAGS = ("config", "print_config", "ckpt_path", "help")
-MISMATCH = re.compile(r'key "(?P<key>[\w.]+)":?\s*(?P<rest>.*)', re.DOTALL)
-EPILOG = """examples:
-  fpn train --config configs/camvid.yaml
-  fpn train --config configs/camvid.yaml --lr 5e-4 --model.backbone resnet18
-  fpn train --dataset data/roofs --data.crop 256 --max_epochs 20
-  fpn train --resume --config configs/camvid.yaml     (or: --resume runs/camvid)
-"""
 
 
 @dataclass(frozen=True)
@@ -46,18 +38,18 @@ def read_config(argv: Sequence[str]) -> Request:
         ConfigError: an unknown key or flag (with the nearest names), a wrong type, a value out of range.
         SystemExit: after --help.
     """
-    parser = _parser()
-    files, words, print_config = _own_flags(_spell(argv))
+    flags = parser()
+    files, words, print_config = own_flags(spell(argv))
     if not files:
         files = _config_of_resumed(words)
     values: dict[str, Any] = {}
     for file in files:
         _merge(values, _from_file(file))
     try:
-        base = parser.parse_object(_group(values))
-        namespace = parser.parse_args(words, namespace=base)
+        base = flags.parse_object(_group(values))
+        namespace = flags.parse_args(words, namespace=base)
     except ArgumentError as error:
-        raise _explain(str(error), words) from error
+        raise explain(str(error)) from error
     config = from_plain(namespace.as_dict())
     config = _named(config, files[-1] if files else None)
     check(config)
@@ -97,69 +89,6 @@ def to_yaml(config: TrainConfig, *, folder: str | Path | None = None) -> str:
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     text: str = yaml.safe_dump(_group(plain), sort_keys=False, allow_unicode=True, width=120)
     return text
-
-
-def _parser() -> Any:
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(
-        prog="fpn train",
-        description="Trains a model on a dataset; every setting is a flag and a line of the YAML config.",
-        epilog=EPILOG,
-        exit_on_error=False,
-        allow_abbrev=False,
-        formatter_class=_formatter(),
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; several: the later wins")
-    parser.add_argument("--print_config", action="store_true", help="print the resolved config and stop")
-    sections = {group: parser.add_argument_group(f"{group}", kind.__doc__) for group, kind in GROUPS.items()}
-    for name, field, kind, default in settings(TrainConfig()):
-        section = sections.get(name.split(".")[0], parser)
-        section.add_argument(f"--{name}", type=kind, default=default, help=field.metadata["help"])
-    return parser
-
-
-def _formatter() -> type:
-    from jsonargparse import DefaultHelpFormatter
-
-    class Formatter(DefaultHelpFormatter):  # type: ignore[misc] # no types; keeps the line breaks of the examples
-        def _fill_text(self, text: str, width: int, indent: str) -> str:
-            return "".join(indent + line for line in text.splitlines(keepends=True))
-
-    return Formatter
-
-
-def _spell(argv: Sequence[str]) -> list[str]:
-    """The words with hyphens of flags as underscores, and a bare ``--flag`` of a switch as ``--flag=true``."""
-    switches = {name for name, kind in known_settings().items() if kind is bool or bool in get_args(kind)}
-    words = []
-    for position, word in enumerate(argv):
-        flag, equals, value = word.partition("=")
-        if flag.startswith("--"):
-            flag = "--" + flag[2:].replace("-", "_")
-        bare = not equals and (position + 1 == len(argv) or argv[position + 1].startswith("--"))
-        words.append(f"{flag}=true" if bare and flag[2:] in switches else f"{flag}{equals}{value}")
-    return words
-
-
-def _own_flags(words: list[str]) -> tuple[list[Path], list[str], bool]:
-    """(config files, the other words, --print_config); ``--ckpt_path last`` is Lightning's word for --resume."""
-    files: list[Path] = []
-    others: list[str] = []
-    queue = iter(words)
-    for word in queue:
-        flag, equals, value = word.partition("=")
-        if flag in ("--config", "--ckpt_path") and not equals:
-            value = next(queue, "")
-            if not value:
-                raise ConfigError("no value", field=flag)
-        if flag == "--config":
-            files.append(Path(value))
-        elif flag == "--ckpt_path":
-            others.append("--resume=true" if value == "last" else f"--resume={value}")
-        else:
-            others.append(word)
-    return files, [word for word in others if word != "--print_config"], "--print_config" in others
 
 
 def _config_of_resumed(words: list[str]) -> list[Path]:
@@ -243,19 +172,3 @@ def _named(config: TrainConfig, file: Path | None) -> TrainConfig:
     dataset = Path(config.dataset)
     name = dataset.resolve().parent.name if dataset.name == "dataset.yaml" else dataset.resolve().stem
     return replace(config, name=file.stem if file is not None else name)
-
-
-def _explain(message: str, words: Iterable[str]) -> ConfigError:
-    """The message of jsonargparse in our words."""
-    known = [*known_settings(), *OWN_FLAGS]
-    if "unrecognized arguments:" in message:
-        stranger = message.split("unrecognized arguments:")[1].split()[0]
-        name = stranger.removeprefix("--").partition("=")[0]
-        hint = nearest(f"--{name}", [f"--{flag}" for flag in known])
-        hint = hint if stranger.startswith("-") else "every setting is a --flag"
-        return ConfigError("there is no such flag", field=stranger.partition("=")[0], hint=hint)
-    match = MISMATCH.search(message)
-    if match and match["key"] in known:
-        found = re.split(r"(?:Got|Given) value:", match["rest"])[-1].strip()
-        return ConfigError(f'"{found}"', field=match["key"], allowed=describe(known_settings()[match["key"]]))
-    return ConfigError(" ".join(message.split()))

@@ -19,6 +19,7 @@ from torchfpn.files.checkpoints import unpickle
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 STATE = "torchfpn"  # the key of our own state inside a checkpoint
+SCHEMA = 1  # of that state
 WRITE_ERRORS = ("PytorchStreamWriter", "unexpected pos", "file write failed")  # torch's words for a failed write
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from safetensors import SafetensorError
 from torch import Tensor
 
 from torchfpn.data.sample import Sample
-from torchfpn.errors import WeightsError
+from torchfpn.errors import FPNError, WeightsError
 from torchfpn.files.atomic import write_bytes, write_text
 from torchfpn.report.pictures import side_by_side
 from torchfpn.tasks.evaluate import evaluate
@@ -20,19 +21,12 @@ from torchfpn.tasks.precision import Precision
 from torchfpn.tasks.storage import fill
 from torchfpn.tasks.task import Task
 from torchfpn.train.build import VALIDATE, Parts
-from torchfpn.train.checkpoints import STATE, read
+from torchfpn.train.checkpoints import read
 from torchfpn.train.machine import Machine
 from torchfpn.train.module import Training
+from torchfpn.train.resume import kept_weights
 
 MODEL, PICTURES = "model.safetensors", 8
-
-
-def kept_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The model's tensors in a checkpoint: the averages where there are any, else the weights."""
-    prefix = "task.model."
-    tensors = {n.removeprefix(prefix): t for n, t in checkpoint["state_dict"].items() if n.startswith(prefix)}
-    ema = checkpoint[STATE]["ema"]
-    return tensors | (ema["averages"] if ema is not None else {})
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,20 @@ class RunResult:
 
 
 def finish(training: Training, parts: Parts, folder: Path, machine: Machine, console: Console) -> RunResult:
-    """Puts the kept weights into the task and leaves model.safetensors, validation.json, samples/ and report.html."""
+    """Puts the kept weights into the task and leaves model.safetensors, validation.json, samples/ and report.html.
+
+    Raises:
+        FPNError: something could not be written; nothing of the training is lost.
+    """
+    try:
+        return _finish(training, parts, folder, machine, console)
+    except (OSError, SafetensorError) as error:
+        raise FPNError(
+            f"the results could not be written: {error}", file=folder, hint="make room, then --resume makes them again"
+        ) from error
+
+
+def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, console: Console) -> RunResult:
     keeper, task = training.keeper, parts.task
     origin = _take(training, console)
     model = folder / MODEL

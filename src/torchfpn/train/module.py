@@ -4,6 +4,7 @@ Lightning moves tensors, runs the loops and dumps checkpoints. Its own record of
 position kept here says all, so a resumed run enters Lightning's loops like a fresh one, at its epoch.
 """
 
+import logging
 import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 from torchfpn.config import TrainConfig
 from torchfpn.data.keys import key
 from torchfpn.tasks.task import Task
-from torchfpn.train.checkpoints import STATE
+from torchfpn.train.checkpoints import SCHEMA, STATE
 from torchfpn.train.ema import Ema
 from torchfpn.train.freeze import Frozen
 from torchfpn.train.journal import Mean
@@ -29,7 +30,7 @@ from torchfpn.train.stepper import Stepped, Stepper
 from torchfpn.train.validation import Validation
 from torchfpn.types import Batch
 
-SCHEMA = 1  # of the state below
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -62,7 +63,6 @@ class Training(pl.LightningModule):
         self.position, self.mean, self.row = Position(), Mean(), dict[str, float]()
         self.after_epoch: list[Callable[[Training], None]] = []  # who wants to see `row`
         self.last: Stepped | None = None  # for the progress bar
-        self.skipped = 0  # bad steps so far
         self._state: dict[str, Any] | None = None
         self.averages: Ema | None = None
         self._validation: Validation | None = None
@@ -142,8 +142,6 @@ class Training(pl.LightningModule):
             self.mean.add(self.last.losses)
             if self.averages is not None:
                 self.averages.update()
-        else:
-            self.skipped += 1
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Stops here if a signal came."""
@@ -185,8 +183,7 @@ class Training(pl.LightningModule):
         self.mean, self._validation = Mean(), None
         position.epoch, position.batch = position.epoch + 1, 0
         self.keeper.save(self.trainer, is_best=is_best)
-        for look in self.after_epoch:
-            look(self)
+        self._show()
         self.trainer.should_stop = self.keeper.exhausted
         if self._is_asked_to_stop():
             raise Interrupted(self.stop.signum or signal.SIGTERM, saved=self.keeper.failure is None)
@@ -227,11 +224,6 @@ class Training(pl.LightningModule):
         return self.config.max_epochs * self.train_loader.steps
 
     @property
-    def pass_size(self) -> int:
-        """Images in one forward pass, after any halving."""
-        return self._stepper.pass_size
-
-    @property
     def _optimizer(self) -> torch.optim.Optimizer:
         return self.trainer.optimizers[0]
 
@@ -244,6 +236,14 @@ class Training(pl.LightningModule):
             return tensor
         summed: Tensor = self.trainer.strategy.reduce(tensor.to(self.device), reduce_op="sum")
         return summed.cpu()
+
+    def _show(self) -> None:
+        """To those who want to see; what they cannot write (a full disk) is not worth the training."""
+        for look in self.after_epoch:
+            try:
+                look(self)
+            except OSError as error:
+                log.warning("%s", error)
 
     def _end_validation(self) -> None:
         if self.averages is not None:

@@ -7,7 +7,7 @@ model.safetensors  validation.json  samples/*.png  report.html
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,7 @@ from rich.console import Console
 
 from torchfpn.config import TrainConfig, to_yaml
 from torchfpn.config.check import check
-from torchfpn.criteria.semantic import parse
-from torchfpn.errors import WeightsError
 from torchfpn.files.atomic import sweep, write_text
-from torchfpn.recipe import Recipe
-from torchfpn.tasks.storage import fill
 from torchfpn.train.board import Board
 from torchfpn.train.build import Parts, build, open_dataset
 from torchfpn.train.checkpoints import STATE, AtomicCheckpointIO, newest, read
@@ -34,9 +30,11 @@ from torchfpn.train.keeper import Keeper
 from torchfpn.train.loader import TrainLoader, ValidationLoader, explain
 from torchfpn.train.lock import locked
 from torchfpn.train.machine import Machine, machine
-from torchfpn.train.module import SCHEMA, Training
+from torchfpn.train.module import Training
+from torchfpn.train.plan import columns, count, hurried, steps
 from torchfpn.train.progress import Progress, watcher
 from torchfpn.train.quiet import quiet
+from torchfpn.train.resume import check_fit, explain_restore
 from torchfpn.train.signals import Interrupted, StopRequest
 
 FOLDER_FOR_RANKS, CHECKPOINT_FOR_RANKS = "FPN_RUN_FOLDER", "FPN_RUN_CHECKPOINT"  # told by the first process of several
@@ -54,7 +52,7 @@ def fit(config: TrainConfig, *, console: Console | None = None) -> RunResult:
     console = console or Console(stderr=True)
     with StopRequest() as stop, quiet(), contextlib.ExitStack() as stack:
         if config.fast_dev_run:
-            config = _hurried(config, stack.enter_context(tempfile.TemporaryDirectory()))
+            config = hurried(config, stack.enter_context(tempfile.TemporaryDirectory()))
         result = _Run(config, stop, console).go(stack)
         if config.fast_dev_run:
             console.print("everything ran; nothing was kept", highlight=False)
@@ -124,7 +122,7 @@ class _Run:
         self.resumed, self.checkpoint, complaints = found
         for complaint in complaints:
             self._say(f"{complaint}; going on from {self.resumed.name}, the one before it")
-        fits(self.checkpoint, parts, self.resumed)
+        check_fit(self.checkpoint, parts.task, self.resumed)
         position = self.checkpoint[STATE]["position"]
         self._say(f"{folder}: going on after step {position['step']}, in epoch {position['epoch'] + 1}")
 
@@ -134,18 +132,18 @@ class _Run:
         loader = TrainLoader(
             parts.train,
             step_size=step_size,
-            steps=_steps(config, len(parts.train), step_size * world),
+            steps=steps(config, len(parts.train), step_size * world),
             seed=config.seed,
             workers=self.machine.workers,
             rank=self.rank,
             world=world,
         )
         validate = None
-        if parts.validate is not None and (count := _count(config.limit_val_batches, len(parts.validate))):
+        if parts.validate is not None and (images := count(config.limit_val_batches, len(parts.validate))):
             workers = self.machine.workers
-            validate = ValidationLoader(parts.validate, count=count, workers=workers, rank=self.rank, world=world)
-        columns = _columns(config, parts.task.classes if validate is not None else ())
-        keeper = Keeper(folder, Journal(columns), patience=config.early_stop)
+            validate = ValidationLoader(parts.validate, count=images, workers=workers, rank=self.rank, world=world)
+        names = columns(config, parts.task.classes if validate is not None else ())
+        keeper = Keeper(folder, Journal(names), patience=config.early_stop)
         training = Training(parts.task, config, train=loader, validate=validate, keeper=keeper, stop=self.stop)
         return training.train()
 
@@ -193,6 +191,10 @@ class _Run:
                 if told is not None:
                     raise told from error
                 raise
+            except ValueError as error:
+                if (other := explain_restore(error, self.resumed)) is not None:
+                    raise other from error
+                raise
         if self.stop.signum is not None:  # it came after the last step
             raise Interrupted(self.stop.signum, saved=training.keeper.failure is None)
 
@@ -205,48 +207,6 @@ class _Run:
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)
-
-
-def fits(checkpoint: dict[str, Any], parts: Parts, file: Path) -> None:
-    """Passes a checkpoint of the very training that `parts` make.
-
-    Raises:
-        WeightsError: another version, other classes or bands, or other tensors, of which the first five are named.
-    """
-    state = checkpoint[STATE]
-    if state["schema"] > SCHEMA:
-        raise WeightsError(f"schema {state['schema']}", file=file, allowed=f"up to {SCHEMA}", hint="upgrade torchfpn")
-    recipe = Recipe.from_json(state["recipe"], file=str(file))
-    prefix = "task.model."
-    tensors = {n.removeprefix(prefix): t for n, t in checkpoint["state_dict"].items() if n.startswith(prefix)}
-    fill(parts.task.model, tensors, file=file)
-    for name in ("classes", "bands"):
-        was, now = getattr(recipe, name), getattr(parts.task.recipe, name)
-        if was != now:
-            raise WeightsError(", ".join(was), file=file, field=name, allowed=f"those of the config: {', '.join(now)}")
-
-
-def _columns(config: TrainConfig, validated: Sequence[str]) -> list[str]:
-    """Of metrics.csv. validated: the classes whose scores there will be; none without a validation."""
-    terms = [f"train/loss_{name}" for name in parse(config.loss.terms)]
-    scores = [f"val/iou_{name}" for name in validated]
-    validation = ["val/loss", "val/miou", "val/pixel_accuracy", *scores] if validated else []
-    return ["epoch", "step", "lr", "train/loss", *terms, *validation]
-
-
-def _steps(config: TrainConfig, images: int, per_step: int) -> int:
-    steps = config.steps_per_epoch or max(1, round(images / per_step))
-    return max(1, _count(config.limit_train_batches, steps))
-
-
-def _count(limit: int | float | None, of: int) -> int:
-    if limit is None:
-        return of
-    return min(limit, of) if isinstance(limit, int) else int(limit * of)
-
-
-def _hurried(config: TrainConfig, out: str) -> TrainConfig:
-    return replace(config, out=out, resume=False, max_epochs=1, steps_per_epoch=1, limit_val_batches=1, num_workers=0)
 
 
 @contextlib.contextmanager

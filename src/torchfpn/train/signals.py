@@ -67,7 +67,8 @@ class StopRequest:
         if not self.is_graceful:
             raise Interrupted(signum)
         name = signal.Signals(signum).name
-        print(f"\n{name}: finishing the step, then saving; once more to stop at once", file=sys.stderr, flush=True)
+        with contextlib.suppress(RuntimeError):  # it came in the middle of another print
+            print(f"\n{name}: finishing the step, then saving; once more to stop at once", file=sys.stderr, flush=True)
 
 
 def ignore_in_worker() -> None:

@@ -1,0 +1,33 @@
+"""How long, how many, which columns: what follows from the settings and the number of images alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torchfpn.config import TrainConfig
+from torchfpn.criteria.semantic import parse
+
+
+def columns(config: TrainConfig, validated: Sequence[str]) -> list[str]:
+    """The columns of metrics.csv. validated: the classes whose scores there will be; none without a validation."""
+    terms = [f"train/loss_{name}" for name in parse(config.loss.terms)]
+    scores = [f"val/iou_{name}" for name in validated]
+    validation = ["val/loss", "val/miou", "val/pixel_accuracy", *scores] if validated else []
+    return ["epoch", "step", "lr", "train/loss", *terms, *validation]
+
+
+def steps(config: TrainConfig, images: int, per_step: int) -> int:
+    """Steps of an epoch: what is asked for, or as many as one pass over the images takes, nearly."""
+    wanted = config.steps_per_epoch or max(1, round(images / per_step))
+    return max(1, count(config.limit_train_batches, wanted))
+
+
+def count(limit: int | float | None, of: int) -> int:
+    """How many of `of` things a limit leaves: a number of them, a share, or all."""
+    if limit is None:
+        return of
+    return min(limit, of) if isinstance(limit, int) else int(limit * of)
+
+
+def hurried(config: TrainConfig, out: str) -> TrainConfig:
+    """The same training in one step and one image, below `out`."""
+    return replace(config, out=out, resume=False, max_epochs=1, steps_per_epoch=1, limit_val_batches=1, num_workers=0)

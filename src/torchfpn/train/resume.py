@@ -1,0 +1,53 @@
+"""Does a checkpoint go with the training that is to go on from it? Said in one line where it does not."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from torchfpn.errors import WeightsError
+from torchfpn.recipe import Recipe
+from torchfpn.tasks.storage import fill
+from torchfpn.tasks.task import Task
+from torchfpn.train.checkpoints import SCHEMA, STATE
+
+PREFIX = "task.model."  # of the model's tensors in a checkpoint
+
+
+def model_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights of the model as they were in the training, not averaged."""
+    return {n.removeprefix(PREFIX): t for n, t in checkpoint["state_dict"].items() if n.startswith(PREFIX)}
+
+
+def kept_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights a model file gets: the averages where there are any."""
+    ema = checkpoint[STATE]["ema"]
+    return model_tensors(checkpoint) | (ema["averages"] if ema is not None else {})
+
+
+def check_fit(checkpoint: dict[str, Any], task: Task, file: Path) -> None:
+    """Passes a checkpoint of a training of this very `task`.
+
+    Raises:
+        WeightsError: another version, other classes or bands, or other tensors, of which the first five are named.
+    """
+    state = checkpoint[STATE]
+    if state["schema"] > SCHEMA:
+        raise WeightsError(f"schema {state['schema']}", file=file, allowed=f"up to {SCHEMA}", hint="upgrade torchfpn")
+    recipe = Recipe.from_json(state["recipe"], file=str(file))
+    fill(task.model, model_tensors(checkpoint), file=file)
+    for name in ("classes", "bands"):
+        was, now = getattr(recipe, name), getattr(task.recipe, name)
+        if was != now:
+            raise WeightsError(", ".join(was), file=file, field=name, allowed=f"those of the config: {', '.join(now)}")
+
+
+def explain_restore(error: ValueError, file: Path | None) -> WeightsError | None:
+    """What to tell when the optimiser's state could not be restored; None for any other error."""
+    if file is None or "parameter group" not in str(error):
+        return None
+    return WeightsError(
+        "the optimiser's state is of other parameter groups",
+        file=file,
+        hint="leave --freeze and --optimizer as they were",
+    )
