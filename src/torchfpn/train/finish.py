@@ -78,14 +78,15 @@ def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, co
 
 
 def score(training: Training, machine: Machine, folder: Path, console: Console) -> dict[str, Any]:
-    """The contents of validation.json; pictures of the first images go to samples/."""
+    """The contents of validation.json; pictures of images all along the split go to samples/."""
     task, loader = training.task.to(machine.accelerator), training.validation_loader
     assert loader is not None
-    numbers = count()
+    numbers, apart = count(), max(1, len(loader) // PICTURES)  # neighbours in a split are often frames of one film
 
     def watch(sample: Sample, labels: Tensor) -> None:
-        if (number := next(numbers)) < PICTURES:
-            name = f"{number:02d}-{Path(sample.name).stem[:80]}.png"
+        picture, between = divmod(next(numbers), apart)
+        if picture < PICTURES and between == 0:
+            name = f"{picture:02d}-{Path(sample.name).stem[:80]}.png"
             write_bytes(folder / "samples" / name, _picture(sample, labels, task))
 
     (folder / "samples").mkdir(exist_ok=True)
