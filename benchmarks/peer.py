@@ -38,11 +38,7 @@ class Peer:
         bands, classes = len(parts.task.recipe.bands), len(parts.task.classes)
         self.net = smp.FPN("mobilenet_v2", encoder_weights=None, in_channels=3, classes=classes)
         if config.model.pretrained:
-            tensors = load_file(config.model.pretrained)
-            features = {name: value for name, value in tensors.items() if name.startswith("features.")}
-            missing, unexpected = self.net.encoder.load_state_dict(features, strict=False)
-            assert not missing, missing
-            assert not unexpected, unexpected
+            self.net.encoder.load_state_dict(load_file(config.model.pretrained))  # strict; it drops the classifier
         if bands != 3:
             self.net.encoder.set_in_channels(bands, pretrained=True)  # smp's own way of keeping the filters
         self.net.to(memory_format=torch.channels_last)
