@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -16,6 +15,8 @@ from torchfpn.data.sample import Sample
 from torchfpn.errors import FPNError, WeightsError
 from torchfpn.files.atomic import write_bytes, write_text
 from torchfpn.report.pictures import side_by_side
+from torchfpn.report.run import parse_scores
+from torchfpn.report.table import class_table
 from torchfpn.tasks.evaluate import evaluate
 from torchfpn.tasks.precision import Precision
 from torchfpn.tasks.storage import fill
@@ -68,7 +69,7 @@ def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, co
         write_text(folder / "validation.json", json.dumps(scores) + "\n")
         metrics |= {"miou": scores["miou"], "pixel_accuracy": scores["pixel_accuracy"]}
         console.print(f"validation of the {origin} weights", highlight=False)
-        Console().print(_table(scores))
+        Console(highlight=False).print(class_table(parse_scores(scores)))
     from torchfpn.report.html import write_report
 
     write_report(folder)
@@ -116,18 +117,3 @@ def _picture(sample: Sample, labels: Tensor, task: Task) -> bytes:
     recipe = task.recipe
     image, truth = sample.image.numpy(), sample.target.numpy()
     return side_by_side(image, truth, labels.numpy(), recipe.colors, names=recipe.classes, bands=recipe.bands)
-
-
-def _table(scores: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("class", "IoU", "boundary IoU", "pixels"):
-        table.add_column(column, justify="left" if column == "class" else "right")
-    pixels = [sum(row) for row in scores["confusion"]]
-    for row in zip(scores["classes"], scores["iou"], scores["boundary_iou"], pixels, strict=True):
-        table.add_row(row[0], _shown(row[1]), _shown(row[2]), f"{row[3]:,}")
-    table.add_row("mean", _shown(scores["miou"]), "", f"accuracy {_shown(scores['pixel_accuracy'])}")
-    return table
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
