@@ -78,7 +78,7 @@ class Ours:
     def __init__(self, parts, config):
         self.task = parts.task.train()
         self.ema = Ema(self.task.model, config.ema) if config.ema else None
-        made = optimizer(self.task.model, config.optimizer, config.lr)
+        made = optimizer(self.task, config.optimizer, config.lr)
         self.stepper = Stepper(self.task, made, pass_size=config.batch_size, clip=config.clip_grad)
 
     def step(self, batch):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torchfpn.errors import RasterError as RasterError
     from torchfpn.errors import ShapeError as ShapeError
     from torchfpn.errors import WeightsError as WeightsError
+    from torchfpn.heads.concat import ConcatHead as ConcatHead
+    from torchfpn.heads.finest import FinestHead as FinestHead
     from torchfpn.heads.semantic import SemanticHead as SemanticHead
     from torchfpn.nn.containers import Chain as Chain
     from torchfpn.nn.containers import Concat as Concat
@@ -27,11 +29,16 @@ if TYPE_CHECKING:
     from torchfpn.nn.containers import Stages as Stages
     from torchfpn.nn.containers import Sum as Sum
     from torchfpn.nn.containers import chain as chain
+    from torchfpn.pyramids.extra import ConvLevels as ConvLevels
+    from torchfpn.pyramids.extra import FromBackbone as FromBackbone
+    from torchfpn.pyramids.extra import PoolLevel as PoolLevel
     from torchfpn.pyramids.fpn import FPN as FPN
+    from torchfpn.pyramids.panet import PANet as PANet
+    from torchfpn.pyramids.simple import SimplePyramid as SimplePyramid
     from torchfpn.recipe import Recipe as Recipe
     from torchfpn.recipe import Scaling as Scaling
-    from torchfpn.tasks.build import create_model as create_model
     from torchfpn.tasks.build import create_task as create_task
+    from torchfpn.tasks.model import create_model as create_model
     from torchfpn.tasks.storage import load as load
     from torchfpn.tasks.task import Task as Task
     from torchfpn.types import Batch as Batch
@@ -41,11 +48,17 @@ if TYPE_CHECKING:
 _HOMES = {
     "torchfpn.backbones": ["backbone"],
     "torchfpn.errors": ["ConfigError", "DataError", "FPNError", "RasterError", "ShapeError", "WeightsError"],
+    "torchfpn.heads.concat": ["ConcatHead"],
+    "torchfpn.heads.finest": ["FinestHead"],
     "torchfpn.heads.semantic": ["SemanticHead"],
     "torchfpn.nn.containers": ["Chain", "Concat", "Fork", "Parallel", "Pick", "Shared", "Stages", "Sum", "chain"],
+    "torchfpn.pyramids.extra": ["ConvLevels", "FromBackbone", "PoolLevel"],
     "torchfpn.pyramids.fpn": ["FPN"],
+    "torchfpn.pyramids.panet": ["PANet"],
+    "torchfpn.pyramids.simple": ["SimplePyramid"],
     "torchfpn.recipe": ["Recipe", "Scaling"],
-    "torchfpn.tasks.build": ["create_model", "create_task"],
+    "torchfpn.tasks.build": ["create_task"],
+    "torchfpn.tasks.model": ["create_model"],
     "torchfpn.tasks.storage": ["load"],
     "torchfpn.tasks.task": ["Task"],
     "torchfpn.types": ["Batch", "Level", "Semantic"],

@@ -1,15 +1,15 @@
 """Images -> maps: any timm model with feature maps, and torchvision's by the name ``torchvision/<name>``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torchfpn.backbones.names import check_backbone
 
 if TYPE_CHECKING:  # names of backbones are checked before torch is imported
     from torch import nn
 
-STRIDES = (4, 8, 16, 32)  # C2..C5: what Lin et al. 2017 feed to the pyramid
+Fusion = Literal["none", "fusenet", "late"]
 
 
 def backbone(
@@ -17,31 +17,44 @@ def backbone(
     *,
     in_channels: int = 3,
     pretrained: bool | str | Path = False,
-    strides: Sequence[int] = STRIDES,
+    strides: Sequence[int] | None = None,
+    output_stride: int = 32,
+    rgb: Sequence[int] = (0, 1, 2),
+    band_init: str | Mapping[int, str] = "repeat",
+    fusion: Fusion = "none",
+    points: Sequence[int] | None = None,
     **options: Any,
 ) -> "nn.Module":
-    """[B, C, H, W] -> maps at `strides`, finest first, with `.levels` and `.in_channels`.
+    """[B, C, H, W] -> maps, finest first, with `.levels` and `.in_channels`.
 
     name: a timm model ("resnet50", "convnext_tiny.fb_in22k") or "torchvision/<name>" (ResNets, MobileNetV2,
     EfficientNets). pretrained: False; True downloads what the library publishes; a path is a local .safetensors or
-    .pth of the whole classifier, which must fit exactly. in_channels other than 3 keeps the pretrained filters: they
-    are repeated over the bands and rescaled, so that activations keep their size. options: for timm's create_model.
+    .pth of the whole classifier, which must fit exactly. strides: which maps; by default all from 4 on, C2..C5.
+    output_stride: 8 or 16 dilates the last stages instead of halving their maps. options: for timm's create_model.
+
+    More than three bands: rgb says which of them, counted from 0, are red, green and blue. band_init: how the one
+    pretrained first convolution is widened, "repeat" | "mean" | "copy" | "zero", or {band: "red" | "green" | "blue"}
+    (`torchfpn.backbones.inputs`). fusion: "fusenet" gives the bands that are not red, green or blue to a second
+    backbone of the same kind, whose maps are added to the main stream's at `points` (k for C_k; by default all);
+    networks that cannot be run stage by stage, and "late", add the maps that are given (`torchfpn.backbones.fusion`).
 
     Raises:
-        ConfigError: unknown name (the nearest ones are named), or strides the model does not have.
+        ConfigError: unknown name (the nearest ones are named), strides the model does not have, bands that cannot be.
         WeightsError: weights that do not fit, or cannot be downloaded.
     """
     check_backbone(name)
+    common: dict[str, Any] = {"pretrained": pretrained, "strides": strides, **options}
+    if output_stride != 32:
+        common["output_stride"] = output_stride
+    if fusion != "none":
+        from torchfpn.backbones.fusion import fused
+
+        return fused(name, fusion, in_channels=in_channels, rgb=rgb, band_init=band_init, points=points, **common)
+    common |= {"in_channels": in_channels, "rgb": rgb, "band_init": band_init}
     if name.startswith("torchvision/"):
         from torchfpn.backbones.torchvision import TorchvisionBackbone
 
-        return TorchvisionBackbone(
-            name.removeprefix("torchvision/"),
-            in_channels=in_channels,
-            pretrained=pretrained,
-            strides=strides,
-            **options,
-        )
+        return TorchvisionBackbone(name.removeprefix("torchvision/"), **common)
     from torchfpn.backbones.timm import TimmBackbone
 
-    return TimmBackbone(name, in_channels=in_channels, pretrained=pretrained, strides=strides, **options)
+    return TimmBackbone(name, **common)

@@ -9,14 +9,28 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import FeatureInfo, load_pretrained
+from timm.models import FeatureInfo, load_pretrained, model_entrypoint
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
 from torchfpn.backbones.hub import offline_if_unreachable
+from torchfpn.backbones.inputs import RGB, BandInit, check_bands, widen_first_conv
 from torchfpn.backbones.levels import pick_by_stride
 from torchfpn.errors import ConfigError, WeightsError
 from torchfpn.files.checkpoints import read_tensors
 from torchfpn.types import Level, Maps
+
+# What the transformers must be told so that they take images of any size, by the module that defines them.
+ANY_SIZE: dict[str, dict[str, Any]] = {
+    "vision_transformer": {"dynamic_img_size": True},
+    "deit": {"dynamic_img_size": True},
+    "eva": {"dynamic_img_size": True},
+    "swin_transformer": {"strict_img_size": False},
+    "swin_transformer_v2": {"strict_img_size": False},
+    "swin_transformer_v2_cr": {"strict_img_size": False},
+    "xcit": {},
+}
 
 
 class TimmBackbone(nn.Module):
@@ -28,17 +42,25 @@ class TimmBackbone(nn.Module):
         *,
         in_channels: int = 3,
         pretrained: bool | str | Path = False,
-        strides: Sequence[int] = (4, 8, 16, 32),
+        strides: Sequence[int] | None = None,
+        band_init: BandInit = "repeat",
+        rgb: Sequence[int] = RGB,
         **options: Any,
     ) -> None:
         super().__init__()
+        check_bands(in_channels, rgb, band_init)
         self.name, self.in_channels = name, in_channels
-        self.features = _features(name, in_channels, pretrained, options)
-        info: FeatureInfo = self.features.feature_info
-        self.channels_last_maps = str(getattr(self.features, "output_fmt", "NCHW")).endswith("NHWC")
-        available = [Level(c, r) for c, r in zip(info.channels(), info.reduction(), strict=True)]
+        bands = in_channels if band_init == "repeat" else 3  # timm's own way is "repeat"
+        self.features = _features(name, bands, pretrained, options)
+        available = _levels(self.features)
         self.indices = pick_by_stride(available, strides, name=name)
         self.levels = tuple(available[index] for index in self.indices)
+        if self.indices[-1] < len(available) - 1:  # what lies behind the last map is left out
+            self.features = _features(name, bands, pretrained, {**options, "out_indices": range(self.indices[-1] + 1)})
+        _cut_unread(self.features)
+        if band_init != "repeat":
+            widen_first_conv(self.features, in_channels, band_init, rgb)
+        self.channels_last_maps = str(getattr(self.features, "output_fmt", "NCHW")).endswith("NHWC")
 
     def forward(self, images: Tensor) -> Maps:
         """[B, C, H, W] -> C2..C5."""
@@ -51,7 +73,19 @@ class TimmBackbone(nn.Module):
         return f"{self.name}, levels={[tuple(level) for level in self.levels]}"
 
 
+def _levels(features: Any) -> list[Level]:
+    info: FeatureInfo = features.feature_info
+    return [Level(c, r) for c, r in zip(info.channels(), info.reduction(), strict=True)]
+
+
+def _cut_unread(features: Any) -> None:
+    """Takes off the blocks behind the last map, which timm leaves on two of its families."""
+    if isinstance(features, EfficientNetFeatures | MobileNetV3Features) and features.feature_hooks is None:
+        features.blocks = features.blocks[: max(features._stage_out_idx)]
+
+
 def _features(name: str, in_channels: int, pretrained: bool | str | Path, options: dict[str, Any]) -> nn.Module:
+    options = {**_any_size(name, options), **options}
     overlay = {}
     if not isinstance(pretrained, bool):
         overlay = {"pretrained_cfg_overlay": {"state_dict": _checked(name, Path(pretrained))}}
@@ -66,8 +100,34 @@ def _features(name: str, in_channels: int, pretrained: bool | str | Path, option
                 f"the pretrained weights of {name} could not be downloaded",
                 hint="give a local file instead, pretrained=<path to .safetensors or .pth>, or pretrained=False",
             ) from error
+        if "output_stride" in options:
+            found = f"output_stride {options['output_stride']}"
+            hint = "resnet50 and most of timm's other CNNs can be"
+            raise ConfigError(found, field="backbone", allowed=f"{name} cannot be dilated", hint=hint) from error
         raise ConfigError(f'"{name}" gives no feature maps: {error}', field="backbone") from error
     return network
+
+
+def _any_size(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What makes the model take any size.
+
+    Raises:
+        ConfigError: nothing does, and no size was chosen.
+    """
+    family, config = _family(name), timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size and family not in ANY_SIZE and "img_size" not in options:
+        raise ConfigError(
+            f'"{name}" takes images of one size',
+            field="backbone",
+            allowed="networks for images of any size",
+            hint='or choose the size: backbone_options={"img_size": 256}, and give it no other',
+        )
+    return ANY_SIZE.get(family, {})
+
+
+def _family(name: str) -> str:
+    """The module of timm that defines the model."""
+    return str(model_entrypoint(name.split(".", 1)[0]).__module__.rpartition(".")[2])
 
 
 def _checked(name: str, path: Path) -> dict[str, Tensor]:

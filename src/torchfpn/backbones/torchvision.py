@@ -7,7 +7,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
-from torchfpn.backbones.inputs import widen_first_conv
+from torchfpn.backbones.inputs import RGB, BandInit, widen_first_conv
 from torchfpn.backbones.levels import pick_by_stride
 from torchfpn.errors import ConfigError, WeightsError
 from torchfpn.files.checkpoints import read_tensors
@@ -28,16 +28,21 @@ class TorchvisionBackbone(Chain):
         *,
         in_channels: int = 3,
         pretrained: bool | str | Path = False,
-        strides: Sequence[int] = (4, 8, 16, 32),
+        strides: Sequence[int] | None = None,
+        band_init: BandInit = "repeat",
+        rgb: Sequence[int] = RGB,
+        output_stride: int = 32,
         **options: Any,
     ) -> None:
         super().__init__()
+        if output_stride != 32:
+            options["replace_stride_with_dilation"] = _dilated(name, output_stride)
         network = _network(name, pretrained, options)
-        widen_first_conv(network, in_channels)
+        widen_first_conv(network, in_channels, band_init, rgb)
         self.name, self.in_channels = name, in_channels
         stages = _stages(name, network)
-        available = [Level(_width(stage), 2 ** (i + 1)) for i, stage in enumerate(stages)]
-        picked = pick_by_stride(available, strides, name=f"torchvision/{name}")
+        available = [Level(_width(stage), min(2 ** (i + 1), output_stride)) for i, stage in enumerate(stages)]
+        self.indices = picked = pick_by_stride(available, strides, name=f"torchvision/{name}")
         self.stages = Stages()
         for i, stage in enumerate(stages[: picked[-1] + 1]):
             self.stages.add_module(f"c{i + 1}", stage)
@@ -49,6 +54,19 @@ class TorchvisionBackbone(Chain):
     def levels(self) -> tuple[Level, ...]:
         """Channels and stride of each map given, finest first."""
         return self._levels
+
+
+def _dilated(name: str, output_stride: int) -> list[bool]:
+    """Which of the stages C3, C4, C5 keep their size and grow their kernels apart instead."""
+    deep = name in ("resnet50", "resnet101", "resnet152")  # torchvision's other blocks have no dilation
+    if not deep or output_stride not in (8, 16):
+        raise ConfigError(
+            f"output_stride {output_stride}",
+            field=f"backbone torchvision/{name}",
+            allowed="8, 16 or 32, of resnet50, resnet101 and resnet152",
+            hint=f"timm's {name} can be dilated" if name.startswith("resnet") else None,
+        )
+    return [False, output_stride == 8, True]
 
 
 def _network(name: str, pretrained: bool | str | Path, options: dict[str, Any]) -> nn.Module:

@@ -12,7 +12,9 @@ from torchfpn.errors import ConfigError, nearest
 
 TERMS = ("ce", "focal", "dice", "lovasz")
 WEIGHTINGS = ("median-frequency", "sqrt-median-frequency", "inverse", "enet")
-PYRAMIDS = ("fpn",)
+PYRAMIDS = ("fpn", "panet", "simple")
+HEADS = ("sum", "concat", "finest")
+BAND_INITS = ("repeat", "mean", "copy", "zero")
 
 
 def check(config: TrainConfig) -> None:
@@ -23,6 +25,9 @@ def check(config: TrainConfig) -> None:
     _check_data(config)
     check_backbone(config.model.backbone)
     _check_name("model.pyramid", config.model.pyramid, PYRAMIDS)
+    _check_name("model.head", config.model.head, HEADS)
+    if isinstance(config.model.band_init, str):
+        _check_name("model.band_init", config.model.band_init, BAND_INITS)
     weighting = config.loss.class_weights
     if isinstance(weighting, str):
         _check_name("loss.class_weights", weighting, WEIGHTINGS)

@@ -24,7 +24,15 @@ class ModelConfig:
     """What is trained: the arguments of `torchfpn.create_model`."""
 
     backbone: str = option("resnet50", "any timm model with feature maps, or torchvision/<name>")
-    pyramid: str = option("fpn", "name of the pyramid")
+    pyramid: str = option("fpn", "fpn, panet, or simple for a plain vision transformer")
+    head: str = option("sum", "sum (Panoptic FPN), concat (COCO-Stuff 2017, robosat) or finest")
+    fusion: Literal["none", "fusenet", "late"] = option("none", "a second backbone for bands besides red, green, blue")
+    rgb: list[str | int] | None = option(
+        None, "bands that are red, green, blue; names or numbers from 1; null: by name"
+    )
+    band_init: str | dict[str, str] = option(
+        "repeat", "how pretrained weights meet the bands: repeat, mean, copy, zero, or {nir: red} for some"
+    )
     channels: int = option(256, "channels of every pyramid level", least=1)
     head_channels: int = option(128, "channels inside the head", least=1)
     norm: Literal["batch", "group"] = option("batch", "normalisation of the head; batch tiles exactly")
@@ -65,6 +73,7 @@ class LossConfig:
         None, "null, a method (median-frequency, sqrt-median-frequency, inverse, enet), or a number per class"
     )
     label_smoothing: float = option(0.0, "share of the target spread over all classes (ce)", least=0.0, most=0.9)
+    deep_supervision: float = option(0.0, "factor of the same loss on every level of the pyramid; 0: none", least=0.0)
 
 
 @dataclass(frozen=True)

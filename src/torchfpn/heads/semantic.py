@@ -11,14 +11,10 @@ from collections.abc import Sequence
 from torch import nn
 
 from torchfpn.errors import ConfigError
+from torchfpn.heads.classify import classifier, enlarger
 from torchfpn.nn.containers import Chain, Parallel, Sum
 from torchfpn.nn.layers import Norm, conv_norm_act
 from torchfpn.types import Level
-
-
-def doubling(*, align_corners: bool = False) -> nn.Upsample:
-    """x2 by bilinear interpolation."""
-    return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
 
 
 def upscaler(
@@ -37,7 +33,7 @@ def upscaler(
     for _ in range(max(1, ratio.bit_length() - 1)):
         stage = conv_norm_act(width, channels, norm=norm)
         if ratio > 1:
-            stage.add_module("up", doubling(align_corners=align_corners))
+            stage.add_module("up", enlarger(2, align_corners=align_corners))
         stages.append(stage)
         width = channels
     return nn.Sequential(*stages)
@@ -61,8 +57,6 @@ class SemanticHead(Chain):
         dropout: float = 0.0,
         align_corners: bool = False,
     ) -> None:
-        if num_classes < 1:
-            raise ConfigError(f"{num_classes}", field="num_classes", allowed="1 or more")
         super().__init__()
         stride = levels[0].stride
         self.num_classes = num_classes
@@ -72,8 +66,6 @@ class SemanticHead(Chain):
         self.sum = Sum()
         if dropout:
             self.dropout = nn.Dropout2d(dropout)
-        self.classify = nn.Conv2d(channels, num_classes, 1)
-        nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.zeros_(self.classify.bias)  # type: ignore[arg-type]
+        self.classify = classifier(channels, num_classes)
         if stride > 1:
-            self.enlarge = nn.Upsample(scale_factor=stride, mode="bilinear", align_corners=align_corners)
+            self.enlarge = enlarger(stride, align_corners=align_corners)

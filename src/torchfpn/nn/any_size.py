@@ -1,5 +1,8 @@
 """A model that takes images of any size: pad to the largest stride, run the children, cut the answer back."""
 
+from collections import OrderedDict
+from typing import Any
+
 from torch import Tensor, nn
 
 from torchfpn.nn.containers import Chain
@@ -21,10 +24,24 @@ class AnySize(Chain):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, K, H, W]."""
-        x = pad_to_multiple(images, self.multiple)
-        for piece in self:
+        return self.answer(self.maps(images), images)
+
+    def maps(self, images: Tensor) -> Any:
+        """[B, C, H, W] -> what the last child is given: the maps of the padded images."""
+        x: Any = pad_to_multiple(images, self.multiple)
+        for piece in list(self)[:-1]:
             x = piece(x)
-        return crop(x, images.shape[-2:])
+        return x
+
+    def answer(self, maps: Any, images: Tensor) -> Tensor:
+        """What `maps` gave for `images` -> [B, K, H, W]."""
+        return crop(self[-1](maps), images.shape[-2:])
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """A child, or a Chain of some: ``model[:-1]`` gives the maps of images whose sides are multiples."""
+        if isinstance(index, slice):
+            return Chain(OrderedDict(list(self.named_children())[index]))
+        return super().__getitem__(index)
 
     def extra_repr(self) -> str:
         """The multiple."""

@@ -38,9 +38,12 @@ def conv_norm_act(in_channels: int, out_channels: int, kernel: int = 3, *, norm:
     return chain(conv=conv, norm=norm_layer(norm, out_channels), act=nn.ReLU(inplace=True))
 
 
-def linear_conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2d:
-    """A convolution that nothing non-linear follows, drawn as the FPN codebases draw it (uniform, fan-in, gain 1)."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
+def linear_conv(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    """A convolution that nothing non-linear follows, drawn as the FPN codebases draw it (uniform, fan-in, gain 1).
+
+    Padded so that a map of n cells gives n / stride, rounded up.
+    """
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=bias)
     nn.init.kaiming_uniform_(conv.weight, a=1)
     nn.init.zeros_(conv.bias) if conv.bias is not None else None
     return conv

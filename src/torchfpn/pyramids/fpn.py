@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from torchfpn.errors import ConfigError
-from torchfpn.nn.containers import Chain, Parallel
+from torchfpn.nn.containers import Chain, Parallel, Pick
 from torchfpn.nn.layers import linear_conv
 from torchfpn.types import Level, Maps
 
@@ -36,20 +36,28 @@ class FPN(Chain):
     """Maps C2..C5 -> P2..P5 of `channels` each (Lin et al. 2017, section 3 and figure 3).
 
     Equals `torchvision.ops.FeaturePyramidNetwork` bit for bit with the same weights. `smooth=False` leaves out the
-    3x3 convolutions, as segmentation models that convolve every level anyway do.
+    3x3 convolutions, as segmentation models that convolve every level anyway do. outputs: how many maps are given, the
+    finest ones, all of which know every level; by default as many as come in.
     """
 
-    def __init__(self, levels: Sequence[Level], channels: int = 256, *, smooth: bool = True) -> None:
+    def __init__(
+        self, levels: Sequence[Level], channels: int = 256, *, smooth: bool = True, outputs: int | None = None
+    ) -> None:
         if not levels or channels < 1:
             raise ConfigError(
                 f"{len(levels)} levels, {channels} channels", field="pyramid", allowed="at least one each"
             )
+        given = len(levels) if outputs is None else outputs
+        if not 1 <= given <= len(levels):
+            raise ConfigError(f"{outputs}", field="outputs", allowed=f"1 to {len(levels)}")
         super().__init__()
         self.lateral = Parallel(linear_conv(level.channels, channels, 1) for level in levels)
         self.top_down = TopDown()
+        if given < len(levels):
+            self.finest = Pick(range(given))
         if smooth:
-            self.smooth = Parallel(linear_conv(channels, channels, 3) for _ in levels)
-        self._levels = tuple(Level(channels, level.stride) for level in levels)
+            self.smooth = Parallel(linear_conv(channels, channels, 3) for _ in range(given))
+        self._levels = tuple(Level(channels, level.stride) for level in levels[:given])
 
     @property
     def levels(self) -> tuple[Level, ...]:

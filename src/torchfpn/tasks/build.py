@@ -1,76 +1,20 @@
-"""Models and tasks by name: the one place where backbones, pyramids, heads and criteria meet."""
+"""Tasks by name: a model with what it learns, how it is read, and the recipe that travels with it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from torchfpn.backbones import STRIDES
-from torchfpn.backbones import backbone as named_backbone
+from torchfpn.backbones import Fusion
+from torchfpn.criteria.deep import DeepSupervision
 from torchfpn.criteria.semantic import criterion
-from torchfpn.errors import ConfigError, nearest
-from torchfpn.heads.semantic import SemanticHead
-from torchfpn.nn.any_size import AnySize
-from torchfpn.nn.layers import Norm
+from torchfpn.errors import ConfigError
 from torchfpn.postprocess.semantic import SemanticPostprocess
-from torchfpn.pyramids.fpn import FPN
 from torchfpn.recipe import IGNORE, Recipe, Scaling, default_colors
+from torchfpn.tasks.bands import band_options
+from torchfpn.tasks.model import create_model
 from torchfpn.tasks.task import Task
-
-PYRAMIDS: dict[str, Callable[..., nn.Module]] = {"fpn": FPN}
-TASKS = ("semantic",)
-
-
-def create_model(
-    task: str = "semantic",
-    *,
-    backbone: str | nn.Module,
-    pyramid: str | nn.Module = "fpn",
-    head: nn.Module | None = None,
-    num_classes: int,
-    in_channels: int = 3,
-    pretrained: bool | str | Path = False,
-    strides: Sequence[int] = STRIDES,
-    channels: int = 256,
-    smooth: bool = True,
-    head_channels: int = 128,
-    norm: Norm = "batch",
-    dropout: float = 0.0,
-    align_corners: bool = False,
-    backbone_options: dict[str, Any] | None = None,
-) -> AnySize:
-    """An nn.Sequential `backbone`, `pyramid`, `head`: normalised images [B, C, H, W] -> logits [B, num_classes, H, W].
-
-    H and W are what was given, from 1 x 1 up. Each of the three words is a name or a module you built: a backbone with
-    `.levels`, a pyramid with `.levels`, a head. channels: width of the pyramid; head_channels, norm, dropout,
-    align_corners: of the semantic head; smooth: the pyramid's 3x3 convolutions. backbone_options go to the backbone.
-
-    Raises:
-        ConfigError: an unknown task, backbone or pyramid (with the nearest names), or a number that cannot be.
-        WeightsError: pretrained weights that do not fit or cannot be had.
-    """
-    if task not in TASKS:
-        raise ConfigError(f'"{task}"', field="task", allowed=" | ".join(TASKS), hint=nearest(task, TASKS))
-    body = (
-        backbone
-        if isinstance(backbone, nn.Module)
-        else named_backbone(
-            backbone, in_channels=in_channels, pretrained=pretrained, strides=strides, **(backbone_options or {})
-        )
-    )
-    levels = _levels(body, "backbone")
-    neck = pyramid if isinstance(pyramid, nn.Module) else _pyramid(pyramid)(levels, channels, smooth=smooth)
-    if head is None:
-        head = SemanticHead(
-            _levels(neck, "pyramid"),
-            num_classes,
-            head_channels,
-            norm=norm,
-            dropout=dropout,
-            align_corners=align_corners,
-        )
-    return AnySize(multiple=max(level.stride for level in levels), backbone=body, pyramid=neck, head=head)
 
 
 def create_task(
@@ -78,12 +22,18 @@ def create_task(
     *,
     backbone: str | nn.Module,
     pyramid: str | nn.Module = "fpn",
+    head: str | nn.Module = "sum",
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
     bands: Sequence[str] | None = None,
     in_channels: int | None = None,
     pretrained: bool | str | Path = False,
+    rgb: Sequence[str | int] | None = None,
+    band_init: str | Mapping[Any, str] = "repeat",
+    fusion: Fusion = "none",
     loss: str = "ce",
+    label_smoothing: float = 0.0,
+    deep_supervision: float = 0.0,
     class_weights: Sequence[float] | None = None,
     scaling: Scaling | None = None,
     label_ids: Sequence[int] = (),
@@ -97,21 +47,30 @@ def create_task(
     """A model with its criterion, its postprocess and its recipe.
 
     Give `classes` (names) or `num_classes`; `bands` (names) or `in_channels`. loss: terms and factors, such as
-    "ce", "ce + 0.5*lovasz". scaling: raw values to network values; by default ImageNet's constants for three bands with
-    pretrained weights, none otherwise. model_options: the other arguments of `create_model`.
+    "ce", "ce + 0.5*lovasz"; label_smoothing: of its cross-entropy; deep_supervision: the factor of the same loss on
+    every level of the pyramid. rgb: which bands are red, green and blue, by name or position from 0, by default those
+    of that name; band_init, fusion: how they and the others meet the pretrained weights, see `torchfpn.backbone`.
+    scaling: raw values to network values; by default ImageNet's constants for three bands with pretrained weights,
+    none otherwise. model_options: the other arguments of `create_model`.
 
     Raises:
         ConfigError: contradicting or missing arguments; whatever `create_model` raises.
     """
     names = _names("classes", classes, num_classes, "class")
     band_names = _bands(bands, in_channels)
+    of_bands = band_options(
+        band_names, rgb=rgb, band_init=band_init, fusion=fusion, named=bands is not None or in_channels in (None, 3)
+    )
     model = create_model(
         task,
         backbone=backbone,
         pyramid=pyramid,
+        head=head,
         num_classes=len(names),
         in_channels=len(band_names),
         pretrained=pretrained,
+        fusion=fusion,
+        **of_bands,
         **model_options,
     )
     if scaling is None:
@@ -123,6 +82,8 @@ def create_task(
         model={
             "backbone": _plain(backbone),
             "pyramid": _plain(pyramid),
+            "head": _plain(head),
+            **({"fusion": fusion, "rgb": list(of_bands["rgb"])} if fusion != "none" else {}),
             **{k: _plain(v) for k, v in model_options.items()},
         },
         classes=names,
@@ -137,27 +98,18 @@ def create_task(
         class_weights=tuple(class_weights) if class_weights is not None else None,
         source=source or {},
     )
-    return assemble(model, recipe)
+    made = assemble(model, recipe)
+    if label_smoothing:
+        made.criterion = criterion(loss, recipe.class_weights, label_smoothing=label_smoothing)
+    if deep_supervision:
+        neck: Any = model.pyramid
+        made.criterion = DeepSupervision(made.criterion, neck.levels, len(names), factor=deep_supervision)
+    return made
 
 
 def assemble(model: nn.Sequential, recipe: Recipe) -> Task:
     """A model and the recipe that says how to train and read it -> the Task."""
     return Task(model, criterion(recipe.loss, recipe.class_weights), SemanticPostprocess(), recipe)
-
-
-def _levels(piece: nn.Module, field: str) -> Any:
-    levels = getattr(piece, "levels", None)
-    if not levels:
-        raise ConfigError(
-            f"{type(piece).__name__} declares no levels", field=field, hint="give it .levels, finest first"
-        )
-    return levels
-
-
-def _pyramid(name: str) -> Callable[..., nn.Module]:
-    if name not in PYRAMIDS:
-        raise ConfigError(f'"{name}"', field="pyramid", allowed=" | ".join(PYRAMIDS), hint=nearest(name, PYRAMIDS))
-    return PYRAMIDS[name]
 
 
 def _names(field: str, names: Sequence[str] | None, count: int | None, prefix: str) -> tuple[str, ...]:

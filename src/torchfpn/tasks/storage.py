@@ -10,7 +10,8 @@ from torchfpn.errors import WeightsError
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.checkpoints import check_finite, read_tensors
 from torchfpn.recipe import Recipe
-from torchfpn.tasks.build import assemble, create_model
+from torchfpn.tasks.build import assemble
+from torchfpn.tasks.model import create_model
 from torchfpn.tasks.task import Task
 
 RECIPE = "torchfpn"  # the key of the recipe in the file's metadata; "format" is what other tools add

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from torchfpn.criteria.deep import DeepSupervision
 from torchfpn.errors import ShapeError
 from torchfpn.nn.normalize import Normalize
 from torchfpn.recipe import Recipe
@@ -53,7 +54,12 @@ class Task(nn.Module):
             found = list(batch.targets.shape) if isinstance(batch.targets, Tensor) else batch.targets
             raise ShapeError(f"targets {found}", allowed=f"[B, H, W] like the images {list(batch.images.shape)}")
         images, valid = self.normalize(batch.images)
-        losses: dict[str, Tensor] = self.criterion(self.model(images), torch.where(valid, batch.targets, IGNORE))
+        targets = torch.where(valid, batch.targets, IGNORE)
+        if isinstance(self.criterion, DeepSupervision):  # looks at the maps between pyramid and head, too
+            maps = self.model.maps(images)  # type: ignore[operator] # create_task makes an AnySize
+            losses: dict[str, Tensor] = self.criterion(self.model.answer(maps, images), targets, maps)  # type: ignore[operator]
+        else:
+            losses = self.criterion(self.model(images), targets)
         return losses
 
     @torch.inference_mode()

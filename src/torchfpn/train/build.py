@@ -9,7 +9,6 @@ import torch
 
 from torchfpn import __version__
 from torchfpn.config import TrainConfig
-from torchfpn.criteria.semantic import criterion
 from torchfpn.data.augment import Augment
 from torchfpn.data.dataset import Band, Dataset, read_dataset
 from torchfpn.data.each import Watch, unwatched
@@ -20,7 +19,8 @@ from torchfpn.data.scaling import find_scaling
 from torchfpn.data.statistics import class_counts, class_weights
 from torchfpn.errors import ConfigError, nearest
 from torchfpn.recipe import Scaling
-from torchfpn.tasks.build import create_model, create_task
+from torchfpn.tasks.build import create_task
+from torchfpn.tasks.model import create_model
 from torchfpn.tasks.task import Task
 from torchfpn.types import Size
 
@@ -96,14 +96,20 @@ def _task(
 ) -> Task:
     model = config.model
     torch.manual_seed(config.seed)
-    task = create_task(
+    return create_task(
         dataset.task,
         backbone=model.backbone,
         pyramid=model.pyramid,
+        head=model.head,
         classes=dataset.names,
         bands=bands,
         pretrained=model.pretrained,
+        fusion=model.fusion,
+        rgb=None if model.rgb is None else [_input(dataset, band) for band in model.rgb],
+        band_init=model.band_init,
         loss=config.loss.terms,
+        label_smoothing=config.loss.label_smoothing,
+        deep_supervision=config.loss.deep_supervision,
         class_weights=weights,
         scaling=scaling,
         label_ids=[c.id for c in dataset.classes],
@@ -118,10 +124,7 @@ def _task(
         smooth=model.smooth,
         dropout=model.dropout,
         **model.options,
-    )
-    if config.loss.label_smoothing:
-        task.criterion = criterion(config.loss.terms, weights, label_smoothing=config.loss.label_smoothing)
-    return task.to(memory_format=torch.channels_last)
+    ).to(memory_format=torch.channels_last)
 
 
 def _augment(config: TrainConfig, scaling: Scaling, size: Size) -> Augment:
@@ -162,13 +165,21 @@ def _class_weights(config: TrainConfig, dataset: Dataset, watch: Watch) -> list[
     return class_weights(class_counts(dataset, TRAIN, watch=watch), method=wanted)
 
 
-def _band(dataset: Dataset, band: str | int) -> Band:
+def _input(dataset: Dataset, band: str | int) -> str | int:
+    """A band of the files by name or number from 1 -> its name, or its place among those the model sees."""
+    found = _band(dataset, band, "model.rgb")
+    if isinstance(found, str):
+        return found
+    return dataset.use_bands.index(found) if found in dataset.use_bands else found - 1
+
+
+def _band(dataset: Dataset, band: str | int, field: str = "data.use_bands") -> Band:
     """A band as datasets name them: by its name, where the dataset has names."""
     names = dataset.bands
     if isinstance(band, int):
         if band < 1 or (names and band > len(names)):
-            raise ConfigError(f"band {band}", field="data.use_bands", allowed=f"1 to {len(names) or 'the last'}")
+            raise ConfigError(f"band {band}", field=field, allowed=f"1 to {len(names) or 'the last'}")
         return names[band - 1] if names else band
     if names and band not in names:
-        raise ConfigError(f'there is no band "{band}"', field="data.use_bands", hint=nearest(band, names))
+        raise ConfigError(f'there is no band "{band}"', field=field, hint=nearest(band, names))
     return band

@@ -80,7 +80,7 @@ class Training(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Over the model, which is on its device by now."""
-        made = optimizer(self.task.model, self.config.optimizer, self.config.lr)
+        made = optimizer(self.task, self.config.optimizer, self.config.lr)
         self._settings = [{k: v for k, v in group.items() if k != "params"} for group in made.param_groups]
         return made
 

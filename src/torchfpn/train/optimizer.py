@@ -9,7 +9,7 @@ from torchfpn.config import OptimizerConfig
 
 
 def optimizer(model: nn.Module, config: OptimizerConfig, lr: float) -> torch.optim.Optimizer:
-    """AdamW or SGD over the weights of `model` that are not frozen.
+    """AdamW or SGD over the weights of `model` that are not frozen; a Task brings what its criterion learns.
 
     The children `backbone` and the rest may have different rates. Norms and biases (one-dimensional) do not decay.
     """
@@ -26,7 +26,7 @@ def _groups(model: nn.Module, config: OptimizerConfig, lr: float) -> list[dict[s
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (name.startswith("backbone."), parameter.ndim > 1)
+            key = (name.removeprefix("model.").startswith("backbone."), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     return [
         {

@@ -9,7 +9,8 @@ from torchfpn.criteria.semantic import parse
 
 def columns(config: TrainConfig, validated: Sequence[str]) -> list[str]:
     """The columns of metrics.csv. validated: the classes whose scores there will be; none without a validation."""
-    terms = [f"train/loss_{name}" for name in parse(config.loss.terms)]
+    deep = ["deep"] if config.loss.deep_supervision else []
+    terms = [f"train/loss_{name}" for name in [*parse(config.loss.terms), *deep]]
     scores = [f"val/iou_{name}" for name in validated]
     validation = ["val/loss", "val/miou", "val/pixel_accuracy", *scores] if validated else []
     return ["epoch", "step", "lr", "train/loss", *terms, *validation]

@@ -1,0 +1,179 @@
+"""FuseNet (Hazirbas et al. 2016): bands besides red, green and blue in a backbone of their own, added into the first.
+
+images --split--+-- red, green, blue --> main.c1 -+-> main.c2 -+-> ... -+-> C5
+                |                                 |            |        |
+                +-- all others --------> extra.c1 +-> extra.c2 +-> ... -+
+
+The sum takes the place of the main stream's map, before the next stage and towards the pyramid alike; the extra stream
+goes on as it was. Fusing after stages 1 to 4 is the paper's SF4, after 1 to 5 its SF5 (table 2).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchfpn.backbones import Fusion, backbone
+from torchfpn.backbones.inputs import COLORS, BandInit, check_bands
+from torchfpn.backbones.stages import stages_of
+from torchfpn.errors import ConfigError, nearest
+from torchfpn.nn.containers import Stages
+from torchfpn.types import Level, Maps
+
+KINDS = ("fusenet", "late")
+
+
+class SplitBands(nn.Module):
+    """images [B, C, H, W] -> ([B, 3, H, W] of the bands `main`, [B, C - 3, H, W] of all others, in their order)."""
+
+    main: Tensor
+    extra: Tensor
+
+    def __init__(self, in_channels: int, main: Sequence[int]) -> None:
+        super().__init__()
+        rest = [band for band in range(in_channels) if band not in main]
+        self.register_buffer("main", torch.tensor(list(main)), persistent=False)
+        self.register_buffer("extra", torch.tensor(rest), persistent=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """All bands -> main ones, other ones."""
+        return images.index_select(1, self.main), images.index_select(1, self.extra)
+
+    def extra_repr(self) -> str:
+        """Which go where."""
+        return f"main={self.main.tolist()}, extra={self.extra.tolist()}"
+
+
+class StageFusion(nn.Module):
+    """images -> maps of the main stream, with the extra stream's added to it after the stages named in `points`.
+
+    main, extra: Stages of the same children (c1, c2, ...), as `stages_of` gives them; extra may end earlier.
+    levels: of the maps to give, which are the stages `picked`. channels_last_maps: stages give [B, H, W, C].
+    """
+
+    def __init__(
+        self,
+        split: SplitBands,
+        main: Stages,
+        extra: Stages,
+        *,
+        points: Sequence[str],
+        picked: Sequence[str],
+        levels: Sequence[Level],
+        channels_last_maps: bool = False,
+    ) -> None:
+        super().__init__()
+        self.split, self.main, self.extra = split, main, extra
+        self.points, self.picked, self.levels = tuple(points), tuple(picked), tuple(levels)
+        self.in_channels = len(split.main) + len(split.extra)
+        self.channels_last_maps = channels_last_maps
+
+    def forward(self, images: Tensor) -> Maps:
+        """[B, C, H, W] -> C2..C5."""
+        x, y = self.split(images)
+        extra = dict(self.extra.named_children())
+        maps = []
+        for name, stage in self.main.named_children():
+            x = stage(x)
+            y = extra[name](y) if name in extra else y
+            x = x + y if name in self.points else x
+            if name in self.picked:
+                maps.append(x)
+        return tuple(x.permute(0, 3, 1, 2).contiguous() for x in maps) if self.channels_last_maps else tuple(maps)
+
+    def extra_repr(self) -> str:
+        """Where the streams meet, and the levels."""
+        return f"points={self.points}, levels={[tuple(level) for level in self.levels]}"
+
+
+class LateFusion(nn.Module):
+    """images -> the sum, level by level, of what two backbones give for their bands."""
+
+    def __init__(self, split: SplitBands, main: nn.Module, extra: nn.Module) -> None:
+        super().__init__()
+        self.split, self.main, self.extra = split, main, extra
+        self.in_channels = len(split.main) + len(split.extra)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Channels and stride of each map given, finest first."""
+        levels: tuple[Level, ...] = self.main.levels  # type: ignore[assignment]
+        return levels
+
+    def forward(self, images: Tensor) -> Maps:
+        """[B, C, H, W] -> C2..C5."""
+        main, extra = self.split(images)
+        return tuple(x + y for x, y in zip(self.main(main), self.extra(extra), strict=True))
+
+
+def fused(
+    name: str,
+    kind: Fusion,
+    *,
+    in_channels: int,
+    rgb: Sequence[int],
+    band_init: BandInit = "repeat",
+    points: Sequence[int] | None = None,
+    **common: Any,
+) -> StageFusion | LateFusion:
+    """Two backbones of one kind, fused; see `torchfpn.backbones.backbone`, which calls this.
+
+    The main one is the plain three-band backbone, weights untouched. band_init widens the extra one's first
+    convolution: "repeat" | "mean" | {band: colour}, bands counted in the whole image.
+
+    Raises:
+        ConfigError: an unknown kind, three bands or fewer, points that are no stages.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f'"{kind}"', field="fusion", allowed="none | fusenet | late", hint=nearest(kind, KINDS))
+    if in_channels < 4:
+        found = f"{in_channels} bands"
+        raise ConfigError(found, field="fusion", allowed="more than red, green and blue", hint="fusion=none")
+    check_bands(in_channels, rgb, "copy")
+    split = SplitBands(in_channels, rgb)
+    main = backbone(name, in_channels=3, **common)
+    extra = backbone(name, in_channels=in_channels - 3, **_extra_init(band_init, split), **common)
+    main_stages, extra_stages = (stages_of(main), stages_of(extra)) if kind == "fusenet" else (None, None)
+    if main_stages is None or extra_stages is None:
+        if points is not None:
+            why = "the maps themselves are added" if kind == "late" else f"{name} cannot be run stage by stage"
+            raise ConfigError(f"{list(points)}", field="points", allowed=why, hint="leave points out")
+        return LateFusion(split, main, extra)
+    return _staged(split, main, main_stages, extra_stages, points)
+
+
+def _staged(split: SplitBands, body: Any, main: Stages, extra: Stages, points: Sequence[int] | None) -> StageFusion:
+    names = [name for name, _ in main.named_children()]
+    wanted = names if points is None else [f"c{k}" for k in sorted(set(points))]
+    if not wanted or not set(wanted) <= set(names):
+        allowed = "some of " + ", ".join(name.removeprefix("c") for name in names)
+        raise ConfigError(f"{list(points or ())}", field="points", allowed=allowed)
+    last = names.index(wanted[-1]) + 1
+    kept = Stages()
+    for name, stage in list(extra.named_children())[:last]:  # what lies behind the last meeting would never be read
+        kept.add_module(name, stage)
+    return StageFusion(
+        split,
+        main,
+        kept,
+        points=wanted,
+        picked=[names[index] for index in body.indices],
+        levels=body.levels,
+        channels_last_maps=getattr(body, "channels_last_maps", False),
+    )
+
+
+def _extra_init(how: BandInit, split: SplitBands) -> dict[str, Any]:
+    """How the extra stream starts: `how`, its bands renumbered among the extra ones."""
+    if how in ("repeat", "mean"):
+        return {"band_init": how}
+    if isinstance(how, Mapping):
+        numbers = {band: i for i, band in enumerate(split.extra.tolist())}
+        strange = [band for band in how if band not in numbers]
+        if strange or not set(how.values()) <= set(COLORS):
+            found = f"{dict(how)}"
+            allowed = f"bands {sorted(numbers)}, {' | '.join(COLORS)}"
+            raise ConfigError(found, field="band_init", allowed=allowed)
+        return {"band_init": {numbers[band]: colour for band, colour in how.items()}, "rgb": ()}
+    raise ConfigError(f"{how!r}", field="band_init", allowed="with fusion: repeat | mean | {band: colour}")

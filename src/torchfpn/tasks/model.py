@@ -1,0 +1,163 @@
+"""Models by name: the one place where backbones, pyramids and heads meet."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from torchfpn.backbones import Fusion
+from torchfpn.backbones import backbone as named_backbone
+from torchfpn.errors import ConfigError, nearest
+from torchfpn.heads.concat import ConcatHead
+from torchfpn.heads.finest import FinestHead
+from torchfpn.heads.semantic import SemanticHead
+from torchfpn.nn.any_size import AnySize
+from torchfpn.nn.containers import chain
+from torchfpn.nn.layers import Norm
+from torchfpn.pyramids.extra import ConvLevels, FromBackbone, PoolLevel
+from torchfpn.pyramids.fpn import FPN
+from torchfpn.pyramids.panet import PANet
+from torchfpn.pyramids.simple import SimplePyramid
+from torchfpn.types import Level
+
+PYRAMIDS: dict[str, Callable[..., Any]] = {"fpn": FPN, "panet": PANet, "simple": SimplePyramid}
+HEADS: dict[str, Callable[..., nn.Module]] = {"sum": SemanticHead, "concat": ConcatHead, "finest": FinestHead}
+TASKS = ("semantic",)
+EXTRAS = ("pool", "conv", "conv-c5")
+
+Extra = Literal["pool", "conv", "conv-c5"]
+
+
+def create_model(
+    task: str = "semantic",
+    *,
+    backbone: str | nn.Module,
+    pyramid: str | nn.Module = "fpn",
+    head: str | nn.Module = "sum",
+    num_classes: int,
+    in_channels: int = 3,
+    pretrained: bool | str | Path = False,
+    strides: Sequence[int] | None = None,
+    output_stride: int = 32,
+    rgb: Sequence[int] = (0, 1, 2),
+    band_init: str | Mapping[int, str] = "repeat",
+    fusion: Fusion = "none",
+    points: Sequence[int] | None = None,
+    channels: int = 256,
+    smooth: bool = True,
+    extra: Extra | None = None,
+    head_channels: int = 128,
+    norm: Norm = "batch",
+    dropout: float = 0.0,
+    align_corners: bool = False,
+    backbone_options: dict[str, Any] | None = None,
+    pyramid_options: dict[str, Any] | None = None,
+    head_options: dict[str, Any] | None = None,
+) -> AnySize:
+    """An nn.Sequential `backbone`, `pyramid`, `head`: normalised images [B, C, H, W] -> logits [B, num_classes, H, W].
+
+    H and W are what was given, from 1 x 1 up. Each of the three words is a name or a module you built: a backbone with
+    `.levels`, a pyramid with `.levels`, a head.
+
+    backbone: see `torchfpn.backbone` for names, strides, output_stride, rgb, band_init, fusion and points.
+    pyramid: "fpn", "panet", or "simple" for a plain vision transformer. channels: its width; smooth: the FPN's 3x3
+    convolutions; extra: coarser levels by "pool" (P6) or convolution of P5 ("conv") or of C5 ("conv-c5"), P6 and P7.
+    head: "sum" (Panoptic FPN's), "concat" (COCO-Stuff 2017's, robosat's) or "finest" (reads the finest map alone).
+    head_channels, norm, dropout, align_corners: of the head. The three *_options go to the piece of that name:
+    {"norm": "group"} to PANet, {"classifier": "bottleneck"} to the concatenating head.
+
+    Raises:
+        ConfigError: an unknown word (with the nearest names), words that do not go together, an impossible number.
+        WeightsError: pretrained weights that do not fit or cannot be had.
+    """
+    check_name("task", task, TASKS)
+    if isinstance(backbone, nn.Module):
+        body = backbone
+    else:
+        body = named_backbone(
+            backbone,
+            in_channels=in_channels,
+            pretrained=pretrained,
+            strides=strides,
+            output_stride=output_stride,
+            rgb=rgb,
+            band_init=band_init,
+            fusion=fusion,
+            points=points,
+            **(backbone_options or {}),
+        )
+    levels = _levels(body, "backbone")
+    options = {**(pyramid_options or {}), **({"outputs": 1} if head == "finest" else {})}
+    neck = _pyramid(pyramid, levels, channels, smooth=smooth, extra=extra, options=options)
+    if not isinstance(head, nn.Module):
+        check_name("head", head, HEADS)
+        settings = {"norm": norm, "dropout": dropout, "align_corners": align_corners}
+        with _unknown_options("head_options", head):
+            head = HEADS[head](_levels(neck, "pyramid"), num_classes, head_channels, **settings, **(head_options or {}))
+    return AnySize(multiple=max(level.stride for level in levels), backbone=body, pyramid=neck, head=head)
+
+
+def check_name(field: str, name: str, known: Any) -> None:
+    """Raises ConfigError with the nearest names when `name` is none of the known ones."""
+    if name not in known:
+        raise ConfigError(f'"{name}"', field=field, allowed=" | ".join(known), hint=nearest(name, list(known)))
+
+
+def _levels(piece: nn.Module, field: str) -> tuple[Level, ...]:
+    levels = getattr(piece, "levels", None)
+    if not levels:
+        raise ConfigError(
+            f"{type(piece).__name__} declares no levels", field=field, hint="give it .levels, finest first"
+        )
+    return tuple(levels)
+
+
+def _pyramid(
+    pyramid: str | nn.Module,
+    levels: tuple[Level, ...],
+    channels: int,
+    *,
+    smooth: bool,
+    extra: Extra | None,
+    options: dict[str, Any],
+) -> nn.Module:
+    if isinstance(pyramid, nn.Module):
+        return pyramid
+    check_name("pyramid", pyramid, PYRAMIDS)
+    if "outputs" in options and (pyramid != "fpn" or extra):
+        found = f"{pyramid} with levels that it does not read" if extra else f'"finest" on {pyramid}'
+        raise ConfigError(found, field="head", allowed='"finest" reads the finest map of an fpn', hint="head=sum")
+    if pyramid != "simple":
+        if len(levels) == 1:
+            found = f"{pyramid} on a single map of stride {levels[0].stride}"
+            raise ConfigError(
+                found, field="pyramid", allowed="two maps or more", hint='pyramid="simple" for a plain ViT'
+            )
+        options["smooth"] = smooth
+    with _unknown_options("pyramid_options", pyramid):
+        neck = PYRAMIDS[pyramid](levels, channels, **options)
+    return neck if extra is None else _with_extra(neck, levels, extra)
+
+
+def _with_extra(neck: Any, levels: tuple[Level, ...], extra: Extra) -> nn.Module:
+    check_name("extra", extra, EXTRAS)
+    channels = neck.levels[-1].channels
+    if extra == "conv-c5":
+        return FromBackbone(neck, ConvLevels(levels, channels))
+    return chain(pyramid=neck, extra=PoolLevel(neck.levels) if extra == "pool" else ConvLevels(neck.levels, channels))
+
+
+class _unknown_options:  # noqa: N801 - reads as a statement
+    """Inside, an argument that a piece does not have becomes a ConfigError that names the piece."""
+
+    def __init__(self, field: str, piece: str) -> None:
+        self.field, self.piece = field, piece
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
+            name = str(error).rpartition("argument ")[2].strip("'")
+            raise ConfigError(f"{self.piece} has no such option", field=f"{self.field}.{name}") from error
