@@ -17,7 +17,7 @@ FLOORS = [
     "nn",
     "backbones pyramids heads criteria postprocess data metrics",
     "tasks",
-    "config raster report",
+    "config export raster report",
     "train",
     "demo",
     "cli",

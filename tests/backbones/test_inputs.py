@@ -5,12 +5,15 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from timm.models import adapt_input_conv
+from torch import nn
 
 from shared import WEIGHTS, needs_shared
-from torchfpn import WeightsError
+from torchfpn import ConfigError, WeightsError
 from torchfpn.backbones import backbone
-from torchfpn.backbones.inputs import widen
+from torchfpn.backbones.inputs import check_bands, widen, widen_first_conv
 
 MOBILENET = WEIGHTS / "mobilenet_v2_imagenet1k.safetensors"
 
@@ -76,3 +79,167 @@ def test_fault_40_offline_download_says_where_to_put_the_file(name, monkeypatch,
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(WeightsError, match="could not be downloaded; give a local file instead, pretrained="):
         backbone(name, pretrained=True)
+
+
+WAYS = ("repeat", "mean", "copy", "zero")
+BACKBONES = ("torchvision/resnet18", "resnet18", "convnext_atto", "efficientnet_b0")
+
+
+@st.composite
+def bands_and_rgb(draw):
+    """How many bands, and which three of them are red, green, blue."""
+    bands = draw(st.integers(3, 9))
+    return bands, tuple(draw(st.permutations(range(bands)))[:3])
+
+
+def weights(seed=0, filters=4):
+    return torch.randn(filters, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=25, deadline=None)
+@given(bands_and_rgb(), st.sampled_from(["repeat", "mean", "copy"]), st.integers(0, 99))
+def test_a_constant_image_is_answered_alike_by_any_number_of_bands(case, how, seed):
+    """Of "repeat" only where each colour comes equally often: R G B R is redder than R G B."""
+    (bands, rgb), weight = case, weights(seed)
+    bands = 3 * bands if how == "repeat" else bands
+    wide = widen(weight, bands, how, rgb)
+    assert wide.shape == (4, bands, 3, 3)
+    torch.testing.assert_close(wide.sum(1), weight.sum(1), rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(bands_and_rgb(), st.integers(0, 99))
+def test_zero_gives_three_bands_their_filters_and_the_others_nothing(case, seed):
+    (bands, rgb), weight = case, weights(seed)
+    wide = widen(weight, bands, "zero", rgb)
+    assert torch.equal(wide[:, list(rgb)], weight)
+    assert not wide[:, [band for band in range(bands) if band not in rgb]].any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(bands_and_rgb(), st.integers(0, 99))
+def test_copy_gives_three_bands_their_filters_and_the_others_the_mean(case, seed):
+    (bands, rgb), weight = case, weights(seed)
+    wide = widen(weight, bands, "copy", rgb) * bands / 3
+    torch.testing.assert_close(wide[:, list(rgb)], weight)
+    for band in set(range(bands)) - set(rgb):
+        torch.testing.assert_close(wide[:, band], weight.mean(1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(bands_and_rgb(), st.data())
+def test_bands_named_by_colour_get_its_filter(case, data):
+    (bands, rgb), weight = case, weights()
+    others = [band for band in range(bands) if band not in rgb]
+    colours = st.sampled_from(["red", "green", "blue"])
+    named = data.draw(st.dictionaries(st.sampled_from(others), colours)) if others else {}
+    wide = widen(weight, bands, named, rgb) * bands / 3
+    torch.testing.assert_close(wide[:, list(rgb)], weight)
+    for band in others:
+        filters = {"red": weight[:, 0], "green": weight[:, 1], "blue": weight[:, 2], None: weight.mean(1)}
+        torch.testing.assert_close(wide[:, band], filters[named.get(band)])
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 5])
+def test_mean_gives_every_band_the_same_filter(bands):
+    wide = widen(weights(), bands, "mean")
+    for band in range(bands):
+        torch.testing.assert_close(wide[:, band], weights().mean(1) * 3 / bands)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A pretrained file of each backbone: a network of random weights, none of them zero."""
+    folder, made = tmp_path_factory.mktemp("pretrained"), {}
+    for name in BACKBONES:
+        torch.manual_seed(0)
+        kind, _, model = name.rpartition("/")
+        network = torchvision.models.get_model(model) if kind else timm.create_model(model)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+        made[name] = folder / f"{kind}-{model}.safetensors"
+        safetensors.torch.save_file(network.state_dict(), made[name])
+    return made
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_zero_answers_as_to_red_green_blue_alone_whatever_the_other_bands_hold(files, name):
+    plain = backbone(name, pretrained=files[name]).eval()
+    wide = backbone(name, pretrained=files[name], in_channels=5, rgb=(4, 1, 0), band_init="zero").eval()
+    images = torch.randn(1, 5, 64, 64)
+    other = images.clone()
+    other[:, 2:4] = 1000 * torch.randn(1, 2, 64, 64)
+    with torch.inference_mode():
+        expected, first, second = plain(images[:, [4, 1, 0]]), wide(images), wide(other)
+    for a, b, c in zip(expected, first, second, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+        assert torch.equal(b, c)
+        assert a.std() > 0
+
+
+@pytest.mark.parametrize(("name", "how"), list(zip(BACKBONES, ["repeat", "mean", "copy", {3: "red"}], strict=True)))
+def test_the_first_convolution_is_widened_and_nothing_else_changed(files, name, how):
+    plain = backbone(name, pretrained=files[name]).state_dict()
+    wide = backbone(name, pretrained=files[name], in_channels=5, rgb=(0, 1, 2), band_init=how).state_dict()
+    changed = [key for key in plain if plain[key].shape != wide[key].shape]
+    assert wide.keys() == plain.keys()
+    assert len(changed) == 1
+    assert changed[0].endswith("weight")
+    torch.testing.assert_close(wide[changed[0]], widen(plain[changed[0]], 5, how, (0, 1, 2)))
+    assert all(torch.equal(wide[key], plain[key]) for key in plain if key not in changed)
+
+
+@pytest.mark.parametrize("name", BACKBONES[:1])
+def test_three_bands_in_another_order_get_their_own_filters(files, name):
+    plain = backbone(name, pretrained=files[name]).eval()
+    turned = backbone(name, pretrained=files[name], rgb=(2, 1, 0), band_init="copy").eval()
+    x = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        for a, b in zip(turned(x), plain(x.flip(1)), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_widened_convolution_is_of_its_own_kind_and_learns(how):
+    net = nn.Sequential(nn.Conv2d(3, 4, 5, stride=2, padding=2, bias=False), nn.Conv2d(4, 4, 1))
+    widen_first_conv(net, 6, how)
+    assert (net[0].in_channels, net[0].stride, net[0].bias) == (6, (2, 2), None)
+    assert net[1].in_channels == 4
+    net(torch.randn(1, 6, 8, 8)).sum().backward()
+    assert net[0].weight.grad.shape == (4, 6, 5, 5)
+    assert net[0].weight.grad.flatten(2).abs().sum((0, 2)).all()  # bands that began at zero learn too
+
+
+@pytest.mark.parametrize("name", ["torchvision/resnet18", "test_resnet"])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"band_init": "zero", "rgb": (0, 1)}, "rgb: [0, 1] of 5 bands; three different bands"),
+        ({"band_init": "zero", "rgb": (0, 1, 1)}, "rgb: [0, 1, 1] of 5 bands"),
+        ({"band_init": "copy", "rgb": (0, 1, 5)}, "rgb: [0, 1, 5] of 5 bands"),
+        ({"band_init": "copy", "rgb": (-1, 1, 2)}, "rgb: [-1, 1, 2] of 5 bands"),
+        ({"band_init": "copy", "in_channels": 2}, "rgb: [0, 1, 2] of 2 bands"),
+        ({"band_init": "zerro"}, 'band_init: "zerro"; repeat | mean | copy | zero; did you mean "zero"?'),
+        ({"band_init": {3: "rad"}}, "band_init: band 3: 'rad'; 0..4, red | green | blue"),
+        ({"band_init": {5: "red"}}, "band_init: band 5: 'red'; 0..4, red | green | blue"),
+        ({"in_channels": 0}, "in_channels: 0; 1 or more"),
+    ],
+)
+def test_bands_that_cannot_be_are_told_in_one_line(name, options, told):
+    with pytest.raises(ConfigError) as caught:
+        backbone(name, **{"in_channels": 5, **options})
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.lists(st.integers(-1, 7), max_size=4), st.sampled_from(WAYS))
+def test_what_is_passed_can_be_widened_and_the_rest_is_a_config_error(bands, rgb, how):
+    try:
+        check_bands(bands, rgb, how)
+    except ConfigError:
+        assert how in ("copy", "zero")
+        assert not (len(set(rgb)) == len(rgb) == 3 and 0 <= min(rgb) <= max(rgb) < bands)
+    else:
+        assert widen(weights(), bands, how, rgb).shape == (4, bands, 3, 3)

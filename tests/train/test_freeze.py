@@ -44,6 +44,22 @@ def test_stem_is_what_comes_before_the_first_stage(backbone, stem):
     assert {n.removeprefix("backbone.").rpartition(".")[0] for n in frozen_names(net)} == stem
 
 
+@pytest.mark.parametrize(
+    ("backbone", "fusion", "stem"),
+    [
+        ("torchvision/resnet18", "fusenet", {"c1.conv", "c1.norm"}),
+        ("resnet18", "late", {"features.conv1", "features.bn1"}),
+        ("efficientnet_b0", "fusenet", {"c1.conv_stem", "c1.bn1"}),
+    ],
+)
+def test_of_two_streams_both_stems_are_frozen(backbone, fusion, stem):
+    options = {"in_channels": 5, "fusion": fusion, "channels": 8, "head_channels": 8}
+    net = torchfpn.create_model("semantic", backbone=backbone, num_classes=2, **options)
+    Frozen(net, "stem")
+    found = {n.removeprefix("backbone.").rpartition(".")[0] for n in frozen_names(net)}
+    assert found == {f"{stream}.{name}" for stream in ("main", "extra") for name in stem}
+
+
 def test_modules_by_name():
     net = model()
     Frozen(net, "backbone.stages.c1, pyramid")

@@ -5,7 +5,8 @@ mean     M M M M M ...  rescaled by 3/n    M is the mean of the three filters (H
 copy     R G B M M ...  rescaled by 3/n    the bands that are red, green, blue keep their filters; others may be named
 zero     R G B 0 0 ...                     at the start the network answers as it did to red, green, blue alone
 
-The first three keep the size of activations: a constant image gives the same answer whatever the number of bands.
+The first three keep the size of activations: a constant image gives the same answer whatever the number of bands
+("repeat": of three, six, nine bands; R G B R is a little redder).
 """
 
 import copy

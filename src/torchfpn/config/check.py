@@ -15,6 +15,15 @@ WEIGHTINGS = ("median-frequency", "sqrt-median-frequency", "inverse", "enet")
 PYRAMIDS = ("fpn", "panet", "simple")
 HEADS = ("sum", "concat", "finest")
 BAND_INITS = ("repeat", "mean", "copy", "zero")
+COLORS = ("red", "green", "blue")
+OPTIONS: dict[str, Any] = {  # what `model.options` may hold, as far as its type is simple
+    "strides": list[int] | None,
+    "output_stride": int,
+    "points": list[int] | None,
+    "extra": Literal["pool", "conv", "conv-c5"] | None,
+    "align_corners": bool,
+    **{f"{piece}_options": dict[str, Any] | None for piece in ("backbone", "pyramid", "head")},
+}
 
 
 def check(config: TrainConfig) -> None:
@@ -26,8 +35,10 @@ def check(config: TrainConfig) -> None:
     check_backbone(config.model.backbone)
     _check_name("model.pyramid", config.model.pyramid, PYRAMIDS)
     _check_name("model.head", config.model.head, HEADS)
-    if isinstance(config.model.band_init, str):
-        _check_name("model.band_init", config.model.band_init, BAND_INITS)
+    _check_band_init(config.model.band_init)
+    for name, value in config.model.options.items():
+        if name in OPTIONS:
+            check_type(f"model.options.{name}", OPTIONS[name], value)
     weighting = config.loss.class_weights
     if isinstance(weighting, str):
         _check_name("loss.class_weights", weighting, WEIGHTINGS)
@@ -69,7 +80,19 @@ def check_keys(document: dict[str, Any], file: str | Path) -> None:
 def check_type(name: str, kind: Any, value: Any, file: str | Path | None = None) -> None:
     """Raises ConfigError when `value` is not of the type the setting has."""
     if not _fits(kind, value):
-        raise ConfigError(f"{value!r}", file=file, field=name, allowed=describe(kind))
+        raise ConfigError(f"{value!r}", file=file, field=name, allowed=describe(kind), hint=meant(kind, value))
+
+
+def meant(kind: Any, value: Any) -> str | None:
+    """The word of a Literal that `value` was probably meant to be, as a hint."""
+    inner = get_args(kind)
+    words = (
+        inner
+        if get_origin(kind) is Literal
+        else [w for part in inner if get_origin(part) is Literal for w in get_args(part)]
+    )
+    hint = nearest(value, words) if isinstance(value, str) and words else ""
+    return hint if hint.startswith("did you mean") else None
 
 
 def describe(kind: Any) -> str:
@@ -138,6 +161,14 @@ def _check_data(config: TrainConfig) -> None:
     crop = config.data.crop
     if crop is not None and min(crop if isinstance(crop, tuple) else (crop,)) < 1:
         raise ConfigError(f"{crop}", field="data.crop", allowed="1 pixel or more")
+
+
+def _check_band_init(how: str | dict[str | int, str]) -> None:
+    if isinstance(how, str):
+        _check_name("model.band_init", how, BAND_INITS)
+        return
+    for band, color in how.items():
+        _check_name(f"model.band_init.{band}", color, COLORS)
 
 
 def _check_terms(terms: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from torchfpn.config.check import describe, known_settings, settings
+from torchfpn.config.check import describe, known_settings, meant, settings
 from torchfpn.config.settings import GROUPS, TrainConfig
 from torchfpn.errors import ConfigError, nearest
 
@@ -95,5 +95,6 @@ def explain(message: str) -> ConfigError:
     match = MISMATCH.search(message)
     if match and match["key"] in known:
         found = re.split(r"(?:Got|Given) value:", match["rest"])[-1].strip()
-        return ConfigError(f'"{found}"', field=match["key"], allowed=describe(known_settings()[match["key"]]))
+        kind = known_settings()[match["key"]]
+        return ConfigError(f'"{found}"', field=match["key"], allowed=describe(kind), hint=meant(kind, found))
     return ConfigError(" ".join(message.split()))

@@ -4,6 +4,7 @@ Later wins: defaults, then each ``--config`` file in turn, then the dotted flags
 """
 
 import contextlib
+import json
 import os
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -129,7 +130,18 @@ def _as(kind: Any, value: Any) -> Any:
     if isinstance(value, str) and float in kinds and str not in kinds:
         with contextlib.suppress(ValueError):
             return float(value)
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return {name: _spoken(inner) if isinstance(inner, dict) else inner for name, inner in value.items()}
     return value
+
+
+def _spoken(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of an option come from flags as text (``--model.options.pyramid_options.act false``)."""
+    meant = dict(options)
+    for name, value in options.items():
+        with contextlib.suppress(ValueError):
+            meant[name] = json.loads(value) if isinstance(value, str) else value
+    return meant
 
 
 def _flatten(values: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class ModelConfig:
     rgb: list[str | int] | None = option(
         None, "bands that are red, green, blue; names or numbers from 1; null: by name"
     )
-    band_init: str | dict[str, str] = option(
+    band_init: str | dict[str | int, str] = option(
         "repeat", "how pretrained weights meet the bands: repeat, mean, copy, zero, or {nir: red} for some"
     )
     channels: int = option(256, "channels of every pyramid level", least=1)

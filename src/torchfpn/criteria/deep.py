@@ -29,9 +29,14 @@ class DeepSupervision(nn.Module):
         for conv in self.classify:
             nn.init.normal_(conv.weight, std=0.01)  # type: ignore[arg-type]
 
-    def forward(self, logits: Tensor, targets: Tensor, maps: Maps) -> dict[str, Tensor]:
-        """Logits [B, K, H, W], targets [B, H, W], maps of the images padded at the right and the bottom."""
+    def forward(self, logits: Tensor, targets: Tensor, maps: Maps = ()) -> dict[str, Tensor]:
+        """Logits [B, K, H, W], targets [B, H, W], maps of the images padded at the right and the bottom.
+
+        Without maps only the losses of the answer itself, as a validation wants them.
+        """
         losses: dict[str, Tensor] = self.criterion(logits, targets)
+        if not maps:
+            return losses
         levels: list[Tensor] = []
         for coarse, stride in zip(self.classify(maps), self.strides, strict=True):
             fine = F.interpolate(coarse, scale_factor=stride, mode="bilinear", align_corners=False)

@@ -44,7 +44,8 @@ class BottomUp(Parallel):
 
     def __init__(self, levels: Sequence[Level], *, norm: Norm = "none", act: bool = True) -> None:
         ratios = [b.stride // a.stride for a, b in pairwise(levels)]
-        if not set(ratios) <= {1, 2} or len({level.channels for level in levels}) > 1:
+        whole = all(b.stride == ratio * a.stride for ratio, (a, b) in zip(ratios, pairwise(levels), strict=True))
+        if not whole or not set(ratios) <= {1, 2} or len({level.channels for level in levels}) > 1:
             raise ConfigError(
                 f"levels {[tuple(level) for level in levels]}",
                 field="pyramid",

@@ -15,7 +15,7 @@ from torchfpn.nn.containers import Chain, Fork, Parallel, Pick, chain
 from torchfpn.nn.layers import linear_conv
 from torchfpn.types import Level, Maps
 
-SCALES = ("x4", "x2", "x1", "half")
+SCALES = ("up4", "up2", "same", "down2")
 
 
 class MapNorm(nn.LayerNorm):
@@ -47,8 +47,8 @@ class SimplePyramid(Chain):
             )
         super().__init__()
         width, stride = levels[-1]
-        widths = {"x4": width // 4, "x2": width // 2, "x1": width, "half": width}
-        strides = {"x4": stride / 4, "x2": stride / 2, "x1": stride, "half": 2 * stride}
+        widths = {"up4": width // 4, "up2": width // 2, "same": width, "down2": width}
+        strides = {"up4": stride / 4, "up2": stride / 2, "same": stride, "down2": 2 * stride}
         scales = [scale for scale in SCALES if strides[scale] == int(strides[scale])]
         self.last = Pick(-1)
         self.rescale = Rescale({scale: _rescaler(scale, width) for scale in scales})
@@ -63,16 +63,16 @@ class SimplePyramid(Chain):
 
 
 def _rescaler(scale: str, width: int) -> nn.Module:
-    if scale == "x4":
+    if scale == "up4":
         return chain(
             up1=nn.ConvTranspose2d(width, width // 2, 2, stride=2),
             norm=MapNorm(width // 2),
             act=nn.GELU(),
             up2=nn.ConvTranspose2d(width // 2, width // 4, 2, stride=2),
         )
-    if scale == "x2":
+    if scale == "up2":
         return nn.ConvTranspose2d(width, width // 2, 2, stride=2)
-    return nn.Identity() if scale == "x1" else nn.MaxPool2d(2, ceil_mode=True)
+    return nn.Identity() if scale == "same" else nn.MaxPool2d(2, ceil_mode=True)
 
 
 def _normed(in_channels: int, channels: int, kernel: int) -> Chain:

@@ -24,21 +24,22 @@ def band_options(
     Raises:
         ConfigError: a band that is not there, or nothing to tell red, green and blue by.
     """
+    places = None if rgb is None else tuple(_position(bands, band, "rgb") for band in rgb)
     if fusion == "none" and band_init in ("repeat", "mean"):
         return {"band_init": band_init}
-    if rgb is None:
-        rgb = _by_name(bands) if named else (0, 1, 2)
+    if places is None:
+        places = _by_name(bands) if named else (0, 1, 2)
     if not isinstance(band_init, str):
         band_init = {_position(bands, band, "band_init"): color for band, color in band_init.items()}
-    return {"rgb": tuple(_position(bands, band, "rgb") for band in rgb), "band_init": band_init}
+    return {"rgb": places, "band_init": band_init}
 
 
-def _by_name(bands: Sequence[str]) -> Sequence[int]:
+def _by_name(bands: Sequence[str]) -> tuple[int, ...]:
     lower = [band.lower() for band in bands]
     if not set(COLORS) <= set(lower):
         found = f"none given, and no bands red, green, blue among {', '.join(bands)}"
         raise ConfigError(found, field="rgb", hint="say which three they are: rgb=[name, name, name]")
-    return [lower.index(color) for color in COLORS]
+    return tuple(lower.index(color) for color in COLORS)
 
 
 def _position(bands: Sequence[str], band: str | int, field: str) -> int:

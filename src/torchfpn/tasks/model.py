@@ -1,6 +1,8 @@
 """Models by name: the one place where backbones, pyramids and heads meet."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,7 @@ PYRAMIDS: dict[str, Callable[..., Any]] = {"fpn": FPN, "panet": PANet, "simple":
 HEADS: dict[str, Callable[..., nn.Module]] = {"sum": SemanticHead, "concat": ConcatHead, "finest": FinestHead}
 TASKS = ("semantic",)
 EXTRAS = ("pool", "conv", "conv-c5")
+REFUSED = re.compile(r"(?P<why>unexpected|multiple values for)(?: keyword)? argument '(?P<name>\w+)'")  # by Python
 
 Extra = Literal["pool", "conv", "conv-c5"]
 
@@ -73,20 +76,22 @@ def create_model(
     """
     check_name("task", task, TASKS)
     if isinstance(backbone, nn.Module):
+        _check_unused(strides=strides, output_stride=output_stride, fusion=fusion, points=points)
         body = backbone
     else:
-        body = named_backbone(
-            backbone,
-            in_channels=in_channels,
-            pretrained=pretrained,
-            strides=strides,
-            output_stride=output_stride,
-            rgb=rgb,
-            band_init=band_init,
-            fusion=fusion,
-            points=points,
-            **(backbone_options or {}),
-        )
+        with _unknown_options("backbone_options", backbone):
+            body = named_backbone(
+                backbone,
+                in_channels=in_channels,
+                pretrained=pretrained,
+                strides=strides,
+                output_stride=output_stride,
+                rgb=rgb,
+                band_init=band_init,
+                fusion=fusion,
+                points=points,
+                **(backbone_options or {}),
+            )
     levels = _levels(body, "backbone")
     options = {**(pyramid_options or {}), **({"outputs": 1} if head == "finest" else {})}
     neck = _pyramid(pyramid, levels, channels, smooth=smooth, extra=extra, options=options)
@@ -94,7 +99,8 @@ def create_model(
         check_name("head", head, HEADS)
         settings = {"norm": norm, "dropout": dropout, "align_corners": align_corners}
         with _unknown_options("head_options", head):
-            head = HEADS[head](_levels(neck, "pyramid"), num_classes, head_channels, **settings, **(head_options or {}))
+            settings |= head_options or {}
+            head = HEADS[head](_levels(neck, "pyramid"), num_classes, head_channels, **settings)
     return AnySize(multiple=max(level.stride for level in levels), backbone=body, pyramid=neck, head=head)
 
 
@@ -102,6 +108,14 @@ def check_name(field: str, name: str, known: Any) -> None:
     """Raises ConfigError with the nearest names when `name` is none of the known ones."""
     if name not in known:
         raise ConfigError(f'"{name}"', field=field, allowed=" | ".join(known), hint=nearest(name, list(known)))
+
+
+def _check_unused(**options: Any) -> None:
+    """Passes when nothing is asked of a backbone that was built by hand and would not hear of it."""
+    for name, value in options.items():
+        if value not in (None, 32, "none"):
+            found = f"{value!r} for a backbone that is already built"
+            raise ConfigError(found, field=name, hint="give it to torchfpn.backbone, or name the backbone")
 
 
 def _levels(piece: nn.Module, field: str) -> tuple[Level, ...]:
@@ -134,7 +148,7 @@ def _pyramid(
             raise ConfigError(
                 found, field="pyramid", allowed="two maps or more", hint='pyramid="simple" for a plain ViT'
             )
-        options["smooth"] = smooth
+        options = {"smooth": smooth, **options}
     with _unknown_options("pyramid_options", pyramid):
         neck = PYRAMIDS[pyramid](levels, channels, **options)
     return neck if extra is None else _with_extra(neck, levels, extra)
@@ -148,16 +162,14 @@ def _with_extra(neck: Any, levels: tuple[Level, ...], extra: Extra) -> nn.Module
     return chain(pyramid=neck, extra=PoolLevel(neck.levels) if extra == "pool" else ConvLevels(neck.levels, channels))
 
 
-class _unknown_options:  # noqa: N801 - reads as a statement
-    """Inside, an argument that a piece does not have becomes a ConfigError that names the piece."""
-
-    def __init__(self, field: str, piece: str) -> None:
-        self.field, self.piece = field, piece
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
-            name = str(error).rpartition("argument ")[2].strip("'")
-            raise ConfigError(f"{self.piece} has no such option", field=f"{self.field}.{name}") from error
+@contextmanager
+def _unknown_options(field: str, piece: str) -> Iterator[None]:
+    """Inside, an option that a piece does not have, or has been given already, becomes a ConfigError that names it."""
+    try:
+        yield
+    except TypeError as error:
+        match = REFUSED.search(str(error))
+        if not match:
+            raise
+        found = f"{piece} has no such option" if match["why"] == "unexpected" else "is an argument of its own"
+        raise ConfigError(found, field=f"{field}.{match['name']}") from error

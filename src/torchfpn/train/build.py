@@ -105,8 +105,8 @@ def _task(
         bands=bands,
         pretrained=model.pretrained,
         fusion=model.fusion,
-        rgb=None if model.rgb is None else [_input(dataset, band) for band in model.rgb],
-        band_init=model.band_init,
+        rgb=None if model.rgb is None else [_input(dataset, bands, band, "model.rgb") for band in model.rgb],
+        band_init=_band_init(dataset, bands, model.band_init),
         loss=config.loss.terms,
         label_smoothing=config.loss.label_smoothing,
         deep_supervision=config.loss.deep_supervision,
@@ -165,12 +165,21 @@ def _class_weights(config: TrainConfig, dataset: Dataset, watch: Watch) -> list[
     return class_weights(class_counts(dataset, TRAIN, watch=watch), method=wanted)
 
 
-def _input(dataset: Dataset, band: str | int) -> str | int:
+def _band_init(dataset: Dataset, bands: tuple[str, ...], how: str | dict[str | int, str]) -> str | dict[str | int, str]:
+    if isinstance(how, str):
+        return how
+    return {_input(dataset, bands, band, "model.band_init"): color for band, color in how.items()}
+
+
+def _input(dataset: Dataset, bands: tuple[str, ...], band: str | int, field: str) -> str | int:
     """A band of the files by name or number from 1 -> its name, or its place among those the model sees."""
-    found = _band(dataset, band, "model.rgb")
+    found = _band(dataset, band, field)
     if isinstance(found, str):
         return found
-    return dataset.use_bands.index(found) if found in dataset.use_bands else found - 1
+    known = dataset.use_bands or range(1, len(bands) + 1)
+    if found not in known:
+        raise ConfigError(f"band {band}", field=field, allowed="one of " + ", ".join(map(str, known)))
+    return list(known).index(found)
 
 
 def _band(dataset: Dataset, band: str | int, field: str = "data.use_bands") -> Band:

@@ -46,8 +46,14 @@ def _find(model: nn.Module, name: str) -> list[nn.Module]:
 
 
 def _stem(model: nn.Module) -> list[nn.Module]:
-    """The first children of the backbone's sequence, up to the first that has more than one convolution."""
-    sequence: nn.Module = model.get_submodule("backbone")
+    """The first modules of the backbone, or of both streams of a fused one."""
+    body = model.get_submodule("backbone")
+    streams = [child for name, child in body.named_children() if name in ("main", "extra")]
+    return [module for stream in streams or [body] for module in _first(stream)]
+
+
+def _first(sequence: nn.Module) -> list[nn.Module]:
+    """The first children of a sequence, up to the first that has more than one convolution."""
     while len(children := list(sequence.children())) == 1 or _convolutions(children[0]) > 1:
         sequence = children[0]
     stem: list[nn.Module] = []

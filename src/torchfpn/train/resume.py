@@ -12,6 +12,7 @@ from torchfpn.tasks.task import Task
 from torchfpn.train.checkpoints import SCHEMA, STATE
 
 PREFIX = "task.model."  # of the model's tensors in a checkpoint
+LEARNT = "task.criterion."  # of what the criterion learns: the classifiers of deep supervision
 
 
 def model_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
@@ -40,6 +41,14 @@ def check_fit(checkpoint: dict[str, Any], task: Task, file: Path) -> None:
         was, now = getattr(recipe, name), getattr(task.recipe, name)
         if was != now:
             raise WeightsError(", ".join(was), file=file, field=name, allowed=f"those of the config: {', '.join(now)}")
+    for name in ("rgb", "points"):  # which bands go where, and where they meet, no tensor tells
+        was, now = recipe.model.get(name), task.recipe.model.get(name)
+        if was != now:
+            raise WeightsError(f"{was}", file=file, field=name, allowed=f"that of the config: {now}")
+    had = {n.removeprefix(LEARNT) for n in checkpoint["state_dict"] if n.startswith(LEARNT)}
+    if had != set(task.criterion.state_dict()):
+        found = f"a training {'with' if had else 'without'} deep supervision"
+        raise WeightsError(found, file=file, field="loss.deep_supervision", allowed="the same on resuming, 0 or not")
 
 
 def explain_restore(error: ValueError, file: Path | None) -> WeightsError | None:

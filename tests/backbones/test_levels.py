@@ -1,0 +1,113 @@
+"""Which maps go on to the pyramid, by stride."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torchfpn import ConfigError, Level
+from torchfpn.backbones import backbone
+from torchfpn.backbones.levels import pick_by_stride
+
+C1_TO_C5, DILATED, PLAIN = (2, 4, 8, 16, 32), (2, 4, 8, 8, 8), (16, 16, 16)
+
+
+def pick(available, strides=None):
+    return pick_by_stride([Level(10 + i, s) for i, s in enumerate(available)], strides, name="net")
+
+
+@pytest.mark.parametrize(
+    ("available", "strides", "expected"),
+    [
+        (C1_TO_C5, None, (1, 2, 3, 4)),
+        (DILATED, None, (1, 2, 3, 4)),
+        ((4, 8, 16, 32), None, (0, 1, 2, 3)),
+        ((1, 2, 4, 8), None, (2, 3)),
+        (PLAIN, None, (2,)),
+        ((2,), None, (0,)),
+        (C1_TO_C5, (32,), (4,)),
+        (C1_TO_C5, (2, 16), (0, 3)),
+        (C1_TO_C5, (16, 2), (0, 3)),
+        (DILATED, (4, 8), (1, 4)),
+        (DILATED, (8, 8), (3, 4)),
+        (DILATED, (4, 8, 8, 8), (1, 2, 3, 4)),
+        (PLAIN, (16, 16), (1, 2)),
+        ((4, 7, 7), (7,), (2,)),
+    ],
+)
+def test_maps_are_picked_by_stride_the_last_of_those_that_share_one(available, strides, expected):
+    assert pick(available, strides) == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from([2, 4, 8, 16]), min_size=1, max_size=6), st.data())
+def test_what_is_picked_has_the_strides_that_were_asked_for(available, data):
+    available = sorted(available)
+    wanted = data.draw(st.lists(st.sampled_from([2, 4, 8, 16, 32]), min_size=1, max_size=4))
+    if any(wanted.count(s) > available.count(s) for s in wanted):
+        with pytest.raises(ConfigError, match="its maps have strides"):
+            pick(available, wanted)
+    else:
+        picked = pick(available, wanted)
+        assert sorted(wanted) == [available[i] for i in picked]
+        assert list(picked) == sorted(set(picked))
+        assert all(j in picked for i in picked for j in range(i, len(available)) if available[i] == available[j])
+
+
+@pytest.mark.parametrize(
+    ("available", "strides"), [(C1_TO_C5, (64,)), (C1_TO_C5, (8, 8)), (DILATED, (16,)), (C1_TO_C5, ())]
+)
+def test_a_stride_that_is_not_there_is_told_with_those_that_are(available, strides):
+    with pytest.raises(ConfigError) as caught:
+        pick(available, strides)
+    shown = ", ".join(map(str, available))
+    told = f"backbone net: strides {list(strides)}; its maps have strides [{shown}]; choose with strides=({shown},)"
+    assert str(caught.value) == told
+
+
+@pytest.mark.parametrize("name", ["torchvision/resnet50", "resnet26"])
+@pytest.mark.parametrize(("output_stride", "strides"), [(32, (4, 8, 16, 32)), (16, (4, 8, 16, 16)), (8, (4, 8, 8, 8))])
+def test_a_dilated_network_gives_the_strides_it_declares(name, output_stride, strides):
+    with torch.device("meta"):
+        body = backbone(name, output_stride=output_stride)
+        maps = body(torch.empty(1, 3, 96, 64))
+    assert tuple(level.stride for level in body.levels) == strides
+    for x, (channels, stride) in zip(maps, body.levels, strict=True):
+        assert tuple(x.shape) == (1, channels, 96 // stride, 64 // stride)
+
+
+def test_dilation_keeps_the_weights_and_looks_further():
+    plain, dilated = backbone("test_resnet"), backbone("test_resnet", output_stride=8)
+    assert {k: v.shape for k, v in plain.state_dict().items()} == {k: v.shape for k, v in dilated.state_dict().items()}
+    dilated.load_state_dict(plain.state_dict())
+    x = torch.randn(1, 3, 64, 64)
+    fine, coarse = dilated.eval()(x), plain.eval()(x)
+    assert torch.equal(fine[0], coarse[0])
+    assert tuple(fine[3].shape[-2:]) == (8, 8)
+    assert {m.dilation for m in dilated.modules() if isinstance(m, torch.nn.Conv2d)} > {(1, 1), (2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("name", "output_stride", "told"),
+    [
+        (
+            "torchvision/resnet18",
+            8,
+            "output_stride 8; 8, 16 or 32, of resnet50, resnet101 and resnet152; timm's resnet18",
+        ),
+        ("torchvision/mobilenet_v2", 16, "output_stride 16; 8, 16 or 32, of resnet50"),
+        ("torchvision/resnet50", 4, "output_stride 4; 8, 16 or 32"),
+        ("test_resnet", 12, "output_stride 12; test_resnet cannot be dilated"),
+        ("hrnet_w18_small", 8, "output_stride 8; hrnet_w18_small cannot be dilated"),
+    ],
+)
+def test_what_cannot_be_dilated_says_what_can(name, output_stride, told):
+    with pytest.raises(ConfigError) as caught:
+        backbone(name, output_stride=output_stride)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_of_a_plain_transformer_the_last_map_is_given_unless_more_are_asked_for():
+    assert [level.stride for level in backbone("test_vit").levels] == [16]
+    assert [level.stride for level in backbone("test_vit", strides=(16, 16)).levels] == [16, 16]

@@ -1,0 +1,126 @@
+"""Bands by name and by position, and the tasks that are made of them."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import torchfpn
+from torchfpn import ConfigError
+from torchfpn.tasks.bands import band_options
+
+BANDS = ("nir", "red", "swir", "green", "blue")
+
+
+def task(**options):
+    torch.manual_seed(0)
+    options = {"backbone": "test_resnet", "classes": ["land", "water"], "bands": BANDS, "fusion": "fusenet"} | options
+    return torchfpn.create_task("semantic", channels=8, head_channels=8, **options)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.permutations(["red", "green", "blue", "nir", "swir", "B8"]), st.booleans())
+def test_red_green_and_blue_are_found_by_name_wherever_they_are(bands, shout):
+    shown = [band.upper() if shout else band for band in bands]
+    found = band_options(shown, fusion="fusenet")["rgb"]
+    assert [bands[i] for i in found] == ["red", "green", "blue"]
+    assert found == band_options(bands, rgb=["red", "green", "blue"], band_init="zero")["rgb"]
+    assert found == band_options(bands, rgb=list(found), fusion="late")["rgb"]
+
+
+@pytest.mark.parametrize("band_init", ["repeat", "mean"])
+def test_what_needs_no_colours_asks_for_none(band_init):
+    assert band_options(["a", "b"], band_init=band_init) == {"band_init": band_init}
+
+
+@pytest.mark.parametrize("options", [{"fusion": "fusenet"}, {"band_init": "zero"}, {"band_init": "copy"}])
+def test_bands_without_names_are_red_green_blue_and_the_rest(options):
+    assert band_options(["band0", "band1", "band2", "band3"], named=False, **options)["rgb"] == (0, 1, 2)
+
+
+def test_bands_that_begin_as_a_colour_are_named_or_numbered():
+    found = band_options(BANDS, band_init={"nir": "red", 2: "blue"})
+    assert found == {"rgb": (1, 3, 4), "band_init": {0: "red", 2: "blue"}}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"bands": ("a", "b", "c", "d")}, "rgb: none given, and no bands red, green, blue among a, b, c, d; say which"),
+        ({"rgb": ["red", "green", "bleu"]}, "rgb: there is no band 'bleu'; nir, red, swir, green, blue; did you mean"),
+        ({"rgb": [0, 1, 5]}, "rgb: there is no band 5; nir, red, swir, green, blue; positions are 0..4"),
+        ({"rgb": [0, 1, -1]}, "rgb: there is no band -1"),
+        ({"rgb": ["red", "green"]}, "rgb: [1, 3] of 5 bands"),
+        ({"rgb": ["red", "green", "red"]}, "rgb: [1, 3, 1] of 5 bands"),
+        ({"band_init": {"nri": "red"}}, "band_init: there is no band 'nri'; nir, red"),
+        ({"band_init": {"nir": "rad"}}, "band_init"),
+        ({"fusion": "none", "rgb": ["rad", "green", "blue"]}, "rgb: there is no band 'rad'"),
+        ({"fusion": "fusenett"}, 'fusion: "fusenett"; none | fusenet | late; did you mean "fusenet"?'),
+        ({"fusion": "none", "band_init": "zerro"}, 'band_init: "zerro"; repeat | mean | copy | zero; did you mean'),
+        ({"bands": ("red", "green", "blue")}, "fusion: 3 bands; more than red, green and blue"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(options, told):
+    with pytest.raises(ConfigError) as caught:
+        task(**options)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rgb", [None, ["red", "green", "blue"], [1, 3, 4]])
+def test_a_task_splits_its_bands_by_name(rgb):
+    made = task(rgb=rgb)
+    assert made.model.backbone.split.main.tolist() == [1, 3, 4]
+    assert made.model.backbone.split.extra.tolist() == [0, 2]
+    assert made.recipe.model["rgb"] == [1, 3, 4]
+    assert made.recipe.bands == BANDS
+
+
+def test_bands_that_are_only_counted_begin_with_red_green_and_blue():
+    made = task(bands=None, in_channels=5)
+    assert made.model.backbone.split.main.tolist() == [0, 1, 2]
+
+
+def test_a_band_that_begins_as_a_colour_has_its_filter(tmp_path):
+    import safetensors.torch
+    import timm
+
+    source = timm.create_model("test_resnet")
+    safetensors.torch.save_file(source.state_dict(), tmp_path / "w.safetensors")
+    weight = next(m for m in source.modules() if isinstance(m, torch.nn.Conv2d)).weight
+    made = task(fusion="none", band_init={"nir": "red", "swir": "blue"}, pretrained=tmp_path / "w.safetensors")
+    wide = next(m for m in made.model.modules() if isinstance(m, torch.nn.Conv2d)).weight
+    torch.testing.assert_close(wide, weight[:, [0, 0, 2, 1, 2]] * 3 / 5)
+
+
+MODELS = {
+    "fusenet": {},
+    "fusenet-sf4": {"points": [1, 2, 3, 4], "rgb": ["blue", "nir", "red"]},
+    "late": {"fusion": "late"},
+    "panet": {"fusion": "none", "pyramid": "panet", "pyramid_options": {"norm": "batch"}},
+    "concat": {"fusion": "none", "head": "concat", "head_options": {"classifier": "bottleneck", "mode": "nearest"}},
+    "finest": {"fusion": "none", "head": "finest"},
+    "vit": {"fusion": "none", "backbone": "test_vit", "pyramid": "simple"},
+    "dilated": {"fusion": "none", "output_stride": 8},
+    "dilated-fusenet": {"output_stride": 16},
+    "extra": {"fusion": "none", "extra": "conv-c5", "strides": (8, 16, 32)},
+    "zero": {"fusion": "none", "band_init": "zero"},
+    "named": {"fusion": "none", "band_init": {"nir": "red"}},
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_saved_model_of_every_new_word_answers_the_same(name, tmp_path):
+    made = task(**MODELS[name])
+    last = [m for m in made.model.head.classify.modules() if isinstance(m, torch.nn.Conv2d)][-1]
+    torch.nn.init.normal_(last.weight)
+    raw = torch.rand(1, 5, 45, 70)
+    before = made.predict(raw)[0]
+    made.save(tmp_path / "model.safetensors")
+    torch.manual_seed(1)  # another start must not matter
+    again = torchfpn.load(tmp_path / "model.safetensors")
+    assert again.recipe == made.recipe
+    after = again.predict(raw)[0]
+    assert torch.equal(before.scores, after.scores)
+    assert torch.equal(before.labels, after.labels)
+    assert before.scores.std() > 1e-3  # not a constant
