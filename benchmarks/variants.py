@@ -51,6 +51,7 @@ DATA = {  # config, class, flags of all variants, filters for "named copy"
         {"B8": "red", "B12": "red"},
     ),
 }
+CROP = "--data.crop=[192,256]"  # of camvid
 WORDS = {f"{pyramid} + {head}": (pyramid, head) for pyramid in ("fpn", "panet") for head in ("sum", "concat")}
 
 
@@ -116,8 +117,8 @@ def seconds(variants, rounds):
     return {label: (statistics.median(spent[2:]), sizes[label]) for label, spent in times.items()}
 
 
-def words(minutes, seeds, out):
-    flags = {label: [f"--model.pyramid={p}", f"--model.head={h}"] for label, (p, h) in WORDS.items()}
+def words(minutes, seeds, out, only):
+    flags = {label: [f"--model.pyramid={p}", f"--model.head={h}", CROP] for label, (p, h) in WORDS.items()}
     measured = out / "camvid-seconds.json"
     if not measured.is_file():
         out.mkdir(parents=True, exist_ok=True)
@@ -125,6 +126,8 @@ def words(minutes, seeds, out):
     print("| camvid: pyramid + head | s a step | M weights | epochs | val mIoU | seeds |")
     print("| --- | --- | --- | --- | --- | --- |")
     for label, (spent, size) in json.loads(measured.read_text()).items():
+        if only and label not in only:
+            continue
         epochs = round(60 * minutes / (46 * spent))  # 367 images in batches of 8
         name = f"camvid-{'-'.join(WORDS[label])}"
         own = [*flags[label], f"--max_epochs={epochs}", f"--val_every={epochs}"]
@@ -138,10 +141,11 @@ def main():
     parser.add_argument("which", choices=[*DATA, "camvid"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--minutes", type=float, default=8.0, help="camvid: training time of each variant")
+    parser.add_argument("--only", nargs="+", choices=WORDS, help="camvid: some of the variants")
     parser.add_argument("--out", type=Path, default=Path("runs/variants"))
     args = parser.parse_args()
     if args.which == "camvid":
-        words(args.minutes, args.seeds, args.out)
+        words(args.minutes, args.seeds, args.out, args.only)
     else:
         bands(args.which, args.seeds, args.out)
 

@@ -31,7 +31,7 @@ class ModelConfig:
         None, "bands that are red, green, blue; names or numbers from 1; null: by name"
     )
     band_init: str | dict[str | int, str] = option(
-        "repeat", "how pretrained weights meet the bands: repeat, mean, copy, zero, or {nir: red} for some"
+        "repeat", "how pretrained weights meet the bands: repeat, mean, copy, zero, or e.g. {nir: red}"
     )
     channels: int = option(256, "channels of every pyramid level", least=1)
     head_channels: int = option(128, "channels inside the head", least=1)
