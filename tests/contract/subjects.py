@@ -1,5 +1,6 @@
 """What the contract tests are run on: backbones of every kind, and tiny models of every pyramid and head."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -8,10 +9,7 @@ import torchfpn
 PLAIN = ["test_vit", "vit_tiny_patch16_224", "deit_tiny_patch16_224", "xcit_nano_12_p16_224"]  # one map, of stride 16
 BACKBONES = [
     "resnet18",
-    "resnet50",
-    "resnetv2_50",
     "resnest14d",
-    "res2net50_26w_4s",
     "test_resnet",
     "regnetx_002",
     "regnety_002",
@@ -20,38 +18,38 @@ BACKBONES = [
     "mobilenetv4_conv_small",
     "efficientnet_b0",
     "tf_efficientnet_lite0",
-    "mixnet_s",
     "ghostnet_100",
+    "test_byobnet",
     "convnext_atto",
     "convnextv2_atto",
     "edgenext_xx_small",
     "efficientvit_b0",
     "fastvit_t8",
-    "poolformer_s12",
     "repvgg_a0",
-    "densenet121",
-    "dla34",
     "hrnet_w18_small",
-    "vgg11",
-    "cspdarknet53",
     "pvt_v2_b0",
     "swin_tiny_patch4_window7_224",
-    "swinv2_cr_tiny_ns_224",
     *PLAIN,
     "torchvision/resnet18",
     "torchvision/resnet50",
     "torchvision/mobilenet_v2",
     "torchvision/efficientnet_b0",
+]
+MORE_BACKBONES = [  # in `make contract`
+    "resnet50",
+    "resnetv2_50",
+    "res2net50_26w_4s",
+    "mixnet_s",
+    "poolformer_s12",
+    "densenet121",
+    "dla34",
+    "vgg11",
+    "cspdarknet53",
+    "swinv2_cr_tiny_ns_224",
     "torchvision/efficientnet_v2_s",
 ]
-CNNS = [  # exported with every size free
-    "test_resnet",
-    "resnet18",
-    "regnety_002",
-    "mobilenetv3_small_050",
-    "convnext_atto",
-    "torchvision/mobilenet_v2",
-]
+CNNS = ["test_resnet", "resnet18", "test_efficientnet", "mobilenetv3_small_050", "test_convnext", "test_byobnet"]
+LARGER_CNNS = ["resnet50", "regnety_002", "efficientnet_b0", "convnext_atto", "torchvision/mobilenet_v2", "densenet121"]
 PYRAMIDS = {
     "fpn": {"pyramid": "fpn"},
     "fpn without smoothing": {"pyramid": "fpn", "smooth": False},
@@ -90,6 +88,11 @@ def made(backbone="test_resnet", **options):
         if parameter.ndim == 1:
             nn.init.normal_(parameter, 1.0, 0.1)  # norms and scales that start at 0 would hide what lies before them
     return model
+
+
+def product(names):
+    """Parameters of a test that only `make contract` runs."""
+    return [pytest.param(name, marks=pytest.mark.product) for name in names]
 
 
 def whole(pyramid, head, **options):

@@ -6,11 +6,11 @@ import pickle
 import pytest
 import torch
 
-from contract.subjects import BACKBONES, close, images, made
+from contract.subjects import BACKBONES, MORE_BACKBONES, close, images, made, product
 from torchfpn.backbones import backbone
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
+@pytest.fixture(scope="module", params=[*BACKBONES, *product(MORE_BACKBONES)])
 def model(request):
     return made(request.param, in_channels=2).eval()
 

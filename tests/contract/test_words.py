@@ -6,7 +6,19 @@ import pickle
 import pytest
 import torch
 
-from contract.subjects import BACKBONES, HEADS, PAIRS, PLAIN, PYRAMIDS, REFUSED, close, images, made, whole
+from contract.subjects import (
+    BACKBONES,
+    HEADS,
+    MORE_BACKBONES,
+    PAIRS,
+    PLAIN,
+    PYRAMIDS,
+    REFUSED,
+    close,
+    images,
+    made,
+    whole,
+)
 from torchfpn import ConfigError, create_model
 
 SIZES = [(1, 1), (1, 40), (31, 33), (33, 64), (130, 7), (101, 257)]
@@ -99,7 +111,7 @@ def impossible(backbone, pyramid, head):
 @pytest.mark.product
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("pyramid", [name for name in PYRAMIDS if "dilated" not in name])
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", [*BACKBONES, *MORE_BACKBONES])
 def test_the_whole_product(backbone, pyramid, head):
     options = {**PYRAMIDS[pyramid], **HEADS[head], "backbone": backbone}
     if impossible(backbone, pyramid, head):
