@@ -69,25 +69,32 @@ def trained(name, config, flags, out):
 
 def bands(which, seeds, out):
     config, target, flags, copied = DATA[which]
-    print(f"| {which}: how the bands meet the pretrained weights | mean IoU | from | to | seeds |")
-    print("| --- | --- | --- | --- | --- |")
-    for label, settings in BANDS.items():
-        chosen = settings or {"band_init": json.dumps(copied)}
+    own = {
+        label: [f"--model.{key}={value}" for key, value in (settings or {"band_init": json.dumps(copied)}).items()]
+        for label, settings in BANDS.items()
+    }
+    costs = measured(which, config, {label: [*flags, *more] for label, more in own.items()}, out)
+    print(
+        f"| {which}: bands and pretrained weights | s a step | M weights | mean IoU | from | to | seeds |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for label, (spent, size) in costs.items():
         scores = []
         for seed in seeds:
             name = f"{which}-{label.replace(' ', '-')}-{seed}"
-            own = [f"--model.{key}={value}" for key, value in chosen.items()]
-            found = trained(name, config, [*flags, *own, f"--seed={seed}"], out)
+            found = trained(name, config, [*flags, *own[label], f"--seed={seed}"], out)
             scores.append(found["iou"][found["classes"].index(target)])
         low, high = min(scores), max(scores)
-        print(f"| {label} | {statistics.mean(scores):.3f} | {low:.3f} | {high:.3f} | {len(scores)} |", flush=True)
+        middle = statistics.mean(scores)
+        row = f"{spent:.3f} | {size:.2f} | {middle:.3f} | {low:.3f} | {high:.3f} | {len(scores)}"
+        print(f"| {label} | {row} |", flush=True)
 
 
 class Steps:
     """One training step of a variant, without the loop around it."""
 
-    def __init__(self, flags):
-        self.config = read_config(["--config", str(CONFIGS / "camvid.yaml"), *flags]).config
+    def __init__(self, config, flags):
+        self.config = read_config(["--config", str(CONFIGS / config), *flags]).config
         self.parts = build(self.config, open_dataset(self.config))
         self.task = self.parts.task.train()
         self.ema = Ema(self.task.model, self.config.ema)
@@ -101,9 +108,12 @@ class Steps:
         self.ema.update()
 
 
-def seconds(variants, rounds):
-    """{label: (median seconds of a step, millions of weights)}, all variants in turn on the same batches."""
-    made = {label: Steps(flags) for label, flags in variants.items()}
+def measured(which, config, variants, out, rounds=6):
+    """{label: (median seconds of a step, millions of weights)}, all variants in turn on the same batches; kept."""
+    kept = out / f"{which}-seconds.json"
+    if kept.is_file():
+        return json.loads(kept.read_text())
+    made = {label: Steps(config, flags) for label, flags in variants.items()}
     first = next(iter(made.values()))
     loader = TrainLoader(first.parts.train, step_size=first.config.batch_size, steps=rounds + 2, seed=0, workers=1)
     loader.begin(0)
@@ -115,18 +125,17 @@ def seconds(variants, rounds):
             times[label].append(time.perf_counter() - start)
     loader.close()
     sizes = {label: sum(p.numel() for p in v.task.model.parameters()) / 1e6 for label, v in made.items()}
-    return {label: (statistics.median(spent[2:]), sizes[label]) for label, spent in times.items()}
+    found = {label: (statistics.median(spent[2:]), sizes[label]) for label, spent in times.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(found))
+    return found
 
 
 def words(minutes, seeds, out, only):
     flags = {label: [f"--model.pyramid={p}", f"--model.head={h}", *SHORT] for label, (p, h) in WORDS.items()}
-    measured = out / "camvid-seconds.json"
-    if not measured.is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        measured.write_text(json.dumps(seconds(flags, 6)))
     print("| camvid: pyramid + head | s a step | M weights | steps | val mIoU | seeds |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for label, (spent, size) in json.loads(measured.read_text()).items():
+    for label, (spent, size) in measured("camvid", "camvid.yaml", flags, out).items():
         if only and label not in only:
             continue
         steps = round(60 * minutes / spent)
