@@ -74,9 +74,7 @@ def bands(which, seeds, out):
         for label, settings in BANDS.items()
     }
     costs = measured(which, config, {label: [*flags, *more] for label, more in own.items()}, out)
-    print(
-        f"| {which}: bands and pretrained weights | s a step | M weights | mean IoU | from | to | seeds |"
-    )
+    print(f"| {which}: bands and pretrained weights | s a step | M weights | mean IoU | from | to | seeds |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for label, (spent, size) in costs.items():
         scores = []
