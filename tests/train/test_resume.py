@@ -55,6 +55,7 @@ def test_stopped_twice_with_a_loader_process(small, undisturbed, monkeypatch):
         with monkeypatch.context() as patch:
             signal_at(patch, Stepper, call, signal.SIGINT)
             assert train("--resume", "--num_workers", "1") == 130
+    assert callable(signal.getsignal(signal.SIGCHLD))  # the next training hears of a loader process that dies
     assert train("--resume", "runs/small") == 0
     assert same_training(undisturbed, small / "runs" / "small") == []
 

@@ -14,12 +14,12 @@ from torchfpn.tasks.build import assemble
 from torchfpn.tasks.model import create_model
 from torchfpn.tasks.task import Task
 
-RECIPE = "torchfpn"  # the key of the recipe in the file's metadata; "format" is what other tools add
-METADATA = {RECIPE, "format"}
+RECIPE = "torchfpn"  # the key of the recipe in the file's metadata
+METADATA = {RECIPE, "format"}  # "format" is what other tools add, and older versions did
 
 
 def save(task: Task, path: str | Path) -> None:
-    """Writes weights and recipe to `path`, whole or not at all.
+    """Writes weights and recipe to `path`, whole or not at all; the same task always makes the same bytes.
 
     Raises:
         WeightsError: weights with NaN in them, or a folder that is not there.
@@ -29,7 +29,8 @@ def save(task: Task, path: str | Path) -> None:
         raise WeightsError("no such folder", file=path.parent)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in task.model.state_dict().items()}
     check_finite(tensors, file=path)
-    write_bytes(path, safetensors.torch.save(tensors, metadata={RECIPE: task.recipe.to_json(), "format": "pt"}))
+    # one key and no more: safetensors writes several in an order that changes
+    write_bytes(path, safetensors.torch.save(tensors, metadata={RECIPE: task.recipe.to_json()}))
 
 
 def load(path: str | Path, *, model: nn.Sequential | None = None) -> Task:

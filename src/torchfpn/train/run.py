@@ -35,7 +35,7 @@ from torchfpn.train.plan import columns, count, hurried, steps
 from torchfpn.train.progress import Progress, watcher
 from torchfpn.train.quiet import quiet
 from torchfpn.train.resume import check_fit, explain_restore
-from torchfpn.train.signals import Interrupted, StopRequest
+from torchfpn.train.signals import Interrupted, StopRequest, watch_loaders
 
 FOLDER_FOR_RANKS, CHECKPOINT_FOR_RANKS = "FPN_RUN_FOLDER", "FPN_RUN_CHECKPOINT"  # told by the first process of several
 COPIES = 3 * 4  # last, previous and one being written, each with weights, averages and two moments
@@ -181,6 +181,7 @@ class _Run:
         )
         if self.rank == 0:
             self._introduce(training, folder)
+        watch_loaders()
         with _board(folder, training), self.stop.graceful():
             try:
                 trainer.fit(training, ckpt_path=self.resumed)

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
+from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -77,3 +79,13 @@ def ignore_in_worker() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(AttributeError, OSError):  # Windows has no groups
         os.setpgid(0, 0)
+
+
+def watch_loaders() -> None:
+    """Has torch learn at once of a loader process that dies: to be called before a Lightning fit.
+
+    torch installs its SIGCHLD handler with the first loader process, and only once. Lightning, on leaving a fit, puts
+    back what it found on entering; a handler installed in between is gone for good, and every later training of this
+    process would wait for a dead loader until the time limit.
+    """
+    _set_SIGCHLD_handler()
