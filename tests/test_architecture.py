@@ -17,7 +17,7 @@ FLOORS = [
     "nn",
     "backbones pyramids heads criteria postprocess data metrics",
     "tasks",
-    "config export raster report",
+    "config export importers raster report",
     "train",
     "demo",
     "cli",

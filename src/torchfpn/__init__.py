@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torchfpn.heads.concat import ConcatHead as ConcatHead
     from torchfpn.heads.finest import FinestHead as FinestHead
     from torchfpn.heads.semantic import SemanticHead as SemanticHead
+    from torchfpn.importers.convert import convert as convert
     from torchfpn.nn.containers import Chain as Chain
     from torchfpn.nn.containers import Concat as Concat
     from torchfpn.nn.containers import Fork as Fork
@@ -38,8 +39,11 @@ if TYPE_CHECKING:
     from torchfpn.recipe import Recipe as Recipe
     from torchfpn.recipe import Scaling as Scaling
     from torchfpn.tasks.build import create_task as create_task
+    from torchfpn.tasks.factories import make_fpn_efficientnet as make_fpn_efficientnet
+    from torchfpn.tasks.factories import make_fpn_resnet as make_fpn_resnet
     from torchfpn.tasks.model import create_model as create_model
     from torchfpn.tasks.storage import load as load
+    from torchfpn.tasks.storage import load_model as load_model
     from torchfpn.tasks.task import Task as Task
     from torchfpn.types import Batch as Batch
     from torchfpn.types import Level as Level
@@ -51,6 +55,7 @@ _HOMES = {
     "torchfpn.heads.concat": ["ConcatHead"],
     "torchfpn.heads.finest": ["FinestHead"],
     "torchfpn.heads.semantic": ["SemanticHead"],
+    "torchfpn.importers.convert": ["convert"],
     "torchfpn.nn.containers": ["Chain", "Concat", "Fork", "Parallel", "Pick", "Shared", "Stages", "Sum", "chain"],
     "torchfpn.pyramids.extra": ["ConvLevels", "FromBackbone", "PoolLevel"],
     "torchfpn.pyramids.fpn": ["FPN"],
@@ -58,8 +63,9 @@ _HOMES = {
     "torchfpn.pyramids.simple": ["SimplePyramid"],
     "torchfpn.recipe": ["Recipe", "Scaling"],
     "torchfpn.tasks.build": ["create_task"],
+    "torchfpn.tasks.factories": ["make_fpn_efficientnet", "make_fpn_resnet"],
     "torchfpn.tasks.model": ["create_model"],
-    "torchfpn.tasks.storage": ["load"],
+    "torchfpn.tasks.storage": ["load", "load_model"],
     "torchfpn.tasks.task": ["Task"],
     "torchfpn.types": ["Batch", "Level", "Semantic"],
 }

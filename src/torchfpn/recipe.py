@@ -12,7 +12,7 @@ from typing import Any
 from torchfpn.errors import WeightsError, nearest
 
 IGNORE = 255  # the label of a pixel that nobody labelled, inside torchfpn; files may use another value
-SCHEMA = 1  # raised when a field changes meaning; older files are migrated, newer ones refused
+SCHEMA = 2  # raised when a field changes meaning; older files are migrated, newer ones refused
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class Recipe:
         """The recipe written by `to_json`.
 
         Raises:
-            WeightsError: not JSON, a missing field, or written by a newer torchfpn.
+            WeightsError: not JSON, a missing field, written by a newer torchfpn, or a model of an older one that
+                cannot be built any more.
         """
         try:
             data = json.loads(text)
@@ -100,7 +101,7 @@ class Recipe:
                 hint="upgrade with: pip install -U torchfpn",
             )
         for step in range(schema, SCHEMA):
-            data = MIGRATIONS[step](data)
+            data = MIGRATIONS[step](data, file)
         return cls._from_fields(data, file)
 
     @classmethod
@@ -121,7 +122,57 @@ class Recipe:
             raise WeightsError(f"the recipe lacks {error}", file=file, hint="save the model again") from error
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # fields of schema n -> fields of schema n + 1
+def _from_1(fields: dict[str, Any], file: str) -> dict[str, Any]:
+    """0.1.0 had no heads by name, took C2..C5 or nothing, and dilated a backbone through its options.
+
+    Unreleased files of this schema name their head; of them only what would be refused is changed.
+    """
+    model = dict(fields["model"])
+    options = dict(model.get("backbone_options") or {})
+    if fields["task"] == "semantic" and "head" not in model and "original" not in model:
+        strides = model.setdefault("strides", [4, 8, 16, 32])
+        if len(set(strides)) < len(strides):
+            raise WeightsError(
+                f"strides {strides}",
+                file=file,
+                allowed="each once; torchfpn 0.1.0 took the last map of a stride several times",
+                hint="train the model again",
+            )
+    if "output_stride" in options:
+        model["output_stride"] = options.pop("output_stride")
+    if "replace_stride_with_dilation" in options:
+        _dilated_by_stride(model, options)
+    if "backbone_options" in model:
+        model["backbone_options"] = options
+    if model.get("fusion", "none") == "none":
+        model.pop("points", None)  # said nothing, and was kept
+    return {**fields, "model": model, "schema": 2}
+
+
+def _dilated_by_stride(model: dict[str, Any], options: dict[str, Any]) -> None:
+    """The argument of torchvision's, which left the declared strides as they were -> `output_stride` and true strides.
+
+    What no output_stride says stays, and is refused where the model is built.
+    """
+    dilated = [bool(stage) for stage in options["replace_stride_with_dilation"] or (False, False, False)]
+    strides = model.get("strides")
+    if not any(dilated) or (dilated == [False, False, True] and strides is not None and 32 not in strides):
+        del options["replace_stride_with_dilation"]  # C5 alone is dilated, and is not built
+    elif dilated in ([False, False, True], [False, True, True]):
+        coarsest = 8 if dilated[1] else 16
+        wanted = [4, 8, 16, 32] if strides is None else sorted(strides)
+        behind = [stride for stride in (8, 16, 32) if stride >= coarsest]
+        of_one_stride = [stride for stride in wanted if stride in behind]
+        if (
+            of_one_stride == behind[len(behind) - len(of_one_stride) :]
+        ):  # of maps that share a stride the last are taken
+            del options["replace_stride_with_dilation"]
+            model["output_stride"] = coarsest
+            model["strides"] = [min(stride, coarsest) for stride in wanted]
+
+
+# Fields of schema n and the file they stand in -> fields of schema n + 1.
+MIGRATIONS: dict[int, Callable[[dict[str, Any], str], dict[str, Any]]] = {1: _from_1}
 
 
 def default_colors(count: int) -> tuple[tuple[int, int, int], ...]:

@@ -190,6 +190,39 @@ def test_the_first_convolution_is_widened_and_nothing_else_changed(files, name, 
     assert all(torch.equal(wide[key], plain[key]) for key in plain if key not in changed)
 
 
+@pytest.mark.parametrize("how", ["mean", "copy", "zero", {3: "red"}])
+@pytest.mark.parametrize(
+    ("name", "convolutions"), [("repvgg_a0", 2), ("mobileone_s0", 2), ("fastvit_t8", 2), ("test_vit", 1)]
+)
+def test_every_convolution_that_sees_the_images_is_widened(name, convolutions, how):
+    torch.manual_seed(0)
+    plain = backbone(name).eval().state_dict()
+    torch.manual_seed(0)
+    body = backbone(name, in_channels=5, band_init=how).eval()
+    wide = body.state_dict()
+    changed = [key for key in plain if plain[key].shape != wide[key].shape]
+    assert len(changed) == convolutions
+    for key in changed:
+        torch.testing.assert_close(wide[key], widen(plain[key], 5, how))
+    with torch.inference_mode():
+        assert len(body(torch.randn(1, 5, 64, 64))) == len(body.levels)
+
+
+@pytest.mark.parametrize("options", [{"band_init": "zero"}, {"band_init": "mean", "fusion": "fusenet"}])
+def test_a_network_that_does_not_convolve_the_bands_themselves_is_refused(options):
+    with pytest.raises(
+        ConfigError, match=r"band_init: '\w+' for a network whose first .* 48 channels;.*=repeat"
+    ) as caught:
+        backbone("tresnet_m", in_channels=5, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_both_streams_of_a_network_with_branches_take_their_bands():
+    body = backbone("repvgg_a0", in_channels=5, fusion="fusenet", band_init="mean").eval()
+    with torch.inference_mode():
+        assert len(body(torch.randn(1, 5, 64, 64))) == 4
+
+
 @pytest.mark.parametrize("name", BACKBONES[:1])
 def test_three_bands_in_another_order_get_their_own_filters(files, name):
     plain = backbone(name, pretrained=files[name]).eval()
@@ -239,7 +272,7 @@ def test_what_is_passed_can_be_widened_and_the_rest_is_a_config_error(bands, rgb
     try:
         check_bands(bands, rgb, how)
     except ConfigError:
-        assert how in ("copy", "zero")
+        assert how in ("copy", "zero") or rgb not in ([], [0, 1, 2])
         assert not (len(set(rgb)) == len(rgb) == 3 and 0 <= min(rgb) <= max(rgb) < bands)
     else:
         assert widen(weights(), bands, how, rgb).shape == (4, bands, 3, 3)

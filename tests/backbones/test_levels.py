@@ -96,8 +96,11 @@ def test_dilation_keeps_the_weights_and_looks_further():
             "output_stride 8; 8, 16 or 32, of resnet50, resnet101 and resnet152; timm's resnet18",
         ),
         ("torchvision/mobilenet_v2", 16, "output_stride 16; 8, 16 or 32, of resnet50"),
-        ("torchvision/resnet50", 4, "output_stride 4; 8, 16 or 32"),
-        ("test_resnet", 12, "output_stride 12; test_resnet cannot be dilated"),
+        ("torchvision/resnet50", 4, "output_stride: 4; 8 | 16 | 32"),
+        ("test_resnet", 12, "output_stride: 12; 8 | 16 | 32"),
+        ("resnet18", 64, "output_stride: 64; 8 | 16 | 32"),
+        ("resnet18", 0, "output_stride: 0; 8 | 16 | 32"),
+        ("test_vit", 8, "output_stride 8; test_vit cannot be dilated"),
         ("hrnet_w18_small", 8, "output_stride 8; hrnet_w18_small cannot be dilated"),
     ],
 )
@@ -106,6 +109,36 @@ def test_what_cannot_be_dilated_says_what_can(name, output_stride, told):
         backbone(name, output_stride=output_stride)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["torchvision/resnet18", "torchvision/resnet50"])
+def test_torchvisions_own_argument_would_leave_the_strides_untrue(name):
+    with pytest.raises(ConfigError, match=r"replace_stride_with_dilation: .*output_stride says it") as caught:
+        backbone(name, replace_stride_with_dilation=[False, False, True])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"output_stride": 16}, {"pretrained": True}])
+def test_an_option_that_the_network_does_not_have_is_named(options):
+    with pytest.raises(ConfigError) as caught:
+        backbone("test_resnet", foo=2, **options)
+    assert str(caught.value) == "backbone_options.foo: test_resnet has no such option"
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+@pytest.mark.parametrize(
+    ("chosen", "strides"), [((2, 3, 4), (8, 16)), ((1, 3, 4), (4, 16)), ((-3, -2, -1), (8,)), (range(1, 5), (8, 16))]
+)
+def test_strides_choose_among_the_maps_that_timm_was_asked_for(name, chosen, strides):
+    body = backbone(name, out_indices=chosen, strides=strides).eval()
+    whole = backbone(name).eval()
+    whole.load_state_dict({**whole.state_dict(), **body.state_dict()})
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = {level.stride: y for level, y in zip(whole.levels, whole(x), strict=True)}
+        maps = body(x)
+    assert tuple(level.stride for level in body.levels) == strides
+    assert all(torch.equal(y, expected[stride]) for y, stride in zip(maps, strides, strict=True))
 
 
 def test_of_a_plain_transformer_the_last_map_is_given_unless_more_are_asked_for():

@@ -283,7 +283,7 @@ def test_bands_without_names_must_be_told_apart(here, capsys):
     ("flags", "told"),
     [
         (["--model.rgb", "[5, 4, 2]"], "last.ckpt: rgb: [1, 3, 4]; that of the config: [4, 3, 1]"),
-        (["--model.options.points", "[1, 5]"], "last.ckpt: points: None; that of the config: [1, 5]"),
+        (["--model.options.points", "[1, 5]"], "last.ckpt: points: [1, 2, 3, 4, 5]; that of the config: [1, 5]"),
         (["--model.fusion", "late"], "tensors do not fit"),
     ],
 )

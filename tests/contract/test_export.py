@@ -45,6 +45,10 @@ def test_the_model_stays_in_its_mode():
     graph(model, 3, batch=1, size=(32, 32))
     assert model.training
     assert model.backbone.training
+    model.backbone.eval()
+    modes = [m.training for m in model.modules()]
+    graph(model, 3, batch=1, size=(32, 32))
+    assert [m.training for m in model.modules()] == modes
 
 
 def compiles(model, backend):

@@ -1,5 +1,6 @@
 """What a model shows of itself: its three words, its keys, and what it says to words that cannot be."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -42,10 +43,46 @@ def test_all_but_the_head_is_the_feature_extractor():
     assert model[0] is model.backbone
 
 
+def test_every_piece_can_be_sliced():
+    model = tiny(backbone="torchvision/resnet18", pyramid="panet").eval()
+    x = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        maps = model.backbone(x)
+        assert len(model.backbone[:1](x)) == 5
+        outputs = model.pyramid[:1](maps)
+        assert model.pyramid[:1].levels == model.pyramid.levels
+        assert torch.equal(model.pyramid[1:](outputs)[-1], model.pyramid(maps)[-1])
+        features = model.head[:-1](model.pyramid(maps))
+        assert torch.equal(model.head[-1](features), model(x))
+        assert len(model.pyramid.fpn.lateral[:2](maps[:2])) == 2
+    assert len(model.pyramid.bottom_up[:2]) == 2
+
+
 def test_a_backbone_that_is_built_hears_of_no_options():
-    for options in ({"fusion": "fusenet"}, {"strides": (8, 16)}, {"output_stride": 8}, {"points": (1, 2)}):
+    for options in (
+        {"fusion": "fusenet"},
+        {"strides": (8, 16)},
+        {"strides": np.array([8, 16])},
+        {"output_stride": 8},
+        {"points": (1, 2)},
+        {"rgb": (2, 1, 0)},
+        {"band_init": "mean"},
+        {"pretrained": True},
+        {"backbone_options": {"foo": 1}},
+    ):
         with pytest.raises(ConfigError, match="already built"):
             tiny(backbone=backbone(TINY), **options)
+    with pytest.raises(ConfigError, match=r"rgb: .* already built"):
+        torchfpn.create_task(backbone=backbone(TINY), num_classes=2, rgb=["red", "green", "blue"])
+
+
+def test_a_backbone_that_is_built_takes_its_own_bands():
+    body = backbone(TINY, in_channels=5)
+    assert tiny(backbone=body).backbone is body
+    with pytest.raises(ConfigError, match="in_channels: 4 bands for a backbone of 5"):
+        tiny(backbone=body, in_channels=4)
+    with pytest.raises(ConfigError, match="in_channels: 3 bands for a backbone of 5"):
+        torchfpn.create_task(backbone=body, num_classes=2)
 
 
 def test_keys_of_the_state_dict_are_readable():

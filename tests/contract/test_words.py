@@ -83,7 +83,35 @@ def test_a_head_that_would_leave_parts_dead_is_refused(pyramid, head):
         ({"head": "sun"}, 'did you mean "sum"'),
         ({"pyramid": "pannet"}, 'did you mean "panet"'),
         ({"extra": "pol"}, 'did you mean "pool"'),
+        ({"extra": "pol", "head": "finest"}, 'did you mean "pool"'),
+        ({"points": [99]}, "points: \\[99\\]; with fusion="),
+        ({"points": 3, "fusion": "fusenet", "in_channels": 4}, "points: 3; a list of whole numbers"),
+        ({"strides": 4}, "strides: 4; a list of whole numbers"),
+        ({"strides": "4"}, "strides: '4'; a list of whole numbers"),
+        ({"rgb": [1, 1, 2]}, "rgb: \\[1, 1, 2\\] of 3 bands"),
+        ({"rgb": ["red", "green", "blue"], "in_channels": 4, "fusion": "late"}, "three different bands"),
+        ({"rgb": [0.0, 1.0, 2.0], "in_channels": 4, "band_init": "copy"}, "three different bands"),
+        ({"band_init": None}, 'band_init: "None"; repeat | mean'),
+        ({"band_init": {"nir": "red"}, "in_channels": 4}, "band_init: band nir: 'red'; 0..3"),
+        ({"band_init": {3: ["red"]}, "in_channels": 4, "fusion": "late"}, "band_init: {3: .*red"),
+        ({"band_init": "repaet", "fusion": "late", "in_channels": 4}, 'did you mean "repeat"'),
+        ({"fusion": None}, 'fusion: "None"; none | fusenet | late'),
+        ({"fusion": True}, 'fusion: "True"; none | fusenet | late'),
+        ({"dropout": 2.0}, "dropout: 2.0; a share"),
+        ({"head_channels": 0}, "head_channels: 0; 1 or more"),
+        ({"head_channels": -1}, "head_channels: -1; 1 or more"),
+        ({"backbone_options": {"foo": 2}}, "backbone_options.foo: test_resnet has no such option"),
+        (
+            {"backbone": "torchvision/resnet18", "backbone_options": {"foo": 2}},
+            "backbone_options.foo: torchvision/resnet18",
+        ),
+        ({"head": None}, "head: .None.; sum"),
+        ({"pyramid": ["fpn"]}, "fpn | panet | simple"),
+        ({"backbone": "test_vit", "pyramid": "simple", "extra": "conv-c5"}, 'extra: "conv-c5" on simple'),
+        ({"pyramid": "panet", "pyramid_options": {"outputs": 2}}, "pyramid_options.outputs: panet has no such option"),
+        ({"head": "finest", "pyramid_options": {"outputs": 3}}, "pyramid_options.outputs: 3; 1 with head="),
         ({"backbone": "test_vit"}, 'pyramid="simple"'),
+        ({"pyramid": "panet", "strides": (8,)}, "two maps or more"),
         ({"pyramid_options": {"nrom": "group"}}, "pyramid_options.nrom: fpn has no such option"),
         ({"head_options": {"classifier": "bottleneck"}}, "head_options.classifier: sum has no such option"),
         ({"head": "concat", "head_options": {"classifier": "conv5x5"}}, "conv3x3"),
@@ -100,6 +128,15 @@ def test_what_cannot_be_is_said_in_one_line(options, message):
     with pytest.raises(ConfigError, match=message) as caught:
         create_model(**{"backbone": "test_resnet", "num_classes": 3, **options})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("extra", ["pool", "conv", "conv-c5"])
+def test_levels_may_follow_a_pyramid_of_fewer_outputs(extra):
+    model = made(pyramid_options={"outputs": 2}, extra=extra).eval()
+    strides = {"pool": [4, 8, 16], "conv": [4, 8, 16, 32], "conv-c5": [4, 8, 64, 128]}[extra]
+    assert [level.stride for level in model.pyramid.levels] == strides
+    with torch.inference_mode():
+        assert tuple(model(images(model, 33, 47)).shape) == (2, 3, 33, 47)
 
 
 def impossible(backbone, pyramid, head):

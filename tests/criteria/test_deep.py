@@ -29,6 +29,15 @@ def deep(spec="ce", factor=0.4, **options):
     return made
 
 
+def test_a_pyramid_that_declares_no_levels_is_refused():
+    body = torchfpn.backbone("test_resnet")
+    pyramid = torchfpn.FPN(body.levels, 8)
+    head = torchfpn.SemanticHead(pyramid.levels, 2, 8)
+    silent = torch.nn.Sequential(pyramid)  # computes the same and declares nothing
+    with pytest.raises(ConfigError, match="pyramid: Sequential declares no levels"):
+        torchfpn.create_task(backbone=body, pyramid=silent, head=head, num_classes=2, deep_supervision=0.4)
+
+
 def values(height=29, width=45):
     """Logits and targets of an image, and maps of the image padded to multiples of 16."""
     generator = torch.Generator().manual_seed(0)

@@ -74,6 +74,25 @@ def test_chain_hands_on_the_last_levels():
         Chain().levels  # noqa: B018
 
 
+def test_slices_of_what_builds_its_own_children_are_plain_containers():
+    class Three(Chain):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.ReLU(), nn.Sigmoid(), nn.Tanh()
+
+    class Twins(Parallel):
+        def __init__(self):
+            super().__init__([nn.ReLU(), nn.Tanh()])
+
+    whole, twins = Three(), Twins()
+    assert [name for name, _ in whole[1:].named_children()] == ["b", "c"]
+    assert whole[1:][0] is whole.b
+    assert type(whole[:2]) is Chain
+    assert whole[-1] is whole.c
+    assert type(twins[:1]) is Parallel
+    assert twins[:1][0] is twins[0]
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 8, 32]))
 def test_crop_undoes_padding(height, width, multiple):

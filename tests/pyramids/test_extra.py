@@ -68,6 +68,16 @@ def test_from_the_backbone_the_extra_levels_start_at_c5():
     check_levels(piece, cs, ys)
 
 
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+@pytest.mark.parametrize("extra", [PoolLevel(LEVELS), ConvLevels(LEVELS, 8), ConvLevels(LEVELS, 8, count=3)])
+def test_a_pyramid_may_give_fewer_maps_than_the_backbone(outputs, extra):
+    piece = FromBackbone(FPN(LEVELS, 8, outputs=outputs), extra)
+    ys = piece(maps(LEVELS, SIZES[0]))
+    assert len(ys) == len(piece.levels) == outputs + len(extra.levels) - 3
+    assert [level.stride for level in piece.levels] == [*[8, 16, 32][:outputs], *[64, 128, 256][: len(ys) - outputs]]
+    check_levels(piece, maps(LEVELS, SIZES[0]), ys)
+
+
 def test_a_relu_stands_before_each_but_the_first():
     """Negative P6 must not reach P7; negative P5 must reach P6."""
     piece = ConvLevels([Level(1, 8)], 1)

@@ -90,6 +90,21 @@ def test_every_level_is_there_with_stride_and_channels(model):
     assert "1/1 · 7" in words
 
 
+@pytest.mark.parametrize("piece", ["backbone", "pyramid", "head"])
+def test_a_piece_by_itself_is_drawn(model, piece):
+    part = model.get_submodule(piece)
+    words = texts(part)
+    if piece == "backbone":
+        assert {f"C{k}" for k in numbers(part.levels)} <= set(words)
+    elif isinstance(first := next(part.children()), Parallel):
+        assert words.count("map") == len(first)
+
+
+def test_a_backbone_of_chosen_maps_is_drawn_by_itself():
+    words = texts(made(backbone="torchvision/resnet18", strides=(8, 16)).backbone)
+    assert {"C3", "C4", "1/8 · 128", "1/16 · 256"} <= set(words)
+
+
 def test_pieces_and_children_stand_under_their_names(model):
     words = texts(model)
     assert {"backbone", "pyramid", "head"} <= set(words)

@@ -1,6 +1,9 @@
 """Bands by name and by position, and the tasks that are made of them."""
 
+import numpy as np
 import pytest
+import safetensors.torch
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,6 +60,15 @@ def test_bands_that_begin_as_a_colour_are_named_or_numbered():
         ({"fusion": "none", "rgb": ["rad", "green", "blue"]}, "rgb: there is no band 'rad'"),
         ({"fusion": "fusenett"}, 'fusion: "fusenett"; none | fusenet | late; did you mean "fusenet"?'),
         ({"fusion": "none", "band_init": "zerro"}, 'band_init: "zerro"; repeat | mean | copy | zero; did you mean'),
+        (
+            {"bands": tuple("abcd"), "fusion": "fusnet"},
+            'fusion: "fusnet"; none | fusenet | late; did you mean "fusenet"',
+        ),
+        ({"bands": tuple("abcd"), "fusion": "none", "band_init": "zerro"}, 'band_init: "zerro"; repeat | mean | copy'),
+        ({"fusion": "none", "band_init": None}, 'band_init: "None"; repeat | mean'),
+        ({"fusion": "none", "rgb": ["nir"]}, "rgb: [0] of 5 bands; three different bands"),
+        ({"fusion": "none", "rgb": [1, 1, 3], "band_init": "mean"}, "rgb: [1, 1, 3] of 5 bands; three different"),
+        ({"fusion": "none", "points": [99]}, 'points: [99]; with fusion="fusenet"; leave points out'),
         ({"bands": ("red", "green", "blue")}, "fusion: 3 bands; more than red, green and blue"),
     ],
 )
@@ -65,6 +77,67 @@ def test_what_cannot_be_is_told_in_one_line(options, told):
         task(**options)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bands", "band_init", "expected"),
+    [
+        (("vv", "vh"), {"vv": "red"}, {0: "red"}),
+        (("vv", "vh", "hh", "hv"), {"hh": "blue", 3: "green"}, {2: "blue", 3: "green"}),
+        (("nir", "Red"), {"nir": "green"}, {0: "green", 1: "red"}),
+        (("nir", "red"), {"nir": "green", "red": "blue"}, {0: "green", 1: "blue"}),
+    ],
+)
+def test_without_red_green_and_blue_bands_may_be_named_by_colour(bands, band_init, expected):
+    assert band_options(bands, band_init=band_init) == {"rgb": (), "band_init": expected}
+    made = task(fusion="none", bands=bands, band_init=band_init)
+    assert made.predict(torch.rand(1, len(bands), 32, 32))
+
+
+def test_bands_that_are_only_counted_may_be_fewer_than_three_colours():
+    assert band_options(["band0", "band1"], band_init={0: "red"}, named=False) == {"rgb": (), "band_init": {0: "red"}}
+    options = {"backbone": "test_resnet", "num_classes": 2, "in_channels": 2, "channels": 8, "head_channels": 8}
+    torch.manual_seed(0)
+    plain = torchfpn.create_model(**{**options, "in_channels": 3})
+    torch.manual_seed(0)
+    wide = torchfpn.create_model(**options, band_init={0: "red"})
+    first, last = (next(m for m in net.modules() if isinstance(m, torch.nn.Conv2d)).weight for net in (plain, wide))
+    torch.testing.assert_close(last, torch.stack([first[:, 0], first.mean(1)], 1) * 3 / 2)
+
+
+@pytest.mark.parametrize("rgb", [np.array([1, 3, 4]), [np.int64(1), "green", 4]])
+def test_positions_may_be_numpys(rgb):
+    assert task(rgb=rgb).recipe.model["rgb"] == [1, 3, 4]
+    assert band_options(BANDS, rgb=rgb, band_init={"nir": "red"})["rgb"] == (1, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    safetensors.torch.save_file(timm.create_model("test_resnet").state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "order"),
+    [
+        ({"bands": None}, [0, 1, 2]),
+        ({"bands": None, "in_channels": 3}, [0, 1, 2]),
+        ({"bands": ("blue", "Green", "red")}, [2, 1, 0]),
+        ({"bands": ("a", "b", "c"), "rgb": ["b", "c", "a"]}, [2, 0, 1]),
+        ({"bands": ("nir", "swir", "vv")}, None),
+        ({"bands": ("red", "green", "blue", "nir")}, None),
+    ],
+)
+def test_imagenets_constants_are_those_of_each_colour(options, order, weights):
+    found = task(fusion="none", pretrained=weights, **options).recipe.scaling
+    plain = torchfpn.Scaling.imagenet()
+    if order is None:
+        assert found == torchfpn.Scaling.identity(len(options["bands"]))
+    else:
+        assert found.offset == tuple(plain.offset[c] for c in order)
+        assert found.scale == tuple(plain.scale[c] for c in order)
+        assert found.method == "imagenet"
 
 
 @pytest.mark.parametrize("rgb", [None, ["red", "green", "blue"], [1, 3, 4]])
@@ -82,9 +155,6 @@ def test_bands_that_are_only_counted_begin_with_red_green_and_blue():
 
 
 def test_a_band_that_begins_as_a_colour_has_its_filter(tmp_path):
-    import safetensors.torch
-    import timm
-
     source = timm.create_model("test_resnet")
     safetensors.torch.save_file(source.state_dict(), tmp_path / "w.safetensors")
     weight = next(m for m in source.modules() if isinstance(m, torch.nn.Conv2d)).weight

@@ -4,13 +4,14 @@ import json
 import pickle
 import struct
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
 import torchfpn
-from torchfpn import Scaling, WeightsError
+from torchfpn import ConfigError, Scaling, WeightsError
 from torchfpn.files.checkpoints import read_tensors
 from torchfpn.recipe import MIGRATIONS, SCHEMA, Recipe
 
@@ -18,7 +19,7 @@ from torchfpn.recipe import MIGRATIONS, SCHEMA, Recipe
 def tiny(**options):
     torch.manual_seed(0)
     options = {"backbone": "test_resnet", "classes": ["land", "water"], "bands": ["red", "nir"], **options}
-    return torchfpn.create_task("semantic", channels=32, head_channels=32, **options)
+    return torchfpn.create_task("semantic", **{"channels": 32, "head_channels": 32, **options})
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,42 @@ def test_load_gives_the_same_task(tmp_path):
     assert torch.equal(a.labels, b.labels)
     assert torch.equal(a.scores, b.scores)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"strides": range(4, 9, 4)}, {"strides": [4, 8]}),
+        ({"strides": np.array([4, 8])}, {"strides": [4, 8]}),
+        ({"channels": np.int64(32), "dropout": np.float64(0.5)}, {"channels": 32, "dropout": 0.5}),
+        ({"backbone_options": {"out_indices": range(1, 4)}}, {"backbone_options": {"out_indices": [1, 2, 3]}}),
+        (
+            {"backbone": "test_vit", "pyramid": "simple", "backbone_options": {"img_size": (96, 64)}},
+            {"backbone_options": {"img_size": [96, 64]}},
+        ),
+        ({"in_channels": 4, "bands": None, "fusion": "fusenet", "points": {2, 1}}, {"points": [1, 2]}),
+    ],
+)
+def test_the_recipe_keeps_plain_values(options, kept, tmp_path):
+    task = tiny(**{"channels": 32, "head_channels": 32, **options})
+    assert {name: task.recipe.model[name] for name in kept} == kept
+    task.save(tmp_path / "model.safetensors")
+    assert torchfpn.load(tmp_path / "model.safetensors").recipe == task.recipe
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"backbone_options": {"act_layer": nn.GELU}}, "backbone_options.act_layer: <class 'torch.nn.modules"),
+        ({"head_options": {1: "x"}}, "head_options: {1: 'x'}; numbers, words, lists and tables"),
+        ({"strides": (x for x in (4, 8))}, "strides: <generator"),
+    ],
+)
+def test_what_no_recipe_can_keep_is_told_before_it_is_trained(options, told):
+    with pytest.raises(ConfigError) as caught:
+        tiny(**options)
+    assert str(caught.value).startswith(told)
+    assert "\n" not in str(caught.value)
 
 
 def test_saving_over_a_file_replaces_it_whole_or_not(tmp_path, monkeypatch):
@@ -143,6 +180,24 @@ def test_fault_37_a_safetensors_that_lies_is_refused(saved, tmp_path, change, me
         torchfpn.load(rewrite(saved, tmp_path / "bad.safetensors", **change))
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"newthing": 1}, "unexpected keyword argument 'newthing'"),
+        ({"head": None}, 'head: "None"; sum | concat | finest'),
+        ({"head": "zzz"}, 'head: "zzz"; sum | concat | finest'),
+        ({"fusion": "late", "rgb": [0, 1, 9]}, "fusion: 2 bands"),
+        ({"backbone": "resnett18"}, 'did you mean "resnet18'),
+    ],
+)
+def test_fault_37_a_recipe_that_cannot_be_built_is_refused_with_its_file(saved, tmp_path, change, told):
+    model = {**tiny().recipe.model, **change}
+    with pytest.raises(WeightsError, match=r"bad\.safetensors: the recipe's model cannot be built: ") as caught:
+        torchfpn.load(rewrite(saved, tmp_path / "bad.safetensors", recipe={"model": model}))
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_fault_37_an_impossible_header_is_refused(tmp_path):
     path = tmp_path / "huge.safetensors"
     path.write_bytes(struct.pack("<Q", 2**60) + b"{}")
@@ -181,7 +236,8 @@ def test_fault_34_a_truncated_file_is_refused(saved, tmp_path):
 def test_fault_38_a_newer_recipe_is_refused_and_an_older_one_migrated(saved, tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match=rf"schema {SCHEMA + 1}; this torchfpn reads up to {SCHEMA}; upgrade"):
         torchfpn.load(rewrite(saved, tmp_path / "newer.safetensors", recipe={"schema": SCHEMA + 1}))
-    monkeypatch.setitem(MIGRATIONS, SCHEMA - 1, lambda fields: {**fields, "schema": SCHEMA, "dtype": "migrated"})
+    migrated = {"schema": SCHEMA, "dtype": "migrated"}
+    monkeypatch.setitem(MIGRATIONS, SCHEMA - 1, lambda fields, _file: {**fields, **migrated})
     old = rewrite(saved, tmp_path / "older.safetensors", recipe={"schema": SCHEMA - 1})
     assert torchfpn.load(old).recipe.dtype == "migrated"
 
@@ -193,6 +249,115 @@ def test_fault_38_the_model_file_of_release_0_1_still_loads(tmp_path):
     path, raw, expected = release_0_1(tmp_path)
     logits = torchfpn.load(path).logits(raw)
     torch.testing.assert_close(logits.flatten()[::37], expected, rtol=1e-4, atol=1e-5)
+
+
+def as_0_1(task, path, *, tensors=None, **changes):
+    """The file of `task` as 0.1.0 wrote it: no head by name, `changes` in the model (None: not there)."""
+    own = {**task.model.state_dict(), **(tensors or {})}
+    recipe = json.loads(task.recipe.to_json())
+    model = {key: value for key, value in {**recipe["model"], "head": None, **changes}.items() if value is not None}
+    text = json.dumps({**recipe, "schema": 1, "model": model})
+    safetensors.torch.save_file(own, path, metadata={"torchfpn": text, "format": "pt"})
+    return path
+
+
+OF_0_1 = {
+    "plain": ({}, {}),
+    "single": ({"strides": (8,)}, {}),
+    "a plain transformer": ({"backbone": "test_vit", "strides": (16,)}, {}),
+    "dilated": (
+        {"output_stride": 16, "strides": (4, 8, 16)},
+        {"output_stride": None, "backbone_options": {"output_stride": 16}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_0_1)
+def test_models_of_0_1_answer_as_they_did(name, tmp_path):
+    options, changes = OF_0_1[name]
+    task = tiny(**options).eval()
+    again = torchfpn.load(as_0_1(task, tmp_path / "old.safetensors", **changes))
+    raw = torch.rand(1, 2, 45, 50)
+    assert torch.equal(again.logits(raw), task.logits(raw))
+    again.save(tmp_path / "new.safetensors")
+    assert torchfpn.load(tmp_path / "new.safetensors").recipe == again.recipe
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet"])
+def test_stages_that_0_1_kept_and_nobody_reads_are_left_out(backbone, tmp_path):
+    task = tiny(backbone=backbone, strides=(8, 16)).eval()
+    whole = torchfpn.backbone(backbone, in_channels=2).state_dict()
+    kept = {f"backbone.{name}": tensor for name, tensor in whole.items()}
+    unread = {name: tensor for name, tensor in kept.items() if name not in task.model.state_dict()}
+    assert unread
+    old = as_0_1(task, tmp_path / "old.safetensors", tensors=unread)
+    raw = torch.rand(1, 2, 45, 50)
+    assert torch.equal(torchfpn.load(old).logits(raw), task.logits(raw))
+    name, tensor = next(item for item in unread.items() if item[1].ndim)
+    for wrong in ({name: tensor[:-1].clone()}, {"backbone.features.other": tensor.clone()}):
+        with pytest.raises(WeightsError, match="1 tensors do not fit: unknown backbone"):
+            torchfpn.load(as_0_1(task, tmp_path / "wrong.safetensors", tensors=unread | wrong))
+
+
+def test_a_map_that_0_1_took_three_times_is_refused(tmp_path):
+    task = tiny(backbone="test_vit", strides=(16, 16, 16))
+    with pytest.raises(WeightsError, match=r"old\.safetensors: strides \[16, 16, 16\]; each once;") as caught:
+        torchfpn.load(as_0_1(task, tmp_path / "old.safetensors"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"strides": [4, 8, 16, 32]}),
+        ({"backbone_options": {"output_stride": 8, "x": 1}}, {"backbone_options": {"x": 1}, "output_stride": 8}),
+        ({"head": "sum", "strides": [16, 16]}, {}),
+        ({"head": "sum", "output_stride": 8, "fusion": "fusenet", "points": [1]}, {}),
+        ({"head": "sum", "points": [99]}, {"points": None}),
+        ({"head": "<Head>", "backbone": "<Net>"}, {}),
+        ({"original": "somebody's"}, {}),
+    ],
+)
+def test_recipes_of_schema_1_become_those_of_schema_2(before, after):
+    fields = {"schema": 1, "task": "semantic", "model": {"backbone": "test_resnet", **before}}
+    expected = {"backbone": "test_resnet", **before, **after}
+    if "head" not in before and "original" not in before:
+        expected = {"strides": [4, 8, 16, 32], **expected}
+    made = MIGRATIONS[1](fields, "file")
+    expected = {key: value for key, value in expected.items() if value is not None}
+    assert made == {"schema": 2, "task": "semantic", "model": expected}
+    assert fields == {"schema": 1, "task": "semantic", "model": {"backbone": "test_resnet", **before}}
+
+
+@pytest.mark.parametrize(
+    ("dilated", "strides", "output_stride", "translated"),
+    [
+        ([False, False, True], None, 16, [4, 8, 16, 16]),
+        ([False, True, True], None, 8, [4, 8, 8, 8]),
+        ([False, True, True], [4, 16, 32], 8, [4, 8, 8]),
+        ([False, False, True], [4, 8, 32], 16, [4, 8, 16]),
+        ([False, False, True], [4, 8, 16], None, [4, 8, 16]),  # C5 is not built
+        ([False, False, False], [8, 32], None, [8, 32]),
+    ],
+)
+def test_dilation_by_torchvisions_argument_becomes_output_stride(dilated, strides, output_stride, translated):
+    options = {"replace_stride_with_dilation": dilated}
+    model = {"backbone": "torchvision/resnet50", "head": "concat", "strides": strides, "backbone_options": options}
+    model = {key: value for key, value in model.items() if value is not None}
+    fields = {"schema": 1, "task": "semantic", "model": model}
+    model = MIGRATIONS[1](fields, "file")["model"]
+    assert model["backbone_options"] == {}
+    assert (model.get("output_stride"), model["strides"]) == (output_stride, translated)
+
+
+@pytest.mark.parametrize(
+    ("dilated", "strides"),
+    [([False, True, True], [4, 8, 16]), ([False, True, False], None), ([True, True, True], None)],
+)
+def test_what_no_output_stride_says_is_left_to_be_refused(dilated, strides):
+    options = {"replace_stride_with_dilation": dilated}
+    model = {"backbone": "torchvision/resnet50", "head": "sum", "strides": strides, "backbone_options": options}
+    assert MIGRATIONS[1]({"schema": 1, "task": "semantic", "model": model}, "file")["model"] == model
 
 
 def test_saving_nan_weights_is_refused(tmp_path):

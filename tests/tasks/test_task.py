@@ -75,6 +75,12 @@ def test_predict_leaves_the_mode_as_it_was():
     model.predict(torch.rand(1, 4, 8, 8))
     assert model.training
     assert all(m.training for m in model.modules())
+    model.model.backbone.eval()
+    modes = [m.training for m in model.modules()]
+    model.predict([torch.rand(4, 8, 8)])
+    with pytest.raises(ShapeError):
+        model.predict(torch.rand(1, 3, 8, 8))
+    assert [m.training for m in model.modules()] == modes
 
 
 def test_integers_are_taken_as_values():

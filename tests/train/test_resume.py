@@ -2,10 +2,15 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 
+import torchfpn
+from torchfpn import WeightsError
+from torchfpn.train.checkpoints import SCHEMA, STATE
+from torchfpn.train.resume import check_fit
 from torchfpn.train.stepper import Stepper
 from torchfpn.train.validation import Validation
 from train.tiny import checkpoint, same_training, train
@@ -98,3 +103,48 @@ def test_the_averages_are_not_left_in_the_weights(small, monkeypatch):
     name = "head.classify.weight"
     assert not torch.equal(state["state_dict"][f"task.model.{name}"], state["torchfpn"]["ema"]["averages"][name])
     assert train("--resume", "--ema", "0") == 0
+
+
+FUSED = {"fusion": "fusenet", "in_channels": 5}
+
+
+def fit(before, after):
+    """Checks a checkpoint of a training of one model against another model's training."""
+    common = {"backbone": "test_resnet", "num_classes": 2, "channels": 8, "head_channels": 8}
+    old, new = (torchfpn.create_task(**{**common, **options}) for options in (before, after))
+    state = {f"task.model.{name}": tensor for name, tensor in old.model.state_dict().items()}
+    checkpoint = {"state_dict": state, STATE: {"schema": SCHEMA, "recipe": old.recipe.to_json()}}
+    check_fit(checkpoint, new, Path("last.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ({}, {"align_corners": True}, "align_corners: False; that of the config: True"),
+        ({"head": "concat"}, {"head": "concat", "output_stride": 8}, "output_stride: 32; that of the config: 8"),
+        (
+            {"head": "concat"},
+            {"head": "concat", "head_options": {"mode": "nearest"}},
+            "head_options: None; that of the config: {'mode': 'nearest'}",
+        ),
+        (FUSED, {**FUSED, "points": [1, 5]}, "points: [1, 2, 3, 4, 5]; that of the config: [1, 5]"),
+        (FUSED, {**FUSED, "rgb": [2, 1, 0]}, "rgb: [0, 1, 2]; that of the config: [2, 1, 0]"),
+    ],
+)
+def test_another_architecture_of_the_same_tensors_is_refused(before, after, told):
+    with pytest.raises(WeightsError) as caught:
+        fit(before, after)
+    assert str(caught.value) == f"last.ckpt: {told}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"align_corners": False, "strides": (4, 8, 16, 32), "head_options": {}, "backbone_options": None}),
+        ({}, {"dropout": 0.3}),
+        (FUSED, {**FUSED, "points": [5, 4, 3, 2, 1]}),
+        ({**FUSED, "points": [1, 5]}, {**FUSED, "points": (5, 1, 1)}),
+    ],
+)
+def test_the_same_architecture_said_otherwise_is_taken(before, after):
+    fit(before, after)

@@ -4,12 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from torchfpn.backbones.names import check_backbone
+from torchfpn.backbones.names import LUKEMELAS_PREFIX, check_backbone
+from torchfpn.errors import ConfigError, nearest
 
 if TYPE_CHECKING:  # names of backbones are checked before torch is imported
     from torch import nn
 
 Fusion = Literal["none", "fusenet", "late"]
+FUSIONS = ("none", "fusenet", "late")
+BAND_INITS = ("repeat", "mean", "copy", "zero")  # or {band: colour}
+OUTPUT_STRIDES = (8, 16, 32)
 
 
 def backbone(
@@ -27,10 +31,12 @@ def backbone(
 ) -> "nn.Module":
     """[B, C, H, W] -> maps, finest first, with `.levels` and `.in_channels`.
 
-    name: a timm model ("resnet50", "convnext_tiny.fb_in22k") or "torchvision/<name>" (ResNets, MobileNetV2,
-    EfficientNets). pretrained: False; True downloads what the library publishes; a path is a local .safetensors or
-    .pth of the whole classifier, which must fit exactly. strides: which maps; by default all from 4 on, C2..C5.
-    output_stride: 8 or 16 dilates the last stages instead of halving their maps. options: for timm's create_model.
+    name: a timm model ("resnet50", "convnext_tiny.fb_in22k"), "torchvision/<name>" (ResNets, MobileNetV2,
+    EfficientNets), or "lukemelas/efficientnet_b<n>" for weights that come from that project. pretrained: False; True
+    downloads what the library publishes; of torchvision also one of its published weights by name ("IMAGENET1K_V1"); a
+    path is a local .safetensors or .pth of the whole classifier, which must fit exactly. strides: which maps; by
+    default all from 4 on, C2..C5. output_stride: 8 or 16 dilates the last stages instead of halving their maps.
+    options: for timm's create_model, or the named class.
 
     More than three bands: rgb says which of them, counted from 0, are red, green and blue. band_init: how the one
     pretrained first convolution is widened, "repeat" | "mean" | "copy" | "zero", or {band: "red" | "green" | "blue"}
@@ -43,6 +49,14 @@ def backbone(
         WeightsError: weights that do not fit, or cannot be downloaded.
     """
     check_backbone(name)
+    check_words(fusion, band_init)
+    _check_lists(strides=strides, rgb=rgb, points=points)
+    if output_stride not in OUTPUT_STRIDES:
+        raise ConfigError(f"{output_stride}", field="output_stride", allowed=" | ".join(map(str, OUTPUT_STRIDES)))
+    if fusion == "none" and points is not None:
+        raise ConfigError(f"{list(points)}", field="points", allowed='with fusion="fusenet"', hint="leave points out")
+    if isinstance(band_init, Mapping) and in_channels < len(rgb) and tuple(rgb) == (0, 1, 2):
+        rgb = ()  # the default: there are no such bands, and those of the table are named
     common: dict[str, Any] = {"pretrained": pretrained, "strides": strides, **options}
     if output_stride != 32:
         common["output_stride"] = output_stride
@@ -55,6 +69,31 @@ def backbone(
         from torchfpn.backbones.torchvision import TorchvisionBackbone
 
         return TorchvisionBackbone(name.removeprefix("torchvision/"), **common)
+    if name.startswith(LUKEMELAS_PREFIX):
+        from torchfpn.backbones.lukemelas import LukemelasBackbone
+
+        return LukemelasBackbone(name.removeprefix(LUKEMELAS_PREFIX), **common)
     from torchfpn.backbones.timm import TimmBackbone
 
     return TimmBackbone(name, **common)
+
+
+def check_words(fusion: str, band_init: str | Mapping[Any, str]) -> None:
+    """Passes a known way of fusing and of widening.
+
+    Raises:
+        ConfigError: another one, with the nearest names.
+    """
+    if fusion not in FUSIONS:
+        raise ConfigError(
+            f'"{fusion}"', field="fusion", allowed=" | ".join(FUSIONS), hint=nearest(str(fusion), FUSIONS)
+        )
+    if not isinstance(band_init, Mapping) and band_init not in BAND_INITS:
+        allowed, hint = " | ".join(BAND_INITS), nearest(str(band_init), BAND_INITS)
+        raise ConfigError(f'"{band_init}"', field="band_init", allowed=allowed, hint=hint)
+
+
+def _check_lists(**values: Any) -> None:
+    for field, value in values.items():
+        if value is not None and (isinstance(value, str) or not hasattr(value, "__iter__")):
+            raise ConfigError(f"{value!r}", field=field, allowed="a list of whole numbers")

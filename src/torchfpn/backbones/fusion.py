@@ -17,11 +17,9 @@ from torch import Tensor, nn
 from torchfpn.backbones import Fusion, backbone
 from torchfpn.backbones.inputs import COLORS, BandInit, check_bands
 from torchfpn.backbones.stages import stages_of
-from torchfpn.errors import ConfigError, nearest
+from torchfpn.errors import ConfigError
 from torchfpn.nn.containers import Stages
 from torchfpn.types import Level, Maps
-
-KINDS = ("fusenet", "late")
 
 
 class SplitBands(nn.Module):
@@ -123,10 +121,8 @@ def fused(
     convolution: "repeat" | "mean" | {band: colour}, bands counted in the whole image.
 
     Raises:
-        ConfigError: an unknown kind, three bands or fewer, points that are no stages.
+        ConfigError: three bands or fewer, points that are no stages.
     """
-    if kind not in KINDS:
-        raise ConfigError(f'"{kind}"', field="fusion", allowed="none | fusenet | late", hint=nearest(kind, KINDS))
     if in_channels < 4:
         found = f"{in_channels} bands"
         raise ConfigError(found, field="fusion", allowed="more than red, green and blue", hint="fusion=none")
@@ -171,7 +167,7 @@ def _extra_init(how: BandInit, split: SplitBands) -> dict[str, Any]:
     if isinstance(how, Mapping):
         numbers = {band: i for i, band in enumerate(split.extra.tolist())}
         strange = [band for band in how if band not in numbers]
-        if strange or not set(how.values()) <= set(COLORS):
+        if strange or any(colour not in COLORS for colour in how.values()):
             found = f"{dict(how)}"
             allowed = f"bands {sorted(numbers)}, {' | '.join(COLORS)}"
             raise ConfigError(found, field="band_init", allowed=allowed)

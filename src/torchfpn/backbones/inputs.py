@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchfpn.backbones import BAND_INITS as WAYS
 from torchfpn.errors import ConfigError, nearest
 
 COLORS = ("red", "green", "blue")
-WAYS = ("repeat", "mean", "copy", "zero")
 RGB = (0, 1, 2)
 BandInit = str | Mapping[int, str]  # one of WAYS, or "copy" with {band: colour} for bands that are not red, green, blue
 
@@ -32,19 +32,24 @@ def check_bands(in_channels: int, rgb: Sequence[int], how: BandInit = "repeat") 
     """
     if in_channels < 1:
         raise ConfigError(f"{in_channels}", field="in_channels", allowed="1 or more")
-    if isinstance(how, str) and how not in WAYS:
-        raise ConfigError(f'"{how}"', field="band_init", allowed=" | ".join(WAYS), hint=nearest(how, WAYS))
-    if how in ("repeat", "mean"):
-        return
+    if not isinstance(how, Mapping) and how not in WAYS:
+        raise ConfigError(f'"{how}"', field="band_init", allowed=" | ".join(WAYS), hint=nearest(str(how), WAYS))
+    rgb = list(rgb)
+    if how in ("repeat", "mean") and rgb in ([], list(RGB)):
+        return  # they need none
     none_needed = not isinstance(how, str) and not rgb
-    three = len(rgb) == len(set(rgb)) == 3 and all(0 <= band < in_channels for band in rgb)
+    three = len(rgb) == len(set(rgb)) == 3 and all(_is_band(band, in_channels) for band in rgb)
     if not three and not none_needed:
-        found = f"{list(rgb)} of {in_channels} bands"
+        found = f"{rgb} of {in_channels} bands"
         raise ConfigError(found, field="rgb", allowed="three different bands: red, green, blue")
     for band, colour in () if isinstance(how, str) else how.items():
-        if not 0 <= band < in_channels or colour not in COLORS:
+        if not _is_band(band, in_channels) or colour not in COLORS:
             found = f"band {band}: {colour!r}"
             raise ConfigError(found, field="band_init", allowed=f"0..{in_channels - 1}, {' | '.join(COLORS)}")
+
+
+def _is_band(band: Any, in_channels: int) -> bool:
+    return hasattr(band, "__index__") and 0 <= band < in_channels
 
 
 def widen(weight: Tensor, in_channels: int, how: BandInit = "repeat", rgb: Sequence[int] = RGB) -> Tensor:
@@ -73,19 +78,45 @@ def widen(weight: Tensor, in_channels: int, how: BandInit = "repeat", rgb: Seque
     return wide * (old / in_channels)
 
 
-def widen_first_conv(network: nn.Module, in_channels: int, how: BandInit = "repeat", rgb: Sequence[int] = RGB) -> None:
+def widen_first_conv(
+    network: nn.Module,
+    in_channels: int,
+    how: BandInit = "repeat",
+    rgb: Sequence[int] = RGB,
+    *,
+    names: Sequence[str] = (),
+) -> None:
     """Replaces the first convolution of `network` by one of its kind that takes `in_channels` bands, weights kept.
 
+    names: the convolutions that see the images, where there are several side by side or the first is not found by
+    walking: as timm's `first_conv` has them, before it flattened the network ("stem.0" for "stem_0").
+
     Raises:
-        ConfigError: as `check_bands`.
+        ConfigError: as `check_bands`; or a convolution that is not given the three bands themselves.
     """
     check_bands(in_channels, rgb, how)
-    for parent in network.modules():
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Conv2d):
-                if child.in_channels != in_channels or how != "repeat":
-                    setattr(parent, name, _widened(child, in_channels, how, rgb))
-                return
+    for name in _named(network, names) or _first_conv(network):
+        conv = network.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d)
+        if conv.in_channels != 3:
+            found = f"{how!r} for a network whose first convolution takes {conv.in_channels} channels"
+            raise ConfigError(
+                found, field="band_init", allowed="networks that convolve the bands themselves", hint="band_init=repeat"
+            )
+        if in_channels != 3 or how != "repeat":
+            parent, _, child = name.rpartition(".")
+            setattr(network.get_submodule(parent), child, _widened(conv, in_channels, how, rgb))
+
+
+def _named(network: nn.Module, names: Sequence[str]) -> list[str]:
+    """The convolutions of `network` that are meant by timm's names, which have dots where a flattened one has "_"."""
+    wanted = {name.replace("_", ".") for name in names}
+    convs = (name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    return [name for name in convs if name.removeprefix("model.").replace("_", ".") in wanted]
+
+
+def _first_conv(network: nn.Module) -> list[str]:
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)][:1]
 
 
 def _widened(conv: nn.Conv2d, in_channels: int, how: BandInit, rgb: Sequence[int]) -> nn.Conv2d:

@@ -1,7 +1,8 @@
 """Which backbones there are, told without importing torch or timm, so that a misspelt name is refused at once.
 
 timm's names are read from its source files (every model is a function under ``@register_model``); torchvision's are the
-literal table below, written ``torchvision/<name>``.
+literal table below, written ``torchvision/<name>``, and those of lukemelas/EfficientNet-PyTorch are
+``lukemelas/<name>``.
 """
 
 import importlib.util
@@ -14,17 +15,21 @@ from torchfpn.errors import ConfigError, nearest
 PREFIX = "torchvision/"
 TORCHVISION = (
     *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
     "mobilenet_v2",
     *(f"efficientnet_b{size}" for size in range(8)),
     *(f"efficientnet_v2_{size}" for size in "sml"),
 )
+LUKEMELAS_PREFIX = "lukemelas/"
+LUKEMELAS = tuple(f"efficientnet_b{size}" for size in range(9))
 REGISTERED = re.compile(r"^@register_model\s+(?:@\S.*\s+)*def\s+(\w+)\s*\(", re.MULTILINE)
 
 
 @cache
 def known_backbones() -> list[str]:
     """Every name that `backbone` takes, sorted; timm's without their pretrained tags."""
-    return sorted([*_timm_names(), *(PREFIX + name for name in TORCHVISION)])
+    prefixed = [*(PREFIX + name for name in TORCHVISION), *(LUKEMELAS_PREFIX + name for name in LUKEMELAS)]
+    return sorted([*_timm_names(), *prefixed])
 
 
 def check_backbone(name: str) -> None:
@@ -33,7 +38,7 @@ def check_backbone(name: str) -> None:
     timm's names may carry a pretrained tag ("resnet50.a1_in1k"); whether that tag exists is timm's to say.
     """
     known = known_backbones()
-    model = name if name.startswith(PREFIX) else name.split(".", 1)[0]
+    model = name if name.startswith((PREFIX, LUKEMELAS_PREFIX)) else name.split(".", 1)[0]
     if model in known:
         return
     raise ConfigError(

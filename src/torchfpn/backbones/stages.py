@@ -16,10 +16,11 @@ TUPLES = ("selecsls42", "selecsls42b", "selecsls60", "selecsls60b", "selecsls84"
 
 
 def stages_of(body: nn.Module) -> Stages | None:
-    """The modules of `body` as Stages: children named c1, c2, ... by stride 2**k, each fed with the one before.
+    """The modules of `body` as Stages, each fed with the one before: children c1, c2, ...
 
-    They share their weights with `body` and give all of its maps, picked or not, in its own layout. None where the
-    network cannot be run so: its maps come from inside its blocks, or it runs several resolutions side by side.
+    The first is named by its stride 2**k, the others are counted. They share their weights with `body` and give all of
+    its maps, picked or not, in its own layout. None where the network cannot be run so: its maps come from inside its
+    blocks, or it runs several resolutions side by side.
     """
     if isinstance(body, TorchvisionBackbone):
         return body.stages
@@ -62,6 +63,6 @@ def _cut(children: Iterable[tuple[str, nn.Module]], ends: list[str]) -> list[Cha
 
 
 def _names(strides: list[int]) -> list[str]:
-    """c1..c5 by stride; where several share one (a dilated network), the numbers go on."""
+    """c1..c5: the first by its stride, then counted: a dilated network has c3, c4, c5 of one stride."""
     first = strides[0].bit_length() - 1
     return [f"c{first + i}" for i in range(len(strides))]

@@ -55,11 +55,13 @@ class TimmBackbone(nn.Module):
         available = _levels(self.features)
         self.indices = pick_by_stride(available, strides, name=name)
         self.levels = tuple(available[index] for index in self.indices)
+        self._whole = (bands, options)
         if self.indices[-1] < len(available) - 1:  # what lies behind the last map is left out
-            self.features = _features(name, bands, pretrained, {**options, "out_indices": range(self.indices[-1] + 1)})
+            kept = _out_indices(self.features)[: self.indices[-1] + 1]
+            self.features = _features(name, bands, pretrained, {**options, "out_indices": kept})
         _cut_unread(self.features)
         if band_init != "repeat":
-            widen_first_conv(self.features, in_channels, band_init, rgb)
+            widen_first_conv(self.features, in_channels, band_init, rgb, names=_first_convs(name))
         self.channels_last_maps = str(getattr(self.features, "output_fmt", "NCHW")).endswith("NHWC")
 
     def forward(self, images: Tensor) -> Maps:
@@ -67,6 +69,13 @@ class TimmBackbone(nn.Module):
         maps = self.features(images)
         picked = tuple(maps[index] for index in self.indices)
         return tuple(x.permute(0, 3, 1, 2).contiguous() for x in picked) if self.channels_last_maps else picked
+
+    def unread(self) -> dict[str, torch.Size]:
+        """Names and shapes of the network's tensors behind the last map, which this module does not have."""
+        bands, options = self._whole
+        whole = _features(self.name, bands, False, options).state_dict()
+        own = self.state_dict()
+        return {key: whole[name].shape for name in whole if (key := f"features.{name}") not in own}
 
     def extra_repr(self) -> str:
         """Name and levels."""
@@ -76,6 +85,18 @@ class TimmBackbone(nn.Module):
 def _levels(features: Any) -> list[Level]:
     info: FeatureInfo = features.feature_info
     return [Level(c, r) for c, r in zip(info.channels(), info.reduction(), strict=True)]
+
+
+def _first_convs(name: str) -> tuple[str, ...]:
+    """What timm says sees the images: of networks with branches more than one convolution."""
+    config = timm.get_pretrained_cfg(name)
+    names = config.first_conv if config is not None else None
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
+def _out_indices(features: Any) -> tuple[int, ...]:
+    """Which of timm's maps come out, in the order of `_levels`."""
+    return tuple(features.feature_info.out_indices)
 
 
 def _cut_unread(features: Any) -> None:
@@ -95,6 +116,8 @@ def _features(name: str, in_channels: int, pretrained: bool | str | Path, option
                 name, features_only=True, in_chans=in_channels, pretrained=bool(pretrained), **overlay, **options
             )
     except Exception as error:  # the hub client has many ways to say that there is no network
+        if isinstance(error, TypeError) and (unknown := _refused(error, options)):
+            raise ConfigError(f"{name} has no such option", field=f"backbone_options.{unknown}") from error
         if pretrained is True:
             raise WeightsError(
                 f"the pretrained weights of {name} could not be downloaded",
@@ -106,6 +129,12 @@ def _features(name: str, in_channels: int, pretrained: bool | str | Path, option
             raise ConfigError(found, field="backbone", allowed=f"{name} cannot be dilated", hint=hint) from error
         raise ConfigError(f'"{name}" gives no feature maps: {error}', field="backbone") from error
     return network
+
+
+def _refused(error: TypeError, options: dict[str, Any]) -> str | None:
+    """Which of the options the network's function or class does not have; of output_stride that is said elsewhere."""
+    names = (name for name in options if name != "output_stride")
+    return next((name for name in names if f"unexpected keyword argument '{name}'" in str(error)), None)
 
 
 def _any_size(name: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+KINDS = {"semantic": "semantic segmentation", "features": "backbone and pyramid, no head"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
@@ -30,16 +32,18 @@ def model_facts(path: Path) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
-    from torchfpn.tasks.storage import load
+    from torchfpn.tasks.storage import load_model, read_recipe
 
-    task = load(path)
-    model: Any = task.model
+    model: Any = load_model(path)
+    pieces = dict(model.named_children())
     return {
         "file": str(path),
         "bytes": path.stat().st_size,
-        **asdict(task.recipe),
-        "parameters": {name: sum(p.numel() for p in piece.parameters()) for name, piece in model.named_children()},
-        "levels": {name: [tuple(level) for level in getattr(model, name).levels] for name in ("backbone", "pyramid")},
+        **asdict(read_recipe(path)),
+        "parameters": {name: sum(p.numel() for p in piece.parameters()) for name, piece in pieces.items()},
+        "levels": {
+            name: [tuple(level) for level in pieces[name].levels] for name in ("backbone", "pyramid") if name in pieces
+        },
         "multiple": getattr(model, "multiple", None),
     }
 
@@ -49,7 +53,7 @@ def _print(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
-    console.print(f"[bold]{facts['file']}[/]  {facts['bytes'] / 1e6:.1f} MB, {facts['task']} segmentation")
+    console.print(f"[bold]{facts['file']}[/]  {facts['bytes'] / 1e6:.1f} MB, {KINDS[facts['task']]}")
     total = sum(facts["parameters"].values())
     console.print(f"parameters  {total:,}  ({', '.join(f'{k} {v:,}' for k, v in facts['parameters'].items())})")
     for key, value in facts["model"].items():
@@ -62,10 +66,12 @@ def _print(facts: dict[str, Any]) -> None:
         bands.add_row(row[0], f"{row[1]:.6g}", f"{row[2]:.6g}")
     from rich.markup import escape
 
+    console.print(bands)
     classes = Table("label", "in files", "class", "color", title="classes", title_justify="left")
     for i, (name, value) in enumerate(zip(facts["classes"], facts["label_ids"], strict=True)):
         r, g, b = facts["colors"][i]
         classes.add_row(str(i), str(value), escape(name), f"[on rgb({r},{g},{b})]    [/] #{r:02x}{g:02x}{b:02x}")
-    console.print(bands, classes)
+    if facts["classes"]:
+        console.print(classes)
     for key, value in facts["source"].items():
         console.print(f"{key:<11} {value}", markup=False)

@@ -6,6 +6,7 @@ import torch
 import torch.fx.experimental._config as tracing
 from torch import nn
 
+from torchfpn.nn.modes import evaluating
 from torchfpn.types import Size
 
 FREE = torch.export.Dim.DYNAMIC
@@ -19,7 +20,7 @@ def graph(
 
     Free means free, also one image, also one pixel. Run it by ``graph(...).module(check_guards=False)``: torch would
     otherwise promise, on the strength of the example alone, that no map has a single row and how maps lie in memory.
-    The model is left in the mode it was in.
+    The model and its pieces are left in the modes they were in.
     """
     images, height, width = (batch or EXAMPLE[0], *(size or EXAMPLE[1:]))
     free: dict[int, Any] = {0: FREE} if batch is None else {}
@@ -27,10 +28,5 @@ def graph(
         free |= {2: FREE, 3: FREE}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     example = torch.zeros(images, in_channels, height, width, device=device)
-    training = model.training
-    model.eval()
-    try:
-        with tracing.patch(backed_size_oblivious=True):  # type: ignore[attr-defined] # set up at run time
-            return torch.export.export(model, (example,), dynamic_shapes=(free or None,))
-    finally:
-        model.train(training)
+    with evaluating(model), tracing.patch(backed_size_oblivious=True):  # type: ignore[attr-defined] # set up at run time
+        return torch.export.export(model, (example,), dynamic_shapes=(free or None,))

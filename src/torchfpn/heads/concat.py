@@ -23,9 +23,10 @@ Classifier = Literal["conv3x3", "bottleneck"]
 class ConcatHead(Chain):
     """Maps -> logits [B, num_classes, H, W], H and W the finest map's times its stride.
 
-    Described by Kirillov et al. 2019, section 4.2; robosat's has no norm and no ReLU (norm="none", act=False) and
-    enlarges by mode="nearest". classifier: "conv3x3", or "bottleneck": 1x1, norm, ReLU, spatial dropout, 1x1.
-    dropout: rate of spatial dropout (whole maps are dropped) before the last convolution.
+    Described by Kirillov et al. 2019, section 4.2; robosat's has no norm, no ReLU and no bias (norm="none", act=False,
+    bias=False) and enlarges by mode="nearest". classifier: "conv3x3", or "bottleneck": 1x1, norm, ReLU, spatial
+    dropout, 1x1. dropout: rate of spatial dropout (whole maps are dropped) before the last convolution. bias: of the
+    3x3 convolutions of each level where neither norm nor ReLU follows.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class ConcatHead(Chain):
         *,
         norm: Norm = "batch",
         act: bool = True,
+        bias: bool = True,
         mode: Literal["bilinear", "nearest"] = "bilinear",
         classifier: Classifier = "conv3x3",
         dropout: float = 0.0,
@@ -50,8 +52,8 @@ class ConcatHead(Chain):
         self.num_classes = num_classes
         self.scale = Parallel(
             chain(
-                conv1=_conv(level.channels, channels, norm, act),
-                conv2=_conv(channels, channels, norm, act),
+                conv1=_conv(level.channels, channels, norm, act, bias),
+                conv2=_conv(channels, channels, norm, act, bias),
                 up=enlarger(level.stride // stride, align_corners=align_corners, mode=mode),
             )
             for level in levels
@@ -62,12 +64,14 @@ class ConcatHead(Chain):
             self.enlarge = enlarger(stride, align_corners=align_corners)
 
 
-def _conv(in_channels: int, channels: int, norm: Norm, act: bool) -> nn.Module:
+def _conv(in_channels: int, channels: int, norm: Norm, act: bool, bias: bool) -> nn.Module:
+    if act and not bias and norm == "none":
+        raise ConfigError("bias=False with activation", field="head", allowed='act=False, or norm="batch"')
     if act:
         return conv_norm_act(in_channels, channels, norm=norm)
     if norm != "none":
         raise ConfigError(f'norm="{norm}" without activation', field="head", allowed='act=True, or norm="none"')
-    return linear_conv(in_channels, channels, 3)
+    return linear_conv(in_channels, channels, 3, bias=bias)
 
 
 def _classify(kind: Classifier, width: int, channels: int, num_classes: int, norm: Norm, dropout: float) -> Chain:

@@ -7,12 +7,13 @@ P2 --[conv-norm-ReLU]---------+
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import nn
 
 from torchfpn.errors import ConfigError
 from torchfpn.heads.classify import classifier, enlarger
-from torchfpn.nn.containers import Chain, Parallel, Sum
+from torchfpn.nn.containers import Chain, Concat, Parallel, Sum
 from torchfpn.nn.layers import Norm, conv_norm_act
 from torchfpn.types import Level
 
@@ -44,7 +45,8 @@ class SemanticHead(Chain):
 
     norm: "batch" by default: a statistic that does not look at the whole map, so tiles equal the whole image; "group"
     as in the paper. dropout: rate of spatial dropout before the classifier. align_corners: False as in detectron2,
-    the oracle; True as in segmentation_models.pytorch.
+    the oracle; True as in segmentation_models.pytorch. merge: "concat" puts the levels side by side instead of
+    adding them (that library's merge_policy="cat").
     """
 
     def __init__(
@@ -56,16 +58,22 @@ class SemanticHead(Chain):
         norm: Norm = "batch",
         dropout: float = 0.0,
         align_corners: bool = False,
+        merge: Literal["sum", "concat"] = "sum",
     ) -> None:
         super().__init__()
+        if merge not in ("sum", "concat"):
+            raise ConfigError(f'"{merge}"', field="merge", allowed='"sum" or "concat"')
         stride = levels[0].stride
         self.num_classes = num_classes
         self.scale = Parallel(
             upscaler(level, channels, stride, norm=norm, align_corners=align_corners) for level in levels
         )
-        self.sum = Sum()
+        if merge == "sum":
+            self.sum = Sum()
+        else:
+            self.concat = Concat()
         if dropout:
             self.dropout = nn.Dropout2d(dropout)
-        self.classify = classifier(channels, num_classes)
+        self.classify = classifier(channels * (1 if merge == "sum" else len(levels)), num_classes)
         if stride > 1:
             self.enlarge = enlarger(stride, align_corners=align_corners)

@@ -1,6 +1,5 @@
 """A model that takes images of any size: pad to the largest stride, run the children, cut the answer back."""
 
-from collections import OrderedDict
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,7 +12,8 @@ class AnySize(Chain):
     """images [B, C, H, W] -> dense output [B, K, H, W] for any H, W >= 1; children are run as in nn.Sequential.
 
     multiple: input pixels per cell of the coarsest map. Padding is zero, the mean of a normalised image, and lies at
-    the right and the bottom, so that pixel (0, 0) stays the corner of every map.
+    the right and the bottom, so that pixel (0, 0) stays the corner of every map. ``model[:-1]`` is a Chain, which pads
+    nothing: it gives the maps of images whose sides are multiples.
     """
 
     def __init__(self, *, multiple: int, **pieces: nn.Module) -> None:
@@ -36,12 +36,6 @@ class AnySize(Chain):
     def answer(self, maps: Any, images: Tensor) -> Tensor:
         """What `maps` gave for `images` -> [B, K, H, W]."""
         return crop(self[-1](maps), images.shape[-2:])
-
-    def __getitem__(self, index: int | slice) -> Any:
-        """A child, or a Chain of some: ``model[:-1]`` gives the maps of images whose sides are multiples."""
-        if isinstance(index, slice):
-            return Chain(OrderedDict(list(self.named_children())[index]))
-        return super().__getitem__(index)
 
     def extra_repr(self) -> str:
         """The multiple."""

@@ -25,6 +25,12 @@ from torchfpn.types import Level, Maps
 class Chain(nn.Sequential):
     """An nn.Sequential of named children that gives the levels of its last piece that declares any."""
 
+    def __getitem__(self, index: int | slice) -> Any:
+        """A child, or of a slice a Chain of some, whatever the class: those that follow build their own children."""
+        if isinstance(index, slice):
+            return Chain(OrderedDict(list(self.named_children())[index]))
+        return super().__getitem__(index)
+
     @property
     def levels(self) -> tuple[Level, ...]:
         """Channels and stride of each map given, finest first."""
@@ -58,6 +64,10 @@ class Parallel(nn.ModuleList):
     Raises:
         ShapeError: when there are not as many maps as modules.
     """
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """A module, or of a slice a Parallel of some, whatever the class."""
+        return Parallel(list(self)[index]) if isinstance(index, slice) else super().__getitem__(index)
 
     def forward(self, xs: Maps) -> tuple[Any, ...]:
         """Maps -> what each module gives, in the same order."""

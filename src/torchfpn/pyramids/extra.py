@@ -55,7 +55,8 @@ class FromBackbone(nn.Module):
     def __init__(self, pyramid: Chain, extra: PoolLevel | ConvLevels) -> None:
         super().__init__()
         self.pyramid, self.extra = pyramid, extra
-        self.levels = (*pyramid.levels, *extra.levels[len(pyramid.levels) :])
+        added = 1 if isinstance(extra, PoolLevel) else len(extra)  # the pyramid may give more or fewer than it is given
+        self.levels = (*pyramid.levels, *extra.levels[-added:])
 
     def forward(self, xs: Maps) -> Maps:
         """C3..C5 -> P3..P5 and P6, P7 made of C5."""

@@ -8,6 +8,7 @@ C3 --lateral-----------------------> + -----smooth--> P3
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import nn
@@ -17,46 +18,74 @@ from torchfpn.nn.containers import Chain, Parallel, Pick
 from torchfpn.nn.layers import linear_conv
 from torchfpn.types import Level, Maps
 
+Mode = Literal["nearest", "bilinear"]
+
 
 class TopDown(nn.Module):
     """Adds every map, enlarged to the next finer one, into it. No weights.
 
-    Enlarges by nearest neighbour to the size of the finer map, so odd sizes need no padding.
+    Enlarges to the size of the finer map, so odd sizes need no padding; mode: "nearest", the paper's, or "bilinear".
     """
+
+    def __init__(self, mode: Mode = "nearest", *, align_corners: bool = False) -> None:
+        super().__init__()
+        if mode not in ("nearest", "bilinear"):
+            raise ConfigError(f'"{mode}"', field="mode", allowed='"nearest" or "bilinear"')
+        self.mode, self.align_corners = mode, align_corners if mode == "bilinear" else None
 
     def forward(self, xs: Maps) -> Maps:
         """Maps of one width, finest first -> sums, finest first."""
         merged = [xs[-1]]
         for x in reversed(xs[:-1]):
-            merged.append(F.interpolate(merged[-1], size=x.shape[-2:], mode="nearest").add_(x))
+            size = x.shape[-2:]
+            enlarged = F.interpolate(merged[-1], size=size, mode=self.mode, align_corners=self.align_corners)
+            merged.append(enlarged.add_(x))
         return tuple(reversed(merged))
+
+    def extra_repr(self) -> str:
+        """How maps are enlarged, where that is not the paper's way."""
+        return "" if self.mode == "nearest" else f"{self.mode}, align_corners={self.align_corners}"
 
 
 class FPN(Chain):
     """Maps C2..C5 -> P2..P5 of `channels` each (Lin et al. 2017, section 3 and figure 3).
 
     Equals `torchvision.ops.FeaturePyramidNetwork` bit for bit with the same weights. `smooth=False` leaves out the
-    3x3 convolutions, as segmentation models that convolve every level anyway do. outputs: how many maps are given, the
-    finest ones, all of which know every level; by default as many as come in.
+    3x3 convolutions, as segmentation models that convolve every level anyway do; "finer" has them on all maps but the
+    coarsest, to which nothing was added (kuangliu's). outputs: how many maps are given, the finest ones, all of which
+    know every level; by default as many as come in. mode, align_corners: of the top-down path. bias: of all
+    convolutions.
     """
 
     def __init__(
-        self, levels: Sequence[Level], channels: int = 256, *, smooth: bool = True, outputs: int | None = None
+        self,
+        levels: Sequence[Level],
+        channels: int = 256,
+        *,
+        smooth: bool | Literal["finer"] = True,
+        outputs: int | None = None,
+        mode: Mode = "nearest",
+        align_corners: bool = False,
+        bias: bool = True,
     ) -> None:
         if not levels or channels < 1:
             raise ConfigError(
                 f"{len(levels)} levels, {channels} channels", field="pyramid", allowed="at least one each"
             )
+        if smooth not in (True, False, "finer"):
+            raise ConfigError(f"{smooth!r}", field="smooth", allowed='True, False or "finer"')
         given = len(levels) if outputs is None else outputs
         if not 1 <= given <= len(levels):
             raise ConfigError(f"{outputs}", field="outputs", allowed=f"1 to {len(levels)}")
         super().__init__()
-        self.lateral = Parallel(linear_conv(level.channels, channels, 1) for level in levels)
-        self.top_down = TopDown()
+        self.lateral = Parallel(linear_conv(level.channels, channels, 1, bias=bias) for level in levels)
+        self.top_down = TopDown(mode, align_corners=align_corners)
         if given < len(levels):
             self.finest = Pick(range(given))
         if smooth:
-            self.smooth = Parallel(linear_conv(channels, channels, 3) for _ in range(given))
+            smoothed = given - (smooth == "finer" and given == len(levels))
+            convs: list[nn.Module] = [linear_conv(channels, channels, 3, bias=bias) for _ in range(smoothed)]
+            self.smooth = Parallel([*convs, *(nn.Identity() for _ in range(given - smoothed))])
         self._levels = tuple(Level(channels, level.stride) for level in levels[:given])
 
     @property

@@ -6,11 +6,14 @@ drawing in the place of maps.
 
 from torch import nn
 
+from torchfpn.nn.containers import Parallel
 from torchfpn.pyramids.panet import BottomUp
 from torchfpn.report.architecture_backbones import Flow, draw_backbone, draw_images, draw_maps, levels_of
 from torchfpn.report.architecture_labels import map_lines
 from torchfpn.report.architecture_steps import draw_children, draw_step
 from torchfpn.report.drawing import Figure, Node
+
+FINEST = 2  # the row of P2
 
 
 def architecture(model: nn.Module) -> str:
@@ -19,6 +22,8 @@ def architecture(model: nn.Module) -> str:
     A piece of a kind that is not known is a box with the name of its class.
     """
     pieces = list(model.named_children()) or [("model", model)]
+    if levels_of(model) and hasattr(model, "in_channels"):  # a backbone by itself, whose children are no pieces
+        pieces = [("backbone", model)]
     figure = Figure(" → ".join(name for name, _ in pieces))
     flow: Flow = ()
     seen = False  # the backbone, which is the first that declares levels
@@ -28,7 +33,7 @@ def architecture(model: nn.Module) -> str:
         if levels and not seen:
             flow, seen = draw_backbone(figure, piece, flow), True
             continue
-        flow = flow or (draw_images(figure, figure.column(), 0, piece),)
+        flow = flow or _given(figure, piece)
         flow = (
             draw_children(figure, piece, flow)
             if isinstance(piece, nn.Sequential)
@@ -43,6 +48,17 @@ def architecture(model: nn.Module) -> str:
         lines = map_lines("output" if end.level is None else "logits", end.level)
         figure.arrow(end, figure.add(Node("map", column, lowest, lines, end.level)))
     return figure.svg()
+
+
+def _given(figure: Figure, piece: nn.Module) -> Flow:
+    """What the first piece is given: images, or the maps that it has a module for each, strides unknown."""
+    first: nn.Module = piece
+    while isinstance(first, nn.Sequential) and len(first):
+        first = first[0]
+    column = figure.column()
+    if not isinstance(first, Parallel):
+        return (draw_images(figure, column, 0, piece),)
+    return tuple(figure.add(Node("map", column, FINEST + i, ("map",))) for i in range(len(first)))
 
 
 def _kind(piece: nn.Module) -> str:

@@ -12,8 +12,8 @@ from torchfpn.criteria.semantic import criterion
 from torchfpn.errors import ConfigError
 from torchfpn.postprocess.semantic import SemanticPostprocess
 from torchfpn.recipe import IGNORE, Recipe, Scaling, default_colors
-from torchfpn.tasks.bands import band_options
-from torchfpn.tasks.model import create_model
+from torchfpn.tasks.bands import band_options, color_places
+from torchfpn.tasks.model import check_unused, create_model, declared_levels
 from torchfpn.tasks.task import Task
 
 
@@ -50,17 +50,19 @@ def create_task(
     "ce", "ce + 0.5*lovasz"; label_smoothing: of its cross-entropy; deep_supervision: the factor of the same loss on
     every level of the pyramid. rgb: which bands are red, green and blue, by name or position from 0, by default those
     of that name; band_init, fusion: how they and the others meet the pretrained weights, see `torchfpn.backbone`.
-    scaling: raw values to network values; by default ImageNet's constants for three bands with pretrained weights,
-    none otherwise. model_options: the other arguments of `create_model`.
+    scaling: raw values to network values; by default ImageNet's constants for red, green and blue, and no others, with
+    pretrained weights, none otherwise. model_options: the other arguments of `create_model`.
 
     Raises:
         ConfigError: contradicting or missing arguments; whatever `create_model` raises.
     """
     names = _names("classes", classes, num_classes, "class")
     band_names = _bands(bands, in_channels)
-    of_bands = band_options(
-        band_names, rgb=rgb, band_init=band_init, fusion=fusion, named=bands is not None or in_channels in (None, 3)
-    )
+    if isinstance(backbone, nn.Module):
+        check_unused(rgb=rgb)
+    model_options = {name: _plain(value, name) for name, value in model_options.items()}
+    named = bands is not None or in_channels in (None, 3)
+    of_bands = band_options(band_names, rgb=rgb, band_init=band_init, fusion=fusion, named=named)
     model = create_model(
         task,
         backbone=backbone,
@@ -74,36 +76,37 @@ def create_task(
         **model_options,
     )
     if scaling is None:
-        scaling = Scaling.imagenet() if pretrained and len(band_names) == 3 else Scaling.identity(len(band_names))
+        places = color_places(band_names, rgb=rgb, named=named) if pretrained else None
+        scaling = _imagenet(places) if places and len(band_names) == 3 else Scaling.identity(len(band_names))
     if len(scaling.offset) != len(band_names):
         raise ConfigError(f"{len(scaling.offset)} scales", field="scaling", allowed=f"one per band: {len(band_names)}")
     recipe = Recipe(
         task=task,
         model={
-            "backbone": _plain(backbone),
-            "pyramid": _plain(pyramid),
-            "head": _plain(head),
+            "backbone": _word(backbone),
+            "pyramid": _word(pyramid),
+            "head": _word(head),
             **({"fusion": fusion, "rgb": list(of_bands["rgb"])} if fusion != "none" else {}),
-            **{k: _plain(v) for k, v in model_options.items()},
+            **model_options,
         },
         classes=names,
         bands=band_names,
         scaling=scaling,
-        label_ids=tuple(label_ids) or tuple(range(len(names))),
+        label_ids=tuple(int(label) for label in label_ids) or tuple(range(len(names))),
         colors=tuple(colors) or default_colors(len(names)),
         ignore_index=ignore_index,
         dtype=dtype,
         nodata=nodata,
         loss=loss,
-        class_weights=tuple(class_weights) if class_weights is not None else None,
+        class_weights=tuple(float(weight) for weight in class_weights) if class_weights is not None else None,
         source=source or {},
     )
     made = assemble(model, recipe)
     if label_smoothing:
         made.criterion = criterion(loss, recipe.class_weights, label_smoothing=label_smoothing)
     if deep_supervision:
-        neck: Any = model.pyramid
-        made.criterion = DeepSupervision(made.criterion, neck.levels, len(names), factor=deep_supervision)
+        levels = declared_levels(model.get_submodule("pyramid"), "pyramid")
+        made.criterion = DeepSupervision(made.criterion, levels, len(names), factor=deep_supervision)
     return made
 
 
@@ -130,8 +133,32 @@ def _bands(bands: Sequence[str] | None, in_channels: int | None) -> tuple[str, .
     return _names("bands", bands, in_channels, "band")
 
 
-def _plain(value: Any) -> Any:
-    """What the recipe keeps of an argument: plain values as they are, of a module that it must be given again."""
-    if isinstance(value, nn.Module):
-        return f"<{type(value).__name__}>"
-    return list(value) if isinstance(value, tuple) else value
+def _imagenet(places: Sequence[int]) -> Scaling:
+    """ImageNet's constants for three bands, of which `places` are red, green and blue."""
+    plain, colors = Scaling.imagenet(), [list(places).index(band) for band in range(3)]
+    return Scaling(tuple(plain.offset[c] for c in colors), tuple(plain.scale[c] for c in colors), plain.method)
+
+
+def _word(value: str | nn.Module) -> str:
+    """What the recipe keeps of one of the three words: of a module that it must be given again."""
+    return f"<{type(value).__name__}>" if isinstance(value, nn.Module) else value
+
+
+def _plain(value: Any, field: str) -> Any:
+    """What the recipe keeps of an argument, and its JSON gives back: numbers, words, and lists and tables of them.
+
+    Raises:
+        ConfigError: something else.
+    """
+    if hasattr(value, "tolist"):  # NumPy's arrays and numbers
+        value = value.tolist()
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _plain(each, f"{field}.{key}") for key, each in value.items()}
+    if isinstance(value, set | frozenset):
+        value = sorted(value)
+    if isinstance(value, Sequence):
+        return [_plain(each, field) for each in value]
+    allowed = "numbers, words, lists and tables: a model file keeps them"
+    raise ConfigError(f"{value!r}", field=field, allowed=allowed, hint="or build the piece and give it")

@@ -26,6 +26,7 @@ from torchfpn.types import Level
 PYRAMIDS: dict[str, Callable[..., Any]] = {"fpn": FPN, "panet": PANet, "simple": SimplePyramid}
 HEADS: dict[str, Callable[..., nn.Module]] = {"sum": SemanticHead, "concat": ConcatHead, "finest": FinestHead}
 TASKS = ("semantic",)
+UNUSED = {"output_stride": 32, "band_init": "repeat", "fusion": "none", "pretrained": False}  # what asks for nothing
 EXTRAS = ("pool", "conv", "conv-c5")
 REFUSED = re.compile(r"(?P<why>unexpected|multiple values for)(?: keyword)? argument '(?P<name>\w+)'")  # by Python
 
@@ -39,7 +40,7 @@ def create_model(
     pyramid: str | nn.Module = "fpn",
     head: str | nn.Module = "sum",
     num_classes: int,
-    in_channels: int = 3,
+    in_channels: int | None = None,
     pretrained: bool | str | Path = False,
     strides: Sequence[int] | None = None,
     output_stride: int = 32,
@@ -60,10 +61,12 @@ def create_model(
 ) -> AnySize:
     """An nn.Sequential `backbone`, `pyramid`, `head`: normalised images [B, C, H, W] -> logits [B, num_classes, H, W].
 
-    H and W are what was given, from 1 x 1 up. Each of the three words is a name or a module you built: a backbone with
+    H and W are what was given, from 1 x 1 up; with group norm of 32 channels, one a group, larger than a cell of the
+    coarsest map, which has no variance then. Each of the three words is a name or a module you built: a backbone with
     `.levels`, a pyramid with `.levels`, a head.
 
-    backbone: see `torchfpn.backbone` for names, strides, output_stride, rgb, band_init, fusion and points.
+    backbone: see `torchfpn.backbone` for names, strides, output_stride, rgb, band_init, fusion and points; one that is
+    built takes none of these. in_channels: 3, or those of the backbone that is built.
     pyramid: "fpn", "panet", or "simple" for a plain vision transformer. channels: its width; smooth: the FPN's 3x3
     convolutions; extra: coarser levels by "pool" (P6) or convolution of P5 ("conv") or of C5 ("conv-c5"), P6 and P7.
     head: "sum" (Panoptic FPN's), "concat" (COCO-Stuff 2017's, robosat's) or "finest" (reads the finest map alone).
@@ -75,14 +78,31 @@ def create_model(
         WeightsError: pretrained weights that do not fit or cannot be had.
     """
     check_name("task", task, TASKS)
+    if head_channels < 1:
+        raise ConfigError(f"{head_channels}", field="head_channels", allowed="1 or more")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"{dropout}", field="dropout", allowed="a share, 0 or more and less than 1")
     if isinstance(backbone, nn.Module):
-        _check_unused(strides=strides, output_stride=output_stride, fusion=fusion, points=points)
+        check_unused(
+            strides=strides,
+            output_stride=output_stride,
+            rgb=None if tuple(rgb) == (0, 1, 2) else rgb,
+            band_init=band_init,
+            fusion=fusion,
+            points=points,
+            pretrained=pretrained,
+            backbone_options=backbone_options or None,
+        )
         body = backbone
+        takes = getattr(body, "in_channels", in_channels)
+        if in_channels not in (None, takes):
+            found = f"{in_channels} bands for a backbone of {takes}"
+            raise ConfigError(found, field="in_channels", hint="give the bands that it was built for")
     else:
         with _unknown_options("backbone_options", backbone):
             body = named_backbone(
                 backbone,
-                in_channels=in_channels,
+                in_channels=3 if in_channels is None else in_channels,
                 pretrained=pretrained,
                 strides=strides,
                 output_stride=output_stride,
@@ -92,33 +112,42 @@ def create_model(
                 points=points,
                 **(backbone_options or {}),
             )
-    levels = _levels(body, "backbone")
-    options = {**(pyramid_options or {}), **({"outputs": 1} if head == "finest" else {})}
-    neck = _pyramid(pyramid, levels, channels, smooth=smooth, extra=extra, options=options)
+    levels = declared_levels(body, "backbone")
+    neck = _pyramid(
+        pyramid,
+        levels,
+        channels,
+        smooth=smooth,
+        extra=extra,
+        options=pyramid_options or {},
+        finest=head == "finest",
+        single=strides is not None,  # a single map is taken as it is where it was asked for
+    )
     if not isinstance(head, nn.Module):
         check_name("head", head, HEADS)
         settings = {"norm": norm, "dropout": dropout, "align_corners": align_corners}
         with _unknown_options("head_options", head):
             settings |= head_options or {}
-            head = HEADS[head](_levels(neck, "pyramid"), num_classes, head_channels, **settings)
+            head = HEADS[head](declared_levels(neck, "pyramid"), num_classes, head_channels, **settings)
     return AnySize(multiple=max(level.stride for level in levels), backbone=body, pyramid=neck, head=head)
 
 
 def check_name(field: str, name: str, known: Any) -> None:
     """Raises ConfigError with the nearest names when `name` is none of the known ones."""
-    if name not in known:
-        raise ConfigError(f'"{name}"', field=field, allowed=" | ".join(known), hint=nearest(name, list(known)))
+    if not isinstance(name, str) or name not in known:
+        raise ConfigError(f'"{name}"', field=field, allowed=" | ".join(known), hint=nearest(str(name), list(known)))
 
 
-def _check_unused(**options: Any) -> None:
+def check_unused(**options: Any) -> None:
     """Passes when nothing is asked of a backbone that was built by hand and would not hear of it."""
     for name, value in options.items():
-        if value not in (None, 32, "none"):
+        if value is not None and not (name in UNUSED and value == UNUSED[name]):
             found = f"{value!r} for a backbone that is already built"
             raise ConfigError(found, field=name, hint="give it to torchfpn.backbone, or name the backbone")
 
 
-def _levels(piece: nn.Module, field: str) -> tuple[Level, ...]:
+def declared_levels(piece: nn.Module, field: str) -> tuple[Level, ...]:
+    """The levels of a piece; ConfigError when it declares none."""
     levels = getattr(piece, "levels", None)
     if not levels:
         raise ConfigError(
@@ -135,15 +164,20 @@ def _pyramid(
     smooth: bool,
     extra: Extra | None,
     options: dict[str, Any],
+    finest: bool,
+    single: bool,
 ) -> nn.Module:
     if isinstance(pyramid, nn.Module):
         return pyramid
     check_name("pyramid", pyramid, PYRAMIDS)
-    if "outputs" in options and (pyramid != "fpn" or extra):
-        found = f"{pyramid} with levels that it does not read" if extra else f'"finest" on {pyramid}'
-        raise ConfigError(found, field="head", allowed='"finest" reads the finest map of an fpn', hint="head=sum")
+    if extra is not None:
+        check_name("extra", extra, EXTRAS)
+    if extra == "conv-c5" and pyramid == "simple":
+        raise ConfigError('"conv-c5" on simple', field="extra", allowed="on fpn and panet", hint="extra=conv")
+    if finest:
+        options = _one_output(pyramid, extra, options)
     if pyramid != "simple":
-        if len(levels) == 1:
+        if len(levels) == 1 and not (single and pyramid == "fpn"):
             found = f"{pyramid} on a single map of stride {levels[0].stride}"
             raise ConfigError(
                 found, field="pyramid", allowed="two maps or more", hint='pyramid="simple" for a plain ViT'
@@ -154,8 +188,18 @@ def _pyramid(
     return neck if extra is None else _with_extra(neck, levels, extra)
 
 
+def _one_output(pyramid: str, extra: Extra | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a pyramid that makes the one map which the finest-level head reads."""
+    if pyramid != "fpn" or extra:
+        found = f"{pyramid} with levels that it does not read" if extra else f'"finest" on {pyramid}'
+        raise ConfigError(found, field="head", allowed='"finest" reads the finest map of an fpn', hint="head=sum")
+    if options.get("outputs", 1) != 1:
+        allowed = '1 with head="finest", which reads one map'
+        raise ConfigError(f"{options['outputs']}", field="pyramid_options.outputs", allowed=allowed, hint="head=sum")
+    return {**options, "outputs": 1}
+
+
 def _with_extra(neck: Any, levels: tuple[Level, ...], extra: Extra) -> nn.Module:
-    check_name("extra", extra, EXTRAS)
     channels = neck.levels[-1].channels
     if extra == "conv-c5":
         return FromBackbone(neck, ConvLevels(levels, channels))

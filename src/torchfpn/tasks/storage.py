@@ -6,16 +6,18 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
-from torchfpn.errors import WeightsError
+from torchfpn.errors import ConfigError, WeightsError
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.checkpoints import check_finite, read_tensors
 from torchfpn.recipe import Recipe
 from torchfpn.tasks.build import assemble
 from torchfpn.tasks.model import create_model
+from torchfpn.tasks.pytorch_fpn import original
 from torchfpn.tasks.task import Task
 
 RECIPE = "torchfpn"  # the key of the recipe in the file's metadata
 METADATA = {RECIPE, "format"}  # "format" is what other tools add, and older versions did
+FEATURES = "features"  # a recipe's task where the file holds backbone and pyramid and no head
 
 
 def save(task: Task, path: str | Path) -> None:
@@ -24,13 +26,18 @@ def save(task: Task, path: str | Path) -> None:
     Raises:
         WeightsError: weights with NaN in them, or a folder that is not there.
     """
+    save_model(task.model, task.recipe, path)
+
+
+def save_model(model: nn.Module, recipe: Recipe, path: str | Path) -> None:
+    """As `save`, of a model that need not be a whole task's."""
     path = Path(path)
     if not path.parent.is_dir():
         raise WeightsError("no such folder", file=path.parent)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in task.model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     check_finite(tensors, file=path)
     # one key and no more: safetensors writes several in an order that changes
-    write_bytes(path, safetensors.torch.save(tensors, metadata={RECIPE: task.recipe.to_json()}))
+    write_bytes(path, safetensors.torch.save(tensors, metadata={RECIPE: recipe.to_json()}))
 
 
 def load(path: str | Path, *, model: nn.Sequential | None = None) -> Task:
@@ -41,9 +48,20 @@ def load(path: str | Path, *, model: nn.Sequential | None = None) -> Task:
             a newer recipe, NaN in the weights.
     """
     tensors, recipe = read_task_file(path)
-    model = model or _model(recipe, Path(path))
-    fill(model, tensors, file=path)
-    return assemble(model, recipe).eval()
+    if recipe.task == FEATURES:
+        found = "a backbone and its pyramid, without a head"
+        raise WeightsError(found, file=path, hint="torchfpn.load_model gives the two")
+    return assemble(_filled(tensors, recipe, path, model), recipe).eval()
+
+
+def load_model(path: str | Path) -> nn.Sequential:
+    """The model alone, in eval mode, of any file of ours; also of one that holds backbone and pyramid and no head.
+
+    Raises:
+        WeightsError: as `load`.
+    """
+    tensors, recipe = read_task_file(path)
+    return _filled(tensors, recipe, path).eval()
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -83,16 +101,42 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], *, file: str | Path) -> N
     model.load_state_dict(tensors)
 
 
-def _model(recipe: Recipe, path: Path) -> nn.Sequential:
+def _read_by(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` without those of the stages behind the last map, which files of torchfpn 0.1.0 hold."""
+    backbone: Any = getattr(model, "backbone", None)
+    if tensors.keys() <= model.state_dict().keys() or not hasattr(backbone, "unread"):
+        return tensors
+    unread = {f"backbone.{name}": shape for name, shape in backbone.unread().items()}
+    return {name: tensor for name, tensor in tensors.items() if unread.get(name) != tensor.shape}
+
+
+def build_model(recipe: Recipe) -> nn.Sequential:
+    """The architecture that a recipe names, weights as they come."""
+    options: dict[str, Any] = dict(recipe.model)
+    if options.pop("original", None) is not None:  # a graph that create_model's words cannot say
+        return original(num_classes=len(recipe.classes), in_channels=len(recipe.bands), **options)
+    if recipe.task == FEATURES:
+        features: nn.Sequential = create_model(num_classes=1, in_channels=len(recipe.bands), **options)[:-1]
+        return features
+    return create_model(recipe.task, num_classes=len(recipe.classes), in_channels=len(recipe.bands), **options)
+
+
+def _filled(
+    tensors: dict[str, Tensor], recipe: Recipe, path: str | Path, model: nn.Sequential | None = None
+) -> nn.Sequential:
     by_hand = sorted(f"{key} {value}" for key, value in recipe.model.items() if str(value).startswith("<"))
-    if by_hand:
+    if model is None and by_hand:
         raise WeightsError(
             f"built by hand: {', '.join(by_hand)}",
             file=path,
             hint="give the architecture: torchfpn.load(path, model=...)",
         )
-    options: dict[str, Any] = dict(recipe.model)
-    return create_model(recipe.task, num_classes=len(recipe.classes), in_channels=len(recipe.bands), **options)
+    try:
+        model = model or build_model(recipe)
+    except (ConfigError, TypeError) as error:  # TypeError: an argument that there is not
+        raise WeightsError(f"the recipe's model cannot be built: {error}", file=path) from error
+    fill(model, _read_by(model, tensors), file=path)
+    return model
 
 
 def _kind(tensor: Tensor) -> str:

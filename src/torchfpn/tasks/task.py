@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from torchfpn.criteria.deep import DeepSupervision
 from torchfpn.errors import ShapeError
+from torchfpn.nn.modes import evaluating
 from torchfpn.nn.normalize import Normalize
 from torchfpn.recipe import Recipe
 from torchfpn.types import IGNORE, Batch, Semantic, Size
@@ -64,7 +65,7 @@ class Task(nn.Module):
 
     @torch.inference_mode()
     def predict(self, images: Tensor | Sequence[Tensor] | Batch) -> list[Semantic]:
-        """Raw images -> one result per image, whatever mode the task is in (it is left as it was).
+        """Raw images -> one result per image, whatever modes the task and its pieces are in, which they keep.
 
         images: [B, C, H, W], or a list of [C, H, W] of any sizes, or a Batch. Values as in the files the task was
         trained on; NaN means no data.
@@ -72,9 +73,7 @@ class Task(nn.Module):
         Raises:
             ShapeError: images of another number of bands than the recipe's.
         """
-        training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             if isinstance(images, Batch):
                 return self._predict(images.images, images.sizes)
             if isinstance(images, Tensor):
@@ -83,8 +82,6 @@ class Task(nn.Module):
             for image in images:
                 self._check(image, 3)
             return [r for x in images for r in self._predict(x[None], [(x.shape[-2], x.shape[-1])])]
-        finally:
-            self.train(training)
 
     def save(self, path: str | Path) -> None:
         """Weights and recipe as one .safetensors, whole or not at all; `torchfpn.load` gives the task back."""

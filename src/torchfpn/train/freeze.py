@@ -1,8 +1,16 @@
 """Parts of a model that stay as they are: no gradients, and batch-norm statistics that do not move."""
 
+import re
+from itertools import takewhile
+
 from torch import nn
 
 from torchfpn.errors import ConfigError, nearest
+from torchfpn.nn.containers import Stages
+
+# What timm and torchvision call stages and blocks, as children ("layer1", "features_denseblock1") and as classes.
+STAGE = re.compile(r"(.*_)?(blocks?_?\d*|stages?_?\d*|layers|layers?_?\d+|denseblock\d+|level\d+|s\d+)")
+BLOCK = re.compile(r"Block|Bottleneck|Residual|Stage|MBConv")
 
 
 class Frozen:
@@ -12,7 +20,8 @@ class Frozen:
     names of modules as `model.named_modules()` gives them, separated by commas.
 
     Raises:
-        ConfigError: a name that no module has, with the nearest ones; or nothing left to train.
+        ConfigError: a name that no module has, with the nearest ones; a backbone without a stem; or nothing left to
+            train.
     """
 
     def __init__(self, model: nn.Module, names: str) -> None:
@@ -49,20 +58,36 @@ def _stem(model: nn.Module) -> list[nn.Module]:
     """The first modules of the backbone, or of both streams of a fused one."""
     body = model.get_submodule("backbone")
     streams = [child for name, child in body.named_children() if name in ("main", "extra")]
-    return [module for stream in streams or [body] for module in _first(stream)]
+    return [module for stream in streams or [body] for module in _first(stream, str(getattr(body, "name", "backbone")))]
 
 
-def _first(sequence: nn.Module) -> list[nn.Module]:
-    """The first children of a sequence, up to the first that has more than one convolution."""
-    while len(children := list(sequence.children())) == 1 or _convolutions(children[0]) > 1:
-        sequence = children[0]
-    stem: list[nn.Module] = []
-    for child in children:
-        if stem and _convolutions(child) > 1:
-            break
-        stem.append(child)
+def _first(body: nn.Module, name: str) -> list[nn.Module]:
+    """The modules of a backbone before its first stage, in the order they run.
+
+    Raises:
+        ConfigError: none of its modules is known to be a stage, or the first one is.
+    """
+    children = list(body.children())
+    while not isinstance(body, Stages) and (len(children) == 1 or any(isinstance(c, Stages) for c in children)):
+        body = children[0]  # a wrapper; what stands beside Stages has no weights
+        children = list(body.children())
+    groups = children if isinstance(body, Stages) else [body]
+    parts = [part for group in groups for part in group.named_children()]
+    stem = [module for _, module in takewhile(lambda part: not _is_stage(*part), parts)]
+    if not 0 < len(stem) < len(parts):
+        raise ConfigError(
+            f'"stem" of {name}',
+            field="freeze",
+            allowed="networks of a stem and stages",
+            hint="name its modules, as in freeze=backbone.features",
+        )
     return stem
 
 
-def _convolutions(module: nn.Module) -> int:
-    return sum(isinstance(m, nn.Conv2d) for m in module.modules())
+def _is_stage(name: str, module: nn.Module) -> bool:
+    """By its name, or by the class of it or of what it holds: a block or several."""
+    if name.startswith("stem"):  # which may be made of blocks, too
+        return False
+    return STAGE.fullmatch(name) is not None or any(
+        BLOCK.search(type(part).__name__) for part in (module, *module.children())
+    )

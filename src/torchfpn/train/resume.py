@@ -1,12 +1,15 @@
 """Does a checkpoint go with the training that is to go on from it? Said in one line where it does not."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from torchfpn.backbones.fusion import StageFusion
 from torchfpn.errors import WeightsError
 from torchfpn.recipe import Recipe
+from torchfpn.tasks.model import create_model
 from torchfpn.tasks.storage import fill
 from torchfpn.tasks.task import Task
 from torchfpn.train.checkpoints import SCHEMA, STATE
@@ -30,7 +33,8 @@ def check_fit(checkpoint: dict[str, Any], task: Task, file: Path) -> None:
     """Passes a checkpoint of a training of this very `task`.
 
     Raises:
-        WeightsError: another version, other classes or bands, or other tensors, of which the first five are named.
+        WeightsError: another version, other classes or bands, another architecture, or other tensors, of which the
+            first five are named.
     """
     state = checkpoint[STATE]
     if state["schema"] > SCHEMA:
@@ -41,14 +45,30 @@ def check_fit(checkpoint: dict[str, Any], task: Task, file: Path) -> None:
         was, now = getattr(recipe, name), getattr(task.recipe, name)
         if was != now:
             raise WeightsError(", ".join(was), file=file, field=name, allowed=f"those of the config: {', '.join(now)}")
-    for name in ("rgb", "points"):  # which bands go where, and where they meet, no tensor tells
-        was, now = recipe.model.get(name), task.recipe.model.get(name)
+    before, after = _architecture(recipe, task), _architecture(task.recipe, task)
+    for name in sorted(before.keys() | after.keys()):  # strides, bands, dilation: what no tensor tells
+        was, now = before.get(name), after.get(name)
         if was != now:
             raise WeightsError(f"{was}", file=file, field=name, allowed=f"that of the config: {now}")
     had = {n.removeprefix(LEARNT) for n in checkpoint["state_dict"] if n.startswith(LEARNT)}
     if had != set(task.criterion.state_dict()):
         found = f"a training {'with' if had else 'without'} deep supervision"
         raise WeightsError(found, file=file, field="loss.deep_supervision", allowed="the same on resuming, 0 or not")
+
+
+def _architecture(recipe: Recipe, task: Task) -> dict[str, Any]:
+    """What a recipe says of the architecture, one way of saying it for all. task: has the tensors it speaks of."""
+    parameters = inspect.signature(create_model).parameters.values()
+    known = {p.name: p.default for p in parameters if p.default is not p.empty}
+    said = {name: value or None if name.endswith("_options") else value for name, value in recipe.model.items()}
+    model = {**known, **said}
+    if model["strides"] == [4, 8, 16, 32]:
+        model["strides"] = None  # as many maps have been found in the checkpoint
+    if isinstance(task.model.backbone, StageFusion):
+        stages = [int(name.removeprefix("c")) for name, _ in task.model.backbone.main.named_children()]
+        model["points"] = sorted(set(model["points"] or stages))
+    del model["dropout"]  # of the training
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in model.items()}
 
 
 def explain_restore(error: ValueError, file: Path | None) -> WeightsError | None:

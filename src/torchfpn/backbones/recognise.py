@@ -1,0 +1,112 @@
+"""Which of timm's networks has these tensors? Asked of a checkpoint whose keys do not say what it was built from.
+
+Networks are built without storage ("meta"), so that only names and shapes are compared. The first convolution's bands
+do not count: they may have been changed.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from functools import cache
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from torchfpn.recipe import Scaling
+
+ALIKE = 0.5  # share of common names, numbers left out, from which on a family of networks is searched
+
+
+def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a timm feature extractor, as `features_only` has them."""
+    return {key: tuple(tensor.shape) for key, tensor in _network(name).state_dict().items()}
+
+
+def candidates(tensors: Mapping[str, Tensor], *, seconds: float = 6.0) -> list[str]:
+    """Names of the timm networks whose tensors have these names and shapes, the plainest first.
+
+    The likeliest families are searched first; what was not looked at after `seconds` of work is left out.
+    """
+    wanted, letters, alike = _styles(tensors), {_letters(key) for key in tensors}, []
+    for family in timm.list_modules():
+        names = [name for name in timm.list_models(module=family) if _begins_alike(name, letters)]
+        names.sort(key=len)
+        styles = _styles_of(names[0]) if names else frozenset()
+        share = len(styles & wanted) / len(styles | wanted)
+        if share >= ALIKE:
+            alike.append((share, names))
+    fitting: list[str] = []
+    end = time.process_time() + seconds
+    for _, names in sorted(alike, key=lambda found: -found[0]):
+        while names and time.process_time() < end:
+            kin = [name for name in names if any(found in name for found in fitting)]  # tf_..., ..._quant
+            name = (kin or names)[0]
+            names.remove(name)
+            fitting += [name] if fits(name, tensors) else []
+    return sorted(fitting, key=lambda name: (len(name), name))
+
+
+def fits(name: str, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a timm network has these tensors, and no others."""
+    if not timm.is_model(name.split(".", 1)[0]):
+        return False
+    try:
+        own = shapes_of(name)
+    except Exception:  # it gives no feature maps
+        return False
+    given = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    if own.keys() != given.keys():
+        return False
+    differing = [key for key in own if own[key] != given[key]]
+    return all(key == first_conv(name) and _but_bands(own[key]) == _but_bands(given[key]) for key in differing)
+
+
+def first_conv(name: str) -> str:
+    """The weight of the convolution that takes the bands."""
+    names = [key for key, child in _network(name).named_modules() if isinstance(child, nn.Conv2d)]
+    return f"{names[0]}.weight"
+
+
+def normalisation(name: str) -> Scaling:
+    """Raw values 0..255 to what the published weights were trained on."""
+    config = timm.get_pretrained_cfg(name)
+    if config is None:
+        return Scaling.imagenet()
+    return Scaling(tuple(255 * m for m in config.mean), tuple(255 * s for s in config.std), "imagenet")
+
+
+def _begins_alike(name: str, letters: set[str]) -> bool:
+    """Whether the network's first convolution, as its settings name it, is among the tensors."""
+    config = timm.get_pretrained_cfg(name)
+    first = config.first_conv if config is not None else None
+    return isinstance(first, str) and _letters(first + ".weight") in letters
+
+
+def _letters(key: str) -> str:
+    """Without dots and underscores: feature extractors turn some of one into the other."""
+    return re.sub(r"[._]", "", key)
+
+
+@cache
+def _network(name: str) -> nn.Module:
+    with torch.device("meta"):
+        network: nn.Module = timm.create_model(name, features_only=True)
+    return network
+
+
+def _but_bands(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:1], *shape[2:])
+
+
+@cache
+def _styles_of(name: str) -> frozenset[str]:
+    try:
+        return _styles(shapes_of(name))
+    except Exception:  # it gives no feature maps
+        return frozenset()
+
+
+def _styles(names: Mapping[str, object]) -> frozenset[str]:
+    """Names without their numbers, which tell families of networks apart."""
+    return frozenset(re.sub(r"\d+", "#", name) for name in names)

@@ -1,0 +1,116 @@
+"""fpn convert: takes over a checkpoint of another project, and says what it recognised.
+
+  fpn convert their.pth model.safetensors
+  fpn convert smp.ckpt model.safetensors --backbone tu-convnext_tiny --classes background,water
+  fpn convert rgb.pth model.safetensors --bands red,green,blue,nir
+
+Families: pytorch-fpn, robosat, kuangliu, segmentation-models-pytorch. Every tensor of the file finds its place, or
+nothing is written. Pickles are read without running what they say.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchfpn.importers.convert import Converted
+    from torchfpn.recipe import Recipe, Scaling
+
+SCALINGS = ("none", "unit", "imagenet")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("checkpoint", type=Path, help=".pth, .pt, .ckpt or .safetensors of another project")
+    parser.add_argument("out", type=Path, help="the model.safetensors to write")
+    parser.add_argument("--source", metavar="FAMILY", help="the project, where the file fits several")
+    parser.add_argument("--backbone", metavar="NAME", help="the encoder, where the file leaves it open")
+    parser.add_argument("--align-corners", action="store_true", help="kuangliu: trained with torch 0.3 or earlier")
+    parser.add_argument(
+        "--bands", metavar="N|NAMES", help="more bands than it was trained with: how many, or all names"
+    )
+    parser.add_argument("--classes", metavar="NAMES", help="names of the classes, in the order of the labels")
+    parser.add_argument(
+        "--scaling",
+        choices=SCALINGS,
+        help="what it was fed: raw values (none), values / 255 (unit), ImageNet's constants; default: the family's way",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Converts, checks, writes, and prints what was recognised."""
+    from torchfpn.errors import ConfigError
+    from torchfpn.importers.convert import converted
+    from torchfpn.tasks.storage import save_model
+
+    if args.out.suffix != ".safetensors":
+        raise ConfigError(f"{args.out}", field="OUT", allowed="a file that ends in .safetensors")
+    if args.out.exists() and not args.overwrite:
+        raise ConfigError("the file is there already", file=args.out, hint="--overwrite replaces it")
+    made = converted(
+        args.checkpoint,
+        source=args.source,
+        backbone=args.backbone,
+        align_corners=args.align_corners,
+        bands=_bands(args.bands),
+    )
+    recipe = _named(made.recipe, args.classes, args.scaling)
+    save_model(made.model, recipe, args.out)
+    _print(made, recipe, args)
+    return 0
+
+
+def _bands(text: str | None) -> int | list[str] | None:
+    if text is None:
+        return None
+    return int(text) if text.isdecimal() else [name.strip() for name in text.split(",")]
+
+
+def _named(recipe: "Recipe", classes: str | None, scaling: str | None) -> "Recipe":
+    from torchfpn.errors import ConfigError
+
+    if classes is not None:
+        names = tuple(name.strip() for name in classes.split(","))
+        if len(names) != len(recipe.classes):
+            raise ConfigError(f"{len(names)} names", field="--classes", allowed=f"{len(recipe.classes)} classes")
+        recipe = replace(recipe, classes=names)
+    return recipe if scaling is None else replace(recipe, scaling=_scaling(scaling, len(recipe.bands)))
+
+
+def _scaling(word: str, bands: int) -> "Scaling":
+    from torchfpn.errors import ConfigError
+    from torchfpn.recipe import Scaling
+
+    if word == "none":
+        return Scaling.identity(bands)
+    if word == "unit":
+        return Scaling((0.0,) * bands, (255.0,) * bands, "unit")
+    if bands != 3:
+        raise ConfigError(f"{bands} bands", field="--scaling", allowed="imagenet: three bands", hint="--scaling unit")
+    return Scaling.imagenet()
+
+
+def _print(made: "Converted", recipe: "Recipe", args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+
+    def line(name: str, value: Any) -> None:
+        console.print(f"{name:<11} {value}", markup=False, soft_wrap=True)
+
+    line("recognised", f"{made.family}: {made.about}")
+    unread = f", {len(made.unread)} left out that it never used ({', '.join(made.unread[:2])}, ...)"
+    line("tensors", f"{made.placed} placed, none missing" + (unread if made.unread else ", none left"))
+    line("bands", ", ".join(recipe.bands))
+    if recipe.classes:
+        line("classes", ", ".join(recipe.classes))
+    line("scaling", f"{recipe.scaling.method}: (value - offset) / scale")
+    for note in made.notes:
+        line("note", note)
+    line("written", f"{args.out}, {args.out.stat().st_size / 1e6:.1f} MB")
+    if recipe.classes:
+        line("next", f"fpn predict {args.out} IMAGES --out DIR")
+    else:
+        line("next", f'torchfpn.load_model("{args.out}"): a backbone and its pyramid')

@@ -1,0 +1,218 @@
+"""A checkpoint of another project -> a Task with the same numbers, or backbone and pyramid where there is no head.
+
+file --read_tensors--> names and tensors --family--> which model --build--> ours --place--> every tensor in its place
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchfpn.errors import ConfigError, WeightsError, nearest
+from torchfpn.files.checkpoints import NESTS, check_finite, read_tensors
+from torchfpn.importers.family import Asked, Family, Found
+from torchfpn.importers.kuangliu import KUANGLIU
+from torchfpn.importers.pytorch_fpn import PYTORCH_FPN
+from torchfpn.importers.robosat import ROBOSAT
+from torchfpn.importers.smp import SMP
+from torchfpn.recipe import Recipe, Scaling, default_colors
+from torchfpn.tasks.build import assemble
+from torchfpn.tasks.storage import FEATURES, RECIPE, build_model
+from torchfpn.tasks.task import Task
+
+FAMILIES: tuple[Family, ...] = (PYTORCH_FPN, ROBOSAT, KUANGLIU, SMP)
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")  # DataParallel, torch.compile, Lightning
+
+
+def convert(
+    path_or_state_dict: str | Path | Mapping[str, Any],
+    source: str | None = None,
+    backbone: str | None = None,
+    align_corners: bool = False,
+    bands: int | Sequence[str] | None = None,
+    *,
+    scaling: Scaling | None = None,
+) -> Task | nn.Sequential:
+    """The model that a checkpoint of another project holds, in eval mode, with the same outputs.
+
+    path_or_state_dict: .pth, .pt, .ckpt, .safetensors, or a state_dict. The family is known by its names: pytorch-fpn,
+    robosat, kuangliu, segmentation-models-pytorch; source: its name, where they fit several. backbone: the encoder,
+    where names and shapes leave it open (timm's in segmentation-models-pytorch). align_corners: of kuangliu's
+    enlargement. bands: more bands than the model was trained with, their number or all their names; weights of new
+    bands are zero, so that the outputs stay what they were. scaling: raw values to what the network was fed; by default
+    the family's own: none for models that take normalised images, ImageNet's constants for robosat and
+    segmentation-models-pytorch.
+
+    A Task; where the file has no head (kuangliu), the nn.Sequential of backbone and pyramid.
+
+    Raises:
+        WeightsError: not a checkpoint, of no known family, or a tensor is missing, left over, or of another shape.
+        ConfigError: `backbone` is needed or does not fit, impossible bands.
+    """
+    return converted(
+        path_or_state_dict, source=source, backbone=backbone, align_corners=align_corners, bands=bands, scaling=scaling
+    ).made
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What `convert` gives, and what can be said of it.
+
+    placed: how many tensors found their place. unread: names of those that the original never computes with either.
+    """
+
+    made: Task | nn.Sequential
+    recipe: Recipe
+    family: str
+    about: str
+    placed: int
+    unread: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def model(self) -> nn.Sequential:
+        """The network, with or without a head."""
+        return self.made.model if isinstance(self.made, Task) else self.made
+
+
+def converted(
+    path_or_state_dict: str | Path | Mapping[str, Any],
+    *,
+    source: str | None = None,
+    backbone: str | None = None,
+    align_corners: bool = False,
+    bands: int | Sequence[str] | None = None,
+    scaling: Scaling | None = None,
+) -> Converted:
+    """As `convert`, with the report."""
+    tensors, file = _read(path_or_state_dict)
+    tensors, family = _family(tensors, source, file)
+    found = family.read(tensors, Asked(file, backbone, align_corners))
+    names = _band_names(found, bands, file)
+    recipe = _recipe(found, family, names, scaling, file)
+    model = build_model(recipe)
+    unread = _place(model, found, len(names) - found.in_channels, file)
+    made = model.eval() if recipe.task == FEATURES else assemble(model, recipe).eval()
+    placed = len(found.tensors) - len(unread)
+    return Converted(made, recipe, family.name, found.about, placed, unread, found.notes)
+
+
+def _read(given: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
+    """(tensors, what to call them in messages)."""
+    if not isinstance(given, Mapping):
+        tensors, metadata = read_tensors(given)
+        if RECIPE in metadata:
+            raise WeightsError("a torchfpn model already", file=given, hint="torchfpn.load reads it")
+        return tensors, str(given)
+    content: Any = given
+    for nest in NESTS:
+        if isinstance(content.get(nest), Mapping):
+            content = content[nest]
+    if not content or not all(isinstance(value, Tensor) for value in content.values()):
+        strange = next((name for name, value in content.items() if not isinstance(value, Tensor)), "nothing in it")
+        raise WeightsError(f"{strange}", file="state_dict", allowed="names and tensors")
+    tensors = dict(content)
+    check_finite(tensors, file="state_dict")
+    return tensors, "state_dict"
+
+
+def _family(tensors: dict[str, Tensor], source: str | None, file: str) -> tuple[dict[str, Tensor], Family]:
+    """(tensors without what a wrapper put before their names, the family)."""
+    known = {family.name: family for family in FAMILIES}
+    if source is not None and source not in known:
+        raise ConfigError(f'"{source}"', field="source", allowed=" | ".join(known), hint=nearest(source, known))
+    candidates = [known[source]] if source else list(FAMILIES)
+    score, family, stripped = max(
+        ((family.score(names), family, names) for names in _unwrapped(tensors) for family in candidates),
+        key=lambda row: row[0],
+    )
+    if score == 0:
+        first = next(iter(tensors))
+        raise WeightsError(
+            f'of no family that is known here: {len(tensors)} tensors, the first is "{first}"',
+            file=file,
+            allowed=" | ".join(family.name for family in candidates),
+            hint="a backbone alone goes to create_model(pretrained=<file>)",
+        )
+    return stripped, family
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The tensors as they are, and with each wrapper's prefix taken off all names, as long as they carry one."""
+    versions = [tensors]
+    while prefix := next((w for w in WRAPPERS if all(name.startswith(w) for name in versions[-1])), None):
+        versions.append({name.removeprefix(prefix): tensor for name, tensor in versions[-1].items()})
+    return versions
+
+
+def _band_names(found: Found, bands: int | Sequence[str] | None, file: str) -> tuple[str, ...]:
+    own = ["red", "green", "blue"] if found.in_channels == 3 else [f"band{i}" for i in range(found.in_channels)]
+    if bands is None:
+        return tuple(own)
+    names = [*own, *(f"band{i}" for i in range(len(own), bands))] if isinstance(bands, int) else list(bands)
+    wanted = bands if isinstance(bands, int) else len(names)
+    if wanted < len(own) or len(set(names)) != len(names):
+        raise ConfigError(f"{bands}", field="bands", file=file, allowed=f"{len(own)} or more, each name once")
+    return tuple(names)
+
+
+def _recipe(found: Found, family: Family, bands: tuple[str, ...], scaling: Scaling | None, file: str) -> Recipe:
+    scaling = scaling or found.scaling
+    missing = len(bands) - len(scaling.offset)
+    if missing < 0 or (missing > 0 and len(scaling.offset) != found.in_channels):
+        raise ConfigError(
+            f"{len(scaling.offset)} scales", field="scaling", allowed=f"one for each of {len(bands)} bands"
+        )
+    if missing:
+        wide = (*scaling.offset, *([0.0] * missing)), (*scaling.scale, *([1.0] * missing))
+        scaling = Scaling(*wide, scaling.method)
+    classes = tuple(f"class{i}" for i in range(found.num_classes or 0))
+    return Recipe(
+        task=FEATURES if found.num_classes is None else "semantic",
+        model=found.model,
+        classes=classes,
+        bands=bands,
+        scaling=scaling,
+        label_ids=tuple(range(len(classes))),
+        colors=default_colors(len(classes)),
+        source={"family": family.name, "model": found.about, "file": Path(file).name},
+    )
+
+
+def _place(model: nn.Module, found: Found, added: int, file: str) -> tuple[str, ...]:
+    """Fills the model; the names of the tensors that were left out because the original does not read them either.
+
+    added: bands that the first convolution takes beyond the file's.
+
+    Raises:
+        WeightsError: a tensor that is missing, left over, or of another shape; the first three are named.
+    """
+    own, left = model.state_dict(), dict(found.tensors)
+    filled, wrong = {}, []
+    for name, tensor in own.items():
+        theirs = found.name_of(name)
+        given = left.pop(theirs, None)
+        if given is None and name.endswith("num_batches_tracked"):  # unknown before torch 0.4.1
+            given = torch.zeros_like(tensor)
+        if given is None:
+            wrong.append(f'"{theirs}" {list(tensor.shape)} is missing')
+            continue
+        if added and name == found.first_convs[-1]:
+            given = torch.cat([given, given.new_zeros(len(given), added, *given.shape[2:])], dim=1)
+        if given.shape != tensor.shape:
+            wrong.append(f'"{theirs}" is {list(given.shape)}, not {list(tensor.shape)}')
+            continue
+        filled[name] = given.to(tensor.dtype)
+    unread = tuple(name for name in left if found.is_unread(name))
+    wrong += [f'"{name}" {list(left[name].shape)} has no place' for name in left if name not in unread]
+    if wrong:
+        raise WeightsError(
+            f"{len(wrong)} tensors do not fit {found.about}: {'; '.join(wrong[:3])}",
+            file=file,
+            hint="the file is incomplete, or of a changed model",
+        )
+    model.load_state_dict(filled)
+    return unread

@@ -1,0 +1,143 @@
+"""segmentation_models_pytorch's FPN: its decoder is a Panoptic FPN head on a pyramid that is not smoothed.
+
+Group norm, bilinear enlargement with align_corners=True, levels added or concatenated coarsest first. Encoders:
+ResNets, ResNeXts, MobileNetV2, lukemelas' EfficientNets (`efficientnet-b*`), and any of timm (`tu-*`), which keys and
+shapes alone do not tell: `backbone` names it. Images are normalised with ImageNet's constants, as its preprocessing
+does.
+"""
+
+import re
+from typing import Any
+
+from torchfpn.backbones.recognise import candidates, first_conv, fits, normalisation
+from torchfpn.errors import ConfigError, WeightsError
+from torchfpn.importers.efficientnets import efficientnet_name
+from torchfpn.importers.family import Asked, Family, Found, Tensors, renamed, shape
+from torchfpn.importers.resnets import resnet_name
+from torchfpn.importers.robosat import finest_first
+from torchfpn.recipe import Scaling
+
+LEVELS = 4
+B0_ENDS = [0, 2, 4, 8, 15]  # of efficientnet-b0: the library takes C4 two blocks before the last of its stride
+UNREAD = r"encoder\.(_conv_head|_bn1|_fc|fc|classifier|conv_head|bn2)\..*|classification_head\..*"
+DROPOUT = 0.2  # the library's default; the file does not say
+
+
+def read(tensors: Tensors, asked: Asked) -> Found:
+    """The state_dict of an smp.FPN of depth 5."""
+    backbone, options, prefix, stem, scaling = _encoder(tensors, asked)
+    width = shape(tensors, "decoder.seg_blocks.3.block.0.block.0.weight", asked)[0]
+    num_classes, merged, *_ = shape(tensors, "segmentation_head.0.weight", asked)
+    is_concat = merged != width
+    if is_concat:
+        tensors = {**tensors, HEAD: finest_first(tensors[HEAD], LEVELS)}
+    bands = shape(tensors, _name_of(stem, prefix), asked)[1]
+    return Found(
+        model={
+            "backbone": backbone,
+            **({"backbone_options": options} if options else {}),
+            "strides": [4, 8, 16, 32],
+            "pyramid": "fpn",
+            "channels": shape(tensors, "decoder.p5.weight", asked)[0],
+            "smooth": False,
+            "head": "sum",
+            "head_channels": width,
+            "norm": "group",
+            "dropout": DROPOUT,
+            "align_corners": True,
+            **({"head_options": {"merge": "concat"}} if is_concat else {}),
+        },
+        tensors=tensors,
+        name_of=lambda ours: _name_of(ours, prefix),
+        first_convs=(stem,),
+        in_channels=bands,
+        num_classes=num_classes,
+        scaling=scaling if bands == 3 else Scaling.identity(bands),
+        about=f"FPN ({'cat' if is_concat else 'add'}) on {backbone}",
+        unread=UNREAD,
+    )
+
+
+HEAD = "segmentation_head.0.weight"
+Encoder = tuple[str, dict[str, Any], tuple[str, str], str, Scaling]  # name, options, our prefix and theirs, ...
+
+
+def _encoder(tensors: Tensors, asked: Asked) -> Encoder:
+    """(backbone, its options, (pattern of our prefix, theirs), our name of the first convolution, normalisation)."""
+    timm_name = re.sub("^(tu|timm)-", "", asked.backbone) if asked.backbone else None
+    if "encoder._conv_stem.weight" in tensors:
+        name = "lukemelas/" + efficientnet_name(tensors, "encoder.", asked)
+        options = {"ends": B0_ENDS} if name.endswith("_b0") else {}
+        found: Encoder = (name, options, (r"backbone\.", "encoder."), "backbone._conv_stem.weight", Scaling.imagenet())
+    elif "encoder.features.0.0.weight" in tensors:
+        found = _mobilenet(tensors, asked)
+    elif any(name.startswith("encoder.layer1.") for name in tensors):
+        name = resnet_name(tensors, "encoder.layer{}", asked)
+        stem = "backbone.features.conv1.weight"
+        found = (name, {}, (r"backbone\.features\.", "encoder."), stem, Scaling.imagenet())
+    elif any(name.startswith("encoder.model.") for name in tensors):
+        return _timm(tensors, "encoder.model.", timm_name, asked)
+    elif "encoder.conv_stem.weight" in tensors:
+        return _timm(tensors, "encoder.", timm_name, asked)
+    else:
+        first = next((name for name in tensors if name.startswith("encoder.")), "encoder.")
+        raise WeightsError(
+            "an encoder that is not taken over",
+            file=asked.file,
+            field=first,
+            allowed="ResNet, ResNeXt, MobileNetV2, EfficientNet, tu-*",
+        )
+    plain = found[0].rpartition("/")[2]
+    if timm_name is not None and timm_name.replace("-", "_") != plain:
+        raise ConfigError(f'"{asked.backbone}"', field="backbone", allowed=f"the file's encoder is {plain}")
+    return found
+
+
+def _mobilenet(tensors: Tensors, asked: Asked) -> Encoder:
+    shape(tensors, "encoder.features.18.0.weight", asked)
+    stem = "backbone.stages.c1.0.0.weight"
+    return (
+        "torchvision/mobilenet_v2",
+        {"final_conv": True},
+        (r"backbone\.stages\.c\d\.", "encoder.features."),
+        stem,
+        Scaling.imagenet(),
+    )
+
+
+def _timm(tensors: Tensors, prefix: str, name: str | None, asked: Asked) -> Encoder:
+    inner = {
+        key.removeprefix(prefix): tensor
+        for key, tensor in tensors.items()
+        if key.startswith(prefix) and not re.fullmatch(UNREAD, key)
+    }
+    own_class = prefix == "encoder."  # timm-efficientnet-b*: as timm's plain ones, whose tensors tf_ ones have too
+    name = name.replace("-", "_") if name and own_class else name
+    if name is None or not fits(name, inner) or (own_class and name.startswith("tf_")):
+        fitting = [other for other in candidates(inner) if not (own_class and other.startswith("tf_"))]
+        found = "names and shapes do not tell the encoder" if name is None else f'"{asked.backbone}" has other tensors'
+        raise ConfigError(
+            found,
+            file=asked.file,
+            field="backbone",
+            allowed=f"fitting: {' | '.join(fitting[:6])}" if fitting else None,
+            hint=f"say which: backbone={fitting[0] if fitting else '<name in timm>'}",
+        )
+    stem = f"backbone.features.{first_conv(name)}"
+    return name, {}, (r"backbone\.features\.", prefix), stem, normalisation(name)
+
+
+def _name_of(ours: str, prefix: tuple[str, str]) -> str:
+    for i in range(LEVELS):  # ours counts from the finest level, theirs from the coarsest
+        block = f"decoder.seg_blocks.{LEVELS - 1 - i}.block."
+        lateral = "decoder.p5." if i == LEVELS - 1 else f"decoder.p{i + 2}.skip_conv."
+        ours = renamed(
+            ours,
+            (rf"pyramid\.lateral\.{i}\.", lateral),
+            (rf"head\.scale\.{i}\.(\d+)\.conv\.", block + r"\1.block.0."),
+            (rf"head\.scale\.{i}\.(\d+)\.norm\.", block + r"\1.block.1."),
+        )
+    return renamed(ours, prefix, (r"head\.classify\.", "segmentation_head.0."))
+
+
+SMP = Family("segmentation-models-pytorch", r"decoder\.(p\d|seg_blocks)\.", read)

@@ -1,0 +1,126 @@
+"""segmentation_models_pytorch's FPN, from the installed package, and what its converted state_dict computes."""
+
+import warnings
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+
+import torchfpn
+from importers.test_convert import random
+from torchfpn.errors import ConfigError, WeightsError
+
+
+def theirs(encoder, **options):
+    """An smp.FPN with random weights."""
+    return random(smp.FPN(encoder, encoder_weights=None, **options))
+
+
+@pytest.fixture
+def few_modules(monkeypatch):
+    """Searches a few networks of timm and not all, which takes ten seconds."""
+    few = {
+        "resnet": ["resnet18", "resnet34"],
+        "efficientnet": ["efficientnet_b0", "efficientnet_b1", "tf_efficientnet_b0"],
+        "mobilenetv3": ["mobilenetv3_small_050", "mobilenetv3_small_075"],
+    }
+    monkeypatch.setattr("timm.list_modules", lambda: list(few))
+    monkeypatch.setattr("timm.list_models", lambda module: few[module])
+
+
+CASES = [
+    ("resnet18", 3, "add", (64, 96)),
+    ("resnet18", 1, "cat", (32, 64)),
+    ("resnet34", 6, "add", (64, 64)),
+    ("resnet50", 3, "cat", (64, 64)),
+    ("resnext50_32x4d", 3, "add", (64, 64)),
+    ("efficientnet-b0", 3, "add", (224, 224)),
+    ("efficientnet-b0", 6, "cat", (64, 96)),
+    ("efficientnet-b1", 1, "add", (96, 64)),
+    ("efficientnet-b2", 3, "add", (96, 64)),
+    ("efficientnet-b3", 3, "add", (96, 64)),
+    ("mobilenet_v2", 3, "add", (64, 96)),
+    ("mobilenet_v2", 6, "cat", (64, 64)),
+    ("tu-convnext_atto", 3, "add", (64, 64)),
+    ("tu-resnet18", 6, "cat", (64, 64)),
+    ("tu-tf_efficientnet_b0", 1, "add", (64, 64)),
+    ("timm-efficientnet-b0", 3, "add", (64, 64)),
+]
+
+
+@pytest.mark.parametrize(("encoder", "bands", "merge", "size"), CASES)
+@torch.no_grad()
+def test_logits_are_equal(encoder, bands, merge, size):
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        model = theirs(encoder, in_channels=bands, classes=4, decoder_merge_policy=merge)
+    task = torchfpn.convert(model.state_dict(), backbone=encoder if encoder.startswith(("tu-", "timm-")) else None)
+    images = torch.randn(1, bands, *size)
+    wanted = model(images)
+    assert (task.model(images) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    assert task.model(torch.randn(1, bands, 61, 37)).shape == (1, 4, 61, 37)  # theirs takes multiples of 32 alone
+
+
+@pytest.mark.parametrize("size", [4, 5, 6, 7])
+def test_maps_are_taken_where_the_library_takes_them(size):
+    from segmentation_models_pytorch.encoders.efficientnet import efficient_net_encoders
+
+    from torchfpn.backbones.lukemelas import LukemelasEfficientNet
+
+    wanted = efficient_net_encoders[f"efficientnet-b{size}"]["params"]["out_indexes"]
+    with torch.device("meta"):
+        assert LukemelasEfficientNet(f"efficientnet_b{size}").ends[1:] == wanted
+
+
+@torch.no_grad()
+def test_other_widths_and_one_class():
+    model = theirs("resnet18", classes=1, decoder_pyramid_channels=64, decoder_segmentation_channels=32)
+    task = torchfpn.convert(model.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    assert (task.model(images) - model(images)).abs().max() <= 1e-5 * model(images).abs().max()
+
+
+@torch.no_grad()
+def test_a_saved_model_predicts_the_same(tmp_path):
+    task = torchfpn.convert(theirs("efficientnet-b1", classes=3).state_dict())
+    task.save(tmp_path / "model.safetensors")
+    images = 255 * torch.rand(1, 3, 50, 70)
+    assert torch.equal(torchfpn.load(tmp_path / "model.safetensors").logits(images), task.logits(images))
+    assert task.recipe.scaling.method == "imagenet"
+
+
+@pytest.mark.parametrize("merge", ["add", "cat"])
+@torch.no_grad()
+def test_added_bands_change_nothing(merge):
+    tensors = theirs("efficientnet-b0", decoder_merge_policy=merge).state_dict()
+    images = torch.rand(1, 5, 64, 64)
+    wanted = torchfpn.convert(tensors).model(images[:, :3])
+    found = torchfpn.convert(tensors, bands=5).model(images)
+    assert (found - wanted).abs().max() <= 1e-6 * wanted.abs().max()  # sums of more terms are added in another order
+
+
+@pytest.mark.parametrize(
+    ("encoder", "backbone", "told"),
+    [
+        ("tu-mobilenetv3_small_050", None, "names and shapes do not tell.*fitting: mobilenetv3_small_050.*backbone="),
+        ("tu-mobilenetv3_small_050", "tu-resnet18", '"tu-resnet18" has other tensors.*mobilenetv3_small_050'),
+        ("resnet18", "resnet34", 'backbone: "resnet34"; the file\'s encoder is resnet18'),
+    ],
+)
+@pytest.mark.usefixtures("few_modules")
+def test_encoders_that_must_be_named(encoder, backbone, told):
+    with pytest.raises(ConfigError, match=told):
+        torchfpn.convert(theirs(encoder).state_dict(), backbone=backbone)
+
+
+@pytest.mark.usefixtures("few_modules")
+def test_plain_and_tf_efficientnets_have_the_same_tensors():
+    tensors = theirs("tu-tf_efficientnet_b0").state_dict()
+    with pytest.raises(ConfigError, match=r"fitting: efficientnet_b0 \| tf_efficientnet_b0"):
+        torchfpn.convert(tensors)
+
+
+def test_other_decoders_and_encoders_are_refused():
+    with pytest.raises(WeightsError, match="of no family"):
+        torchfpn.convert(smp.Unet("resnet18", encoder_weights=None).state_dict())
+    with pytest.raises(WeightsError, match="an encoder that is not taken over; ResNet"):
+        torchfpn.convert(smp.FPN("densenet121", encoder_weights=None).state_dict())
