@@ -100,8 +100,12 @@ class Recipe:
                 allowed=f"this torchfpn reads up to {SCHEMA}",
                 hint="upgrade with: pip install -U torchfpn",
             )
-        for step in range(schema, SCHEMA):
-            data = MIGRATIONS[step](data, file)
+        try:
+            for step in range(schema, SCHEMA):
+                data = MIGRATIONS[step](data, file)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            found = f"a damaged recipe of schema {schema}: {error}"
+            raise WeightsError(found, file=file, hint="save the model again") from error
         return cls._from_fields(data, file)
 
     @classmethod
@@ -162,10 +166,8 @@ def _dilated_by_stride(model: dict[str, Any], options: dict[str, Any]) -> None:
         coarsest = 8 if dilated[1] else 16
         wanted = [4, 8, 16, 32] if strides is None else sorted(strides)
         behind = [stride for stride in (8, 16, 32) if stride >= coarsest]
-        of_one_stride = [stride for stride in wanted if stride in behind]
-        if (
-            of_one_stride == behind[len(behind) - len(of_one_stride) :]
-        ):  # of maps that share a stride the last are taken
+        shared = [stride for stride in wanted if stride in behind]
+        if shared == behind[len(behind) - len(shared) :]:  # of maps that share a stride the last are taken
             del options["replace_stride_with_dilation"]
             model["output_stride"] = coarsest
             model["strides"] = [min(stride, coarsest) for stride in wanted]

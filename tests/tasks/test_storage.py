@@ -198,6 +198,21 @@ def test_fault_37_a_recipe_that_cannot_be_built_is_refused_with_its_file(saved, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"schema": 0},
+        {"schema": 1, "model": None},
+        {"schema": 1, "model": {"backbone": "test_resnet", "strides": 4}},
+        {"schema": 1, "model": {"backbone": "test_resnet", "backbone_options": {"replace_stride_with_dilation": 3}}},
+    ],
+)
+def test_fault_37_a_damaged_recipe_of_an_older_schema_is_refused(saved, tmp_path, recipe):
+    with pytest.raises(WeightsError, match=r"bad\.safetensors: a damaged recipe of schema [01]: ") as caught:
+        torchfpn.load(rewrite(saved, tmp_path / "bad.safetensors", recipe=recipe))
+    assert "\n" not in str(caught.value)
+
+
 def test_fault_37_an_impossible_header_is_refused(tmp_path):
     path = tmp_path / "huge.safetensors"
     path.write_bytes(struct.pack("<Q", 2**60) + b"{}")
