@@ -32,19 +32,22 @@ def model_facts(path: Path) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
+    from torchfpn.nn.reach import reach
     from torchfpn.tasks.storage import load_model, read_recipe
 
     model: Any = load_model(path)
+    recipe = read_recipe(path)
     pieces = dict(model.named_children())
     return {
         "file": str(path),
         "bytes": path.stat().st_size,
-        **asdict(read_recipe(path)),
+        **asdict(recipe),
         "parameters": {name: sum(p.numel() for p in piece.parameters()) for name, piece in pieces.items()},
         "levels": {
             name: [tuple(level) for level in pieces[name].levels] for name in ("backbone", "pyramid") if name in pieces
         },
         "multiple": getattr(model, "multiple", None),
+        "reach": reach(model, len(recipe.bands)) if recipe.classes else None,
     }
 
 
@@ -60,6 +63,9 @@ def _print(facts: dict[str, Any]) -> None:
         console.print(f"{key:<11} {value}")
     for name, levels in facts["levels"].items():
         console.print(f"{name:<11} " + ", ".join(f"{c} channels at 1/{s}" for c, s in levels))
+    if facts["classes"]:
+        pixels = "the whole image" if facts["reach"] is None else f"{facts['reach']} pixels to every side at most"
+        console.print(f"looks at    {pixels}")
     console.print(f"trained on  {facts['dtype'] or 'unknown pixel type'}, nodata {facts['nodata']}")
     bands = Table("band", "offset", "scale", title=f"scaling: {facts['scaling']['method']}", title_justify="left")
     for row in zip(facts["bands"], facts["scaling"]["offset"], facts["scaling"]["scale"], strict=True):

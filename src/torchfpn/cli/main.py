@@ -21,6 +21,7 @@ VERBS = {
     "train": "train from a YAML config and flags; --resume goes on after a kill",
     "evaluate": "IoU per class of a model on a dataset",
     "predict": "label images and folders with a model",
+    "rasterize": "polygons to label masks on the grid of images",
     "convert": "take over a checkpoint of another project",
     "info": "what is in a model file: task, classes, bands, scaling, size",
 }

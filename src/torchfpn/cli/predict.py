@@ -2,6 +2,9 @@
 
 Pictures become <stem>.png, a palette PNG with the label values of the training data; TIFFs become <stem>.tif with the
 same size, CRS and transform. A source that fails is named, the others go on, and the exit code is 1.
+
+TIFFs of more than --max-pixels, and all with --window, are read window by window, in memory that does not grow with
+them, and written as cloud-optimised GeoTIFFs; what a kill interrupted goes on with --resume.
 """
 
 import argparse
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchfpn.raster.predict import Options, Outcome, Overlay
     from torchfpn.raster.sources import Job
+    from torchfpn.raster.stream import Streaming
     from torchfpn.tasks.task import Task
 
 MAX_PIXELS = 2**24
@@ -33,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bands", metavar="4,3,2", help="bands to use, numbers from 1 or names, in the model's order")
     parser.add_argument("--accept-dtype", action="store_true", help="take pixels of another type than trained on")
     parser.add_argument("--allow-vrt", action="store_true", help="read VRTs, over files below their own folder")
-    parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help="of an image")
+    parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help="of an image read whole")
+    parser.add_argument("--window", type=int, metavar="PIXELS", help="side of the blocks that TIFFs are cut into")
+    parser.add_argument(
+        "--margin", default="64", metavar="PIXELS", help='read around every block; "exact": all that the model looks at'
+    )
+    parser.add_argument("--resume", action="store_true", help="go on where a killed prediction of a large TIFF was")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="fp32", help="of the computation")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto: the first GPU if there is one")
     parser.add_argument("--overwrite", action="store_true", help="replace answers that are there already")
@@ -57,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     device = find_device(args.device)
     task = load(args.model).to(device)
     _check_classes(task, args.model, options)
-    return _predict_all(task, jobs, options, overlay=_overlay(task) if args.overlay else None)
+    streaming = _streaming(args)
+    return _predict_all(task, jobs, options, streaming, overlay=_overlay(task) if args.overlay else None)
 
 
 def _extras(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
@@ -93,6 +103,21 @@ def _options(args: argparse.Namespace) -> "Options":
     )
 
 
+def _streaming(args: argparse.Namespace) -> "Streaming":
+    from torchfpn.errors import ConfigError
+    from torchfpn.raster.stream import SIDE, Streaming
+
+    if args.margin != "exact" and not args.margin.isdecimal():
+        raise ConfigError(f'"{args.margin}"', field="margin", allowed='pixels from 0, or "exact"')
+    return Streaming(
+        args.model,
+        side=SIDE if args.window is None else args.window,
+        margin=None if args.margin == "exact" else int(args.margin),
+        resume=args.resume,
+        always=args.window is not None,
+    )
+
+
 def _crs(text: str) -> str:
     """Well-known text of "EPSG:32759" and the like."""
     from torchfpn.errors import ConfigError
@@ -123,17 +148,23 @@ def _overlay(task: "Task") -> "Overlay":
     return lambda image, labels: overlay(image, labels, recipe.colors, bands=recipe.bands)
 
 
-def _predict_all(task: "Task", jobs: "list[Job]", options: "Options", *, overlay: "Overlay | None") -> int:
+def _predict_all(
+    task: "Task", jobs: "list[Job]", options: "Options", streaming: "Streaming", *, overlay: "Overlay | None"
+) -> int:
     from torchfpn.cli.counting import counted
     from torchfpn.errors import DataError, FPNError
     from torchfpn.files.formats import printable
     from torchfpn.raster.predict import predict_file
+    from torchfpn.raster.stream import is_streamed, predict_stream
 
     begun, done, failed = time.monotonic(), list[Any](), 0
     with counted("predicting", len(jobs)) as step:
         for job in jobs:
             try:
-                done.append(predict_file(task, job, options, overlay=overlay))
+                if is_streamed(job, options, streaming):
+                    done.append(predict_stream(task, job, options, streaming))
+                else:
+                    done.append(predict_file(task, job, options, overlay=overlay))
                 _report(done[-1])
             except (FPNError, OSError) as error:
                 failed += 1

@@ -1,4 +1,4 @@
-"""Reading an image whole: any allowed format, pixel type and number of bands, with its valid pixels and its place."""
+"""Reading an image, whole or a window of it: any format, pixel type and number of bands, valid pixels and place."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from torchfpn.files.geo import Geo
 from torchfpn.files.photographs import deep_png, read_photograph
 from torchfpn.files.rasters import Color, color_table, geo_of, never_written, open_raster
 from torchfpn.files.validity import valid_pixels
+
+Window = tuple[int, int, int, int]  # row, column, height, width in pixels
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def read_image(
     max_pixels: int = MAX_PIXELS,
     allow_vrt: bool = False,
     root: str | Path | None = None,
+    window: Window | None = None,
 ) -> Picture:
     """The image at `path`, or some of its bands.
 
@@ -66,13 +69,16 @@ def read_image(
         max_pixels: height times width that may be read.
         allow_vrt: also read VRTs, over sources below `root`.
         root: see `open_raster`.
+        window: the part to read, of a raster; `geo` stays the whole one's, `max_pixels` is the part's.
 
     Raises:
-        DataError: missing, damaged, too large, or without the bands wanted.
+        DataError: missing, damaged, too large, without the bands wanted, or a window of a photograph.
     """
     path = Path(path)
     kind = format_of(path)
     if kind == "jpeg" or (kind == "png" and not deep_png(path)):
+        if window is not None:
+            raise DataError(f"a {kind.upper()}, which is read whole", file=path, allowed="windows of a TIFF or VRT")
         array, valid, found = read_photograph(path, kind, max_pixels)
         called = _called(path, list(found), names)
         numbers = band_numbers(bands, called, file=path)
@@ -83,12 +89,18 @@ def read_image(
     with open_raster(path, allow_vrt=allow_vrt, root=root) as source:
         colors = color_table(source)
         if colors:
-            return _read_palette(path, source, colors, bands, names, max_pixels)
-        return _read_raster(path, source, bands, names, nodata, max_pixels)
+            return _read_palette(path, source, colors, bands, names, max_pixels, window)
+        return _read_raster(path, source, bands, names, nodata, max_pixels, window)
 
 
 def _read_raster(
-    path: Path, source: Any, bands: Wanted, names: Sequence[str], nodata: float | None, max_pixels: int
+    path: Path,
+    source: Any,
+    bands: Wanted,
+    names: Sequence[str],
+    nodata: float | None,
+    max_pixels: int,
+    window: Window | None,
 ) -> Picture:
     alpha = _alpha(source, bands, names)
     found = [name for i, name in enumerate(_raster_names(source), start=1) if i != alpha]
@@ -96,30 +108,49 @@ def _read_raster(
     numbers = band_numbers(bands, called, file=path)
     real = [n + 1 if alpha is not None and n >= alpha else n for n in numbers]
     dtype = _dtype(path, source, real)
-    check_size(path, (len(real), source.height, source.width), dtype.itemsize, max_pixels)
-    array = source.read(real)
+    check_size(path, (len(real), *_extent(source, window)), dtype.itemsize, max_pixels)
+    array = source.read(real, window=_slices(window))
     with np.errstate(invalid="ignore"):  # some NaN complain when they are looked at
-        nothing = not array.any()
+        nothing = window is None and not array.any()
     if nothing and never_written(source):
         raise DataError("no pixel was ever written: its writer was stopped", file=path, hint="make it again")
     missing = [nodata if source.nodatavals[n - 1] is None else source.nodatavals[n - 1] for n in real]
-    valid = valid_pixels(array, missing, _mask(source, alpha))
+    valid = valid_pixels(array, missing, _mask(source, alpha, window))
     return Picture(array, valid, _pick(called, numbers), str(array.dtype), missing[0], geo_of(source), alpha)
 
 
+def _extent(source: Any, window: Window | None) -> tuple[int, int]:
+    """(height, width) of what is read."""
+    return (source.height, source.width) if window is None else window[2:]
+
+
+def _slices(window: Window | None) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The window as rasterio has it: rows and columns, from and to."""
+    if window is None:
+        return None
+    row, column, height, width = window
+    return (row, row + height), (column, column + width)
+
+
 def _read_palette(
-    path: Path, source: Any, colors: dict[int, Color], bands: Wanted, names: Sequence[str], max_pixels: int
+    path: Path,
+    source: Any,
+    colors: dict[int, Color],
+    bands: Wanted,
+    names: Sequence[str],
+    max_pixels: int,
+    window: Window | None,
 ) -> Picture:
     """A TIFF with a colour table, as red, green, blue; pixels of its nodata index are invalid."""
-    check_size(path, (3, source.height, source.width), 1, max_pixels)
-    indices = source.read(1)
+    check_size(path, (3, *_extent(source, window)), 1, max_pixels)
+    indices = source.read(1, window=_slices(window))
     table = np.zeros((np.iinfo(indices.dtype).max + 1, 3), np.uint8)
     for index, color in colors.items():
         table[index] = color
     called = _called(path, ["red", "green", "blue"], names)
     numbers = band_numbers(bands, called, file=path)
     array = np.ascontiguousarray(table[indices].transpose(2, 0, 1)[[n - 1 for n in numbers]])
-    valid = valid_pixels(indices[None], [source.nodatavals[0]], _mask(source, None))
+    valid = valid_pixels(indices[None], [source.nodatavals[0]], _mask(source, None, window))
     return Picture(array, valid, _pick(called, numbers), "uint8", None, geo_of(source))
 
 
@@ -171,11 +202,11 @@ def _alpha(source: Any, bands: Wanted, names: Sequence[str]) -> int | None:
     return None if described or named or chosen else number
 
 
-def _mask(source: Any, alpha: int | None) -> NDArray[np.bool_] | None:
+def _mask(source: Any, alpha: int | None, window: Window | None) -> NDArray[np.bool_] | None:
     """False where the alpha band or the mask of the whole file says "no data". [H, W]."""
     if alpha is not None:
-        return np.asarray(source.read(alpha) > 0)
+        return np.asarray(source.read(alpha, window=_slices(window)) > 0)
     flags = {flag.name for flag in source.mask_flag_enums[0]}
     if "per_dataset" in flags and "alpha" not in flags:
-        return np.asarray(source.read_masks(1) > 0)
+        return np.asarray(source.read_masks(1, window=_slices(window)) > 0)
     return None

@@ -58,7 +58,7 @@ def open_raster(path: str | Path, *, allow_vrt: bool = False, root: str | Path |
         if not allow_vrt:
             raise RasterError("a VRT, which may point anywhere", file=path, hint="if you trust it: --allow-vrt")
         check_vrt(path, Path(root) if root else path.parent)
-    with _translated(path), import_rasterio().Env(**_OPTIONS), _opened(path, _DRIVERS[kind]) as source:
+    with translated(path), import_rasterio().Env(**_OPTIONS), _opened(path, _DRIVERS[kind]) as source:
         yield source
 
 
@@ -71,7 +71,8 @@ def _opened(path: Path, driver: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
+    """Inside, what GDAL and rasterio complain of becomes a RasterError that names the file."""
     rasterio = import_rasterio()
     try:
         yield
@@ -146,7 +147,7 @@ def write_label_raster(
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or int(labels.min(initial=0)) < 0 or top > 65535:
         raise RasterError(f"labels {labels.dtype} {labels.shape}", file=path, allowed="[H, W] integers in 0..65535")
     dtype = "uint8" if top <= 255 else "uint16"
-    with atomic_path(path) as part, _translated(Path(path)), import_rasterio().Env():
+    with atomic_path(path) as part, translated(Path(path)), import_rasterio().Env():
         with quiet(import_rasterio().errors.NotGeoreferencedWarning):
             sink = import_rasterio().open(part, "w", **_profile(labels, dtype, geo, nodata))
         with sink:

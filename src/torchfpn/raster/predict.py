@@ -12,7 +12,7 @@ from torch import Tensor
 from torchfpn.errors import DataError
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.geo import Geo
-from torchfpn.files.images import read_image
+from torchfpn.files.images import Window, read_image
 from torchfpn.raster.answers import file_values, write_labels, write_polygons, write_probabilities
 from torchfpn.raster.fitting import fitted
 from torchfpn.raster.sources import Job
@@ -70,7 +70,7 @@ def predict_file(task: Task, job: Job, options: Options, *, overlay: Overlay | N
         DataError: the source is damaged, too large, or not what the model wants. RasterError: it has no place on the
             earth, and polygons need one.
     """
-    image, geo = _read(task, job, options)
+    image, geo = read_picture(task, job, options)
     if options.polygons == "geojson":
         from torchfpn.raster.polygons import check_place
 
@@ -120,10 +120,15 @@ def _shares(logits: Tensor, valid: Tensor, dtype: str) -> NDArray[Any]:
     return shares.cpu().numpy()
 
 
-def _read(task: Task, job: Job, options: Options) -> tuple[Tensor, Geo | None]:
-    """The image as the model wants it, and where it lies."""
+def read_picture(task: Task, job: Job, options: Options, *, window: Window | None = None) -> tuple[Tensor, Geo | None]:
+    """The image, or a window of it, as the model wants it, and where the whole one lies.
+
+    Raises:
+        DataError: damaged, too large, other bands or another pixel type than the model was trained on.
+    """
     file, bands = job.source, list(options.bands) if options.bands else None
-    picture = read_image(file, bands=bands, max_pixels=options.max_pixels, allow_vrt=options.allow_vrt)
+    limit = options.max_pixels if window is None else max(options.max_pixels, window[2] * window[3])
+    picture = read_image(file, bands=bands, max_pixels=limit, allow_vrt=options.allow_vrt, window=window)
     if bands is not None and len(bands) == len(task.recipe.bands):
         picture = replace(picture, band_names=task.recipe.bands)  # the user's order is the model's
     geo = picture.geo

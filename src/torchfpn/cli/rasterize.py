@@ -1,0 +1,227 @@
+"""Polygons to label masks on the grid of images.
+
+  fpn rasterize buildings.geojson images/ --out labels --classes background,building
+  fpn rasterize landcover.gpkg "scenes/*.tif" --out labels --field class
+  fpn rasterize polygons/ images/ --out labels        # polygons/a.geojson for images/a.tif
+
+LABELS is GeoJSON, GeoPackage, FlatGeobuf or Shapefile in any coordinate system, or a folder of such files, one for
+each image by name. Every IMAGE gives DIR/<stem>.tif on its own grid. A pixel belongs to the polygon that holds its
+centre; of several, to the one that comes last in the file. An image that fails is named, the others go on, and the exit
+code is 1.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchfpn.errors import FPNError
+    from torchfpn.raster.legend import Legend
+    from torchfpn.raster.rasterize import Labels, Options, Outcome
+    from torchfpn.raster.sources import Job
+    from torchfpn.raster.tally import Tally
+    from torchfpn.raster.vectors import Vectors
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("labels", type=Path, metavar="LABELS", help="a file of polygons, or a folder of such files")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="GeoTIFFs, folders of them, patterns in quotes")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the masks go")
+    parser.add_argument("--classes", metavar="A,B", help="names of the classes, the background first")
+    parser.add_argument("--field", metavar="NAME", help="the attribute that says the class: a name or a number")
+    parser.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
+    parser.add_argument("--burn", type=int, metavar="V", help="without --field: the value of all polygons; default 1")
+    parser.add_argument("--all-touched", action="store_true", help="every pixel that a polygon reaches into")
+    parser.add_argument(
+        "--buffer", type=float, metavar="METRES", help="draw lines and points too, this far around them"
+    )
+    parser.add_argument(
+        "--ignore-border", type=float, default=0.0, metavar="PIXELS", help="this near to an outline: not labelled"
+    )
+    parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
+    parser.add_argument(
+        "--tiles", metavar="PATTERN", help='images that are tiles of a web map, by their path: "{z}/{x}/{y}"'
+    )
+    parser.add_argument("--allow-vrt", action="store_true", help="take VRTs, over files below their own folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 all done; 1 some images failed; 2 all of them did (or bad usage, said before the first image)."""
+    from torchfpn.cli.outputs import check_folder
+    from torchfpn.raster.sources import refuse_existing, refuse_own_sources
+    from torchfpn.raster.tally import Tally
+
+    options = _options(args)
+    jobs = _jobs(args)
+    refuse_own_sources(jobs)
+    if not args.overwrite:
+        refuse_existing(jobs)
+    check_folder(args.out)
+    vectors = _vectors(args, options)
+    legend = _legend(args, [held for held in vectors.values() if not isinstance(held, Exception)])
+    labels = {stem: _labels(held, legend, args) for stem, held in vectors.items()}
+    if not args.labels.is_dir() and isinstance(error := labels[""], Exception):
+        raise error
+    tally = Tally(legend, {stem: held for stem, held in labels.items() if not isinstance(held, Exception)})
+    failed = _draw_all(jobs, labels, tally, options, folder=args.labels if args.labels.is_dir() else None)
+    _print(tally, len(jobs) - failed, failed)
+    return 0 if not failed else 1 if failed < len(jobs) else 2
+
+
+def _options(args: argparse.Namespace) -> "Options":
+    from torchfpn.errors import ConfigError
+    from torchfpn.raster.rasterize import Options
+    from torchfpn.raster.tiles import check_pattern
+    from torchfpn.raster.vectors import crs_wkt
+
+    if args.buffer is not None and not 0 < args.buffer < math.inf:
+        raise ConfigError(f"{args.buffer}", field="buffer", allowed="metres, more than 0")
+    if not 0 <= args.ignore_border <= 1000:
+        raise ConfigError(f"{args.ignore_border}", field="ignore-border", allowed="0..1000 pixels")
+    if args.field is not None and args.burn is not None:
+        raise ConfigError("both --field and --burn", allowed="one: --field draws the value of each feature")
+    return Options(
+        all_touched=args.all_touched,
+        border=args.ignore_border,
+        assume_crs=crs_wkt(args.assume_crs) if args.assume_crs else None,
+        allow_vrt=args.allow_vrt,
+        tiles=check_pattern(args.tiles) if args.tiles is not None else None,
+    )
+
+
+def _jobs(args: argparse.Namespace) -> "list[Job]":
+    from torchfpn.raster.sources import find_sources, plan
+
+    jobs = plan(find_sources(args.images), args.out, {}, raster_extras={})
+    return [replace(job, labels=job.labels.with_suffix(".tif")) for job in jobs]  # pictures too, with a world file
+
+
+def _vectors(args: argparse.Namespace, options: "Options") -> "dict[str, Vectors | FPNError]":
+    """What each label file holds, or why not, by its stem; the one file for all images under ""."""
+    from torchfpn.errors import FPNError
+    from torchfpn.raster.vectors import label_files, read_vectors
+
+    files = label_files(args.labels) if args.labels.is_dir() else {"": args.labels}
+    held: dict[str, Vectors | FPNError] = {}
+    for stem, path in files.items():
+        try:
+            held[stem] = read_vectors(path, field=args.field, layer=args.layer, assume_crs=options.assume_crs)
+        except FPNError as error:
+            if not stem:
+                raise
+            held[stem] = error
+    return held
+
+
+def _legend(args: argparse.Namespace, vectors: "Sequence[Vectors]") -> "Legend":
+    from torchfpn.raster.legend import legend_of_field, legend_of_one
+
+    names = [name.strip() for name in args.classes.split(",")] if args.classes is not None else []
+    if args.field is not None:
+        return legend_of_field(args.field, vectors, names)
+    return legend_of_one(names, 1 if args.burn is None else args.burn)
+
+
+def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Namespace) -> "Labels | FPNError":
+    """The features of a file ready to be drawn, and a line about what was found; or what is wrong with them."""
+    from torchfpn.errors import FPNError
+    from torchfpn.raster.mending import areas
+    from torchfpn.raster.rasterize import Labels
+
+    if isinstance(vectors, FPNError):
+        return vectors
+    try:
+        drawn = areas(vectors, buffer=args.buffer)
+        labels = Labels(vectors.file, drawn, legend.labels(vectors), vectors.crs)
+    except FPNError as error:
+        return error
+    if not args.quiet:
+        _tell(len(vectors.shapes), labels)
+    return labels
+
+
+def _tell(features: int, labels: "Labels") -> None:
+    """One line about a label file: how many features, and what was not as it should be."""
+    from torchfpn.files.formats import printable
+
+    found = labels.areas
+    words = [f"{features:,} feature{'s' * (features != 1)}" if features else "no feature, so all is background"]
+    if found.invalid:
+        words.append(f"{found.invalid:,} with invalid rings, mended")
+    if found.lost:
+        words.append(f"{found.lost:,} without an area, left out")
+    if found.widened:
+        words.append(f"{found.widened:,} lines and points widened")
+    print(f"{printable(labels.file)}  {', '.join(words)}")
+
+
+def _draw_all(
+    jobs: "list[Job]", labels: "dict[str, Labels | FPNError]", tally: "Tally", options: "Options", folder: Path | None
+) -> int:
+    """How many images failed. folder: where labels were looked for by the name of the image; None: one file for all."""
+    from torchfpn.cli.counting import counted
+    from torchfpn.errors import DataError, FPNError
+    from torchfpn.files.formats import printable
+    from torchfpn.raster.rasterize import rasterize_file
+
+    failed = 0
+    with counted("rasterizing", len(jobs)) as step:
+        for job in jobs:
+            try:
+                stem = "" if folder is None else job.source.stem
+                held = labels.get(stem) or DataError(f"no labels for it in {folder}", file=printable(job.source))
+                if isinstance(held, FPNError):
+                    raise held
+                outcome = rasterize_file(job.source, job.labels, held, tally.legend, options)
+                tally.add(stem, outcome)
+                _report(job, outcome)
+            except (FPNError, OSError) as error:
+                failed += 1
+                line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
+                print(f"fpn: {line}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+            step()
+    return failed
+
+
+def _report(job: "Job", outcome: "Outcome") -> None:
+    from torchfpn.files.formats import printable
+
+    (height, width), met = outcome.size, int(outcome.features.sum())
+    words = f"{met:,} feature{'s' * (met != 1)}" if met else "no feature meets it, so all is background"
+    print(f"{printable(job.labels)}  {width} x {height}, {words}")
+
+
+def _print(tally: "Tally", done: int, failed: int) -> None:
+    """The table of classes, what is odd about the labels, and the summary."""
+    from torchfpn.files.formats import printable
+
+    if done:
+        _print_table(tally)
+        for file in tally.unmet():
+            print(f"fpn: {printable(file)}: its labels touch no image; are both in the right place?", file=sys.stderr)
+        if tally.doubled:
+            print(f"{tally.doubled:,} pixels are covered by features of several classes; the last in the file counts")
+    print(f"{done} rasterized, {failed} failed")
+
+
+def _print_table(tally: "Tally") -> None:
+    from rich.table import Table
+
+    from torchfpn.cli.progress import console
+
+    table = Table()
+    columns: list[tuple[str, Any]] = [("class", "left"), ("label", "right"), ("features", "right"), ("pixels", "right")]
+    if tally.legend.attribute is not None:
+        columns.insert(0, (tally.legend.attribute, "left"))
+    for name, justify in columns:
+        table.add_column(name, justify=justify)
+    for value, name, label, features, pixels in tally.rows():
+        cells = [name, str(label), f"{features:,}", f"{pixels:,}"]
+        table.add_row(*cells if tally.legend.attribute is None else [value, *cells])
+    console().print(table)

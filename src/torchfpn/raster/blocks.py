@@ -1,0 +1,67 @@
+"""How a raster is cut for prediction: blocks that are written, each inside the window that is read for it.
+
+Blocks tile the raster without overlap; a window is its block and a margin on every side, clipped at the border of the
+raster. Both begin at multiples of the model's coarsest stride, so that every cell of every map lies where it lies in
+the whole image: with a margin of the model's reach the answer is the whole image's. Plain values: another engine can
+execute them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torchfpn.errors import ConfigError
+
+Rectangle = tuple[int, int, int, int]  # row, column, height, width in pixels
+
+
+@dataclass(frozen=True)
+class Block:
+    """One step. index: in row-major order. block: what is written. window: what is read."""
+
+    index: int
+    block: Rectangle
+    window: Rectangle
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Rows and columns of the block within its window."""
+        row, column = self.block[0] - self.window[0], self.block[1] - self.window[1]
+        return slice(row, row + self.block[2]), slice(column, column + self.block[3])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def plan_blocks(height: int, width: int, *, side: int, margin: int, multiple: int = 1) -> list[Block]:
+    """Blocks of `side` pixels and the windows around them, row by row.
+
+    margin is rounded up to a multiple of `multiple`.
+
+    Raises:
+        ConfigError: a side that is no multiple of `multiple`, a negative margin, an empty raster.
+    """
+    if side < 1 or side % multiple:
+        raise ConfigError(f"{side}", field="window", allowed=f"a multiple of {multiple} pixels, the coarsest stride")
+    if margin < 0 or height < 1 or width < 1:
+        raise ConfigError(f"{margin} around {height} x {width}", field="margin", allowed="pixels from 0")
+    around = -(-margin // multiple) * multiple
+    blocks: list[Block] = []
+    for row in range(0, height, side):
+        for column in range(0, width, side):
+            block = (row, column, min(side, height - row), min(side, width - column))
+            window = _widened(block, around, height, width)
+            blocks.append(Block(len(blocks), block, window))
+    return blocks
+
+
+def _widened(block: Rectangle, margin: int, height: int, width: int) -> Rectangle:
+    row, column, rows, columns = block
+    top, left = max(0, row - margin), max(0, column - margin)
+    return top, left, min(height, row + rows + margin) - top, min(width, column + columns + margin) - left
+
+
+def largest_window(blocks: Sequence[Block]) -> tuple[int, int]:
+    """(height, width) that every window fits into."""
+    return max(block.window[2] for block in blocks), max(block.window[3] for block in blocks)

@@ -1,0 +1,106 @@
+"""What is done of a long prediction, block by block, in a folder beside the answer: a kill costs a block, not the work.
+
+plan.json says of what source, model and settings the blocks are; each finished block is one file, written whole or not
+at all. The answer is put together from them at the end, and the folder goes.
+"""
+
+import hashlib
+import json
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.errors import ConfigError, DataError
+from torchfpn.files.atomic import PREFIX, sweep, write_bytes, write_text
+
+PLAN = "plan.json"
+LEVEL = 1  # of the compression: blocks live for minutes
+
+
+class Journal:
+    """The folder of one prediction. Blocks are arrays by name ("labels", "probabilities")."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def beside(cls, answer: Path) -> "Journal":
+        """The journal that belongs to an answer."""
+        return cls(answer.with_name(f"{PREFIX}{answer.name}.blocks"))
+
+    def begin(self, facts: Mapping[str, Any], *, resume: bool) -> None:
+        """Starts, or takes up what is there of the very same prediction.
+
+        Raises:
+            ConfigError: `resume`, and what is there is of another source, model or settings.
+        """
+        told = json.dumps(facts, sort_keys=True)
+        if self.folder.is_dir() and resume:
+            found = self._plan()
+            if found is not None and found != json.loads(told):
+                differing = sorted(
+                    key for key in found.keys() | facts.keys() if found.get(key) != json.loads(told).get(key)
+                )
+                raise ConfigError(
+                    f"the blocks that are there are of another {', '.join(differing)}",
+                    file=self.folder,
+                    hint="give what was given before, or leave --resume out to begin anew",
+                )
+            if found is not None:
+                sweep(self.folder)
+                return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        write_text(self.folder / PLAN, told)
+
+    def has(self, index: int) -> bool:
+        """Whether a block is done."""
+        return self._file(index).is_file()
+
+    def put(self, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keeps a block, whole or not at all."""
+        head = {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()}
+        body = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
+        packed = zlib.compress(json.dumps(head).encode() + b"\n" + body, LEVEL)
+        write_bytes(self._file(index), hashlib.sha256(packed).digest() + packed)
+
+    def get(self, index: int) -> dict[str, NDArray[Any]]:
+        """A block that is done.
+
+        Raises:
+            DataError: its file is damaged.
+        """
+        data = self._file(index).read_bytes()
+        if hashlib.sha256(data[32:]).digest() != data[:32]:
+            raise DataError("a damaged block", file=self._file(index), hint="delete it and go on with --resume")
+        head, _, body = zlib.decompress(data[32:]).partition(b"\n")
+        arrays, offset = {}, 0
+        for name, (dtype, shape) in json.loads(head).items():
+            count = int(np.prod(shape))
+            arrays[name] = np.frombuffer(body, dtype, count, offset).reshape(shape)
+            offset += count * np.dtype(dtype).itemsize
+        return arrays
+
+    def close(self) -> None:
+        """Removes the folder: the answer is whole."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _plan(self) -> Any:
+        try:
+            return json.loads((self.folder / PLAN).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _file(self, index: int) -> Path:
+        return self.folder / f"{index:07d}.block"
+
+
+def fingerprint(path: str | Path) -> str:
+    """Of a file's content."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,45 @@
+"""Blocks kept and given back, damaged ones, and journals of another prediction."""
+
+import numpy as np
+import pytest
+
+from torchfpn.errors import ConfigError, DataError
+from torchfpn.raster.journal import Journal
+
+
+def test_blocks_come_back_as_they_were(tmp_path):
+    journal = Journal.beside(tmp_path / "scene.tif")
+    journal.begin({"a": 1}, resume=False)
+    arrays = {"labels": np.arange(12, dtype=np.uint8).reshape(3, 4), "probabilities": np.full((2, 3, 4), np.nan, "f4")}
+    journal.put(7, arrays)
+    assert journal.has(7)
+    assert not journal.has(6)
+    found = journal.get(7)
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        assert np.array_equal(found[name], array, equal_nan=array.dtype.kind == "f")
+    journal.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_block_is_told(tmp_path):
+    journal = Journal.beside(tmp_path / "scene.tif")
+    journal.begin({}, resume=False)
+    journal.put(0, {"labels": np.zeros((2, 2), np.uint8)})
+    (file,) = journal.folder.glob("*.block")
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match="a damaged block; delete it"):
+        journal.get(0)
+
+
+def test_only_the_same_prediction_is_taken_up(tmp_path):
+    journal = Journal.beside(tmp_path / "scene.tif")
+    journal.begin({"model": "x", "window": [64, 0]}, resume=True)
+    journal.put(0, {"labels": np.zeros((2, 2), np.uint8)})
+    journal.begin({"model": "x", "window": [64, 0]}, resume=True)
+    assert journal.has(0)
+    with pytest.raises(ConfigError, match="of another model; "):
+        journal.begin({"model": "y", "window": [64, 0]}, resume=True)
+    journal.begin({"model": "x", "window": [64, 0]}, resume=False)
+    assert not journal.has(0)

@@ -1,0 +1,252 @@
+"""Windows against the whole image, resuming, places on the earth, missing pixels, and what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+import torchfpn
+from torchfpn.cli.main import main
+from torchfpn.files.geo import Geo
+from torchfpn.raster.journal import Journal
+from torchfpn.raster.sink import write_bands
+from torchfpn.recipe import Scaling
+
+UTM = Geo(rasterio.crs.CRS.from_epsg(32645).to_wkt(), (0.5, 0.0, 5e5, 0.0, -0.5, 3e6))
+HEIGHT, WIDTH = 230, 310
+
+
+def make_task(backbone="test_resnet", bands=3):
+    """A small model that tells its classes apart."""
+    torch.manual_seed(0)
+    task = torchfpn.create_task(
+        backbone=backbone,
+        num_classes=4,
+        in_channels=bands,
+        channels=16,
+        head_channels=16,
+        scaling=Scaling((120.0,) * bands, (60.0,) * bands),
+    )
+    task.train()
+    for _ in range(2):  # statistics of batch norm
+        task.model(torch.randn(2, bands, 64, 64))
+    torch.nn.init.normal_(task.model.head.classify.weight)
+    return task.eval()
+
+
+def make_scene(path, geo=UTM, height=HEIGHT, width=WIDTH, dtype=np.uint8, bands=3):
+    """Smooth random bands."""
+    draw = torch.Generator().manual_seed(1)
+    coarse = torch.rand((1, bands, height // 9 + 2, width // 9 + 2), generator=draw)
+    array = 255 * torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")[0].numpy()
+    names = ("red", "green", "blue") if bands == 3 else tuple(f"band{i}" for i in range(bands))
+    write_bands(path, array.astype(dtype), names=names, geo=geo)
+    return array.astype(dtype)
+
+
+def read(path):
+    with rasterio.open(path) as source:
+        return source.read()
+
+
+@pytest.fixture
+def scene(tmp_path, monkeypatch):
+    """A folder with scene.tif and model.safetensors, as the current one."""
+    monkeypatch.chdir(tmp_path)
+    make_scene("scene.tif")
+    make_task().save("model.safetensors")
+    return tmp_path
+
+
+def predict(out, *flags, source="scene.tif"):
+    return main(["predict", "model.safetensors", source, "--out", out, *flags])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "side"),
+    [
+        ("test_resnet", 32),
+        ("test_resnet", 96),
+        ("torchvision/mobilenet_v2", 96),
+        ("torchvision/mobilenet_v2", 256),
+        ("test_convnext", 96),
+    ],
+)
+def test_with_the_models_reach_windows_give_the_whole_image(scene, backbone, side):
+    make_task(backbone).save("model.safetensors")
+    assert predict("whole", "--probs", "float32") == 0
+    assert predict("windows", "--window", str(side), "--margin", "exact", "--probs", "float32") == 0
+    whole, windows = read("whole/scene.tif"), read("windows/scene.tif")
+    assert len(np.unique(whole)) > 1
+    assert np.array_equal(whole, windows)
+    assert np.abs(read("whole/scene.probs.tif") - read("windows/scene.probs.tif")).max() <= 1e-5
+
+
+def test_without_a_margin_seams_show(scene):
+    assert predict("whole", "--probs", "float32") == 0
+    assert predict("windows", "--window", "64", "--margin", "0", "--probs", "float32") == 0
+    assert np.abs(read("whole/scene.probs.tif") - read("windows/scene.probs.tif")).max() > 1e-2
+
+
+def test_the_answer_is_a_cog_with_names_colours_and_place(scene):
+    assert predict("out", "--window", "64") == 0
+    with rasterio.open("out/scene.tif") as source, rasterio.open("scene.tif") as image:
+        assert (source.transform, source.crs, source.shape) == (image.transform, image.crs, image.shape)
+        assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert source.nodata == 255
+        assert json.loads(source.tags()["CLASSES"]) == {str(i): f"class{i}" for i in range(4)}
+        assert source.colormap(1)[2][:3] == make_task().recipe.colors[2]
+    assert [path.name for path in (scene / "out").iterdir()] == ["scene.tif"]
+
+
+def test_large_answers_have_overviews_by_nearest_neighbour(scene):
+    make_scene("large.tif", height=1100, width=600)
+    assert predict("out", "--window", "512", source="large.tif") == 0
+    with rasterio.open("out/large.tif") as source:
+        assert source.overviews(1) == [2, 4]
+        assert set(np.unique(source.read(1, out_shape=(550, 300)))) <= set(np.unique(source.read(1)))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        (0.5, 0.0, 5e5, 0.0, 0.5, 3e6),  # south up
+        (0.4, 0.3, 5e5, 0.3, -0.4, 3e6),  # rotated
+        (2.0, 0.0, 5e5, 0.0, -0.5, 3e6),  # not square
+    ],
+)
+def test_fault_12_every_grid_is_kept(scene, transform):
+    make_scene("scene.tif", Geo(UTM.crs, transform))
+    assert predict("out", "--window", "128") == 0
+    with rasterio.open("out/scene.tif") as source:
+        assert tuple(source.transform)[:6] == pytest.approx(transform, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_fault_11_without_a_place_it_works_in_pixels(scene):
+    make_scene("scene.tif", None)
+    assert predict("out", "--window", "128") == 0
+    assert read("out/scene.tif").shape == (1, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 200), (31, 33), (200, 1)])
+def test_fault_14_any_size(scene, height, width):
+    make_scene("scene.tif", height=height, width=width)
+    assert predict("out", "--window", "64") == 0
+    assert predict("whole") == 0
+    assert np.array_equal(read("out/scene.tif"), read("whole/scene.tif"))
+
+
+def test_fault_9_and_10_missing_pixels_stay_missing_and_empty_windows_are_not_computed(scene, monkeypatch, capsys):
+    array = make_scene("scene.tif", dtype=np.float32)
+    array[:, :70, :70] = np.nan
+    array[1, 100, 200] = np.inf
+    write_bands("scene.tif", array, names=("red", "green", "blue"), geo=UTM)
+    seen = []
+    real = torch.nn.Module.__call__
+    monkeypatch.setattr(
+        torchfpn.nn.any_size.AnySize, "__call__", lambda self, x: seen.append(1) or real(self, x), raising=False
+    )
+    assert predict("out", "--window", "64", "--margin", "0") == 0
+    labels = read("out/scene.tif")[0]
+    missing = ~np.isfinite(array).all(0)
+    assert np.array_equal(labels == 255, missing)
+    assert f"{missing.sum():,} pixels without data" in capsys.readouterr().out
+    assert len(seen) == 4 * 5 - 1  # the first window holds nothing
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_fault_4_a_raster_larger_than_memory_is_read_by_windows(scene):
+    profile = {"driver": "GTiff", "count": 3, "height": 40_000, "width": 40_000, "dtype": "uint8"}
+    with rasterio.open("scene.tif", "w", **profile, tiled=True, sparse_ok=True, blockxsize=512, blockysize=512):
+        pass
+    from torchfpn.files.images import read_image
+
+    assert read_image("scene.tif", window=(39_000, 100, 64, 32)).size == (64, 32)
+
+
+def interrupted_after(count, monkeypatch):
+    """Stops the prediction when `count` blocks are kept."""
+    put, calls = Journal.put, iter(range(1000))
+
+    def stopping(self, *args):
+        if next(calls) == count:
+            raise KeyboardInterrupt
+        put(self, *args)
+
+    monkeypatch.setattr(Journal, "put", stopping)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_what_was_interrupted_goes_on_to_the_same_bytes(scene, monkeypatch, count):
+    flags = ("--window", "64", "--probs", "uint8")
+    assert predict("undisturbed", *flags) == 0
+    with monkeypatch.context() as patch:
+        interrupted_after(count, patch)
+        assert predict("out", *flags) == 130
+    assert not (scene / "out" / "scene.tif").exists()
+    kept = []
+    real = Journal.put
+    monkeypatch.setattr(Journal, "put", lambda self, index, arrays: kept.append(index) or real(self, index, arrays))
+    assert predict("out", *flags, "--resume") == 0
+    assert kept == list(range(count, 20))
+    for name in ("scene.tif", "scene.probs.tif"):
+        assert (scene / "out" / name).read_bytes() == (scene / "undisturbed" / name).read_bytes()
+
+
+def test_killed_and_resumed_to_the_same_bytes(scene):
+    make_scene("scene.tif", height=500, width=500)
+    assert predict("undisturbed", "--window", "64") == 0
+    command = [sys.executable, "-m", "torchfpn.cli.main", "predict", "model.safetensors", "scene.tif"]
+    command += ["--out", "out", "--window", "64", "--resume"]
+    blocks = scene / "out" / ".fpn-scene.tif.blocks"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while process.poll() is None and len(list(blocks.glob("*.block"))) < 20:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (scene / "out" / "scene.tif").exists()
+    assert len(list(blocks.glob("*.block"))) >= 20
+    assert predict("out", "--window", "64", "--resume") == 0
+    assert (scene / "out/scene.tif").read_bytes() == (scene / "undisturbed/scene.tif").read_bytes()
+    assert [path.name for path in (scene / "out").iterdir()] == ["scene.tif"]
+
+
+def test_blocks_of_another_prediction_are_refused(scene, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        interrupted_after(2, patch)
+        assert predict("out", "--window", "64") == 130
+    assert predict("out", "--window", "128", "--resume") == 2
+    assert "the blocks that are there are of another window" in capsys.readouterr().err
+    make_task("test_convnext").save("model.safetensors")
+    assert predict("out", "--window", "64", "--resume") == 2
+    assert "of another model" in capsys.readouterr().err
+    assert predict("out", "--window", "64") == 0  # begins anew
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--window", "60"), "window: 60; a multiple of 32 pixels"),
+        (("--margin", "much"), 'margin: "much"'),
+        (("--window", "64", "--overlay"), "overlay: up to --max-pixels"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(scene, capsys, flags, told):
+    assert predict("out", *flags) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_model_of_whole_images_has_no_exact_margin(scene, capsys, monkeypatch):
+    monkeypatch.setattr("torchfpn.nn.reach.LONGEST", 256)
+    task = torchfpn.create_task(backbone="test_resnet", num_classes=2, channels=64, head_channels=64, norm="group")
+    task.save("model.safetensors")
+    assert predict("out", "--window", "64", "--margin", "exact") == 2
+    assert "the model looks at whole images" in capsys.readouterr().err
