@@ -1,0 +1,71 @@
+"""A GeoTIFF of labels written from top to bottom, so that it may be larger than memory. Whole or not at all."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+
+from torchfpn.errors import RasterError
+from torchfpn.files.atomic import atomic_path
+from torchfpn.files.geo import Geo
+from torchfpn.files.quiet import quiet
+from torchfpn.files.rasters import import_rasterio
+
+BLOCK = 512  # pixels; also the height of what is written at a time, so that no block is written twice
+Write = Callable[[int, NDArray[Any]], None]
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a label file says besides its values: colour and name of each value, the value without data."""
+
+    colors: Mapping[int, tuple[int, int, int]]
+    names: Mapping[int, str]
+    nodata: int | None = None
+
+
+@contextlib.contextmanager
+def label_stream(path: str | Path, size: tuple[int, int], dtype: str, geo: Geo | None, tags: Tags) -> Iterator[Write]:
+    """A function that takes the first row and labels [n, W], `BLOCK` rows at a time.
+
+    The file is there when the block ends, and is the one `files.rasters.write_label_raster` writes of the whole map.
+    size: height and width. dtype: "uint8" or "uint16".
+
+    Raises:
+        RasterError: it cannot be written.
+    """
+    rasterio = import_rasterio()
+    try:
+        with atomic_path(path) as part, rasterio.Env():
+            with quiet(rasterio.errors.NotGeoreferencedWarning):
+                sink = import_rasterio().open(part, "w", **_profile(size, dtype, geo, tags.nodata))
+            with sink:
+                yield lambda row, labels: sink.write(labels, 1, window=((row, row + len(labels)), (0, size[1])))
+                _tag(sink, tags, np.iinfo(dtype).max)
+    except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+        raise RasterError(f"cannot be written ({str(error.__cause__ or error)[:200]})", file=path) from error
+
+
+def _profile(size: tuple[int, int], dtype: str, geo: Geo | None, nodata: int | None) -> dict[str, Any]:
+    rasterio = import_rasterio()
+    profile: dict[str, Any] = {"driver": "GTiff", "count": 1, "height": size[0], "width": size[1], "dtype": dtype}
+    profile |= {"compress": "deflate", "nodata": nodata, "bigtiff": "IF_SAFER"}
+    if min(size) >= BLOCK:
+        profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK}
+    if geo is not None:
+        profile["transform"] = rasterio.Affine(*geo.transform)
+        profile["crs"] = rasterio.crs.CRS.from_wkt(geo.crs) if geo.crs else None
+    return profile
+
+
+def _tag(sink: Any, tags: Tags, top: int) -> None:
+    sink.write_colormap(1, {value: color for value, color in tags.colors.items() if value <= top})
+    names = {str(value): name for value, name in tags.names.items()}
+    sink.update_tags(CLASSES=json.dumps(names, ensure_ascii=False))
+    sink.update_tags(1, **{f"CLASS_{value}": name for value, name in names.items()})

@@ -1,0 +1,157 @@
+"""Polygons of any coordinate system -> pixel coordinates (column, row) of an image, corner (0, 0) at the upper left.
+
+Every grid is a plain one there: north up or south up, turned, pixels square or not.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.warp
+import shapely
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+
+from torchfpn.errors import RasterError
+from torchfpn.files.geo import Geo
+from torchfpn.raster.edges import edges
+
+BEND = 0.05  # pixels that a straight edge may be off once the coordinate system has bent it
+FINENESS = 2.0**20  # coordinates are rounded to this part of a pixel: moved by whole rows they stay exactly the same
+FAR = 2.0**20  # pixels beyond the image where polygons are cut
+Points = NDArray[np.float64]
+
+
+def check_grid(geo: Geo | None, file: str | Path, assumed: str | None = None) -> Geo:
+    """The place of an image, its coordinate system `assumed` where it does not say.
+
+    Raises:
+        RasterError: no transform, one that cannot be inverted, or no coordinate system.
+    """
+    if geo is None or geo.transform == (1.0, 0.0, 0.0, 0.0, 1.0, 0.0):
+        raise RasterError(
+            "no georeference, so nothing can be drawn on it", file=file, hint="for tiles of a web map: --tiles"
+        )
+    a, b, _, d, e, _ = geo.transform
+    if a * e - b * d == 0:
+        raise RasterError(f"its transform {geo.transform} cannot be inverted", file=file)
+    if geo.crs is None and assumed is None:
+        raise RasterError("no coordinate system", file=file, hint="give it with --assume-crs EPSG:...")
+    return Geo(geo.crs or assumed, geo.transform)
+
+
+def placed(
+    shapes: NDArray[Any], crs: str, geo: Geo, size: tuple[int, int], file: str | Path | None = None
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The polygons whose bounds meet the image, in its pixels, and their numbers among `shapes`.
+
+    shapes: [N] valid polygons in the coordinate system `crs` (well-known text). size: height and width of the image.
+    Edges are straight in the coordinate system of the file, as its format says; long ones get more points.
+
+    Raises:
+        RasterError: there is no way from `crs` to that of the image, or not for these polygons.
+    """
+    same = rasterio.crs.CRS.from_wkt(crs) == rasterio.crs.CRS.from_wkt(geo.crs)
+    try:
+        kept = np.arange(len(shapes)) if same else _near(shapes, crs, geo, size)
+        if not same:
+            shapes = _cut(shapes[kept], _footprint(crs, geo, size))
+        move = _mover(None if same else crs, geo)
+        shapes = shapes if same else _straightened(shapes, move)
+        shapes = _moved(shapes, move)
+        height, width = size
+        inside = _meets(shapes, np.array([0.0, 0.0, width, height]))
+        shapes = _cut(shapes[inside], np.array([-FAR, -FAR, width + FAR, height + FAR]))
+        return _moved(shapes, lambda points: np.round(points * FINENESS) / FINENESS), kept[inside]
+    except (rasterio.errors.RasterioError, CPLE_BaseError, shapely.errors.GEOSException) as error:
+        raise RasterError(f"the labels cannot be brought into its coordinate system ({error})", file=file) from error
+    except _NoPlaceError as error:
+        hint = "is the coordinate system of the labels the right one?"
+        raise RasterError("polygons that have no place in its coordinate system", file=file, hint=hint) from error
+
+
+class _NoPlaceError(Exception):
+    """A point for which the target has no coordinates."""
+
+
+def _near(shapes: NDArray[Any], crs: str, geo: Geo, size: tuple[int, int]) -> NDArray[np.int64]:
+    """Numbers of the shapes that may meet the image."""
+    box = _footprint(crs, geo, size)
+    return np.arange(len(shapes)) if box is None else np.flatnonzero(_meets(shapes, box))
+
+
+def _footprint(crs: str, geo: Geo, size: tuple[int, int]) -> NDArray[np.float64] | None:
+    """West, south, east, north of the image in `crs`, twice its own size wider; None where they do not say (180 E)."""
+    height, width = size
+    corners = np.array([geo.world(x, y) for x in (0, width) for y in (0, height)])
+    bounds = rasterio.warp.transform_bounds(geo.crs, crs, *corners.min(0), *corners.max(0), densify_pts=21)
+    west, south, east, north = bounds
+    if not np.isfinite(bounds).all() or west >= east or south >= north:
+        return None
+    wide, high = east - west, north - south
+    return np.array([west - wide, south - high, east + wide, north + high])
+
+
+def _meets(shapes: NDArray[Any], box: NDArray[np.float64]) -> NDArray[np.bool_]:
+    bounds = shapely.bounds(shapes).reshape(-1, 4)
+    return np.asarray((bounds[:, :2] <= box[2:]).all(1) & (bounds[:, 2:] >= box[:2]).all(1))
+
+
+def _cut(shapes: NDArray[Any], box: NDArray[np.float64] | None) -> NDArray[Any]:
+    """The shapes without what reaches out of the box; those inside stay as they are, to the bit."""
+    if box is None or not len(shapes):
+        return shapes
+    bounds = shapely.bounds(shapes)
+    out = (bounds[:, :2] < box[:2]).any(1) | (bounds[:, 2:] > box[2:]).any(1)
+    shapes = shapes.copy()
+    shapes[out] = [_areal(part) for part in shapely.intersection(shapes[out], shapely.box(*box))]
+    return shapes
+
+
+def _areal(shape: Any) -> Any:
+    """The polygons of what an intersection left, which may also be lines and points."""
+    parts = [part for part in shapely.get_parts(shape) if part.geom_type == "Polygon"]
+    return shapely.multipolygons(parts) if parts else shapely.Polygon()
+
+
+def _mover(crs: str | None, geo: Geo) -> Callable[[Points], Points]:
+    """[N, 2] places in `crs` (None: that of the image) -> [N, 2] columns and rows."""
+    a, b, c, d, e, f = geo.transform
+    det = a * e - b * d
+
+    def move(points: Points) -> Points:
+        x, y = points[:, 0], points[:, 1]
+        if crs is not None and len(points):
+            x, y = (np.asarray(values) for values in rasterio.warp.transform(crs, geo.crs, x, y))
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            raise _NoPlaceError
+        return np.stack([(e * (x - c) - b * (y - f)) / det, (a * (y - f) - d * (x - c)) / det], axis=1)
+
+    return move
+
+
+def _moved(shapes: NDArray[Any], move: Callable[[Points], Points]) -> NDArray[Any]:
+    if not len(shapes):
+        return shapes
+    return np.asarray(shapely.set_coordinates(shapes.copy(), move(shapely.get_coordinates(shapes))), dtype=object)
+
+
+def _straightened(shapes: NDArray[Any], move: Callable[[Points], Points]) -> NDArray[Any]:
+    """The shapes with more points on the edges that `move` bends by more than `BEND` pixels.
+
+    Of an edge cut into n equal parts each is bent by 1 / n^2 of the whole.
+    """
+    if not len(shapes):
+        return shapes
+    start, end, owner = edges(shapes)
+    bend = np.abs(move((start + end) / 2) - (move(start) + move(end)) / 2).max(axis=1)
+    length = np.hypot(*(end - start).T)
+    parts = np.clip(np.ceil(np.sqrt(bend / BEND)), 1, 1000)
+    longest = np.full(len(shapes), np.inf)
+    bent = parts > 1
+    np.minimum.at(longest, owner[bent], length[bent] / parts[bent])
+    shapes, bent = shapes.copy(), np.isfinite(longest)
+    shapes[bent] = shapely.segmentize(shapes[bent], longest[bent])
+    return shapes

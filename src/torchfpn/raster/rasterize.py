@@ -1,0 +1,187 @@
+"""Polygons -> label map on the grid of an image, a few rows at a time: memory follows the width, not the height.
+
+A pixel belongs to the polygon that holds its centre (`all_touched`: to any that reaches into it); of several polygons,
+to the one that comes last in the file. `torchfpn.raster.polygons` is the way back.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio.features
+import shapely
+from numpy.typing import NDArray
+
+from torchfpn.files.geo import Geo
+from torchfpn.files.rasters import geo_of, open_raster
+from torchfpn.raster.label_stream import BLOCK, Tags, label_stream
+from torchfpn.raster.legend import Legend
+from torchfpn.raster.mending import Areas
+from torchfpn.raster.placing import check_grid, placed
+from torchfpn.raster.tiles import tile_geo
+from torchfpn.raster.touched import touched
+
+AT_ONCE = 2**23  # pixels that are drawn at a time
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The features of one file, ready to be drawn.
+
+    labels: [N] the label value of each feature. crs: well-known text.
+    """
+
+    file: Path
+    areas: Areas
+    labels: NDArray[np.int64]
+    crs: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How labels are drawn.
+
+    border: pixels to each side of an outline that are not labelled. assume_crs: well-known text for images that have a
+    transform but no coordinate system. tiles: how paths of images without a georeference end, `raster.tiles` says more.
+    """
+
+    all_touched: bool = False
+    border: float = 0.0
+    assume_crs: str | None = None
+    allow_vrt: bool = False
+    tiles: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one image.
+
+    pixels: of each label value. features: [N] bool, those of the label file that meet the image. doubled: pixels that
+    features of different classes cover.
+    """
+
+    size: tuple[int, int]
+    pixels: dict[int, int]
+    features: NDArray[np.bool_]
+    doubled: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Polygons in pixel coordinates. shapes: [M]; owners: [M] feature of each, rising; labels: [M] its value.
+
+    borders: [K] areas that are not labelled, drawn last as `ignored`. size: height and width.
+    """
+
+    shapes: NDArray[Any]
+    owners: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    borders: NDArray[Any]
+    ignored: int
+    size: tuple[int, int]
+
+
+def rasterize_file(source: Path, target: Path, labels: Labels, legend: Legend, options: Options) -> Outcome:
+    """Draws the labels on the grid of the image `source` into the GeoTIFF `target`.
+
+    Raises:
+        DataError: no image. RasterError: it has no place on the earth, or the labels cannot be brought there.
+    """
+    size, geo = _grid(source, options)
+    scene = make_scene(labels, legend, geo, size, border=options.border, file=source)
+    pixels, doubled = np.zeros(np.iinfo(legend.dtype).max + 1, np.int64), 0
+    tags = Tags(legend.colors, legend.names, legend.ignored if options.border else None)
+    with label_stream(target, size, legend.dtype, geo, tags) as write:
+        for row, drawn, covered in strips(scene, all_touched=options.all_touched):
+            write(row, drawn.astype(legend.dtype))
+            pixels += sum(
+                np.bincount(line, minlength=len(pixels)) for line in drawn
+            )  # all at once needs 8 bytes a pixel
+            doubled += covered
+    met = np.zeros(len(labels.labels), bool)
+    met[scene.owners] = True
+    return Outcome(size, {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}, met, doubled)
+
+
+def make_scene(
+    labels: Labels,
+    legend: Legend,
+    geo: Geo,
+    size: tuple[int, int],
+    *,
+    border: float = 0.0,
+    file: str | Path | None = None,
+) -> Scene:
+    """The labels in the pixels of an image. border: pixels beside outlines that are not labelled. file: for messages.
+
+    Raises:
+        RasterError: the labels cannot be brought into the coordinate system of the image.
+    """
+    shapes, numbers = placed(labels.areas.shapes, labels.crs, geo, size, file)
+    owners = labels.areas.features[numbers]
+    borders = shapely.buffer(shapely.boundary(shapes), border) if border else shapes[:0]
+    return Scene(shapes, owners, labels.labels[owners], borders, legend.ignored, size)
+
+
+def strips(
+    scene: Scene, *, all_touched: bool = False, rows: int = BLOCK, at_once: int = AT_ONCE
+) -> Iterator[tuple[int, NDArray[np.uint16], int]]:
+    """(first row, label values [rows, W], pixels covered by several classes) from top to bottom.
+
+    What a pixel gets does not depend on `rows`, nor on `at_once`, the pixels that are drawn at a time.
+    """
+    height, width = scene.size
+    step = max(1, at_once // width)
+    for top in range(0, height, rows):
+        block, doubled = np.zeros((min(rows, height - top), width), np.uint16), 0
+        for row in range(0, len(block), step):
+            part = block[row : row + step]
+            doubled += _draw(scene, part, top + row, all_touched)
+        yield top, block, doubled
+
+
+def _draw(scene: Scene, block: NDArray[np.uint16], row: int, all_touched: bool) -> int:
+    """Fills rows of the map from `row` on; the number of pixels covered by several classes."""
+    here = _within(scene.shapes, row, row + len(block))
+    shapes, labels = scene.shapes[here], scene.labels[here]
+    last = _last(shapes, row, block.shape, all_touched)
+    block[:] = np.concatenate([[0], labels])[last]
+    doubled = 0
+    if len(values := np.unique(labels)) > 1:
+        classes = np.zeros(block.shape, np.uint16)
+        for value in values:
+            classes += _last(shapes[labels == value], row, block.shape, all_touched) > 0
+        doubled = int((classes > 1).sum())
+    borders = scene.borders[_within(scene.borders, row, row + len(block))]
+    block[_last(borders, row, block.shape, all_touched=False) > 0] = scene.ignored
+    return doubled
+
+
+def _within(shapes: NDArray[Any], start: int, stop: int) -> NDArray[np.int64]:
+    """Numbers of the shapes that reach into these rows."""
+    bounds = shapely.bounds(shapes).reshape(-1, 4)
+    return np.flatnonzero((bounds[:, 1] < stop) & (bounds[:, 3] > start))
+
+
+def _last(shapes: NDArray[Any], row: int, size: tuple[int, ...], all_touched: bool) -> NDArray[np.int32]:
+    """[rows, W]: the number from 1 of the last shape that covers each pixel, 0 for none."""
+    numbers = np.zeros(size, np.int32)
+    if len(shapes):
+        pairs = zip(shapes, range(1, len(shapes) + 1), strict=True)
+        down = rasterio.Affine.translation(0, row)
+        rasterio.features.rasterize(pairs, out=numbers, transform=down)
+    if all_touched:
+        lines, columns, owners = touched(shapes, (row, row + size[0]), size[1])
+        np.maximum.at(numbers, (lines - row, columns), (owners + 1).astype(np.int32))
+    return numbers
+
+
+def _grid(source: Path, options: Options) -> tuple[tuple[int, int], Geo]:
+    """Height, width and place of an image; no pixel is read."""
+    with open_raster(source, allow_vrt=options.allow_vrt) as raster:
+        size, geo = (raster.height, raster.width), geo_of(raster)
+    if geo is None and options.tiles is not None:
+        return size, tile_geo(source, options.tiles, size)
+    return size, check_grid(geo, source, options.assume_crs)
