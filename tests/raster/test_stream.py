@@ -250,3 +250,17 @@ def test_a_model_of_whole_images_has_no_exact_margin(scene, capsys, monkeypatch)
     task.save("model.safetensors")
     assert predict("out", "--window", "64", "--margin", "exact") == 2
     assert "the model looks at whole images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [("--polygons", "pixels"), ("--polygons", "geojson", "--least", "20")])
+def test_polygons_are_those_of_the_whole_map(scene, flags):
+    def features(folder):
+        (file,) = [path for path in (scene / folder).iterdir() if path.suffix in (".json", ".geojson")]
+        found = [json.loads(line.rstrip(",")) for line in file.read_text().splitlines()[1:-1]]
+        assert len(json.loads(file.read_text())["features"]) == len(found)
+        return sorted((f["properties"]["class_id"], f["properties"]["area"], str(f["geometry"]["type"])) for f in found)
+
+    assert predict("whole", *flags) == 0
+    assert predict("windows", "--window", "64", "--margin", "exact", *flags) == 0
+    assert features("whole") == features("windows")
+    assert len(features("whole")) > 3

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from torchfpn.files.atomic import write_bytes, write_text
+from torchfpn.files.atomic import atomic_path, write_bytes
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import write_label_raster
 from torchfpn.raster.sink import write_bands
@@ -71,9 +71,17 @@ def write_probabilities(path: Path, probabilities: NDArray[Any], recipe: Recipe,
     write_bands(path, probabilities, names=recipe.classes, geo=geo, nodata=nodata)
 
 
-def write_polygons(path: Path, features: Sequence[dict[str, Any]], **members: Any) -> None:
-    """A GeoJSON FeatureCollection, one feature a line; `members` are further plain values beside the features."""
+def write_polygons(path: Path, features: Iterable[dict[str, Any]], **members: Any) -> int:
+    """A GeoJSON FeatureCollection, one feature a line, written as they come; how many there were.
+
+    members: further plain values beside the features.
+    """
     whole = {"type": "FeatureCollection", **members}
-    rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in features)
-    head = json.dumps(whole, ensure_ascii=False)[:-1]
-    write_text(path, f'{head}, "features": [\n{rows}\n]}}\n')
+    count = 0
+    with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(f'{json.dumps(whole, ensure_ascii=False)[:-1]}, "features": [')
+        for count, feature in enumerate(features, start=1):
+            file.write(",\n" if count > 1 else "\n")
+            json.dump(feature, file, ensure_ascii=False)
+        file.write("\n]}\n")
+    return count

@@ -1,17 +1,16 @@
 """Label map -> polygons: the outline of every area, holes kept, in longitude and latitude (GeoJSON, RFC 7946).
 
-Outlines follow the pixel edges exactly, so the polygons of all classes tile the map. Simplified ones (`simplify`) do
-not share their borders any more.
+Outlines follow the pixel edges exactly, so the polygons of all classes tile the map; simplified ones still share their
+borders. Maps may be larger than memory (`trace_map`).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio.features
 import rasterio.warp
 import shapely
 from numpy.typing import NDArray
@@ -20,9 +19,14 @@ from rasterio._err import CPLE_BaseError
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
 from torchfpn.raster.area import square_metres
+from torchfpn.raster.blocks import Rectangle, plan_blocks
+from torchfpn.raster.tracing import trace_blocks
+
+Outlines = tuple[NDArray[np.int64], NDArray[Any]]  # values and polygons in pixels
 
 LON_LAT = "OGC:CRS84"  # WGS 84, longitude first
 FINENESS = 50  # coordinates are rounded to this part of a pixel, or to 1e-6 degrees where that is finer
+SIDE = 1024  # pixels, of the blocks that a map in memory is traced in: what they need stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -53,28 +57,51 @@ def trace(
 ) -> list[Feature]:
     """The areas of the values in `names`, by 4-neighbourhood, in the order of their values, then from top to bottom.
 
-    labels: [H, W] integers. geo: where they lie. least: areas of fewer pixels are left out, and holes of fewer pixels
-    filled. simplify: how far, in pixels, an outline may leave the pixel edges (Douglas-Peucker). in_pixels: keep
-    (column, row) coordinates instead of degrees. file: for messages.
+    labels: [H, W] integers. Everything else as in `trace_map`.
 
     Raises:
         RasterError: no coordinate system, or a place that has no longitude and latitude.
     """
     if not in_pixels:
         check_place(geo, file)
-    values, outlines = _outlines(labels, names, least, simplify)
-    if in_pixels or geo is None:
-        areas = shapely.area(outlines)
-    else:
-        outlines = _to_lon_lat(outlines, geo, file)
-        areas = np.array([square_metres(polygon) for polygon in outlines])
-        outlines = _rounded(outlines, _decimals(geo, file))
-    outlines = shapely.orient_polygons(outlines, exterior_cw=False)
-    features = []
-    for value, polygon, area in zip(values, outlines, areas, strict=True):
-        if not polygon.is_empty:
-            features.append(Feature(polygon, int(value), names[int(value)], float(area)))
-    return features
+    plan = [block.block for block in plan_blocks(*labels.shape, side=SIDE, margin=0)]
+
+    def read(number: int) -> NDArray[Any]:
+        row, column, rows, columns = plan[number]
+        return labels[row : row + rows, column : column + columns]
+
+    found = _outlines(plan, read, names, least, simplify)
+    ordered = found if simplify > 0 else [_in_order(found)]
+    return list(_features(ordered, None if in_pixels else geo, names, file))
+
+
+def trace_map(
+    plan: Sequence[Rectangle],
+    read: Callable[[int], NDArray[Any]],
+    geo: Geo | None,
+    names: Mapping[int, str],
+    *,
+    least: float = 0.0,
+    simplify: float = 0.0,
+    in_pixels: bool = False,
+    file: str | Path | None = None,
+) -> Iterator[Feature]:
+    """The areas of a map that is read block by block, each as soon as no further block can add to it.
+
+    plan: blocks that tile the map, in bands from top to bottom, from left to right. read: number in the plan -> labels
+    [H, W] of that block, integers; asked once for each, in order. geo: where the map lies. least: areas of fewer pixels
+    are left out, and holes of fewer pixels filled. simplify: how far, in pixels, an outline may leave the pixel edges:
+    corners are cut off while their triangles are smaller than the square of it, and neighbours keep their common border
+    (Visvalingam and Whyatt 1993, on a coverage). That takes all areas at once: they are held in memory, and come in the
+    order of `trace`. in_pixels: keep (column, row) coordinates instead of degrees. file: for messages.
+
+    Raises:
+        RasterError: no coordinate system; while reading, a place that has no longitude and latitude, or blocks that do
+            not tile a map.
+    """
+    if not in_pixels:
+        check_place(geo, file)
+    return _features(_outlines(plan, read, names, least, simplify), None if in_pixels else geo, names, file)
 
 
 def check_place(geo: Geo | None, file: str | Path | None = None) -> None:
@@ -91,34 +118,55 @@ def check_place(geo: Geo | None, file: str | Path | None = None) -> None:
 
 
 def _outlines(
-    labels: NDArray[Any], names: Mapping[int, str], least: float, simplify: float
-) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Values and polygons in pixel coordinates; valid ones, as GDAL makes them since 3.7 and `simplify` keeps them."""
-    kept = np.isin(labels, list(names))
-    pairs = rasterio.features.shapes(labels.astype(np.int32), mask=kept, connectivity=4)
-    found = [(int(value), _with_holes(shapely.geometry.shape(shape), least)) for shape, value in pairs]
-    found = [(value, polygon) for value, polygon in found if polygon.area >= max(least, 1e-9)]
-    found.sort(key=lambda pair: (pair[0], pair[1].bounds[1], pair[1].bounds[0]))
-    values = np.array([value for value, _ in found], dtype=np.int64)
-    polygons = np.array([polygon for _, polygon in found], dtype=object)
-    if simplify > 0:
-        polygons = shapely.simplify(polygons, simplify, preserve_topology=True)
-    return values, polygons
+    plan: Sequence[Rectangle],
+    read: Callable[[int], NDArray[Any]],
+    names: Mapping[int, str],
+    least: float,
+    simplify: float,
+) -> Iterator[Outlines]:
+    found = trace_blocks(plan, read, list(names), nodes=simplify > 0, least=least)
+    if simplify <= 0:
+        yield from found
+        return
+    values, polygons = _in_order(found)
+    polygons = shapely.normalize(polygons)  # where rings begin must not depend on the plan
+    yield values, shapely.coverage_simplify(polygons, simplify)
 
 
-def _with_holes(polygon: Any, least: float) -> Any:
-    """The polygon without its holes of fewer than `least` pixels."""
-    if not polygon.interiors or least <= 0:
-        return polygon
-    holes = [hole for hole in polygon.interiors if shapely.geometry.Polygon(hole).area >= least]
-    return shapely.geometry.Polygon(polygon.exterior, holes)
+def _in_order(found: Iterable[Outlines]) -> Outlines:
+    """All at once, by their values, then from top to bottom, from left to right."""
+    batches = [(np.zeros(0, np.int64), np.zeros(0, object)), *found]
+    values, polygons = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    left, top, right, bottom = shapely.bounds(polygons).T
+    order = np.lexsort((right, bottom, left, top, values))  # the last key first
+    return values[order], polygons[order]
+
+
+def _features(
+    found: Iterable[Outlines], geo: Geo | None, names: Mapping[int, str], file: str | Path | None
+) -> Iterator[Feature]:
+    """With their areas, in the coordinates that are asked for. geo: None keeps pixels."""
+    for values, polygons in found:
+        if geo is None:
+            areas = shapely.area(polygons)
+        else:
+            polygons = _to_lon_lat(polygons, geo, file)
+            areas = np.array([square_metres(polygon) for polygon in polygons])
+            polygons = _rounded(polygons, _decimals(geo, file))
+        polygons = shapely.orient_polygons(polygons, exterior_cw=False)
+        for value, polygon, area in zip(values.tolist(), polygons, areas.tolist(), strict=True):
+            if not polygon.is_empty:
+                yield Feature(polygon, value, names[value], area)
 
 
 def _to_lon_lat(polygons: NDArray[Any], geo: Geo, file: str | Path | None) -> NDArray[Any]:
     pixels = shapely.get_coordinates(polygons)
     degrees = _degrees(pixels, geo, file)
     moved = np.asarray(shapely.set_coordinates(polygons, degrees), dtype=object)
-    return np.array([_cut_at_180(polygon) for polygon in moved], dtype=object)
+    west, _, east, _ = shapely.bounds(moved).T
+    for i in np.flatnonzero((east - west > 180) | (west < -180) | (east > 180)):
+        moved[i] = _cut_at_180(moved[i])
+    return moved
 
 
 def _degrees(pixels: NDArray[np.float64], geo: Geo, file: str | Path | None) -> NDArray[np.float64]:
@@ -140,8 +188,6 @@ def _degrees(pixels: NDArray[np.float64], geo: Geo, file: str | Path | None) -> 
 def _cut_at_180(polygon: Any) -> Any:
     """A polygon across the 180th meridian as two, one on each side (RFC 7946, section 3.1.9)."""
     west, _, east, _ = polygon.bounds
-    if east - west <= 180 and west >= -180 and east <= 180:
-        return polygon
     points = shapely.get_coordinates(polygon)
     if east - west > 180:  # the western half is taken to lie beyond 180 degrees
         points = points + np.where(points[:, :1] < 0, (360.0, 0.0), (0.0, 0.0))

@@ -137,15 +137,27 @@ def read_picture(task: Task, job: Job, options: Options, *, window: Window | Non
     return fitted(picture, task.recipe, file=file, accept_dtype=options.accept_dtype), geo
 
 
+def outlined(task: Task, options: Options) -> dict[int, str]:
+    """The label values that get polygons, and their names."""
+    classes = zip(task.recipe.label_ids, task.recipe.classes, strict=True)
+    return {value: name for value, name in classes if options.outlined is None or name in options.outlined}
+
+
+def members(options: Options) -> dict[str, Any]:
+    """What stands beside the features of a file of polygons."""
+    return {"coordinates": "pixels: column, row"} if options.polygons == "pixels" else {}
+
+
 def _write_polygons(job: Job, values: NDArray[np.uint16], task: Task, geo: Geo | None, options: Options) -> int:
     from torchfpn.raster.polygons import trace
 
-    classes = zip(task.recipe.label_ids, task.recipe.classes, strict=True)
-    names = {value: name for value, name in classes if options.outlined is None or name in options.outlined}
-    in_pixels = options.polygons == "pixels"
     features = trace(
-        values, geo, names, least=options.least, simplify=options.simplify, in_pixels=in_pixels, file=job.source
+        values,
+        geo,
+        outlined(task, options),
+        least=options.least,
+        simplify=options.simplify,
+        in_pixels=options.polygons == "pixels",
+        file=job.source,
     )
-    members = {"coordinates": "pixels: column, row"} if in_pixels else {}
-    write_polygons(job.others["polygons"], [feature.to_json() for feature in features], **members)
-    return len(features)
+    return write_polygons(job.others["polygons"], (feature.to_json() for feature in features), **members(options))

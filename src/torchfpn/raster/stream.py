@@ -23,10 +23,11 @@ from torchfpn.files.formats import format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import geo_of, open_raster
 from torchfpn.nn.reach import reach
-from torchfpn.raster.answers import file_values, nodata_value
+from torchfpn.raster.answers import file_values, nodata_value, write_polygons
 from torchfpn.raster.blocks import Block, plan_blocks
 from torchfpn.raster.journal import Journal, fingerprint
-from torchfpn.raster.predict import Options, Outcome, answer, read_picture
+from torchfpn.raster.polygons import check_place, trace_map
+from torchfpn.raster.predict import Options, Outcome, answer, members, outlined, read_picture
 from torchfpn.raster.sources import Job
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
@@ -60,10 +61,8 @@ def is_streamed(job: Job, options: Options, streaming: Streaming) -> bool:
         return False
     height, width, _ = _extent(job, options)
     streamed = streaming.always or height * width > options.max_pixels
-    if streamed and (whole := sorted(job.others.keys() - {"probabilities"})):
-        raise ConfigError(
-            f"{width} x {height} pixels", file=job.source, allowed=f"{', '.join(whole)}: up to --max-pixels"
-        )
+    if streamed and "overlay" in job.others:
+        raise ConfigError(f"{width} x {height} pixels", file=job.source, allowed="overlay: up to --max-pixels")
     return streamed
 
 
@@ -77,6 +76,8 @@ def predict_stream(
             images and its reach was asked for; a journal of another prediction.
     """
     height, width, geo = _extent(job, options)
+    if options.polygons == "geojson":
+        check_place(geo, job.source)
     multiple = int(getattr(task.model, "multiple", 1))
     margin = model_reach(task) if streaming.margin is None else streaming.margin
     blocks = plan_blocks(height, width, side=streaming.side, margin=margin, multiple=multiple)
@@ -89,8 +90,9 @@ def predict_stream(
         if step is not None:
             step(done + i + 1, len(blocks))
     empty = _assemble(task, job, journal, blocks, (height, width), geo, options)
+    polygons = _write_polygons(task, job, journal, blocks, geo, options) if options.polygons else 0
     journal.close()
-    return Outcome(job, (height, width), empty)
+    return Outcome(job, (height, width), empty, polygons)
 
 
 def model_reach(task: Task) -> int:
@@ -180,6 +182,23 @@ def _no_shares(classes: int, shape: tuple[int, int], dtype: str) -> NDArray[Any]
 def _label_type(task: Task) -> str:
     top = max(*task.recipe.label_ids, nodata_value(task.recipe))
     return "uint8" if top <= 255 else "uint16"
+
+
+def _write_polygons(
+    task: Task, job: Job, journal: Journal, blocks: Sequence[Block], geo: Geo | None, options: Options
+) -> int:
+    """Outlines of the whole map, traced block by block: none is cut at a seam."""
+    features = trace_map(
+        [block.block for block in blocks],
+        lambda number: journal.get(number)["labels"],
+        geo,
+        outlined(task, options),
+        least=options.least,
+        simplify=options.simplify,
+        in_pixels=options.polygons == "pixels",
+        file=job.source,
+    )
+    return write_polygons(job.others["polygons"], (feature.to_json() for feature in features), **members(options))
 
 
 def _assemble(
