@@ -170,7 +170,7 @@ def test_bf16_is_nearly_the_same(model, tmp_path):
         (["--assume-crs", "nonsense"], 'assume-crs: "nonsense"'),
         (["--outlined", "rof"], 'did you mean "roof"'),
         (["--least", "-1"], "least: -1.0"),
-        (["--window", "60"], "window: 60; a multiple of 32 pixels"),
+        (["--window", "60"], "window: 60; a multiple of 8 pixels"),
         (["--bands", "1,2,3,9"], "band 9 is wanted"),
         (["--bands", "1,2"], "has 2 bands (band1, band2); the model wants 4 (red, green, blue, nir)"),
     ],
