@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--polygons", choices=("geojson", "pixels"), help="also outlines, in lon/lat or in pixels")
     parser.add_argument("--outlined", metavar="A,B", help="classes that get polygons, if not all")
     parser.add_argument("--least", type=float, default=0.0, metavar="PIXELS", help="smallest polygon")
-    parser.add_argument("--simplify", type=float, default=0.0, metavar="PIXELS", help="about how far outlines may be off")
+    parser.add_argument(
+        "--simplify", type=float, default=0.0, metavar="PIXELS", help="about how far outlines may be off"
+    )
     parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
     parser.add_argument("--bands", metavar="4,3,2", help="bands to use, numbers from 1 or names, in the model's order")
     parser.add_argument("--accept-dtype", action="store_true", help="take pixels of another type than trained on")

@@ -29,10 +29,10 @@ class Options:
     """How files are predicted.
 
     probabilities: type of the values, None for none. polygons: in longitude and latitude ("geojson") or in pixels.
-    outlined: classes that get polygons, None: all. least: pixels of the smallest polygon. simplify: pixels its outline
-    may be off, about. assume_crs: well-known text for files that have a transform but no coordinate system. bands: which
-    bands of the files to use, names or numbers from 1, in the model's order. accept_dtype: take pixels of another type
-    than the model was trained on.
+    outlined: classes that get polygons, None: all. least: pixels of the smallest polygon. simplify: about how many
+    pixels outlines may be off. assume_crs: well-known text for files that have a transform but no coordinate system.
+    bands: which bands of the files to use, names or numbers from 1, in the model's order. accept_dtype: take pixels of
+    another type than the model was trained on.
     """
 
     probabilities: Literal["uint8", "float32"] | None = None
