@@ -37,7 +37,8 @@ class Rescale(Fork):
 class SimplePyramid(Chain):
     """The last of the maps that come in -> maps of `channels` at 4, 2, 1 and 1/2 of its resolution (section 3).
 
-    Scales whose stride would be no whole number are left out: stride 14 gives 7, 14, 28.
+    Scales whose stride would be no whole number are left out: stride 14 gives 7, 14, 28. Of a network whose maps do not
+    come one from another (HRNet), what makes the other maps is never read and gets no gradient.
     """
 
     def __init__(self, levels: Sequence[Level], channels: int = 256) -> None:
