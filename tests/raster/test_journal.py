@@ -41,5 +41,7 @@ def test_only_the_same_prediction_is_taken_up(tmp_path):
     assert journal.has(0)
     with pytest.raises(ConfigError, match="of another model; "):
         journal.begin({"model": "y", "window": [64, 0]}, resume=True)
-    journal.begin({"model": "x", "window": [64, 0]}, resume=False)
+    with pytest.raises(ConfigError, match="1 blocks of an interrupted prediction are there"):
+        journal.begin({"model": "x", "window": [64, 0]}, resume=False)
+    journal.begin({"model": "x", "window": [64, 0]}, resume=False, anew=True)
     assert not journal.has(0)

@@ -228,7 +228,39 @@ def test_blocks_of_another_prediction_are_refused(scene, monkeypatch, capsys):
     make_task("test_convnext").save("model.safetensors")
     assert predict("out", "--window", "64", "--resume") == 2
     assert "of another model" in capsys.readouterr().err
-    assert predict("out", "--window", "64") == 0  # begins anew
+    assert predict("out", "--window", "64") == 2
+    assert "2 blocks of an interrupted prediction are there; --resume goes on" in capsys.readouterr().err
+    assert predict("out", "--window", "64", "--overwrite") == 0
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_interrupted_while_the_answers_are_put_together(scene, monkeypatch, written):
+    flags = ("--window", "64", "--probs", "uint8")
+    assert predict("undisturbed", *flags) == 0
+    real, calls = torchfpn.raster.stream.write_cog, iter(range(10))
+
+    def stopping(*args):
+        if next(calls) == written:
+            raise KeyboardInterrupt
+        real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torchfpn.raster.stream.write_cog", stopping)
+        assert predict("out", *flags) == 130
+    (scene / "out" / ".fpn-0123.part.tif").write_bytes(b"half a file")  # what a kill would leave
+    assert predict("out", *flags, "--resume") == 0
+    assert sorted(path.name for path in (scene / "out").iterdir()) == ["scene.probs.tif", "scene.tif"]
+    for name in ("scene.tif", "scene.probs.tif"):
+        assert (scene / "out" / name).read_bytes() == (scene / "undisturbed" / name).read_bytes()
+
+
+def test_resuming_what_is_finished_does_nothing_and_the_rest_is_done(scene):
+    make_scene("other.tif")
+    assert predict("out", "--window", "64") == 0
+    stamp = (scene / "out/scene.tif").stat().st_mtime_ns
+    assert main(["predict", "model.safetensors", "scene.tif", "other.tif", "--out", "out", "--resume"]) == 0
+    assert (scene / "out/scene.tif").stat().st_mtime_ns == stamp
+    assert (scene / "out/other.tif").exists()
 
 
 @pytest.mark.parametrize(

@@ -53,13 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.outputs import check_folder
-    from torchfpn.raster.sources import find_sources, plan, refuse_existing, refuse_own_sources
+    from torchfpn.raster.sources import find_sources, plan, refuse_own_sources
 
     extras = _extras(args)
     jobs = plan(find_sources(args.sources), args.out, extras[0], raster_extras=extras[1])
     refuse_own_sources(jobs)
-    if not args.overwrite:
-        refuse_existing(jobs)
+    jobs = _to_do(jobs, resume=args.resume, overwrite=args.overwrite)
     check_folder(args.out)
     options = _options(args)
     from torchfpn.tasks.precision import find_device
@@ -70,6 +69,22 @@ def run(args: argparse.Namespace) -> int:
     _check_classes(task, args.model, options)
     streaming = _streaming(args)
     return _predict_all(task, jobs, options, streaming, overlay=_overlay(task) if args.overlay else None)
+
+
+def _to_do(jobs: "list[Job]", *, resume: bool, overwrite: bool) -> "list[Job]":
+    """All jobs, or with --resume those that an interrupted run did not finish.
+
+    Raises:
+        ConfigError: answers that are there already, without --overwrite.
+    """
+    from torchfpn.raster.sources import refuse_existing
+    from torchfpn.raster.stream import is_begun, is_done
+
+    if resume:
+        jobs = [job for job in jobs if not is_done(job)]
+    if not overwrite:
+        refuse_existing([job for job in jobs if not (resume and is_begun(job))])
+    return jobs
 
 
 def _extras(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
@@ -116,6 +131,7 @@ def _streaming(args: argparse.Namespace) -> "Streaming":
         side=SIDE if args.window is None else args.window,
         margin=None if args.margin == "exact" else int(args.margin),
         resume=args.resume,
+        anew=args.overwrite and not args.resume,
         always=args.window is not None,
     )
 
@@ -157,24 +173,37 @@ def _predict_all(
     from torchfpn.errors import DataError, FPNError
     from torchfpn.files.formats import printable
     from torchfpn.raster.predict import predict_file
-    from torchfpn.raster.stream import is_streamed, predict_stream
+    from torchfpn.raster.stream import predict_stream
 
     begun, done, failed = time.monotonic(), list[Any](), 0
-    with counted("predicting", len(jobs)) as step:
-        for job in jobs:
+    windows = [_windows(job, options, streaming) for job in jobs]
+    unit = "windows" if any(windows) else "img"
+    with counted("predicting", sum(count or 1 for count in windows), unit=unit) as step:
+        for job, count in zip(jobs, windows, strict=True):
             try:
-                if is_streamed(job, options, streaming):
-                    done.append(predict_stream(task, job, options, streaming))
+                if count:
+                    done.append(predict_stream(task, job, options, streaming, step=step))
                 else:
                     done.append(predict_file(task, job, options, overlay=overlay))
+                    step()
                 _report(done[-1])
             except (FPNError, OSError) as error:
                 failed += 1
                 line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
                 print(f"fpn: {line}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
-            step()
     print(_summary(done, failed, time.monotonic() - begun))
     return 0 if not failed else 1 if done else 2
+
+
+def _windows(job: "Job", options: "Options", streaming: "Streaming") -> int:
+    """How many windows a source is read by; of one that cannot be opened 0: reading it will say why."""
+    from torchfpn.errors import DataError
+    from torchfpn.raster.stream import window_count
+
+    try:
+        return window_count(job, options, streaming)
+    except (DataError, OSError):
+        return 0
 
 
 def _report(outcome: "Outcome") -> None:

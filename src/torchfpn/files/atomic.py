@@ -40,7 +40,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 def sweep(folder: str | Path) -> int:
     """Removes what killed writers left in `folder` (not below it); how many there were."""
-    stale = [p for p in Path(folder).glob(f"{PREFIX}*") if SUFFIX in p.name]
+    stale = [p for p in Path(folder).glob(f"{PREFIX}*") if SUFFIX in p.name and p.is_file()]
     for part in stale:
         part.unlink(missing_ok=True)
     return len(stale)

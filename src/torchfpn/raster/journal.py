@@ -33,30 +33,32 @@ class Journal:
         """The journal that belongs to an answer."""
         return cls(answer.with_name(f"{PREFIX}{answer.name}.blocks"))
 
-    def begin(self, facts: Mapping[str, Any], *, resume: bool) -> None:
+    def begin(self, facts: Mapping[str, Any], *, resume: bool, anew: bool = False) -> None:
         """Starts, or takes up what is there of the very same prediction.
 
         Raises:
-            ConfigError: `resume`, and what is there is of another source, model or settings.
+            ConfigError: blocks are there, and neither `resume` nor `anew` is said; or `resume`, and they are of another
+                source, model or settings.
         """
-        told = json.dumps(facts, sort_keys=True)
-        if self.folder.is_dir() and resume:
-            found = self._plan()
-            if found is not None and found != json.loads(told):
-                differing = sorted(
-                    key for key in found.keys() | facts.keys() if found.get(key) != json.loads(told).get(key)
-                )
+        told = json.loads(json.dumps(facts))
+        found = self._plan()
+        if found is not None and not anew:
+            count = len(list(self.folder.glob("*.block")))
+            if not resume:
+                what = f"{count} blocks of an interrupted prediction are there"
+                raise ConfigError(what, file=self.folder, hint="--resume goes on, --overwrite begins anew")
+            if found != told:
+                differing = sorted(key for key in found.keys() | told.keys() if found.get(key) != told.get(key))
                 raise ConfigError(
                     f"the blocks that are there are of another {', '.join(differing)}",
                     file=self.folder,
-                    hint="give what was given before, or leave --resume out to begin anew",
+                    hint="give what was given before, or --overwrite to begin anew",
                 )
-            if found is not None:
-                sweep(self.folder)
-                return
+            sweep(self.folder)
+            return
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        write_text(self.folder / PLAN, told)
+        write_text(self.folder / PLAN, json.dumps(told, sort_keys=True))
 
     def has(self, index: int) -> bool:
         """Whether a block is done."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError
+from torchfpn.files.atomic import sweep
 from torchfpn.files.cogs import Layout, write_cog
 from torchfpn.files.formats import format_of
 from torchfpn.files.geo import Geo
@@ -40,40 +41,53 @@ READERS, AHEAD = 2, 4  # threads, windows
 class Streaming:
     """How a raster is cut. side: of a block. margin: around it, in pixels; None: the model's whole reach.
 
-    resume: take up what an interrupted prediction left. always: also rasters that could be read whole. model_file:
-    whose content tells one model from another.
+    resume: take up what an interrupted prediction left; anew: throw it away. always: also rasters that could be read
+    whole. model_file: whose content tells one model from another.
     """
 
     model_file: Path
     side: int = SIDE
     margin: int | None = MARGIN
     resume: bool = False
+    anew: bool = False
     always: bool = False
 
 
-def is_streamed(job: Job, options: Options, streaming: Streaming) -> bool:
-    """Whether a source is read by windows: rasters that are too large to be read whole, or all.
+def window_count(job: Job, options: Options, streaming: Streaming) -> int:
+    """How many windows a source is read by: rasters that are too large to be read whole, or all; 0: it is read whole.
 
     Raises:
-        ConfigError: it would be, and an output was asked for that is made of whole images.
+        ConfigError: it is read by windows, and an output was asked for that is made of whole images.
     """
     if job.labels.suffix != ".tif" or not job.source.is_file() or format_of(job.source) not in ("tiff", "vrt"):
-        return False
+        return 0
     height, width, _ = _extent(job, options)
-    streamed = streaming.always or height * width > options.max_pixels
-    if streamed and "overlay" in job.others:
+    if not streaming.always and height * width <= options.max_pixels:
+        return 0
+    if "overlay" in job.others:
         raise ConfigError(f"{width} x {height} pixels", file=job.source, allowed="overlay: up to --max-pixels")
-    return streamed
+    return -(-height // streaming.side) * -(-width // streaming.side)
+
+
+def is_done(job: Job) -> bool:
+    """Whether an earlier prediction came to its end: the answer is there, and no blocks."""
+    return job.labels.exists() and not is_begun(job)
+
+
+def is_begun(job: Job) -> bool:
+    """Whether blocks of an interrupted prediction are there."""
+    return Journal.beside(job.labels).folder.is_dir()
 
 
 def predict_stream(
-    task: Task, job: Job, options: Options, streaming: Streaming, *, step: Callable[[int, int], None] | None = None
+    task: Task, job: Job, options: Options, streaming: Streaming, *, step: Callable[[], None] = lambda: None
 ) -> Outcome:
-    """Reads the source window by window, labels it, writes its outputs. step: told (blocks done, of how many).
+    """Reads the source window by window, labels it, writes its outputs. step: called for each window that is done.
 
     Raises:
         DataError, RasterError: the source is damaged or not what the model wants. ConfigError: the model looks at whole
-            images and its reach was asked for; a journal of another prediction.
+            images and its reach was asked for; blocks of another prediction are there, or of this one and neither
+            `resume` nor `anew` is said.
     """
     height, width, geo = _extent(job, options)
     if options.polygons == "geojson":
@@ -82,13 +96,15 @@ def predict_stream(
     margin = model_reach(task) if streaming.margin is None else streaming.margin
     blocks = plan_blocks(height, width, side=streaming.side, margin=margin, multiple=multiple)
     journal = Journal.beside(job.labels)
-    journal.begin(_facts(job, options, streaming, margin, (height, width)), resume=streaming.resume)
+    facts = _facts(job, options, streaming, margin, (height, width))
+    journal.begin(facts, resume=streaming.resume, anew=streaming.anew)
+    sweep(job.labels.parent)  # what a killed writer left
     todo = [block for block in blocks if not journal.has(block.index)]
-    done = len(blocks) - len(todo)
-    for i, (block, arrays) in enumerate(_computed(task, job, options, todo)):
+    for _ in range(len(blocks) - len(todo)):
+        step()
+    for block, arrays in _computed(task, job, options, todo):
         journal.put(block.index, arrays)
-        if step is not None:
-            step(done + i + 1, len(blocks))
+        step()
     empty = _assemble(task, job, journal, blocks, (height, width), geo, options)
     polygons = _write_polygons(task, job, journal, blocks, geo, options) if options.polygons else 0
     journal.close()
