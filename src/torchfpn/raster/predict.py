@@ -1,8 +1,8 @@
 """One image file -> its label file, and what else was asked for: overlay, probabilities, polygons."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torchfpn.raster.sources import Job
 from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
+
+if TYPE_CHECKING:  # shapely is loaded where polygons are asked for
+    from torchfpn.raster.polygons import Feature
 
 MAX_PIXELS = 2**24  # of an image that is predicted whole: 4096 x 4096
 Overlay = Callable[[NDArray[Any], NDArray[np.int64]], bytes]  # raw image [C, H, W] and labels [H, W] -> PNG
@@ -137,27 +140,25 @@ def read_picture(task: Task, job: Job, options: Options, *, window: Window | Non
     return fitted(picture, task.recipe, file=file, accept_dtype=options.accept_dtype), geo
 
 
-def outlined(task: Task, options: Options) -> dict[int, str]:
-    """The label values that get polygons, and their names."""
+def outlining(task: Task, job: Job, options: Options) -> dict[str, Any]:
+    """How areas are outlined, as `polygons.trace` and `trace_map` take it."""
     classes = zip(task.recipe.label_ids, task.recipe.classes, strict=True)
-    return {value: name for value, name in classes if options.outlined is None or name in options.outlined}
+    return {
+        "names": {value: name for value, name in classes if options.outlined is None or name in options.outlined},
+        "least": options.least,
+        "simplify": options.simplify,
+        "in_pixels": options.polygons == "pixels",
+        "file": job.source,
+    }
 
 
-def members(options: Options) -> dict[str, Any]:
-    """What stands beside the features of a file of polygons."""
-    return {"coordinates": "pixels: column, row"} if options.polygons == "pixels" else {}
+def write_outlines(job: Job, options: Options, features: "Iterable[Feature]") -> int:
+    """The file of polygons of a job; how many there were."""
+    members = {"coordinates": "pixels: column, row"} if options.polygons == "pixels" else {}
+    return write_polygons(job.others["polygons"], (feature.to_json() for feature in features), **members)
 
 
 def _write_polygons(job: Job, values: NDArray[np.uint16], task: Task, geo: Geo | None, options: Options) -> int:
     from torchfpn.raster.polygons import trace
 
-    features = trace(
-        values,
-        geo,
-        outlined(task, options),
-        least=options.least,
-        simplify=options.simplify,
-        in_pixels=options.polygons == "pixels",
-        file=job.source,
-    )
-    return write_polygons(job.others["polygons"], (feature.to_json() for feature in features), **members(options))
+    return write_outlines(job, options, trace(values, geo, **outlining(task, job, options)))

@@ -24,11 +24,11 @@ from torchfpn.files.formats import format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import geo_of, open_raster
 from torchfpn.nn.reach import reach
-from torchfpn.raster.answers import file_values, nodata_value, write_polygons
+from torchfpn.raster.answers import file_values, nodata_value
 from torchfpn.raster.blocks import Block, plan_blocks
 from torchfpn.raster.journal import Journal, fingerprint
 from torchfpn.raster.polygons import check_place, trace_map
-from torchfpn.raster.predict import Options, Outcome, answer, members, outlined, read_picture
+from torchfpn.raster.predict import Options, Outcome, answer, outlining, read_picture, write_outlines
 from torchfpn.raster.sources import Job
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
@@ -204,17 +204,9 @@ def _write_polygons(
     task: Task, job: Job, journal: Journal, blocks: Sequence[Block], geo: Geo | None, options: Options
 ) -> int:
     """Outlines of the whole map, traced block by block: none is cut at a seam."""
-    features = trace_map(
-        [block.block for block in blocks],
-        lambda number: journal.get(number)["labels"],
-        geo,
-        outlined(task, options),
-        least=options.least,
-        simplify=options.simplify,
-        in_pixels=options.polygons == "pixels",
-        file=job.source,
-    )
-    return write_polygons(job.others["polygons"], (feature.to_json() for feature in features), **members(options))
+    plan = [block.block for block in blocks]
+    features = trace_map(plan, lambda number: journal.get(number)["labels"], geo, **outlining(task, job, options))
+    return write_outlines(job, options, features)
 
 
 def _assemble(
