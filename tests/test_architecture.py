@@ -14,7 +14,7 @@ FLOORS = [
     "recipe",
     "types",
     "files ops",
-    "nn",
+    "nn vectors",
     "backbones pyramids heads criteria postprocess data metrics",
     "tasks",
     "config export importers raster report",
@@ -27,9 +27,9 @@ OWNERS = {  # package -> the only room that imports it
     "timm": {"backbones"},
     "lightning": {"train"},
     "matplotlib": {"report"},
-    "rasterio": {"files", "raster"},
-    "shapely": {"raster"},
-    "pyogrio": {"raster"},
+    "rasterio": {"files", "raster", "vectors"},
+    "shapely": {"raster", "vectors"},
+    "pyogrio": {"vectors"},
 }
 
 

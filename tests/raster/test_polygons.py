@@ -15,8 +15,8 @@ from rasterio.crs import CRS
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
 from torchfpn.raster.answers import write_polygons
-from torchfpn.raster.area import square_metres
 from torchfpn.raster.polygons import trace
+from torchfpn.vectors.area import square_metres
 
 UTM = CRS.from_epsg(32633).to_wkt()
 GEO = Geo(UTM, (0.5, 0.0, 500_000.0, 0.0, -0.5, 5_800_000.0))

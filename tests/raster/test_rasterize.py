@@ -17,16 +17,16 @@ from shared import DATA, needs_shared
 from torchfpn.errors import ConfigError, DataError, RasterError
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import write_label_raster
-from torchfpn.raster.area import square_metres
 from torchfpn.raster.label_stream import Tags, label_stream
 from torchfpn.raster.legend import Legend, legend_of_field, legend_of_one
-from torchfpn.raster.mending import areas
 from torchfpn.raster.polygons import trace
 from torchfpn.raster.rasterize import Labels, Options, Scene, make_scene, rasterize_file, strips
-from torchfpn.raster.tiles import check_pattern, tile_geo
-from torchfpn.raster.touched import touched
-from torchfpn.raster.vectors import LON_LAT, Vectors, crs_wkt, read_vectors
-from torchfpn.raster.widening import widened
+from torchfpn.vectors.area import square_metres
+from torchfpn.vectors.mending import areas
+from torchfpn.vectors.reading import LON_LAT, Vectors, crs_wkt, read_vectors
+from torchfpn.vectors.tiles import check_pattern, tile_geo
+from torchfpn.vectors.touched import touched
+from torchfpn.vectors.widening import widened
 
 UTM, DEGREES = CRS.from_epsg(32633).to_wkt(), crs_wkt("EPSG:4326")
 GRIDS = {

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torchfpn.raster.rasterize import Labels, Options, Outcome
     from torchfpn.raster.sources import Job
     from torchfpn.raster.tally import Tally
-    from torchfpn.raster.vectors import Vectors
+    from torchfpn.vectors.reading import Vectors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
 def _options(args: argparse.Namespace) -> "Options":
     from torchfpn.errors import ConfigError
     from torchfpn.raster.rasterize import Options
-    from torchfpn.raster.tiles import check_pattern
-    from torchfpn.raster.vectors import crs_wkt
+    from torchfpn.vectors.reading import crs_wkt
+    from torchfpn.vectors.tiles import check_pattern
 
     if args.buffer is not None and not 0 < args.buffer < math.inf:
         raise ConfigError(f"{args.buffer}", field="buffer", allowed="metres, more than 0")
@@ -105,7 +105,7 @@ def _jobs(args: argparse.Namespace) -> "list[Job]":
 def _vectors(args: argparse.Namespace, options: "Options") -> "dict[str, Vectors | FPNError]":
     """What each label file holds, or why not, by its stem; the one file for all images under ""."""
     from torchfpn.errors import FPNError
-    from torchfpn.raster.vectors import label_files, read_vectors
+    from torchfpn.vectors.reading import label_files, read_vectors
 
     files = label_files(args.labels) if args.labels.is_dir() else {"": args.labels}
     held: dict[str, Vectors | FPNError] = {}
@@ -131,8 +131,8 @@ def _legend(args: argparse.Namespace, vectors: "Sequence[Vectors]") -> "Legend":
 def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Namespace) -> "Labels | FPNError":
     """The features of a file ready to be drawn, and a line about what was found; or what is wrong with them."""
     from torchfpn.errors import FPNError
-    from torchfpn.raster.mending import areas
     from torchfpn.raster.rasterize import Labels
+    from torchfpn.vectors.mending import areas
 
     if isinstance(vectors, FPNError):
         return vectors

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from torchfpn.data.colors import class_colors
 from torchfpn.errors import ConfigError, DataError, nearest
-from torchfpn.raster.vectors import Vectors
+from torchfpn.vectors.reading import Vectors
 
 BACKGROUND, OBJECT = "background", "object"
 MOST = 255  # classes of a data set

@@ -18,9 +18,9 @@ from rasterio._err import CPLE_BaseError
 
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
-from torchfpn.raster.area import square_metres
 from torchfpn.raster.blocks import Rectangle, plan_blocks
 from torchfpn.raster.tracing import trace_blocks
+from torchfpn.vectors.area import square_metres
 
 Outlines = tuple[NDArray[np.int64], NDArray[Any]]  # values and polygons in pixels
 

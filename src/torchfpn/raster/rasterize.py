@@ -18,10 +18,10 @@ from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import geo_of, open_raster
 from torchfpn.raster.label_stream import BLOCK, Tags, label_stream
 from torchfpn.raster.legend import Legend
-from torchfpn.raster.mending import Areas
-from torchfpn.raster.placing import check_grid, placed
-from torchfpn.raster.tiles import tile_geo
-from torchfpn.raster.touched import touched
+from torchfpn.vectors.mending import Areas
+from torchfpn.vectors.placing import check_grid, placed
+from torchfpn.vectors.tiles import tile_geo
+from torchfpn.vectors.touched import touched
 
 AT_ONCE = 2**23  # pixels that are drawn at a time
 
@@ -44,7 +44,7 @@ class Options:
     """How labels are drawn.
 
     border: pixels to each side of an outline that are not labelled. assume_crs: well-known text for images that have a
-    transform but no coordinate system. tiles: how paths of images without a georeference end, `raster.tiles` says more.
+    transform but no coordinate system. tiles: how paths of images without a georeference end, `vectors.tiles` says more.
     """
 
     all_touched: bool = False

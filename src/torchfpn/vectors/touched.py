@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.raster.edges import edges
+from torchfpn.vectors.edges import edges
 
 SHORTEST = 1e-9  # pixels; shorter pieces of an edge are rounding at a corner of pixels
 

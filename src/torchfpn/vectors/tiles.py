@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torchfpn.errors import ConfigError, RasterError
 from torchfpn.files.geo import Geo
-from torchfpn.raster.area import AXIS
-from torchfpn.raster.vectors import crs_wkt
+from torchfpn.vectors.area import AXIS
+from torchfpn.vectors.reading import crs_wkt
 
 HALF = math.pi * AXIS  # metres; the map reaches so far from its middle, in all four directions
 DEEPEST = 30

@@ -16,7 +16,7 @@ from rasterio._err import CPLE_BaseError
 
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
-from torchfpn.raster.edges import edges
+from torchfpn.vectors.edges import edges
 
 BEND = 0.05  # pixels that a straight edge may be off once the coordinate system has bent it
 FINENESS = 2.0**20  # coordinates are rounded to this part of a pixel: moved by whole rows they stay exactly the same

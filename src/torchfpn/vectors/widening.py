@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 
 from torchfpn.errors import RasterError
-from torchfpn.raster.area import AXIS, FLATTENING
-from torchfpn.raster.vectors import LON_LAT
+from torchfpn.vectors.area import AXIS, FLATTENING
+from torchfpn.vectors.reading import LON_LAT
 
 
 def widened(shapes: NDArray[Any], crs: str, metres: float, file: str | Path | None = None) -> NDArray[Any]:

@@ -7,8 +7,8 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.errors import DataError
-from torchfpn.raster.vectors import Vectors
-from torchfpn.raster.widening import widened
+from torchfpn.vectors.reading import Vectors
+from torchfpn.vectors.widening import widened
 
 _POINT, _LINE, _AREA = 0, 1, 2  # dimensions
 

@@ -1,0 +1,1 @@
+"""Polygons of other people: reading their files, mending them, bringing them onto the grid of an image."""
