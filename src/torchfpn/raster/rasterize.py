@@ -44,7 +44,7 @@ class Options:
     """How labels are drawn.
 
     border: pixels to each side of an outline that are not labelled. assume_crs: well-known text for images that have a
-    transform but no coordinate system. tiles: how paths of images without a georeference end, `vectors.tiles` says more.
+    transform but no coordinate system. tiles: how paths of images without a georeference end (`vectors.tiles`).
     """
 
     all_touched: bool = False
