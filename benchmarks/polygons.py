@@ -48,6 +48,7 @@ def main():
         show("making the map", make, file, args.size, int(args.speckled))
         for block in args.block:
             show(f"blocks of {block}", blocks, file, args.size, block)
+            show("  with scores", scored, file, args.size, block)
             if args.geo:
                 show("  all the way", features, file, args.size, block)
             if args.simplify:
@@ -114,10 +115,19 @@ def planned(file, size, block):
 def blocks(file, size, block):
     """Traced and joined; the polygons are counted and let go."""
     count = vertices = 0
-    for _, polygons in trace_blocks(*planned(file, size, block), list(NAMES)):
+    for _, polygons, _ in trace_blocks(*planned(file, size, block), list(NAMES)):
         count += len(polygons)
         vertices += int(shapely.get_num_coordinates(polygons).sum())
     return f"{count} polygons, {vertices} vertices"
+
+
+def scored(file, size, block):
+    """Traced and joined, with the mean score of every area; the labels serve as scores, read a second time."""
+    plan, read = planned(file, size, block)
+    count, total = 0, 0.0
+    for _, polygons, means in trace_blocks(plan, read, list(NAMES), scores=read):
+        count, total = count + len(polygons), total + float(means.sum())
+    return f"{count} polygons, mean score {total / count:.6f}"
 
 
 def features(file, size, block):
@@ -129,7 +139,7 @@ def features(file, size, block):
 def simplified(file, size, block, simplify):
     """Traced, joined, then simplified all together."""
     count = vertices = 0
-    for feature in trace_map(*planned(file, size, block), None, NAMES, simplify=simplify, in_pixels=True):
+    for feature in trace_map(*planned(file, size, block), None, NAMES, simplify=simplify, coordinates="pixels"):
         count += 1
         vertices += shapely.get_num_coordinates(feature.polygon)
     return f"{count} polygons, {vertices} vertices"
@@ -139,9 +149,9 @@ def coverage(file, size, simplify):
     """Whether neighbours have the same borders, before and after; on a corner of the map, it takes long."""
     labels = np.fromfile(file, np.uint8).reshape(size, size)[:CORNER, :CORNER]
     plan = [(0, 0, *labels.shape)]
-    found = [polygons for _, polygons in trace_blocks(plan, lambda _: labels, list(NAMES), nodes=True)]
+    found = [polygons for _, polygons, _ in trace_blocks(plan, lambda _: labels, list(NAMES), nodes=True)]
     exact = np.concatenate(found)
-    simple = [feature.polygon for feature in trace(labels, None, NAMES, simplify=simplify, in_pixels=True)]
+    simple = [feature.polygon for feature in trace(labels, None, NAMES, simplify=simplify, coordinates="pixels")]
     return f"valid coverage before: {shapely.coverage_is_valid(exact)}, after: {shapely.coverage_is_valid(simple)}"
 
 
@@ -161,7 +171,9 @@ def equal(file, size, block):
     """Compares every polygon of the blocks with those of the whole map."""
     expected = {key(value, polygon) for value, polygon in whole(file, size)}
     found = trace_blocks(*planned(file, size, block), list(NAMES))
-    keys = [key(value, polygon) for values, polygons in found for value, polygon in zip(values, polygons, strict=True)]
+    keys = [
+        key(value, polygon) for values, polygons, _ in found for value, polygon in zip(values, polygons, strict=True)
+    ]
     same = len(keys) == len(expected) and set(keys) == expected
     return f"{'equal' if same else 'NOT EQUAL'} to rasterio's on the whole map, block {block}"
 

@@ -1,7 +1,8 @@
 """Rasters by windows: peak memory against size, and time against the bare model on the same windows.
 
-    python benchmarks/stream.py memory --sizes 2048 4096 16384     # a model of one convolution
-    python benchmarks/stream.py time --size 4096                    # an R18-FPN, file to file with overviews
+    python benchmarks/stream.py memory --sizes 4096 16384 65536             # a model of one convolution
+    python benchmarks/stream.py memory --model resnet50 --side 512 --sizes 4096 8192
+    python benchmarks/stream.py time --size 10000                           # an R18-FPN, file to file with overviews
 
 Each measurement is a process of its own; peaks are its largest resident size.
 """
@@ -21,9 +22,10 @@ from torch import nn
 
 import torchfpn
 from torchfpn.files.geo import Geo
-from torchfpn.files.images import read_image
+from torchfpn.raster.answering import answers
 from torchfpn.raster.blocks import plan_blocks
-from torchfpn.raster.predict import Options, answer, read_picture
+from torchfpn.raster.predict import Options, as_input
+from torchfpn.raster.scenes import Reading, open_file
 from torchfpn.raster.sources import Job
 from torchfpn.raster.stream import Streaming, predict_stream
 
@@ -43,38 +45,40 @@ def make(path, size):
                 sink.write(block[:, :rows, :columns], window=((row, row + rows), (column, column + columns)))
 
 
-def make_task(kind):
-    """The least model there is, or an FPN on ResNet-18."""
-    task = torchfpn.create_task(backbone="resnet18", num_classes=4, scaling=torchfpn.Scaling.imagenet()).eval()
-    if kind == "conv":
+def make_task(model):
+    """The least model there is ("conv"), or an FPN on a backbone."""
+    backbone = "resnet18" if model == "conv" else model
+    task = torchfpn.create_task(backbone=backbone, num_classes=4, scaling=torchfpn.Scaling.imagenet()).eval()
+    if model == "conv":
         task.model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)).eval()
     return task
 
 
-def child(kind, folder):
-    """Predicts scene.tif of the folder; prints seconds, CPU seconds and peak memory."""
+def child(folder, model, side):
+    """Predicts scene.tif of the folder; prints seconds and peak memory."""
     torch.set_num_threads(2)
-    task, scene = make_task(kind), Path(folder, "scene.tif")
+    task, file = make_task(model), Path(folder, "scene.tif")
     task.save(Path(folder, "model.safetensors"))
     start = time.perf_counter()
-    job = Job(scene, Path(folder, "labels.tif"), {})
-    predict_stream(task, job, Options(), Streaming(Path(folder, "model.safetensors"), side=SIDE, margin=MARGIN))
+    job, streaming = (
+        Job(file, Path(folder, "labels.tif"), {}),
+        Streaming(Path(folder, "model.safetensors"), side, MARGIN),
+    )
+    predict_stream(task, open_file(file, Reading()), job, Options(), streaming)
     spent = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": spent, "peak": peak}))
 
 
-def bare(folder):
+def bare(folder, model, side):
     """Seconds of the model alone on the windows of scene.tif, read beforehand one by one."""
     torch.set_num_threads(2)
-    task, scene = make_task("fpn"), Path(folder, "scene.tif")
-    with rasterio.open(scene) as source:
-        blocks = plan_blocks(source.height, source.width, side=SIDE, margin=MARGIN, multiple=32)
+    task, scene = make_task(model), open_file(Path(folder, "scene.tif"), Reading())
     spent = 0.0
-    for block in blocks:
-        image, _ = read_picture(task, Job(scene, scene, {}), Options(), window=block.window)
+    for block in plan_blocks(scene.height, scene.width, side=side, margin=MARGIN, multiple=32):
+        image = as_input(task, scene.read(block.window), Options(), file=scene.name)
         start = time.perf_counter()
-        answer(task, image, "fp32")
+        answers(task, image[None], "fp32")
         spent += time.perf_counter() - start
     print(json.dumps({"seconds": spent}))
 
@@ -86,28 +90,32 @@ def measured(*words):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["memory", "time", "conv", "fpn", "bare"])
+    parser.add_argument("what", choices=["memory", "time", "stream", "bare"])
     parser.add_argument("folder", nargs="?")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[2048, 4096, 16384])
+    parser.add_argument("--model", help="conv, or the backbone of an FPN; default: conv for memory, resnet18 for time")
+    parser.add_argument("--side", type=int, default=SIDE, help="of the blocks")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[4096, 16384])
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    if args.what in ("conv", "fpn"):
-        child(args.what, args.folder)
+    model = args.model or ("conv" if args.what == "memory" else "resnet18")
+    how = ("--model", model, "--side", args.side)
+    if args.what == "stream":
+        child(args.folder, model, args.side)
     elif args.what == "bare":
-        bare(args.folder)
+        bare(args.folder, model, args.side)
     elif args.what == "memory":
         for size in args.sizes:
             with tempfile.TemporaryDirectory() as folder:
                 make(Path(folder, "scene.tif"), size)
-                found = measured("conv", folder)
+                found = measured("stream", folder, *how)
                 print(f"{size:>6} x {size:<6} peak {found['peak']:.0f} MiB, {found['seconds']:.1f} s", flush=True)
     else:
         with tempfile.TemporaryDirectory() as folder:
             make(Path(folder, "scene.tif"), args.size)
-            assert read_image(Path(folder, "scene.tif"), window=(0, 0, 8, 8)).size == (8, 8)
             for _ in range(args.rounds):
-                alone, whole = measured("bare", folder)["seconds"], measured("fpn", folder)["seconds"]
+                alone = measured("bare", folder, *how)["seconds"]
+                whole = measured("stream", folder, *how)["seconds"]
                 print(f"bare model {alone:.1f} s, file to file {whole:.1f} s, ratio {whole / alone:.3f}", flush=True)
 
 

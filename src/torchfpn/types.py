@@ -28,7 +28,8 @@ class Batch:
 
     images: [B, C, H, W] float, raw values as in the files, NaN where there is none (nodata, padding).
     sizes: the true (height, width) of each image, before padding; the padding is at the right and the bottom.
-    targets: semantic: [B, H, W] int64, 0-based class indices, `IGNORE` where nothing is known; None: no truth.
+    targets: semantic: [B, H, W] int64, 0-based class indices, `IGNORE` where nothing is known; detection and instances:
+    a list of `Objects`; None: no truth.
     names: where each image came from, for messages.
     """
 
@@ -42,7 +43,11 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
-        targets = self.targets.to(device, non_blocking=True) if isinstance(self.targets, Tensor) else self.targets
+        targets = self.targets
+        if isinstance(targets, Tensor):
+            targets = targets.to(device, non_blocking=True)
+        elif targets is not None:
+            targets = [objects.to(device) for objects in targets]
         return replace(self, images=self.images.to(device, non_blocking=True), targets=targets)
 
     def pin_memory(self) -> "Batch":
@@ -65,3 +70,62 @@ class Semantic:
     def to(self, device: torch.device | str) -> "Semantic":
         """The same result on `device`."""
         return Semantic(self.labels.to(device), self.scores.to(device))
+
+
+class Boxes(NamedTuple):
+    """Boxes of every image of a batch in a table of fixed length, of which only the first `counts` are there.
+
+    boxes: [B, K, 4] (x1, y1, x2, y2) in pixels. scores: [B, K], 0..1, best first. labels: [B, K] 0-based classes.
+    counts: [B] how many there are. lost: [B] how many more there were, for which the table had no room.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    counts: Tensor
+    lost: Tensor
+
+    @property
+    def valid(self) -> Tensor:
+        """[B, K] bool: which rows are there."""
+        rows = torch.arange(self.boxes.shape[1], device=self.boxes.device)
+        return rows < self.counts[:, None]
+
+
+class Regions(NamedTuple):
+    """What a two-stage model says of a batch, raw: all that losses and results are made of.
+
+    dense: the first stage, for each level scores [B, A, h, w] (logits) and deltas [B, 4 A, h, w] (codes). anchors:
+    [N, 4], of all levels, row by row, the A of a cell together. proposals: what came of them, K an image. rois: the
+    second stage, scores [B, K, classes + 1] (logits), background last, and deltas [B, K, 4 classes] (codes).
+    detections: the final boxes, D an image. masks: [B, D, classes, m, m] logits on them; None in models without masks.
+    """
+
+    dense: tuple[dict[str, Tensor], ...]
+    anchors: Tensor
+    proposals: Boxes
+    rois: dict[str, Tensor]
+    detections: Boxes
+    masks: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one image, as they are labelled.
+
+    boxes: [N, 4] (x1, y1, x2, y2) in pixels. labels: [N] 0-based classes. masks: of each object within its box, None
+    where only boxes are known. crowds: boxes [M, 4] of areas full of objects that nobody told apart: not learnt from.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Any = None
+    crowds: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> "Objects":
+        """The same objects on `device`; masks stay where they are, few of them are looked at."""
+        crowds = None if self.crowds is None else self.crowds.to(device)
+        return replace(self, boxes=self.boxes.to(device), labels=self.labels.to(device), crowds=crowds)

@@ -216,6 +216,9 @@ def test_reading_imports_nothing_heavy_and_is_quick(tmp_path):
         ("camvid", "camvid", {"train": 367, "val": 101, "test": 117}, 11),
         ("water", "water-12band", {"train": 150, "val": 40}, 2),
         ("burned-area", "s2-burned-area", {"train": 10, "val": 4}, 2),
+        ("buildings", "buildings-banepa", {"train": 32, "val": 8, "unlabelled": 16}, 2),
+        ("atlanta", "spacenet-atlanta-sample", {"train": 1}, 2),
+        ("landcover", "landsat7-landcover", {"train": 2}, 5),
     ],
 )
 def test_the_configs_of_the_real_sets(name, folder, counts, classes):
@@ -228,11 +231,15 @@ def test_the_configs_of_the_real_sets(name, folder, counts, classes):
 def test_the_page_about_datasets_shows_files_that_can_be_read(tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     complete = read(tmp_path, blocks[0])
     assert list(complete.splits) == ["train", "val", "test"]
     assert complete.use_bands == ("red", "green", "blue", "nir")
     assert read(tmp_path, "classes: [a, b]\n" + blocks[1]).splits["val"].stems == "val.txt"
+    drawn = read(tmp_path, blocks[2])
+    assert (drawn.polygons.field, drawn.polygons.border, drawn.polygons.background) == ("kind", 1.5, 0)
+    page, _, rest = page.partition("| key of `polygons` |")
+    page += rest.partition("\n\n")[2]  # that table has the keys of the inner mapping
     told = set(re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", page, re.M))
     keys = {name for names in told for name in names if name} - {"mean", "percentile", "imagenet", "auto"}
     with pytest.raises(ConfigError) as caught:

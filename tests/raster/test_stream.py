@@ -13,47 +13,11 @@ import rasterio
 import torch
 
 import torchfpn
+from made_scenes import HEIGHT, UTM, WIDTH, make_scene, make_task, read
 from torchfpn.cli.main import main
 from torchfpn.files.geo import Geo
 from torchfpn.raster.journal import Journal
 from torchfpn.raster.sink import write_bands
-from torchfpn.recipe import Scaling
-
-UTM = Geo(rasterio.crs.CRS.from_epsg(32645).to_wkt(), (0.5, 0.0, 5e5, 0.0, -0.5, 3e6))
-HEIGHT, WIDTH = 230, 310
-
-
-def make_task(backbone="test_resnet", bands=3):
-    """A small model that tells its classes apart."""
-    torch.manual_seed(0)
-    task = torchfpn.create_task(
-        backbone=backbone,
-        num_classes=4,
-        in_channels=bands,
-        channels=16,
-        head_channels=16,
-        scaling=Scaling((120.0,) * bands, (60.0,) * bands),
-    )
-    task.train()
-    for _ in range(2):  # statistics of batch norm
-        task.model(torch.randn(2, bands, 64, 64))
-    torch.nn.init.normal_(task.model.head.classify.weight)
-    return task.eval()
-
-
-def make_scene(path, geo=UTM, height=HEIGHT, width=WIDTH, dtype=np.uint8, bands=3):
-    """Smooth random bands."""
-    draw = torch.Generator().manual_seed(1)
-    coarse = torch.rand((1, bands, height // 9 + 2, width // 9 + 2), generator=draw)
-    array = 255 * torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")[0].numpy()
-    names = ("red", "green", "blue") if bands == 3 else tuple(f"band{i}" for i in range(bands))
-    write_bands(path, array.astype(dtype), names=names, geo=geo)
-    return array.astype(dtype)
-
-
-def read(path):
-    with rasterio.open(path) as source:
-        return source.read()
 
 
 @pytest.fixture
@@ -237,7 +201,7 @@ def test_blocks_of_another_prediction_are_refused(scene, monkeypatch, capsys):
 def test_interrupted_while_the_answers_are_put_together(scene, monkeypatch, written):
     flags = ("--window", "64", "--probs", "uint8")
     assert predict("undisturbed", *flags) == 0
-    real, calls = torchfpn.raster.stream.write_cog, iter(range(10))
+    real, calls = torchfpn.raster.assembly.write_cog, iter(range(10))
 
     def stopping(*args):
         if next(calls) == written:
@@ -245,7 +209,7 @@ def test_interrupted_while_the_answers_are_put_together(scene, monkeypatch, writ
         real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr("torchfpn.raster.stream.write_cog", stopping)
+        patch.setattr("torchfpn.raster.assembly.write_cog", stopping)
         assert predict("out", *flags) == 130
     (scene / "out" / ".fpn-0123.part.tif").write_bytes(b"half a file")  # what a kill would leave
     assert predict("out", *flags, "--resume") == 0

@@ -72,7 +72,7 @@ def reader(labels, plan):
 def traced(labels, plan, values=(1, 2, 3), **options):
     """[(value, polygon)]"""
     batches = trace_blocks(plan, reader(labels, plan), values, **options)
-    return [pair for values, polygons in batches for pair in zip(values.tolist(), polygons, strict=True)]
+    return [pair for values, polygons, _ in batches for pair in zip(values.tolist(), polygons, strict=True)]
 
 
 def whole(labels, values=(1, 2, 3)):
@@ -182,7 +182,7 @@ def test_polygons_come_as_soon_as_nothing_can_be_added():
         asked.append(number)
         return reader(labels, plan)(number)
 
-    seen = [(values.tolist(), asked[-1]) for values, _ in trace_blocks(plan, read, [1, 2, 3])]
+    seen = [(values.tolist(), asked[-1]) for values, *_ in trace_blocks(plan, read, [1, 2, 3])]
     assert seen == [([1], 0), ([2], 6), ([3], 7), ([1], 15)]
     assert asked == list(range(16))
 
@@ -202,13 +202,15 @@ def test_with_nodes_neighbours_have_the_same_vertices(case):
 @given(cases(), st.sampled_from([0.8, 1.5, 4.0]), st.sampled_from([0, 3]))
 def test_simplified_neighbours_still_share_their_borders(case, simplify, least):
     labels, plan = case
-    found = list(trace_map(plan, reader(labels, plan), None, NAMES, simplify=simplify, least=least, in_pixels=True))
+    found = list(
+        trace_map(plan, reader(labels, plan), None, NAMES, simplify=simplify, least=least, coordinates="pixels")
+    )
     polygons = np.array([feature.polygon for feature in found], dtype=object)
     assert shapely.is_valid(polygons).all()
     assert shapely.coverage_is_valid(polygons)
-    at_once = trace(labels, None, NAMES, simplify=simplify, least=least, in_pixels=True)
+    at_once = trace(labels, None, NAMES, simplify=simplify, least=least, coordinates="pixels")
     assert [(f.value, f.polygon.wkb) for f in found] == [(f.value, f.polygon.wkb) for f in at_once]
-    exact = trace(labels, None, NAMES, least=least, in_pixels=True)
+    exact = trace(labels, None, NAMES, least=least, coordinates="pixels")
     assert [feature.value for feature in found] == [feature.value for feature in exact]
     assert [len(f.polygon.interiors) for f in found] == [len(f.polygon.interiors) for f in exact]
 
@@ -216,7 +218,7 @@ def test_simplified_neighbours_still_share_their_borders(case, simplify, least):
 def test_a_simplified_map_has_no_gaps():
     rows, columns = np.mgrid[:80, :80]
     labels = (1 + (rows + 2 * columns > 100) + (rows - columns > 7)).astype(np.uint8)
-    found = trace(labels, None, NAMES, simplify=2.0, in_pixels=True)
+    found = trace(labels, None, NAMES, simplify=2.0, coordinates="pixels")
     polygons = np.array([feature.polygon for feature in found], dtype=object)
     assert shapely.union_all(polygons).equals(shapely.box(0, 0, 80, 80))
     assert shapely.get_num_coordinates(polygons).sum() < 40
@@ -257,3 +259,43 @@ def test_a_map_without_a_place_is_refused_before_it_is_read():
 def test_blocks_that_do_not_tile_the_map(plan, message):
     with pytest.raises(RasterError, match=message):
         list(trace_blocks(plan, lambda number: np.ones((4, 8), np.uint8), [1]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases(), st.integers(0, 2**32 - 1))
+def test_scores_are_means_over_the_areas_whatever_the_blocks(case, seed):
+    labels, plan = case
+    marks = np.random.default_rng(seed).integers(0, 256, labels.shape).astype(np.uint8)
+    found = [
+        (int(value), polygon.normalize().wkb, score)
+        for batch in trace_blocks(plan, reader(labels, plan), [1, 2, 3], scores=reader(marks, plan))
+        for value, polygon, score in zip(*batch, strict=True)
+    ]
+    for value, polygon, score in found:
+        inside = redrawn([(1, shapely.from_wkb(polygon))], labels.shape) == 1
+        assert (labels[inside] == value).all()
+        assert score == marks[inside].sum(dtype=np.int64) / (255 * inside.sum())
+    at_once = trace(labels, None, NAMES, scores=marks, coordinates="pixels")
+    expected = sorted((value, polygon, round(score, 3)) for value, polygon, score in found)
+    assert sorted((f.value, f.polygon.normalize().wkb, f.score) for f in at_once) == expected
+
+
+def test_filled_holes_do_not_count_in_scores():
+    labels, marks = drawn(RING), np.full((7, 7), 255, np.uint8)
+    marks[labels != 1] = 0
+    features = trace(labels, None, {1: "field"}, scores=marks, least=100, coordinates="pixels")
+    assert features == []
+    (feature,) = trace(labels, None, {1: "field"}, scores=marks, least=20, coordinates="pixels")
+    assert (feature.area, len(feature.polygon.interiors)) == (24, 1)
+    labels[2:5, 2:5], labels[1, 1:6], labels[5, 1:6], labels[1:6, 1], labels[1:6, 5] = 1, 1, 1, 1, 1
+    labels[3, 3] = 0
+    marks[:] = 204
+    marks[3, 3] = 0
+    (feature,) = trace(labels, None, {1: "field"}, scores=marks, least=2, coordinates="pixels")
+    assert (feature.area, feature.score) == (49, 0.8)
+    assert trace(labels, None, {1: "field"}, scores=marks, least=2, simplify=1, coordinates="pixels")[0].score == 0.8
+
+
+def test_scores_of_another_size_are_refused():
+    with pytest.raises(RasterError, match=r"block 0: scores of 3 x 4; 4 x 4"):
+        list(trace_blocks([(0, 0, 4, 4)], lambda _: np.ones((4, 4), "u1"), [1], scores=lambda _: np.ones((3, 4), "u1")))

@@ -1,14 +1,19 @@
-"""What `fpn check` found, as tables: splits, classes, bands."""
+"""What `fpn check` found, as tables: splits, classes, bands, polygons."""
 
 from rich.table import Table
 from rich.text import Text
 
 from torchfpn.data.check import CheckReport
+from torchfpn.files.formats import printable
+
+_FILES = 20  # of polygons that are shown
 
 
 def tables(report: CheckReport) -> list[Table]:
     """The tables in the order they are read."""
-    return [_split_table(report), _class_table(report), *([_band_table(report)] if report.bands else [])]
+    found = [_split_table(report), _class_table(report)]
+    found += [_band_table(report)] if report.bands else []
+    return found + ([_polygon_table(report)] if report.polygons else [])
 
 
 def _split_table(report: CheckReport) -> Table:
@@ -48,6 +53,16 @@ def _band_table(report: CheckReport) -> Table:
     for band in report.bands:
         numbers = (band.low, band.high, band.mean, band.std)
         table.add_row(band.name, *("-" if number is None else f"{number:.6g}" for number in numbers))
+    return table
+
+
+def _polygon_table(report: CheckReport) -> Table:
+    table = _table("labels from polygons", "features", "mended", "widened", "without area", "outside", title="polygons")
+    for one in report.polygons[:_FILES]:
+        numbers = (one.features, one.mended, one.widened, one.empty, one.outside)
+        table.add_row(printable(one.file.name), *(f"{number:,}" for number in numbers))
+    if len(report.polygons) > _FILES:
+        table.add_row(f"and {len(report.polygons) - _FILES} more files", *[""] * 5)
     return table
 
 

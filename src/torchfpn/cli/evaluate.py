@@ -1,6 +1,12 @@
-"""IoU, boundary IoU, precision and recall per class of a model on the labelled images of a dataset.
+"""How good a model is on a dataset, or a map against the truth.
 
-Every image is predicted whole. Classes of model and dataset are matched by name.
+  fpn evaluate model.safetensors dataset/           # IoU, boundary IoU, precision, recall of each class
+  fpn evaluate predicted.tif truth.tif              # label files, or folders of them: the same, pixel by pixel
+  fpn evaluate predicted.geojson truth.gpkg         # polygons: precision, recall and F1 of objects at IoU 0.5
+  fpn evaluate predicted.tif truth.geojson          # label files against polygons: pixels and objects
+
+Every image of a dataset is predicted whole; classes of model and dataset are matched by name. Label files must lie on
+one grid; polygons may be in any coordinate system.
 """
 
 import argparse
@@ -17,8 +23,10 @@ PICTURES = 8  # samples that --out keeps
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    parser.add_argument("model", type=Path, help="a model.safetensors written by fpn train or task.save")
-    parser.add_argument("dataset", type=Path, help="a folder with a dataset.yaml, or that file")
+    from torchfpn.cli import evaluate_maps
+
+    parser.add_argument("model", type=Path, help="a model.safetensors, or a map: label file, vector file, folder")
+    parser.add_argument("dataset", type=Path, help="a folder with a dataset.yaml, or that file; the truth of a map")
     parser.add_argument("--split", default="val", help="which part of the dataset")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the exact numbers; - prints them instead")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write report.html, pictures and validation.json there")
@@ -27,11 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto: the first GPU if there is one")
     parser.add_argument("--accept-dtype", action="store_true", help="take pixels of another type than trained on")
     parser.add_argument("--overwrite", action="store_true", help="replace what --json and --out name")
+    evaluate_maps.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Scores the model and prints the table."""
+    """Scores the model, or the map, and prints the table."""
+    from torchfpn.cli import evaluate_maps
+
     _check_outputs(args)
+    if evaluate_maps.is_map(args):
+        scores, lines = evaluate_maps.score(args)
+        if not args.quiet and str(args.json) != "-":
+            print("\n".join(lines))
+        _write(args, scores)
+        return 0
     from torchfpn.data.dataset import read_dataset
     from torchfpn.tasks.evaluate import class_order, evaluate
     from torchfpn.tasks.precision import find_device
@@ -138,6 +155,7 @@ def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
 
     from torchfpn.files.atomic import write_text
     from torchfpn.report.html import write_report
+    from torchfpn.report.object_table import object_table
     from torchfpn.report.run import parse_scores
     from torchfpn.report.table import class_table
 
@@ -145,7 +163,11 @@ def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
     if str(args.json) == "-":
         print(text, end="")
     else:
-        Console(highlight=False).print(class_table(parse_scores(scores)))
+        console = Console(highlight=False)
+        if "confusion" in scores:
+            console.print(class_table(parse_scores(scores)))
+        if "objects" in scores:
+            console.print(object_table(scores["objects"]))
     if args.json and str(args.json) != "-":
         write_text(args.json, text)
     if args.out:

@@ -19,9 +19,11 @@ VERBS = {
     "check": "validate a dataset before training; --init writes a first dataset.yaml",
     "weights": "class weights from label frequencies",
     "train": "train from a YAML config and flags; --resume goes on after a kill",
-    "evaluate": "IoU per class of a model on a dataset",
+    "evaluate": "IoU per class of a model on a dataset, or of a map against the truth; objects of polygons",
     "predict": "label images and folders with a model",
     "rasterize": "polygons to label masks on the grid of images",
+    "compare": "pictures of images beside their truth, prediction and differences",
+    "polygons": "label maps and vector files to clean polygons: merged, right-angled, without known ones",
     "convert": "take over a checkpoint of another project",
     "info": "what is in a model file: task, classes, bands, scaling, size",
 }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchfpn.raster.predict import Options, Outcome, Overlay
+    from torchfpn.raster.scenes import Scene
     from torchfpn.raster.sources import Job
     from torchfpn.raster.stream import Streaming
     from torchfpn.tasks.task import Task
@@ -29,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the answers go")
     parser.add_argument("--overlay", action="store_true", help="also <stem>.overlay.png: the labels over the image")
     parser.add_argument("--probs", choices=("uint8", "float32"), help="also the probability of every class")
-    parser.add_argument("--polygons", choices=("geojson", "pixels"), help="also outlines, in lon/lat or in pixels")
+    parser.add_argument(
+        "--polygons",
+        choices=("geojson", "gpkg", "fgb", "pixels"),
+        help="also outlines: in lon/lat, in the CRS of the source (GeoPackage, FlatGeobuf), or in pixels",
+    )
     parser.add_argument("--outlined", metavar="A,B", help="classes that get polygons, if not all")
     parser.add_argument("--least", type=float, default=0.0, metavar="PIXELS", help="smallest polygon")
     parser.add_argument(
@@ -44,6 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--margin", default="64", metavar="PIXELS", help='read around every block; "exact": all that the model looks at'
     )
+    parser.add_argument("--blend", action="store_true", help="mix the margins of neighbouring windows")
+    parser.add_argument("--batch", type=int, metavar="N", help="windows computed at once (1; on a GPU 4)")
+    parser.add_argument("--mosaic", metavar="NAME", help="all sources are one scene: files on one grid, or tiles")
+    parser.add_argument("--tiles", metavar="PATTERN", help='how paths of files without a place end: "{z}/{x}/{y}"')
     parser.add_argument("--resume", action="store_true", help="go on where a killed prediction of a large TIFF was")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="fp32", help="of the computation")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto: the first GPU if there is one")
@@ -53,10 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.outputs import check_folder
-    from torchfpn.raster.sources import find_sources, plan, refuse_own_sources
+    from torchfpn.raster.sources import refuse_own_sources
 
-    extras = _extras(args)
-    jobs = plan(find_sources(args.sources), args.out, extras[0], raster_extras=extras[1])
+    jobs = _plan(args)
     refuse_own_sources(jobs)
     jobs = _to_do(jobs, resume=args.resume, overwrite=args.overwrite)
     check_folder(args.out)
@@ -67,8 +75,17 @@ def run(args: argparse.Namespace) -> int:
     device = find_device(args.device)
     task = load(args.model).to(device)
     _check_classes(task, args.model, options)
-    streaming = _streaming(args)
+    streaming = _streaming(args, batch=1 if device.type == "cpu" else 4)
     return _predict_all(task, jobs, options, streaming, overlay=_overlay(task) if args.overlay else None)
+
+
+def _plan(args: argparse.Namespace) -> "list[Job]":
+    from torchfpn.raster.sources import find_sources, plan, plan_mosaic
+
+    sources, extras = find_sources(args.sources, tiles=True), _extras(args)
+    if args.mosaic is None:
+        return plan(sources, args.out, extras[0], raster_extras=extras[1])
+    return plan_mosaic(args.mosaic, sources, args.out, extras[1])
 
 
 def _to_do(jobs: "list[Job]", *, resume: bool, overwrite: bool) -> "list[Job]":
@@ -91,7 +108,7 @@ def _extras(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
     """Endings of what is made besides labels, of pictures and of TIFFs."""
     common = {"overlay": ".overlay.png"} if args.overlay else {}
     if args.polygons:
-        common["polygons"] = ".geojson" if args.polygons == "geojson" else ".pixels.json"
+        common["polygons"] = ".pixels.json" if args.polygons == "pixels" else f".{args.polygons}"
     if not args.probs:
         return common, common
     return common | {"probabilities": ".probs.npz"}, common | {"probabilities": ".probs.tif"}
@@ -112,6 +129,7 @@ def _options(args: argparse.Namespace) -> "Options":
         least=args.least,
         simplify=args.simplify,
         assume_crs=_crs(args.assume_crs) if args.assume_crs else None,
+        tiles=_tiles(args),
         bands=[int(word) if word.isdigit() else word for word in words] or None,
         accept_dtype=args.accept_dtype,
         allow_vrt=args.allow_vrt,
@@ -120,19 +138,33 @@ def _options(args: argparse.Namespace) -> "Options":
     )
 
 
-def _streaming(args: argparse.Namespace) -> "Streaming":
+def _tiles(args: argparse.Namespace) -> str | None:
+    """How paths of tiles end; as in folders of tiles, where one of those is to become a mosaic."""
+    from torchfpn.raster.tile_map import PATTERN, is_tile_map
+    from torchfpn.vectors.tiles import check_pattern
+
+    if args.tiles is None:
+        return PATTERN if args.mosaic and any(is_tile_map(Path(source)) for source in args.sources) else None
+    return check_pattern(args.tiles)
+
+
+def _streaming(args: argparse.Namespace, *, batch: int) -> "Streaming":
     from torchfpn.errors import ConfigError
     from torchfpn.raster.stream import SIDE, Streaming
 
     if args.margin != "exact" and not args.margin.isdecimal():
         raise ConfigError(f'"{args.margin}"', field="margin", allowed='pixels from 0, or "exact"')
+    if args.batch is not None and args.batch < 1:
+        raise ConfigError(f"{args.batch}", field="batch", allowed="a number from 1")
     return Streaming(
         args.model,
         side=SIDE if args.window is None else args.window,
         margin=None if args.margin == "exact" else int(args.margin),
+        blend=args.blend,
+        batch=args.batch or batch,
         resume=args.resume,
         anew=args.overwrite and not args.resume,
-        always=args.window is not None,
+        always=args.window is not None or args.blend,
     )
 
 
@@ -173,16 +205,21 @@ def _predict_all(
     from torchfpn.errors import DataError, FPNError
     from torchfpn.files.formats import printable
     from torchfpn.raster.predict import predict_file
-    from torchfpn.raster.stream import predict_stream
+    from torchfpn.raster.stream import predict_stream, window_count
 
     begun, done, failed = time.monotonic(), list[Any](), 0
-    windows = [_windows(job, options, streaming) for job in jobs]
+    scenes = [_scene(job, options, streaming) for job in jobs]
+    windows = [
+        0 if scene is None or isinstance(scene, Exception) else window_count(scene, streaming) for scene in scenes
+    ]
     unit = "windows" if any(windows) else "img"
     with counted("predicting", sum(count or 1 for count in windows), unit=unit) as step:
-        for job, count in zip(jobs, windows, strict=True):
+        for job, scene in zip(jobs, scenes, strict=True):
             try:
-                if count:
-                    done.append(predict_stream(task, job, options, streaming, step=step))
+                if isinstance(scene, Exception):
+                    raise scene
+                if scene is not None:
+                    done.append(predict_stream(task, scene, job, options, streaming, step=step))
                 else:
                     done.append(predict_file(task, job, options, overlay=overlay))
                     step()
@@ -195,15 +232,15 @@ def _predict_all(
     return 0 if not failed else 1 if done else 2
 
 
-def _windows(job: "Job", options: "Options", streaming: "Streaming") -> int:
-    """How many windows a source is read by; of one that cannot be opened 0: reading it will say why."""
+def _scene(job: "Job", options: "Options", streaming: "Streaming") -> "Scene | Exception | None":
+    """What is read by windows; None for what is read whole; or what is wrong with it, to be told in its turn."""
     from torchfpn.errors import DataError
-    from torchfpn.raster.stream import window_count
+    from torchfpn.raster.stream import open_scene
 
     try:
-        return window_count(job, options, streaming)
-    except (DataError, OSError):
-        return 0
+        return open_scene(job, options, streaming)
+    except (DataError, OSError) as error:
+        return error
 
 
 def _report(outcome: "Outcome") -> None:

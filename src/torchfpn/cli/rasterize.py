@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchfpn.errors import FPNError
     from torchfpn.raster.legend import Legend
-    from torchfpn.raster.rasterize import Labels, Options, Outcome
+    from torchfpn.raster.rasterize import Options, Outcome
     from torchfpn.raster.sources import Job
     from torchfpn.raster.tally import Tally
+    from torchfpn.vectors.drawing import Labels
     from torchfpn.vectors.reading import Vectors
 
 
@@ -131,7 +132,7 @@ def _legend(args: argparse.Namespace, vectors: "Sequence[Vectors]") -> "Legend":
 def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Namespace) -> "Labels | FPNError":
     """The features of a file ready to be drawn, and a line about what was found; or what is wrong with them."""
     from torchfpn.errors import FPNError
-    from torchfpn.raster.rasterize import Labels
+    from torchfpn.vectors.drawing import Labels
     from torchfpn.vectors.mending import areas
 
     if isinstance(vectors, FPNError):

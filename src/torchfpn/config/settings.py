@@ -46,7 +46,9 @@ class ModelConfig:
 class DataConfig:
     """What the network sees of the images: cropping, augmentation, bands, scaling."""
 
-    crop: tuple[int, int] | int | None = option(None, "height, width of training crops; null: the first image's")
+    crop: tuple[int, int] | int | None = option(
+        None, "height, width of training crops; null: the first image's, 512 of a scene"
+    )
     scale: tuple[float, float] = option((1.0, 1.0), "range of the random enlargement, e.g. [0.5, 2.0]", least=0.05)
     hflip: float = option(0.5, "probability of a mirror left-right", least=0.0, most=1.0)
     vflip: float = option(0.0, "probability of a mirror top-bottom", least=0.0, most=1.0)

@@ -1,6 +1,7 @@
 """Random changes of a training sample: a pure function of the sample and a generator, for any number of bands."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from torchfpn.errors import ConfigError
 from torchfpn.recipe import Scaling
 from torchfpn.types import IGNORE, Size
 
+Aim = Callable[[Sequence[float]], tuple[int, int] | None]  # random numbers -> (row, column) to lay the crop around
+Read = Callable[[Window], Sample]
 _DRAWS = 16  # uniform numbers drawn at once; every use has its own place, so switching one off moves no other
 
 
@@ -57,7 +60,21 @@ class Augment:
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         """The changed sample: [C, *crop] float32 and [*crop] int64. `sample` is left as it was."""
         draws = torch.rand(_DRAWS, generator=generator).tolist()
-        geometry = self._geometry(sample, draws)
+        geometry = self._geometry(sample.size, draws, lambda numbers: self._aim(sample.target, numbers))
+        return self._changed(sample, geometry, draws, generator)
+
+    def of_scene(self, size: Size, read: Read, aim: Aim, generator: torch.Generator) -> Sample:
+        """The same of an image that is not held: only what the crop is made of is read.
+
+        size: (height, width) of the image. read: of a window within it, gives that part. aim: of three random numbers,
+        gives a pixel of a class that is drawn first, or None where nothing is labelled.
+        """
+        draws = torch.rand(_DRAWS, generator=generator).tolist()
+        geometry = self._geometry(size, draws, aim)
+        part, moved = geometry.within(size)
+        return self._changed(read(part), moved, draws, generator)
+
+    def _changed(self, sample: Sample, geometry: Geometry, draws: list[float], generator: torch.Generator) -> Sample:
         image, target = geometry.on_image(sample.image, sample.valid), geometry.on_labels(sample.target)
         if self._changes_values:
             image = self._values(image, draws[10:12], generator)
@@ -71,33 +88,36 @@ class Augment:
         amounts = (self.brightness, self.contrast, self.band_brightness, self.band_contrast, self.noise)
         return any(amount > 0 for amount in amounts)
 
-    def _geometry(self, sample: Sample, draws: list[float]) -> Geometry:
+    def _geometry(self, size: Size, draws: list[float], aim: Aim) -> Geometry:
         low, high = self.scale
         factor = math.exp(math.log(low) + draws[0] * (math.log(high) - math.log(low)))
         turns = int(4 * draws[1]) if self.turns else 0
         height, width = self.crop if turns % 2 == 0 else self.crop[::-1]
         window_height, window_width = max(1, round(height / factor)), max(1, round(width / factor))
-        target = self._aim(sample.target, draws[6:9]) if draws[5] < self.class_aware else None
+        target = aim(draws[6:9]) if draws[5] < self.class_aware else None
         window = Window(
-            _place(sample.size[0], window_height, draws[2], target and target[0]),
-            _place(sample.size[1], window_width, draws[3], target and target[1]),
+            _place(size[0], window_height, draws[2], target and target[0]),
+            _place(size[1], window_width, draws[3], target and target[1]),
             window_height,
             window_width,
         )
         return Geometry(window, self.crop, turns, draws[4] < self.mirror, draws[9] < self.flip)
 
-    def _aim(self, target: Tensor, draws: list[float]) -> tuple[int, int] | None:
+    def _aim(self, target: Tensor, draws: Sequence[float]) -> tuple[int, int] | None:
         """(row, column) of a pixel of a class that is present; None where nothing is labelled."""
-        counts = torch.bincount(target.reshape(-1), minlength=IGNORE + 1)[:IGNORE].double()
-        weights = torch.ones(IGNORE, dtype=torch.float64)
+        chosen = self.choose(torch.bincount(target.reshape(-1), minlength=IGNORE + 1)[:IGNORE], draws[0])
+        return None if chosen is None else pixel_of(target, chosen, draws[1])
+
+    def choose(self, counts: Tensor, draw: float) -> int | None:
+        """One of the classes that are present, by `class_weights`; None without any. counts: [K], pixels of each."""
+        weights = torch.ones(len(counts), dtype=torch.float64)
         if self.class_weights:
-            weights.zero_()[: len(self.class_weights)] = torch.tensor(self.class_weights, dtype=torch.float64)
+            known = min(len(self.class_weights), len(counts))
+            weights.zero_()[:known] = torch.tensor(self.class_weights[:known], dtype=torch.float64)
         sums = ((counts > 0) * weights).cumsum(0)
         if sums[-1] <= 0:
             return None
-        chosen = int(torch.searchsorted(sums, draws[0] * sums[-1], right=True).clamp(max=IGNORE - 1))
-        places = (target.reshape(-1) == chosen).nonzero()
-        return divmod(int(places[int(draws[1] * len(places))]), target.shape[1])
+        return int(torch.searchsorted(sums, draw * sums[-1], right=True).clamp(max=len(counts) - 1))
 
     def _values(self, image: Tensor, draws: list[float], generator: torch.Generator) -> Tensor:
         """The image times gain plus shift plus noise, gain and shift per band."""
@@ -115,6 +135,12 @@ class Augment:
             for band, deviation in zip(image, deviations.tolist(), strict=True):
                 band.add_(grain.normal_(generator=generator), alpha=deviation)
         return image
+
+
+def pixel_of(target: Tensor, chosen: int, draw: float) -> tuple[int, int]:
+    """(row, column) of one of the pixels of a class that is there, each as likely. target: [H, W]."""
+    places = (target.reshape(-1) == chosen).nonzero()
+    return divmod(int(places[int(draw * len(places))]), target.shape[1])
 
 
 def _place(length: int, window: int, draw: float, target: int | None) -> int:

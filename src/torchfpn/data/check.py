@@ -2,14 +2,17 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.each import Watch, each, unwatched
-from torchfpn.data.facts import Facts, Seen, examine, problem_of
+from torchfpn.data.facts import Facts, Seen, gather, look, problem_of
 from torchfpn.data.notes import notes
-from torchfpn.data.splits import Pair, Problem
+from torchfpn.data.polygon_facts import PolygonReport, polygon_reports
+from torchfpn.data.splits import Problem
 from torchfpn.data.statistics import ClassCounts
+from torchfpn.data.windows import Piece, pieces
 from torchfpn.errors import DataError
 
 
@@ -38,7 +41,10 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found. problems: what must be mended before training. notes: what is worth a look."""
+    """What `check` found. problems: what must be mended before training. notes: what is worth a look.
+
+    polygons: of each file of polygons that is used.
+    """
 
     dataset: Dataset
     splits: tuple[SplitReport, ...]
@@ -46,6 +52,7 @@ class CheckReport:
     dtypes: dict[str, int]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    polygons: tuple[PolygonReport, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -61,6 +68,7 @@ class CheckReport:
             "splits": {split.name: _split_dict(split) for split in self.splits},
             "bands": [vars(band) for band in self.bands],
             "dtypes": self.dtypes,
+            "polygons": [{**vars(one), "file": str(one.file)} for one in self.polygons],
             "problems": [{"file": str(p.file), "problem": p.line} for p in self.problems],
             "notes": list(self.notes),
         }
@@ -69,11 +77,13 @@ class CheckReport:
 def check(dataset: Dataset, *, watch: Watch = unwatched) -> CheckReport:
     """Reads every file of every split, whatever is wrong with others, and reports on all of it."""
     work, problems = _listed(dataset)
-    facts = list(each(lambda item: examine(dataset, *item), work, watch))
+    facts = list(gather(dataset, work, each(lambda item: look(dataset, item[1]), work, watch)))
     problems += [problem for f in facts for problem in f.problems]
     problems += _unlike(dataset, facts)
+    problems = list(dict.fromkeys(problems))  # a file of polygons is met once for every image
     bad = {problem.file for problem in problems}
     good = [f for f in facts if f.pair.image not in bad and f.pair.label not in bad]
+    polygons = polygon_reports(dataset, facts)
     splits = tuple(_split_report(dataset, name, [f for f in good if f.split == name]) for name in dataset.splits)
     return CheckReport(
         dataset=dataset,
@@ -81,21 +91,28 @@ def check(dataset: Dataset, *, watch: Watch = unwatched) -> CheckReport:
         bands=_band_reports([f.seen for f in good if f.seen is not None]),
         dtypes=dict(Counter(f.seen.dtype for f in good if f.seen is not None)),
         problems=tuple(problems),
-        notes=tuple(notes(dataset, good, {split.name: split.counts for split in splits})),
+        notes=tuple(notes(dataset, good, {split.name: split.counts for split in splits}, polygons)),
+        polygons=polygons,
     )
 
 
-def _listed(dataset: Dataset) -> tuple[list[tuple[str, Pair]], list[Problem]]:
-    """(split, pair) of every split, and the files that have no partner or may not be read."""
-    work: list[tuple[str, Pair]] = []
+def _listed(dataset: Dataset) -> tuple[list[tuple[str, Piece]], list[Problem]]:
+    """(split, piece) of every split, and the files that have no partner or may not be read."""
+    work: list[tuple[str, Piece]] = []
     problems: list[Problem] = []
     for name in dataset.splits:
         try:
             pairs, found = dataset.list_pairs(name)
         except DataError as error:  # no such folder: the other splits are looked at all the same
-            pairs, found = [], [problem_of(error, dataset.root / dataset.splits[name].images)]
-        work += [(name, pair) for pair in pairs]
+            images = dataset.splits[name].images
+            where = error.file or (dataset.root / images if isinstance(images, str) else dataset.root)
+            pairs, found = [], [problem_of(error, Path(where))]
         problems += found
+        for pair in pairs:
+            try:
+                work += [(name, piece) for piece in pieces(dataset, [pair])]
+            except DataError as error:
+                problems.append(problem_of(error, pair.image))
     return work, problems
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from torchfpn.data.classes import Class, parse_classes, parse_color
 from torchfpn.data.colors import Color
 from torchfpn.data.fields import Fields, is_whole
-from torchfpn.data.splits import Pair, Problem, Split, match_pairs, parse_splits, refuse
+from torchfpn.data.pairing import match_pairs
+from torchfpn.data.polygons import Polygons, parse_polygons, parse_tiles
+from torchfpn.data.splits import Pair, Problem, Split, parse_splits, refuse
 from torchfpn.errors import ConfigError, WeightsError, nearest
 from torchfpn.files.formats import MAX_PIXELS
 from torchfpn.files.safe_yaml import read_yaml
@@ -14,6 +16,7 @@ from torchfpn.recipe import IGNORE, Scaling
 
 NAME = "dataset.yaml"
 SCALINGS = ("auto", "imagenet", "mean-std", "percentile")
+SCENE_PIXELS = 2**22  # height times width; a larger TIFF is read by windows, never whole
 Band = int | str  # a band of the files: its number from 1, or its name
 
 
@@ -25,6 +28,8 @@ class Dataset:
     bands: names of the bands in the files, in order; empty: as the files say. use_bands: those to be used; empty: all.
     nodata: the value of missing pixels where the files do not say. scaling: if the yaml gives the numbers, else None;
     scaling_method: how else to find it. labels_are: "values" or "colors". ignore_color: as `ignored`, for colours.
+    scene_pixels: TIFFs with more pixels are scenes, read by windows. polygons: how labels that are polygons are drawn.
+    tiles: how the paths of images tell their place, where the files do not say.
     allow_vrt: never from the yaml; whoever runs the program says so.
     """
 
@@ -42,6 +47,9 @@ class Dataset:
     labels_are: str = "values"
     ignore_color: Color | None = None
     max_pixels: int = MAX_PIXELS
+    scene_pixels: int = SCENE_PIXELS
+    polygons: Polygons = field(default_factory=Polygons)
+    tiles: str | None = None
     allow_vrt: bool = field(default=False)
 
     @property
@@ -62,7 +70,7 @@ class Dataset:
         """
         if split not in self.splits:
             raise ConfigError(f'no split "{split}"', file=self.file, field="splits", hint=nearest(split, self.splits))
-        return match_pairs(self.root, split, self.splits[split])
+        return match_pairs(self.root, split, self.splits[split], tiles=self.tiles)
 
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split in natural order.
@@ -107,7 +115,10 @@ def read_dataset(path: str | Path) -> Dataset:
         scaling_method=method,
         labels_are=fields.choice("labels_are", ("values", "colors")) or "values",
         ignore_color=_parse_ignore_color(fields),
-        max_pixels=_parse_max_pixels(fields),
+        max_pixels=_parse_pixels(fields, "max_pixels", MAX_PIXELS),
+        scene_pixels=_parse_pixels(fields, "scene_pixels", SCENE_PIXELS),
+        polygons=parse_polygons(fields, classes),
+        tiles=parse_tiles(fields),
     )
     fields.finish()
     _check_colors(fields, dataset)
@@ -174,11 +185,11 @@ def _parse_ignore_color(fields: Fields) -> Color | None:
     return None if value is None else parse_color(fields, "ignore_color", value)
 
 
-def _parse_max_pixels(fields: Fields) -> int:
-    value = fields.number("max_pixels")
+def _parse_pixels(fields: Fields, key: str, default: int) -> int:
+    value = fields.number(key)
     if value is not None and not 1 <= value <= 2**40:
-        raise fields.wrong("max_pixels", value, "a number of pixels")
-    return MAX_PIXELS if value is None else int(value)
+        raise fields.wrong(key, value, "a number of pixels")
+    return default if value is None else int(value)
 
 
 def _check_colors(fields: Fields, dataset: Dataset) -> None:

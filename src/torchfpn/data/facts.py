@@ -1,19 +1,26 @@
 """What one image and its labels turn out to be when they are read, errors included."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import reduce
 from hashlib import blake2b
+from itertools import groupby
+from operator import add
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torchfpn.data.dataset import Dataset
+from torchfpn.data.headers import read_header
 from torchfpn.data.moments import Moments
-from torchfpn.data.reading import check_fit, read_picture, read_target
+from torchfpn.data.reading import burning, fitting_target, hidden, read_picture, read_target
 from torchfpn.data.splits import Pair, Problem
-from torchfpn.data.statistics import ClassCounts
+from torchfpn.data.statistics import ClassCounts, bins
+from torchfpn.data.windows import Piece
 from torchfpn.errors import DataError
 from torchfpn.files.images import Picture
-from torchfpn.recipe import IGNORE
+from torchfpn.vectors.formats import is_vector
 
 
 @dataclass(frozen=True)
@@ -31,32 +38,71 @@ class Seen:
     alpha: int | None
     digest: bytes
 
+    def __add__(self, other: "Seen") -> "Seen":
+        """Of both windows of one scene."""
+        digest = blake2b(self.digest + other.digest, digest_size=16).digest()
+        return replace(self, moments=self.moments + other.moments, missing=self.missing + other.missing, digest=digest)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one piece has to tell: an image, or a window of a scene. seen: None where it cannot be read.
+
+    bins: [256] pixels of each class index; None where nothing is labelled or the labels cannot be read. met: numbers of
+    the features drawn on it; None where its labels are no polygons.
+    """
+
+    problems: tuple[Problem, ...]
+    bins: NDArray[np.int64] | None
+    seen: Seen | None
+    met: NDArray[np.int64] | None = None
+
+    def __add__(self, other: "Look") -> "Look":
+        """Of both windows of one scene; of each file only the first problem is kept."""
+        known = {problem.file for problem in self.problems}
+        return Look(
+            self.problems + tuple(problem for problem in other.problems if problem.file not in known),
+            _sum(self.bins, other.bins),
+            None if self.seen is None or other.seen is None else self.seen + other.seen,
+            other.met if self.met is None or other.met is None else np.union1d(self.met, other.met),
+        )
+
 
 @dataclass(frozen=True)
 class Facts:
-    """One pair of files; the pixels are gone by now. seen: None where the image cannot be read."""
+    """One pair of files; the pixels are gone by now. seen: None where the image cannot be read. met: see `Look`."""
 
     split: str
     pair: Pair
     problems: tuple[Problem, ...]
     counts: ClassCounts
     seen: Seen | None
+    met: NDArray[np.int64] | None = None
 
 
-def examine(dataset: Dataset, split: str, pair: Pair) -> Facts:
-    """All that one pair has to tell; the errors of image and labels both become its problems."""
-    problems: list[Problem] = []
-    counts = ClassCounts.empty(len(dataset.classes))
-    picture = None
+def gather(dataset: Dataset, items: Iterable[tuple[str, Piece]], looks: Iterable[Look]) -> Iterator[Facts]:
+    """The facts of each pair from the looks at its pieces, which follow each other. items: split and piece of each."""
+    classes = len(dataset.classes)
+    for (split, pair), group in groupby(zip(items, looks, strict=True), lambda both: (both[0][0], both[0][1].pair)):
+        total = reduce(add, (look for _, look in group))
+        counts = ClassCounts.empty(classes) if total.bins is None else ClassCounts.of_bins(total.bins, classes)
+        yield Facts(split, pair, total.problems, counts, total.seen, total.met)
+
+
+def look(dataset: Dataset, piece: Piece) -> Look:
+    """All that one piece has to tell; the errors of image and labels both become its problems."""
+    pair, problems = piece.pair, list[Problem]()
+    picture = counted = met = None
     try:
-        picture = read_picture(dataset, pair.image)
+        picture = read_picture(dataset, pair.image, piece.window)
     except DataError as error:
         problems.append(problem_of(error, pair.image))
     try:
-        counts = _counts(dataset, pair, picture)
+        counted, met = _labels(dataset, piece, picture)
     except DataError as error:
-        problems.append(problem_of(error, pair.label or pair.image))
-    return Facts(split, pair, tuple(problems), counts, None if picture is None else _seen(picture))
+        guilty = pair.image if error.file is not None and Path(error.file) == pair.image else pair.label
+        problems.append(problem_of(error, guilty or pair.image))
+    return Look(tuple(problems), counted, None if picture is None else _seen(dataset, piece, picture), met)
 
 
 def problem_of(error: DataError, file: Path) -> Problem:
@@ -65,21 +111,34 @@ def problem_of(error: DataError, file: Path) -> Problem:
     return Problem(file, " ".join("; ".join(part for part in parts if part).split()))
 
 
-def _counts(dataset: Dataset, pair: Pair, picture: Picture | None) -> ClassCounts:
-    """Read even if the image is bad, so that both are named at once."""
+def _labels(
+    dataset: Dataset, piece: Piece, picture: Picture | None
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """Pixels of each class index, features drawn. Read even if the image is bad, so that both are named at once."""
+    pair, met = piece.pair, None
     if pair.label is None:
-        return ClassCounts.empty(len(dataset.classes))
-    target, geo = read_target(dataset, pair.label)
-    if picture is not None:
-        check_fit(pair, picture, target, geo)
-        if picture.valid is not None:
-            target = np.where(picture.valid, target, np.uint8(IGNORE))
-    return ClassCounts.of(target, len(dataset.classes))
+        return None, None
+    if is_vector(pair.label):
+        features = burning().read_features(dataset, pair.label)
+        if picture is None:
+            return None, features.labels.areas.features[:0]
+        target, met = burning().burn(dataset, pair, picture.geo, whole_size(dataset, piece, picture), piece.window)
+    elif picture is None:
+        target = read_target(dataset, pair.label, piece.window)[0]
+    else:
+        target = fitting_target(dataset, pair, picture, piece.window)
+    return bins(hidden(target, None if picture is None else picture.valid)), met
 
 
-def _seen(picture: Picture) -> Seen:
+def whole_size(dataset: Dataset, piece: Piece, picture: Picture) -> tuple[int, int]:
+    """Height and width of the image that a piece, read as `picture`, is of."""
+    header = None if piece.window is None else read_header(dataset, piece.pair.image)
+    return picture.size if header is None else header.size
+
+
+def _seen(dataset: Dataset, piece: Piece, picture: Picture) -> Seen:
     return Seen(
-        size=picture.size,
+        size=whole_size(dataset, piece, picture),
         dtype=picture.dtype,
         bands=picture.band_names,
         moments=Moments.of(picture.array, picture.valid),
@@ -87,3 +146,7 @@ def _seen(picture: Picture) -> Seen:
         alpha=picture.alpha,
         digest=blake2b(np.ascontiguousarray(picture.array).data, digest_size=16).digest(),
     )
+
+
+def _sum(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    return other if one is None else one if other is None else one + other

@@ -27,7 +27,8 @@ class Fields:
 
     def raw(self, name: str) -> Any:
         """Whatever stands there; None if nothing does."""
-        self.known.append(name)
+        if name not in self.known:
+            self.known.append(name)
         return self.values.get(name)
 
     def inner(self, name: str) -> "Fields":

@@ -1,6 +1,6 @@
 """Where each pixel of an augmented image comes from, as one value: applied alike to images, labels and points."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,14 @@ class Geometry:
     def resized(self) -> Size:
         """The size before the turn."""
         return self.size if self.turns % 2 == 0 else (self.size[1], self.size[0])
+
+    def within(self, size: Size) -> tuple[Window, "Geometry"]:
+        """The part of an image of this size that is needed, and the same geometry as seen from that part."""
+        rows = _inside(self.window.top, self.window.height, size[0])[1]
+        columns = _inside(self.window.left, self.window.width, size[1])[1]
+        part = Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+        window = replace(self.window, top=self.window.top - part.top, left=self.window.left - part.left)
+        return part, replace(self, window=window)
 
     def on_image(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
         """[C, H, W] of any type to [C, h, w] float32, bilinear with antialiasing; NaN beyond the image.

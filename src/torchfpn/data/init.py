@@ -5,16 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from numpy.typing import NDArray
 
-from torchfpn.data.dataset import NAME, Dataset, read_dataset
+from torchfpn.data.dataset import NAME, SCENE_PIXELS, Dataset, read_dataset
 from torchfpn.data.each import Watch, each, spread, unwatched
+from torchfpn.data.headers import quick_size
+from torchfpn.data.init_polygons import inline, polygon_lines
 from torchfpn.data.layout import Layout, find_layout
+from torchfpn.data.windows import tiling
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.files.atomic import write_text
 from torchfpn.files.images import read_image
 from torchfpn.files.labels import LabelFile, read_labels, read_legend
 from torchfpn.recipe import IGNORE
+from torchfpn.vectors.formats import is_vector
 
 _MOST_FILES = 2000  # label files that are scanned for values, evenly spaced
 _MOST_VALUES = 255
@@ -53,12 +57,15 @@ def _text(folder: Path, layout: Layout, colors: bool, watch: Watch) -> str:
     pairs = [pair for found in layout.pairs.values() for pair in found]
     labels = [pair.label for pair in pairs if pair.label is not None]
     lines = [_HEAD + f"#   fpn check {folder.name} --sheet sheet.png", "task: semantic"]
-    lines += _color_lines(labels, watch) if colors else _value_lines(labels, watch)
+    if is_vector(labels[0]):
+        lines += polygon_lines(pairs, watch)
+    else:
+        lines += _color_lines(labels, watch) if colors else _value_lines(labels, watch)
     lines += _band_lines(pairs[0].image)
     lines.append("splits:")
     for name, split in layout.splits.items():
         parts = {"images": split.images, "labels": split.labels, "list": split.stems}
-        lines.append(f"  {_inline(name)}: {_inline({key: part for key, part in parts.items() if part})}")
+        lines.append(f"  {inline(name)}: {inline({key: part for key, part in parts.items() if part})}")
     return "\n".join(lines) + "\n"
 
 
@@ -69,32 +76,31 @@ def _value_lines(labels: list[Path], watch: Watch) -> list[str]:
     names, table = read_legend(labels[0])
     called = ["background", "foreground"] if len(values) == 2 else [f"class{v}" for v in values]
     called = [names.get(value, name) for value, name in zip(values, called, strict=True)]
-    lines = [f"ignore_index: {_inline(ignored[0] if len(ignored) == 1 else ignored)}"] if ignored else []
+    lines = [f"ignore_index: {inline(ignored[0] if len(ignored) == 1 else ignored)}"] if ignored else []
     if table:
         rows = [
             {"name": name, "id": value, "color": list(table.get(value, (0, 0, 0)))}
             for value, name in zip(values, called, strict=True)
         ]
-        return ["classes:", *(f"  - {_inline(row)}" for row in rows), *lines]
+        return ["classes:", *(f"  - {inline(row)}" for row in rows), *lines]
     plain = values == list(range(len(values)))
-    return [f"classes: {_inline(called if plain else dict(zip(values, called, strict=True)))}", *lines]
+    return [f"classes: {inline(called if plain else dict(zip(values, called, strict=True)))}", *lines]
 
 
 def _color_lines(labels: list[Path], watch: Watch) -> list[str]:
     codes, _ = _scan(labels, True, watch)
     rows = [{"name": f"class{i}", "color": [code >> 16, code >> 8 & 255, code & 255]} for i, code in enumerate(codes)]
-    return ["labels_are: colors", "classes:", *(f"  - {_inline(row)}" for row in rows)]
+    return ["labels_are: colors", "classes:", *(f"  - {inline(row)}" for row in rows)]
 
 
 def _scan(labels: list[Path], colors: bool, watch: Watch) -> tuple[list[int], int | None]:
     """The values that occur, in order, and the nodata value that most files declare."""
 
     def scan(path: Path) -> tuple[list[int], float | None]:
-        file: LabelFile = read_labels(path, colors=colors)
-        found = np.unique(file.values)
+        found, nodata = _values(path, colors)
         if len(found) > _MOST_VALUES:
             raise DataError(f"{len(found)} different values", file=path, allowed="the values of at most 255 classes")
-        return [int(v) for v in found], file.nodata
+        return [int(v) for v in found], nodata
 
     values: set[int] = set()
     declared: Counter[Any] = Counter()
@@ -107,17 +113,27 @@ def _scan(labels: list[Path], colors: bool, watch: Watch) -> tuple[list[int], in
     return sorted(values), None if nodata is None or nodata != nodata else int(nodata)
 
 
+def _values(path: Path, colors: bool) -> tuple[NDArray[Any], float | None]:
+    """The values of a label file, large ones by windows, and the one it declares as nodata."""
+    size = quick_size(path)
+    if size is None or size[0] * size[1] <= SCENE_PIXELS:
+        file: LabelFile = read_labels(path, colors=colors)
+        return np.unique(file.values), file.nodata
+    found, nodata = np.zeros(0, np.int64), None
+    for window in tiling(size):
+        file = read_labels(path, colors=colors, window=window)
+        found, nodata = np.union1d(found, file.values), file.nodata
+    return found, nodata
+
+
 def _band_lines(path: Path) -> list[str]:
     """The names of the bands, if they are all different; a band of more than two values is no alpha mask."""
-    picture = read_image(path)
+    size = quick_size(path)
+    window = (0, 0, 64, 64) if size is not None and size[0] * size[1] > SCENE_PIXELS and min(size) >= 64 else None
+    picture = read_image(path, window=window)
     names = list(picture.band_names)
     if picture.alpha is not None:
-        marked = read_image(path, bands=[picture.alpha]).array
+        marked = read_image(path, bands=[picture.alpha], window=window).array
         if len(np.unique(marked)) > 2:
             names.insert(picture.alpha - 1, f"band{picture.alpha}")
-    return [f"bands: {_inline(names)}"] if len(set(names)) == len(names) else []
-
-
-def _inline(value: Any) -> str:
-    """A value as YAML on one line."""
-    return yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)[1:-2]
+    return [f"bands: {inline(names)}"] if len(set(names)) == len(names) else []

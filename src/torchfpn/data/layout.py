@@ -4,8 +4,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-from torchfpn.data.splits import Pair, Split, match_pairs, natural, refuse
+from torchfpn.data.listing import list_files
+from torchfpn.data.pairing import match_pairs
+from torchfpn.data.splits import Pair, Split, natural, refuse
 from torchfpn.errors import DataError
+from torchfpn.files.formats import SUFFIXES
+from torchfpn.vectors.formats import is_vector
 
 _SPLITS = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 _ORDER = ("train", "val", "test")
@@ -37,6 +41,8 @@ class Layout:
 def find_layout(folder: Path) -> Layout:
     """The splits of a folder: ``train/images`` or ``images/train``, or one ``images`` that is split here, 80 to 20.
 
+    Labels are a folder beside the images, or a file of polygons there. Folders may be maps of tiles (z/x/y).
+
     Raises:
         DataError: nothing of the kind, or files without a partner.
     """
@@ -48,15 +54,17 @@ def find_layout(folder: Path) -> Layout:
         raise DataError(
             "no images and labels found",
             file=folder,
-            allowed="train/images + train/labels (or masks), images/train + labels/train, or images + labels",
+            allowed="train/images + train/labels (or masks), images/train + labels/train, or images + labels;"
+            " in place of a folder of labels, a file of polygons",
         )
     pairs = {}
     for name, split in splits.items():
         pairs[name], problems = match_pairs(folder, name, Split(split.images, split.labels))
         refuse(problems)
         if split.stems:
-            chosen = set(lists[split.stems].splitlines())
-            pairs[name] = [pair for pair in pairs[name] if pair.image.stem in chosen]
+            files = list_files(folder, split.images).files
+            chosen = {files[stem] for stem in lists[split.stems].splitlines()}
+            pairs[name] = [pair for pair in pairs[name] if pair.image in chosen]
     return Layout(splits, pairs, lists)
 
 
@@ -64,10 +72,10 @@ def _split_folders(folder: Path) -> dict[str, Split]:
     """``train/images`` and ``train/labels``."""
     found = {}
     for child in _folders(folder):
-        images, labels = _one_of(child, _IMAGES), _one_of(child, _LABELS)
+        images, labels = _one_of(child, _IMAGES), _one_of(child, _LABELS) or _polygons(child)
         if images and (labels or child.name.lower() not in _IMAGES + _LABELS):
             found[_split_name(child.name)] = Split(
-                f"{child.name}/{images}", f"{child.name}/{labels}" if labels else None
+                _spelt(folder, f"{child.name}/{images}"), _spelt(folder, f"{child.name}/{labels}") if labels else None
             )
     return _ordered(found)
 
@@ -75,13 +83,15 @@ def _split_folders(folder: Path) -> dict[str, Split]:
 def _split_below(folder: Path) -> dict[str, Split]:
     """``images/train`` and ``labels/train``."""
     images, labels = _one_of(folder, _IMAGES), _one_of(folder, _LABELS)
-    if not images or not labels:
+    if not images or not labels or _is_map(folder / images):
         return {}
-    theirs = {child.name for child in _folders(folder / labels)}
+    theirs = {path.stem: path.name for path in (folder / labels).iterdir() if is_vector(path)}
+    theirs |= {child.name: child.name for child in _folders(folder / labels)}
     return _ordered(
         {
             _split_name(child.name): Split(
-                f"{images}/{child.name}", f"{labels}/{child.name}" if child.name in theirs else None
+                _spelt(folder, f"{images}/{child.name}"),
+                _spelt(folder, f"{labels}/{theirs[child.name]}") if child.name in theirs else None,
             )
             for child in _folders(folder / images)
         }
@@ -90,16 +100,20 @@ def _split_below(folder: Path) -> dict[str, Split]:
 
 def _flat(folder: Path) -> tuple[dict[str, Split], dict[str, str]]:
     """``images`` and ``labels``: every fifth image by the hash of its name is held out, the same on every machine."""
-    images, labels = _one_of(folder, _IMAGES), _one_of(folder, _LABELS)
-    if not images or not labels:
+    name, labels = _one_of(folder, _IMAGES), _one_of(folder, _LABELS) or _polygons(folder)
+    if name is None and labels is not None and is_vector(labels):
+        name = _lone_images(folder)  # beside the polygons
+    if not name or not labels:
         return {}, {}
+    images, labels = _spelt(folder, name), _spelt(folder, labels)
     pairs, problems = match_pairs(folder, "all", Split(images, labels))
     refuse(problems)
-    stems = [pair.image.stem for pair in pairs]
-    for pair in pairs:
-        if pair.image.stem != pair.image.stem.strip() or not pair.image.stem.isprintable():
-            raise DataError("a name that cannot stand in a list", file=pair.image, hint="rename it")
-    if len(stems) < 2:
+    listing = list_files(folder, images)
+    stems = list(listing.files)
+    for stem, path in listing.files.items():
+        if stem != stem.strip() or not stem.isprintable():
+            raise DataError("a name that cannot stand in a list", file=path, hint="rename it")
+    if listing.named or len(pairs) < 2:
         return {"train": Split(images, labels)}, {}
     stems.sort(key=lambda stem: blake2b(stem.encode()).digest())
     held = max(1, round(len(stems) / _HELD_OUT))
@@ -108,6 +122,29 @@ def _flat(folder: Path) -> tuple[dict[str, Split], dict[str, str]]:
         {name.removesuffix(".txt"): Split(images, labels, name) for name in lists},
         {name: "".join(f"{stem}\n" for stem in sorted(chosen, key=natural)) for name, chosen in lists.items()},
     )
+
+
+def _polygons(folder: Path) -> str | None:
+    """The file of polygons of a folder, if there is one and only one."""
+    found = [path.name for path in folder.iterdir() if is_vector(path) and not path.name.startswith(".")]
+    return found[0] if len(found) == 1 else None
+
+
+def _lone_images(folder: Path) -> str | None:
+    """Images that lie in the folder itself: the one, or the folder as a whole."""
+    found = [path.name for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES) and path.is_file()]
+    return None if not found else found[0] if len(found) == 1 else "."
+
+
+def _spelt(folder: Path, path: str) -> str:
+    """The path as dataset.yaml names it: a map of tiles by its pattern."""
+    return f"{path}/{{z}}/{{x}}/{{y}}" if _is_map(folder / path) else path
+
+
+def _is_map(folder: Path) -> bool:
+    """Whether a folder holds z/x folders and nothing else."""
+    below = _folders(folder) if folder.is_dir() else []
+    return bool(below) and all(child.name.isdigit() and _folders(child) for child in below)
 
 
 def _folders(folder: Path) -> list[Path]:

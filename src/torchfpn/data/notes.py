@@ -1,16 +1,21 @@
 """What is no error in a dataset and yet worth a look before training on it."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.facts import Facts
+from torchfpn.data.polygon_facts import PolygonReport
 from torchfpn.data.statistics import ClassCounts
+from torchfpn.data.windows import SIDE, scene_of
 from torchfpn.files.formats import printable
 
 _SHOWN = 3
 
 
-def notes(dataset: Dataset, facts: list[Facts], counts: dict[str, ClassCounts]) -> list[str]:
+def notes(
+    dataset: Dataset, facts: list[Facts], counts: dict[str, ClassCounts], polygons: Sequence[PolygonReport] = ()
+) -> list[str]:
     """One line for each oddity. counts: of each split."""
     return [
         *_absent_classes(dataset, counts),
@@ -20,6 +25,9 @@ def notes(dataset: Dataset, facts: list[Facts], counts: dict[str, ClassCounts]) 
         *_twins(facts),
         *_alpha(facts),
         *_band_names(facts),
+        *_elsewhere(polygons),
+        *_unmet(facts),
+        *_striped(dataset, facts),
     ]
 
 
@@ -78,6 +86,26 @@ def _band_names(facts: list[Facts]) -> list[str]:
         return []
     shown = [" ".join(each) for each in sorted(names)]
     return [f"bands are called differently from file to file: {_few(shown)}; name them in `bands`"]
+
+
+def _elsewhere(polygons: Sequence[PolygonReport]) -> list[str]:
+    """Files of polygons that lie beside all images: mostly a coordinate system that is not theirs."""
+    found = [printable(one.file.name) for one in polygons if one.features > one.empty and one.outside == one.features]
+    return [f"polygons that touch no image: {_few(found)}; are both in the right place?"] if found else []
+
+
+def _unmet(facts: list[Facts]) -> list[str]:
+    return _files("that no polygon meets", [f for f in facts if f.met is not None and len(f.met) == 0])
+
+
+def _striped(dataset: Dataset, facts: list[Facts]) -> list[str]:
+    """Scenes of which a window costs whole rows."""
+    found = []
+    for f in facts:
+        header = scene_of(dataset, f.pair)
+        found += [f] if header is not None and header.striped and header.size[1] > 4 * SIDE else []
+    names = _files("stored by rows, so that each crop reads whole rows", found)
+    return [f"{line}; faster in tiles: gdal_translate -of COG" for line in names]
 
 
 def _files(what: str, facts: list[Facts]) -> list[str]:

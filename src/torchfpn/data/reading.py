@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.dataset import Dataset
+from torchfpn.data.headers import read_header
 from torchfpn.data.splits import Pair
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, RasterError
 from torchfpn.files.geo import SAME_GRID, Geo
-from torchfpn.files.images import Picture, read_image
+from torchfpn.files.images import Picture, Window, read_image
 from torchfpn.files.labels import LabelFile, read_labels
 from torchfpn.recipe import IGNORE
+from torchfpn.vectors.formats import is_vector
 
 _MANY = 5  # unknown values that a message names
 
@@ -33,8 +35,8 @@ class Frame:
     band_names: tuple[str, ...]
 
 
-def read_picture(dataset: Dataset, path: Path) -> Picture:
-    """The bands of an image that the dataset uses.
+def read_picture(dataset: Dataset, path: Path, window: Window | None = None) -> Picture:
+    """The bands of an image that the dataset uses. window: the part to read, of a TIFF.
 
     Raises:
         DataError: damaged, too large, or without these bands.
@@ -47,10 +49,11 @@ def read_picture(dataset: Dataset, path: Path) -> Picture:
         max_pixels=dataset.max_pixels,
         allow_vrt=dataset.allow_vrt,
         root=dataset.root,
+        window=window,
     )
 
 
-def read_target(dataset: Dataset, path: Path) -> tuple[NDArray[np.uint8], Geo | None]:
+def read_target(dataset: Dataset, path: Path, window: Window | None = None) -> tuple[NDArray[np.uint8], Geo | None]:
     """Class indices [H, W], `IGNORE` where nothing is labelled, and where they lie.
 
     Raises:
@@ -62,46 +65,92 @@ def read_target(dataset: Dataset, path: Path) -> tuple[NDArray[np.uint8], Geo | 
         max_pixels=dataset.max_pixels,
         allow_vrt=dataset.allow_vrt,
         root=dataset.root,
+        window=window,
     )
-    return class_indices(dataset, labels, path), labels.geo
+    return class_indices(dataset, labels, path, (0, 0) if window is None else window[:2]), labels.geo
 
 
-def read_pair(dataset: Dataset, pair: Pair) -> Frame:
-    """An image with its labels; all `IGNORE` where the pair has none.
+def read_pair(dataset: Dataset, pair: Pair, window: Window | None = None) -> Frame:
+    """An image with its labels, or a window of both; all `IGNORE` where the pair has none.
 
     Raises:
         DataError: either of them cannot be used, or they do not fit each other.
     """
-    picture = read_picture(dataset, pair.image)
-    if pair.label is None:
-        target = np.full(picture.size, IGNORE, np.uint8)
-    else:
+    picture = read_picture(dataset, pair.image, window)
+    target = np.full(picture.size, IGNORE, np.uint8)
+    if pair.label is not None:
+        target = fitting_target(dataset, pair, picture, window)
+    return Frame(picture.array, picture.valid, hidden(target, picture.valid), picture.band_names)
+
+
+def fitting_target(dataset: Dataset, pair: Pair, picture: Picture, window: Window | None = None) -> NDArray[np.uint8]:
+    """Class indices [H, W] of the pixels of an image that has labels, or of a window of it.
+
+    Raises:
+        DataError: the labels cannot be used, or do not fit the image.
+    """
+    assert pair.label is not None  # the caller has seen to it
+    size = picture.size if window is None else _size(dataset, pair.image, picture.size)
+    if is_vector(pair.label):
+        drawn: NDArray[np.uint8] = burning().burn(dataset, pair, picture.geo, size, window).target
+        return drawn
+    if window is None:
         target, geo = read_target(dataset, pair.label)
-        check_fit(pair, picture, target, geo)
-    if picture.valid is not None:
-        target = np.where(picture.valid, target, np.uint8(IGNORE))
-    return Frame(picture.array, picture.valid, target, picture.band_names)
+        check_fit(pair, size, picture.geo, target.shape, geo)
+        return target
+    header = read_header(dataset, pair.label)
+    if header is not None:  # else the reading says what is wrong
+        check_fit(pair, size, picture.geo, header.size, header.geo)
+    return read_target(dataset, pair.label, window)[0]
 
 
-def check_fit(pair: Pair, picture: Picture, target: NDArray[np.uint8], geo: Geo | None) -> None:
+def hidden(target: NDArray[np.uint8], valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    """The labels, `IGNORE` where the image holds no data."""
+    return target if valid is None else np.where(valid, target, np.uint8(IGNORE))
+
+
+def burning() -> Any:
+    """The module that draws polygons, which needs more packages than the rest.
+
+    Raises:
+        RasterError: they are not installed, with the command that installs them.
+    """
+    try:
+        from torchfpn.data import burning
+    except ImportError as error:
+        raise RasterError(
+            f"labels that are polygons need {error.name}", hint="install it: pip install torchfpn[raster]"
+        ) from error
+    return burning
+
+
+def _size(dataset: Dataset, path: Path, part: tuple[int, int]) -> tuple[int, int]:
+    """Of the whole image."""
+    header = read_header(dataset, path)
+    return part if header is None else header.size
+
+
+def check_fit(
+    pair: Pair, size: tuple[int, ...], place: Geo | None, label_size: tuple[int, ...], label_place: Geo | None
+) -> None:
     """Passes labels of the size and, where both files say, on the grid of the image (to 0.01 pixels).
 
     Raises:
         DataError: with both sizes, or both grids.
     """
-    (h, w), (th, tw) = picture.size, target.shape
+    (h, w), (th, tw) = size, label_size
     if (h, w) != (th, tw):
         turned = "; the EXIF orientation of the image has been applied" if (w, h) == (th, tw) else ""
         raise DataError(f"labels of {tw} x {th} pixels for an image of {w} x {h}{turned}", file=pair.label)
-    if geo is None or picture.geo is None:
+    if label_place is None or place is None:
         return
-    if geo.crs and picture.geo.crs and not same_crs(geo.crs, picture.geo.crs):
+    if label_place.crs and place.crs and not same_crs(label_place.crs, place.crs):
         raise DataError("labels in another coordinate system than the image", file=pair.label, hint="reproject them")
-    apart = picture.geo.distance(geo, h, w)
+    apart = place.distance(label_place, h, w)
     if not apart <= SAME_GRID:
         raise DataError(
-            f"labels on another grid than the image, {apart:.3g} pixels apart: {list(geo.transform)} for"
-            f" {list(picture.geo.transform)}",
+            f"labels on another grid than the image, {apart:.3g} pixels apart: {list(label_place.transform)} for"
+            f" {list(place.transform)}",
             file=pair.label,
             allowed=f"at most {SAME_GRID} pixels",
         )
@@ -117,8 +166,10 @@ def same_crs(one: str, other: str) -> bool:
     return bool(crs.from_wkt(one) == crs.from_wkt(other))
 
 
-def class_indices(dataset: Dataset, labels: LabelFile, file: Path) -> NDArray[np.uint8]:
-    """[H, W] class indices of the values of a label file.
+def class_indices(
+    dataset: Dataset, labels: LabelFile, file: Path, corner: tuple[int, int] = (0, 0)
+) -> NDArray[np.uint8]:
+    """[H, W] class indices of the values of a label file. corner: (row, column) of a window's first pixel.
 
     A nodata value the file itself declares counts as ignored, unless a class has it: GIS programs like to declare 0.
 
@@ -134,7 +185,7 @@ def class_indices(dataset: Dataset, labels: LabelFile, file: Path) -> NDArray[np
         ignored = [*dataset.ignored, *declared]
     indices = _looked_up(labels.values, {**dict.fromkeys(ignored, IGNORE), **known})
     if (indices < 0).any():
-        raise _unknown(dataset, labels.values, indices < 0, file)
+        raise _unknown(dataset, labels.values, indices < 0, file, corner)
     return indices.astype(np.uint8)
 
 
@@ -151,8 +202,10 @@ def _looked_up(values: NDArray[Any], table: dict[int, int]) -> NDArray[np.int16]
     return np.asarray(lookup[places].reshape(values.shape))
 
 
-def _unknown(dataset: Dataset, values: NDArray[Any], bad: NDArray[np.bool_], file: Path) -> DataError:
-    row, column = (int(v) for v in np.argwhere(bad)[0])
+def _unknown(
+    dataset: Dataset, values: NDArray[Any], bad: NDArray[np.bool_], file: Path, corner: tuple[int, int]
+) -> DataError:
+    row, column = (int(v) + start for v, start in zip(np.argwhere(bad)[0], corner, strict=True))
     found, counts = np.unique(values[bad], return_counts=True)
     colors = dataset.labels_are == "colors"
     shown = [f"{_shown(int(v), colors)} in {n} pixels" for v, n in list(zip(found, counts, strict=True))[:_MANY]]

@@ -10,11 +10,12 @@ from torchfpn.data.dataset import SCALINGS, Dataset
 from torchfpn.data.each import Watch, each, spread, unwatched
 from torchfpn.data.moments import Moments
 from torchfpn.data.reading import read_picture
+from torchfpn.data.windows import Piece, pieces
 from torchfpn.errors import ConfigError, DataError, nearest
 from torchfpn.files.images import Picture
 from torchfpn.recipe import Scaling
 
-MOST_FILES = 2000  # of larger splits, as many files evenly spaced
+MOST_FILES = 2000  # of larger splits, as many files (or windows of scenes) evenly spaced
 _MOST_VALUES = 2**20  # per band, for percentiles
 _FEW_FILES = 64  # enough to tell 8-bit colours; SemanticSamples looks at every image it reads
 _RGB = ("red", "green", "blue")
@@ -40,17 +41,17 @@ def find_scaling(
     """
     if method not in SCALINGS:
         raise ConfigError(f'no scaling "{method}"', field="scaling", hint=nearest(method, SCALINGS))
-    files = [pair.image for pair in dataset.pairs(split)]
-    first = read_picture(dataset, files[0])
+    parts = pieces(dataset, dataset.pairs(split))
+    first = _read(dataset, parts[0])
     if method == "auto" and dataset.scaling is not None:
         return _fitting(dataset, dataset.scaling, first), first.dtype
     method = _settled(dataset, method, first, pretrained)
     if method == "imagenet":
-        for path, dtype in each(lambda path: (path, read_picture(dataset, path).dtype), spread(files, _FEW_FILES)):
+        for path, dtype in each(lambda p: (p.pair.image, _read(dataset, p).dtype), spread(parts, _FEW_FILES)):
             _check_dtype(path, dtype, first.dtype)
         return _fitting(dataset, Scaling.imagenet(), first), first.dtype
     find = _mean_std if method == "mean-std" else _percentile
-    offset, scale = find(dataset, spread(files, MOST_FILES), first.dtype, watch)
+    offset, scale = find(dataset, spread(parts, MOST_FILES), first.dtype, watch)
     scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
     return Scaling(tuple(map(float, offset)), tuple(map(float, scale)), method), first.dtype
 
@@ -85,14 +86,18 @@ def _check_dtype(path: Path, dtype: str, first: str) -> None:
         )
 
 
-def _mean_std(dataset: Dataset, files: list[Path], first: str, watch: Watch) -> tuple[Any, Any]:
-    def moments(path: Path) -> tuple[str, Moments]:
-        picture = read_picture(dataset, path)
+def _read(dataset: Dataset, piece: Piece) -> Picture:
+    return read_picture(dataset, piece.pair.image, piece.window)
+
+
+def _mean_std(dataset: Dataset, pieces: list[Piece], first: str, watch: Watch) -> tuple[Any, Any]:
+    def moments(piece: Piece) -> tuple[str, Moments]:
+        picture = _read(dataset, piece)
         return picture.dtype, Moments.of(picture.array, picture.valid)
 
     parts = []
-    for path, (dtype, part) in zip(files, each(moments, files, watch), strict=True):
-        _check_dtype(path, dtype, first)
+    for piece, (dtype, part) in zip(pieces, each(moments, pieces, watch), strict=True):
+        _check_dtype(piece.pair.image, dtype, first)
         parts.append(part)
     total = sum(parts[1:], parts[0])
     if total.count == 0:
@@ -100,19 +105,19 @@ def _mean_std(dataset: Dataset, files: list[Path], first: str, watch: Watch) -> 
     return total.mean, total.std
 
 
-def _percentile(dataset: Dataset, files: list[Path], first: str, watch: Watch) -> tuple[Any, Any]:
-    most = max(64, _MOST_VALUES // len(files))
+def _percentile(dataset: Dataset, pieces: list[Piece], first: str, watch: Watch) -> tuple[Any, Any]:
+    most = max(64, _MOST_VALUES // len(pieces))
 
-    def some(path: Path) -> tuple[str, NDArray[Any]]:
-        picture = read_picture(dataset, path)
+    def some(piece: Piece) -> tuple[str, NDArray[Any]]:
+        picture = _read(dataset, piece)
         array = picture.array
         values = array.reshape(len(array), -1) if picture.valid is None else array[:, picture.valid]
         step = max(1, -(-values.shape[1] // most))
         return picture.dtype, values[:, ::step].astype(np.float64)
 
     parts = []
-    for path, (dtype, part) in zip(files, each(some, files, watch), strict=True):
-        _check_dtype(path, dtype, first)
+    for piece, (dtype, part) in zip(pieces, each(some, pieces, watch), strict=True):
+        _check_dtype(piece.pair.image, dtype, first)
         parts.append(part)
     values = np.concatenate(parts, axis=1)
     if values.shape[1] == 0:

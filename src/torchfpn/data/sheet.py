@@ -12,6 +12,7 @@ from torchfpn.data.each import spread
 from torchfpn.data.reading import read_pair
 from torchfpn.data.splits import Pair
 from torchfpn.data.views import NOTHING, UNLABELLED, Rgb, image_view, label_view
+from torchfpn.data.windows import Piece, scene_of, tiling
 from torchfpn.errors import DataError
 from torchfpn.files.atomic import atomic_path
 from torchfpn.files.formats import printable
@@ -55,18 +56,38 @@ def _rows(dataset: Dataset, most: int) -> list[tuple[str, list[Image.Image]]]:
             pairs, _ = dataset.list_pairs(name)
         except DataError:  # a split without its folder; the check has said so
             continue
-        cards = [_card(dataset, pair) for pair in spread(pairs, max(_COLUMNS, most // len(dataset.splits)))]
+        cards = [_card(dataset, piece) for piece in spread(_pieces(dataset, pairs), _share(dataset, most))]
         rows += [(name, cards[i : i + _COLUMNS]) for i in range(0, len(cards), _COLUMNS)]
     return rows
 
 
-def _card(dataset: Dataset, pair: Pair) -> Image.Image:
+def _share(dataset: Dataset, most: int) -> int:
+    """How many of the pairs a split gets."""
+    return max(_COLUMNS, most // len(dataset.splits))
+
+
+def _pieces(dataset: Dataset, pairs: list[Pair]) -> list[Piece]:
+    """Images whole, scenes by windows."""
+    found = []
+    for pair in pairs:
+        try:
+            header = scene_of(dataset, pair)
+        except DataError:  # the check has said so
+            continue
+        found += [Piece(pair)] if header is None else [Piece(pair, window) for window in tiling(header.size)]
+    return found
+
+
+def _card(dataset: Dataset, piece: Piece) -> Image.Image:
     """Image and labels side by side, the name of the file below."""
+    pair = piece.pair
     try:
-        frame = read_pair(dataset, pair)
+        frame = read_pair(dataset, pair, piece.window)
         left: Rgb | None = image_view(frame.image, frame.valid, frame.band_names)
         right = label_view(frame.target, [c.color for c in dataset.classes]) if pair.label else None
         note = f"{frame.target.shape[1]} x {frame.target.shape[0]}"
+        if piece.window is not None:
+            note += f" from ({piece.window[0]}, {piece.window[1]})"
     except DataError:
         left = right = None
         note = "cannot be used"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.each import Watch, each, unwatched
 from torchfpn.data.reading import read_pair
+from torchfpn.data.windows import pieces
 from torchfpn.errors import ConfigError, nearest
 from torchfpn.recipe import IGNORE
 
@@ -38,7 +39,11 @@ class ClassCounts:
     @classmethod
     def of(cls, target: NDArray[np.uint8], classes: int) -> "ClassCounts":
         """Of one image of class indices [H, W]."""
-        counts = np.bincount(target.ravel(), minlength=IGNORE + 1)
+        return cls.of_bins(bins(target), classes)
+
+    @classmethod
+    def of_bins(cls, counts: NDArray[np.int64], classes: int) -> "ClassCounts":
+        """Of one image, from the pixels of each index [256]; an image read by windows has the sum of theirs."""
         pixels = counts[:classes]
         around = np.where(pixels > 0, pixels.sum(), 0)
         return cls(_ints(pixels), _ints(pixels > 0), _ints(around), int(counts[IGNORE]), 1)
@@ -71,11 +76,19 @@ def class_counts(dataset: Dataset, split: str = "train", *, watch: Watch = unwat
         DataError: a file that cannot be used.
     """
     classes = len(dataset.classes)
-    total = ClassCounts.empty(classes)
-    pairs = dataset.pairs(split)
-    for counts in each(lambda pair: ClassCounts.of(read_pair(dataset, pair).target, classes), pairs, watch):
-        total += counts
+    total, image = ClassCounts.empty(classes), np.zeros(IGNORE + 1, np.int64)
+    parts = pieces(dataset, dataset.pairs(split))
+    counted = each(lambda piece: bins(read_pair(dataset, piece.pair, piece.window).target), parts, watch)
+    for piece, after, counts in zip(parts, [*parts[1:], None], counted, strict=True):
+        image += counts
+        if after is None or after.window is None or after.pair is not piece.pair:
+            total, image = total + ClassCounts.of_bins(image, classes), np.zeros_like(image)
     return total
+
+
+def bins(target: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """[256]: the pixels of each class index."""
+    return np.bincount(target.ravel(), minlength=IGNORE + 1).astype(np.int64)
 
 
 def class_weights(counts: ClassCounts, method: str = "median-frequency") -> list[float]:

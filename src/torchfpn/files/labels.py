@@ -13,7 +13,7 @@ from torchfpn.errors import DataError
 from torchfpn.files.atomic import atomic_path
 from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
 from torchfpn.files.geo import Geo
-from torchfpn.files.images import read_image
+from torchfpn.files.images import Window, read_image
 from torchfpn.files.photographs import deep_png, palette_of, read_indices
 from torchfpn.files.rasters import Color, color_table, geo_of, open_raster
 
@@ -39,22 +39,27 @@ def read_labels(
     max_pixels: int = MAX_PIXELS,
     allow_vrt: bool = False,
     root: str | Path | None = None,
+    window: Window | None = None,
 ) -> LabelFile:
     """The labels at `path`: PNG (grey of 1 to 16 bits, or palette, whose indices count) or TIFF of one band.
 
-    With `colors`, the labels are colours: an RGB image, or the colours of a palette.
+    With `colors`, the labels are colours: an RGB image, or the colours of a palette. window: the part to read of a
+    TIFF; `geo` stays the whole one's, `max_pixels` is the part's.
 
     Raises:
-        DataError: damaged, too large, several bands where one is expected, values that are no whole numbers.
+        DataError: damaged, too large, several bands where one is expected, values that are no whole numbers, or a
+            window of a PNG.
     """
     path = Path(path)
     kind = format_of(path)
     if kind == "jpeg":
         raise DataError("a JPEG, which changes the values it stores", file=path, allowed="PNG or TIFF labels")
     if colors:
-        picture = read_image(path, max_pixels=max_pixels, allow_vrt=allow_vrt, root=root)
+        picture = read_image(path, max_pixels=max_pixels, allow_vrt=allow_vrt, root=root, window=window)
         return LabelFile(_packed(path, picture.array), None, picture.geo)
     if kind == "png" and not deep_png(path):
+        if window is not None:
+            raise DataError("a PNG, which is read whole", file=path, allowed="windows of a TIFF or VRT")
         values = read_indices(path, max_pixels)
         if values.ndim != 2:
             raise _several_bands(path, values.shape[2])
@@ -62,8 +67,10 @@ def read_labels(
     with open_raster(path, allow_vrt=allow_vrt, root=root) as source:
         if source.count != 1:
             raise _several_bands(path, source.count)
-        check_size(path, (1, source.height, source.width), np.dtype(source.dtypes[0]).itemsize, max_pixels)
-        return LabelFile(_whole(path, source.read(1)), source.nodata, geo_of(source))
+        height, width = (source.height, source.width) if window is None else window[2:]
+        check_size(path, (1, height, width), np.dtype(source.dtypes[0]).itemsize, max_pixels)
+        values = source.read(1) if window is None else source.read(1, window=_slices(window))
+        return LabelFile(_whole(path, values), source.nodata, geo_of(source))
 
 
 def read_legend(path: str | Path) -> tuple[dict[int, str], dict[int, Color]]:
@@ -105,6 +112,12 @@ def write_label_png(path: str | Path, labels: NDArray[Any], colors: Mapping[int,
     image.putpalette([part for value in range(256) for part in table.get(value, (0, 0, 0))])
     with atomic_path(path) as part:
         image.save(part, format="PNG", bits=8, optimize=False)
+
+
+def _slices(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The window as rasterio has it: rows and columns, from and to."""
+    row, column, height, width = window
+    return (row, row + height), (column, column + width)
 
 
 def _several_bands(path: Path, count: int) -> DataError:

@@ -27,3 +27,9 @@ def _grow(x: Tensor, rows: int, columns: int) -> Tensor:
     if not torch.compiler.is_exporting() and rows == 0 and columns == 0:
         return x
     return F.pad(x, (0, columns, 0, rows))
+
+
+def padded_size(x: Tensor, multiple: int) -> tuple[int, int]:
+    """(height, width) of what `pad_to_multiple` gives."""
+    height, width = x.shape[-2:]
+    return height + -height % multiple, width + -width % multiple

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import write_label_raster
 from torchfpn.raster.sink import write_bands
 from torchfpn.recipe import IGNORE, Recipe
+
+if TYPE_CHECKING:  # shapely is loaded where polygons are asked for
+    from torchfpn.raster.polygons import Feature
 
 
 def nodata_value(recipe: Recipe) -> int:
@@ -71,7 +74,26 @@ def write_probabilities(path: Path, probabilities: NDArray[Any], recipe: Recipe,
     write_bands(path, probabilities, names=recipe.classes, geo=geo, nodata=nodata)
 
 
-def write_polygons(path: Path, features: Iterable[dict[str, Any]], **members: Any) -> int:
+def write_features(
+    path: Path, features: "Iterable[Feature]", *, crs: str | None = None, scored: bool = True, multi: bool = False
+) -> int:
+    """Polygons as GeoPackage or FlatGeobuf in the coordinate system `crs`, else as GeoJSON; how many there were.
+
+    They are written as they come. scored: the layer has an attribute "score". multi: it is one of MultiPolygon.
+    """
+    if path.suffix not in (".gpkg", ".fgb") or crs is None:
+        return write_polygons(path, features)
+    from torchfpn.vectors.writing import write_layer
+
+    fields = {"class": str, "class_id": int} | ({"score": float} if scored else {}) | {"area": float}
+    rows = (
+        (f.polygon, (f.name, f.value, *([f.score] if scored else []), round(f.area, 2)))  # as GeoJSON has it
+        for f in features
+    )
+    return write_layer(path, rows, fields, crs=crs, multi=multi)
+
+
+def write_polygons(path: Path, features: "Iterable[Feature]", **members: Any) -> int:
     """A GeoJSON FeatureCollection, one feature a line, written as they come; how many there were.
 
     members: further plain values beside the features.
@@ -82,6 +104,6 @@ def write_polygons(path: Path, features: Iterable[dict[str, Any]], **members: An
         file.write(f'{json.dumps(whole, ensure_ascii=False)[:-1]}, "features": [')
         for count, feature in enumerate(features, start=1):
             file.write(",\n" if count > 1 else "\n")
-            json.dump(feature, file, ensure_ascii=False)
+            file.write(feature.to_json())
         file.write("\n]}\n")
     return count

@@ -6,7 +6,7 @@ the whole image: with a margin of the model's reach the answer is the whole imag
 execute them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,10 +34,19 @@ class Block:
         return asdict(self)
 
 
-def plan_blocks(height: int, width: int, *, side: int, margin: int, multiple: int = 1) -> list[Block]:
+def plan_blocks(
+    height: int,
+    width: int,
+    *,
+    side: int,
+    margin: int,
+    multiple: int = 1,
+    grounds: Collection[tuple[int, int]] | None = None,
+) -> list[Block]:
     """Blocks of `side` pixels and the windows around them, row by row.
 
-    margin is rounded up to a multiple of `multiple`.
+    margin is rounded up to a multiple of `multiple`. grounds: which squares are wanted, as (row, column) of squares;
+    None: all of them.
 
     Raises:
         ConfigError: a side that is no multiple of `multiple`, a negative margin, an empty raster.
@@ -46,14 +55,20 @@ def plan_blocks(height: int, width: int, *, side: int, margin: int, multiple: in
         raise ConfigError(f"{side}", field="window", allowed=f"a multiple of {multiple} pixels, the coarsest stride")
     if margin < 0 or height < 1 or width < 1:
         raise ConfigError(f"{margin} around {height} x {width}", field="margin", allowed="pixels from 0")
-    around = -(-margin // multiple) * multiple
+    if grounds is None:
+        grounds = [(i, j) for i in range(-(-height // side)) for j in range(-(-width // side))]
+    around = rounded_up(margin, multiple)
     blocks: list[Block] = []
-    for row in range(0, height, side):
-        for column in range(0, width, side):
-            block = (row, column, min(side, height - row), min(side, width - column))
-            window = _widened(block, around, height, width)
-            blocks.append(Block(len(blocks), block, window))
+    for i, j in sorted(grounds):
+        row, column = i * side, j * side
+        block = (row, column, min(side, height - row), min(side, width - column))
+        blocks.append(Block(len(blocks), block, _widened(block, around, height, width)))
     return blocks
+
+
+def rounded_up(pixels: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-pixels // multiple) * multiple
 
 
 def _widened(block: Rectangle, margin: int, height: int, width: int) -> Rectangle:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from torchfpn.raster.corners import NORTH, SOUTH, WAYS, Bools, Corners, Ints, Sides, corners_of, sides_of
 
+_NONE: Ints = np.zeros(0, np.int64)
+
 
 @dataclass(frozen=True)
 class Pieces:
@@ -22,7 +24,7 @@ class Pieces:
     places: the vertices of each piece (`place_of`). codes: what is inside each. heads, tails: for each way, (pieces,
     rows or columns on the map) of those that begin and end at a seam going that way. links: [N, 2] pieces that belong
     to one area. carry: [height] the pieces at the left end of the runs of pixels that touch the right seam; -1 where
-    these are not traced.
+    these are not traced. sums: pieces, each once, and the sum of the scores of the pixels that belong to it.
     """
 
     places: list[Ints]
@@ -31,17 +33,26 @@ class Pieces:
     tails: list[tuple[Ints, Ints]]
     links: Ints
     carry: Ints
+    sums: tuple[Ints, Ints]
 
 
 def trace_block(
-    codes: NDArray[Any], height: int, corner: tuple[int, int], width: int, carry: Ints, first: int, *, nodes: bool
+    codes: NDArray[Any],
+    height: int,
+    corner: tuple[int, int],
+    width: int,
+    carry: Ints,
+    first: int,
+    *,
+    nodes: bool,
+    scores: NDArray[np.uint8] | None = None,
 ) -> Pieces:
     """The outlines of all pixels whose code is not 0.
 
     codes: [1 + height (+ 1), 1 + W (+ 1)] the block, the pixels above and to its left, and zeros beyond the map's end.
     corner: (row, column) of its first pixel. width: of the map. carry: what the block to the left gave. first: number
     of the first piece. nodes: a vertex also where an outline runs straight past the border between two others, so that
-    neighbours have the same vertices.
+    neighbours have the same vertices. scores: [height, W] of the pixels, to be summed.
     """
     framed = np.pad(codes, 1, mode="edge")  # cracks run on to the frame
     upright, level = framed[:, :-1] != framed[:, 1:], framed[:-1] != framed[1:]
@@ -55,7 +66,8 @@ def trace_block(
     visits, stops = _travelled(following, np.concatenate(tails))
     owner = np.full_like(following, -1)
     owner[visits] = np.repeat(np.arange(first, first + len(stops)), np.diff(stops, prepend=0))
-    links, carry = _links(corners, sides, owner, framed, upright[2 : 2 + height], carry)
+    runs = _Runs(corners, sides[NORTH], owner, upright[2 : 2 + height], carry)
+    links, carry = _links(runs, corners, sides, owner, framed)
     ways, at = corners.split(visits[stops - 1])
     return Pieces(
         _places(corners, visits, stops, sum(map(len, tails)), corner, width),
@@ -64,6 +76,7 @@ def trace_block(
         [(owner[visits], corners.along(way, visits, corner)) for way, visits in enumerate(tails)],
         links,
         carry,
+        (_NONE, _NONE) if scores is None else _sums(runs, framed, scores, first),
     )
 
 
@@ -118,15 +131,12 @@ def place_of(rows: Ints, columns: Ints, width: int, crossings: Bools) -> Ints:
     return np.asarray((rows * (width + 1) + columns) * 2 + crossings)
 
 
-def _links(
-    corners: Corners, sides: list[Sides], owner: Ints, framed: NDArray[Any], cracks: Bools, carry: Ints
-) -> tuple[Ints, Ints]:
+def _links(runs: "_Runs", corners: Corners, sides: list[Sides], owner: Ints, framed: NDArray[Any]) -> tuple[Ints, Ints]:
     """Pieces of one area, and the carry.
 
     From the leftmost side of each piece that has the area to its left, the run of pixels there leads to another piece
     further left; from that to the next, and at last to the outer ring.
     """
-    runs = _Runs(corners, sides[NORTH], owner, cracks, carry)
     south = sides[SOUTH]
     (_, start), (_, stop) = corners.split(south.begins), corners.split(south.ends)
     top = np.maximum(corners.rows[start], 1)  # a side from the frame is the block's from its first row on
@@ -134,10 +144,28 @@ def _links(
     pieces, first = np.unique(owner[south.begins[kept]], return_index=True)  # sides come by columns
     leftmost = kept[first]
     links = np.stack([pieces, runs.left_of(top[leftmost] - 1, corners.columns[start[leftmost]])], axis=1)
-    rows = np.flatnonzero(framed[2 : 2 + len(carry), -1])
-    carry = np.full_like(carry, -1)
-    carry[rows] = runs.left_of(rows, np.full_like(rows, cracks.shape[1]))
+    rows = np.flatnonzero(framed[2 : 2 + len(runs.carry), -1])
+    carry = np.full_like(runs.carry, -1)
+    carry[rows] = runs.left_of(rows, np.full_like(rows, runs.span))
     return links[links[:, 0] != links[:, 1]], carry
+
+
+def _sums(runs: "_Runs", framed: NDArray[Any], scores: NDArray[np.uint8], first: int) -> tuple[Ints, Ints]:
+    """Pieces and the sums of the scores of their pixels, run by run; every run belongs to the piece at its left end."""
+    width = scores.shape[1]
+    starts = runs.cracks[:, 1 : 1 + width].copy()
+    starts[:, 0] = True
+    begun = np.flatnonzero(starts)
+    rows, columns = np.divmod(begun, width)
+    inside = framed[2 + rows, 2 + columns] > 0
+    sums = np.add.reduceat(scores.reshape(-1), begun, dtype=np.int64)[inside]
+    pieces = runs.left_of(rows[inside], columns[inside] + 2)
+    here = pieces >= first  # the others began in blocks further left: a few rows
+    new = np.bincount(pieces[here] - first, sums[here])  # exact: far below 2^53
+    old, index = np.unique(pieces[~here], return_inverse=True)
+    numbers = np.concatenate([np.arange(len(new)) + first, old])
+    totals = np.concatenate([new, np.bincount(index, sums[~here], minlength=len(old))]).astype(np.int64)
+    return numbers[totals > 0], totals[totals > 0]
 
 
 class _Runs:
@@ -145,7 +173,8 @@ class _Runs:
 
     def __init__(self, corners: Corners, north: Sides, owner: Ints, cracks: Bools, carry: Ints) -> None:
         at = corners.split(north.ends)[1]
-        self.places, self.span, self.carry = np.flatnonzero(cracks), cracks.shape[1], carry
+        self.cracks, self.carry = cracks, carry
+        self.places, self.span = np.flatnonzero(cracks), cracks.shape[1]
         self.tall = len(carry) + 4
         self.sides = corners.columns[at] * self.tall + corners.rows[at]
         self.owner = owner[north.begins]

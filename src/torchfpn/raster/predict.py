@@ -2,21 +2,22 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchfpn.errors import DataError
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.geo import Geo
-from torchfpn.files.images import Window, read_image
-from torchfpn.raster.answers import file_values, write_labels, write_polygons, write_probabilities
+from torchfpn.files.images import Picture
+from torchfpn.raster.answering import answers
+from torchfpn.raster.answers import file_values, write_features, write_labels, write_polygons, write_probabilities
 from torchfpn.raster.fitting import fitted
+from torchfpn.raster.scenes import Reading
 from torchfpn.raster.sources import Job
-from torchfpn.tasks.precision import Precision, computing
+from torchfpn.tasks.precision import Precision
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
 
@@ -31,19 +32,21 @@ Overlay = Callable[[NDArray[Any], NDArray[np.int64]], bytes]  # raw image [C, H,
 class Options:
     """How files are predicted.
 
-    probabilities: type of the values, None for none. polygons: in longitude and latitude ("geojson") or in pixels.
-    outlined: classes that get polygons, None: all. least: pixels of the smallest polygon. simplify: about how many
-    pixels outlines may be off. assume_crs: well-known text for files that have a transform but no coordinate system.
-    bands: which bands of the files to use, names or numbers from 1, in the model's order. accept_dtype: take pixels of
-    another type than the model was trained on.
+    probabilities: type of the values, None for none. polygons: in longitude and latitude ("geojson"), in the coordinate
+    system of the file ("gpkg", "fgb"), or in pixels. outlined: classes that get polygons, None: all. least: pixels of
+    the smallest polygon. simplify: about how many pixels outlines may be off. assume_crs: well-known text for files
+    that have a transform but no coordinate system. tiles: how paths of files without a georeference end, such as
+    "{z}/{x}/{y}". bands: which bands of the files to use, names or numbers from 1, in the model's order. accept_dtype:
+    take pixels of another type than the model was trained on.
     """
 
     probabilities: Literal["uint8", "float32"] | None = None
-    polygons: Literal["geojson", "pixels"] | None = None
+    polygons: Literal["geojson", "gpkg", "fgb", "pixels"] | None = None
     outlined: Sequence[str] | None = None
     least: float = 0.0
     simplify: float = 0.0
     assume_crs: str | None = None
+    tiles: str | None = None
     bands: Sequence[int | str] | None = None
     accept_dtype: bool = False
     allow_vrt: bool = False
@@ -73,71 +76,49 @@ def predict_file(task: Task, job: Job, options: Options, *, overlay: Overlay | N
         DataError: the source is damaged, too large, or not what the model wants. RasterError: it has no place on the
             earth, and polygons need one.
     """
-    image, geo = read_picture(task, job, options)
-    if options.polygons == "geojson":
-        from torchfpn.raster.polygons import check_place
-
-        check_place(geo, job.source)
-    labels, probabilities = answer(task, image, options.precision, probabilities=options.probabilities)
+    picture = reading(options).whole(job.source)
+    geo = reading(options).place(picture.geo, job.source, picture.size)
+    check_polygons(geo, job, options)
+    image = as_input(task, picture, options, file=job.source)
+    answer = answers(task, image[None], options.precision, shares=options.probabilities)[0]
+    labels, probabilities = answer.labels, answer.shares
     values = file_values(labels, task.recipe)
     write_labels(job.labels, values, task.recipe, geo)
     if overlay is not None:
         write_bytes(job.others["overlay"], overlay(image.numpy(), labels))
     if probabilities is not None:
         write_probabilities(job.others["probabilities"], probabilities, task.recipe, geo)
-    count = _write_polygons(job, values, task, geo, options) if options.polygons else 0
+    count = _write_polygons(job, values, answer.scores, task, geo, options) if options.polygons else 0
     return Outcome(job, (labels.shape[0], labels.shape[1]), int((labels == IGNORE).sum()), count)
 
 
-@torch.inference_mode()
-def answer(
-    task: Task, image: Tensor, precision: Precision, *, probabilities: str | None = None
-) -> tuple[NDArray[np.int64], NDArray[Any] | None]:
-    """Raw image [C, H, W] -> labels [H, W], and probabilities [K, H, W] of type `probabilities` (None: not wanted).
-
-    Without data: `IGNORE`; NaN in float32 and 0 in every class in uint8, where 255 means certain.
+def as_input(task: Task, picture: Picture, options: Options, *, file: Path) -> Tensor:
+    """An image as the model wants it: its bands, in its order, NaN where there is no data.
 
     Raises:
-        DataError: more memory is needed than there is.
+        DataError: other bands or another pixel type than the model was trained on.
     """
-    device = next(task.model.parameters()).device
-    try:
-        with computing(device, precision):
-            images, valid = task.normalize(image[None].to(device))
-            raw = task.model(images.contiguous(memory_format=torch.channels_last))
-        result = task.postprocess(raw, [(image.shape[-2], image.shape[-1])], valid)[0]
-        shares = _shares(raw[0].float(), valid[0], probabilities) if probabilities else None
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-            size = f"{image.shape[-1]} x {image.shape[-2]} pixels"
-            raise DataError(f"{size} need more memory than there is", hint="cut it into parts") from error
-        raise
-    return result.labels.cpu().numpy(), shares
-
-
-def _shares(logits: Tensor, valid: Tensor, dtype: str) -> NDArray[Any]:
-    shares = logits.softmax(0)
-    if dtype == "uint8":
-        return (255 * shares * valid).round().to(torch.uint8).cpu().numpy()
-    shares[:, ~valid] = torch.nan
-    return shares.cpu().numpy()
-
-
-def read_picture(task: Task, job: Job, options: Options, *, window: Window | None = None) -> tuple[Tensor, Geo | None]:
-    """The image, or a window of it, as the model wants it, and where the whole one lies.
-
-    Raises:
-        DataError: damaged, too large, other bands or another pixel type than the model was trained on.
-    """
-    file, bands = job.source, list(options.bands) if options.bands else None
-    limit = options.max_pixels if window is None else max(options.max_pixels, window[2] * window[3])
-    picture = read_image(file, bands=bands, max_pixels=limit, allow_vrt=options.allow_vrt, window=window)
-    if bands is not None and len(bands) == len(task.recipe.bands):
+    if options.bands and len(options.bands) == len(task.recipe.bands):
         picture = replace(picture, band_names=task.recipe.bands)  # the user's order is the model's
-    geo = picture.geo
-    if geo is not None and geo.crs is None and options.assume_crs is not None:
-        geo = Geo(options.assume_crs, geo.transform)
-    return fitted(picture, task.recipe, file=file, accept_dtype=options.accept_dtype), geo
+    return fitted(picture, task.recipe, file=file, accept_dtype=options.accept_dtype)
+
+
+def reading(options: Options) -> Reading:
+    """How the files of a prediction are read."""
+    bands = tuple(options.bands) if options.bands else None
+    return Reading(bands, options.assume_crs, options.tiles, options.allow_vrt, options.max_pixels)
+
+
+def check_polygons(geo: Geo | None, job: Job, options: Options) -> None:
+    """Passes places that the polygons asked for can be written for.
+
+    Raises:
+        RasterError: no place on the earth, and polygons need one.
+    """
+    if options.polygons not in (None, "pixels"):
+        from torchfpn.raster.degrees import check_place
+
+        check_place(geo, job.source)
 
 
 def outlining(task: Task, job: Job, options: Options) -> dict[str, Any]:
@@ -147,18 +128,22 @@ def outlining(task: Task, job: Job, options: Options) -> dict[str, Any]:
         "names": {value: name for value, name in classes if options.outlined is None or name in options.outlined},
         "least": options.least,
         "simplify": options.simplify,
-        "in_pixels": options.polygons == "pixels",
+        "coordinates": {"geojson": "degrees", "pixels": "pixels"}.get(options.polygons or "", "map"),
         "file": job.source,
     }
 
 
-def write_outlines(job: Job, options: Options, features: "Iterable[Feature]") -> int:
-    """The file of polygons of a job; how many there were."""
-    members = {"coordinates": "pixels: column, row"} if options.polygons == "pixels" else {}
-    return write_polygons(job.others["polygons"], (feature.to_json() for feature in features), **members)
+def write_outlines(job: Job, options: Options, features: "Iterable[Feature]", geo: Geo | None) -> int:
+    """The file of polygons of a job; how many there were. geo: of the source."""
+    path = job.others["polygons"]
+    if options.polygons == "pixels":
+        return write_polygons(path, features, coordinates="pixels: column, row")
+    return write_features(path, features, crs=None if geo is None else geo.crs)
 
 
-def _write_polygons(job: Job, values: NDArray[np.uint16], task: Task, geo: Geo | None, options: Options) -> int:
+def _write_polygons(
+    job: Job, values: NDArray[np.uint16], scores: NDArray[np.uint8], task: Task, geo: Geo | None, options: Options
+) -> int:
     from torchfpn.raster.polygons import trace
 
-    return write_outlines(job, options, trace(values, geo, **outlining(task, job, options)))
+    return write_outlines(job, options, trace(values, geo, scores=scores, **outlining(task, job, options)), geo)

@@ -1,42 +1,24 @@
 """Polygons -> label map on the grid of an image, a few rows at a time: memory follows the width, not the height.
 
-A pixel belongs to the polygon that holds its centre (`all_touched`: to any that reaches into it); of several polygons,
-to the one that comes last in the file. `torchfpn.raster.polygons` is the way back.
+Which pixel gets what is said in `torchfpn.vectors.drawing`; `torchfpn.raster.polygons` is the way back.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import rasterio.features
-import shapely
 from numpy.typing import NDArray
 
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import geo_of, open_raster
 from torchfpn.raster.label_stream import BLOCK, Tags, label_stream
 from torchfpn.raster.legend import Legend
-from torchfpn.vectors.mending import Areas
-from torchfpn.vectors.placing import check_grid, placed
+from torchfpn.vectors.drawing import Labels, Scene, fill, last_of, place, within
+from torchfpn.vectors.placing import check_grid
 from torchfpn.vectors.tiles import tile_geo
-from torchfpn.vectors.touched import touched
 
 AT_ONCE = 2**23  # pixels that are drawn at a time
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The features of one file, ready to be drawn.
-
-    labels: [N] the label value of each feature. crs: well-known text.
-    """
-
-    file: Path
-    areas: Areas
-    labels: NDArray[np.int64]
-    crs: str
 
 
 @dataclass(frozen=True)
@@ -66,21 +48,6 @@ class Outcome:
     pixels: dict[int, int]
     features: NDArray[np.bool_]
     doubled: int
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Polygons in pixel coordinates. shapes: [M]; owners: [M] feature of each, rising; labels: [M] its value.
-
-    borders: [K] areas that are not labelled, drawn last as `ignored`. size: height and width.
-    """
-
-    shapes: NDArray[Any]
-    owners: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    borders: NDArray[Any]
-    ignored: int
-    size: tuple[int, int]
 
 
 def rasterize_file(source: Path, target: Path, labels: Labels, legend: Legend, options: Options) -> Outcome:
@@ -119,10 +86,7 @@ def make_scene(
     Raises:
         RasterError: the labels cannot be brought into the coordinate system of the image.
     """
-    shapes, numbers = placed(labels.areas.shapes, labels.crs, geo, size, file)
-    owners = labels.areas.features[numbers]
-    borders = shapely.buffer(shapely.boundary(shapes), border) if border else shapes[:0]
-    return Scene(shapes, owners, labels.labels[owners], borders, legend.ignored, size)
+    return place(labels, geo, size, ignored=legend.ignored, border=border, file=file)
 
 
 def strips(
@@ -144,38 +108,16 @@ def strips(
 
 def _draw(scene: Scene, block: NDArray[np.uint16], row: int, all_touched: bool) -> int:
     """Fills rows of the map from `row` on; the number of pixels covered by several classes."""
-    here = _within(scene.shapes, row, row + len(block))
+    corner = (row, 0)
+    fill(block, corner, scene, all_touched=all_touched)
+    here = within(scene.shapes, corner, block.shape)
     shapes, labels = scene.shapes[here], scene.labels[here]
-    last = _last(shapes, row, block.shape, all_touched)
-    block[:] = np.concatenate([[0], labels])[last]
-    doubled = 0
-    if len(values := np.unique(labels)) > 1:
-        classes = np.zeros(block.shape, np.uint16)
-        for value in values:
-            classes += _last(shapes[labels == value], row, block.shape, all_touched) > 0
-        doubled = int((classes > 1).sum())
-    borders = scene.borders[_within(scene.borders, row, row + len(block))]
-    block[_last(borders, row, block.shape, all_touched=False) > 0] = scene.ignored
-    return doubled
-
-
-def _within(shapes: NDArray[Any], start: int, stop: int) -> NDArray[np.int64]:
-    """Numbers of the shapes that reach into these rows."""
-    bounds = shapely.bounds(shapes).reshape(-1, 4)
-    return np.flatnonzero((bounds[:, 1] < stop) & (bounds[:, 3] > start))
-
-
-def _last(shapes: NDArray[Any], row: int, size: tuple[int, ...], all_touched: bool) -> NDArray[np.int32]:
-    """[rows, W]: the number from 1 of the last shape that covers each pixel, 0 for none."""
-    numbers = np.zeros(size, np.int32)
-    if len(shapes):
-        pairs = zip(shapes, range(1, len(shapes) + 1), strict=True)
-        down = rasterio.Affine.translation(0, row)
-        rasterio.features.rasterize(pairs, out=numbers, transform=down)
-    if all_touched:
-        lines, columns, owners = touched(shapes, (row, row + size[0]), size[1])
-        np.maximum.at(numbers, (lines - row, columns), (owners + 1).astype(np.int32))
-    return numbers
+    if len(values := np.unique(labels)) < 2:
+        return 0
+    classes = np.zeros(block.shape, np.uint16)
+    for value in values:
+        classes += last_of(shapes[labels == value], corner, block.shape, all_touched) > 0
+    return int((classes > 1).sum())
 
 
 def _grid(source: Path, options: Options) -> tuple[tuple[int, int], Geo]:

@@ -10,19 +10,21 @@ from numpy.typing import NDArray
 from torchfpn.raster.corners import Ints
 
 
-def polygons_of(areas: Sequence[Sequence[Ints]], width: int, least: float = 0.0) -> tuple[NDArray[Any], Ints]:
-    """A valid polygon in (column, row) for every area, given as its rings; and the number of each one's area.
+def polygons_of(areas: Sequence[Sequence[Ints]], width: int, least: float = 0.0) -> tuple[NDArray[Any], Ints, Ints]:
+    """A valid polygon in (column, row) for every area, given as its rings; the number of each one's area, its pixels.
 
     Rings are vertices as `pieces.place_of` numbers them on a map of `width` pixels, with the area on the right hand.
-    Holes of fewer than `least` pixels are filled, then areas of fewer are left out.
+    Holes of fewer than `least` pixels are filled, then areas of fewer are left out. The pixels are those of the area
+    itself, without the holes that were filled.
     """
     owners = np.repeat(np.arange(len(areas)), [len(area) for area in areas])
     rings, owners = _without_crossings([ring for area in areas for ring in area], owners)
     if not rings:
-        return np.empty(0, dtype=object), np.zeros(0, np.int64)
+        return np.empty(0, dtype=object), np.zeros(0, np.int64), np.zeros(0, np.int64)
     lengths = np.array([len(ring) for ring in rings])
     rows, columns = np.divmod(np.concatenate(rings) // 2, width + 1)
     sizes = _signed_areas(rows, columns, lengths)
+    pixels = np.bincount(owners, sizes, minlength=len(areas)).astype(np.int64)
     kept = (sizes > 0) | (-sizes >= least)
     totals = np.bincount(owners[kept], sizes[kept], minlength=len(areas))
     kept &= (totals >= least)[owners]
@@ -31,7 +33,8 @@ def polygons_of(areas: Sequence[Sequence[Ints]], width: int, least: float = 0.0)
     index, which = _members(lengths, chosen)
     points = np.stack([columns[index], rows[index]], axis=1).astype(np.float64)
     numbers, polygon = np.unique(owners[chosen], return_inverse=True)
-    return np.asarray(shapely.polygons(shapely.linearrings(points, indices=which), indices=polygon)), numbers
+    polygons = np.asarray(shapely.polygons(shapely.linearrings(points, indices=which), indices=polygon))
+    return polygons, numbers, pixels[numbers]
 
 
 def _without_crossings(rings: list[Ints], owners: Ints) -> tuple[list[Ints], Ints]:

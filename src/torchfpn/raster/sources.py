@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.files.formats import SUFFIXES, format_of, printable
+from torchfpn.raster.tile_map import is_tile_map, list_tiles
 
 NAME_BYTES = 255  # of a file name, on every common file system
 SHOWN = 3
@@ -16,28 +17,39 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Job:
-    """One source and the files made of it: `labels`, and `others` by what they are ("overlay", ...)."""
+    """One source and the files made of it: `labels`, and `others` by what they are ("overlay", ...).
+
+    A folder as a source is one of web map tiles, and so are its labels. parts: files that form one scene, called
+    `source` then.
+    """
 
     source: Path
     labels: Path
     others: dict[str, Path]
+    parts: tuple[Path, ...] = ()
+
+    @property
+    def is_tiles(self) -> bool:
+        """Whether the source is a folder of tiles."""
+        return not self.parts and self.source.is_dir()
 
     def outputs(self) -> list[Path]:
         """Every file that will be written."""
         return [self.labels, *self.others.values()]
 
 
-def find_sources(sources: Sequence[str]) -> list[Path]:
+def find_sources(sources: Sequence[str], *, tiles: bool = False) -> list[Path]:
     """The files that `sources` name: files as they are, the images of folders, what globs match. Each file once.
 
-    Folders are not searched below; the pattern "folder/**/*.tif" does that.
+    Folders are not searched below; the pattern "folder/**/*.tif" does that. tiles: folders of web map tiles (z/x/y.png)
+    are named themselves.
 
     Raises:
         ConfigError: one of them names nothing.
     """
     found: dict[str, Path] = {}
     for source in sources:
-        files = _named(source)
+        files = [Path(source)] if tiles and is_tile_map(Path(source)) else _named(source)
         if not files:
             kinds = ", ".join(SUFFIXES)
             raise ConfigError(
@@ -53,17 +65,36 @@ def plan(sources: Sequence[Path], out: Path, extras: dict[str, str], *, raster_e
 
     extras: what else is made -> its ending, such as {"overlay": ".overlay.png"}; raster_extras: the same for TIFFs.
     Sources with one stem keep their suffix in the name (a.jpg.png beside a.png.png); with one name, their folder
-    (east-a.tif beside west-a.tif).
+    (east-a.tif beside west-a.tif). A folder of tiles becomes a folder of tiles.
 
     Raises:
-        ConfigError: two sources would have the same answer, or an answer too long a name.
+        ConfigError: two sources would have the same answer, or an answer too long a name; probabilities of tiles.
     """
-    kinds = [_is_raster(source) for source in sources]
+    kinds = [source.is_dir() or _is_raster(source) for source in sources]
     jobs = []
     for source, raster, stem in zip(sources, kinds, _stems(sources), strict=True):
         endings = raster_extras if raster else extras
         others = {what: out / f"{stem}{ending}" for what, ending in endings.items()}
-        jobs.append(Job(source, out / f"{stem}{'.tif' if raster else '.png'}", others))
+        ending = "" if source.is_dir() else ".tif" if raster else ".png"
+        if source.is_dir() and "probabilities" in others:
+            hint = "predict the tiles as one raster: --mosaic NAME"
+            raise ConfigError("probabilities of web map tiles", file=printable(source), hint=hint)
+        jobs.append(Job(source, out / f"{stem}{ending}", others))
+    _check(jobs)
+    return jobs
+
+
+def plan_mosaic(name: str, sources: Sequence[Path], out: Path, extras: dict[str, str]) -> list[Job]:
+    """The one job of files that form one scene. Labels are <name>.tif in `out`; a folder of tiles stands for its tiles.
+
+    Raises:
+        ConfigError: a name that is none of a file.
+    """
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ConfigError(f'"{name}"', field="mosaic", allowed="a name for the answer, such as town")
+    files = [file for source in sources for file in (list_tiles(source) if source.is_dir() else [source])]
+    others = {what: out / f"{name}{ending}" for what, ending in extras.items()}
+    jobs = [Job(Path(name), out / f"{name}.tif", others, tuple(files))]
     _check(jobs)
     return jobs
 
@@ -89,7 +120,7 @@ def refuse_own_sources(jobs: Sequence[Job]) -> None:
     Raises:
         ConfigError: the first output that is a source.
     """
-    sources = {os.path.realpath(job.source) for job in jobs}
+    sources = {os.path.realpath(file) for job in jobs for file in (job.parts or [job.source])}
     for job in jobs:
         for path in job.outputs():
             if os.path.realpath(path) in sources:

@@ -1,6 +1,6 @@
 """A raster of any size -> its label map: windows read ahead, computed, kept block by block, put together at the end.
 
-reader threads --windows--> model --blocks--> journal --assemble--> labels.tif, probabilities.tif
+reader threads --windows--> model --blocks--> journal --assembly--> labels.tif, probabilities.tif, polygons
 
 Memory is a few windows whatever the size of the raster. Killed at any moment, a prediction goes on where it was, and
 what comes out is the same bytes.
@@ -15,21 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from torchfpn.errors import ConfigError
 from torchfpn.files.atomic import sweep
-from torchfpn.files.cogs import Layout, write_cog
 from torchfpn.files.formats import format_of
-from torchfpn.files.geo import Geo
-from torchfpn.files.rasters import geo_of, open_raster
+from torchfpn.files.images import Picture
 from torchfpn.nn.reach import reach
+from torchfpn.raster.answering import Answer, answers
 from torchfpn.raster.answers import file_values, nodata_value
-from torchfpn.raster.blocks import Block, plan_blocks
+from torchfpn.raster.assembly import Canvas, label_type, outlines, write_map, write_shares, write_tiles
+from torchfpn.raster.blend import Blender, Seams
+from torchfpn.raster.blocks import Block, plan_blocks, rounded_up
 from torchfpn.raster.journal import Journal, fingerprint
-from torchfpn.raster.polygons import check_place, trace_map
-from torchfpn.raster.predict import Options, Outcome, answer, outlining, read_picture, write_outlines
+from torchfpn.raster.mosaic import Mosaic, open_mosaic
+from torchfpn.raster.predict import Options, Outcome, as_input, check_polygons, outlining, reading, write_outlines
+from torchfpn.raster.scenes import Scene, open_file
 from torchfpn.raster.sources import Job
+from torchfpn.raster.tile_map import open_tiles
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
 
@@ -41,32 +46,50 @@ READERS, AHEAD = 2, 4  # threads, windows
 class Streaming:
     """How a raster is cut. side: of a block. margin: around it, in pixels; None: the model's whole reach.
 
-    resume: take up what an interrupted prediction left; anew: throw it away. always: also rasters that could be read
-    whole. model_file: whose content tells one model from another.
+    blend: mix what overlapping windows say, instead of cutting the margins off. batch: windows of one size that are
+    computed at once. resume: take up what an interrupted prediction left; anew: throw it away. always: also rasters
+    that could be read whole. model_file: whose content tells one model from another.
     """
 
     model_file: Path
     side: int = SIDE
     margin: int | None = MARGIN
+    blend: bool = False
+    batch: int = 1
     resume: bool = False
     anew: bool = False
     always: bool = False
 
 
-def window_count(job: Job, options: Options, streaming: Streaming) -> int:
-    """How many windows a source is read by: rasters that are too large to be read whole, or all; 0: it is read whole.
+def open_scene(job: Job, options: Options, streaming: Streaming) -> Scene | None:
+    """The source of a job, if it is read by windows: tiles, several files, rasters too large to be read whole, or all.
 
     Raises:
-        ConfigError: it is read by windows, and an output was asked for that is made of whole images.
+        DataError: it cannot be read. ConfigError: it is read by windows, and an output was asked for that is made of
+            whole images.
     """
-    if job.labels.suffix != ".tif" or not job.source.is_file() or format_of(job.source) not in ("tiff", "vrt"):
-        return 0
-    height, width, _ = _extent(job, options)
-    if not streaming.always and height * width <= options.max_pixels:
-        return 0
-    if "overlay" in job.others:
-        raise ConfigError(f"{width} x {height} pixels", file=job.source, allowed="overlay: up to --max-pixels")
-    return -(-height // streaming.side) * -(-width // streaming.side)
+    scene = _opened(job, options, streaming)
+    if scene is not None and "overlay" in job.others:
+        size = f"{scene.width} x {scene.height} pixels"
+        raise ConfigError(size, file=job.source, allowed="overlay: up to --max-pixels")
+    return scene
+
+
+def _opened(job: Job, options: Options, streaming: Streaming) -> Scene | None:
+    if job.parts:
+        return open_mosaic(job.source, job.parts, reading(options))
+    if job.is_tiles:
+        return open_tiles(job.source, reading(options))
+    if not job.source.is_file() or format_of(job.source) not in ("tiff", "vrt"):
+        return None
+    scene = open_file(job.source, reading(options))
+    return scene if streaming.always or scene.height * scene.width > options.max_pixels else None
+
+
+def window_count(scene: Scene, streaming: Streaming) -> int:
+    """How many windows a scene is read by."""
+    grounds = scene.grounds(streaming.side)
+    return -(-scene.height // streaming.side) * -(-scene.width // streaming.side) if grounds is None else len(grounds)
 
 
 def is_done(job: Job) -> bool:
@@ -80,35 +103,47 @@ def is_begun(job: Job) -> bool:
 
 
 def predict_stream(
-    task: Task, job: Job, options: Options, streaming: Streaming, *, step: Callable[[], None] = lambda: None
+    task: Task,
+    scene: Scene,
+    job: Job,
+    options: Options,
+    streaming: Streaming,
+    *,
+    step: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Reads the source window by window, labels it, writes its outputs. step: called for each window that is done.
+    """Reads the scene window by window, labels it, writes the outputs. step: called for each window that is done.
 
     Raises:
         DataError, RasterError: the source is damaged or not what the model wants. ConfigError: the model looks at whole
             images and its reach was asked for; blocks of another prediction are there, or of this one and neither
             `resume` nor `anew` is said.
     """
-    height, width, geo = _extent(job, options)
-    if options.polygons == "geojson":
-        check_place(geo, job.source)
+    check_polygons(scene.geo, job, options)
     multiple = int(getattr(task.model, "multiple", 1))
-    margin = model_reach(task) if streaming.margin is None else streaming.margin
-    blocks = plan_blocks(height, width, side=streaming.side, margin=margin, multiple=multiple)
+    margin = rounded_up(model_reach(task) if streaming.margin is None else streaming.margin, multiple)
+    size, grounds = (scene.height, scene.width), scene.grounds(streaming.side)
+    blocks = plan_blocks(*size, side=streaming.side, margin=margin, multiple=multiple, grounds=grounds)
+    seams = Seams(streaming.side, margin, *size) if streaming.blend else None
     journal = Journal.beside(job.labels)
-    facts = _facts(job, options, streaming, margin, (height, width))
-    journal.begin(facts, resume=streaming.resume, anew=streaming.anew)
+    journal.begin(_facts(scene, options, streaming, margin), resume=streaming.resume, anew=streaming.anew)
     sweep(job.labels.parent)  # what a killed writer left
-    todo = [block for block in blocks if not journal.has(block.index)]
-    for _ in range(len(blocks) - len(todo)):
-        step()
-    for block, arrays in _computed(task, job, options, todo):
+    for block, arrays in _computed(task, scene, options, _to_do(blocks, streaming.batch, journal, step), seams):
         journal.put(block.index, arrays)
         step()
-    empty = _assemble(task, job, journal, blocks, (height, width), geo, options)
-    polygons = _write_polygons(task, job, journal, blocks, geo, options) if options.polygons else 0
+    finished = journal if seams is None else _blended(task, journal, blocks, seams)
+    canvas = Canvas(size, scene.geo, streaming.side, blocks, finished.get, task.recipe)
+    if options.probabilities:
+        write_shares(canvas, job.others["probabilities"], options.probabilities)
+    if job.is_tiles and isinstance(scene, Mosaic):
+        empty = write_tiles(canvas, job.labels, scene.parts)
+    else:
+        empty = write_map(canvas, job.labels)
+    count = 0
+    if options.polygons:
+        count = write_outlines(job, options, outlines(canvas, **outlining(task, job, options)), scene.geo)
     journal.close()
-    return Outcome(job, (height, width), empty, polygons)
+    seen = sum(block.block[2] * block.block[3] for block in blocks)
+    return Outcome(job, size, empty + size[0] * size[1] - seen, count)
 
 
 def model_reach(task: Task) -> int:
@@ -127,23 +162,15 @@ def model_reach(task: Task) -> int:
     return found
 
 
-def _extent(job: Job, options: Options) -> tuple[int, int, Geo | None]:
-    with open_raster(job.source, allow_vrt=options.allow_vrt) as source:
-        geo = geo_of(source)
-        if geo is not None and geo.crs is None and options.assume_crs is not None:
-            geo = Geo(options.assume_crs, geo.transform)
-        return source.height, source.width, geo
-
-
-def _facts(job: Job, options: Options, streaming: Streaming, margin: int, size: tuple[int, int]) -> dict[str, Any]:
+def _facts(scene: Scene, options: Options, streaming: Streaming, margin: int) -> dict[str, Any]:
     """What a prediction must have in common with the one that it takes up."""
-    status = job.source.stat()
     return {
-        "source": [str(job.source.absolute()), status.st_size, status.st_mtime_ns, *size],
+        "source": scene.facts(),
         "model": fingerprint(streaming.model_file),
-        "window": [streaming.side, margin],
+        "window": [streaming.side, margin, streaming.blend, streaming.batch],
         "settings": [
             options.probabilities,
+            bool(options.polygons),
             [str(band) for band in options.bands or ()],
             options.precision,
             options.accept_dtype,
@@ -151,97 +178,88 @@ def _facts(job: Job, options: Options, streaming: Streaming, margin: int, size: 
     }
 
 
+def _to_do(blocks: Sequence[Block], batch: int, journal: Journal, step: Callable[[], None]) -> list[list[Block]]:
+    """Groups of windows of one size that are computed at once.
+
+    Which ones go together depends on the plan alone: what a network gives for an image may differ in the last bit with
+    its company.
+    """
+    groups = list[list[Block]]()
+    for block in blocks:
+        if groups and len(groups[-1]) < batch and groups[-1][0].window[2:] == block.window[2:]:
+            groups[-1].append(block)
+        else:
+            groups.append([block])
+    left = [group for group in groups if not all(journal.has(block.index) for block in group)]
+    for _ in range(len(blocks) - sum(map(len, left))):
+        step()
+    return left
+
+
 def _computed(
-    task: Task, job: Job, options: Options, blocks: Sequence[Block]
+    task: Task, scene: Scene, options: Options, groups: Sequence[Sequence[Block]], seams: Seams | None
 ) -> Iterator[tuple[Block, dict[str, NDArray[Any]]]]:
     """Blocks with their answers, in order; the next windows are being read meanwhile."""
-    with closing(_read_ahead(task, job, options, blocks)) as windows:
-        for block, image in windows:
-            if bool(image.isnan().all()):  # nothing there: nothing to compute
-                shape = block.block[2:]
-                labels = np.full(shape, IGNORE, np.int64)
-                shares = _no_shares(len(task.classes), shape, options.probabilities) if options.probabilities else None
-            else:
-                labels, shares = answer(task, image, options.precision, probabilities=options.probabilities)
-                labels = labels[block.inside]
-                shares = None if shares is None else shares[:, *block.inside]
-            values = file_values(labels, task.recipe)
-            arrays: dict[str, NDArray[Any]] = {"labels": values.astype(_label_type(task))}
-            if shares is not None:
-                arrays["probabilities"] = shares
-            yield block, arrays
+    shares = "float32" if seams else options.probabilities
+    with closing(_read_ahead(task, scene, options, [block for group in groups for block in group])) as windows:
+        for group in groups:
+            images = [next(windows) for _ in group]
+            seen = [not bool(image.isnan().all()) for image in images]
+            found: list[Answer] = []
+            if any(seen):  # where nothing is, there is nothing to compute
+                given = torch.stack([image for image, there in zip(images, seen, strict=True) if there])
+                found = answers(task, given, options.precision, shares=shares)
+            rest = iter(found)
+            for block, there in zip(group, seen, strict=True):
+                answer = next(rest) if there else _nothing(len(task.classes), block.window[2:], shares)
+                yield block, _kept(task, block, answer, options, seams)
 
 
-def _read_ahead(
-    task: Task, job: Job, options: Options, blocks: Sequence[Block]
-) -> Generator[tuple[Block, Any], None, None]:
-    rest, waiting = iter(blocks), deque[tuple[Block, Future[Any]]]()
+def _nothing(classes: int, shape: tuple[int, int], shares: str | None) -> Answer:
+    """The answer where no data is."""
+    empty = 0 if shares == "uint8" else np.nan
+    probabilities = None if shares is None else np.full((classes, *shape), empty, shares)
+    return Answer(np.full(shape, IGNORE, np.int64), np.zeros(shape, np.uint8), probabilities)
+
+
+def _kept(task: Task, block: Block, answer: Answer, options: Options, seams: Seams | None) -> dict[str, NDArray[Any]]:
+    """What the journal keeps of a window."""
+    values = file_values(answer.labels[block.inside], task.recipe)
+    arrays: dict[str, NDArray[Any]] = {"labels": values.astype(label_type(task.recipe))}
+    if options.polygons:
+        arrays["scores"] = answer.scores[block.inside]
+    if answer.shares is not None and options.probabilities:
+        inner = answer.shares[:, *block.inside]
+        bytes_of_floats = seams is not None and options.probabilities == "uint8"
+        arrays["probabilities"] = np.rint(255 * np.nan_to_num(inner)).astype(np.uint8) if bytes_of_floats else inner
+    if answer.shares is not None and seams is not None:
+        arrays["rim"] = answer.shares[:, seams.rim(block)].astype(np.float16)
+    return arrays
+
+
+def _read_ahead(task: Task, scene: Scene, options: Options, blocks: Sequence[Block]) -> Generator[Tensor, None, None]:
+    """The windows of the blocks, as the model wants them; those that wait have the type of the file: it is smaller."""
+    rest, waiting = iter(blocks), deque[Future[Picture]]()
     with ThreadPoolExecutor(READERS, "fpn-read") as pool:
         try:
             while True:
                 while len(waiting) < AHEAD and (block := next(rest, None)) is not None:
-                    waiting.append((block, pool.submit(read_picture, task, job, options, window=block.window)))
+                    waiting.append(pool.submit(scene.read, block.window))
                 if not waiting:
                     return
-                block, image = waiting.popleft()
-                yield block, image.result()[0]
+                yield as_input(task, waiting.popleft().result(), options, file=scene.name)
         finally:
-            for _, image in waiting:
-                image.cancel()
+            for window in waiting:
+                window.cancel()
 
 
-def _no_shares(classes: int, shape: tuple[int, int], dtype: str) -> NDArray[Any]:
-    empty = 0 if dtype == "uint8" else np.nan
-    return np.full((classes, *shape), empty, dtype)
-
-
-def _label_type(task: Task) -> str:
-    top = max(*task.recipe.label_ids, nodata_value(task.recipe))
-    return "uint8" if top <= 255 else "uint16"
-
-
-def _write_polygons(
-    task: Task, job: Job, journal: Journal, blocks: Sequence[Block], geo: Geo | None, options: Options
-) -> int:
-    """Outlines of the whole map, traced block by block: none is cut at a seam."""
-    plan = [block.block for block in blocks]
-    features = trace_map(plan, lambda number: journal.get(number)["labels"], geo, **outlining(task, job, options))
-    return write_outlines(job, options, features)
-
-
-def _assemble(
-    task: Task,
-    job: Job,
-    journal: Journal,
-    blocks: Sequence[Block],
-    size: tuple[int, int],
-    geo: Geo | None,
-    options: Options,
-) -> int:
-    """Puts the blocks together; how many pixels hold no data."""
-    recipe, nodata = task.recipe, nodata_value(task.recipe)
-    empty = 0
-
-    def labels() -> Iterator[tuple[int, int, NDArray[Any]]]:
-        nonlocal empty
-        for block in blocks:
-            values = journal.get(block.index)["labels"]
-            empty += int((values == nodata).sum())
-            yield block.block[0], block.block[1], values[None]
-
-    layout = Layout(
-        *size,
-        dtype=_label_type(task),
-        names=("class",),
-        geo=geo,
-        nodata=nodata,
-        colors=dict(zip(recipe.label_ids, recipe.colors, strict=True)) if _label_type(task) == "uint8" else {},
-        classes=dict(zip(recipe.label_ids, recipe.classes, strict=True)),
-    )
-    if options.probabilities:
-        shares = ((b.block[0], b.block[1], journal.get(b.index)["probabilities"]) for b in blocks)
-        missing = float("nan") if options.probabilities == "float32" else None
-        of_shares = Layout(*size, dtype=options.probabilities, names=recipe.classes, geo=geo, nodata=missing)
-        write_cog(job.others["probabilities"], of_shares, shares)
-    write_cog(job.labels, layout, labels())
-    return empty
+def _blended(task: Task, journal: Journal, blocks: Sequence[Block], seams: Seams) -> Journal:
+    """The blocks after their rims have been mixed, in a journal inside the other; it goes on like that one."""
+    mixed = Journal(journal.folder / "blended")
+    mixed.begin({}, resume=True)
+    values = np.array(task.recipe.label_ids, label_type(task.recipe))
+    blender = Blender(blocks, seams, journal.get, values=values, nodata=nodata_value(task.recipe))
+    for block in blocks:
+        if not mixed.has(block.index):
+            mixed.put(block.index, blender.block(block.index))
+    return mixed

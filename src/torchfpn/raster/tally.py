@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.raster.legend import Legend
-from torchfpn.raster.rasterize import Labels, Outcome
+from torchfpn.raster.rasterize import Outcome
+from torchfpn.vectors.drawing import Labels
 
 NOT_LABELLED = "not labelled"
 

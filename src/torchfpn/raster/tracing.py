@@ -8,7 +8,7 @@ pieces of the areas that reach a seam whose other side has not come yet.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,41 +19,59 @@ from torchfpn.raster.corners import EAST, SOUTH, Ints
 from torchfpn.raster.pieces import Pieces, trace_block
 from torchfpn.raster.rings import polygons_of
 
+Read = Callable[[int], NDArray[Any]]  # number in a plan -> that block
+
+
+class Areas(NamedTuple):
+    """values, polygons: [N] in (column, row). scores: [N] mean over the pixels of each area, 0..1; None without any."""
+
+    values: Ints
+    polygons: NDArray[Any]
+    scores: NDArray[np.float64] | None = None
+
 
 def trace_blocks(
     plan: Sequence[Rectangle],
-    read: Callable[[int], NDArray[Any]],
+    read: Read,
     values: Sequence[int],
     *,
     nodes: bool = False,
     least: float = 0.0,
-) -> Iterator[tuple[Ints, NDArray[Any]]]:
-    """(values [N], polygons [N]) of the areas that are complete after a block, by 4-neighbourhood, in (column, row).
+    scores: Read | None = None,
+) -> Iterator[Areas]:
+    """The areas that are complete after a block, by 4-neighbourhood.
 
     plan: blocks that tile the map, in bands from top to bottom, from left to right. read: number in the plan -> labels
     [H, W] of that block, integers; asked once for each, in order. values: those that get polygons. nodes: vertices also
     where the borders of other areas end, so that the polygons are a valid coverage. least: holes of fewer pixels are
-    filled, then areas of fewer left out.
+    filled, then areas of fewer left out. scores: number in the plan -> uint8 [H, W], 255 times the score of each pixel;
+    sums are whole numbers, so that the mean does not depend on the plan. Filled holes do not count.
 
     Raises:
-        RasterError: blocks that do not follow each other so, or labels of another size than their block.
+        RasterError: blocks that do not follow each other so, or labels or scores of another size than their block.
     """
     height, width = _size(plan)
     values = sorted(set(values))
     halo, areas = _Halo(width), _OpenAreas(height, width)
     for i, block in enumerate(plan):
         row, column, rows, columns = block
-        codes = _coded(read(i), values)
-        if codes.shape != (rows, columns):
-            found = " x ".join(map(str, codes.shape))
-            raise RasterError(f"labels of {found}", field=f"block {i}", allowed=f"{rows} x {columns}")
+        codes = _coded(_sized(read(i), block, i, "labels"), values)
+        marks = None if scores is None else _sized(scores(i), block, i, "scores")
         framed = halo.around(codes, block, last=(row + rows == height, column + columns == width))
-        pieces = trace_block(framed, rows, (row, column), width, halo.carry, areas.count, nodes=nodes)
+        pieces = trace_block(framed, rows, (row, column), width, halo.carry, areas.count, nodes=nodes, scores=marks)
         halo.carry = pieces.carry
-        inside, rings = areas.add(pieces)
-        polygons, which = polygons_of(rings, width, least)
+        inside, rings, sums = areas.add(pieces)
+        polygons, which, pixels = polygons_of(rings, width, least)
         if len(polygons):
-            yield np.array(values)[inside[which] - 1], polygons
+            means = None if scores is None else sums[which] / (255 * pixels)
+            yield Areas(np.array(values)[inside[which] - 1], polygons, means)
+
+
+def _sized(array: NDArray[Any], block: Rectangle, number: int, what: str) -> NDArray[Any]:
+    if array.shape != block[2:]:
+        found = " x ".join(map(str, array.shape))
+        raise RasterError(f"{what} of {found}", field=f"block {number}", allowed=f"{block[2]} x {block[3]}")
+    return array
 
 
 def _size(plan: Sequence[Rectangle]) -> tuple[int, int]:
@@ -121,11 +139,12 @@ class _Halo:
 
 @dataclass(slots=True)
 class _Area:
-    """Pieces of one area. ends: how many of theirs lie at seams whose other side has not come yet."""
+    """Pieces of one area. ends: how many of theirs lie at seams whose other side has not come yet. score: the sum."""
 
     code: int
     pieces: list[int]
     ends: int
+    score: int = 0
 
 
 class _OpenAreas:
@@ -142,8 +161,8 @@ class _OpenAreas:
         self.following: dict[int, int] = {}
         self.waiting = [np.full(size + 1, -1) for size in (height, width, height, width)]
 
-    def add(self, pieces: Pieces) -> tuple[Ints, list[list[Ints]]]:
-        """The code and the rings of each area that is complete with the pieces of the next block."""
+    def add(self, pieces: Pieces) -> tuple[Ints, list[list[Ints]], Ints]:
+        """Code, rings and sum of scores of each area that is complete with the pieces of the next block."""
         opened = sum(len(numbers) for numbers, _ in pieces.heads)
         for i, (code, places) in enumerate(zip(pieces.codes, pieces.places, strict=True)):
             number = self.count + i
@@ -151,6 +170,8 @@ class _OpenAreas:
             self.places[number] = places
         new = range(self.count, self.count + len(pieces.codes))
         self.count = new.stop
+        for number, score in zip(*(part.tolist() for part in pieces.sums), strict=True):
+            self.areas[number].score += score
         for one, other in pieces.links.tolist():
             self._merge(one, other)
         self._join(pieces)
@@ -158,7 +179,8 @@ class _OpenAreas:
         for number in new:
             if number in self.areas:
                 self.places[number] = self.places[number].copy()  # lets go of the rest of the block
-        return np.array([code for code, _ in done], int), [rings for _, rings in done]
+        codes, sums = (np.array([area[i] for area in done], np.int64) for i in (0, 2))
+        return codes, [rings for _, rings, _ in done], sums
 
     def _join(self, pieces: Pieces) -> None:
         """Pieces go on across the seams at the top and left, and wait at those at the bottom and right."""
@@ -184,9 +206,10 @@ class _OpenAreas:
             self.areas[piece] = large
         large.pieces += small.pieces
         large.ends += small.ends
+        large.score += small.score
 
-    def _take(self, number: int) -> tuple[int, list[Ints]]:
-        """Code and rings of the area that a piece belongs to; it is forgotten."""
+    def _take(self, number: int) -> tuple[int, list[Ints], int]:
+        """Code, rings and sum of scores of the area that a piece belongs to; it is forgotten."""
         area, rings = self.areas[number], []
         for piece in area.pieces:
             del self.areas[piece]
@@ -196,4 +219,4 @@ class _OpenAreas:
                 piece = self.following.pop(piece, -1)
             if ring:
                 rings.append(ring[0] if len(ring) == 1 else np.concatenate(ring))
-        return area.code, rings
+        return area.code, rings, area.score

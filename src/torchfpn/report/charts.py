@@ -82,9 +82,9 @@ def chart(
 
 def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten within low..high, at most about `most` of them."""
-    if not high > low:
-        return [low]
     rough = (high - low) / most
+    if not rough > 1e-300:  # nothing between them, or so little that powers of ten run out
+        return [low]
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

@@ -16,6 +16,7 @@ from torchfpn.files.atomic import write_text
 from torchfpn.report.charts import Series, chart
 from torchfpn.report.class_table import class_section, readable, with_unit
 from torchfpn.report.matrix import heat_map
+from torchfpn.report.object_table import object_section
 from torchfpn.report.run import Number, Run, Scores, read_run
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -53,6 +54,7 @@ def page(run: Run) -> str:
         _header(run),
         _section("Curves", _curves(run)),
         _section("Classes", class_section(run.scores) if run.scores else ""),
+        _section("Objects", object_section(run.scores.objects) if run.scores and run.scores.objects else ""),
         _section("Confusion", _confusion(run.scores) if run.scores else ""),
         _section("Predictions", _samples(run.samples)),
         _section("Settings", _settings(run)),

@@ -15,6 +15,7 @@ from torchfpn.report.display import Pixels, displayed, marked_errors, painted
 
 Color = Sequence[int]
 INK, GAP, TITLE, LEGEND = (125, 133, 144, 255), 12, 26, 24  # grey that reads on white and on black
+TEXT = 14  # pixels, of the letters of a legend
 SMALLEST, LARGEST = 192, 640  # pixels; panels are enlarged and reduced to between these heights
 
 
@@ -81,14 +82,14 @@ def _laid_out(panels: list[tuple[str, Pixels]], legend: list[tuple[Color, str]],
     width, height = sized[0][1].size
     step = max(width, 90) + GAP
     total = step * len(sized) - GAP
-    rows = _rows(legend, total)
+    rows = legend_rows(legend, total)
     sheet = Image.new("RGBA", (total, TITLE + height + (8 + LEGEND * len(rows) if rows else 0)), (0, 0, 0, 0))
     pen = ImageDraw.Draw(sheet)
     for k, (title, picture) in enumerate(sized):
         pen.text((k * step, TITLE - 8), title, INK, font(15), anchor="ls")
         sheet.paste(picture, (k * step, TITLE))
     for k, row in enumerate(rows):
-        _draw_row(pen, row, TITLE + height + 8 + LEGEND * k)
+        draw_legend_row(pen, row, TITLE + height + 8 + LEGEND * k)
     return sheet
 
 
@@ -103,14 +104,15 @@ def _resized(pixels: Pixels, largest: int, *, smooth: bool) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS if smooth and factor < 1 else Image.Resampling.NEAREST)
 
 
-def _rows(legend: list[tuple[Color, str]], width: int) -> list[list[tuple[int, Color, str]]]:
-    """The legend broken into lines: (x, colour, name) of each entry."""
+def legend_rows(legend: list[tuple[Color, str]], width: int, size: int = TEXT) -> list[list[tuple[int, Color, str]]]:
+    """The legend broken into lines of at most `width` pixels: (x, colour, name) of each entry. size: of the letters."""
     rows: list[list[tuple[int, Color, str]]] = []
+    left, right = round(20 * size / TEXT), round(18 * size / TEXT)
     x = width + 1
     for color, name in legend:
-        text = shortened(name, max(60, width - 24))
-        needed = 20 + round(font(14).getlength(text)) + 18
-        if x + needed - 18 > width:
+        text = shortened(name, max(60, width - left - 4), size)
+        needed = left + round(font(size).getlength(text)) + right
+        if x + needed - right > width:
             rows.append([])
             x = 0
         rows[-1].append((x, color, text))
@@ -118,19 +120,28 @@ def _rows(legend: list[tuple[Color, str]], width: int) -> list[list[tuple[int, C
     return rows
 
 
-def _draw_row(pen: ImageDraw.ImageDraw, row: list[tuple[int, Color, str]], top: int) -> None:
+def draw_legend_row(
+    pen: ImageDraw.ImageDraw,
+    row: list[tuple[int, Color, str]],
+    top: int,
+    ink: tuple[int, int, int, int] = INK,
+    size: int = TEXT,
+) -> None:
+    """Entries of one line of a legend, from `top` on."""
+    unit = size / TEXT
     for x, color, name in row:
         red, green, blue = color
-        pen.rounded_rectangle((x, top + 4, x + 13, top + 17), 3, fill=(red, green, blue, 255), outline=INK)
-        pen.text((x + 20, top + 16), name, INK, font(14), anchor="ls")
+        box = (x, top + round(4 * unit), x + round(13 * unit), top + round(17 * unit))
+        pen.rounded_rectangle(box, round(3 * unit), fill=(red, green, blue, 255), outline=INK)
+        pen.text((x + round(20 * unit), top + round(16 * unit)), name, ink, font(size), anchor="ls")
 
 
-def shortened(text: str, width: float) -> str:
-    """One printable line of at most `width` pixels."""
+def shortened(text: str, width: float, size: int = TEXT) -> str:
+    """One printable line of at most `width` pixels. size: of the letters."""
     line = " ".join(text.split())
-    if font(14).getlength(line) <= width:
+    if font(size).getlength(line) <= width:
         return line
-    while line and font(14).getlength(line + "…") > width:
+    while line and font(size).getlength(line + "…") > width:
         line = line[:-1]
     return line + "…"
 

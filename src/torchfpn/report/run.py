@@ -18,7 +18,10 @@ Number = float | None  # None: nothing to measure
 
 @dataclass(frozen=True)
 class Scores:
-    """validation.json. confusion: rows are the truth. iou, boundary: per class, None where nothing is to score."""
+    """validation.json. confusion: rows are the truth. iou, boundary: per class, None where nothing is to score.
+
+    objects: as `ObjectScores.to_dict` has them, where objects were scored too.
+    """
 
     classes: list[str]
     colors: list[tuple[int, int, int]]
@@ -28,6 +31,7 @@ class Scores:
     miou: Number
     pixel_accuracy: Number
     split: str
+    objects: dict[str, Any] | None = None
 
     def truth(self, k: int) -> int:
         """Pixels of class k."""
@@ -116,9 +120,21 @@ def parse_scores(data: Mapping[str, Any], *, file: str | Path = "scores") -> Sco
             miou=_number(data.get("miou")),
             pixel_accuracy=_number(data.get("pixel_accuracy")),
             split=str(data.get("split", "val")),
+            objects=_objects(data.get("objects")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"not the scores of a run ({error})", file=file) from error
+
+
+def _objects(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Shares are numbers or None, counts whole numbers."""
+    if data is None:
+        return None
+    count, shares, counts = len(data["classes"]), ("precision", "recall", "f1"), ("matched", "predicted", "truth")
+    columns = {name: _numbers(data[name], count) for name in shares}
+    total = {name: _number(data["all"][name]) for name in shares} | {name: int(data["all"][name]) for name in counts}
+    plain = {"iou": float(data["iou"]), "classes": [str(name) for name in data["classes"]], "all": total}
+    return plain | columns | {name: [int(n) for n in data[name]] for name in counts}
 
 
 def _colors(given: Sequence[Sequence[int]], count: int) -> list[tuple[int, int, int]]:

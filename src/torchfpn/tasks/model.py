@@ -14,8 +14,10 @@ from torchfpn.errors import ConfigError, nearest
 from torchfpn.heads.concat import ConcatHead
 from torchfpn.heads.finest import FinestHead
 from torchfpn.heads.semantic import SemanticHead
+from torchfpn.heads.two_stage import two_stage
 from torchfpn.nn.any_size import AnySize
 from torchfpn.nn.containers import chain
+from torchfpn.nn.detector import Detector
 from torchfpn.nn.layers import Norm
 from torchfpn.pyramids.extra import ConvLevels, FromBackbone, PoolLevel
 from torchfpn.pyramids.fpn import FPN
@@ -25,7 +27,12 @@ from torchfpn.types import Level
 
 PYRAMIDS: dict[str, Callable[..., Any]] = {"fpn": FPN, "panet": PANet, "simple": SimplePyramid}
 HEADS: dict[str, Callable[..., nn.Module]] = {"sum": SemanticHead, "concat": ConcatHead, "finest": FinestHead}
-TASKS = ("semantic",)
+REGIONS = "two-stage"
+TASKS: dict[str, tuple[str, ...]] = {  # the heads of each, the usual one first
+    "semantic": tuple(HEADS),
+    "detection": (REGIONS,),
+    "instance": (REGIONS,),
+}
 UNUSED = {"output_stride": 32, "band_init": "repeat", "fusion": "none", "pretrained": False}  # what asks for nothing
 EXTRAS = ("pool", "conv", "conv-c5")
 REFUSED = re.compile(r"(?P<why>unexpected|multiple values for)(?: keyword)? argument '(?P<name>\w+)'")  # by Python
@@ -38,7 +45,7 @@ def create_model(
     *,
     backbone: str | nn.Module,
     pyramid: str | nn.Module = "fpn",
-    head: str | nn.Module = "sum",
+    head: str | nn.Module | None = None,
     num_classes: int,
     in_channels: int | None = None,
     pretrained: bool | str | Path = False,
@@ -59,25 +66,29 @@ def create_model(
     pyramid_options: dict[str, Any] | None = None,
     head_options: dict[str, Any] | None = None,
 ) -> AnySize:
-    """An nn.Sequential `backbone`, `pyramid`, `head`: normalised images [B, C, H, W] -> logits [B, num_classes, H, W].
+    """An nn.Sequential `backbone`, `pyramid`, `head`: normalised images [B, C, H, W] -> raw predictions.
 
-    H and W are what was given, from 1 x 1 up; with group norm of 32 channels, one a group, larger than a cell of the
-    coarsest map, which has no variance then. Each of the three words is a name or a module you built: a backbone with
-    `.levels`, a pyramid with `.levels`, a head.
+    task: "semantic": logits [B, num_classes, H, W]; "detection": `torchfpn.types.Regions`, Faster R-CNN's two stages;
+    "instance": the same with masks, Mask R-CNN. H and W are what was given, from 1 x 1 up; with group norm of 32
+    channels, one a group, larger than a cell of the coarsest map, which has no variance then. Each of the three words
+    is a name or a module you built: a backbone with `.levels`, a pyramid with `.levels`, a head.
 
     backbone: see `torchfpn.backbone` for names, strides, output_stride, rgb, band_init, fusion and points; one that is
     built takes none of these. in_channels: 3, or those of the backbone that is built.
     pyramid: "fpn", "panet", or "simple" for a plain vision transformer. channels: its width; smooth: the FPN's 3x3
     convolutions; extra: coarser levels by "pool" (P6) or convolution of P5 ("conv") or of C5 ("conv-c5"), P6 and P7.
-    head: "sum" (Panoptic FPN's), "concat" (COCO-Stuff 2017's, robosat's) or "finest" (reads the finest map alone).
-    head_channels, norm, dropout, align_corners: of the head. The three *_options go to the piece of that name:
-    {"norm": "group"} to PANet, {"classifier": "bottleneck"} to the concatenating head.
+    head: "sum" (Panoptic FPN's), "concat" (COCO-Stuff 2017's, robosat's) or "finest" (reads the finest map alone); of
+    detection and instance segmentation "two-stage", on a pyramid with P6. head_channels, norm, dropout, align_corners:
+    of a semantic head. The three *_options go to the piece of that name: {"norm": "group"} to PANet, {"classifier":
+    "bottleneck"} to the concatenating head, {"box": "4conv1fc"} to the two-stage one (`torchfpn.heads.two_stage`).
 
     Raises:
         ConfigError: an unknown word (with the nearest names), words that do not go together, an impossible number.
         WeightsError: pretrained weights that do not fit or cannot be had.
     """
     check_name("task", task, TASKS)
+    head = TASKS[task][0] if head is None else head
+    extra = extra or (None if task == "semantic" else "pool")
     if head_channels < 1:
         raise ConfigError(f"{head_channels}", field="head_channels", allowed="1 or more")
     if not 0 <= dropout < 1:
@@ -124,12 +135,26 @@ def create_model(
         single=strides is not None,  # a single map is taken as it is where it was asked for
     )
     if not isinstance(head, nn.Module):
-        check_name("head", head, HEADS)
-        settings = {"norm": norm, "dropout": dropout, "align_corners": align_corners}
+        check_name("head", head, TASKS[task])
+        given, own = declared_levels(neck, "pyramid"), head_options or {}
         with _unknown_options("head_options", head):
-            settings |= head_options or {}
-            head = HEADS[head](declared_levels(neck, "pyramid"), num_classes, head_channels, **settings)
-    return AnySize(multiple=max(level.stride for level in levels), backbone=body, pyramid=neck, head=head)
+            if head == REGIONS:
+                head = _regions(given, num_classes, task, dropout, own)
+            else:
+                settings = {"norm": norm, "dropout": dropout, "align_corners": align_corners}
+                settings |= own
+                head = HEADS[head](given, num_classes, head_channels, **settings)
+    kind = AnySize if task == "semantic" else Detector
+    return kind(multiple=max(level.stride for level in levels), backbone=body, pyramid=neck, head=head)
+
+
+def _regions(
+    levels: tuple[Level, ...], num_classes: int, task: str, dropout: float, options: dict[str, Any]
+) -> nn.Module:
+    """The two-stage head; boxes are read from all levels but the one that is there for large anchors."""
+    if dropout:
+        raise ConfigError(f"{dropout} in {task}", field="dropout", allowed="0: a two-stage head has none")
+    return two_stage(levels, num_classes, masks=task == "instance", **{"roi_levels": len(levels) - 1, **options})
 
 
 def check_name(field: str, name: str, known: Any) -> None:

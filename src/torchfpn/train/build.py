@@ -80,8 +80,8 @@ def build(config: TrainConfig, dataset: Dataset, watch: Callable[[str], Watch] =
     if config.overfit_batches:
         few = First(plain, config.overfit_batches * config.batch_size * config.accumulate)
         return Parts(task, dataset, few, few)
-    augment = _augment(config, scaling, plain.frame(0).target.shape)
-    train = SemanticSamples(dataset, TRAIN, augment=augment, cache=cache)
+    augment = _augment(config, scaling, plain.usual_size)
+    train = SemanticSamples(dataset, TRAIN, augment=augment, cache=cache, watch=watch("places of the classes"))
     validate = SemanticSamples(dataset, VALIDATE, cache=cache) if VALIDATE in dataset.splits else None
     return Parts(task, dataset, train, validate)
 

@@ -203,7 +203,9 @@ class _Run:
         weights = sum(p.numel() for p in training.task.model.parameters()) / 1e6
         model = f"{self.config.model.pyramid} on {self.config.model.backbone}, {weights:.1f} M weights"
         loader = training.train_loader
-        images = f"{len(loader.loader.dataset)} images, {loader.steps} steps an epoch"  # type: ignore[arg-type]
+        samples = loader.loader.dataset.samples  # type: ignore[attr-defined]
+        what = "crops" if getattr(samples, "scenes", None) else "images"
+        images = f"{len(samples)} {what}, {loader.steps} steps an epoch"
         self._say(f"{folder}: {model}; {images}; {self.machine.device}, {self.machine.precision}")
 
     def _say(self, text: str) -> None:

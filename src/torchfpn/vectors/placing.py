@@ -43,11 +43,18 @@ def check_grid(geo: Geo | None, file: str | Path, assumed: str | None = None) ->
 
 
 def placed(
-    shapes: NDArray[Any], crs: str, geo: Geo, size: tuple[int, int], file: str | Path | None = None
+    shapes: NDArray[Any],
+    crs: str,
+    geo: Geo,
+    size: tuple[int, int],
+    file: str | Path | None = None,
+    *,
+    tree: shapely.STRtree | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The polygons whose bounds meet the image, in its pixels, and their numbers among `shapes`.
 
     shapes: [N] valid polygons in the coordinate system `crs` (well-known text). size: height and width of the image.
+    tree: of the shapes; it changes nothing, but with it an image costs only the shapes around it.
     Edges are straight in the coordinate system of the file, as its format says; long ones get more points.
 
     Raises:
@@ -55,9 +62,9 @@ def placed(
     """
     same = rasterio.crs.CRS.from_wkt(crs) == rasterio.crs.CRS.from_wkt(geo.crs)
     try:
-        kept = np.arange(len(shapes)) if same else _near(shapes, crs, geo, size)
-        if not same:
-            shapes = _cut(shapes[kept], _footprint(crs, geo, size))
+        box = _ground(geo, size) if same else _footprint(crs, geo, size)
+        kept = _near(shapes, box, tree)
+        shapes = shapes[kept] if same else _cut(shapes[kept], box)
         move = _mover(None if same else crs, geo)
         shapes = shapes if same else _straightened(shapes, move)
         shapes = _moved(shapes, move)
@@ -72,14 +79,48 @@ def placed(
         raise RasterError("polygons that have no place in its coordinate system", file=file, hint=hint) from error
 
 
+def around(tree: shapely.STRtree, crs: str, geo: Geo, window: tuple[int, int, int, int]) -> NDArray[np.int64]:
+    """Numbers, rising, of the shapes in the tree that may lie in a window of an image; all where nobody can tell.
+
+    window: row, column, height, width in pixels; it may reach beyond the image.
+    """
+    row, column, height, width = window
+    a, b, _, d, e, _ = geo.transform
+    moved = Geo(geo.crs, (a, b, geo.world(column, row)[0], d, e, geo.world(column, row)[1]))
+    try:
+        box = _footprint(crs, moved, (height, width))
+    except (rasterio.errors.RasterioError, CPLE_BaseError):  # a window at the edge of what can be projected
+        box = None
+    return (
+        np.arange(len(tree.geometries))
+        if box is None
+        else np.asarray(np.sort(tree.query(shapely.box(*box))), dtype=np.int64)
+    )
+
+
 class _NoPlaceError(Exception):
     """A point for which the target has no coordinates."""
 
 
-def _near(shapes: NDArray[Any], crs: str, geo: Geo, size: tuple[int, int]) -> NDArray[np.int64]:
-    """Numbers of the shapes that may meet the image."""
-    box = _footprint(crs, geo, size)
-    return np.arange(len(shapes)) if box is None else np.flatnonzero(_meets(shapes, box))
+def _near(shapes: NDArray[Any], box: NDArray[np.float64] | None, tree: shapely.STRtree | None) -> NDArray[np.int64]:
+    """Numbers, rising, of the shapes whose bounds meet the box; all without a box."""
+    if box is None:
+        return np.arange(len(shapes))
+    if tree is None:
+        return np.flatnonzero(_meets(shapes, box))
+    return np.asarray(np.sort(tree.query(shapely.box(*box))), dtype=np.int64)
+
+
+def _ground(geo: Geo, size: tuple[int, int]) -> NDArray[np.float64] | None:
+    """West, south, east, north of the image in its own coordinates, twice its size wider; None where it is turned.
+
+    There, bounds in pixels may meet the image where those on the ground do not.
+    """
+    if geo.transform[1] or geo.transform[3]:
+        return None
+    corners = np.array([geo.world(0, 0), geo.world(size[1], size[0])])
+    wide = np.ptp(corners, axis=0)
+    return np.concatenate([corners.min(0) - wide, corners.max(0) + wide])
 
 
 def _footprint(crs: str, geo: Geo, size: tuple[int, int]) -> NDArray[np.float64] | None:

@@ -22,14 +22,8 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError, RasterError, nearest
 from torchfpn.files.quiet import quiet
+from torchfpn.vectors.formats import DRIVERS
 
-DRIVERS = {
-    ".geojson": "GeoJSON",
-    ".json": "GeoJSON",
-    ".gpkg": "GPKG",
-    ".fgb": "FlatGeobuf",
-    ".shp": "ESRI Shapefile",
-}
 LON_LAT = "OGC:CRS84"  # what RFC 7946 says of every GeoJSON
 MAX_BYTES = 2**30
 FARTHEST = 1e12  # of coordinates, in any unit; beyond, areas lose their digits and then overflow
@@ -97,6 +91,23 @@ def crs_wkt(text: str) -> str:
             return str(rasterio.crs.CRS.from_user_input(":".join(found.groups()) if found else "").to_wkt())
     except (rasterio.errors.CRSError, ValueError) as error:
         raise ConfigError(f'"{text}"', field="CRS", allowed="a coordinate system, such as EPSG:4326") from error
+
+
+def field_names(path: str | Path) -> list[str]:
+    """The attributes that the features of a file have, in its order; empty if it holds no feature.
+
+    Raises:
+        DataError, RasterError: see `read_vectors`.
+    """
+    path = Path(path)
+    driver = _driver(path)
+    if driver == "GeoJSON":
+        _geojson_crs(path, None)  # before GDAL, which follows links in it
+    source = path.absolute() if driver != "GeoJSON" else f"GeoJSON:{path.absolute()}"
+    with _translated(path), quiet(RuntimeWarning):
+        info = pyogrio.read_info(source, layer=_layer(source, None, path) if driver == "GPKG" else None)
+        _check(info, driver, None, path)
+    return [str(name) for name in info["fields"]] if info["features"] else []
 
 
 def label_files(folder: Path) -> dict[str, Path]:

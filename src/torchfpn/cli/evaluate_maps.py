@@ -1,0 +1,245 @@
+"""fpn evaluate without a model: a predicted map against the truth, each of them label files or polygons.
+
+Label files against label files are compared pixel by pixel, polygons against polygons object by object, label files
+against polygons in both ways.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torchfpn.raster.label_pairs import PixelScores
+    from torchfpn.vectors.objects import Objects
+
+Kind = Literal["labels", "polygons"]
+Scored = tuple[dict[str, Any], list[str]]  # plain values for JSON, lines for people
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of maps."""
+    group = parser.add_argument_group("a predicted map instead of a model")
+    group.add_argument(
+        "--classes",
+        metavar="A,B",
+        help="of label files: names of the values 0, 1 ..., or 0=A,255=B; of polygons: which count",
+    )
+    group.add_argument("--ignore", metavar="0,255", help='values of label files that mean "not labelled"; default 255')
+    group.add_argument("--iou", type=float, default=0.5, metavar="SHARE", help="from which two objects are one")
+    group.add_argument("--least", type=float, default=0.0, metavar="M2", help="square metres of the smallest object")
+    group.add_argument("--field", metavar="NAME", help='attribute that says the class; default "class", if it is there')
+    group.add_argument("--truth-field", metavar="NAME", help="the same of the truth, where it is called otherwise")
+    group.add_argument("--score", metavar="NAME", help='attribute that says how sure a prediction is; default "score"')
+    group.add_argument("--within", metavar="FILE", help="polygons, or rasters: only what lies in them counts")
+    group.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
+    group.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
+    group.add_argument("--tiles", metavar="PATTERN", help='how paths of rasters without a place end: "{z}/{x}/{y}"')
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What kind of map a file or the files of a folder are, told by their names; None for none."""
+    from torchfpn.raster.label_maps import KINDS
+    from torchfpn.vectors.formats import is_vector
+
+    names = sorted(child.name for child in path.iterdir()) if path.is_dir() else [path.name]
+    if any(is_vector(name) for name in names):
+        return "polygons"
+    return "labels" if any(name.lower().endswith((*KINDS, ".vrt")) for name in names) else None
+
+
+def is_map(args: argparse.Namespace) -> bool:
+    """Whether the first word is a map and not a model."""
+    if args.model.suffix.lower() == ".safetensors" or (args.dataset / "dataset.yaml").is_file():
+        return False
+    return kind_of(args.model) is not None or (not args.dataset.is_dir() and kind_of(args.dataset) is not None)
+
+
+def score(args: argparse.Namespace) -> Scored:
+    """The scores of a map against the truth.
+
+    Raises:
+        ConfigError: flags or files that do not go together. DataError: files that cannot be used.
+    """
+    from torchfpn.errors import ConfigError, DataError
+
+    if not 0 < args.iou <= 1:
+        raise ConfigError(f"{args.iou}", field="iou", allowed="more than 0, up to 1")
+    if not args.least >= 0:
+        raise ConfigError(f"{args.least}", field="least", allowed="square metres from 0")
+    found, truth = kind_of(args.model), kind_of(args.dataset)
+    if found is None or truth is None:
+        file, allowed = args.dataset if found else args.model, "label files, polygons, or a folder of one of them"
+        raise DataError("neither label files nor polygons", file=file, allowed=allowed)
+    if args.within and (found, truth) != ("polygons", "polygons"):
+        raise ConfigError(
+            "for polygons against polygons only", field="within", hint="label files have their own border"
+        )
+    if found == "labels":
+        return _labels_against_labels(args) if truth == "labels" else _labels_against_polygons(args)
+    if truth == "labels":
+        raise ConfigError("polygons against label files", file=args.model, hint="give the label files first")
+    from torchfpn.cli.evaluate_objects import polygons_against_polygons
+
+    return polygons_against_polygons(args)
+
+
+def read_layer(args: argparse.Namespace, file: Path, *, truth: bool) -> "Objects":
+    """The objects of one of the two files."""
+    from torchfpn.vectors.objects import read_objects
+    from torchfpn.vectors.reading import crs_wkt
+
+    field = args.truth_field if truth and args.truth_field is not None else args.field
+    crs = crs_wkt(args.assume_crs) if args.assume_crs else None
+    score = "" if truth else args.score
+    return read_objects(file, field=field, score=score, layer=args.layer, assume_crs=crs)
+
+
+def listed(text: str | None) -> list[str]:
+    """Words between commas."""
+    return [word.strip() for word in text.split(",")] if text else []
+
+
+def named_values(text: str | None) -> dict[int, str]:
+    """Value -> name of "land,water" (the values 0, 1, ...) or "0=land,255=water".
+
+    Raises:
+        ConfigError: a value that is no number, or twice.
+    """
+    from torchfpn.errors import ConfigError
+
+    words = listed(text)
+    if not any("=" in word for word in words):
+        return dict(enumerate(words))
+    pairs = [word.partition("=")[::2] for word in words]
+    if not all(value.strip().isdecimal() and name.strip() for value, name in pairs):
+        raise ConfigError(f'"{text}"', field="classes", allowed="names of 0, 1, ..., or 0=land,255=water")
+    named = {int(value): name.strip() for value, name in pairs}
+    if len(named) < len(pairs):
+        raise ConfigError(f'a value twice in "{text}"', field="classes")
+    return named
+
+
+def ignored_values(text: str | None) -> list[int] | None:
+    """The numbers of "0,255"; None for None.
+
+    Raises:
+        ConfigError: something else.
+    """
+    from torchfpn.errors import ConfigError
+
+    words = listed(text)
+    if not all(word.isdecimal() for word in words):
+        raise ConfigError(f'"{text}"', field="ignore", allowed="whole numbers with commas between them")
+    return [int(word) for word in words] if text is not None else None
+
+
+def described(layer: "Objects") -> str:
+    """A line about a vector file: how many features, and what was not as it should be."""
+    from torchfpn.files.formats import printable
+
+    words = [f"{layer.features:,} feature{'s' * (layer.features != 1)}"]
+    if layer.mended:
+        words.append(f"{layer.mended:,} with invalid rings, mended")
+    if layer.lost:
+        words.append(f"{layer.lost:,} without an area, left out")
+    return f"{printable(layer.file)}  {', '.join(words)}"
+
+
+def _labels_against_labels(args: argparse.Namespace) -> Scored:
+    from torchfpn.cli.counting import counted
+    from torchfpn.raster.label_pairs import LabelPairs, pixel_scores
+
+    files, left = _paired(args.model, args.dataset)
+    pairs = LabelPairs()
+    with counted("comparing", len(files)) as step:
+        for predicted, truth in files:
+            pairs.add(predicted, truth)
+            step()
+    found = pixel_scores(pairs, classes=named_values(args.classes), ignore=ignored_values(args.ignore))
+    lines = [f"{len(files):,} label file{'s' * (len(files) != 1)}"]
+    if left:
+        lines.append(f"{left:,} predictions without a truth, left out")
+    return plain_scores(found, len(files)), lines + _lines(found)
+
+
+def _labels_against_polygons(args: argparse.Namespace) -> Scored:
+    from torchfpn.cli.counting import counted
+    from torchfpn.raster.label_maps import label_folder
+    from torchfpn.raster.map_scores import MapScores, Place, classes_of
+    from torchfpn.vectors.reading import crs_wkt
+    from torchfpn.vectors.tiles import check_pattern
+
+    place = Place(
+        crs_wkt(args.assume_crs) if args.assume_crs else None,
+        check_pattern(args.tiles) if args.tiles is not None else None,
+    )
+    maps = label_folder(args.model) if args.model.is_dir() else {args.model.stem: args.model}
+    layers = _layers(args, maps)
+    names = classes_of(_names(list(maps.values())), list(layers.values()), listed(args.classes), args.model)
+    scores = MapScores(names, iou=args.iou, least=args.least, ignore=ignored_values(args.ignore))
+    with counted("comparing", len(maps)) as step:
+        for stem, file in maps.items():
+            scores.add(file, layers[stem if args.dataset.is_dir() else ""], place)
+            step()
+    found = scores.pixels()
+    lines = [f"{len(maps):,} label file{'s' * (len(maps) != 1)}", *(described(layer) for layer in layers.values())]
+    return plain_scores(found, len(maps)) | {"objects": scores.objects.to_dict()}, lines + _lines(found)
+
+
+def _paired(predicted: Path, truth: Path) -> tuple[list[tuple[Path, Path]], int]:
+    """Files of two folders by stem, all of the truth's, and how many predictions are left over."""
+    from torchfpn.errors import ConfigError, DataError
+    from torchfpn.files.formats import printable
+    from torchfpn.raster.label_maps import label_folder
+
+    if predicted.is_dir() != truth.is_dir():
+        raise ConfigError("a folder against a file", file=printable(truth), hint="give two folders, or two files")
+    if not predicted.is_dir():
+        return [(predicted, truth)], 0
+    found, there = label_folder(predicted), label_folder(truth)
+    missing = [stem for stem in there if stem not in found]
+    if missing:
+        words = f"has no file for {len(missing)} of {len(there)}, the first is {there[missing[0]].name}"
+        raise DataError(words, file=printable(predicted))
+    return [(found[stem], there[stem]) for stem in there], len(found) - len(there)
+
+
+def _layers(args: argparse.Namespace, maps: dict[str, Path]) -> "dict[str, Objects]":
+    """The truth of each map by its stem; one file for all under ""."""
+    from torchfpn.errors import DataError
+    from torchfpn.files.formats import printable
+    from torchfpn.vectors.reading import label_files
+
+    if not args.dataset.is_dir():
+        return {"": read_layer(args, args.dataset, truth=True)}
+    files = label_files(args.dataset)
+    missing = [path for stem, path in maps.items() if stem not in files]
+    if missing:
+        words = f"has no file for {len(missing)} of {len(maps)} maps, the first is {missing[0].name}"
+        raise DataError(words, file=printable(args.dataset))
+    return {stem: read_layer(args, files[stem], truth=True) for stem in maps}
+
+
+def _names(files: Sequence[Path]) -> dict[int, str]:
+    """What the maps call their values: the first that says anything."""
+    from torchfpn.files.labels import read_legend
+
+    return next((names for names, _ in map(read_legend, files) if names), {})
+
+
+def plain_scores(found: "PixelScores", files: int) -> dict[str, Any]:
+    """As in a run's validation.json, and what was not counted."""
+    from torchfpn.tasks.evaluate import Evaluation
+
+    scores = Evaluation(tuple(found.names), tuple(found.colors), found.confusion, None, files).to_dict("all")
+    return scores | {"label_values": found.values, "unlabelled": found.unlabelled, "unanswered": found.unanswered}
+
+
+def _lines(found: "PixelScores") -> list[str]:
+    lines = []
+    if found.unlabelled:
+        lines.append(f"{found.unlabelled:,} pixels are not labelled")
+    if found.unanswered:
+        lines.append(f"{found.unanswered:,} pixels have a truth and no prediction, left out")
+    return lines

@@ -1,0 +1,171 @@
+"""Polygons of a label map, or of a vector file, as maps want them: merged, right-angled, sorted out.
+
+  fpn polygons labels.tif buildings.gpkg --outlined building --square
+  fpn polygons labels.tif fields.geojson --least 20 --simplify 1
+  fpn polygons buildings.gpkg new.gpkg --merge 0.5 --least-area 8 --known cadastre.geojson
+
+SOURCE is a label raster of any size (classes and nodata from its tags) or GeoJSON, GeoPackage, FlatGeobuf, Shapefile.
+OUT is .gpkg or .fgb, in the coordinate system of SOURCE, or .geojson, in longitude and latitude. Each polygon has
+class, class_id, area in square metres on the ground and, where SOURCE has it, score.
+"""
+
+import argparse
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torchfpn.raster.layers import Layer
+    from torchfpn.raster.refining import Counts, Wishes
+
+KINDS = (".geojson", ".gpkg", ".fgb")
+OFF = 1.5, 0.5  # how far walls may be off with --square alone: pixels of a raster, metres of a vector file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's flags."""
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a label raster, or a file of polygons")
+    parser.add_argument("out", type=Path, metavar="OUT", help=f"what is written: {', '.join(KINDS)}")
+    parser.add_argument("--outlined", metavar="A,B", help="classes wanted, if not all")
+    parser.add_argument(
+        "--least", type=float, default=0.0, metavar="PIXELS", help="of a raster: smallest polygon, hole"
+    )
+    parser.add_argument(
+        "--least-area", type=float, default=0.0, metavar="M2", help="smallest polygon in square metres, in the end"
+    )
+    parser.add_argument(
+        "--simplify",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="about how far outlines may be off: pixels of a raster, metres of a vector file",
+    )
+    parser.add_argument("--square", action="store_true", help="straight walls and right angles, for buildings")
+    parser.add_argument(
+        "--merge", type=float, default=0.0, metavar="METRES", help="polygons of a class this near become one"
+    )
+    parser.add_argument("--known", type=Path, metavar="LAYER", help="leave out what this vector file covers already")
+    parser.add_argument(
+        "--known-overlap", type=float, default=0.5, metavar="SHARE", help="of a polygon that LAYER covers more than"
+    )
+    parser.add_argument(
+        "--field", metavar="NAME", help='of a vector file: the attribute that says the class, not "class"'
+    )
+    parser.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
+    parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
+    parser.add_argument("--allow-vrt", action="store_true", help="take a VRT, over files below its own folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there already")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 done; 2 bad input."""
+    from torchfpn.raster.layers import open_layer
+    from torchfpn.raster.refining import Counts
+    from torchfpn.vectors.formats import is_vector
+    from torchfpn.vectors.reading import crs_wkt
+
+    _check(args)
+    counts, raster = Counts(), not is_vector(args.source)
+    with open_layer(
+        args.source,
+        outlined=[word.strip() for word in args.outlined.split(",")] if args.outlined else None,
+        least=args.least,
+        simplify=0.0 if args.square else args.simplify,  # else neighbours share their borders before some get walls
+        field=args.field,
+        layer=args.layer,
+        assume_crs=crs_wkt(args.assume_crs) if args.assume_crs else None,
+        allow_vrt=args.allow_vrt,
+    ) as layer:
+        _write(args, layer, _wishes(args, layer, raster), counts)
+    print(_summary(args, layer, counts))
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Passes numbers and files that can be.
+
+    Raises:
+        ConfigError: what cannot.
+    """
+    from torchfpn.errors import ConfigError, DataError
+    from torchfpn.files.formats import printable
+    from torchfpn.vectors.formats import is_vector
+
+    for name in ("least", "least_area", "simplify", "merge"):
+        if not 0 <= getattr(args, name) < math.inf:
+            raise ConfigError(f"{getattr(args, name)}", field=name.replace("_", "-"), allowed="a number from 0")
+    if not 0 <= args.known_overlap < 1:
+        raise ConfigError(f"{args.known_overlap}", field="known-overlap", allowed="a share from 0, below 1")
+    if is_vector(args.source) and args.least:
+        raise ConfigError("pixels of a vector file", field="least", hint="give --least-area in square metres")
+    if not args.source.exists():
+        raise DataError("no such file", file=printable(args.source))
+    _check_out(args)
+
+
+def _check_out(args: argparse.Namespace) -> None:
+    from torchfpn.cli.outputs import check_folder
+    from torchfpn.errors import ConfigError
+    from torchfpn.files.formats import printable
+
+    out = printable(args.out)
+    if args.out.suffix not in KINDS:
+        raise ConfigError("no vector file by its name", file=out, field="out", allowed=", ".join(KINDS))
+    if os.path.realpath(args.out) in {os.path.realpath(path) for path in (args.source, args.known) if path}:
+        raise ConfigError("would overwrite what it is made of", file=out, field="out")
+    if not args.overwrite and (args.out.exists() or args.out.is_symlink()):
+        raise ConfigError("is there already", file=out, field="out", hint="allow it with --overwrite")
+    check_folder(args.out.parent)
+
+
+def _wishes(args: argparse.Namespace, layer: "Layer", raster: bool) -> "Wishes":
+    from torchfpn.raster.known import Known
+    from torchfpn.raster.refining import Wishes
+    from torchfpn.vectors.objects import read_objects
+    from torchfpn.vectors.reading import crs_wkt
+
+    known = None
+    if args.known is not None:
+        assumed = crs_wkt(args.assume_crs) if args.assume_crs else None
+        known = Known(read_objects(args.known, field="", score="", assume_crs=assumed), layer.crs)
+    unit = layer.pixel if raster else 1.0
+    return Wishes(
+        merge=args.merge,
+        square=max(args.simplify, OFF[0 if raster else 1]) * unit if args.square else 0.0,
+        simplify=args.simplify * unit if args.square or not raster else 0.0,
+        least=args.least_area,
+        known=known,
+        share=args.known_overlap,
+    )
+
+
+def _write(args: argparse.Namespace, layer: "Layer", wishes: "Wishes", counts: "Counts") -> None:
+    from torchfpn.raster.answers import write_features
+    from torchfpn.raster.refining import Wishes, in_lon_lat, refined
+
+    turned = args.out.suffix == ".geojson" and not layer.in_degrees
+    at_once = turned and layer.pixel > 0 and wishes == Wishes(share=wishes.share)  # nothing to be done in between
+    given = layer.features("degrees" if at_once else "map")
+    features = refined(given, layer.crs, wishes, counts, file=args.source)
+    if turned and not at_once:
+        features = in_lon_lat(features, layer.crs, layer.decimals, args.source)
+    multi = layer.multi or wishes.merge > 0
+    write_features(args.out, features, crs=layer.crs, scored=layer.scored, multi=multi)
+
+
+def _summary(args: argparse.Namespace, layer: "Layer", counts: "Counts") -> str:
+    from torchfpn.files.formats import printable
+
+    words = [f"{counts.given:,} features"]
+    for count, what in (
+        (layer.mended, "with invalid rings, mended"),
+        (layer.lost, "without an area, left out"),
+        (counts.merged if args.merge else None, "merged into others"),
+        (counts.squared if args.square else None, "with right angles"),
+        (counts.small if args.least_area else None, f"below {args.least_area:g} m2"),
+        (counts.known if args.known else None, "known"),
+    ):
+        if count or (count == 0 and what in ("known", "merged into others", "with right angles")):
+            words.append(f"{count:,} {what}")
+    return f"{printable(args.out)}  {', '.join(words)}, {counts.left:,} written"

@@ -1,0 +1,180 @@
+"""Labels that are polygons, drawn on the fly: the features of a file are read once a process, pixels when asked for.
+
+Nothing of it is in the samples themselves, so that they stay small on their way to worker processes.
+"""
+
+import functools
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.data.dataset import Dataset
+from torchfpn.data.polygons import Polygons
+from torchfpn.data.splits import Pair
+from torchfpn.errors import ConfigError, DataError, FPNError, nearest
+from torchfpn.files.geo import Geo
+from torchfpn.files.images import Window
+from torchfpn.recipe import IGNORE
+from torchfpn.vectors.drawing import Labels, draw, place
+from torchfpn.vectors.mending import areas
+from torchfpn.vectors.placing import check_grid
+from torchfpn.vectors.reading import Vectors, crs_wkt, read_vectors
+from torchfpn.vectors.tiles import tile_geo
+
+_NOT_LABELLED = IGNORE + 1  # as drawn, where 0 is no polygon and class i is i + 1
+_KEPT = 32  # files whose features are kept
+_SHOWN = 3
+_KEYS = {  # flags of `fpn rasterize` in the hints of its errors -> keys of dataset.yaml
+    "--layer": "polygons: {layer: NAME}",
+    "--buffer METRES": "polygons: {buffer: METRES}",
+    "--assume-crs EPSG:...": 'polygons: {assume_crs: "EPSG:..."}',
+    "--tiles": 'tiles: "{z}/{x}/{y}"',
+}
+_lock = threading.Lock()  # threads that want the same file wait for the first one instead of reading it too
+
+
+class Burned(NamedTuple):
+    """target: uint8 [H, W] class indices, `IGNORE` where nothing is labelled. met: numbers of the features drawn."""
+
+    target: NDArray[np.uint8]
+    met: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of one file, ready to be drawn, and what was found: how many, mended, left out, widened."""
+
+    labels: Labels
+    count: int
+    mended: int
+    lost: int
+    widened: int
+
+
+class _Meaning(NamedTuple):
+    """What decides which class a feature is of. classes: (name, value) of each. ignored: values that mean nothing."""
+
+    polygons: Polygons
+    classes: tuple[tuple[str, int], ...]
+    ignored: tuple[int, ...]
+
+
+def read_features(dataset: Dataset, path: Path) -> Features:
+    """The features of a file of polygons, with the class of each.
+
+    Raises:
+        DataError: damaged, without the field or layer, lines or points without a buffer, values that are no class.
+        RasterError: no coordinate system. ConfigError: nothing says which class the polygons are.
+    """
+    meaning = _Meaning(dataset.polygons, tuple((c.name, c.id) for c in dataset.classes), dataset.ignored)
+    try:
+        stamp = path.stat().st_mtime_ns, path.stat().st_size
+    except OSError as error:
+        raise DataError(f"cannot be opened ({error.strerror or error})", file=path) from error
+    with _lock:
+        found = _kept(path, stamp, meaning)
+    if isinstance(found, FPNError):
+        raise _spelt(found, dataset)
+    return found
+
+
+def burn(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None = None) -> Burned:
+    """The class of every pixel of an image, or of a window of it: what is drawn there does not depend on the window.
+
+    geo, size: of the whole image, as its file says.
+
+    Raises:
+        DataError: see `read_features`. RasterError: the image has no place on the earth.
+    """
+    assert pair.label is not None  # who asks has polygons
+    labels, settings = read_features(dataset, pair.label).labels, dataset.polygons
+    try:
+        where = grid(dataset, pair, geo, size)
+        scene = place(
+            labels, where, size, ignored=_NOT_LABELLED, border=settings.border, file=pair.image, window=window
+        )
+    except FPNError as error:
+        raise _spelt(error, dataset) from error
+    drawn = draw(scene, window or (0, 0, *size), all_touched=settings.all_touched)
+    table = np.arange(-1, IGNORE + 1).astype(np.uint8)
+    table[0] = IGNORE if settings.background is None else settings.background
+    return Burned(table[drawn], np.unique(scene.owners))
+
+
+def grid(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> Geo:
+    """Where an image lies: as its file says, or else as its path does.
+
+    Raises:
+        RasterError: neither says.
+    """
+    if geo is None and pair.tiles is not None:
+        return tile_geo(pair.image, pair.tiles, size)
+    assumed = dataset.polygons.assume_crs
+    return check_grid(geo, pair.image, _crs(assumed) if assumed else None)
+
+
+@functools.lru_cache(_KEPT)
+def _kept(path: Path, stamp: tuple[int, int], meaning: _Meaning) -> Features | FPNError:
+    """Errors are kept like features: a bad file is not read again for every image."""
+    settings = meaning.polygons
+    try:
+        assumed = _crs(settings.assume_crs) if settings.assume_crs else None
+        vectors = read_vectors(path, field=settings.field, layer=settings.layer, assume_crs=assumed)
+        values = _values(vectors, meaning)
+        found = areas(vectors, buffer=settings.buffer)
+    except FPNError as error:
+        return error
+    labels = Labels(path, found, values, vectors.crs)
+    return Features(labels, len(vectors.shapes), found.invalid, found.lost, found.widened)
+
+
+@functools.lru_cache(8)
+def _crs(text: str) -> str:
+    try:
+        return crs_wkt(text)
+    except ConfigError as error:
+        raise ConfigError(error.found, field="polygons.assume_crs", allowed=error.allowed) from error
+
+
+def _values(vectors: Vectors, meaning: _Meaning) -> NDArray[np.int64]:
+    """[N]: what each feature is drawn as."""
+    settings, classes = meaning.polygons, meaning.classes
+    if settings.field is None:
+        if settings.burn is None:
+            hint = "write polygons: {field: ...} or polygons: {class: ...}"
+            raise ConfigError("polygons, and nothing says of which class", file=vectors.file, hint=hint)
+        return np.full(len(vectors.shapes), settings.burn + 1, np.int64)
+    if vectors.column is None:
+        return np.zeros(0, np.int64)
+    known: dict[Any, int] = dict.fromkeys(meaning.ignored, _NOT_LABELLED)
+    known |= {i: k + 1 for k, (_, i) in enumerate(classes)}
+    known |= {str(value): drawn for value, drawn in known.items()}  # numbers may be stored as text
+    known |= {name: k + 1 for k, (name, _) in enumerate(classes)}
+    if unknown := Counter(value for value in vectors.column if value not in known):
+        raise _unknown(unknown, classes, settings.field, vectors.file)
+    return np.array([known[value] for value in vectors.column], np.int64)
+
+
+def _unknown(found: Counter[Any], classes: tuple[tuple[str, int], ...], field: str, file: Path) -> DataError:
+    shown = [f"{_shown(value)} in {n:,} feature{'s' * (n > 1)}" for value, n in found.most_common(_SHOWN)]
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    hint = nearest(str(found.most_common(1)[0][0]), [name for name, _ in classes])
+    return DataError("no class " + ", ".join(shown) + more, file=file, field=field, hint=hint)
+
+
+def _shown(value: Any) -> str:
+    return "(empty)" if value is None else f'"{value}"'
+
+
+def _spelt(error: FPNError, dataset: Dataset) -> FPNError:
+    """The same error, fresh, with keys of dataset.yaml in its hint in place of flags."""
+    hint = error.hint
+    for flag, key in _KEYS.items():
+        hint = hint.replace(flag, f"{key} in {dataset.file.name}") if hint else hint
+    where = error.file or dataset.file
+    return type(error)(error.found, file=where, field=error.field, allowed=error.allowed, hint=hint)

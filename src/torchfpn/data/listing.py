@@ -1,0 +1,118 @@
+"""The files that `images:` or `labels:` of a split stand for: of a folder, one by one, or the tiles of a map."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchfpn.data.splits import Paths, Problem, natural, tile_parts
+from torchfpn.errors import DataError
+from torchfpn.files.formats import SUFFIXES
+from torchfpn.vectors.formats import SUFFIXES as VECTORS
+from torchfpn.vectors.formats import is_vector
+
+
+@dataclass(frozen=True)
+class Listing:
+    """files: by what pairs them: the stem in a folder, z/x/y in a map of tiles, the place in a list ("0", "1", ...).
+
+    problems: files that may not be read, or share a name. named: one by one in dataset.yaml. tiles: the pattern of a
+    map of tiles.
+    """
+
+    files: dict[str, Path]
+    problems: list[Problem]
+    named: bool = False
+    tiles: str | None = None
+
+
+def list_files(root: Path, paths: Paths, *, polygons: bool = False) -> Listing:
+    """The images that `paths` names. polygons: in folders without any image, files of polygons instead.
+
+    Raises:
+        DataError: no such folder, or one that leads out of the root.
+    """
+    if isinstance(paths, tuple):
+        return _named(root, paths)
+    tiles = tile_parts(paths)
+    if tiles is not None:
+        listing = _tiles(root, *tiles, SUFFIXES)
+        return listing if listing.files or not polygons else _tiles(root, *tiles, VECTORS)
+    if (root / paths).is_file():
+        return _named(root, (paths,))
+    if paths.lower().endswith(SUFFIXES + VECTORS) and not (root / paths).exists():
+        raise DataError("no such file", file=root / paths)
+    entries = _scan(root, root / paths)
+    images = [entry for entry in entries if _has(entry.name, SUFFIXES)]
+    if polygons and not images:
+        images = [entry for entry in entries if is_vector(entry.name)]
+    listing = _folder(root, root / paths, images)
+    if not images and (below := sorted(entry.name for entry in entries if entry.name.isdigit())):
+        hint = f'if it is a map of tiles, write "{paths}/{{z}}/{{x}}/{{y}}"'
+        raise DataError(f"no image, but folders such as {below[0]}", file=root / paths, hint=hint)
+    return listing
+
+
+def is_inside(root: Path, path: Path) -> bool:
+    """Whether the file itself, all links followed, lies below the root. A loop of links leads nowhere."""
+    real = os.path.realpath(path)
+    return os.path.commonpath([os.path.realpath(root), real]) == os.path.realpath(root)
+
+
+def _named(root: Path, paths: tuple[str, ...]) -> Listing:
+    problems = []
+    for path in paths:
+        if not is_inside(root, root / path):
+            problems.append(Problem(root / path, "a link that leads out of the root of the dataset"))
+        elif not (root / path).is_file():
+            problems.append(Problem(root / path, "no such file"))
+    files = {str(i): root / path for i, path in enumerate(paths)}
+    return Listing(files, problems, named=True)
+
+
+def _folder(root: Path, where: Path, entries: list["os.DirEntry[str]"]) -> Listing:
+    files: dict[str, Path] = {}
+    problems = []
+    for entry in sorted(entries, key=lambda entry: natural(entry.name)):
+        path = where / entry.name
+        if entry.is_symlink() and not is_inside(root, path):
+            problems.append(Problem(path, "a link that leads out of the root of the dataset"))
+        elif path.stem in files:
+            problems.append(Problem(path, f"has the same name as {files[path.stem].name}"))
+        else:
+            files[path.stem] = path
+    return Listing(files, problems)
+
+
+def _tiles(root: Path, folder: str, pattern: str, suffixes: tuple[str, ...]) -> Listing:
+    """Every ``z/x/y`` below the folder, in whichever order the pattern has them; other names are left alone."""
+    order = [part[1] for part in pattern.split("/")]
+    files: dict[str, Path] = {}
+    problems: list[Problem] = []
+    for outer in _numbered(root, root / folder):
+        for inner in _numbered(root, outer):
+            rows = [entry for entry in _scan(root, inner) if _has(entry.name, suffixes)]
+            found = _folder(root, inner, [entry for entry in rows if Path(entry.name).stem.isdigit()])
+            problems += found.problems
+            for stem, path in found.files.items():
+                place = dict(zip(order, (outer.name, inner.name, stem), strict=True))
+                files["/".join(str(int(place[axis])) for axis in "zxy")] = path
+    return Listing(files, problems, tiles=pattern)
+
+
+def _numbered(root: Path, folder: Path) -> list[Path]:
+    names = sorted(entry.name for entry in _scan(root, folder) if entry.name.isdigit() and entry.is_dir())
+    return [folder / name for name in sorted(names, key=int)]
+
+
+def _scan(root: Path, where: Path) -> list["os.DirEntry[str]"]:
+    """What a folder holds, hidden files left out."""
+    try:
+        if not is_inside(root, where):
+            raise DataError("leads out of the root of the dataset", file=where)
+        return [entry for entry in os.scandir(where) if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"cannot be listed ({error.strerror or error})", file=where) from error
+
+
+def _has(name: str, suffixes: tuple[str, ...]) -> bool:
+    return name.lower().endswith(suffixes)

@@ -1,0 +1,100 @@
+"""From what the first stage says of every anchor to the boxes that the second one looks at. No weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from torchfpn.errors import ConfigError
+from torchfpn.ops.anchors import Stride, by_anchor, shapes, spread, strides_of
+from torchfpn.ops.boxes import clip, decode
+from torchfpn.ops.nms import nms
+from torchfpn.types import Boxes, Level, Size
+
+Dense = tuple[dict[str, Tensor], ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many boxes. each: the best of every level that are considered. all: what is left of them, for each image."""
+
+    each: int = 1000
+    all: int = 1000
+
+
+class Propose(nn.Module):
+    """Scores and deltas of every level -> the anchors, and the best boxes that do not overlap each other too much.
+
+    Of every level the best `limits.each` anchors are decoded, cut at the image's border, left out where they are
+    smaller than `smallest` pixels, suppressed within their level at an overlap of `iou`, and the best `limits.all` of
+    all levels kept. Gradients end here: boxes are no function of the weights for the second stage.
+
+    sizes: of the anchors of each level, one or several, in pixels; ratios: height over width. rounded, stride: see
+    `torchfpn.ops.anchors`. Source: Ren et al. 2015, section 3.3; Lin et al. 2017, section 4.1. Equals torchvision's
+    `RegionProposalNetwork` with rounded=True, stride="measured", smallest=1e-3.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[Level],
+        *,
+        sizes: Sequence[Sequence[float]] = ((32,), (64,), (128,), (256,), (512,)),
+        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        rounded: bool = False,
+        stride: Stride = "declared",
+        iou: float = 0.7,
+        smallest: float = 1e-3,
+        limits: Limits = Limits(),
+    ) -> None:
+        super().__init__()
+        if len(sizes) != len(levels):
+            found = f"anchors for {len(sizes)} levels"
+            raise ConfigError(found, field="anchors", allowed=f"for each of the pyramid's {len(levels)}")
+        self.strides, self.sizes, self.ratios = [level.stride for level in levels], sizes, ratios
+        self.rounded, self.stride, self.iou, self.smallest, self.limits = rounded, stride, iou, smallest, limits
+        for i, own in enumerate(sizes):
+            self.register_buffer(f"cell{i}", shapes(own, ratios, rounded=rounded), persistent=False)
+
+    @property
+    def per_cell(self) -> int:
+        """Anchors of a cell."""
+        return len(self.sizes[0]) * len(self.ratios)
+
+    def anchors(self, grids: Sequence[Size], frame: Size) -> list[Tensor]:
+        """Of each level [h * w * A, 4]. grids: sizes of the maps. frame: of the image, padding included."""
+        return [
+            spread(self.get_buffer(f"cell{i}"), grid, strides_of(grid, frame, declared, self.stride))
+            for i, (grid, declared) in enumerate(zip(grids, self.strides, strict=True))
+        ]
+
+    @torch.no_grad()
+    def forward(self, dense: Dense, frame: Size, sizes: Tensor, limits: Limits | None = None) -> tuple[Tensor, Boxes]:
+        """Dense predictions, frame, sizes [B, 2] (height, width) -> anchors [N, 4] and proposals, `limits.all` each."""
+        limits = limits or self.limits
+        anchors = self.anchors([(one["scores"].shape[-2], one["scores"].shape[-1]) for one in dense], frame)
+        boxes, scores, levels = [], [], []
+        for i, (one, own) in enumerate(zip(dense, anchors, strict=True)):
+            flat = by_anchor(one["scores"], 1)[..., 0].float()  # [B, h w A]
+            best, which = flat.topk(min(limits.each, flat.shape[1]))
+            deltas = by_anchor(one["deltas"], 4).float().gather(1, which[..., None].expand(-1, -1, 4))
+            boxes.append(decode(deltas, own[which]))
+            scores.append(best.sigmoid())
+            levels.append(torch.full_like(which, i))
+        table, chances = clip(torch.cat(boxes, 1), sizes), torch.cat(scores, 1)
+        sides = table[..., 2:] - table[..., :2]
+        index, counts, lost = nms(
+            table, chances, torch.cat(levels, 1), (sides >= self.smallest).all(-1), iou=self.iou, keep=limits.all
+        )
+        chosen = table.gather(1, index[..., None].expand(-1, -1, 4))
+        found = Boxes(chosen, chances.gather(1, index), torch.zeros_like(index), counts, lost)
+        there = found.valid
+        return torch.cat(anchors), found._replace(
+            boxes=found.boxes.masked_fill(~there[..., None], 0), scores=found.scores.masked_fill(~there, 0)
+        )
+
+    def extra_repr(self) -> str:
+        """What is considered and what is kept."""
+        sizes = ", ".join("+".join(f"{size:g}" for size in own) for own in self.sizes)
+        ratios = ", ".join(f"{ratio:g}" for ratio in self.ratios)
+        return f"sizes {sizes}; ratios {ratios}; iou {self.iou}, {self.limits.each} a level, {self.limits.all} in all"

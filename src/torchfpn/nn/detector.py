@@ -1,0 +1,31 @@
+"""A two-stage model that takes images of any size: pad to the largest stride, run the children, boxes in pixels."""
+
+import torch
+from torch import Tensor
+
+from torchfpn.nn.any_size import AnySize
+from torchfpn.ops.padding import padded_size
+from torchfpn.types import Regions
+
+
+class Detector(AnySize):
+    """Images [B, C, H, W], sizes [B, 2] -> `Regions`; children `backbone`, `pyramid`, `head` as in nn.Sequential.
+
+    sizes: the true (height, width) of each image within H x W, at the right and the bottom of which it is padding; left
+    out: all of it is image. Boxes are cut at the true size. Whatever else is given (`choose`, `detect`, `limits`) goes
+    to the head, see `torchfpn.heads.region`.
+    """
+
+    def forward(self, images: Tensor, sizes: Tensor | None = None, **joints: object) -> Regions:  # type: ignore[override]
+        """Normalised images -> Regions; the type is the same in training and in inference."""
+        if sizes is None:
+            whole = images.new_tensor([images.shape[-2], images.shape[-1]])
+            sizes = whole.expand(images.shape[0], 2)
+        frame = padded_size(images, self.multiple)
+        regions: Regions = self[-1](self.maps(images), frame, sizes, **joints)
+        return regions
+
+
+def as_sizes(sizes: list[tuple[int, int]], like: Tensor) -> Tensor:
+    """(height, width) of each image -> [B, 2] on the device of `like`."""
+    return torch.tensor(sizes, dtype=torch.float32, device=like.device)

@@ -1,0 +1,185 @@
+"""Masks of objects as crops: the pixels of an object's window, and where the window lies. Full images only on demand.
+
+A mask head gives probabilities on a small grid (28 x 28) over each box. Here they become pixels, by the rule of the
+family that the model comes from: "torchvision" (Mask R-CNN's own: the grid is resized to whole pixels) or "detectron2"
+(the grid is read at the centre of every pixel). Oracles, equal to the pixel: `paste_masks_in_image` of both.
+Crops live on the CPU: that of a model is small, and run lengths (`rle.py`) are made there.
+
+Shapes: N objects, M x M mask grid, H x W pixels of the image. Windows are x1, y1, x2, y2 in whole pixels, the last ones
+excluded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torchfpn.errors import ConfigError, ShapeError
+from torchfpn.types import Size
+
+Rule = Literal["torchvision", "detectron2"]
+LAVISH = 4  # a box so many times larger than what the image holds of it is resized only where it is seen
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The masks of N objects of one image.
+
+    windows: [N, 4] int64, inside of the image; all zero for an object without a pixel in the image.
+    pixels: [sum of the areas] bool, window after window, each column by column (the order of COCO's run lengths).
+    size: (H, W) of the image.
+    """
+
+    windows: Tensor
+    pixels: Tensor
+    size: Size
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def starts(self) -> Tensor:
+        """[N + 1] int64: where the pixels of each window begin, and the end."""
+        sides = self.windows[:, 2:] - self.windows[:, :2]
+        return F.pad(sides.prod(1).cumsum(0), (1, 0))
+
+
+def crop_masks(masks: Tensor, boxes: Tensor, size: Size, threshold: float = 0.5, rule: Rule = "torchvision") -> Crops:
+    """The output of a mask head -> the pixels of its objects.
+
+    torchvision: zeros are laid around the grid, the box grows by (M + 2) / M and loses its fractions, the grid is
+    resized to it (bilinear, align_corners=False; one pixel at least); a pixel is on above the threshold.
+    detectron2: a pixel is on where the grid, read bilinearly at its centre with zeros outside, reaches the threshold.
+
+    Args:
+        masks: [N, M, M] or [N, 1, M, M] probabilities over the boxes.
+        boxes: [N, 4] float, x1, y1, x2, y2 in pixels of the image; no pixels for one not finite or outside.
+        size: (H, W) of the image.
+        threshold: 0..1.
+        rule: "torchvision" or "detectron2".
+
+    Raises:
+        ShapeError: masks and boxes that do not fit together.
+        ConfigError: another rule.
+    """
+    if masks.dim() == 4 and masks.shape[1] == 1:
+        masks = masks[:, 0]
+    if masks.dim() != 3 or masks.shape[1] != masks.shape[2] or boxes.shape != (len(masks), 4):
+        raise ShapeError(f"masks {list(masks.shape)}, boxes {list(boxes.shape)}", allowed="[N, M, M] and [N, 4]")
+    if rule not in ("torchvision", "detectron2"):
+        raise ConfigError(f'"{rule}"', field="rule", allowed="torchvision | detectron2")
+    grids, boxes = masks.detach().float().cpu(), boxes.detach().float().cpu()
+    boxes = boxes.where(boxes.isfinite().all(1, keepdim=True), -1)
+    if rule == "torchvision":
+        grids, frames = _widened(grids, boxes)
+        windows = _inside(frames, size)
+        made = [
+            _resized(grid, frame, window) > threshold
+            for grid, frame, window in zip(grids, frames.tolist(), windows.tolist(), strict=True)
+        ]
+    else:
+        windows = _inside(torch.cat([boxes[:, :2].floor() - 1, boxes[:, 2:].ceil() + 1], 1).long(), size)
+        windows[(boxes[:, 2:] <= boxes[:, :2]).any(1)] = 0
+        made = [
+            _sampled(grid, box, window) >= threshold
+            for grid, box, window in zip(grids, boxes, windows.tolist(), strict=True)
+        ]
+    return _together(made, windows, size)
+
+
+def crop_images(masks: Tensor) -> Crops:
+    """Whole masks [N, H, W] bool -> crops, each the smallest window that holds its pixels."""
+    if masks.dim() != 3 or masks.dtype != torch.bool:
+        raise ShapeError(f"masks {list(masks.shape)} {masks.dtype}", allowed="[N, H, W] bool")
+    masks = masks.cpu()
+    windows = torch.zeros(len(masks), 4, dtype=torch.int64)
+    for mask, window in zip(masks, windows, strict=True):
+        ys, xs = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+        if len(ys):
+            window[:] = torch.stack([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1])
+    made = [m[y1:y2, x1:x2] for m, (x1, y1, x2, y2) in zip(masks, windows.tolist(), strict=True)]
+    return _together(made, windows, (masks.shape[1], masks.shape[2]))
+
+
+def window_pixels(crops: Crops) -> list[Tensor]:
+    """The pixels of each object: N views [h, w] bool."""
+    sides = (crops.windows[:, 2:] - crops.windows[:, :2]).tolist()
+    flat = torch.split(crops.pixels, [w * h for w, h in sides])
+    return [pixels.view(w, h).t() for pixels, (w, h) in zip(flat, sides, strict=True)]
+
+
+def select(crops: Crops, keep: Tensor) -> Crops:
+    """The objects `keep` (indices [K] or [N] bool), in that order."""
+    pixels, windows = window_pixels(crops), crops.windows[keep.cpu()]
+    chosen = torch.arange(len(crops))[keep.cpu()].tolist()
+    return _together([pixels[i] for i in chosen], windows, crops.size)
+
+
+def areas(crops: Crops) -> Tensor:
+    """[N] int64: how many pixels of each object are on."""
+    total = F.pad(crops.pixels.cumsum(0), (1, 0))[crops.starts()]
+    return total.diff()
+
+
+def paste(crops: Crops) -> Tensor:
+    """-> [N, H, W] bool, whole images: N * H * W bytes, and nothing beside them."""
+    out = torch.zeros(len(crops), *crops.size, dtype=torch.bool)
+    for image, pixels, (x1, y1, x2, y2) in zip(out, window_pixels(crops), crops.windows.tolist(), strict=True):
+        image[y1:y2, x1:x2] = pixels
+    return out
+
+
+def _together(made: Sequence[Tensor], windows: Tensor, size: Size) -> Crops:
+    columns = [m.t().reshape(-1) for m in made]
+    return Crops(windows, torch.cat(columns) if columns else torch.zeros(0, dtype=torch.bool), size)
+
+
+def _inside(frames: Tensor, size: Size) -> Tensor:
+    """[N, 4] windows in whole pixels -> what the image holds of them; zeros where that is nothing."""
+    low = frames[:, :2].clamp(min=0)
+    high = torch.minimum(frames[:, 2:], torch.tensor([size[1], size[0]]))
+    return torch.cat([low, high], 1) * (high > low).all(1, keepdim=True)
+
+
+# -- torchvision's rule ------------------------------------------------------------------------------------------------
+def _widened(grids: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Grids [N, M + 2, M + 2] with zeros around them, and the windows they fill, which may leave the image."""
+    factor = (grids.shape[-1] + 2) / grids.shape[-1]
+    half = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * factor
+    centre = (boxes[:, 2:] + boxes[:, :2]) * 0.5
+    corners = torch.cat([centre - half, centre + half], 1).clamp(-(2**40), 2**40).long()  # towards zero
+    corners[:, 2:] += 1
+    return F.pad(grids, (1, 1, 1, 1)), corners
+
+
+def _resized(grid: Tensor, frame: Sequence[int], window: Sequence[int]) -> Tensor:
+    """A grid that fills `frame` -> its values at the pixels of `window` [h, w]."""
+    (x0, y0, x3, y3), (x1, y1, x2, y2) = frame, window
+    if x1 == x2:
+        return grid.new_zeros(0, 0)
+    if (x3 - x0) * (y3 - y0) <= LAVISH * (x2 - x1) * (y2 - y1):
+        whole = F.interpolate(grid[None, None], (y3 - y0, x3 - x0), mode="bilinear", align_corners=False)[0, 0]
+        return whole[y1 - y0 : y2 - y0, x1 - x0 : x2 - x0]
+    rows = _weights(grid.shape[0], y3 - y0, y1 - y0, y2 - y0)
+    columns = _weights(grid.shape[1], x3 - x0, x1 - x0, x2 - x0)
+    return rows @ grid @ columns.t()
+
+
+def _weights(cells: int, length: int, first: int, last: int) -> Tensor:
+    """[last - first, cells]: the rows `first` to `last` of the bilinear resizing of `cells` values to `length`."""
+    at = ((torch.arange(first, last) + 0.5) * (cells / length) - 0.5).clamp(0, cells - 1)
+    return (1 - (at[:, None] - torch.arange(cells)).abs()).clamp(min=0)
+
+
+# -- detectron2's rule -------------------------------------------------------------------------------------------------
+def _sampled(grid: Tensor, box: Tensor, window: Sequence[int]) -> Tensor:
+    """A grid that fills `box` -> its values at the centres of the pixels of `window` [h, w]."""
+    x1, y1, x2, y2 = window
+    if x1 == x2:
+        return grid.new_zeros(0, 0)
+    ys = (torch.arange(y1, y2, dtype=torch.float32) + 0.5 - box[1]) / (box[3] - box[1]) * 2 - 1
+    xs = (torch.arange(x1, x2, dtype=torch.float32) + 0.5 - box[0]) / (box[2] - box[0]) * 2 - 1
+    places = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), 2)
+    return F.grid_sample(grid[None, None], places[None], align_corners=False)[0, 0]

@@ -1,0 +1,209 @@
+"""Finished blocks -> the files that were asked for: label map, probabilities, polygons, or the tiles of a web map.
+
+Blocks are read one by one, so that memory does not grow with the map; every file is written whole or not at all.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.files.cogs import Layout, write_cog
+from torchfpn.files.geo import Geo
+from torchfpn.raster.answers import nodata_value, write_label_png
+from torchfpn.raster.blocks import Block, Rectangle
+from torchfpn.raster.mosaic import Part
+from torchfpn.raster.tile_map import tile_name
+from torchfpn.recipe import Recipe
+
+if TYPE_CHECKING:  # shapely is loaded where polygons are asked for
+    from torchfpn.raster.polygons import Feature
+
+KEPT = 6  # blocks in memory while tiles are cut out of them
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A map in blocks.
+
+    blocks: those that hold anything; read: number of a block -> its arrays ("labels" [h, w], and where wanted "scores"
+    [h, w] and "probabilities" [K, h, w]). size: height and width of the whole; side: of blocks.
+    """
+
+    size: tuple[int, int]
+    geo: Geo | None
+    side: int
+    blocks: Sequence[Block]
+    read: Callable[[int], dict[str, NDArray[Any]]]
+    recipe: Recipe
+
+    @property
+    def dtype(self) -> str:
+        """Of the labels."""
+        return label_type(self.recipe)
+
+    @property
+    def nodata(self) -> int:
+        """The label of pixels without data."""
+        return nodata_value(self.recipe)
+
+
+def label_type(recipe: Recipe) -> str:
+    """Of label files, the same for all blocks."""
+    return "uint8" if max(*recipe.label_ids, nodata_value(recipe)) <= 255 else "uint16"
+
+
+def write_map(canvas: Canvas, path: Path) -> int:
+    """The label map as a cloud-optimised GeoTIFF; how many pixels hold no data, of those that lie in a block."""
+    recipe, empty = canvas.recipe, 0
+
+    def labels() -> Iterator[tuple[int, int, NDArray[Any]]]:
+        nonlocal empty
+        for block in canvas.blocks:
+            values = canvas.read(block.index)["labels"]
+            empty += int((values == canvas.nodata).sum())
+            yield block.block[0], block.block[1], values[None]
+
+    layout = Layout(
+        *canvas.size,
+        dtype=canvas.dtype,
+        names=("class",),
+        geo=canvas.geo,
+        nodata=canvas.nodata,
+        colors=dict(zip(recipe.label_ids, recipe.colors, strict=True)) if canvas.dtype == "uint8" else {},
+        classes=dict(zip(recipe.label_ids, recipe.classes, strict=True)),
+    )
+    write_cog(path, layout, labels())
+    return empty
+
+
+def write_shares(canvas: Canvas, path: Path, dtype: str) -> None:
+    """The probabilities as a cloud-optimised GeoTIFF, a band for each class."""
+    missing = float("nan") if dtype == "float32" else None
+    layout = Layout(*canvas.size, dtype=dtype, names=canvas.recipe.classes, geo=canvas.geo, nodata=missing)
+    blocks = ((b.block[0], b.block[1], canvas.read(b.index)["probabilities"]) for b in canvas.blocks)
+    write_cog(path, layout, blocks)
+
+
+def write_tiles(canvas: Canvas, folder: Path, parts: Sequence[Part]) -> int:
+    """The labels of every tile as <z>/<x>/<y>.png below `folder`; how many pixels hold no data."""
+    empty, cutter = 0, _Cutter(canvas)
+    for part in sorted(parts, key=lambda part: (part.row, part.column)):
+        values = cutter.cut((part.row, part.column, part.height, part.width))
+        empty += int((values == canvas.nodata).sum())
+        path = folder / tile_name(part.file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_label_png(path, values.astype(np.uint16), canvas.recipe)
+    return empty
+
+
+def outlines(canvas: Canvas, **outlining: Any) -> "Iterator[Feature]":
+    """Polygons of the map, none cut at a seam. outlining: see `polygons.trace_map`."""
+    from torchfpn.raster.polygons import moved, trace_map
+
+    for row, column, plan, numbers in _islands(canvas.blocks, canvas.side):
+        arrays = _Once(canvas, plan, numbers)
+        geo = None if canvas.geo is None else Geo(canvas.geo.crs, _shifted(canvas.geo, row, column))
+        features = trace_map(plan, arrays.labels, geo, scores=arrays.scores, **outlining)
+        at_origin = (row, column) == (0, 0) or outlining["coordinates"] != "pixels"
+        yield from features if at_origin else (moved(feature, column, row) for feature in features)
+
+
+class _Once:
+    """Labels and scores of the blocks of an island; each block is read once for both."""
+
+    def __init__(self, canvas: Canvas, plan: Sequence[Rectangle], numbers: Sequence[int | None]) -> None:
+        self.canvas, self.plan, self.numbers = canvas, plan, numbers
+        self.last: tuple[int, dict[str, NDArray[Any]]] = (-1, {})
+
+    def labels(self, i: int) -> NDArray[Any]:
+        return self._get(i)["labels"]
+
+    def scores(self, i: int) -> NDArray[Any]:
+        return self._get(i)["scores"]
+
+    def _get(self, i: int) -> dict[str, NDArray[Any]]:
+        if self.last[0] != i:
+            number, shape = self.numbers[i], self.plan[i][2:]
+            nothing = {
+                "labels": np.full(shape, self.canvas.nodata, self.canvas.dtype),
+                "scores": np.zeros(shape, np.uint8),
+            }
+            self.last = i, nothing if number is None else self.canvas.read(number)
+        return self.last[1]
+
+
+class _Cutter:
+    """Rectangles of the map; the last blocks stay in memory."""
+
+    def __init__(self, canvas: Canvas) -> None:
+        self.canvas, self.side = canvas, canvas.side
+        self.numbers = {(b.block[0] // self.side, b.block[1] // self.side): b for b in canvas.blocks}
+        self.kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+
+    def cut(self, rectangle: Rectangle) -> NDArray[Any]:
+        row, column, rows, columns = rectangle
+        result = np.full((rows, columns), self.canvas.nodata, self.canvas.dtype)
+        for i in range(row // self.side, (row + rows - 1) // self.side + 1):
+            for j in range(column // self.side, (column + columns - 1) // self.side + 1):
+                block = self.numbers[i, j]
+                top, left, tall, wide = block.block
+                y0, y1, x0, x1 = max(row, top), min(row + rows, top + tall), max(column, left), 0
+                x1 = min(column + columns, left + wide)
+                labels = self._labels(block.index)[y0 - top : y1 - top, x0 - left : x1 - left]
+                result[y0 - row : y1 - row, x0 - column : x1 - column] = labels
+        return result
+
+    def _labels(self, index: int) -> NDArray[Any]:
+        if index not in self.kept:
+            self.kept[index] = self.canvas.read(index)["labels"]
+            while len(self.kept) > KEPT:
+                self.kept.popitem(last=False)
+        return self.kept[index]
+
+
+def _islands(blocks: Sequence[Block], side: int) -> Iterator[tuple[int, int, list[Rectangle], list[int | None]]]:
+    """Groups of blocks that touch, by sides or corners, each filled up to a rectangle.
+
+    Row and column of its corner, blocks from there in bands from top to bottom, and their numbers (None: one that is
+    not in the plan).
+    """
+    left = {(b.block[0] // side, b.block[1] // side): b for b in blocks}
+    for start in list(left):
+        if start not in left:
+            continue
+        island, front = {start: left.pop(start)}, [start]
+        while front:
+            i, j = front.pop()
+            for near in ((i + di, j + dj) for di in (-1, 0, 1) for dj in (-1, 0, 1)):
+                if near in left:
+                    island[near] = left.pop(near)
+                    front.append(near)
+        yield _filled(island)
+
+
+def _filled(
+    island: dict[tuple[int, int], Block],
+) -> tuple[int, int, list[Rectangle], list[int | None]]:
+    rows, columns = sorted({i for i, _ in island}), sorted({j for _, j in island})
+    tall = {i: block.block[2] for (i, _), block in island.items()}
+    wide = {j: block.block[3] for (_, j), block in island.items()}
+    top = {i: block.block[0] for (i, _), block in island.items()}
+    left = {j: block.block[1] for (_, j), block in island.items()}
+    row, column = top[rows[0]], left[columns[0]]
+    plan, numbers = list[Rectangle](), list[int | None]()
+    for i in rows:
+        for j in columns:
+            plan.append((top[i] - row, left[j] - column, tall[i], wide[j]))
+            numbers.append(island[i, j].index if (i, j) in island else None)
+    return row, column, plan, numbers
+
+
+def _shifted(geo: Geo, row: int, column: int) -> tuple[float, float, float, float, float, float]:
+    a, b, _, d, e, _ = geo.transform
+    x, y = geo.world(column, row)
+    return a, b, x, d, e, y

@@ -1,0 +1,154 @@
+"""Label files read by windows, values as they stand in the file: a GeoTIFF in bounded memory, a PNG whole."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.data.reading import same_crs
+from torchfpn.errors import ConfigError, DataError
+from torchfpn.files.formats import format_of
+from torchfpn.files.geo import SAME_GRID, Geo
+from torchfpn.files.labels import read_labels, read_legend
+from torchfpn.files.photographs import deep_png
+from torchfpn.files.rasters import Color, geo_of, import_rasterio, open_raster
+from torchfpn.raster.blocks import Rectangle, plan_blocks
+
+SIDE = 512  # pixels, of a window: that of the blocks of our own label files
+KINDS, BESIDE = (".png", ".tif", ".tiff"), (".overlay.png", ".probs.tif")
+CACHE = 64  # MiB that GDAL may keep of what it reads
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """An open label file. size: height and width. nodata: what the file calls missing. read: labels of a window.
+
+    names, colors: of the values, as far as the file tells.
+    """
+
+    file: Path
+    size: tuple[int, int]
+    geo: Geo | None
+    nodata: int | None
+    names: dict[int, str]
+    colors: dict[int, Color]
+    read: Callable[[Rectangle], NDArray[Any]]
+
+    def plan(self) -> list[Rectangle]:
+        """Windows that tile the map, in bands from top to bottom."""
+        return [block.block for block in plan_blocks(*self.size, side=SIDE, margin=0)]
+
+
+@contextlib.contextmanager
+def open_label_map(path: str | Path, *, allow_vrt: bool = False) -> Iterator[LabelMap]:
+    """A label file: PNG, or TIFF of one band with whole numbers.
+
+    Raises:
+        DataError: not a label file, or damaged; while reading, values that are no whole numbers.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    if kind in ("jpeg", "png") and not (kind == "png" and deep_png(path)):
+        labels = read_labels(path)
+        names, colors = read_legend(path)
+
+        def part(window: Rectangle) -> NDArray[Any]:
+            row, column, height, width = window
+            return labels.values[row : row + height, column : column + width]
+
+        yield LabelMap(path, _size(labels.values), None, None, names, colors, part)
+        return
+    names, colors = read_legend(path) if kind != "vrt" else ({}, {})
+    with import_rasterio().Env(GDAL_CACHEMAX=CACHE), open_raster(path, allow_vrt=allow_vrt) as source:
+        if source.count != 1:
+            raise DataError(f"{source.count} bands", file=path, allowed="one band of class values")
+
+        def window(place: Rectangle) -> NDArray[Any]:
+            row, column, height, width = place
+            return _whole(path, source.read(1, window=((row, row + height), (column, column + width))))
+
+        size = (source.height, source.width)
+        yield LabelMap(path, size, geo_of(source), _nodata(source.nodata), names, colors, window)
+
+
+def label_folder(folder: Path) -> dict[str, Path]:
+    """The label files of a folder by stem, without the other pictures that `fpn predict` writes beside them.
+
+    Raises:
+        ConfigError: none, or two with one stem.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = path.name.lower()
+        if not name.endswith(KINDS) or name.startswith(".") or name.endswith(BESIDE) or not path.is_file():
+            continue
+        if path.stem in found:
+            raise ConfigError(f"two files of one name, {found[path.stem].name} and {path.name}", file=folder)
+        found[path.stem] = path
+    if not found:
+        raise ConfigError("no label file found", file=folder, allowed=f"files of {', '.join(KINDS)}")
+    return found
+
+
+class Gridded(Protocol):
+    """What has pixels and perhaps a place."""
+
+    @property
+    def file(self) -> Path:
+        """Where it is."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+
+    @property
+    def geo(self) -> Geo | None:
+        """Where it lies, if it says."""
+
+
+def check_same_grid(one: Gridded, other: Gridded) -> None:
+    """Passes two maps, or a map and an image, of one size and, where both have a place, on one grid (to 0.01 pixels).
+
+    Raises:
+        DataError: with both sizes, or both grids.
+    """
+    if one.size != other.size:
+        (h, w), (oh, ow) = one.size, other.size
+        raise DataError(f"{w} x {h} pixels, and {ow} x {oh} in {other.file.name}", file=one.file, allowed="one grid")
+    if one.geo is None or other.geo is None:
+        return
+    if one.geo.crs and other.geo.crs and not same_crs(one.geo.crs, other.geo.crs):
+        raise DataError(
+            f"in another coordinate system than {other.file.name}", file=one.file, hint="reproject one of them"
+        )
+    apart = other.geo.distance(one.geo, *other.size)
+    if not apart <= SAME_GRID:
+        raise DataError(
+            f"on another grid than {other.file.name}, {apart:.3g} pixels apart: {list(one.geo.transform)} and"
+            f" {list(other.geo.transform)}",
+            file=one.file,
+            allowed=f"at most {SAME_GRID} pixels",
+        )
+
+
+def _size(values: NDArray[Any]) -> tuple[int, int]:
+    height, width = values.shape
+    return height, width
+
+
+def _nodata(value: float | None) -> int | None:
+    return int(value) if value is not None and float(value).is_integer() else None
+
+
+def _whole(path: Path, values: NDArray[Any]) -> NDArray[Any]:
+    """Integers, as `files.labels` takes them: some GIS programs write their masks as floats."""
+    if values.dtype.kind in "iu":
+        return values
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
+        return values.astype(np.int64)
+    found = f"label values of type {values.dtype} that are no whole numbers"
+    raise DataError(found, file=path, allowed="whole numbers")

@@ -1,0 +1,150 @@
+"""Two label maps, predicted and true -> which value was taken for which: counted window by window, exactly.
+
+Which values are classes is settled afterwards, when all that occur are known.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.data.colors import class_colors
+from torchfpn.errors import DataError
+from torchfpn.files.formats import printable
+from torchfpn.files.rasters import Color
+from torchfpn.metrics.confusion import ConfusionMatrix
+from torchfpn.raster.label_maps import LabelMap, check_same_grid, open_label_map
+from torchfpn.recipe import IGNORE
+
+MOST = 255  # classes
+BYTE = 256
+Pair = tuple[int, int]  # true value, predicted value
+
+
+@dataclass
+class LabelPairs:
+    """Pixels over all files, and what the files say of the values.
+
+    counts: of each (true value, predicted value, whether the truth is nodata of its file, whether the prediction is).
+    """
+
+    counts: Counter[tuple[int, int, bool, bool]] = field(default_factory=Counter)
+    names: dict[int, str] = field(default_factory=dict)
+    colors: dict[int, Color] = field(default_factory=dict)
+    files: int = 0
+
+    def add(self, predicted: Path, truth: Path, *, allow_vrt: bool = False) -> None:
+        """Counts the pixels of two files of one grid.
+
+        Raises:
+            DataError: either cannot be read, they do not fit, or they call one value by two names.
+        """
+        with open_label_map(predicted, allow_vrt=allow_vrt) as one, open_label_map(truth, allow_vrt=allow_vrt) as other:
+            check_same_grid(one, other)
+            self._learn(other)
+            self._learn(one)
+            found = Counter[Pair]()
+            for window in one.plan():
+                found.update(pair_counts(one.read(window), other.read(window)))
+            for (t, p), count in found.items():
+                self.counts[t, p, t == other.nodata, p == one.nodata] += count
+            self.files += 1
+
+    def _learn(self, held: LabelMap) -> None:
+        for value, name in held.names.items():
+            if self.names.setdefault(value, name) != name:
+                found = f'the value {value} is called "{name}" here and "{self.names[value]}" elsewhere'
+                raise DataError(found, file=printable(held.file), allowed="the same names in all files")
+        for value, color in held.colors.items():
+            self.colors.setdefault(value, color)
+
+
+@dataclass(frozen=True)
+class PixelScores:
+    """confusion: over the label `values`, which are called `names`; None: no value.
+
+    unlabelled: pixels without a truth. unanswered: pixels with a truth and without a prediction. Neither count.
+    """
+
+    values: list[int | None]
+    names: list[str]
+    colors: list[Color]
+    confusion: ConfusionMatrix
+    unlabelled: int
+    unanswered: int
+
+
+def pair_counts(predicted: NDArray[Any], truth: NDArray[Any]) -> dict[Pair, int]:
+    """(true value, predicted value) -> pixels; integers of one shape."""
+    if predicted.dtype == np.uint8 and truth.dtype == np.uint8:
+        counts = np.bincount((truth.astype(np.int32) * BYTE + predicted).ravel(), minlength=BYTE**2)
+        return {(int(k) // BYTE, int(k) % BYTE): int(counts[k]) for k in np.flatnonzero(counts)}
+    pairs = np.stack([truth.ravel(), predicted.ravel()]).astype(np.int64)
+    found, counts = np.unique(pairs, axis=1, return_counts=True)
+    return {(int(t), int(p)): int(n) for t, p, n in zip(*found, counts, strict=True)}
+
+
+def pixel_scores(
+    pairs: LabelPairs, *, classes: Mapping[int, str] | None = None, ignore: Collection[int] | None = None
+) -> PixelScores:
+    """What the counts say of the classes.
+
+    classes: names of the values; none: those in the tags of the files, else every value is a class.
+    ignore: values that mean "not labelled"; None: 255, unless it is a class or there is nothing but 0 and 255. What a
+    file itself declares as nodata is not labelled either, unless the value is one of the named classes.
+
+    Raises:
+        DataError: a value that is neither class nor ignored, too many values, no pixel to score.
+    """
+    names = dict(classes or pairs.names)
+    present = {value for pair in pairs.counts for value in pair[:2]}
+    ignored = _ignored(present, names) if ignore is None else set(ignore)
+    names = {value: name for value, name in names.items() if value not in ignored}
+    counted, unlabelled, unanswered = _counted(pairs, names, ignored)
+    values = sorted(names or {value for pair in counted for value in pair})
+    _check(counted, values, names)
+    index = {value: i for i, value in enumerate(values)}
+    confusion = ConfusionMatrix(len(values))
+    for (t, p), count in counted.items():
+        confusion.matrix[index[t], index[p]] += count
+    shown = [names.get(value, str(value)) for value in values]
+    colors = class_colors(shown, [pairs.colors.get(value) for value in values])
+    return PixelScores([*values], shown, colors, confusion, unlabelled, unanswered)
+
+
+def _ignored(present: set[int], names: Mapping[int, str]) -> set[int]:
+    alone = not names and present <= {0, IGNORE}  # a mask of black and white
+    return set() if IGNORE in names or alone else {IGNORE}
+
+
+def _counted(pairs: LabelPairs, names: Mapping[int, str], ignored: set[int]) -> tuple[Counter[Pair], int, int]:
+    """Pixels with a truth and a prediction; how many have no truth; how many have one and no prediction."""
+    counted, unlabelled, unanswered = Counter[Pair](), 0, 0
+    for (t, p, no_truth, no_answer), count in pairs.counts.items():
+        if t in ignored or (no_truth and t not in names):
+            unlabelled += count
+        elif p in ignored or (no_answer and p not in names):
+            unanswered += count
+        else:
+            counted[t, p] += count
+    return counted, unlabelled, unanswered
+
+
+def _check(counted: Counter[Pair], values: Sequence[int], names: Mapping[int, str]) -> None:
+    if not counted:
+        raise DataError("no pixel has a truth and a prediction", hint="what is not labelled is set by --ignore")
+    if len(values) > MOST:
+        raise DataError(f"{len(values)} different values", allowed=f"at most {MOST}", hint="are these label files?")
+    unknown: Counter[int] = Counter()
+    for (t, p), count in counted.items():
+        for value in {t, p} - set(values):
+            unknown[value] += count
+    if unknown:
+        value, count = unknown.most_common(1)[0]
+        listed = ", ".join(f"{v} {names[v]}" for v in list(values)[:20])
+        hint = f"name it with --classes, or leave it out with --ignore {value}"
+        raise DataError(f"the value {value} in {count:,} pixels", allowed=listed, hint=hint)

@@ -1,0 +1,123 @@
+"""Labels of an image, wherever they come from: a label file of its name, a raster it lies in, or polygons.
+
+All are read by windows of the image, as places in the list of classes (`label_classes`).
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from torchfpn.data.reading import same_crs
+from torchfpn.errors import DataError
+from torchfpn.files.formats import printable
+from torchfpn.files.geo import SAME_GRID, Geo
+from torchfpn.files.labels import read_legend
+from torchfpn.files.rasters import Color
+from torchfpn.raster.blocks import Rectangle
+from torchfpn.raster.label_classes import LabelClasses
+from torchfpn.raster.label_maps import LabelMap, check_same_grid, open_label_map
+from torchfpn.raster.overview import Grid
+from torchfpn.recipe import IGNORE
+from torchfpn.vectors.drawing import Scene, draw
+from torchfpn.vectors.objects import Objects
+from torchfpn.vectors.placing import check_grid, placed
+from torchfpn.vectors.tiles import tile_geo
+
+Read = Callable[[Rectangle], NDArray[np.uint8]]
+
+
+@dataclass
+class Side:
+    """The truth or the prediction of all images. maps, layers: by the stem of the image, or one for all under "".
+
+    assume_crs, tiles: where images lie that do not say, for polygons.
+    """
+
+    maps: dict[str, Path] = field(default_factory=dict)
+    layers: dict[str, Objects] = field(default_factory=dict)
+    assume_crs: str | None = None
+    tiles: str | None = None
+    _trees: dict[str, shapely.STRtree] = field(default_factory=dict)
+
+    def legend(self) -> tuple[dict[int, str], dict[int, Color]]:
+        """Names and colours of the values, as far as the first label file tells."""
+        return next((read_legend(path) for path in self.maps.values()), ({}, {}))
+
+    @contextlib.contextmanager
+    def open(self, image: Grid, classes: LabelClasses) -> Iterator[Read]:
+        """A function from windows of the image to its labels.
+
+        Raises:
+            DataError: there are none for this image, or they do not fit it; RasterError: it has no place on the earth.
+        """
+        held = self.maps or self.layers
+        stem = "" if "" in held else image.file.stem
+        if stem not in held:
+            raise DataError("no labels for it", file=printable(image.file), hint="they need its name, up to the suffix")
+        if self.layers:
+            yield self._drawn(stem, image, classes)
+            return
+        with open_label_map(self.maps[stem]) as labels:
+            yield _part(labels, image, classes) if _elsewhere(labels, image) else _whole(labels, image, classes)
+
+    def _drawn(self, stem: str, image: Grid, classes: LabelClasses) -> Read:
+        layer = self.layers[stem]
+        if stem not in self._trees:
+            self._trees[stem] = shapely.STRtree(layer.shapes)
+        geo = image.geo
+        if geo is None and self.tiles is not None:
+            geo = tile_geo(image.file, self.tiles, image.size)
+        geo = check_grid(geo, image.file, self.assume_crs)
+        shapes, numbers = placed(layer.shapes, layer.crs, geo, image.size, image.file, tree=self._trees[stem])
+        labels = classes.of_objects(layer)[numbers] + 1  # 0 is where none lies
+        scene = Scene(shapes, np.arange(len(shapes)), labels, shapes[:0], IGNORE, image.size)
+        empty = classes.values.index(0) if 0 in classes.values else IGNORE
+        table = np.array([empty, *range(len(classes.values))], np.uint8)
+        return lambda window: np.asarray(table[draw(scene, window)])
+
+
+def _elsewhere(labels: LabelMap, image: Grid) -> bool:
+    """Whether the image is a part of the raster of labels."""
+    if labels.geo is None or image.geo is None:
+        return False
+    return labels.size != image.size or labels.geo.distance(image.geo, *image.size) > SAME_GRID
+
+
+def _whole(labels: LabelMap, image: Grid, classes: LabelClasses) -> Read:
+    check_same_grid(labels, image)
+    return lambda window: classes.indices(labels.read(window), labels.nodata, labels.file)
+
+
+def _part(labels: LabelMap, image: Grid, classes: LabelClasses) -> Read:
+    """Of a raster with the pixels of the image; beyond its border nothing is labelled."""
+    there, here = labels.geo, image.geo
+    assert there is not None
+    assert here is not None
+    if there.crs and here.crs and not same_crs(there.crs, here.crs):
+        raise DataError("labels in another coordinate system than the image", file=labels.file, hint="reproject them")
+    left, top = (round(place) for place in there.pixel(*here.world(0, 0)))
+    moved = Geo(
+        there.crs, (*there.transform[:2], there.world(left, top)[0], *there.transform[3:5], there.world(left, top)[1])
+    )
+    if not moved.distance(here, *image.size) <= SAME_GRID:
+        found = f"labels on another grid than {printable(image.file)}"
+        raise DataError(found, file=labels.file, allowed="pixels that lie on each other, to 0.01 pixels")
+    height, width = labels.size
+
+    def read(window: Rectangle) -> NDArray[np.uint8]:
+        row, column = window[0] + top, window[1] + left
+        result = np.full(window[2:], IGNORE, np.uint8)
+        first, last = max(0, row), min(height, row + window[2])
+        start, stop = max(0, column), min(width, column + window[3])
+        if first < last and start < stop:
+            values = labels.read((first, start, last - first, stop - start))
+            known = classes.indices(values, labels.nodata, labels.file)
+            result[first - row : last - row, start - column : stop - column] = known
+        return result
+
+    return read

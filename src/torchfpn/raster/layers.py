@@ -1,0 +1,152 @@
+"""Where polygons come from: a label raster of any size, or a vector file."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import shapely
+
+from torchfpn.errors import ConfigError, RasterError, nearest
+from torchfpn.files.geo import Geo
+from torchfpn.raster.blocks import plan_blocks
+from torchfpn.raster.degrees import check_place, decimals_for, places
+from torchfpn.raster.label_maps import LabelMap, open_label_map
+from torchfpn.raster.metric import Planes
+from torchfpn.raster.polygons import SIDE, Coordinates, Feature, trace_map
+from torchfpn.vectors.class_ids import NAME, class_ids
+from torchfpn.vectors.formats import is_vector
+from torchfpn.vectors.objects import read_objects
+from torchfpn.vectors.reading import LON_LAT
+
+EXACT = 8  # decimals of degrees for polygons that are none of pixels: a millimetre
+ONE = "object"  # what all are, where nothing says the class
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Polygons ready to be read, once.
+
+    crs: their coordinate system, well-known text. features: coordinates -> the polygons; those of a vector file come as
+    they are, whatever is asked for. pixel: side of a pixel in metres, 0: not of pixels. decimals: of degrees. scored:
+    they have scores. multi: some are MultiPolygons. mended: features whose rings were; lost: those without an area.
+    """
+
+    crs: str
+    features: Callable[[Coordinates], Iterator[Feature]]
+    pixel: float
+    decimals: int
+    scored: bool = False
+    multi: bool = False
+    mended: int = 0
+    lost: int = 0
+
+    @property
+    def in_degrees(self) -> bool:
+        """Whether the coordinates are longitude and latitude already."""
+        held = rasterio.crs.CRS.from_wkt(self.crs)
+        return any(held == rasterio.crs.CRS.from_user_input(known) for known in (LON_LAT, "EPSG:4326"))
+
+
+@contextlib.contextmanager
+def open_layer(
+    path: str | Path,
+    *,
+    outlined: Sequence[str] | None = None,
+    least: float = 0.0,
+    simplify: float = 0.0,
+    field: str | None = None,
+    layer: str | None = None,
+    assume_crs: str | None = None,
+    allow_vrt: bool = False,
+) -> Iterator[Layer]:
+    """The polygons of a file. outlined: names of the classes wanted. field, layer: of vector files.
+
+    least, simplify: of rasters, see `polygons.trace_map`. assume_crs: well-known text for files that do not say.
+
+    Raises:
+        DataError, RasterError: damaged, of another kind, or without a place. ConfigError: no such class.
+    """
+    path = Path(path)
+    if is_vector(path):
+        yield _of_vectors(path, outlined, field, layer, assume_crs)
+        return
+    with open_label_map(path, allow_vrt=allow_vrt) as labels:
+        geo = labels.geo
+        if geo is not None and geo.crs is None and assume_crs is not None:
+            geo = Geo(assume_crs, geo.transform)
+        if geo is None or geo.crs is None:
+            hint = (
+                "only rasters with a transform have polygons on the earth"
+                if geo is None
+                else "give --assume-crs EPSG:..."
+            )
+            raise RasterError("no coordinate system", file=path, hint=hint)
+        yield _of_labels(labels, geo, outlined, least, simplify)
+
+
+def _of_labels(labels: LabelMap, geo: Geo, outlined: Sequence[str] | None, least: float, simplify: float) -> Layer:
+    check_place(geo, labels.file)
+    names = _chosen(labels.names or _found(labels), outlined, labels.file)
+    names.pop(-1 if labels.nodata is None else labels.nodata, None)
+    plan = [block.block for block in plan_blocks(*labels.size, side=SIDE, margin=0)]
+
+    def features(coordinates: Coordinates) -> Iterator[Feature]:
+        options = {"least": least, "simplify": simplify, "file": labels.file}
+        return trace_map(plan, lambda i: labels.read(plan[i]), geo, names, coordinates=coordinates, **options)  # type: ignore[arg-type]  # plain numbers
+
+    assert geo.crs is not None
+    return Layer(geo.crs, features, _pixel(labels.size, geo, labels.file), decimals_for(geo, labels.file))
+
+
+def _pixel(size: tuple[int, int], geo: Geo, file: Path) -> float:
+    """Metres, in the middle: the side of a square of the same area."""
+    height, width = size
+    middle = shapely.points(places(np.array([(width / 2, height / 2)]), geo))
+    assert geo.crs is not None
+    (scale,) = Planes.around(middle, geo.crs, file).scales
+    a, b, _, d, e, _ = geo.transform
+    return float(np.sqrt(abs(np.linalg.det(scale) * (a * e - b * d))))
+
+
+def _found(labels: LabelMap) -> dict[int, str]:
+    """All values but 0, for a raster that does not name its classes."""
+    values = {int(value) for window in labels.plan() for value in np.unique(labels.read(window))}
+    return {value: str(value) for value in sorted(values - {0})}
+
+
+def _chosen(names: dict[int, str], outlined: Sequence[str] | None, file: Path) -> dict[int, str]:
+    for name in outlined or ():
+        if name not in names.values():
+            raise ConfigError(f'no class "{name}"', file=file, field="outlined", hint=nearest(name, names.values()))
+    return {value: name for value, name in names.items() if outlined is None or name in outlined}
+
+
+def _of_vectors(
+    path: Path, outlined: Sequence[str] | None, field: str | None, layer: str | None, assume_crs: str | None
+) -> Layer:
+    found = read_objects(path, field=field, layer=layer, assume_crs=assume_crs)
+    classes = [ONE] * len(found.shapes) if found.classes is None else [str(name) for name in found.classes]
+    ids = class_ids(path, field=field or NAME, layer=layer)
+    for name in sorted(set(classes) - set(ids)):
+        ids[name] = max([0, *ids.values()]) + 1
+    names = _chosen({ids[name]: name for name in set(classes)}, outlined, path)
+    scores = [None] * len(classes) if found.scores is None else found.scores.tolist()
+    features = [
+        Feature(shape, ids[name], name, float("nan"), score)
+        for shape, name, score in zip(found.shapes, classes, scores, strict=True)
+        if ids[name] in names
+    ]
+    multi = any(feature.polygon.geom_type != "Polygon" for feature in features)
+    return Layer(
+        found.crs,
+        lambda _: iter(features),
+        0.0,
+        EXACT,
+        found.scores is not None,
+        multi,
+        found.mended,
+        found.lost,
+    )

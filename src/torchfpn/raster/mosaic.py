@@ -1,0 +1,193 @@
+"""Several files on one grid, read as one raster: of files that overlap, the first named lies on top.
+
+Nothing is resampled: the files must have one coordinate system and pixels of one size, whole pixels apart.
+"""
+
+import functools
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.errors import DataError, RasterError
+from torchfpn.files.formats import format_of
+from torchfpn.files.geo import SAME_GRID, Geo
+from torchfpn.files.images import Picture, Window
+from torchfpn.files.rasters import geo_of, import_rasterio, open_raster
+from torchfpn.raster.scenes import Reading, digest
+
+KEPT = 32  # photographs that stay decoded: neighbours are read again for the margin
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file in the raster: its upper left pixel and its size. windowed: it can be read in parts."""
+
+    file: Path
+    row: int
+    column: int
+    height: int
+    width: int
+    windowed: bool = True
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """A raster of files. See `torchfpn.raster.scenes.Scene`."""
+
+    name: Path
+    parts: tuple[Part, ...]
+    geo: Geo | None
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return max(part.row + part.height for part in self.parts)
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return max(part.column + part.width for part in self.parts)
+
+    def read(self, window: Window) -> Picture:
+        """A window of it, not valid where no file lies."""
+        row, column, rows, columns = window
+        boxes = self._boxes
+        met = (boxes[:, 0] < row + rows) & (boxes[:, 2] > row) & (boxes[:, 1] < column + columns)
+        numbers = np.flatnonzero(met & (boxes[:, 3] > column))
+        array: NDArray[Any] | None = None
+        first = self._first
+        valid = np.zeros((rows, columns), bool)
+        for number in numbers[::-1]:  # the first comes last, on top
+            part = self.parts[number]
+            picture, place = self._cut(part, window)
+            if array is None:
+                array = np.zeros((len(picture.array), rows, columns), picture.array.dtype)
+            self._check_like_first(part, picture)
+            here = slice(None), *place
+            if picture.valid is None:
+                array[here], valid[place] = picture.array, True
+            else:
+                array[here] = np.where(picture.valid, picture.array, array[here])
+                valid[place] |= picture.valid
+        if array is None:
+            array = np.zeros((len(first.band_names), rows, columns), first.dtype)
+        return Picture(array, None if valid.all() else valid, first.band_names, first.dtype, None, self.geo)
+
+    def grounds(self, side: int) -> set[tuple[int, int]]:
+        """The squares that a file reaches into."""
+        found: set[tuple[int, int]] = set()
+        for part in self.parts:
+            rows = range(part.row // side, (part.row + part.height - 1) // side + 1)
+            columns = range(part.column // side, (part.column + part.width - 1) // side + 1)
+            found.update((row, column) for row in rows for column in columns)
+        return found
+
+    def facts(self) -> list[Any]:
+        """Name, number of files, what they are, size in pixels."""
+        return [str(self.name), len(self.parts), digest([part.file for part in self.parts]), self.height, self.width]
+
+    @functools.cached_property
+    def _boxes(self) -> NDArray[np.int64]:
+        """[N, 4]: first row and column, and those after the last."""
+        corners = [(p.row, p.column, p.row + p.height, p.column + p.width) for p in self.parts]
+        return np.array(corners, np.int64)
+
+    @functools.cached_property
+    def _first(self) -> Picture:
+        """One pixel of the first file, for its bands and type."""
+        part = self.parts[0]
+        return self._cut(part, (part.row, part.column, 1, 1))[0]
+
+    @functools.cached_property
+    def _whole(self) -> Any:
+        """Reads photographs, and keeps the last ones; one thread at a time, so that none is decoded twice."""
+        lock, read = threading.Lock(), functools.lru_cache(KEPT)(self.reading.whole)
+
+        def locked(file: Path) -> Picture:
+            with lock:
+                return read(file)
+
+        return locked
+
+    def _cut(self, part: Part, window: Window) -> tuple[Picture, tuple[slice, slice]]:
+        """What lies in the window of one file, and its rows and columns there."""
+        row, column, rows, columns = window
+        top, left = max(row, part.row), max(column, part.column)
+        bottom, right = min(row + rows, part.row + part.height), min(column + columns, part.column + part.width)
+        inner = (top - part.row, left - part.column, bottom - top, right - left)
+        place = slice(top - row, bottom - row), slice(left - column, right - column)
+        if part.windowed:
+            return self.reading.part(part.file, inner), place
+        picture = self._whole(part.file)
+        if picture.size != (part.height, part.width):
+            found = f"{picture.size[1]} x {picture.size[0]} pixels"
+            raise DataError(found, file=part.file, allowed=f"{part.width} x {part.height}, as when it was listed")
+        cut = slice(inner[0], inner[0] + inner[2]), slice(inner[1], inner[1] + inner[3])
+        valid = None if picture.valid is None else picture.valid[cut]
+        names = picture.band_names
+        return Picture(picture.array[:, *cut], valid, names, picture.dtype, picture.nodata, picture.geo), place
+
+    def _check_like_first(self, part: Part, picture: Picture) -> None:
+        first = self._first
+        if len(picture.band_names) != len(first.band_names):
+            raise DataError(
+                f"has {len(picture.band_names)} bands ({', '.join(picture.band_names[:12])})",
+                file=part.file,
+                allowed=f"{len(first.band_names)} as in {self.parts[0].file.name}",
+            )
+        if picture.dtype != first.dtype:
+            allowed = f"{first.dtype} as in {self.parts[0].file.name}"
+            raise DataError(f"pixels of type {picture.dtype}", file=part.file, allowed=allowed)
+
+
+def open_mosaic(name: Path, files: Sequence[Path], reading: Reading) -> Mosaic:
+    """Files that say where they lie, or whose paths do, as one raster. name: for messages.
+
+    Raises:
+        DataError: a file that cannot be read. RasterError: one without a place, or not on the grid of the first.
+    """
+    seen = [_look(file, reading) for file in files]
+    first = seen[0][1]
+    a, b, _, d, e, _ = first.transform
+    placed = []
+    for file, (size, geo, windowed) in zip(files, seen, strict=True):
+        column, row = first.pixel(*geo.world(0, 0))
+        at = round(column), round(row)
+        moved = Geo(first.crs, (a, b, first.world(*at)[0], d, e, first.world(*at)[1]))
+        if not _same_crs(geo, first) or not moved.distance(geo, *size) <= SAME_GRID:
+            raise RasterError(
+                "on another grid",
+                file=file,
+                allowed=f"the coordinate system and pixel size of {files[0].name}, whole pixels from it",
+                hint="predict it by itself, or resample it (gdalwarp -tap)",
+            )
+        placed.append(Part(file, at[1], at[0], *size, windowed))
+    top, left = min(part.row for part in placed), min(part.column for part in placed)
+    parts = tuple(replace(part, row=part.row - top, column=part.column - left) for part in placed)
+    x, y = first.world(left, top)
+    return Mosaic(name, parts, Geo(first.crs, (a, b, x, d, e, y)), reading)
+
+
+def _look(file: Path, reading: Reading) -> tuple[tuple[int, int], Geo, bool]:
+    """Height and width, place, and whether it can be read in parts; no pixel is read."""
+    windowed = format_of(file) in ("tiff", "vrt")
+    with open_raster(file, allow_vrt=reading.allow_vrt) as source:
+        size, geo = (source.height, source.width), geo_of(source)
+    geo = reading.place(geo, file, size)
+    if geo is None:
+        hint = "give the pattern of their names with --tiles, or predict them one by one"
+        raise RasterError("no georeference, so no place beside the others", file=file, hint=hint)
+    return size, geo, windowed
+
+
+def _same_crs(one: Geo, other: Geo) -> bool:
+    if one.crs == other.crs or one.crs is None or other.crs is None:
+        return one.crs == other.crs
+    crs = import_rasterio().crs.CRS
+    return bool(crs.from_wkt(one.crs) == crs.from_wkt(other.crs))

@@ -1,0 +1,168 @@
+"""What a prediction reads by windows: one file, several files on one grid, or the tiles of a web map.
+
+A scene says how large it is, where it lies, which parts of it hold anything at all, and reads any window of itself.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torchfpn.errors import DataError
+from torchfpn.files.geo import Geo
+from torchfpn.files.images import Picture, Window, read_image
+from torchfpn.files.rasters import geo_of, open_raster
+from torchfpn.vectors.tiles import tile_geo
+
+BLOCK_BYTES = 2**30  # that GDAL may need to decode one block of a file
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read.
+
+    bands: names or numbers from 1, None: all. assume_crs: well-known text for files with a transform and no coordinate
+    system. tiles: how paths of files without a georeference end (`vectors.tiles`).
+    """
+
+    bands: tuple[int | str, ...] | None = None
+    assume_crs: str | None = None
+    tiles: str | None = None
+    allow_vrt: bool = False
+    max_pixels: int = 2**24
+
+    def whole(self, file: Path) -> Picture:
+        """All of a file.
+
+        Raises:
+            DataError: damaged, too large, or without these bands.
+        """
+        return read_image(file, bands=self._wanted, max_pixels=self.max_pixels, allow_vrt=self.allow_vrt)
+
+    def part(self, file: Path, window: Window) -> Picture:
+        """A window of a TIFF or VRT; its place is that of the whole file.
+
+        Raises:
+            DataError: damaged, a photograph, or without these bands.
+        """
+        limit = max(self.max_pixels, window[2] * window[3])
+        return read_image(file, bands=self._wanted, max_pixels=limit, allow_vrt=self.allow_vrt, window=window)
+
+    def place(self, geo: Geo | None, file: Path, size: tuple[int, int]) -> Geo | None:
+        """Where a file lies, by what it says of itself or else by what is said here. size: height and width."""
+        if geo is None and self.tiles is not None:
+            return tile_geo(file, self.tiles, size)
+        if geo is not None and geo.crs is None and self.assume_crs is not None:
+            return Geo(self.assume_crs, geo.transform)
+        return geo
+
+    @property
+    def _wanted(self) -> list[int | str] | None:
+        return list(self.bands) if self.bands else None
+
+
+class Scene(Protocol):
+    """A raster."""
+
+    @property
+    def name(self) -> Path:
+        """For messages."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        ...
+
+    @property
+    def geo(self) -> Geo | None:
+        """Where it lies, if it says."""
+        ...
+
+    def read(self, window: Window) -> Picture:
+        """A window of it, not valid where nothing lies. Safe in threads.
+
+        Raises:
+            DataError: a file of it is damaged, or not like the others.
+        """
+        ...
+
+    def grounds(self, side: int) -> set[tuple[int, int]] | None:
+        """Which squares of `side` pixels hold anything, as (row, column) of squares; None: all of them."""
+        ...
+
+    def facts(self) -> list[Any]:
+        """Plain values that change when the scene does."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileScene:
+    """A TIFF or VRT."""
+
+    name: Path
+    height: int
+    width: int
+    geo: Geo | None
+    reading: Reading = field(default_factory=Reading)
+
+    def read(self, window: Window) -> Picture:
+        """See `Scene`."""
+        return self.reading.part(self.name, window)
+
+    def grounds(self, side: int) -> None:
+        """All."""
+
+    def facts(self) -> list[Any]:
+        """Path, bytes, time of the last change, size in pixels."""
+        return [*stamp(self.name), self.height, self.width]
+
+
+def open_file(file: Path, reading: Reading) -> FileScene:
+    """A TIFF or VRT as a scene; no pixel is read.
+
+    Raises:
+        DataError: no raster, or one whose blocks are too large to be decoded.
+    """
+    with open_raster(file, allow_vrt=reading.allow_vrt) as source:
+        _check_blocks(source, file)
+        size = (source.height, source.width)
+        return FileScene(file, *size, reading.place(geo_of(source), file, size), reading)
+
+
+def stamp(file: Path) -> list[Any]:
+    """Path, bytes, and time of the last change of a file."""
+    status = file.stat()
+    return [str(file.absolute()), status.st_size, status.st_mtime_ns]
+
+
+def digest(files: Sequence[Path]) -> str:
+    """Of the stamps of many files."""
+    return hashlib.sha256(json.dumps([stamp(file) for file in files]).encode()).hexdigest()
+
+
+def _check_blocks(source: Any, file: Path) -> None:
+    """Passes files that can be read in parts. A strip or tile is decoded whole, however small the window."""
+    if source.driver != "GTiff":
+        return
+    rows, columns = source.block_shapes[0]
+    bands = source.count if source.interleaving and source.interleaving.name == "pixel" else 1
+    need = rows * columns * bands * max(_bytes(dtype) for dtype in source.dtypes)
+    if need > BLOCK_BYTES:
+        raise DataError(
+            f"blocks of {columns} x {rows} pixels, {need / 2**30:.1f} GiB each when decoded",
+            file=file,
+            allowed=f"{BLOCK_BYTES / 2**30:g} GiB a block",
+            hint="cut it into tiles: gdal_translate -co TILED=YES",
+        )
+
+
+def _bytes(dtype: str) -> int:
+    return int("".join(c for c in dtype if c.isdigit()) or 64) // 8

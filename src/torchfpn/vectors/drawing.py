@@ -1,0 +1,145 @@
+"""Polygons -> label values of pixels, in any window of an image; a window costs only the features that reach into it.
+
+A pixel belongs to the polygon that holds its centre (`all_touched`: to any that reaches into it); of several polygons,
+to the one that comes last in the file. What a pixel gets does not depend on the window it is drawn in: no edge runs
+through a centre, where rounding would decide.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.features
+import shapely
+from numpy.typing import NDArray
+
+from torchfpn.files.geo import Geo
+from torchfpn.files.quiet import quiet
+from torchfpn.vectors.mending import Areas
+from torchfpn.vectors.placing import around, placed
+from torchfpn.vectors.touched import touched
+
+Window = tuple[int, int, int, int]  # row, column, height, width in pixels
+ASIDE = (1e-6, 0.618e-6)  # pixels, columns and rows; their ratio is the slope of no edge that anybody draws
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The features of one file, ready to be drawn.
+
+    labels: [N] the label value of each feature, from 1 (0 is where none lies). crs: well-known text.
+    """
+
+    file: Path
+    areas: Areas
+    labels: NDArray[np.int64]
+    crs: str
+
+    @functools.cached_property
+    def tree(self) -> shapely.STRtree:
+        """The areas by where they lie."""
+        return shapely.STRtree(self.areas.shapes)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Polygons in pixel coordinates. shapes: [M]; owners: [M] feature of each, rising; labels: [M] its value.
+
+    borders: [K] areas that are not labelled, drawn last as `ignored`. size: height and width of the image.
+    """
+
+    shapes: NDArray[Any]
+    owners: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    borders: NDArray[Any]
+    ignored: int
+    size: tuple[int, int]
+
+
+def place(
+    labels: Labels,
+    geo: Geo,
+    size: tuple[int, int],
+    *,
+    ignored: int,
+    border: float = 0.0,
+    file: str | Path | None = None,
+    window: Window | None = None,
+) -> Scene:
+    """The labels in the pixels of an image.
+
+    border: pixels beside outlines that are not labelled. file: for messages. window: only the features around it are
+    placed, each to the bit as if all were.
+
+    Raises:
+        RasterError: the labels cannot be brought into the coordinate system of the image.
+    """
+    every = labels.areas.shapes
+    if window is None:
+        shapes, numbers = placed(every, labels.crs, geo, size, file, tree=labels.tree)
+    else:
+        near = around(labels.tree, labels.crs, geo, widened_by(window, border + 1))
+        shapes, numbers = placed(every[near], labels.crs, geo, size, file)
+        here = within(shapes, *_split(widened_by(window, border + 1)))
+        shapes, numbers = shapes[here], near[numbers[here]]
+    owners = labels.areas.features[numbers]
+    borders = shapely.buffer(shapely.boundary(shapes), border) if border else shapes[:0]
+    return Scene(shapes, owners, labels.labels[owners], borders, ignored, size)
+
+
+def draw(scene: Scene, window: Window, *, all_touched: bool = False) -> NDArray[np.uint16]:
+    """Label values [height, width] of a window, 0 where no polygon lies."""
+    corner, size = _split(window)
+    block = np.zeros(size, np.uint16)
+    fill(block, corner, scene, all_touched=all_touched)
+    return block
+
+
+def fill(block: NDArray[np.uint16], corner: tuple[int, int], scene: Scene, *, all_touched: bool) -> None:
+    """Draws shapes and then borders into a block of the map whose upper left pixel is (row, column) `corner`."""
+    here = within(scene.shapes, corner, block.shape)
+    last = last_of(scene.shapes[here], corner, block.shape, all_touched)
+    block[:] = np.concatenate([[0], scene.labels[here]])[last]
+    borders = scene.borders[within(scene.borders, corner, block.shape)]
+    block[last_of(borders, corner, block.shape, all_touched=False) > 0] = scene.ignored
+
+
+def widened_by(window: Window, pixels: float) -> Window:
+    """The window with so many whole pixels more on every side."""
+    row, column, height, width = window
+    more = math.ceil(pixels)
+    return row - more, column - more, height + 2 * more, width + 2 * more
+
+
+def _split(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
+    return window[:2], window[2:]
+
+
+def within(shapes: NDArray[Any], corner: tuple[int, int], size: tuple[int, ...]) -> NDArray[np.int64]:
+    """Numbers of the shapes whose bounds reach into a block of the map."""
+    (row, column), (height, width) = corner, size
+    bounds = shapely.bounds(shapes).reshape(-1, 4)
+    rows = (bounds[:, 1] < row + height) & (bounds[:, 3] > row)
+    return np.flatnonzero(rows & (bounds[:, 0] < column + width) & (bounds[:, 2] > column))
+
+
+def last_of(
+    shapes: NDArray[Any], corner: tuple[int, int], size: tuple[int, ...], all_touched: bool
+) -> NDArray[np.int32]:
+    """[height, width]: the number from 1 of the last shape that covers each pixel, 0 for none."""
+    row, column = corner
+    numbers = np.zeros(size, np.int32)
+    if len(shapes):
+        pairs = zip(shapes, range(1, len(shapes) + 1), strict=True)
+        with quiet(rasterio.errors.NotGeoreferencedWarning):  # rasterio silences it itself, but not among threads
+            rasterio.features.rasterize(
+                pairs, out=numbers, transform=rasterio.Affine.translation(column - ASIDE[0], row - ASIDE[1])
+            )
+    if all_touched:
+        lines, columns, owners = touched(shapes, (row, row + size[0]), size[1], left=column)
+        np.maximum.at(numbers, (lines - row, columns - column), (owners + 1).astype(np.int32))
+    return numbers

@@ -1,0 +1,143 @@
+"""Polygons with attributes -> GeoPackage or FlatGeobuf, as they come, so that there may be more than memory holds.
+
+Whole or not at all, and the same bytes for the same features: GDAL is told what time it is.
+
+FlatGeobuf stores its features in the order of a curve through the plane and its index before them, so its driver wants
+all of them in one go. They are written to a GeoPackage beside the file first, and read from there one after another:
+twice the time and for that time twice the place on the disk.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyogrio.raw
+import shapely
+
+from torchfpn.errors import DataError
+from torchfpn.files.atomic import atomic_path
+from torchfpn.vectors.formats import DRIVERS
+
+WRITTEN = {suffix: DRIVERS[suffix] for suffix in (".gpkg", ".fgb")}
+DATE = "1970-01-01T00:00:00.000Z"  # of the last change, as every GeoPackage says one
+ROWS, POINTS = 10_000, 2**20  # how many are written at a time, whichever is reached first
+GEOMETRY, VERSION = "geom", "1.2"  # of GeoPackage: nothing newer is needed, and GDAL before 3.7 would warn of it
+Row = tuple[Any, Sequence[Any]]  # a polygon and its attributes, in the order of the fields
+_TYPES: dict[type, Any] = {str: object, int: np.int64, float: np.float64}
+
+
+def write_layer(
+    path: str | Path, rows: Iterable[Row], fields: Mapping[str, type], *, crs: str, multi: bool = False
+) -> int:
+    """Writes a file of one layer, called like the file; how many features there were.
+
+    rows: Polygon in the coordinate system `crs` (well-known text) and values, None: not known. fields: name -> str, int
+    or float. multi: the layer is one of MultiPolygon, and Polygons become such.
+
+    Raises:
+        DataError: neither .gpkg nor .fgb, or GDAL cannot write it.
+    """
+    path = Path(path)
+    driver = WRITTEN.get(path.suffix.lower())
+    if driver is None:
+        raise DataError("not a vector file this program writes", file=path, allowed=", ".join(WRITTEN))
+    layer = {"layer": _layer_name(path), "geometry_type": "MultiPolygon" if multi else "Polygon", "crs": crs}
+    with _translated(path), atomic_path(path) as part, _at(DATE):
+        if driver == "GPKG":
+            return _append(part, rows, fields, layer)
+        plain = part.with_name(part.name + ".gpkg")
+        try:
+            count = _append(plain, rows, fields, layer)
+            with pyogrio.raw.open_arrow(plain, use_pyarrow=False) as (_, stream):
+                pyogrio.raw.write_arrow(stream, part, driver=driver, geometry_name=GEOMETRY, **layer)
+        finally:
+            plain.unlink(missing_ok=True)
+    return count
+
+
+def _append(part: Path, rows: Iterable[Row], fields: Mapping[str, type], layer: Mapping[str, Any]) -> int:
+    """Batch after batch into a GeoPackage; without any features it gets its layer all the same."""
+    count = 0
+    for batch in _batches(rows):
+        shapes = np.array([shape for shape, _ in batch], dtype=object)
+        if layer["geometry_type"] == "MultiPolygon":
+            single = shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON
+            shapes[single] = [shapely.multipolygons([shape]) for shape in shapes[single]]
+        columns = [_column([values[i] for _, values in batch], kind) for i, kind in enumerate(fields.values())]
+        pyogrio.raw.write(
+            part,
+            np.asarray(shapely.to_wkb(shapes), dtype=object),
+            columns,
+            list(fields),
+            driver="GPKG",
+            geometry_name=GEOMETRY,
+            append=part.exists(),
+            dataset_options={} if part.exists() else {"VERSION": VERSION},
+            **layer,
+        )
+        count += len(batch)
+    return count
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """At least one, which may be empty."""
+    batch: list[Row] = []
+    points, yielded = 0, False
+    for row in rows:
+        batch.append(row)
+        points += int(shapely.get_num_coordinates(row[0]))
+        if len(batch) >= ROWS or points >= POINTS:
+            yield batch
+            batch, points, yielded = [], 0, True
+    if batch or not yielded:
+        yield batch
+
+
+def _column(values: Sequence[Any], kind: type) -> Any:
+    if kind is str:
+        values = [None if value is None else _plain(str(value)) for value in values]
+    elif kind is float:
+        values = [np.nan if value is None else value for value in values]
+    return np.array(values, dtype=_TYPES[kind])
+
+
+def _plain(text: str) -> str:
+    """Text that is UTF-8: names of files may hold other bytes."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _layer_name(path: Path) -> str:
+    name = _plain(path.stem)
+    return f"_{name}" if name.casefold().startswith("gpkg") else name  # that beginning is the format's own
+
+
+@contextlib.contextmanager
+def _at(date: str) -> Iterator[None]:
+    """Inside, GDAL takes `date` for now."""
+    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": date})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    failures = (
+        pyogrio.errors.DataSourceError,
+        pyogrio.errors.DataLayerError,
+        pyogrio.errors.GeometryError,
+        pyogrio.errors.CRSError,
+        pyogrio.errors.FeatureError,
+        pyogrio.errors.FieldError,
+    )
+    try:
+        yield
+    except failures as error:
+        raise DataError(f"cannot be written ({str(error)[:200]})", file=path) from error
+    except UnicodeEncodeError as error:
+        raise DataError("a folder whose name is no UTF-8", file=ascii(str(path)), hint="rename it") from error

@@ -1,0 +1,301 @@
+"""fpn evaluate of a predicted map: polygons and label files against polygons and label files."""
+
+import json
+
+import numpy as np
+import rasterio
+import rasterio.features
+import shapely
+
+from made_data import write_png, write_tiff
+from shared import DATA, needs_shared
+from torchfpn.cli.main import main
+from torchfpn.files.geo import Geo
+from torchfpn.files.rasters import write_label_raster
+from torchfpn.metrics.confusion import ConfusionMatrix
+from torchfpn.vectors.reading import crs_wkt
+
+WEST, NORTH = 500_000, 5_800_000
+PLACE = rasterio.Affine(0.5, 0, WEST, 0, -0.5, NORTH)
+UTM = "urn:ogc:def:crs:EPSG::32633"
+
+
+def layer(path, *boxes, crs=UTM, **properties):
+    """GeoJSON of boxes (left, top, right, bottom), in metres from the corner."""
+    features = []
+    for i, (left, top, right, bottom) in enumerate(boxes):
+        shape = shapely.box(WEST + left, NORTH - bottom, WEST + right, NORTH - top)
+        held = {key: values[i] for key, values in properties.items()}
+        features.append({"type": "Feature", "properties": held, "geometry": shapely.geometry.mapping(shape)})
+    member = {"crs": {"type": "name", "properties": {"name": crs}}} if crs else {}
+    path.write_text(json.dumps({"type": "FeatureCollection", **member, "features": features}))
+    return path
+
+
+def run(*words):
+    return main(["evaluate", *map(str, words)])
+
+
+def numbers(tmp_path, *words):
+    file = tmp_path / "numbers.json"
+    assert run(*words, "--json", file, "--overwrite", "-q") == 0
+    return json.loads(file.read_text())
+
+
+def fails(capsys, *words):
+    assert run(*words) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("fpn: ")
+    assert shown.err.count("\n") == 1
+    return shown.err
+
+
+# -- polygons against polygons
+
+
+def test_polygons_against_polygons(tmp_path, capsys):
+    truth = layer(tmp_path / "t.geojson", (0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10))
+    found = layer(tmp_path / "p.geojson", (1, 0, 11, 10), (26, 0, 36, 10))
+    assert run(found, truth) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][-2:] == ["2", "features"]
+    assert lines[2] == ["objects", "precision", "recall", "F1", "matched", "predicted", "truth"]
+    assert lines[3] == ["object", "50.00", "33.33", "40.00", "1", "2", "3"]
+    scores = numbers(tmp_path, found, truth, "--iou", 0.25)
+    assert scores["objects"]["all"]["matched"] == 2
+    assert scores["objects"]["iou"] == 0.25
+
+
+def test_classes_in_attributes(tmp_path, capsys):
+    boxes = [(0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)]
+    truth = layer(tmp_path / "t.geojson", *boxes, **{"class": ["roof", "road", "roof"], "kind": [1, 2, 2]})
+    found = layer(tmp_path / "p.geojson", *boxes, **{"class": ["roof", "roof", "roof"], "score": [0.5, 0.25, 1]})
+    scores = numbers(tmp_path, found, truth)["objects"]
+    assert (scores["classes"], scores["matched"]) == (["road", "roof"], [0, 2])
+    assert (scores["precision"][0], scores["recall"][0], scores["f1"][0]) == (None, 0.0, 0.0)
+    capsys.readouterr()
+    assert run(found, truth) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[3:6]] == ["road", "roof", "all"]
+    assert "-: nothing to measure" in " ".join(out.split())
+    assert numbers(tmp_path, found, truth, "--field", "")["objects"]["matched"] == [3]
+    assert numbers(tmp_path, found, truth, "--truth-field", "kind", "--classes", "roof")["objects"]["truth"] == [0]
+    scores = numbers(tmp_path, found, truth, "--classes", "roof")
+    assert scores["left_out"]["of_other_classes"] == {"predicted": 0, "truth": 1}
+    assert 'no field "clas"' in fails(capsys, found, truth, "--field", "clas")
+    assert "did you mean" in fails(capsys, found, truth, "--classes", "rof")
+    assert "no number" in fails(capsys, found, truth, "--score", "class")
+
+
+def test_an_area_of_polygons_or_of_rasters(tmp_path):
+    boxes = [(0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)]
+    truth, found = layer(tmp_path / "t.geojson", *boxes), layer(tmp_path / "p.geojson", *boxes, (60, 0, 70, 10))
+    area = layer(tmp_path / "area.geojson", (-5, -5, 26, 15))
+    assert numbers(tmp_path, found, truth)["objects"]["predicted"] == [4]
+    scores = numbers(tmp_path, found, truth, "--within", area)
+    assert (scores["objects"]["predicted"], scores["objects"]["truth"]) == ([2], [2])
+    assert scores["left_out"]["outside_or_small"] == {"predicted": 2, "truth": 1}
+    assert numbers(tmp_path, found, truth, "--within", area, "--least", 70)["objects"]["truth"] == [1]
+    (tmp_path / "images").mkdir()
+    write_tiff(tmp_path / "images" / "a.tif", np.ones((3, 20, 40), np.uint8), crs="EPSG:32633", transform=PLACE)
+    east = PLACE @ rasterio.Affine.translation(40, 0)
+    write_tiff(tmp_path / "images" / "b.tif", np.ones((3, 20, 50), np.uint8), crs="EPSG:32633", transform=east)
+    for within, count in ((tmp_path / "images" / "a.tif", 1), (tmp_path / "images", 3)):
+        scores = numbers(tmp_path, found, truth, "--within", within)["objects"]
+        assert scores["all"] == dict.fromkeys(("precision", "recall", "f1"), 1.0) | dict.fromkeys(
+            ("matched", "predicted", "truth"), count
+        )
+
+
+def test_empty_layers(tmp_path):
+    truth, empty = layer(tmp_path / "t.geojson", (0, 0, 1, 1)), layer(tmp_path / "e.geojson")
+    assert numbers(tmp_path, empty, truth)["objects"]["all"]["recall"] == 0
+    assert numbers(tmp_path, truth, empty)["objects"]["all"]["precision"] == 0
+    assert numbers(tmp_path, empty, empty)["objects"]["all"]["f1"] is None
+
+
+@needs_shared
+def test_our_own_outlines_are_found_again(tmp_path):
+    sample = DATA / "spacenet-atlanta-sample"
+    assert (
+        main(["rasterize", str(sample / "buildings.geojson"), str(sample / "image.tif"), "--out", str(tmp_path)]) == 0
+    )
+    mask = tmp_path / "image.tif"
+    scores = numbers(tmp_path, mask, sample / "buildings.geojson")
+    assert scores["miou"] == 1.0
+    assert scores["objects"]["all"]["recall"] > 0.9
+    itself = numbers(tmp_path, sample / "buildings.geojson", sample / "buildings.geojson", "--iou", 0.999)["objects"]
+    assert itself["all"]["f1"] == 1.0
+
+
+# -- label files against label files
+
+
+def test_label_files_like_a_count_by_numpy(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    truth, found = rng.integers(0, 3, (2, 700, 1300)).astype(np.uint8)  # several windows
+    truth[:50] = 255
+    for name, labels in (("t", truth), ("p", found)):
+        write_label_raster(tmp_path / f"{name}.tif", labels, names=["land", "water", "ice", "sand"])
+    scores = numbers(tmp_path, tmp_path / "p.tif", tmp_path / "t.tif")
+    matrix = ConfusionMatrix(4)
+    matrix.update(found, truth)
+    assert scores["confusion"] == matrix.matrix.tolist()
+    assert scores["miou"] == matrix.miou()
+    assert scores["iou"][3] is None
+    assert (scores["classes"], scores["label_values"]) == (["land", "water", "ice", "sand"], [0, 1, 2, 3])
+    assert scores["unlabelled"] == 50 * 1300
+    assert run(tmp_path / "p.tif", tmp_path / "t.tif", "--out", tmp_path / "report") == 0
+    assert "65,000 pixels are not labelled" in capsys.readouterr().out
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_folders_of_label_files(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "t").mkdir()
+    matrix = ConfusionMatrix(2)
+    for stem in "abc":
+        truth, found = rng.integers(0, 2, (2, 20, 30)).astype(np.uint8)
+        matrix.update(found, truth)
+        write_png(tmp_path / "p" / f"{stem}.png", found)
+        write_tiff(tmp_path / "t" / f"{stem}.tif", truth[None].astype(np.uint16))
+    write_png(tmp_path / "p" / "a.overlay.png", np.zeros((20, 30, 3), np.uint8))
+    write_png(tmp_path / "p" / "d.png", found)
+    assert run(tmp_path / "p", tmp_path / "t") == 0
+    assert "3 label files\n1 predictions without a truth, left out\n" in capsys.readouterr().out
+    scores = numbers(tmp_path, tmp_path / "p", tmp_path / "t", "--classes", "land,water")
+    assert (scores["classes"], scores["confusion"], scores["images"]) == (["land", "water"], matrix.matrix.tolist(), 3)
+    (tmp_path / "p" / "b.png").unlink()
+    assert "has no file for 1 of 3, the first is b.tif" in fails(capsys, tmp_path / "p", tmp_path / "t")
+    assert "a folder against a file" in fails(capsys, tmp_path / "p", tmp_path / "t" / "a.tif")
+
+
+def test_what_is_not_labelled(tmp_path, capsys):
+    truth, found = np.array([[0, 0, 255, 255, 7, 7]], np.uint8), np.array([[0, 255, 255, 0, 7, 9]], np.uint8)
+
+    def score(t, p, *words, nodata=None):
+        write_tiff(tmp_path / "t.tif", t[None], nodata=nodata)
+        write_tiff(tmp_path / "p.tif", p[None])
+        return numbers(tmp_path, tmp_path / "p.tif", tmp_path / "t.tif", *words)
+
+    scores = score(truth, found)
+    assert (scores["classes"], scores["unlabelled"], scores["unanswered"]) == (["0", "7", "9"], 2, 1)
+    scores = score(truth, found, "--ignore", "0,9")
+    assert (scores["classes"], scores["unlabelled"], scores["unanswered"]) == (["7", "255"], 2, 2)
+    scores = score(truth[:, :4], found[:, :4])  # black and white: 255 is a class
+    assert (scores["classes"], scores["confusion"]) == (["0", "255"], [[1, 1], [1, 1]])
+    assert score(truth, found, nodata=7)["unlabelled"] == 4
+    assert score(truth[:, :2], found[:, :1].repeat(2, 1), "--classes", "a,b", nodata=0)["confusion"] == [[2, 0], [0, 0]]
+    write_tiff(tmp_path / "p.tif", found[None])
+    write_tiff(tmp_path / "t.tif", truth[None])
+    line = fails(capsys, tmp_path / "p.tif", tmp_path / "t.tif", "--classes", "a,b")
+    assert "the value 7 in 2 pixels; 0 a, 1 b; name it with --classes, or leave it out with --ignore 7" in line
+    assert "whole numbers" in fails(capsys, tmp_path / "p.tif", tmp_path / "t.tif", "--ignore", "none")
+    everything = "0,7,9,255"
+    assert "no pixel has a truth" in fails(capsys, tmp_path / "p.tif", tmp_path / "t.tif", "--ignore", everything)
+
+
+def test_label_files_of_two_grids_or_two_meanings_are_refused(tmp_path, capsys):
+    labels, geo = np.zeros((8, 8), np.uint8), Geo(crs_wkt("EPSG:32633"), tuple(PLACE)[:6])
+    moved = Geo(geo.crs, (0.5, 0, WEST + 1, 0, -0.5, NORTH))
+    write_label_raster(tmp_path / "a.tif", labels, geo=geo, names=["land", "water"])
+    for name, other, options in (
+        ("size", np.zeros((8, 9), np.uint8), {}),
+        ("grid", labels, {"geo": moved}),
+        ("crs", labels, {"geo": Geo(crs_wkt("EPSG:32634"), geo.transform)}),
+        ("names", labels, {"names": ["water", "land"]}),
+    ):
+        write_label_raster(tmp_path / f"{name}.tif", other, **options)
+    a = tmp_path / "a.tif"
+    assert "9 x 8 pixels, and 8 x 8 in a.tif" in fails(capsys, tmp_path / "size.tif", a)
+    assert "another grid than a.tif, 2 pixels apart" in fails(capsys, tmp_path / "grid.tif", a)
+    assert "another coordinate system" in fails(capsys, tmp_path / "crs.tif", a)
+    assert 'the value 0 is called "water" here and "land" elsewhere' in fails(capsys, tmp_path / "names.tif", a)
+    write_tiff(tmp_path / "rgb.tif", np.zeros((3, 8, 8), np.uint8))
+    assert "3 bands; one band of class values" in fails(capsys, tmp_path / "rgb.tif", a)
+
+
+# -- label files against polygons
+
+
+def test_label_files_against_polygons(tmp_path, capsys):
+    labels = np.zeros((600, 700), np.uint8)
+    labels[10:30, 10:30] = 2
+    labels[505:525, 100:140] = 2
+    labels[10:30, 500:540] = 5  # a road that is there
+    labels[300:310, 300:310] = 2  # a roof that is not
+    geo = Geo(crs_wkt("EPSG:32633"), tuple(PLACE)[:6])
+    write_label_raster(tmp_path / "p.tif", labels, geo=geo, names={0: "land", 2: "roof", 5: "road"})
+    boxes = [(5, 5, 15, 15), (50, 252.5, 70, 262.5), (250, 5, 270, 15), (900, 0, 910, 10), (345, 290, 400, 350)]
+    kinds = ["roof", "roof", "road", "roof", "road"]
+    truth = layer(tmp_path / "t.geojson", *boxes, kind=kinds)
+    scores = numbers(tmp_path, tmp_path / "p.tif", truth, "--field", "kind")
+    objects = scores["objects"]
+    assert (objects["classes"], objects["matched"]) == (["road", "roof"], [1, 2])
+    assert (objects["predicted"], objects["truth"]) == ([1, 3], [2, 2])
+    expected = np.zeros_like(labels)
+    for (left, top, right, bottom), value in zip(boxes, (2, 2, 1, 2, 1), strict=True):
+        expected[int(2 * top) : int(2 * bottom), int(2 * left) : int(2 * right)] = value
+    matrix = ConfusionMatrix(3)
+    matrix.update(np.array([0, 0, 2, 0, 0, 1])[labels], expected)
+    assert scores["confusion"] == matrix.matrix.tolist()
+    assert (scores["classes"], scores["label_values"]) == (["background", "road", "roof"], [None, 5, 2])
+    one = layer(tmp_path / "one.geojson", *boxes[:2])
+    assert "has the classes land, roof, road, and the polygons have none" in fails(capsys, tmp_path / "p.tif", one)
+    scores = numbers(tmp_path, tmp_path / "p.tif", one, "--classes", "roof")
+    assert scores["objects"]["matched"] == [2]
+    assert run(tmp_path / "p.tif", one, "--classes", "2", "--out", tmp_path / "report") == 0
+    assert json.loads((tmp_path / "report" / "validation.json").read_text())["objects"]["classes"] == ["roof"]
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<h2>Objects</h2>" in page
+    assert "<th>roof</th><td>66.7</td><td>100.0</td><td>80.0</td><td>2</td><td>3</td><td>2</td>" in page
+    out = capsys.readouterr().out
+    assert "precision" in out
+    assert "F1" in out
+
+
+def test_a_folder_of_label_files_against_polygons(tmp_path, capsys):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "t").mkdir()
+    for stem, west in (("a", 0), ("b", 40)):
+        labels = np.zeros((1, 20, 40), np.uint8)
+        labels[0, 4:12, 4:12] = 1
+        transform = PLACE @ rasterio.Affine.translation(west, 0)
+        write_tiff(tmp_path / "p" / f"{stem}.tif", labels, crs="EPSG:32633", transform=transform)
+        layer(tmp_path / "t" / f"{stem}.geojson", (west / 2 + 2, 2, west / 2 + 6, 6))
+    together = layer(tmp_path / "all.geojson", (2, 2, 6, 6), (22, 2, 26, 6), (14, 1, 24, 3))  # the last across both
+    assert numbers(tmp_path, tmp_path / "p", tmp_path / "t")["objects"]["all"]["f1"] == 1.0
+    scores = numbers(tmp_path, tmp_path / "p", together)["objects"]
+    assert (scores["matched"], scores["truth"]) == ([2], [4])
+    (tmp_path / "t" / "b.geojson").unlink()
+    assert "has no file for 1 of 2 maps, the first is b.tif" in fails(capsys, tmp_path / "p", tmp_path / "t")
+
+
+# -- what does not go together
+
+
+def test_what_cannot_be_compared(tmp_path, capsys):
+    vectors, labels = (
+        layer(tmp_path / "v.geojson", (0, 0, 1, 1)),
+        write_png(tmp_path / "l.png", np.zeros((4, 4), np.uint8)),
+    )
+    assert "polygons against label files; give the label files first" in fails(capsys, vectors, labels)
+    assert "neither label files nor polygons" in fails(capsys, vectors, tmp_path / "x.txt")
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path / 'empty'}: neither label files nor polygons" in fails(capsys, tmp_path / "empty", vectors)
+    assert "holds no area" in fails(capsys, vectors, vectors, "--within", layer(tmp_path / "none.geojson"))
+    assert "for polygons against polygons only" in fails(capsys, labels, labels, "--within", vectors)
+    assert "no georeference" in fails(capsys, labels, vectors)
+    assert "iou: 0.0; more than 0" in fails(capsys, vectors, vectors, "--iou", 0)
+    assert "least: -1" in fails(capsys, vectors, vectors, "--least", -1)
+    assert "make no report" in fails(capsys, vectors, vectors, "--out", tmp_path / "out")
+    assert "cannot be opened" in fails(capsys, tmp_path / "missing.geojson", vectors)
+    (tmp_path / "numbers.json").write_text("")
+    assert "is there already" in fails(capsys, vectors, vectors, "--json", tmp_path / "numbers.json")
+
+
+def test_json_alone_on_the_output(tmp_path, capsys):
+    vectors = layer(tmp_path / "v.geojson", (0, 0, 1, 1))
+    assert run(vectors, vectors, "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["objects"]["all"]["matched"] == 1

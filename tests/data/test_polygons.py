@@ -1,0 +1,344 @@
+"""Labels that are polygons: what dataset.yaml may say of them, and which pixels get which class."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyogrio.raw
+import pytest
+import rasterio
+import rasterio.warp
+import shapely
+from torch.utils.data import DataLoader
+
+from made_data import write_png
+from made_maps import NORTH, WEST, box, noise, write_geojson, write_map
+from shared import DATA, needs_shared
+from torchfpn.cli.main import main
+from torchfpn.data import burning
+from torchfpn.data.augment import Augment
+from torchfpn.data.check import check
+from torchfpn.data.collate import collate
+from torchfpn.data.dataset import read_dataset
+from torchfpn.data.init import init_dataset
+from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.statistics import class_counts
+from torchfpn.errors import ConfigError, DataError
+from torchfpn.types import IGNORE
+from torchfpn.vectors.tiles import tile_geo
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "datasets"
+TWO = "classes: [ground, roof]\n"
+THREE = "classes: [background, road, roof]\n"
+SPLITS = "splits: {train: {images: images, labels: labels.geojson}}\n"
+
+
+def described(folder, text, splits=SPLITS):
+    (folder / "dataset.yaml").write_text(text + splits)
+    return read_dataset(folder)
+
+
+def targets(dataset):
+    return [sample.target.numpy() for sample in SemanticSamples(dataset, "train")]
+
+
+@pytest.fixture
+def town(tmp_path):
+    """Two maps beside each other, and a house on each."""
+    write_map(tmp_path / "images" / "a.tif")
+    beside = rasterio.Affine(1, 0, WEST + 50, 0, -1, NORTH)
+    write_map(tmp_path / "images" / "b.tif", size=(30, 20), transform=beside)
+    write_geojson(tmp_path / "labels.geojson", [box(5, 5), box(52, 3, 4)], ["road", "roof"])
+    return tmp_path
+
+
+class TestSettings:
+    """What may stand under `polygons:`, and how mistakes are told."""
+
+    def parsed(self, tmp_path, text, classes=THREE):
+        return described(tmp_path, classes + text).polygons
+
+    def test_defaults(self, tmp_path):
+        plain = self.parsed(tmp_path, "", TWO)
+        assert (plain.field, plain.burn, plain.background, plain.border) == (None, 1, 0, 0.0)
+        assert self.parsed(tmp_path, "", "classes: [roof]\n").background is None  # nothing else to call it
+        assert self.parsed(tmp_path, "").burn is None
+
+    def test_everything(self, tmp_path):
+        text = "polygons: {field: kind, background: road, layer: x, all_touched: true, border: 1.5, buffer: 2,"
+        found = self.parsed(tmp_path, text + ' assume_crs: "EPSG:32633"}\n')
+        assert (found.field, found.burn, found.background, found.layer) == ("kind", None, 1, "x")
+        assert (found.all_touched, found.border, found.buffer, found.assume_crs) == (True, 1.5, 2.0, "EPSG:32633")
+
+    def test_classes_by_name_or_value(self, tmp_path):
+        classes = "classes: {5: ground, 9: roof}\n"
+        assert self.parsed(tmp_path, "polygons: {class: 5}\n", classes).burn == 0
+        assert self.parsed(tmp_path, "polygons: {class: 5}\n", classes).background is None
+        assert self.parsed(tmp_path, "polygons: {class: roof, background: 5}\n", classes).background == 0
+
+    def test_with_a_field_the_rest_is_background_only_if_a_class_is_called_so(self, tmp_path):
+        assert self.parsed(tmp_path, "polygons: {field: kind}\n").background == 0
+        assert self.parsed(tmp_path, "polygons: {field: kind}\n", "classes: [forest, lake]\n").background is None
+        assert self.parsed(tmp_path, "polygons: {field: kind, background: false}\n").background is None
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("polygons: {fieldd: kind}", 'polygons: unknown key "fieldd"; did you mean "field"'),
+            (
+                "polygons: {class: rof}",
+                "polygons.class: 'rof'; the name or the value of one of the classes; did you mean",
+            ),
+            ("polygons: {background: grass, class: roof}", "polygons.background: 'grass'"),
+            ("polygons: {field: kind, class: roof}", "polygons.class: 'roof'; nothing beside `field`"),
+            ("polygons: {border: -1, class: roof}", "polygons.border: -1"),
+            ("polygons: {buffer: 0, class: roof}", "polygons.buffer: 0"),
+            ("polygons: {all_touched: 3, class: roof}", "polygons.all_touched: 3; true or false"),
+            ("polygons: {border: 1}", "polygons.field: nothing; one of them, as there are 3 classes"),
+            ("polygons: [a]", "polygons: ['a']; a mapping"),
+            ('tiles: "{z}/{x}"', "tiles: '{z}/{x}'"),
+        ],
+    )
+    def test_mistakes(self, tmp_path, text, told):
+        with pytest.raises(ConfigError) as caught:
+            described(tmp_path, THREE + text + "\n")
+        assert told in str(caught.value)
+
+
+class TestBurning:
+    """Which pixels get which class."""
+
+    def test_one_file_for_all_images(self, town):
+        first, second = targets(described(town, TWO))
+        assert first[5:15, 5:15].all()
+        assert first.sum() == 100
+        assert second[3:7, 2:6].all()
+        assert second.sum() == 16
+
+    def test_classes_from_an_attribute_by_name_or_value(self, town):
+        dataset = described(town, THREE + "polygons: {field: kind}\n")
+        assert [sorted(np.unique(t)) for t in targets(dataset)] == [[0, 1], [0, 2]]
+        for values in ([1, 2], ["1", "2"], ["road", 2]):
+            write_geojson(town / "labels.geojson", [box(5, 5), box(52, 3, 4)], values)
+            assert [sorted(np.unique(t)) for t in targets(dataset)] == [[0, 1], [0, 2]]
+
+    def test_ignored_values_and_no_background(self, town):
+        dataset = described(town, "classes: {3: road}\nignore_index: [9]\npolygons: {field: kind}\n")
+        write_geojson(town / "labels.geojson", [box(5, 5), box(8, 5), box(52, 3, 4)], [3, 9, 9])
+        first, second = targets(dataset)
+        assert (first == 0).sum() == 30
+        assert (first == IGNORE).sum() == first.size - 30
+        assert (second == IGNORE).all()
+
+    def test_border_and_touched(self, town):
+        write_geojson(town / "labels.geojson", [box(5, 5), shapely.transform(box(55, 5), lambda p: p + 0.4)])
+        first, second = targets(described(town, TWO + "polygons: {border: 1, all_touched: true}\n"))
+        assert (first[5:15, 5:15] == IGNORE).sum() == 36
+        assert first[7, 7] == 1
+        assert (first == IGNORE).sum() >= 36 + 40
+        assert (second > 0).sum() >= 11 * 11
+
+    @pytest.mark.parametrize("bands", [1, 4])
+    def test_images_of_any_bands_and_types(self, town, bands):
+        for path in (town / "images").iterdir():
+            with rasterio.open(path) as source:
+                size, place = (source.height, source.width), source.transform
+            write_map(path, noise(0, size, bands, np.int16), transform=place)
+        samples = SemanticSamples(described(town, TWO), "train")
+        assert samples.dtype == "int16"
+        assert len(samples[0].image) == bands
+        assert samples[0].target.sum() == 100
+
+    def test_pixels_without_data_are_ignored(self, town):
+        array = noise(0, (40, 50), 3, np.int16)
+        array[:, 5:10] = -1
+        write_map(town / "images" / "a.tif", array, nodata=-1)
+        first = SemanticSamples(described(town, TWO + "scaling: {offset: [0, 0, 0], scale: [1, 1, 1]}\n"), "train")[0]
+        assert first.image[:, 5:10].isnan().all()
+        assert (first.target[5:10] == IGNORE).all()
+        assert first.target[10:].sum() == 50
+
+    def test_a_folder_of_files_by_name(self, town):
+        write_geojson(town / "polygons" / "a.geojson", [box(0, 0, 3)])
+        wkb = np.array([shapely.to_wkb(box(55, 5, 2))], dtype=object)
+        pyogrio.raw.write(town / "polygons" / "b.gpkg", wkb, [np.array([1])], ["n"], driver="GPKG",
+                          geometry_type="Polygon", crs="EPSG:32633")  # fmt: skip
+        splits = SPLITS.replace("labels.geojson", "polygons")
+        assert [t.sum() for t in targets(described(town, TWO, splits))] == [9, 4]
+        (town / "polygons" / "b.gpkg").unlink()
+        with pytest.raises(DataError, match=r"b\.tif: image without label"):
+            targets(read_dataset(town))
+
+    def test_it_is_what_fpn_rasterize_draws(self, town, tmp_path):
+        shapes = [shapely.transform(box(3 * i, 2 * i, 7), lambda p, i=i: p + 0.3 * i) for i in range(15)]
+        points = [
+            np.stack(rasterio.warp.transform("EPSG:32633", "OGC:CRS84", *shapely.get_coordinates(s).T), 1)
+            for s in shapes
+        ]
+        write_geojson(town / "labels.geojson", [shapely.Polygon(p) for p in points], crs=None)
+        for words, keys in (([], ""), (["--all-touched", "--ignore-border", "1.5"], "all_touched: true, border: 1.5")):
+            dataset = described(town, TWO + f"polygons: {{{keys}}}\n")
+            out = ["--out", str(town / "out"), "--overwrite", *words]
+            assert main(["rasterize", str(town / "labels.geojson"), str(town / "images"), *out]) == 0
+            for target, name in zip(targets(dataset), "ab", strict=True):
+                with rasterio.open(town / "out" / f"{name}.tif") as source:
+                    assert np.array_equal(target, source.read(1))
+
+    def test_pictures_with_names_of_tiles(self, tmp_path):
+        (tmp_path / "images").mkdir()
+        for y in (100, 101):
+            write_png(tmp_path / "images" / f"t-300-{y}-9.png", noise(y, (64, 64))[:3].transpose(1, 2, 0).copy())
+        geo = tile_geo("300-101-9", "{x}-{y}-{z}", (64, 64))
+        corners = np.array([geo.world(10, 20), geo.world(30, 60)])
+        x, y = rasterio.warp.transform(geo.crs, "OGC:CRS84", *corners.T)
+        write_geojson(tmp_path / "labels.geojson", [shapely.box(x[0], y[1], x[1], y[0])], crs=None)
+        dataset = described(tmp_path, TWO + 'tiles: "t-{x}-{y}-{z}"\n')
+        first, second = targets(dataset)
+        assert first.sum() == 0
+        assert second[20:60, 10:30].sum() == second.sum() == 800
+
+
+class TestReading:
+    """Features are read once a process, whatever the number of images and workers."""
+
+    def test_once_for_all_images_and_again_when_the_file_changes(self, town, monkeypatch):
+        reads = []
+        real = burning.read_vectors
+        monkeypatch.setattr(burning, "read_vectors", lambda *a, **k: (reads.append(a), real(*a, **k))[1])
+        dataset = described(town, TWO)
+        samples = SemanticSamples(dataset, "train", cache=False)
+        for _ in range(3):
+            assert [samples[i].target.sum() for i in range(2)] == [100, 16]
+        class_counts(dataset)
+        assert len(reads) == 1
+        write_geojson(town / "labels.geojson", [box(5, 5, 4)])
+        assert samples[0].target.sum() == 16
+        assert len(reads) == 2
+
+    def test_a_bad_file_is_read_once_and_every_image_says_so(self, town, monkeypatch):
+        reads = []
+        real = burning.read_vectors
+        monkeypatch.setattr(burning, "read_vectors", lambda *a, **k: (reads.append(a), real(*a, **k))[1])
+        (town / "labels.geojson").write_text("{")
+        found = check(described(town, TWO))
+        assert [p.file.name for p in found.problems] == ["labels.geojson"]
+        assert found.splits[0].images == 0
+        assert len(reads) == 1
+
+    def test_samples_are_small_and_the_same_in_workers(self, town):
+        write_geojson(town / "labels.geojson", [box(i % 40, i % 30, 2) for i in range(5000)])
+        samples = SemanticSamples(described(town, TWO), "train", augment=Augment((16, 16)), cache=False)
+        assert len(pickle.dumps(samples)) < 10_000
+        alone = list(DataLoader(samples, 1, collate_fn=collate))
+        for one, other in zip(alone, DataLoader(samples, 1, collate_fn=collate, num_workers=2), strict=True):
+            assert np.array_equal(one.targets, other.targets)
+            assert np.array_equal(one.images, other.images)
+
+
+class TestCheck:
+    """What `fpn check` says about labels from polygons."""
+
+    def test_features_are_counted(self, town, capsys):
+        bow = shapely.Polygon([(WEST, NORTH), (WEST + 9, NORTH - 9), (WEST + 9, NORTH), (WEST, NORTH - 9)])
+        write_geojson(
+            town / "labels.geojson", [bow, box(5, 5), box(500, 5), None, shapely.Point(WEST + 30, NORTH - 30)]
+        )
+        dataset = described(town, TWO + "polygons: {buffer: 2}\n")
+        report = check(dataset)
+        assert report.ok, report.problems
+        (one,) = report.polygons
+        assert (one.features, one.mended, one.widened, one.empty, one.outside) == (5, 1, 1, 1, 1)
+        assert report.to_dict()["polygons"][0]["outside"] == 1
+        assert "1 images that no polygon meets: b.tif" in report.notes
+        assert main(["check", str(town)]) == 0
+        assert "labels.geojson" in capsys.readouterr().out
+
+    def test_polygons_elsewhere_are_a_note(self, town):
+        write_geojson(town / "labels.geojson", [box(5000, 5)])
+        assert (
+            "polygons that touch no image: labels.geojson; are both in the right place?"
+            in check(described(town, TWO)).notes
+        )
+
+    def test_a_place_that_nobody_tells_names_the_image_and_the_key(self, town):
+        write_png(town / "images" / "c.png", noise(0, (9, 9)).transpose(1, 2, 0).copy())
+        (problem,) = check(described(town, TWO)).problems
+        assert problem.file.name == "c.png"
+        assert problem.line == (
+            "no georeference, so nothing can be drawn on it; for tiles of a web map: "
+            'tiles: "{z}/{x}/{y}" in dataset.yaml'
+        )
+
+    def test_more_than_two_classes_and_nothing_says_which(self, town):
+        with pytest.raises(ConfigError, match=r"nothing says of which class; write polygons: \{field"):
+            check(described(town, THREE))
+
+    def test_sheet_and_weights(self, town, capsys):
+        described(town, TWO)
+        assert main(["check", str(town), "--sheet", str(town / "sheet.png")]) == 0
+        assert main(["weights", str(town), "--method", "inverse"]) == 0
+        assert "class_weights:" in capsys.readouterr().out
+
+
+class TestInit:
+    """`fpn check --init` on images beside polygons."""
+
+    def test_flat_with_one_file(self, town):
+        dataset = init_dataset(town)
+        assert dataset.names == ("background", "road", "roof")
+        assert dataset.polygons.field == "kind"
+        assert list(dataset.splits) == ["train", "val"]
+        assert check(dataset).ok
+
+    def test_split_folders(self, town):
+        for split in ("train", "val"):
+            write_map(town / "set" / split / "images" / "a.tif")
+            write_geojson(town / "set" / split / "roofs.geojson", [box(5, 5)], field="osm_id")
+        dataset = init_dataset(town / "set")
+        assert dataset.names == ("background", "roofs")
+        assert dataset.splits["val"].labels == "val/roofs.geojson"
+        assert check(dataset).ok
+
+    def test_a_folder_of_files(self, town):
+        (town / "labels.geojson").unlink()
+        for name in "ab":
+            write_geojson(town / "labels" / f"{name}.geojson", [box(5, 5)], [3], field="class")
+        dataset = init_dataset(town)
+        assert [(c.name, c.id) for c in dataset.classes] == [("background", 0), ("class3", 3)]
+        assert dataset.polygons.field == "class"
+        assert check(dataset).ok
+
+    def test_an_image_beside_its_polygons(self, town):
+        write_map(town / "one" / "scene.tif")
+        write_geojson(town / "one" / "houses.geojson", [box(5, 5)], field="n")
+        dataset = init_dataset(town / "one")
+        assert dataset.splits["train"].images == "scene.tif"
+        assert check(dataset).ok
+
+    @needs_shared
+    def test_banepa_tells_its_tiles_by_their_names(self, tmp_path):
+        for split in ("train", "val"):
+            (tmp_path / split / "images").mkdir(parents=True)
+            source = DATA / "buildings-banepa" / split
+            for path in sorted((source / "images").iterdir())[:3]:
+                (tmp_path / split / "images" / path.name).write_bytes(path.read_bytes())
+            (tmp_path / split / "buildings.geojson").write_bytes((source / "buildings.geojson").read_bytes())
+        dataset = init_dataset(tmp_path)
+        assert dataset.tiles == "OAM-{x}-{y}-{z}"
+        report = check(dataset)
+        assert report.ok
+        assert report.splits[0].counts.shares[1] > 0.2
+
+
+@needs_shared
+def test_real_maps_are_described_and_checked():
+    buildings = check(read_dataset(CONFIGS / "buildings.yaml"))
+    assert buildings.ok, buildings.problems
+    assert [(one.features, one.outside) for one in buildings.polygons] == [(971, 0), (301, 0)]  # as its README counts
+    assert 0.4 < buildings.splits[0].counts.shares[1] < 0.5
+    atlanta = check(read_dataset(CONFIGS / "atlanta.yaml"))
+    assert (atlanta.ok, atlanta.polygons[0].features, atlanta.dtypes) == (True, 43, {"uint16": 1})
+    landcover = check(read_dataset(CONFIGS / "landcover.yaml"))
+    assert landcover.ok
+    assert landcover.splits[0].counts.pixels == (766, 32, 290, 212, 136)  # twice what its README counts
+    assert landcover.bands[0].low > -9999
