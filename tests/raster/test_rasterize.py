@@ -22,6 +22,7 @@ from torchfpn.raster.legend import Legend, legend_of_field, legend_of_one
 from torchfpn.raster.polygons import trace
 from torchfpn.raster.rasterize import Labels, Options, Scene, make_scene, rasterize_file, strips
 from torchfpn.vectors.area import square_metres
+from torchfpn.vectors.drawing import ASIDE
 from torchfpn.vectors.mending import areas
 from torchfpn.vectors.reading import LON_LAT, Vectors, crs_wkt, read_vectors
 from torchfpn.vectors.tiles import check_pattern, tile_geo

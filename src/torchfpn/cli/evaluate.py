@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchfpn.data.samples import SemanticSamples
+    from torchfpn.raster.dataset_objects import DatasetObjects
     from torchfpn.recipe import Recipe
     from torchfpn.tasks.evaluate import Watch
 
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     samples = open_samples(dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
     from torchfpn.cli.counting import counted
 
+    objects = _objects(args, dataset, samples, order)
     with counted("evaluating", len(samples)) as step:
         found = evaluate(
             task,
@@ -70,10 +72,38 @@ def run(args: argparse.Namespace) -> int:
             precision=args.precision,
             order=order,
             progress=step,
-            watch=pictures(args.out / "samples", task.recipe) if args.out else None,
+            watch=_watch(args, task.recipe, objects),
         )
-    _write(args, found.to_dict(args.split))
+    _write(args, found.to_dict(args.split) | ({} if objects is None else {"objects": objects.to_dict()}))
     return 0
+
+
+def _objects(
+    args: argparse.Namespace, dataset: Any, samples: "SemanticSamples", order: list[int]
+) -> "DatasetObjects | None":
+    """Counts objects where the labels are polygons and the images are read whole."""
+    from torchfpn.errors import ConfigError
+    from torchfpn.raster.dataset_objects import DatasetObjects, has_objects
+
+    if args.least:
+        raise ConfigError(f"{args.least}", field="least", allowed="with maps, whose square metres are known")
+    if not has_objects(samples.pairs) or len(samples) != len(samples.pairs):
+        return None
+    return DatasetObjects(dataset, samples.pairs, order, iou=args.iou)
+
+
+def _watch(args: argparse.Namespace, recipe: "Recipe", objects: "DatasetObjects | None") -> "Watch | None":
+    """What looks at every sample with its prediction."""
+    shown = pictures(args.out / "samples", recipe) if args.out else None
+    if objects is None:
+        return shown
+
+    def watch(sample: Any, labels: Any) -> None:
+        objects(labels)
+        if shown is not None:
+            shown(sample, labels)
+
+    return watch
 
 
 def open_samples(dataset: Any, split: str, recipe: "Recipe", *, accept_dtype: bool = False) -> "SemanticSamples":
