@@ -130,6 +130,15 @@ class TestBurning:
         assert (first == IGNORE).sum() == first.size - 30
         assert (second == IGNORE).all()
 
+    def test_a_border_of_a_class_tells_houses_apart_that_touch(self, town):
+        write_geojson(town / "labels.geojson", [box(5, 5), box(15, 5)])
+        text = TWO + "polygons: {border: 1.5, border_class: ground}\n"
+        target = targets(described(town, text))[0]
+        assert (target[5:15, 14:16] == 0).all()
+        assert (target[7:13, 7:13] == 1).all()
+        assert (target[7:13, 17:23] == 1).all()
+        assert IGNORE not in target
+
     def test_border_and_touched(self, town):
         write_geojson(town / "labels.geojson", [box(5, 5), shapely.transform(box(55, 5), lambda p: p + 0.4)])
         first, second = targets(described(town, TWO + "polygons: {border: 1, all_touched: true}\n"))

@@ -27,6 +27,7 @@ from torchfpn.vectors.reading import Vectors, crs_wkt, read_vectors
 from torchfpn.vectors.tiles import tile_geo
 
 _NOT_LABELLED = IGNORE + 1  # as drawn, where 0 is no polygon and class i is i + 1
+_BORDER = IGNORE + 2
 _KEPT = 32  # files whose features are kept
 _SHOWN = 3
 _KEYS = {  # flags of `fpn rasterize` in the hints of its errors -> keys of dataset.yaml
@@ -96,13 +97,14 @@ def burn(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int], w
     try:
         where = grid(dataset, pair, geo, size)
         scene = place(
-            labels, where, size, ignored=_NOT_LABELLED, border=settings.border, file=pair.image, window=window
+            labels, where, size, ignored=_BORDER, border=settings.border, file=pair.image, window=window
         )
     except FPNError as error:
         raise _spelt(error, dataset) from error
     drawn = draw(scene, window or (0, 0, *size), all_touched=settings.all_touched)
-    table = np.arange(-1, IGNORE + 1).astype(np.uint8)
+    table = np.arange(-1, _BORDER).astype(np.uint8)
     table[0] = IGNORE if settings.background is None else settings.background
+    table[_BORDER] = IGNORE if settings.border_class is None else settings.border_class
     return Burned(table[drawn], np.unique(scene.owners))
 
 

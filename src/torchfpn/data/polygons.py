@@ -19,8 +19,9 @@ class Polygons:
 
     burn: that class, its index; None where nobody can tell. background: the class where no polygon lies; None: those
     pixels are not labelled. layer: of files with several. all_touched: every pixel a polygon reaches into, not only
-    those whose centre it holds. border: pixels beside outlines that are not labelled. buffer: metres around lines and
-    points, which are refused without. assume_crs: coordinate system of files that do not say, such as "EPSG:32633".
+    those whose centre it holds. border: pixels beside outlines that are not labelled, or are of `border_class`: houses
+    that touch can then be told apart. buffer: metres around lines and points, which are refused without. assume_crs:
+    coordinate system of files that do not say, such as "EPSG:32633".
     """
 
     field: str | None = None
@@ -29,6 +30,7 @@ class Polygons:
     layer: str | None = None
     all_touched: bool = False
     border: float = 0.0
+    border_class: int | None = None
     buffer: float | None = None
     assume_crs: str | None = None
 
@@ -53,6 +55,7 @@ def parse_polygons(fields: Fields, classes: tuple[Class, ...]) -> Polygons:
         layer=inner.text("layer"),
         all_touched=_flag(inner, "all_touched"),
         border=_number(inner, "border", 0, _WIDEST, f"0 to {_WIDEST} pixels") or 0.0,
+        border_class=_class(inner, "border_class", inner.raw("border_class"), classes),
         buffer=_number(inner, "buffer", math.ulp(0), 1e6, "metres, more than 0"),
         assume_crs=inner.text("assume_crs"),
     )
