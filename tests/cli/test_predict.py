@@ -168,7 +168,7 @@ def test_bf16_is_nearly_the_same(model, tmp_path):
     [
         (["--device", "cuda:7"], 'device: "cuda:7"; here there is'),
         (["--assume-crs", "nonsense"], 'assume-crs: "nonsense"'),
-        (["--outlined", "rof"], 'did you mean "roof"'),
+        (["--outlined", "rof", "--polygons", "pixels"], 'did you mean "roof"'),
         (["--least", "-1"], "least: -1.0"),
         (["--window", "60"], "window: 60; a multiple of 8 pixels"),
         (["--bands", "1,2,3,9"], "band 9 is wanted"),

@@ -16,6 +16,7 @@ import torchfpn
 from made_scenes import HEIGHT, UTM, WIDTH, make_scene, make_task, read
 from torchfpn.cli.main import main
 from torchfpn.files.geo import Geo
+from torchfpn.files.lock import locked
 from torchfpn.raster.journal import Journal
 from torchfpn.raster.sink import write_bands
 
@@ -260,3 +261,35 @@ def test_polygons_are_those_of_the_whole_map(scene, flags):
     assert predict("windows", "--window", "64", "--margin", "exact", *flags) == 0
     assert features("whole") == features("windows")
     assert len(features("whole")) > 3
+
+
+def test_two_predictions_of_one_answer_are_refused_and_the_first_goes_on(scene, capsys):
+    (scene / "out").mkdir()
+    lock = scene / "out" / ".fpn-scene.tif.lock"
+    with locked(lock):
+        for flags in ((), ("--overwrite",), ("--resume",)):
+            holder = json.loads(lock.read_text())
+            lock.write_text(json.dumps(holder | {"host": "elsewhere"}))  # of which nobody knows whether it runs
+            assert predict("out", "--window", "64", *flags) == 2
+            assert "on elsewhere is predicting this; wait for it, or give another --out" in capsys.readouterr().err
+    lock.unlink(missing_ok=True)
+    assert predict("out", "--window", "64") == 0
+    assert [path.name for path in (scene / "out").iterdir()] == ["scene.tif"]
+
+
+def test_resuming_with_more_outputs_than_are_there_is_told(scene, capsys):
+    assert predict("out", "--window", "64") == 0
+    assert predict("out", "--window", "64", "--resume") == 0
+    assert "1 left alone: finished before" in capsys.readouterr().out
+    assert predict("out", "--window", "64", "--resume", "--polygons", "gpkg") == 2
+    assert "1 file is there already" in capsys.readouterr().err
+    assert predict("out", "--window", "64", "--resume", "--overwrite") == 2
+    assert "one of them: go on, or begin anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("side", ["0", "-5", "7"])
+def test_impossible_windows_are_told_before_the_first_source(scene, capsys, side):
+    assert predict("out", "--window", side) == 2
+    error = capsys.readouterr()
+    assert "window: " in error.err
+    assert error.out == ""

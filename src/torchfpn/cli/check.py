@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--init", action="store_true", help="write a first dataset.yaml into the folder")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw a contact sheet: images beside their labels")
     parser.add_argument("--palette", action="store_true", help="the labels are colours, not class values")
+    parser.add_argument("--fix", action="store_true", help="leave out bad annotations, and count them")
     parser.add_argument("--max-pixels", type=int, metavar="N", help="largest image that is read, height times width")
     parser.add_argument("--allow-vrt", action="store_true", help="also read VRTs over files below the root")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
@@ -61,6 +62,8 @@ def _dataset(args: argparse.Namespace) -> "Dataset":
     dataset = replace(read_dataset(args.dataset), allow_vrt=args.allow_vrt)
     if args.max_pixels is not None:
         dataset = replace(dataset, max_pixels=args.max_pixels)
+    if args.fix:
+        dataset = replace(dataset, fix=True)
     return replace(dataset, labels_are="colors") if args.palette else dataset
 
 
@@ -69,7 +72,8 @@ def _say_written(dataset: "Dataset") -> None:
 
     splits = ", ".join(f"{name} {len(dataset.pairs(name))}" for name in dataset.splits)
     print(f"wrote {printable(dataset.file)}: {len(dataset.classes)} classes ({', '.join(dataset.names)}); {splits}")
-    print(f"next: rename the classes in it, then: fpn check {printable(dataset.file.parent)} --sheet sheet.png")
+    first = "" if dataset.has_objects else "rename the classes in it, then: "
+    print(f"next: {first}fpn check {printable(dataset.file.parent)} --sheet sheet.png")
 
 
 def _write_sheet(report: "CheckReport", path: Path) -> None:

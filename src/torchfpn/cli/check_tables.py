@@ -4,6 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from torchfpn.data.check import CheckReport
+from torchfpn.data.object_counts import SIZES, ObjectCounts
 from torchfpn.files.formats import printable
 
 _FILES = 20  # of polygons that are shown
@@ -11,7 +12,8 @@ _FILES = 20  # of polygons that are shown
 
 def tables(report: CheckReport) -> list[Table]:
     """The tables in the order they are read."""
-    found = [_split_table(report), _class_table(report)]
+    objects = report.dataset.has_objects
+    found = [_object_table(report), _kind_table(report)] if objects else [_split_table(report), _class_table(report)]
     found += [_band_table(report)] if report.bands else []
     return found + ([_polygon_table(report)] if report.polygons else [])
 
@@ -45,6 +47,57 @@ def _class_table(report: CheckReport) -> Table:
         red, green, blue = c.color
         value = f"#{red:02x}{green:02x}{blue:02x}" if report.dataset.labels_are == "colors" else str(c.id)
         table.add_row(Text("   ", style=f"on rgb({red},{green},{blue})"), c.name, value, *cells)
+    return table
+
+
+def _object_table(report: CheckReport) -> Table:
+    """Images and objects of every split; small is below 32 x 32 pixels, large from 96 x 96 on."""
+    heads = (
+        "split",
+        "images",
+        "height",
+        "width",
+        "no data",
+        "objects",
+        "crowds",
+        "images without",
+        "/".join(SIZES),
+        "sides",
+    )
+    table = _table(*heads, title="splits")
+    for split in report.splits:
+        counts = split.objects or ObjectCounts.none(len(report.dataset.classes))
+        numbers = (counts.total, counts.crowds, counts.empty)
+        table.add_row(
+            split.name,
+            f"{split.images:,}",
+            _range(split.heights),
+            _range(split.widths),
+            f"{split.missing:.2%}",
+            *(f"{number:,}" for number in numbers),
+            "/".join(f"{number:,}" for number in counts.sizes),
+            _range((round(counts.least), round(counts.most))),
+        )
+    return table
+
+
+def _kind_table(report: CheckReport) -> Table:
+    """Objects and share of every class in every split, and how many images hold it."""
+    known = [(split.name, split.objects) for split in report.splits if split.objects is not None]
+    heads = [head for name, _ in known for head in (f"{name} objects", "share", "images")]
+    table = _table("", "class", "in files", *heads, title="classes")
+    for i, c in enumerate(report.dataset.classes):
+        cells = [
+            cell
+            for _, counts in known
+            for cell in (
+                f"{counts.objects[i]:,}",
+                f"{counts.objects[i] / max(counts.total, 1):.2%}",
+                f"{counts.holding[i]:,}",
+            )
+        ]
+        red, green, blue = c.color
+        table.add_row(Text("   ", style=f"on rgb({red},{green},{blue})"), c.name, str(c.id), *cells)
     return table
 
 

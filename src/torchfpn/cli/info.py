@@ -5,7 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-KINDS = {"semantic": "semantic segmentation", "features": "backbone and pyramid, no head"}
+KINDS = {
+    "semantic": "semantic segmentation",
+    "detection": "detection",
+    "instance": "instance segmentation",
+    "features": "backbone and pyramid, no head",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +52,7 @@ def model_facts(path: Path) -> dict[str, Any]:
             name: [tuple(level) for level in pieces[name].levels] for name in ("backbone", "pyramid") if name in pieces
         },
         "multiple": getattr(model, "multiple", None),
-        "reach": reach(model, len(recipe.bands)) if recipe.classes else None,
+        "reach": reach(model, len(recipe.bands)) if recipe.task == "semantic" else None,
     }
 
 
@@ -63,7 +68,7 @@ def _print(facts: dict[str, Any]) -> None:
         console.print(f"{key:<11} {value}")
     for name, levels in facts["levels"].items():
         console.print(f"{name:<11} " + ", ".join(f"{c} channels at 1/{s}" for c, s in levels))
-    if facts["classes"]:
+    if facts["task"] == "semantic":
         pixels = "the whole image" if facts["reach"] is None else f"{facts['reach']} pixels to every side at most"
         console.print(f"looks at    {pixels}")
     console.print(f"trained on  {facts['dtype'] or 'unknown pixel type'}, nodata {facts['nodata']}")

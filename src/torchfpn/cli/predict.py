@@ -3,13 +3,14 @@
 Pictures become <stem>.png, a palette PNG with the label values of the training data; TIFFs become <stem>.tif with the
 same size, CRS and transform. A source that fails is named, the others go on, and the exit code is 1.
 
-TIFFs of more than --max-pixels, and all with --window, are read window by window, in memory that does not grow with
-them, and written as cloud-optimised GeoTIFFs; what a kill interrupted goes on with --resume.
+TIFFs of more than --max-pixels, and all with --window or --blend, are read window by window, in memory that does not
+grow with them, and written as cloud-optimised GeoTIFFs; what a kill interrupted goes on with --resume.
 """
 
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torchfpn.tasks.task import Task
 
 MAX_PIXELS = 2**24
+ON_A_GPU = 4  # windows at once
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,18 +66,22 @@ def run(args: argparse.Namespace) -> int:
     from torchfpn.cli.outputs import check_folder
     from torchfpn.raster.sources import refuse_own_sources
 
-    jobs = _plan(args)
-    refuse_own_sources(jobs)
-    jobs = _to_do(jobs, resume=args.resume, overwrite=args.overwrite)
+    options, streaming = _options(args), _streaming(args)
+    planned = _plan(args)
+    refuse_own_sources(planned)
+    jobs = _to_do(planned, resume=args.resume, overwrite=args.overwrite)
     check_folder(args.out)
-    options = _options(args)
     from torchfpn.tasks.precision import find_device
     from torchfpn.tasks.storage import load
 
     device = find_device(args.device)
     task = load(args.model).to(device)
     _check_classes(task, args.model, options)
-    streaming = _streaming(args, batch=1 if device.type == "cpu" else 4)
+    _check_window(task, streaming)
+    if device.type != "cpu" and args.batch is None:
+        streaming = replace(streaming, batch=ON_A_GPU)
+    if len(jobs) < len(planned):
+        print(f"{len(planned) - len(jobs)} left alone: finished before")
     return _predict_all(task, jobs, options, streaming, overlay=_overlay(task) if args.overlay else None)
 
 
@@ -118,14 +124,17 @@ def _options(args: argparse.Namespace) -> "Options":
     from torchfpn.errors import ConfigError
     from torchfpn.raster.predict import Options
 
+    for name in ("outlined", "least", "simplify"):
+        if getattr(args, name) and not args.polygons:
+            raise ConfigError(f"{getattr(args, name)}", field=name, allowed="with --polygons")
     for name in ("least", "simplify", "max_pixels"):
-        if not getattr(args, name) >= 0:
+        if not 0 <= getattr(args, name) < float("inf"):
             raise ConfigError(f"{getattr(args, name)}", field=name.replace("_", "-"), allowed="a number from 0")
     words = [word.strip() for word in args.bands.split(",")] if args.bands else []
     return Options(
         probabilities=args.probs,
         polygons=args.polygons,
-        outlined=[word.strip() for word in args.outlined.split(",")] if args.outlined else None,
+        outlined=None if args.outlined is None else [word.strip() for word in args.outlined.split(",")],
         least=args.least,
         simplify=args.simplify,
         assume_crs=_crs(args.assume_crs) if args.assume_crs else None,
@@ -148,7 +157,7 @@ def _tiles(args: argparse.Namespace) -> str | None:
     return check_pattern(args.tiles)
 
 
-def _streaming(args: argparse.Namespace, *, batch: int) -> "Streaming":
+def _streaming(args: argparse.Namespace) -> "Streaming":
     from torchfpn.errors import ConfigError
     from torchfpn.raster.stream import SIDE, Streaming
 
@@ -156,14 +165,22 @@ def _streaming(args: argparse.Namespace, *, batch: int) -> "Streaming":
         raise ConfigError(f'"{args.margin}"', field="margin", allowed='pixels from 0, or "exact"')
     if args.batch is not None and args.batch < 1:
         raise ConfigError(f"{args.batch}", field="batch", allowed="a number from 1")
+    if args.window is not None and args.window < 1:
+        raise ConfigError(f"{args.window}", field="window", allowed="pixels from 1")
+    if args.resume and args.overwrite:
+        raise ConfigError("--resume and --overwrite", allowed="one of them: go on, or begin anew")
+    side = args.window or SIDE
+    if args.blend and args.margin != "exact" and not 1 <= int(args.margin) <= side // 2:
+        allowed = f"1 to {side // 2}, half a window, with --blend"
+        raise ConfigError(args.margin, field="margin", allowed=allowed, hint="give --margin, or a larger --window")
     return Streaming(
         args.model,
-        side=SIDE if args.window is None else args.window,
+        side=side,
         margin=None if args.margin == "exact" else int(args.margin),
         blend=args.blend,
-        batch=args.batch or batch,
+        batch=args.batch or 1,
         resume=args.resume,
-        anew=args.overwrite and not args.resume,
+        anew=args.overwrite,
         always=args.window is not None or args.blend,
     )
 
@@ -178,6 +195,16 @@ def _crs(text: str) -> str:
         return str(rasterio.crs.CRS.from_user_input(text).to_wkt())
     except rasterio.errors.CRSError as error:
         raise ConfigError(f'"{text}"', field="assume-crs", allowed="a coordinate system, such as EPSG:4326") from error
+
+
+def _check_window(task: "Task", streaming: "Streaming") -> None:
+    """Passes blocks that begin where the coarsest cells of the model do."""
+    from torchfpn.errors import ConfigError
+
+    multiple = int(getattr(task.model, "multiple", 1))
+    if streaming.side % multiple:
+        allowed = f"a multiple of {multiple} pixels, the model's coarsest stride"
+        raise ConfigError(f"{streaming.side}", field="window", allowed=allowed)
 
 
 def _check_classes(task: "Task", model: Path, options: "Options") -> None:

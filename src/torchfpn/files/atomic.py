@@ -16,7 +16,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The temporary name ends like `path`, so that writers which look at the suffix still work.
     """
     path = Path(path)
-    part = path.with_name(f"{PREFIX}{uuid.uuid4().hex[:12]}{SUFFIX}{path.suffix}")
+    part = path.with_name(f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}{SUFFIX}{path.suffix}")
     try:
         yield part
         with part.open("rb") as handle:
@@ -40,10 +40,25 @@ def write_text(path: str | Path, text: str) -> None:
 
 def sweep(folder: str | Path) -> int:
     """Removes what killed writers left in `folder` (not below it); how many there were."""
-    stale = [p for p in Path(folder).glob(f"{PREFIX}*") if SUFFIX in p.name and p.is_file()]
+    parts = [p for p in Path(folder).glob(f"{PREFIX}*") if SUFFIX in p.name and p.is_file()]
+    stale = [p for p in parts if not _is_written(p)]
     for part in stale:
         part.unlink(missing_ok=True)
     return len(stale)
+
+
+def _is_written(part: Path) -> bool:
+    """Whether another process of this machine, which its name tells, may still be writing it."""
+    number = part.name.removeprefix(PREFIX).partition("-")[0]
+    if not number.isdecimal() or int(number) == os.getpid():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

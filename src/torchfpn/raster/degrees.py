@@ -53,7 +53,14 @@ def rounded(moved: NDArray[Any], decimals: int, doubtful: NDArray[np.bool_] | No
     """Polygons with so many decimals, still valid. doubtful: which have to be looked at; None: all."""
     result = move(moved, lambda points: points.round(decimals))
     asked = np.arange(len(result)) if doubtful is None else np.flatnonzero(doubtful)
-    broken = asked[~shapely.is_valid(result[asked])]
+    result[asked] = valid(result[asked])
+    return result
+
+
+def valid(polygons: NDArray[Any]) -> NDArray[Any]:
+    """Polygons [N] with those mended whose rings cross themselves; the very same objects where nothing was wrong."""
+    result = polygons.copy()
+    broken = ~shapely.is_valid(result)
     result[broken] = [_only_areas(shape) for shape in shapely.make_valid(result[broken])]
     return result
 

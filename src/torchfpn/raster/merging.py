@@ -10,6 +10,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from torchfpn.raster.degrees import valid
 from torchfpn.raster.metric import Planes
 from torchfpn.raster.polygons import Feature
 
@@ -78,13 +79,13 @@ def _groups(pairs: Ints, count: int) -> list[list[int]]:
 def _joined(shapes: NDArray[Any], crs: str, metres: float, file: str | Path | None) -> Any:
     """Nothing of them is lost, and corners stay corners: widened and narrowed with mitred joins."""
     plane = Planes.around(np.array([shapely.box(*shapely.total_bounds(shapes))], dtype=object), crs, file)
-    ground = plane[np.zeros(len(shapes), np.int64)].to_metres(shapes)
+    ground = valid(plane[np.zeros(len(shapes), np.int64)].to_metres(shapes))
     wide = shapely.union_all(shapely.buffer(ground, metres / 2, join_style="mitre", mitre_limit=2))
     closed = shapely.buffer(wide, -metres / 2, join_style="mitre", mitre_limit=2)
     together = shapely.union_all(ground)
     if not closed.is_valid or shapely.difference(together, closed).area > SAME * together.area:
-        closed = shapely.union(closed, together)
-    return plane.from_metres(np.array([closed], dtype=object))[0]
+        closed = shapely.union(*valid(np.array([closed, together], dtype=object)))
+    return valid(plane.from_metres(np.array([closed], dtype=object)))[0]  # rings that touch may cross by a rounding
 
 
 def _score(members: Sequence[Feature]) -> float | None:

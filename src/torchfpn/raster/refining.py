@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.files.geo import Geo
-from torchfpn.raster.degrees import rounded, to_degrees
+from torchfpn.raster.degrees import rounded, to_degrees, valid
 from torchfpn.raster.known import Known
 from torchfpn.raster.merging import merged
 from torchfpn.raster.metric import PLAIN, Planes
@@ -108,7 +108,9 @@ def _shaped(
             found = shapely.simplify(polygon, wishes.simplify)
         results[i] = polygon if found is None else found
     changed = [result is not polygon for result, polygon in zip(results, ground, strict=True)]
-    back = shapely.orient_polygons(planes.from_metres(results), exterior_cw=False)
+    back = planes.from_metres(results)
+    back[changed] = valid(back[changed])
+    back = shapely.orient_polygons(back, exterior_cw=False)
     triples = zip(batch, back, changed, strict=True)
     return [replace(feature, polygon=polygon) if new else feature for feature, polygon, new in triples]
 

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchfpn.errors import ConfigError
-from torchfpn.files.atomic import sweep
+from torchfpn.files.atomic import PREFIX, sweep
 from torchfpn.files.formats import format_of
 from torchfpn.files.images import Picture
+from torchfpn.files.lock import locked
 from torchfpn.nn.reach import reach
 from torchfpn.raster.answering import Answer, answers
 from torchfpn.raster.answers import file_values, nodata_value
@@ -87,14 +88,20 @@ def _opened(job: Job, options: Options, streaming: Streaming) -> Scene | None:
 
 
 def window_count(scene: Scene, streaming: Streaming) -> int:
-    """How many windows a scene is read by."""
+    """How many windows a scene is read by.
+
+    Raises:
+        ConfigError: blocks of no size.
+    """
+    if streaming.side < 1:
+        raise ConfigError(f"{streaming.side}", field="window", allowed="pixels from 1")
     grounds = scene.grounds(streaming.side)
     return -(-scene.height // streaming.side) * -(-scene.width // streaming.side) if grounds is None else len(grounds)
 
 
 def is_done(job: Job) -> bool:
-    """Whether an earlier prediction came to its end: the answer is there, and no blocks."""
-    return job.labels.exists() and not is_begun(job)
+    """Whether an earlier prediction came to its end: all that is asked for is there, and no blocks."""
+    return all(path.exists() for path in job.outputs()) and not is_begun(job)
 
 
 def is_begun(job: Job) -> bool:
@@ -118,6 +125,14 @@ def predict_stream(
             images and its reach was asked for; blocks of another prediction are there, or of this one and neither
             `resume` nor `anew` is said.
     """
+    lock = job.labels.with_name(f"{PREFIX}{job.labels.name}.lock")
+    with locked(lock, doing="predicting this", instead="give another --out"):
+        return _predicted(task, scene, job, options, streaming, step)
+
+
+def _predicted(
+    task: Task, scene: Scene, job: Job, options: Options, streaming: Streaming, step: Callable[[], None]
+) -> Outcome:
     check_polygons(scene.geo, job, options)
     multiple = int(getattr(task.model, "multiple", 1))
     margin = rounded_up(model_reach(task) if streaming.margin is None else streaming.margin, multiple)
@@ -204,13 +219,11 @@ def _computed(
     with closing(_read_ahead(task, scene, options, [block for group in groups for block in group])) as windows:
         for group in groups:
             images = [next(windows) for _ in group]
-            seen = [not bool(image.isnan().all()) for image in images]
-            found: list[Answer] = []
-            if any(seen):  # where nothing is, there is nothing to compute
-                given = torch.stack([image for image, there in zip(images, seen, strict=True) if there])
-                found = answers(task, given, options.precision, shares=shares)
+            given = [image for image in images if image is not None]
+            found = answers(task, torch.stack(given), options.precision, shares=shares) if given else []
             rest = iter(found)
-            for block, there in zip(group, seen, strict=True):
+            for block, image in zip(group, images, strict=True):
+                there = image is not None  # where nothing is, there is nothing to compute
                 answer = next(rest) if there else _nothing(len(task.classes), block.window[2:], shares)
                 yield block, _kept(task, block, answer, options, seams)
 
@@ -237,8 +250,17 @@ def _kept(task: Task, block: Block, answer: Answer, options: Options, seams: Sea
     return arrays
 
 
-def _read_ahead(task: Task, scene: Scene, options: Options, blocks: Sequence[Block]) -> Generator[Tensor, None, None]:
-    """The windows of the blocks, as the model wants them; those that wait have the type of the file: it is smaller."""
+def _is_empty(picture: Picture) -> bool:
+    return picture.valid is not None and not picture.valid.any()
+
+
+def _read_ahead(
+    task: Task, scene: Scene, options: Options, blocks: Sequence[Block]
+) -> Generator[Tensor | None, None, None]:
+    """The windows of the blocks, as the model wants them, None where nothing is.
+
+    Those that wait have the type of the file: it is smaller.
+    """
     rest, waiting = iter(blocks), deque[Future[Picture]]()
     with ThreadPoolExecutor(READERS, "fpn-read") as pool:
         try:
@@ -247,7 +269,8 @@ def _read_ahead(task: Task, scene: Scene, options: Options, blocks: Sequence[Blo
                     waiting.append(pool.submit(scene.read, block.window))
                 if not waiting:
                     return
-                yield as_input(task, waiting.popleft().result(), options, file=scene.name)
+                picture = waiting.popleft().result()
+                yield None if _is_empty(picture) else as_input(task, picture, options, file=scene.name)
         finally:
             for window in waiting:
                 window.cancel()

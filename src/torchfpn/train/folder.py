@@ -7,7 +7,7 @@ from pathlib import Path
 from torchfpn.config import TrainConfig
 from torchfpn.errors import ConfigError
 from torchfpn.files.atomic import write_bytes
-from torchfpn.train.lock import NAME as LOCK
+from torchfpn.files.lock import NAME as LOCK
 
 CHECKPOINTS = "checkpoints"
 PROBE = ".probe"

@@ -19,6 +19,8 @@ from rich.console import Console
 from torchfpn.config import TrainConfig, to_yaml
 from torchfpn.config.check import check
 from torchfpn.files.atomic import sweep, write_text
+from torchfpn.files.lock import NAME as LOCK
+from torchfpn.files.lock import locked
 from torchfpn.train.board import Board
 from torchfpn.train.build import Parts, build, open_dataset
 from torchfpn.train.checkpoints import STATE, AtomicCheckpointIO, newest, read
@@ -28,7 +30,6 @@ from torchfpn.train.folder import CHECKPOINTS, empty, find_folder, make_folder, 
 from torchfpn.train.journal import Journal
 from torchfpn.train.keeper import Keeper
 from torchfpn.train.loader import TrainLoader, ValidationLoader, explain
-from torchfpn.train.lock import locked
 from torchfpn.train.machine import Machine, machine
 from torchfpn.train.module import Training
 from torchfpn.train.plan import columns, count, hurried, steps
@@ -78,7 +79,7 @@ class _Run:
         parts = build(self.config, self.dataset, partial(watcher, self.console))
         folder = self._folder(found[0] if found else None, parts)
         if self.rank == 0:
-            stack.enter_context(locked(folder))
+            stack.enter_context(locked(folder / LOCK))
             self._prepare(folder, found, parts)
         training = self._training(folder, parts)
         stack.callback(training.close)

@@ -1,4 +1,4 @@
-"""One training per run folder: a lock file that says who holds it, taken over when its holder is dead."""
+"""One at a time: a lock file that says who holds it, taken over when its holder is dead."""
 
 import json
 import os
@@ -11,19 +11,20 @@ from typing import Any
 
 from torchfpn.errors import ConfigError
 
-NAME = ".lock"
+NAME = ".lock"  # in the folder of a run
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds the lock of `folder` during the block.
+def locked(
+    path: Path, *, doing: str = "training in this folder", instead: str = "give another --name"
+) -> Iterator[None]:
+    """Holds the lock file `path` during the block. doing: what its holder does; instead: what another may do.
 
     Raises:
-        ConfigError: another process trains there; its pid and host are named.
+        ConfigError: another process holds it; its pid and host are named.
     """
-    path = folder / NAME
     mine = {"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
-    _take(path, mine)
+    _take(path, mine, doing, instead)
     try:
         yield
     finally:
@@ -31,7 +32,7 @@ def locked(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _take(path: Path, mine: dict[str, Any]) -> None:
+def _take(path: Path, mine: dict[str, Any], doing: str, instead: str) -> None:
     for _ in range(10):  # a holder may go, or a third process come, between two looks
         try:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -46,15 +47,15 @@ def _take(path: Path, mine: dict[str, Any]) -> None:
             return
     holder = _read(path) or {}
     raise ConfigError(
-        f"process {holder.get('pid')} on {holder.get('host')} is training in this folder",
+        f"process {holder.get('pid')} on {holder.get('host')} is {doing}",
         file=path.parent,
-        hint=f"wait for it, or give another --name; if it is dead, delete {path}",
+        hint=f"wait for it, or {instead}; if it is dead, delete {path}",
     )
 
 
 def _set_aside(path: Path, seen: dict[str, Any] | None) -> None:
     """Removes a stale lock by renaming it, so that of two who do it only one meets the stale one."""
-    aside = path.with_name(f"{NAME}-{uuid.uuid4().hex[:8]}")
+    aside = path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}")
     with suppress(FileNotFoundError):
         path.rename(aside)
         if _read(aside) != seen:  # somebody took it over in between: give it back
