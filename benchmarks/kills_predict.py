@@ -21,6 +21,7 @@ from pathlib import Path
 
 PRELOAD = ["torchfpn.raster.stream", "torchfpn.raster.polygons", "torchfpn.tasks.storage", "timm", "pyogrio"]
 FLAGS = ["--window", "256", "--margin", "32", "--probs", "uint8"]
+EACH = 5  # kills of one prediction, which is then left in peace
 KINDS = [["--polygons", "gpkg"], ["--polygons", "geojson", "--blend"]]
 
 
@@ -53,10 +54,11 @@ def kill(kills, moments):
         print(f"undisturbed {' '.join(KINDS[kind])}: {durations[-1]:.1f} s, {', '.join(listed(f'undisturbed{kind}'))}")
     done = run = failures = 0
     while done < kills:
-        kind, name = run % len(KINDS), f"run{run}"
+        kind, name, before = run % len(KINDS), f"run{run}", done
         while True:
             process = start(context, name, kind)
-            wait = moments.uniform(0.02, 0.6) * durations[kind] if done < kills else None
+            disturbed = done < min(kills, before + EACH)
+            wait = moments.uniform(0.02, 0.8) * durations[kind] if disturbed else None
             process.join(wait)
             if not process.is_alive():
                 break

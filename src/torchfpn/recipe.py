@@ -12,7 +12,7 @@ from typing import Any
 from torchfpn.errors import WeightsError, nearest
 
 IGNORE = 255  # the label of a pixel that nobody labelled, inside torchfpn; files may use another value
-SCHEMA = 2  # raised when a field changes meaning; older files are migrated, newer ones refused
+SCHEMA = 3  # raised when a field changes meaning; older files are migrated, newer ones refused
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,14 @@ class Scaling:
 class Recipe:
     """All that is needed to build the model again and to read its answer.
 
-    task: "semantic" (others follow). model: the arguments of `create_model`, plain values only.
+    task: "semantic", "detection", "instance". model: the arguments of `create_model`, plain values only.
     classes: names, in the order of the labels 0..K-1. label_ids: the value of each class in the label files it was
     trained on, which is what `fpn predict` writes. colors: red, green, blue of each class, 0..255.
     ignore_index: the value in label files that means "not labelled". bands: name of each input band.
     dtype: pixel type of the images the scaling was found on ("uint8"), "" where unknown.
     nodata: a value that marks missing pixels in raw arrays, besides NaN. loss, class_weights: what it was trained with.
-    source: where the weights came from, for people.
+    source: where the weights came from, for people. rules: what else is fixed of a detector that was taken over:
+    {"resize": {"shorter": 800, "longer": 1333}}, {"masks": "detectron2"}.
     """
 
     task: str
@@ -72,6 +73,7 @@ class Recipe:
     loss: str = "ce"
     class_weights: tuple[float, ...] | None = None
     source: dict[str, Any] = field(default_factory=dict)
+    rules: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -174,7 +176,10 @@ def _dilated_by_stride(model: dict[str, Any], options: dict[str, Any]) -> None:
 
 
 # Fields of schema n and the file they stand in -> fields of schema n + 1.
-MIGRATIONS: dict[int, Callable[[dict[str, Any], str], dict[str, Any]]] = {1: _from_1}
+MIGRATIONS: dict[int, Callable[[dict[str, Any], str], dict[str, Any]]] = {
+    1: _from_1,
+    2: lambda fields, _file: {**fields, "rules": {}, "schema": 3},  # semantic models know of none
+}
 
 
 def default_colors(count: int) -> tuple[tuple[int, int, int], ...]:

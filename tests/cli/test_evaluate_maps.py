@@ -66,6 +66,21 @@ def test_polygons_against_polygons(tmp_path, capsys):
     assert scores["objects"]["iou"] == 0.25
 
 
+def test_layers_that_do_not_meet_are_told(tmp_path, capsys):
+    told = "the two layers do not meet; is the coordinate system of one of them wrong?"
+    truth = layer(tmp_path / "t.geojson", (0, 0, 10, 10), (20, 0, 30, 10))
+    away = layer(tmp_path / "a.geojson", (0, 0, 10, 10), (20, 0, 30, 10), crs="urn:ogc:def:crs:EPSG::32634")
+    touches = layer(tmp_path / "s.geojson", (9, 9, 19, 19))
+    assert run(away, truth) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[2] == told
+    assert shown.err == ""
+    for found in (touches, layer(tmp_path / "n.geojson")):
+        assert run(found, truth) == 0
+        assert told not in capsys.readouterr().out
+    assert told not in str(numbers(tmp_path, away, truth))
+
+
 def test_classes_in_attributes(tmp_path, capsys):
     boxes = [(0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10)]
     truth = layer(tmp_path / "t.geojson", *boxes, **{"class": ["roof", "road", "roof"], "kind": [1, 2, 2]})

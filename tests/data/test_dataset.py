@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from made_data import YAML, labels, make_dataset, picture, write_png
+from made_objects import make_objects
 from shared import DATA, needs_shared
 from torchfpn.data.dataset import read_dataset
 from torchfpn.data.splits import natural
@@ -69,7 +70,7 @@ SMALL = "classes: [a, b]\nsplits: {train: {images: a, labels: b}}\n"
     ("text", "said"),
     [
         (SMALL + "clasz: [a]", 'unknown key "clasz"; did you mean "classes"'),
-        (SMALL + "task: detection", "task: 'detection'; one of semantic"),
+        (SMALL + "task: panoptic", "task: 'panoptic'; one of semantic, detection, instance"),
         (SMALL.replace("[a, b]", "[a, a]"), "several classes with the name a"),
         (SMALL.replace("[a, b]", "{1: a, 2: yes}"), 'classes[1].name: True; text; write "True" in quotes'),
         (SMALL.replace("[a, b]", "[]"), "classes: []; 1 to 255 classes"),
@@ -219,6 +220,8 @@ def test_reading_imports_nothing_heavy_and_is_quick(tmp_path):
         ("buildings", "buildings-banepa", {"train": 32, "val": 8, "unlabelled": 16}, 2),
         ("atlanta", "spacenet-atlanta-sample", {"train": 1}, 2),
         ("landcover", "landsat7-landcover", {"train": 2}, 5),
+        ("bccd", "bccd", {"train": 205, "val": 87}, 3),
+        ("nuclei", "nuclei-dsb2018", {"train": 232, "val": 67}, 1),
     ],
 )
 def test_the_configs_of_the_real_sets(name, folder, counts, classes):
@@ -231,13 +234,21 @@ def test_the_configs_of_the_real_sets(name, folder, counts, classes):
 def test_the_page_about_datasets_shows_files_that_can_be_read(tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     complete = read(tmp_path, blocks[0])
     assert list(complete.splits) == ["train", "val", "test"]
     assert complete.use_bands == ("red", "green", "blue", "nir")
     assert read(tmp_path, "classes: [a, b]\n" + blocks[1]).splits["val"].stems == "val.txt"
     drawn = read(tmp_path, blocks[2])
     assert (drawn.polygons.field, drawn.polygons.border, drawn.polygons.background) == ("kind", 1.5, 0)
+    categories = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
+    make_objects(tmp_path, {"images": [], "annotations": [], "categories": categories}, yaml=None)
+    objects = read(tmp_path, blocks[3])
+    assert (objects.task, objects.names, objects.splits["train"].annotations) == (
+        "instance",
+        ("car", "person"),
+        "train/instances.json",
+    )
     page, _, rest = page.partition("| key of `polygons` |")
     page += rest.partition("\n\n")[2]  # that table has the keys of the inner mapping
     told = set(re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", page, re.M))

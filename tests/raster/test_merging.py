@@ -37,7 +37,7 @@ def test_jagged_outlines_become_valid_ones_that_hold_all_of_them(seed, pixel):
     assert shapely.union_all(polygons).area < before.area + 2.0 * before.length
 
 
-def test_rings_that_cross_by_a_rounding_are_mended_where_they_cross_alone():
+def test_boxes_that_touch_at_corners_become_one_valid_polygon():
     boxes = [shapely.box(500_000 + 10 * i, 5_800_000 + 10 * i, 500_010 + 10 * i, 5_800_010 + 10 * i) for i in range(9)]
     (found,) = merged([Feature(box, 1, "a", 100.0) for box in boxes], UTM, 1.0)
     assert found.polygon.is_valid

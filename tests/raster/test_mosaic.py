@@ -124,7 +124,7 @@ def test_fault_13_files_on_other_grids_are_refused(folder, geo, told):
     assert caught.value.file == folder / "other.tif"
 
 
-def test_fault_7_and_8_files_of_other_bands_or_types_are_named(folder, capsys):
+def test_fault_07_and_08_files_of_other_bands_or_types_are_named(folder, capsys):
     make_scene("four.tif", bands=4, height=20, width=20)
     make_scene("wide.tif", dtype=np.uint16, height=20, width=20)
     for other, told in (("four.tif", "has 4 bands"), ("wide.tif", "pixels of type uint16")):
@@ -229,7 +229,7 @@ def test_banepas_tiles_without_georeference_are_one_scene(tmp_path, monkeypatch)
     assert 27.6 < south < north < 27.7
 
 
-def test_fault_6_a_file_of_one_huge_block_is_refused_before_it_is_decoded(folder, capsys):
+def test_fault_06_a_file_of_one_huge_block_is_refused_before_it_is_decoded(folder, capsys):
     profile = {"driver": "GTiff", "count": 3, "height": 40_000, "width": 40_000, "dtype": "uint8", "sparse_ok": True}
     profile |= {
         "tiled": True,

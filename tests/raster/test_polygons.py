@@ -157,7 +157,7 @@ def test_the_whole_earth_has_its_area():
 
 
 def test_without_a_place_there_is_no_geojson():
-    with pytest.raises(RasterError, match=r"no georeference.*--polygons pixels"):
+    with pytest.raises(RasterError, match=r"no georeference.*--polygons pixels, --tiles .*, or .*--assume-crs"):
         trace(maps(1), None, NAMES, file="a.png")
     with pytest.raises(RasterError, match=r"no coordinate system.*--assume-crs"):
         trace(maps(1), Geo(None, GEO.transform), NAMES, file="a.tif")

@@ -109,7 +109,7 @@ def test_fault_14_any_size(scene, height, width):
     assert np.array_equal(read("out/scene.tif"), read("whole/scene.tif"))
 
 
-def test_fault_9_and_10_missing_pixels_stay_missing_and_empty_windows_are_not_computed(scene, monkeypatch, capsys):
+def test_fault_09_and_10_missing_pixels_stay_missing_and_empty_windows_are_not_computed(scene, monkeypatch, capsys):
     array = make_scene("scene.tif", dtype=np.float32)
     array[:, :70, :70] = np.nan
     array[1, 100, 200] = np.inf
@@ -128,7 +128,7 @@ def test_fault_9_and_10_missing_pixels_stay_missing_and_empty_windows_are_not_co
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_fault_4_a_raster_larger_than_memory_is_read_by_windows(scene):
+def test_fault_04_a_raster_larger_than_memory_is_read_by_windows(scene):
     profile = {"driver": "GTiff", "count": 3, "height": 40_000, "width": 40_000, "dtype": "uint8"}
     with rasterio.open("scene.tif", "w", **profile, tiled=True, sparse_ok=True, blockxsize=512, blockysize=512):
         pass
@@ -166,7 +166,7 @@ def test_what_was_interrupted_goes_on_to_the_same_bytes(scene, monkeypatch, coun
         assert (scene / "out" / name).read_bytes() == (scene / "undisturbed" / name).read_bytes()
 
 
-def test_killed_and_resumed_to_the_same_bytes(scene):
+def test_fault_48_killed_and_resumed_to_the_same_bytes(scene):
     make_scene("scene.tif", height=500, width=500)
     assert predict("undisturbed", "--window", "64") == 0
     command = [sys.executable, "-m", "torchfpn.cli.main", "predict", "model.safetensors", "scene.tif"]

@@ -25,6 +25,8 @@ def polygons_against_polygons(args: argparse.Namespace) -> Scored:
     found = compare_objects(predicted, truth, iou=args.iou, only=listed(args.classes), within=area, least=args.least)
     left = [_left(found, k) for k in (0, 1)]
     lines = [described(layer) + words for layer, words in zip((predicted, truth), left, strict=True)]
+    if found.apart:
+        lines.append("the two layers do not meet; is the coordinate system of one of them wrong?")
     return {"objects": found.scores.to_dict(), "left_out": _left_out(found)}, lines
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torchfpn.raster.refining import Counts, Wishes
 
 KINDS = (".geojson", ".gpkg", ".fgb")
+REMOTE = ("/vsi", "http:/", "https:/", "ftp:/", "s3:/", "gs:/")
+SHARE = 0.5  # of a polygon that a known layer covers more than
 OFF = 1.5, 0.5  # how far walls may be off with --square alone: pixels of a raster, metres of a vector file
 
 
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--known", type=Path, metavar="LAYER", help="leave out what this vector file covers already")
     parser.add_argument(
-        "--known-overlap", type=float, default=0.5, metavar="SHARE", help="of a polygon that LAYER covers more than"
+        "--known-overlap", type=float, metavar="SHARE", help="of a polygon that LAYER covers more than; default 0.5"
     )
     parser.add_argument(
         "--field", metavar="NAME", help='of a vector file: the attribute that says the class, not "class"'
@@ -95,12 +97,17 @@ def _check(args: argparse.Namespace) -> None:
     for name in ("least", "least_area", "simplify", "merge"):
         if not 0 <= getattr(args, name) < math.inf:
             raise ConfigError(f"{getattr(args, name)}", field=name.replace("_", "-"), allowed="a number from 0")
-    if not 0 <= args.known_overlap < 1:
+    if args.known_overlap is not None and not 0 <= args.known_overlap < 1:
         raise ConfigError(f"{args.known_overlap}", field="known-overlap", allowed="a share from 0, below 1")
+    if args.known_overlap is not None and args.known is None:
+        raise ConfigError("a share of no layer", field="known-overlap", hint="give the layer with --known")
     if is_vector(args.source) and args.least:
         raise ConfigError("pixels of a vector file", field="least", hint="give --least-area in square metres")
-    if not args.source.exists():
-        raise DataError("no such file", file=printable(args.source))
+    for path in (args.source, args.known):
+        if path is not None and not path.exists():
+            remote = str(path).startswith(REMOTE)
+            hint = "remote paths are not read; give a copy on this machine" if remote else None
+            raise DataError("no such file", file=printable(path), hint=hint)
     _check_out(args)
 
 
@@ -136,7 +143,7 @@ def _wishes(args: argparse.Namespace, layer: "Layer", raster: bool) -> "Wishes":
         simplify=args.simplify * unit if args.square or not raster else 0.0,
         least=args.least_area,
         known=known,
-        share=args.known_overlap,
+        share=SHARE if args.known_overlap is None else args.known_overlap,
     )
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchfpn.data.geometry import Geometry, Window
+from torchfpn.data.geometry import Geometry, Window, lay
+from torchfpn.data.jitter import Jitter
 from torchfpn.data.sample import Sample
 from torchfpn.errors import ConfigError
-from torchfpn.recipe import Scaling
 from torchfpn.types import IGNORE, Size
 
 Aim = Callable[[Sequence[float]], tuple[int, int] | None]  # random numbers -> (row, column) to lay the crop around
@@ -19,19 +19,15 @@ _DRAWS = 16  # uniform numbers drawn at once; every use has its own place, so sw
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(Jitter):
     """Scale jitter, crop, mirror, flip, quarter turns; then brightness, contrast and noise, per band or for all.
 
-    Amounts of brightness and noise are in units of the band's `scaling.scale`, and contrast turns about its offset, so
-    that they mean the same for 8-bit colours, reflectances and degrees. Invalid pixels stay NaN, and the target is
-    `IGNORE` wherever the image is NaN.
+    Invalid pixels stay NaN, and the target is `IGNORE` wherever the image is NaN.
 
     crop: (height, width) of what comes out; images smaller than that are padded with NaN and `IGNORE`.
     scale: the enlargement is drawn from this range, evenly on a logarithmic scale.
     mirror, flip: probability of left-right and of upside-down. turns: also quarter turns, for views from above.
-    brightness: the image is shifted by up to this much. contrast: stretched by up to e to the power of this.
-    band_brightness, band_contrast: the same drawn for each band by itself. noise: its largest standard deviation.
-    scaling: of the bands; needed as soon as one of the five is used.
+    brightness, contrast, band_brightness, band_contrast, noise, scaling: see `Jitter`.
     class_aware: probability that the crop is put around a pixel of a class that is chosen first, so that rare classes
     are seen; class_weights: how eagerly each class is chosen among those present, by default all alike.
     """
@@ -41,12 +37,6 @@ class Augment:
     mirror: float = 0.5
     flip: float = 0.0
     turns: bool = False
-    brightness: float = 0.0
-    contrast: float = 0.0
-    band_brightness: float = 0.0
-    band_contrast: float = 0.0
-    noise: float = 0.0
-    scaling: Scaling | None = None
     class_aware: float = 0.0
     class_weights: tuple[float, ...] = ()
 
@@ -54,8 +44,7 @@ class Augment:
         low, high = self.scale
         if min(self.crop) < 1 or not 0 < low <= high:
             raise ConfigError(f"crop {self.crop}, scale {self.scale}", allowed="a crop from 1 x 1, 0 < low <= high")
-        if self._changes_values and self.scaling is None:
-            raise ConfigError("brightness, contrast or noise without a scaling", hint="pass scaling=")
+        self.check_scaling()
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         """The changed sample: [C, *crop] float32 and [*crop] int64. `sample` is left as it was."""
@@ -76,17 +65,12 @@ class Augment:
 
     def _changed(self, sample: Sample, geometry: Geometry, draws: list[float], generator: torch.Generator) -> Sample:
         image, target = geometry.on_image(sample.image, sample.valid), geometry.on_labels(sample.target)
-        if self._changes_values:
-            image = self._values(image, draws[10:12], generator)
+        if self.changes_values:
+            image = self.change(image, draws[10:12], generator)
         if sample.may_miss:
             missing = image.isnan().any(0)
             image, target = image.masked_fill_(missing, torch.nan), target.masked_fill_(missing, IGNORE)
         return Sample(image, target.contiguous(), sample.name)
-
-    @property
-    def _changes_values(self) -> bool:
-        amounts = (self.brightness, self.contrast, self.band_brightness, self.band_contrast, self.noise)
-        return any(amount > 0 for amount in amounts)
 
     def _geometry(self, size: Size, draws: list[float], aim: Aim) -> Geometry:
         low, high = self.scale
@@ -96,8 +80,8 @@ class Augment:
         window_height, window_width = max(1, round(height / factor)), max(1, round(width / factor))
         target = aim(draws[6:9]) if draws[5] < self.class_aware else None
         window = Window(
-            _place(size[0], window_height, draws[2], target and target[0]),
-            _place(size[1], window_width, draws[3], target and target[1]),
+            lay(size[0], window_height, draws[2], target and target[0]),
+            lay(size[1], window_width, draws[3], target and target[1]),
             window_height,
             window_width,
         )
@@ -119,36 +103,8 @@ class Augment:
             return None
         return int(torch.searchsorted(sums, draw * sums[-1], right=True).clamp(max=len(counts) - 1))
 
-    def _values(self, image: Tensor, draws: list[float], generator: torch.Generator) -> Tensor:
-        """The image times gain plus shift plus noise, gain and shift per band."""
-        assert self.scaling is not None  # __post_init__ has seen to it
-        bands = len(image)
-        offset, scale = (torch.tensor(v, dtype=torch.float32) for v in (self.scaling.offset, self.scaling.scale))
-        own = torch.rand(2, bands, generator=generator) * 2 - 1
-        gain = torch.exp(self.contrast * (2 * draws[0] - 1) + self.band_contrast * own[0])
-        bright = self.brightness * (2 * draws[1] - 1) + self.band_brightness * own[1]
-        shift = offset * (1 - gain) + bright * scale
-        image = image.mul_(gain[:, None, None]).add_(shift[:, None, None])
-        if self.noise > 0:
-            deviations = self.noise * torch.rand(1, generator=generator) * scale
-            grain = torch.empty(image.shape[1:])  # a band at a time: it then stays in the cache of the core
-            for band, deviation in zip(image, deviations.tolist(), strict=True):
-                band.add_(grain.normal_(generator=generator), alpha=deviation)
-        return image
-
 
 def pixel_of(target: Tensor, chosen: int, draw: float) -> tuple[int, int]:
     """(row, column) of one of the pixels of a class that is there, each as likely. target: [H, W]."""
     places = (target.reshape(-1) == chosen).nonzero()
     return divmod(int(places[int(draw * len(places))]), target.shape[1])
-
-
-def _place(length: int, window: int, draw: float, target: int | None) -> int:
-    """Where a window starts on one axis: anywhere it fits, or with `target` in its middle half as far as it fits.
-
-    A window longer than the image covers it whole, at a random place.
-    """
-    low, high = min(0, length - window), max(0, length - window)
-    if target is None:
-        return low + min(int(draw * (high - low + 1)), high - low)
-    return min(max(target - int(window * (0.25 + 0.5 * draw)), low), high)

@@ -26,7 +26,7 @@ from torchfpn.vectors.placing import check_grid
 from torchfpn.vectors.reading import Vectors, crs_wkt, read_vectors
 from torchfpn.vectors.tiles import tile_geo
 
-_NOT_LABELLED = IGNORE + 1  # as drawn, where 0 is no polygon and class i is i + 1
+NOT_LABELLED = IGNORE + 1  # as drawn, where 0 is no polygon and class i is i + 1
 _BORDER = IGNORE + 2
 _KEPT = 32  # files whose features are kept
 _SHOWN = 3
@@ -80,7 +80,7 @@ def read_features(dataset: Dataset, path: Path) -> Features:
     with _lock:
         found = _kept(path, stamp, meaning)
     if isinstance(found, FPNError):
-        raise _spelt(found, dataset)
+        raise spelt(found, dataset)
     return found
 
 
@@ -96,11 +96,9 @@ def burn(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int], w
     labels, settings = read_features(dataset, pair.label).labels, dataset.polygons
     try:
         where = grid(dataset, pair, geo, size)
-        scene = place(
-            labels, where, size, ignored=_BORDER, border=settings.border, file=pair.image, window=window
-        )
+        scene = place(labels, where, size, ignored=_BORDER, border=settings.border, file=pair.image, window=window)
     except FPNError as error:
-        raise _spelt(error, dataset) from error
+        raise spelt(error, dataset) from error
     drawn = draw(scene, window or (0, 0, *size), all_touched=settings.all_touched)
     table = np.arange(-1, _BORDER).astype(np.uint8)
     table[0] = IGNORE if settings.background is None else settings.background
@@ -153,7 +151,7 @@ def _values(vectors: Vectors, meaning: _Meaning) -> NDArray[np.int64]:
         return np.full(len(vectors.shapes), settings.burn + 1, np.int64)
     if vectors.column is None:
         return np.zeros(0, np.int64)
-    known: dict[Any, int] = dict.fromkeys(meaning.ignored, _NOT_LABELLED)
+    known: dict[Any, int] = dict.fromkeys(meaning.ignored, NOT_LABELLED)
     known |= {i: k + 1 for k, (_, i) in enumerate(classes)}
     known |= {str(value): drawn for value, drawn in known.items()}  # numbers may be stored as text
     known |= {name: k + 1 for k, (name, _) in enumerate(classes)}
@@ -173,7 +171,7 @@ def _shown(value: Any) -> str:
     return "(empty)" if value is None else f'"{value}"'
 
 
-def _spelt(error: FPNError, dataset: Dataset) -> FPNError:
+def spelt(error: FPNError, dataset: Dataset) -> FPNError:
     """The same error, fresh, with keys of dataset.yaml in its hint in place of flags."""
     hint = error.hint
     for flag, key in _KEYS.items():

@@ -14,7 +14,8 @@ from torchfpn.data.reading import Frame
 
 AUTO_BYTES = 2**30  # a split is kept by itself if it is not larger than this
 _WAIT = 5.0  # seconds; a worker killed while it held the lock must not stop the others
-_FIELDS = 6  # state, offset, C, H, W, has a mask
+_FIELDS = 6  # state, offset, C, H, W, parts beside the image
+_MASK, _TARGET = 1, 2
 _TAKEN, _STORED = 1, 2
 _ALIGN = 64
 
@@ -47,10 +48,10 @@ class FrameCache:
         with self._held() as held:
             if not held or self._table[index, 0] != _STORED:
                 return None
-        _, offset, c, h, w, masked = (int(v) for v in self._table[index])
+        _, offset, c, h, w, parts = (int(v) for v in self._table[index])
         image, offset = self._view(offset, (c, h, w), self.dtype)
-        target, offset = self._view(offset, (h, w), np.dtype(np.uint8))
-        valid = self._view(offset, (h, w), np.dtype(np.bool_))[0] if masked else None
+        target, offset = self._view(offset, (h, w) if parts & _TARGET else (0, 0), np.dtype(np.uint8))
+        valid = self._view(offset, (h, w), np.dtype(np.bool_))[0] if parts & _MASK else None
         return Frame(image, valid, target, self.band_names)
 
     def put(self, index: int, frame: Frame) -> None:
@@ -65,7 +66,8 @@ class FrameCache:
                 return
             self._used[0] = offset + size  # room is taken under the lock, filled without it
             self._table[index, 0] = _TAKEN
-        self._table[index, 1:] = (offset, *frame.image.shape, frame.valid is not None)
+        beside = _MASK * (frame.valid is not None) + _TARGET * (frame.target.size > 0)
+        self._table[index, 1:] = (offset, *frame.image.shape, beside)
         for part in parts:
             view, offset = self._view(offset, part.shape, part.dtype)
             view[...] = part

@@ -1,15 +1,18 @@
 """Looking at every file of a dataset before anything is trained on it: what is bad, what is odd, what there is."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torchfpn.data.annotated import split_dropped
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.each import Watch, each, unwatched
 from torchfpn.data.facts import Facts, Seen, gather, look, problem_of
-from torchfpn.data.notes import notes
+from torchfpn.data.notes import notes, object_notes
+from torchfpn.data.object_counts import ObjectCounts
 from torchfpn.data.polygon_facts import PolygonReport, polygon_reports
+from torchfpn.data.reading import grey_cure
 from torchfpn.data.splits import Problem
 from torchfpn.data.statistics import ClassCounts
 from torchfpn.data.windows import Piece, pieces
@@ -29,7 +32,10 @@ class BandReport:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """The good images of one split. heights, widths: the smallest and the largest. missing: share without data."""
+    """The good images of one split. heights, widths: the smallest and the largest. missing: share without data.
+
+    objects: in datasets of objects. dropped: what the dataset leaves out of its annotations, counted.
+    """
 
     name: str
     images: int
@@ -37,6 +43,8 @@ class SplitReport:
     heights: tuple[int, int]
     widths: tuple[int, int]
     missing: float
+    objects: ObjectCounts | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class CheckReport:
         return {
             "ok": self.ok,
             "dataset": str(self.dataset.file),
+            "task": self.dataset.task,
             "classes": [{"name": c.name, "id": c.id, "color": list(c.color)} for c in self.dataset.classes],
             "splits": {split.name: _split_dict(split) for split in self.splits},
             "bands": [vars(band) for band in self.bands],
@@ -77,7 +86,7 @@ class CheckReport:
 def check(dataset: Dataset, *, watch: Watch = unwatched) -> CheckReport:
     """Reads every file of every split, whatever is wrong with others, and reports on all of it."""
     work, problems = _listed(dataset)
-    facts = list(gather(dataset, work, each(lambda item: look(dataset, item[1]), work, watch)))
+    facts = list(gather(dataset, work, each(lambda item: look(dataset, *item), work, watch)))
     problems += [problem for f in facts for problem in f.problems]
     problems += _unlike(dataset, facts)
     problems = list(dict.fromkeys(problems))  # a file of polygons is met once for every image
@@ -91,7 +100,10 @@ def check(dataset: Dataset, *, watch: Watch = unwatched) -> CheckReport:
         bands=_band_reports([f.seen for f in good if f.seen is not None]),
         dtypes=dict(Counter(f.seen.dtype for f in good if f.seen is not None)),
         problems=tuple(problems),
-        notes=tuple(notes(dataset, good, {split.name: split.counts for split in splits}, polygons)),
+        notes=(
+            *notes(dataset, good, {split.name: split.counts for split in splits}, polygons),
+            *(line for split in splits for line in object_notes(dataset, split.name, split.objects, split.dropped)),
+        ),
         polygons=polygons,
     )
 
@@ -128,7 +140,8 @@ def _unlike(dataset: Dataset, facts: list[Facts]) -> list[Problem]:
     for file, s in seen:
         if len(s.bands) != count:
             line = f"has {len(s.bands)} bands ({', '.join(s.bands)}); most images have {count} ({names})"
-            found.append(Problem(file, line))
+            cure = grey_cure(len(s.bands), count)
+            found.append(Problem(file, f"{line}; {cure}" if cure else line))
         elif s.dtype != dtype and dataset.scaling is None:
             line = f"pixels of type {s.dtype}; most images are {dtype}; convert it, or if the values mean the same give"
             found.append(Problem(file, line + " `scaling: {offset: [...], scale: [...]}`"))
@@ -144,7 +157,17 @@ def _split_report(dataset: Dataset, name: str, facts: list[Facts]) -> SplitRepor
     pixels = sum(s.size[0] * s.size[1] for s in seen)
     missing = sum(s.missing for s in seen) / max(pixels, 1)
     sizes = (min(heights), max(heights)), (min(widths), max(widths))
-    return SplitReport(name, len(facts), counts, *sizes, missing)
+    if not dataset.has_objects:
+        return SplitReport(name, len(facts), counts, *sizes, missing)
+    objects = sum((f.objects for f in facts if f.objects is not None), ObjectCounts.none(len(dataset.classes)))
+    return SplitReport(name, len(facts), counts, *sizes, missing, objects, _dropped(dataset, name))
+
+
+def _dropped(dataset: Dataset, split: str) -> dict[str, int]:
+    try:
+        return split_dropped(dataset, split)
+    except DataError:  # a problem, which is told
+        return {}
 
 
 def _band_reports(seen: list[Seen]) -> tuple[BandReport, ...]:
@@ -159,10 +182,11 @@ def _band_reports(seen: list[Seen]) -> tuple[BandReport, ...]:
 
 def _split_dict(split: SplitReport) -> dict[str, Any]:
     counts = split.counts
+    sizes = {"images": split.images, "heights": list(split.heights), "widths": list(split.widths)}
+    if split.objects is not None:
+        return {**sizes, "missing": split.missing, **split.objects.to_dict(), "dropped": split.dropped}
     return {
-        "images": split.images,
-        "heights": list(split.heights),
-        "widths": list(split.widths),
+        **sizes,
         "missing": split.missing,
         "ignored_pixels": counts.ignored,
         "pixels": list(counts.pixels),

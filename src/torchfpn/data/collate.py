@@ -5,20 +5,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from torchfpn.data.region_sample import RegionSample
 from torchfpn.data.sample import Sample
 from torchfpn.types import IGNORE, Batch
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """A `Batch` of [B, C, H, W] images, NaN where padded, and [B, H, W] targets, `IGNORE` where padded.
+def collate(samples: Sequence[Sample] | Sequence[RegionSample]) -> Batch:
+    """A `Batch` of [B, C, H, W] images, NaN where padded, and their targets.
 
-    H and W are the largest of the samples; `sizes` keeps the true ones.
+    Of classes of pixels: [B, H, W], `IGNORE` where padded. Of objects: a list, one `Objects` an image. H and W are the
+    largest of the samples; `sizes` keeps the true ones.
     """
     sizes = [sample.size for sample in samples]
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
     images = _padded([sample.image for sample in samples], (height, width), torch.nan)
-    targets = _padded([sample.target for sample in samples], (height, width), IGNORE)
-    return Batch(images, sizes, targets, [sample.name for sample in samples])
+    targets = [sample.objects if isinstance(sample, RegionSample) else sample.target for sample in samples]
+    maps = [target for target in targets if isinstance(target, Tensor)]
+    padded = _padded(maps, (height, width), IGNORE) if maps else targets
+    return Batch(images, sizes, padded, [sample.name for sample in samples])
 
 
 def _padded(parts: list[Tensor], size: tuple[int, int], value: float) -> Tensor:

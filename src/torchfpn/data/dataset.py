@@ -1,6 +1,6 @@
 """dataset.yaml: what a dataset is, said once. Reading it imports nothing heavy; docs/datasets.md has the format."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchfpn.data.classes import Class, parse_classes, parse_color
@@ -16,6 +16,7 @@ from torchfpn.recipe import IGNORE, Scaling
 
 NAME = "dataset.yaml"
 SCALINGS = ("auto", "imagenet", "mean-std", "percentile")
+TASKS = ("semantic", "detection", "instance")
 SCENE_PIXELS = 2**22  # height times width; a larger TIFF is read by windows, never whole
 Band = int | str  # a band of the files: its number from 1, or its name
 
@@ -29,7 +30,8 @@ class Dataset:
     nodata: the value of missing pixels where the files do not say. scaling: if the yaml gives the numbers, else None;
     scaling_method: how else to find it. labels_are: "values" or "colors". ignore_color: as `ignored`, for colours.
     scene_pixels: TIFFs with more pixels are scenes, read by windows. polygons: how labels that are polygons are drawn.
-    tiles: how the paths of images tell their place, where the files do not say.
+    tiles: how the paths of images tell their place, where the files do not say. fix: leave out bad annotations.
+    grey_as_color: images of one band are read as three equal ones.
     allow_vrt: never from the yaml; whoever runs the program says so.
     """
 
@@ -50,7 +52,14 @@ class Dataset:
     scene_pixels: int = SCENE_PIXELS
     polygons: Polygons = field(default_factory=Polygons)
     tiles: str | None = None
+    fix: bool = False
+    grey_as_color: bool = False
     allow_vrt: bool = field(default=False)
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether the labels tell objects, not classes of pixels."""
+        return self.task != "semantic"
 
     @property
     def ignore_index(self) -> int:
@@ -70,6 +79,10 @@ class Dataset:
         """
         if split not in self.splits:
             raise ConfigError(f'no split "{split}"', file=self.file, field="splits", hint=nearest(split, self.splits))
+        if self.splits[split].annotations is not None:
+            from torchfpn.data.annotated import annotated_pairs
+
+            return annotated_pairs(self, split)
         return match_pairs(self.root, split, self.splits[split], tiles=self.tiles)
 
     def pairs(self, split: str) -> list[Pair]:
@@ -88,6 +101,7 @@ def read_dataset(path: str | Path) -> Dataset:
 
     Raises:
         ConfigError: no such file, not YAML, or something in it that cannot be, by its key.
+        DataError: annotations that say what the classes are, and cannot be used.
     """
     path = Path(path)
     file = path / NAME if path.is_dir() else path
@@ -95,19 +109,21 @@ def read_dataset(path: str | Path) -> Dataset:
         hint = f"make one with: fpn check --init {path}" if path.is_dir() else "give a folder or a dataset.yaml"
         raise ConfigError("no such file", file=file, hint=hint)
     fields = Fields(read_yaml(file), file)
-    fields.choice("task", ("semantic",))
+    task = fields.choice("task", TASKS) or "semantic"
     root = (file.parent / (fields.text("root") or ".")).absolute()
-    classes = parse_classes(fields)
+    splits = parse_splits(fields)
+    _check_task(fields, task, splits)
+    classes = _parse_classes(fields, task, root, splits)
     bands = _parse_bands(fields)
     use_bands = _parse_use_bands(fields, bands)
     scaling, method = _parse_scaling(fields, len(use_bands or bands))
     dataset = Dataset(
         file=file,
         root=root,
-        task="semantic",
+        task=task,
         classes=classes,
-        splits=parse_splits(fields),
-        ignored=_parse_ignored(fields, classes),
+        splits=splits,
+        ignored=_parse_ignored(fields, classes, task),
         bands=bands,
         use_bands=use_bands,
         nodata=fields.number("nodata"),
@@ -117,19 +133,57 @@ def read_dataset(path: str | Path) -> Dataset:
         ignore_color=_parse_ignore_color(fields),
         max_pixels=_parse_pixels(fields, "max_pixels", MAX_PIXELS),
         scene_pixels=_parse_pixels(fields, "scene_pixels", SCENE_PIXELS),
-        polygons=parse_polygons(fields, classes),
+        polygons=parse_polygons(fields, classes, objects=task != "semantic"),
         tiles=parse_tiles(fields),
+        fix=fields.flag("fix"),
+        grey_as_color=fields.flag("grey_as_color"),
     )
     fields.finish()
     _check_colors(fields, dataset)
     return dataset
 
 
-def _parse_ignored(fields: Fields, classes: tuple[Class, ...]) -> tuple[int, ...]:
+def _check_task(fields: Fields, task: str, splits: dict[str, Split]) -> None:
+    """Annotations tell objects; keys that speak of pixels do not go with them."""
+    for name, split in splits.items() if task == "semantic" else ():
+        if split.annotations is not None:
+            field = f"splits.{name}.annotations"
+            hint = "write `task: detection` or `task: instance`"
+            raise ConfigError("annotations of objects", file=fields.file, field=field, allowed="masks", hint=hint)
+    for key in ("labels_are", "ignore_color") if task != "semantic" else ():
+        if fields.raw(key) is not None:
+            raise fields.wrong(key, fields.raw(key), f"nothing with `task: {task}`")
+
+
+def _parse_classes(fields: Fields, task: str, root: Path, splits: dict[str, Split]) -> tuple[Class, ...]:
+    """As listed; with annotations, names alone get the ids of those categories, and nothing gets all categories."""
+    first = next((split for split in splits.values() if split.annotations is not None), None)
+    given = fields.raw("classes")
+    if first is None or not (given is None or (isinstance(given, list) and not any(map(_has_id, given)))):
+        return parse_classes(fields)
+    from torchfpn.data.annotated import read_categories
+
+    ids = {each.name: each.id for each in read_categories(root, first, masks=task == "instance")}
+    if given is None:
+        rows = [{"name": name, "id": number} for name, number in ids.items()]
+        return parse_classes(Fields({"classes": rows}, fields.file))
+    classes = parse_classes(fields)
+    for c in classes:
+        if c.name not in ids:
+            found = f'"{c.name}" is no category of {first.annotations}'
+            raise ConfigError(found, file=fields.file, field="classes", hint=nearest(c.name, ids))
+    return tuple(replace(c, id=ids[c.name]) for c in classes)
+
+
+def _has_id(row: object) -> bool:
+    return isinstance(row, dict) and "id" in row
+
+
+def _parse_ignored(fields: Fields, classes: tuple[Class, ...], task: str) -> tuple[int, ...]:
     value = fields.raw("ignore_index")
     ids = [c.id for c in classes]
     if value is None:
-        return () if IGNORE in ids else (IGNORE,)
+        return () if IGNORE in ids or task != "semantic" else (IGNORE,)
     values = value if isinstance(value, list) else [value]
     for v in values:
         if not is_whole(v):

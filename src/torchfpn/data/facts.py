@@ -11,12 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from torchfpn.data.annotated import split_annotations
 from torchfpn.data.dataset import Dataset
-from torchfpn.data.headers import read_header
+from torchfpn.data.geometry import Geometry, Window
 from torchfpn.data.moments import Moments
-from torchfpn.data.reading import burning, fitting_target, hidden, read_picture, read_target
+from torchfpn.data.moving import moved
+from torchfpn.data.object_counts import ObjectCounts
+from torchfpn.data.reading import burning, fitting_target, hidden, read_picture, read_target, whole_size
 from torchfpn.data.splits import Pair, Problem
 from torchfpn.data.statistics import ClassCounts, bins
+from torchfpn.data.truths import truth_of
 from torchfpn.data.windows import Piece
 from torchfpn.errors import DataError
 from torchfpn.files.images import Picture
@@ -49,13 +53,14 @@ class Look:
     """What one piece has to tell: an image, or a window of a scene. seen: None where it cannot be read.
 
     bins: [256] pixels of each class index; None where nothing is labelled or the labels cannot be read. met: numbers of
-    the features drawn on it; None where its labels are no polygons.
+    the features drawn on it; None where its labels are no polygons. objects: of the image, where those are labelled.
     """
 
     problems: tuple[Problem, ...]
     bins: NDArray[np.int64] | None
     seen: Seen | None
     met: NDArray[np.int64] | None = None
+    objects: ObjectCounts | None = None
 
     def __add__(self, other: "Look") -> "Look":
         """Of both windows of one scene; of each file only the first problem is kept."""
@@ -65,12 +70,16 @@ class Look:
             _sum(self.bins, other.bins),
             None if self.seen is None or other.seen is None else self.seen + other.seen,
             other.met if self.met is None or other.met is None else np.union1d(self.met, other.met),
+            self.objects or other.objects,
         )
 
 
 @dataclass(frozen=True)
 class Facts:
-    """One pair of files; the pixels are gone by now. seen: None where the image cannot be read. met: see `Look`."""
+    """One pair of files; the pixels are gone by now. seen: None where the image cannot be read.
+
+    met, objects: see `Look`.
+    """
 
     split: str
     pair: Pair
@@ -78,6 +87,7 @@ class Facts:
     counts: ClassCounts
     seen: Seen | None
     met: NDArray[np.int64] | None = None
+    objects: ObjectCounts | None = None
 
 
 def gather(dataset: Dataset, items: Iterable[tuple[str, Piece]], looks: Iterable[Look]) -> Iterator[Facts]:
@@ -86,23 +96,27 @@ def gather(dataset: Dataset, items: Iterable[tuple[str, Piece]], looks: Iterable
     for (split, pair), group in groupby(zip(items, looks, strict=True), lambda both: (both[0][0], both[0][1].pair)):
         total = reduce(add, (look for _, look in group))
         counts = ClassCounts.empty(classes) if total.bins is None else ClassCounts.of_bins(total.bins, classes)
-        yield Facts(split, pair, total.problems, counts, total.seen, total.met)
+        yield Facts(split, pair, total.problems, counts, total.seen, total.met, total.objects)
 
 
-def look(dataset: Dataset, piece: Piece) -> Look:
-    """All that one piece has to tell; the errors of image and labels both become its problems."""
+def look(dataset: Dataset, split: str, piece: Piece) -> Look:
+    """All that one piece of a split has to tell; the errors of image and labels both become its problems."""
     pair, problems = piece.pair, list[Problem]()
-    picture = counted = met = None
+    picture = counted = met = objects = None
     try:
         picture = read_picture(dataset, pair.image, piece.window)
     except DataError as error:
         problems.append(problem_of(error, pair.image))
     try:
-        counted, met = _labels(dataset, piece, picture)
+        if dataset.has_objects:
+            objects, met = _objects(dataset, split, piece, picture)
+        else:
+            counted, met = _labels(dataset, piece, picture)
     except DataError as error:
         guilty = pair.image if error.file is not None and Path(error.file) == pair.image else pair.label
         problems.append(problem_of(error, guilty or pair.image))
-    return Look(tuple(problems), counted, None if picture is None else _seen(dataset, piece, picture), met)
+    seen = None if picture is None else _seen(dataset, piece, picture)
+    return Look(tuple(problems), counted, seen, met, objects)
 
 
 def problem_of(error: DataError, file: Path) -> Problem:
@@ -122,7 +136,9 @@ def _labels(
         features = burning().read_features(dataset, pair.label)
         if picture is None:
             return None, features.labels.areas.features[:0]
-        target, met = burning().burn(dataset, pair, picture.geo, whole_size(dataset, piece, picture), piece.window)
+        target, met = burning().burn(
+            dataset, pair, picture.geo, whole_size(dataset, piece.pair.image, picture, piece.window), piece.window
+        )
     elif picture is None:
         target = read_target(dataset, pair.label, piece.window)[0]
     else:
@@ -130,15 +146,28 @@ def _labels(
     return bins(hidden(target, None if picture is None else picture.valid)), met
 
 
-def whole_size(dataset: Dataset, piece: Piece, picture: Picture) -> tuple[int, int]:
-    """Height and width of the image that a piece, read as `picture`, is of."""
-    header = None if piece.window is None else read_header(dataset, piece.pair.image)
-    return picture.size if header is None else header.size
+def _objects(
+    dataset: Dataset, split: str, piece: Piece, picture: Picture | None
+) -> tuple[ObjectCounts | None, NDArray[np.int64] | None]:
+    """Objects counted, features met: of the image, told by the first of its pieces."""
+    pair = piece.pair
+    first = piece.window is None or piece.window[:2] == (0, 0)
+    if picture is None or not first or (pair.label is None and pair.annotations is None):
+        return None, None
+    size = whole_size(dataset, pair.image, picture, piece.window)
+    truth = truth_of(dataset, pair, size, split_annotations(dataset, split))
+    seen = moved(replace(truth, masks=None), Geometry(Window(0, 0, *size), size), smallest=0.0)
+    counts = ObjectCounts.of(seen, len(dataset.classes))
+    if pair.label is None or not is_vector(pair.label):
+        return counts, None
+    from torchfpn.data.polygon_objects import features_met
+
+    return counts, features_met(dataset, pair, picture.geo, size)
 
 
 def _seen(dataset: Dataset, piece: Piece, picture: Picture) -> Seen:
     return Seen(
-        size=whole_size(dataset, piece, picture),
+        size=whole_size(dataset, piece.pair.image, picture, piece.window),
         dtype=picture.dtype,
         bands=picture.band_names,
         moments=Moments.of(picture.array, picture.valid),

@@ -57,6 +57,13 @@ class Fields:
             raise self.wrong(name, value, "a number")
         return None if value is None else float(value)
 
+    def flag(self, name: str) -> bool:
+        """True or false; false if nothing stands there."""
+        value = self.raw(name)
+        if value not in (None, True, False):
+            raise self.wrong(name, value, "true or false")
+        return bool(value)
+
     def items(self, name: str) -> list[Any]:
         """A list, empty if nothing stands there."""
         value = self.raw(name)

@@ -65,16 +65,16 @@ class Geometry:
             part = part.to(torch.float32).masked_fill(~self._cut(valid[None]), torch.nan)
         if part.shape[-2:] != self.resized:
             part = _resize(part, self.resized)
-        out = self._turn(part).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-        return out if self._fits(image) else out.masked_fill_(self._turn(self._beyond(image)), torch.nan)
+        out = self.turned(part).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        return out if self._fits(image) else out.masked_fill_(self.turned(self._beyond(image)), torch.nan)
 
     def on_labels(self, labels: Tensor) -> Tensor:
         """[H, W] to [h, w] int64, the nearest pixel each; `IGNORE` beyond the image."""
         height, width = labels.shape
-        rows, columns = self._sources()
+        rows, columns = self.sources()
         out = labels.index_select(0, rows.clamp(0, height - 1)).index_select(1, columns.clamp(0, width - 1))
-        out = self._turn(out).to(torch.int64, memory_format=torch.contiguous_format)
-        return out if self._fits(labels) else out.masked_fill_(self._turn(self._beyond(labels)), IGNORE)
+        out = self.turned(out).to(torch.int64, memory_format=torch.contiguous_format)
+        return out if self._fits(labels) else out.masked_fill_(self.turned(self._beyond(labels)), IGNORE)
 
     def on_points(self, points: Tensor) -> Tensor:
         """[N, 2] (x, y) of the source to the output, in pixels from the corner of the upper left pixel."""
@@ -84,6 +84,11 @@ class Geometry:
         for _ in range(self.turns):
             x, y, width, height = y, width - x, height, width
         return torch.stack((width - x if self.mirror else x, height - y if self.flip else y), 1)
+
+    def on_boxes(self, boxes: Tensor) -> Tensor:
+        """[N, 4] (x1, y1, x2, y2) of the source to the output; they may reach beyond it."""
+        corners = self.on_points(boxes.reshape(-1, 2)).reshape(-1, 2, 2)
+        return torch.cat([corners.amin(1), corners.amax(1)], 1)
 
     def _cut(self, image: Tensor) -> Tensor:
         """[C, H, W] to the window; beyond the image its border goes on: NaN there would eat into it when resized."""
@@ -106,18 +111,30 @@ class Geometry:
 
     def _beyond(self, image: Tensor) -> Tensor:
         """True where a pixel of the resized window has its centre beyond the image."""
-        rows, columns = self._sources()
+        rows, columns = self.sources()
         return _outside(rows, image.shape[-2])[:, None] | _outside(columns, image.shape[-1])
 
-    def _sources(self) -> tuple[Tensor, Tensor]:
+    def sources(self) -> tuple[Tensor, Tensor]:
         """The source row under the centre of each row of the resized window, and the same of columns."""
         (height, width), window = self.resized, self.window
         return _centres(window.top, window.height, height), _centres(window.left, window.width, width)
 
-    def _turn(self, x: Tensor) -> Tensor:
+    def turned(self, x: Tensor) -> Tensor:
+        """[..., H, W] turned and mirrored."""
         x = torch.rot90(x, self.turns, (-2, -1)) if self.turns else x
         sides = ([-1] if self.mirror else []) + ([-2] if self.flip else [])
         return x.flip(sides) if sides else x
+
+
+def lay(length: int, window: int, draw: float, target: int | None) -> int:
+    """Where a window starts on one axis: anywhere it fits, or with `target` in its middle half as far as it fits.
+
+    A window longer than the image covers it whole, at a random place.
+    """
+    low, high = min(0, length - window), max(0, length - window)
+    if target is None:
+        return low + min(int(draw * (high - low + 1)), high - low)
+    return min(max(target - int(window * (0.25 + 0.5 * draw)), low), high)
 
 
 def _centres(start: int, length: int, out: int) -> Tensor:

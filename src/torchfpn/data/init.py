@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torchfpn.data.dataset import NAME, SCENE_PIXELS, Dataset, read_dataset
 from torchfpn.data.each import Watch, each, spread, unwatched
 from torchfpn.data.headers import quick_size
+from torchfpn.data.init_objects import Annotated, find_annotated, object_lines
 from torchfpn.data.init_polygons import inline, polygon_lines
 from torchfpn.data.layout import Layout, find_layout
 from torchfpn.data.windows import tiling
@@ -31,7 +32,8 @@ def init_dataset(
     """Writes dataset.yaml (and train.txt and val.txt, if the images are not split yet) into `folder`, and reads it.
 
     Classes are the values found in the labels; 255, or a nodata value the files declare, is taken for "not labelled"
-    if two others remain. With `colors`, the colours of RGB masks are the classes.
+    if two others remain. With `colors`, the colours of RGB masks are the classes. Where COCO files annotate the images,
+    their categories are.
 
     Raises:
         ConfigError: there is one already and not `overwrite`, or the folder cannot be written to.
@@ -40,8 +42,12 @@ def init_dataset(
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError("no such folder", file=folder)
-    layout = find_layout(folder)
-    files = {NAME: _text(folder, layout, colors, watch), **layout.lists}
+    annotated = find_annotated(folder)
+    if annotated:
+        files = {NAME: _object_text(folder, annotated)}
+    else:
+        layout = find_layout(folder)
+        files = {NAME: _text(folder, layout, colors, watch), **layout.lists}
     for name in files:
         if (folder / name).exists() and not overwrite:
             raise ConfigError("is there already", file=folder / name, hint="replace it with --overwrite")
@@ -51,6 +57,11 @@ def init_dataset(
     except OSError as error:
         raise ConfigError(f"cannot be written ({error.strerror or error})", file=folder / NAME) from error
     return read_dataset(folder)
+
+
+def _object_text(folder: Path, annotated: dict[str, Annotated]) -> str:
+    head = _HEAD.replace("rename the classes, then look", "look")
+    return "\n".join([head + f"#   fpn check {folder.name} --sheet sheet.png", *object_lines(annotated)]) + "\n"
 
 
 def _text(folder: Path, layout: Layout, colors: bool, watch: Watch) -> str:

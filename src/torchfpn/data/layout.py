@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import TypeVar
 
 from torchfpn.data.listing import list_files
 from torchfpn.data.pairing import match_pairs
@@ -11,6 +12,7 @@ from torchfpn.errors import DataError
 from torchfpn.files.formats import SUFFIXES
 from torchfpn.vectors.formats import is_vector
 
+T = TypeVar("T")
 _SPLITS = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 _ORDER = ("train", "val", "test")
 _IMAGES = ("images", "image", "imgs", "img", "scenes", "rgb", "jpegimages", "x")
@@ -74,10 +76,10 @@ def _split_folders(folder: Path) -> dict[str, Split]:
     for child in _folders(folder):
         images, labels = _one_of(child, _IMAGES), _one_of(child, _LABELS) or _polygons(child)
         if images and (labels or child.name.lower() not in _IMAGES + _LABELS):
-            found[_split_name(child.name)] = Split(
+            found[split_name(child.name)] = Split(
                 _spelt(folder, f"{child.name}/{images}"), _spelt(folder, f"{child.name}/{labels}") if labels else None
             )
-    return _ordered(found)
+    return ordered(found)
 
 
 def _split_below(folder: Path) -> dict[str, Split]:
@@ -87,9 +89,9 @@ def _split_below(folder: Path) -> dict[str, Split]:
         return {}
     theirs = {path.stem: path.name for path in (folder / labels).iterdir() if is_vector(path)}
     theirs |= {child.name: child.name for child in _folders(folder / labels)}
-    return _ordered(
+    return ordered(
         {
-            _split_name(child.name): Split(
+            split_name(child.name): Split(
                 _spelt(folder, f"{images}/{child.name}"),
                 _spelt(folder, f"{labels}/{theirs[child.name]}") if child.name in theirs else None,
             )
@@ -157,11 +159,17 @@ def _one_of(folder: Path, names: tuple[str, ...]) -> str | None:
     return next((there[name] for name in names if name in there), None)
 
 
-def _split_name(folder: str) -> str:
+def image_folder(folder: Path) -> str | None:
+    """The name of the folder of images within a folder."""
+    return _one_of(folder, _IMAGES)
+
+
+def split_name(folder: str) -> str:
+    """The habitual name of a split that somebody calls `folder`."""
     return _SPLITS.get(folder.lower(), folder.lower())
 
 
-def _ordered(splits: dict[str, Split]) -> dict[str, Split]:
+def ordered(splits: dict[str, T]) -> dict[str, T]:
     """Train, val, test, then the others by name."""
     known = [name for name in _ORDER if name in splits]
     return {name: splits[name] for name in [*known, *sorted(splits.keys() - known)]}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.facts import Facts
+from torchfpn.data.object_counts import ObjectCounts
 from torchfpn.data.polygon_facts import PolygonReport
 from torchfpn.data.statistics import ClassCounts
 from torchfpn.data.windows import SIDE, scene_of
@@ -20,7 +21,7 @@ def notes(
     return [
         *_absent_classes(dataset, counts),
         *_byte_masks(dataset, counts),
-        *_unlabelled(facts),
+        *([] if dataset.has_objects else _unlabelled(facts)),
         *_without_data(facts),
         *_twins(facts),
         *_alpha(facts),
@@ -29,6 +30,17 @@ def notes(
         *_unmet(facts),
         *_striped(dataset, facts),
     ]
+
+
+def object_notes(dataset: Dataset, split: str, counts: ObjectCounts | None, dropped: dict[str, int]) -> list[str]:
+    """The same of the objects of a split."""
+    if counts is None:
+        return []
+    absent = [name for name, n in zip(dataset.names, counts.objects, strict=True) if n == 0]
+    found = [f"{split}: no object of {_few(absent)}"] if absent and counts.images else []
+    found += [f"{split}: {counts.empty} images without an object, learnt from as such"] if counts.empty else []
+    named = ", ".join(f"{n} {what}" for what, n in dropped.items())
+    return [*found, *([f"{split}: bad and left out or mended, as `fix` says: {named}"] if dropped else [])]
 
 
 def _absent_classes(dataset: Dataset, counts: dict[str, ClassCounts]) -> list[str]:

@@ -10,6 +10,7 @@ from torchfpn.data.fields import Fields, is_whole
 from torchfpn.errors import nearest
 
 _BACKGROUND = "background"
+_OF_PIXELS = ("background", "all_touched", "border", "border_class")
 _WIDEST = 1000  # pixels of a border
 
 
@@ -35,8 +36,8 @@ class Polygons:
     assume_crs: str | None = None
 
 
-def parse_polygons(fields: Fields, classes: tuple[Class, ...]) -> Polygons:
-    """The mapping under `polygons:`; what is left out, or all of it, by default.
+def parse_polygons(fields: Fields, classes: tuple[Class, ...], *, objects: bool = False) -> Polygons:
+    """The mapping under `polygons:`; what is left out, or all of it, by default. objects: each polygon is one.
 
     Raises:
         ConfigError: an unknown key or class, a number out of range, both `field` and `class`.
@@ -46,14 +47,17 @@ def parse_polygons(fields: Fields, classes: tuple[Class, ...]) -> Polygons:
     if field is not None and given is not None:
         raise inner.wrong("class", given, "nothing beside `field`, which gives each feature its class")
     burn = _class(inner, "class", given, classes)
-    if burn is None and field is None:
-        burn = min(1, len(classes) - 1) if len(classes) <= 2 else None
+    for key in _OF_PIXELS if objects else ():
+        if inner.raw(key) is not None:
+            raise inner.wrong(key, inner.raw(key), "nothing where polygons are objects")
+    if burn is None and field is None:  # of two classes, the first is the background; objects have none
+        burn = min(1, len(classes) - 1) if len(classes) <= (1 if objects else 2) else None
     found = Polygons(
         field=field,
         burn=burn,
         background=_background(inner, classes, field, burn),
         layer=inner.text("layer"),
-        all_touched=_flag(inner, "all_touched"),
+        all_touched=inner.flag("all_touched"),
         border=_number(inner, "border", 0, _WIDEST, f"0 to {_WIDEST} pixels") or 0.0,
         border_class=_class(inner, "border_class", inner.raw("border_class"), classes),
         buffer=_number(inner, "buffer", math.ulp(0), 1e6, "metres, more than 0"),
@@ -103,13 +107,6 @@ def _class(inner: Fields, key: str, given: Any, classes: tuple[Class, ...]) -> i
     hint = nearest(given, [c.name for c in classes]) if isinstance(given, str) else None
     also = ", or false: not labelled" if key == "background" else ""
     raise inner.wrong(key, given, f"the name or the value of one of the classes{also}", hint)
-
-
-def _flag(inner: Fields, key: str) -> bool:
-    value = inner.raw(key)
-    if value not in (None, True, False):
-        raise inner.wrong(key, value, "true or false")
-    return bool(value)
 
 
 def _number(inner: Fields, key: str, low: float, high: float, allowed: str) -> float | None:

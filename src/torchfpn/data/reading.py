@@ -1,7 +1,7 @@
 """Reading one image and its labels as the dataset says: bands chosen, label values turned into class indices."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.headers import read_header
 from torchfpn.data.splits import Pair
-from torchfpn.errors import DataError, RasterError
+from torchfpn.errors import ConfigError, DataError, RasterError
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.images import Picture, Window, read_image
 from torchfpn.files.labels import LabelFile, read_labels
 from torchfpn.recipe import IGNORE
 from torchfpn.vectors.formats import is_vector
 
+_COLORS = ("red", "green", "blue")
 _MANY = 5  # unknown values that a message names
 
 
@@ -26,7 +27,8 @@ class Frame:
     """An image and its labels, nothing scaled.
 
     image: [C, H, W] in the type of the file. valid: [H, W], None: everywhere. band_names: of the C bands.
-    target: [H, W] uint8, 0-based class indices; `IGNORE` where nothing is labelled or the image holds no data.
+    target: [H, W] uint8, 0-based class indices; `IGNORE` where nothing is labelled or the image holds no data; [0, 0]
+    where objects are labelled, not pixels.
     """
 
     image: NDArray[Any]
@@ -35,22 +37,51 @@ class Frame:
     band_names: tuple[str, ...]
 
 
+def refuse_objects(dataset: Dataset) -> None:
+    """Passes datasets whose pixels are labelled.
+
+    Raises:
+        ConfigError: it labels objects.
+    """
+    if dataset.has_objects:
+        raise ConfigError(f"a dataset for {dataset.task}", file=dataset.file, field="task", allowed="semantic")
+
+
 def read_picture(dataset: Dataset, path: Path, window: Window | None = None) -> Picture:
     """The bands of an image that the dataset uses. window: the part to read, of a TIFF.
 
     Raises:
         DataError: damaged, too large, or without these bands.
     """
-    return read_image(
-        path,
-        bands=dataset.use_bands or None,
-        names=dataset.bands,
-        nodata=dataset.nodata,
-        max_pixels=dataset.max_pixels,
-        allow_vrt=dataset.allow_vrt,
-        root=dataset.root,
-        window=window,
-    )
+    limits: dict[str, Any] = {
+        "max_pixels": dataset.max_pixels,
+        "allow_vrt": dataset.allow_vrt,
+        "root": dataset.root,
+        "window": window,
+    }
+    try:
+        picture = read_image(
+            path, bands=dataset.use_bands or None, names=dataset.bands, nodata=dataset.nodata, **limits
+        )
+    except DataError:  # maybe since it is grey
+        if not dataset.grey_as_color:
+            raise
+        picture = read_image(path, nodata=dataset.nodata, **limits)
+        if len(picture.band_names) != 1:
+            raise
+    return _in_color(dataset, picture) if dataset.grey_as_color and len(picture.band_names) == 1 else picture
+
+
+def grey_cure(one: int, other: int) -> str | None:
+    """What helps where images have these numbers of bands: maybe some are grey, and others in colours."""
+    return "show grey images in colours with `grey_as_color: true`" if {one, other} == {1, 3} else None
+
+
+def _in_color(dataset: Dataset, picture: Picture) -> Picture:
+    """A grey image as one of three equal bands, or of those of them that are used."""
+    names = dataset.bands if len(dataset.bands) == len(_COLORS) else _COLORS
+    used = tuple(names[band - 1] if isinstance(band, int) else band for band in dataset.use_bands) or names
+    return replace(picture, array=np.repeat(picture.array, len(used), axis=0), band_names=used)
 
 
 def read_target(dataset: Dataset, path: Path, window: Window | None = None) -> tuple[NDArray[np.uint8], Geo | None]:
@@ -90,7 +121,7 @@ def fitting_target(dataset: Dataset, pair: Pair, picture: Picture, window: Windo
         DataError: the labels cannot be used, or do not fit the image.
     """
     assert pair.label is not None  # the caller has seen to it
-    size = picture.size if window is None else _size(dataset, pair.image, picture.size)
+    size = whole_size(dataset, pair.image, picture, window)
     if is_vector(pair.label):
         drawn: NDArray[np.uint8] = burning().burn(dataset, pair, picture.geo, size, window).target
         return drawn
@@ -102,6 +133,11 @@ def fitting_target(dataset: Dataset, pair: Pair, picture: Picture, window: Windo
     if header is not None:  # else the reading says what is wrong
         check_fit(pair, size, picture.geo, header.size, header.geo)
     return read_target(dataset, pair.label, window)[0]
+
+
+def whole_size(dataset: Dataset, path: Path, picture: Picture, window: Window | None) -> tuple[int, int]:
+    """(height, width) of the image of which `picture` is all, or a window."""
+    return picture.size if window is None else _size(dataset, path, picture.size)
 
 
 def hidden(target: NDArray[np.uint8], valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:

@@ -6,11 +6,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from torchfpn.data.annotated import split_annotations
 from torchfpn.data.check import CheckReport
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.each import spread
-from torchfpn.data.reading import read_pair
+from torchfpn.data.geometry import Geometry, Window
+from torchfpn.data.moving import moved
+from torchfpn.data.object_view import object_view
+from torchfpn.data.reading import read_pair, read_picture, whole_size
 from torchfpn.data.splits import Pair
+from torchfpn.data.truths import truth_of
 from torchfpn.data.views import NOTHING, UNLABELLED, Rgb, image_view, label_view
 from torchfpn.data.windows import Piece, scene_of, tiling
 from torchfpn.errors import DataError
@@ -56,7 +61,7 @@ def _rows(dataset: Dataset, most: int) -> list[tuple[str, list[Image.Image]]]:
             pairs, _ = dataset.list_pairs(name)
         except DataError:  # a split without its folder; the check has said so
             continue
-        cards = [_card(dataset, piece) for piece in spread(_pieces(dataset, pairs), _share(dataset, most))]
+        cards = [_card(dataset, name, piece) for piece in spread(_pieces(dataset, pairs), _share(dataset, most))]
         rows += [(name, cards[i : i + _COLUMNS]) for i in range(0, len(cards), _COLUMNS)]
     return rows
 
@@ -78,20 +83,20 @@ def _pieces(dataset: Dataset, pairs: list[Pair]) -> list[Piece]:
     return found
 
 
-def _card(dataset: Dataset, piece: Piece) -> Image.Image:
+def _card(dataset: Dataset, split: str, piece: Piece) -> Image.Image:
     """Image and labels side by side, the name of the file below."""
     pair = piece.pair
+    left: Rgb | None = None
+    right: Rgb | None = None
     try:
-        frame = read_pair(dataset, pair, piece.window)
-        left: Rgb | None = image_view(frame.image, frame.valid, frame.band_names)
-        right = label_view(frame.target, [c.color for c in dataset.classes]) if pair.label else None
-        note = f"{frame.target.shape[1]} x {frame.target.shape[0]}"
+        left, right = _object_views(dataset, split, piece) if dataset.has_objects else _label_views(dataset, piece)
+        note = f"{left.shape[1]} x {left.shape[0]}"
         if piece.window is not None:
             note += f" from ({piece.window[0]}, {piece.window[1]})"
     except DataError:
-        left = right = None
         note = "cannot be used"
-    pictures = [_fitted(left, Image.Resampling.LANCZOS), _fitted(right, Image.Resampling.NEAREST)]
+    how = Image.Resampling.LANCZOS if dataset.has_objects else Image.Resampling.NEAREST
+    pictures = [_fitted(left, Image.Resampling.LANCZOS), _fitted(right, how)]
     height = max(picture.height for picture in pictures)
     card = Image.new("RGB", (2 * _CELL + _GAP, height + _LINE), (255, 255, 255))
     for i, picture in enumerate(pictures):
@@ -100,6 +105,21 @@ def _card(dataset: Dataset, piece: Piece) -> Image.Image:
     draw.text((0, height + 5), _cut(printable(pair.image.name), 13, 2 * _CELL - 120), _INK, _font(13))
     draw.text((2 * _CELL + _GAP, height + 5), note, _FAINT, _font(13), anchor="ra")
     return card
+
+
+def _label_views(dataset: Dataset, piece: Piece) -> tuple[Rgb, Rgb | None]:
+    frame = read_pair(dataset, piece.pair, piece.window)
+    left = image_view(frame.image, frame.valid, frame.band_names)
+    return left, label_view(frame.target, [c.color for c in dataset.classes]) if piece.pair.label else None
+
+
+def _object_views(dataset: Dataset, split: str, piece: Piece) -> tuple[Rgb, Rgb]:
+    picture = read_picture(dataset, piece.pair.image, piece.window)
+    left = image_view(picture.array, picture.valid, picture.band_names)
+    size = whole_size(dataset, piece.pair.image, picture, piece.window)
+    truth = truth_of(dataset, piece.pair, size, split_annotations(dataset, split), piece.window)
+    objects = moved(truth, Geometry(Window(0, 0, *picture.size), picture.size), smallest=0.0)
+    return left, object_view(left, objects, [c.color for c in dataset.classes])
 
 
 def _fitted(picture: Rgb | None, how: Image.Resampling) -> Image.Image:
@@ -128,12 +148,14 @@ def _head(draw: Any, report: CheckReport, legend: list[list[tuple[str, Any, int]
 
 def _legend_lines(report: CheckReport, width: int) -> list[list[tuple[str, Any, int]]]:
     """(text, colour, width) of each class and its share, broken into lines."""
-    total = np.sum([split.counts.pixels for split in report.splits], axis=0)
+    parts = [split.counts.pixels if split.objects is None else split.objects.objects for split in report.splits]
+    total = np.sum(parts, axis=0)
     shares = total / max(total.sum(), 1)
     entries = [(f"{c.name} {share:.1%}", c.color) for c, share in zip(report.dataset.classes, shares, strict=True)]
+    rest = "crowd" if report.dataset.has_objects else "not labelled"
     lines: list[list[tuple[str, Any, int]]] = [[]]
     used = 0
-    for text, color in [*entries, ("not labelled", UNLABELLED)]:
+    for text, color in [*entries, (rest, UNLABELLED)]:
         need = 22 + int(_font(15).getlength(text)) + 22
         if used + need > width and lines[-1]:
             lines, used = [*lines, []], 0

@@ -14,23 +14,30 @@ Paths = str | tuple[str, ...]  # a folder, a file, a map of tiles as "folder/{z}
 
 @dataclass(frozen=True)
 class Split:
-    """Files below the root of the dataset. labels: None where nothing is labelled. stems: a file that lists them."""
+    """Files below the root of the dataset. labels: None where nothing is labelled. stems: a file that lists them.
+
+    annotations: a COCO file that names images of a folder and their objects.
+    """
 
     images: Paths
     labels: Paths | None = None
     stems: str | None = None
+    annotations: str | None = None
 
 
 @dataclass(frozen=True)
 class Pair:
     """An image and what labels its pixels: a label file of the same grid, or a file of polygons.
 
-    tiles: how the path of the image tells its place, where the file does not say ("{z}/{x}/{y}").
+    tiles: how the path of the image tells its place, where the file does not say ("{z}/{x}/{y}"). annotations: the COCO
+    file that tells its objects; number: its place among the images of that file.
     """
 
     image: Path
     label: Path | None = None
     tiles: str | None = None
+    annotations: Path | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,33 +80,40 @@ def parse_splits(fields: Fields) -> dict[str, Split]:
     Raises:
         ConfigError: none, unknown keys, or a path that is absolute or leads upwards.
     """
-    images, labels = _paths(fields, "images"), _paths(fields, "labels")
+    images, labels, annotations = _paths(fields, "images"), _paths(fields, "labels"), fields.text("annotations")
     if fields.raw("splits") is None:
         if images is None:
             raise ConfigError(
                 "no splits", file=fields.file, field="splits", allowed="train: {images: ..., labels: ...}"
             )
-        return _pattern_splits(fields, images, labels)
+        return _pattern_splits(fields, images, labels, annotations)
     splits = {}
     for name in fields.inner("splits").values:
-        splits[str(name)] = _parse_split(fields.inner("splits"), name, images, labels)
+        splits[str(name)] = _parse_split(fields.inner("splits"), name, images, labels, annotations)
     if not splits:
         raise fields.wrong("splits", {}, "at least one, as train: {images: ..., labels: ...}")
     return splits
 
 
-def _parse_split(parent: Fields, name: str, images: Paths | None, labels: Paths | None) -> Split:
+def _parse_split(
+    parent: Fields, name: str, images: Paths | None, labels: Paths | None, annotations: str | None
+) -> Split:
     value = parent.raw(name)
     fields = Fields({} if value is None else value, parent.file, parent.path(str(name)))
     filled = [None if given is None else _filled(given, str(name)) for given in (images, labels)]
     split = Split(
-        _paths(fields, "images") or filled[0] or "", _paths(fields, "labels") or filled[1], fields.text("list")
+        _paths(fields, "images") or filled[0] or "",
+        _paths(fields, "labels") or filled[1],
+        fields.text("list"),
+        fields.text("annotations") or (annotations and annotations.replace("{split}", str(name))),
     )
     fields.finish()
     if not split.images:
         raise fields.wrong("images", None, "a folder below the root of the dataset")
-    for key, paths in (("images", split.images), ("labels", split.labels), ("list", split.stems)):
+    given = {"images": split.images, "labels": split.labels, "list": split.stems, "annotations": split.annotations}
+    for key, paths in given.items():
         _check_inside(fields, key, paths)
+    _check_annotated(fields, split)
     if split.stems and isinstance(split.images, tuple):
         raise fields.wrong("list", split.stems, "a list chooses from a folder; these images are listed already")
     return split
@@ -121,25 +135,37 @@ def _filled(paths: Paths, name: str) -> Paths:
     return paths.replace("{split}", name)
 
 
-def _pattern_splits(fields: Fields, images: Paths, labels: Paths | None) -> dict[str, Split]:
+def _check_annotated(fields: Fields, split: Split) -> None:
+    """A COCO file says itself which images there are, and what is on them."""
+    if split.annotations is None:
+        return
+    for key, value in (("labels", split.labels), ("list", split.stems)):
+        if value is not None:
+            raise fields.wrong(key, value, "nothing beside `annotations`, which names the images and labels them")
+    if not isinstance(split.images, str) or tile_parts(split.images) is not None:
+        raise fields.wrong("images", split.images, "a folder, where the files lie that `annotations` names")
+
+
+def _pattern_splits(fields: Fields, images: Paths, labels: Paths | None, annotations: str | None) -> dict[str, Split]:
     """The splits that a pattern such as ``{split}/images`` finds on the disk; one called "all" without ``{split}``.
 
     A split whose labels are not there is taken for unlabelled.
     """
-    for key, paths in (("images", images), ("labels", labels)):
+    for key, paths in (("images", images), ("labels", labels), ("annotations", annotations)):
         _check_inside(fields, key, paths)
+    _check_annotated(fields, Split(images, labels, None, annotations))
     if "{split}" not in str(images):
-        return {"all": Split(images, labels)}
+        return {"all": Split(images, labels, None, annotations)}
     parts = PurePosixPath(images).parts if isinstance(images, str) else ()
     if parts.count("{split}") != 1:
         raise fields.wrong("images", images, "{split} once, in place of a whole folder name")
     root = fields.file.parent / (fields.text("root") or ".")
     found = {}
     for folder in sorted(root.joinpath(*parts[: parts.index("{split}")]).glob("*")):
-        split = Split(_filled(images, folder.name), labels and _filled(labels, folder.name))
-        if not folder.name.startswith(".") and _is_there(root, split.images):
-            labelled = split.labels is not None and _is_there(root, split.labels)
-            found[folder.name] = split if labelled else Split(split.images)
+        filled = [text and _filled(text, folder.name) for text in (images, labels, annotations)]
+        if not folder.name.startswith(".") and _is_there(root, filled[0] or ""):
+            there = [text if text and _is_there(root, text) else None for text in filled[1:]]
+            found[folder.name] = Split(filled[0] or "", there[0], None, None if there[1] is None else str(there[1]))
     if not found:
         raise fields.wrong("images", images, "a pattern that fits folders on the disk")
     return found

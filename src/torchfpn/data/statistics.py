@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.each import Watch, each, unwatched
-from torchfpn.data.reading import read_pair
+from torchfpn.data.reading import read_pair, refuse_objects
 from torchfpn.data.windows import pieces
 from torchfpn.errors import ConfigError, nearest
 from torchfpn.recipe import IGNORE
@@ -73,8 +73,9 @@ def class_counts(dataset: Dataset, split: str = "train", *, watch: Watch = unwat
     """The counts of a split as the loss will see it: pixels without image data count as ignored.
 
     Raises:
-        DataError: a file that cannot be used.
+        DataError: a file that cannot be used. ConfigError: a dataset of objects.
     """
+    refuse_objects(dataset)
     classes = len(dataset.classes)
     total, image = ClassCounts.empty(classes), np.zeros(IGNORE + 1, np.int64)
     parts = pieces(dataset, dataset.pairs(split))

@@ -44,7 +44,7 @@ def scene_of(dataset: Dataset, pair: Pair) -> Header | None:
         header = read_header(dataset, pair.image)
         if header is None or header.pixels <= dataset.scene_pixels:
             return None
-        if pair.label is not None and not is_vector(pair.label) and read_header(dataset, pair.label) is None:
+        if not _by_windows(dataset, pair):
             return None
     except DataError:
         return None
@@ -53,6 +53,13 @@ def scene_of(dataset: Dataset, pair: Pair) -> Header | None:
             check_blocks(header, pair.image)
         return None
     return header
+
+
+def _by_windows(dataset: Dataset, pair: Pair) -> bool:
+    """Whether the labels of an image can be read by windows; numbered objects are found in whole images."""
+    if pair.label is None or is_vector(pair.label):
+        return True
+    return not dataset.has_objects and read_header(dataset, pair.label) is not None
 
 
 def pieces(dataset: Dataset, pairs: Sequence[Pair]) -> list[Piece]:

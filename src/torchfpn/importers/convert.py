@@ -18,12 +18,13 @@ from torchfpn.importers.kuangliu import KUANGLIU
 from torchfpn.importers.pytorch_fpn import PYTORCH_FPN
 from torchfpn.importers.robosat import ROBOSAT
 from torchfpn.importers.smp import SMP
+from torchfpn.importers.torchvision_detectors import TORCHVISION
 from torchfpn.recipe import Recipe, Scaling, default_colors
 from torchfpn.tasks.build import assemble
 from torchfpn.tasks.storage import FEATURES, RECIPE, build_model
 from torchfpn.tasks.task import Task
 
-FAMILIES: tuple[Family, ...] = (PYTORCH_FPN, ROBOSAT, KUANGLIU, SMP)
+FAMILIES: tuple[Family, ...] = (PYTORCH_FPN, ROBOSAT, KUANGLIU, SMP, TORCHVISION)
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")  # DataParallel, torch.compile, Lightning
 
 
@@ -39,12 +40,12 @@ def convert(
     """The model that a checkpoint of another project holds, in eval mode, with the same outputs.
 
     path_or_state_dict: .pth, .pt, .ckpt, .safetensors, or a state_dict. The family is known by its names: pytorch-fpn,
-    robosat, kuangliu, segmentation-models-pytorch; source: its name, where they fit several. backbone: the encoder,
-    where names and shapes leave it open (timm's in segmentation-models-pytorch). align_corners: of kuangliu's
-    enlargement. bands: more bands than the model was trained with, their number or all their names; weights of new
-    bands are zero, so that the outputs stay what they were. scaling: raw values to what the network was fed; by default
-    the family's own: none for models that take normalised images, ImageNet's constants for robosat and
-    segmentation-models-pytorch.
+    robosat, kuangliu, segmentation-models-pytorch, torchvision (its detectors on ResNets); source: its name, where they
+    fit several. backbone: the encoder, where names and shapes leave it open (timm's in segmentation-models-pytorch).
+    align_corners: of kuangliu's enlargement. bands: more bands than the model was trained with, their number or all
+    their names; weights of new bands are zero, so that the outputs stay what they were. scaling: raw values to what the
+    network was fed; by default the family's own: none for models that take normalised images, ImageNet's constants for
+    robosat and segmentation-models-pytorch, and for torchvision, whose images are in 0..1.
 
     A Task; where the file has no head (kuangliu), the nn.Sequential of backbone and pyramid.
 
@@ -171,7 +172,7 @@ def _recipe(found: Found, family: Family, bands: tuple[str, ...], scaling: Scali
         scaling = Scaling(*wide, scaling.method)
     classes = tuple(f"class{i}" for i in range(found.num_classes or 0))
     return Recipe(
-        task=FEATURES if found.num_classes is None else "semantic",
+        task=FEATURES if found.num_classes is None else found.task,
         model=found.model,
         classes=classes,
         bands=bands,
@@ -179,6 +180,7 @@ def _recipe(found: Found, family: Family, bands: tuple[str, ...], scaling: Scali
         label_ids=tuple(range(len(classes))),
         colors=default_colors(len(classes)),
         source={"family": family.name, "model": found.about, "file": Path(file).name},
+        rules=found.rules,
     )
 
 

@@ -28,7 +28,8 @@ class Found:
     model: the recipe's model, as `tasks.storage` builds it. tensors: the file's, under their own names, rearranged
     where the order of channels differs. name_of: the name of one of our tensors -> its name in the file.
     first_convs: our names of the convolutions that take the bands; the last of them takes bands that are added.
-    num_classes: None where there is no head. unread: names (a pattern) that the original never computes with.
+    num_classes: None where there is no head. unread: names (a pattern) that the original never computes with. task,
+    rules: of the recipe.
     """
 
     model: dict[str, Any]
@@ -41,6 +42,8 @@ class Found:
     about: str  # for people: "panoptic on resnet18"
     unread: str = r"(?!)"
     notes: tuple[str, ...] = field(default_factory=tuple)
+    task: str = "semantic"
+    rules: dict[str, Any] = field(default_factory=dict)
 
     def is_unread(self, name: str) -> bool:
         """Whether the original has this tensor without ever using it."""

@@ -1,11 +1,13 @@
 """A two-stage model that takes images of any size: pad to the largest stride, run the children, boxes in pixels."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from torchfpn.nn.any_size import AnySize
 from torchfpn.ops.padding import padded_size
-from torchfpn.types import Regions
+from torchfpn.types import Regions, Size
 
 
 class Detector(AnySize):
@@ -26,6 +28,6 @@ class Detector(AnySize):
         return regions
 
 
-def as_sizes(sizes: list[tuple[int, int]], like: Tensor) -> Tensor:
+def as_sizes(sizes: Sequence[Size], like: Tensor) -> Tensor:
     """(height, width) of each image -> [B, 2] on the device of `like`."""
-    return torch.tensor(sizes, dtype=torch.float32, device=like.device)
+    return torch.tensor(list(sizes), dtype=torch.float32, device=like.device)

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from torchfpn.errors import ConfigError
-from torchfpn.nn.containers import Chain, Parallel, Pick
-from torchfpn.nn.layers import linear_conv
+from torchfpn.nn.containers import Chain, Parallel, Pick, chain
+from torchfpn.nn.layers import Norm, linear_conv, norm_layer
 from torchfpn.types import Level, Maps
 
 Mode = Literal["nearest", "bilinear"]
@@ -54,7 +54,7 @@ class FPN(Chain):
     3x3 convolutions, as segmentation models that convolve every level anyway do; "finer" has them on all maps but the
     coarsest, to which nothing was added (kuangliu's). outputs: how many maps are given, the finest ones, all of which
     know every level; by default as many as come in. mode, align_corners: of the top-down path. bias: of all
-    convolutions.
+    convolutions. norm: behind each, which then has no bias (torchvision's second detectors).
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class FPN(Chain):
         mode: Mode = "nearest",
         align_corners: bool = False,
         bias: bool = True,
+        norm: Norm = "none",
     ) -> None:
         if not levels or channels < 1:
             raise ConfigError(
@@ -78,13 +79,13 @@ class FPN(Chain):
         if not 1 <= given <= len(levels):
             raise ConfigError(f"{outputs}", field="outputs", allowed=f"1 to {len(levels)}")
         super().__init__()
-        self.lateral = Parallel(linear_conv(level.channels, channels, 1, bias=bias) for level in levels)
+        self.lateral = Parallel(_conv(level.channels, channels, 1, bias, norm) for level in levels)
         self.top_down = TopDown(mode, align_corners=align_corners)
         if given < len(levels):
             self.finest = Pick(range(given))
         if smooth:
             smoothed = given - (smooth == "finer" and given == len(levels))
-            convs: list[nn.Module] = [linear_conv(channels, channels, 3, bias=bias) for _ in range(smoothed)]
+            convs: list[nn.Module] = [_conv(channels, channels, 3, bias, norm) for _ in range(smoothed)]
             self.smooth = Parallel([*convs, *(nn.Identity() for _ in range(given - smoothed))])
         self._levels = tuple(Level(channels, level.stride) for level in levels[:given])
 
@@ -92,3 +93,9 @@ class FPN(Chain):
     def levels(self) -> tuple[Level, ...]:
         """Channels and stride of each map given, finest first."""
         return self._levels
+
+
+def _conv(inputs: int, outputs: int, kernel: int, bias: bool, norm: Norm) -> nn.Module:
+    if norm == "none":
+        return linear_conv(inputs, outputs, kernel, bias=bias)
+    return chain(conv=linear_conv(inputs, outputs, kernel, bias=False), norm=norm_layer(norm, outputs))

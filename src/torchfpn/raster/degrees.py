@@ -12,11 +12,13 @@ from rasterio._err import CPLE_BaseError
 
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
+from torchfpn.raster.unrolling import unrolled
 
 LON_LAT = "OGC:CRS84"  # WGS 84, longitude first
 FINENESS = 50  # coordinates are rounded to this part of a pixel, or to 1e-6 degrees where that is finer
 SLACK = 0.2  # pixels that points of an outline may leave their place by; at 0.25 edges could begin to meet
 PROBE = 256  # pixels, the length of the edges that show how much the coordinate system bends
+NEAR = 60.0  # degrees; nearer to the pole outlines may go around it
 POLAR = 85.0  # degrees; nearer to the pole every polygon is looked at
 Points = NDArray[np.float64]
 
@@ -28,7 +30,8 @@ def check_place(geo: Geo | None, file: str | Path | None = None) -> None:
         RasterError: no transform, or no coordinate system.
     """
     if geo is None:
-        raise RasterError("no georeference, so no longitude and latitude", file=file, hint="give --polygons pixels")
+        hint = "give --polygons pixels, --tiles for tiles of a web map, or a world file and --assume-crs EPSG:..."
+        raise RasterError("no georeference, so no longitude and latitude", file=file, hint=hint)
     if geo.crs is None:
         hint = "give --assume-crs EPSG:..., or --polygons pixels"
         raise RasterError("no coordinate system, so no longitude and latitude", file=file, hint=hint)
@@ -43,7 +46,9 @@ def to_degrees(polygons: NDArray[Any], geo: Geo, file: str | Path | None = None)
     moved, cut = move(polygons, lambda points: degrees_of(points, geo, file)), np.zeros(len(polygons), bool)
     if len(polygons):
         west, _, east, _ = shapely.bounds(moved).T
-        cut = (east - west > 180) | (west < -180) | (east > 180)
+        wide = np.flatnonzero(east - west > 180)
+        cut = (west < -180) | (east > 180)
+        cut[wide] |= ~_as_wide(polygons[wide], geo)
         for i in np.flatnonzero(cut):
             moved[i] = _cut_at_180(moved[i])
     return moved, cut
@@ -97,13 +102,24 @@ def degrees_of(pixels: Points, geo: Geo, file: str | Path | None = None) -> Poin
     return degrees
 
 
+def _as_wide(polygons: NDArray[Any], geo: Geo) -> NDArray[np.bool_]:
+    """Which polygons are more than half a turn wide in the map itself, as those of a map of the whole earth are."""
+    if not rasterio.crs.CRS.from_wkt(geo.crs).is_geographic:
+        return np.zeros(len(polygons), bool)
+    west, _, east, _ = shapely.bounds(move(polygons, lambda points: places(points, geo))).T
+    return np.asarray(east - west > 180)
+
+
 def _cut_at_180(polygon: Any) -> Any:
     """A polygon across the 180th meridian as two, one on each side (RFC 7946, section 3.1.9)."""
     west, _, east, _ = polygon.bounds
     points = shapely.get_coordinates(polygon)
-    if east - west > 180:  # the western half is taken to lie beyond 180 degrees
-        points = points + np.where(points[:, :1] < 0, (360.0, 0.0), (0.0, 0.0))
-    whole = shapely.make_valid(shapely.set_coordinates(polygon, points))
+    if east - west > 180 and np.abs(points[:, 1]).max() > NEAR:
+        whole = unrolled(polygon)
+    else:
+        if east - west > 180:  # the western half is taken to lie beyond 180 degrees
+            points = points + np.where(points[:, :1] < 0, (360.0, 0.0), (0.0, 0.0))
+        whole = shapely.make_valid(shapely.set_coordinates(polygon, points))
     sides = []
     for start in (-540, -180, 180):
         side = shapely.intersection(whole, shapely.box(start, -90, start + 360, 90))

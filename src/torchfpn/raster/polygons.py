@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torchfpn.files.geo import Geo
 from torchfpn.raster.blocks import Rectangle, plan_blocks
 from torchfpn.raster.degrees import check_place, decimals_for, doubtful, move, places, rounded, to_degrees
+from torchfpn.raster.ground_areas import ground_areas
 from torchfpn.raster.tracing import Areas, Read, trace_blocks
-from torchfpn.vectors.area import square_metres
 
 Coordinates = Literal["degrees", "map", "pixels"]  # lon and lat; those of the map's own system; column and row
 
@@ -164,7 +164,7 @@ def _features(
             polygons, areas = pixels, shapely.area(pixels)
         else:
             degrees, cut = to_degrees(pixels, geo, file)
-            areas = square_metres(degrees)
+            areas = ground_areas(pixels, degrees, cut, geo, file)
             if coordinates == "degrees":
                 decimals = decimals_for(geo, file)
                 polygons = rounded(degrees, decimals, cut | doubtful(pixels, geo, decimals, file) if exact else None)

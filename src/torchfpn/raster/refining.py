@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from torchfpn.files.geo import Geo
 from torchfpn.raster.degrees import rounded, to_degrees, valid
+from torchfpn.raster.ground_areas import ground_areas
 from torchfpn.raster.known import Known
 from torchfpn.raster.merging import merged
 from torchfpn.raster.metric import PLAIN, Planes
 from torchfpn.raster.polygons import Feature
 from torchfpn.raster.squaring import squared
-from torchfpn.vectors.area import square_metres
 
 ROWS = 1000  # polygons that are worked on at a time
 
@@ -133,8 +133,9 @@ def _measured(
     """With the areas on the ground of those that are new or have none."""
     result = list(features)
     new = [i for i, (one, old) in enumerate(zip(features, before, strict=True)) if one is not old or np.isnan(one.area)]
-    degrees, _ = to_degrees(_polygons([features[i] for i in new]), Geo(crs, PLAIN), file)
-    for i, area in zip(new, square_metres(degrees).tolist(), strict=True):
+    polygons, geo = _polygons([features[i] for i in new]), Geo(crs, PLAIN)
+    areas = ground_areas(polygons, *to_degrees(polygons, geo, file), geo, file)
+    for i, area in zip(new, areas.tolist(), strict=True):
         result[i] = replace(features[i], area=area)
     return result
 

@@ -8,12 +8,15 @@ from torch import nn
 
 from torchfpn.backbones import Fusion
 from torchfpn.criteria.deep import DeepSupervision
+from torchfpn.criteria.region import RegionCriterion
 from torchfpn.criteria.semantic import criterion
 from torchfpn.errors import ConfigError
+from torchfpn.postprocess.regions import RegionPostprocess
 from torchfpn.postprocess.semantic import SemanticPostprocess
 from torchfpn.recipe import IGNORE, Recipe, Scaling, default_colors
 from torchfpn.tasks.bands import band_options, color_places
-from torchfpn.tasks.model import check_unused, create_model, declared_levels
+from torchfpn.tasks.model import TASKS, check_name, check_unused, create_model, declared_levels
+from torchfpn.tasks.region_task import RegionTask
 from torchfpn.tasks.task import Task
 
 
@@ -22,7 +25,7 @@ def create_task(
     *,
     backbone: str | nn.Module,
     pyramid: str | nn.Module = "fpn",
-    head: str | nn.Module = "sum",
+    head: str | nn.Module | None = None,
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
     bands: Sequence[str] | None = None,
@@ -46,9 +49,10 @@ def create_task(
 ) -> Task:
     """A model with its criterion, its postprocess and its recipe.
 
-    Give `classes` (names) or `num_classes`; `bands` (names) or `in_channels`. loss: terms and factors, such as
-    "ce", "ce + 0.5*lovasz"; label_smoothing: of its cross-entropy; deep_supervision: the factor of the same loss on
-    every level of the pyramid. rgb: which bands are red, green and blue, by name or position from 0, by default those
+    task: "semantic", "detection" or "instance", see `create_model`. Give `classes` (names) or `num_classes`; `bands`
+    (names) or `in_channels`. loss: terms and factors, such as "ce", "ce + 0.5*lovasz"; label_smoothing: of its
+    cross-entropy; deep_supervision: the factor of the same loss on every level of the pyramid; semantic models alone
+    have these. rgb: which bands are red, green and blue, by name or position from 0, by default those
     of that name; band_init, fusion: how they and the others meet the pretrained weights, see `torchfpn.backbone`.
     scaling: raw values to network values; by default ImageNet's constants for red, green and blue, and no others, with
     pretrained weights, none otherwise. model_options: the other arguments of `create_model`.
@@ -56,6 +60,8 @@ def create_task(
     Raises:
         ConfigError: contradicting or missing arguments; whatever `create_model` raises.
     """
+    check_name("task", task, TASKS)
+    head = TASKS[task][0] if head is None else head
     names = _names("classes", classes, num_classes, "class")
     band_names = _bands(bands, in_channels)
     if isinstance(backbone, nn.Module):
@@ -101,6 +107,8 @@ def create_task(
         class_weights=tuple(float(weight) for weight in class_weights) if class_weights is not None else None,
         source=source or {},
     )
+    if task != "semantic" and (loss != "ce" or label_smoothing or deep_supervision or class_weights is not None):
+        raise ConfigError(f"of {task}", field="loss", allowed="as it is: its terms belong to the two stages")
     made = assemble(model, recipe)
     if label_smoothing:
         made.criterion = criterion(loss, recipe.class_weights, label_smoothing=label_smoothing)
@@ -112,7 +120,10 @@ def create_task(
 
 def assemble(model: nn.Sequential, recipe: Recipe) -> Task:
     """A model and the recipe that says how to train and read it -> the Task."""
-    return Task(model, criterion(recipe.loss, recipe.class_weights), SemanticPostprocess(), recipe)
+    if recipe.task == "semantic":
+        return Task(model, criterion(recipe.loss, recipe.class_weights), SemanticPostprocess(), recipe)
+    rule = recipe.rules.get("masks", "torchvision")
+    return RegionTask(model, RegionCriterion(), RegionPostprocess(rule=rule), recipe)
 
 
 def _names(field: str, names: Sequence[str] | None, count: int | None, prefix: str) -> tuple[str, ...]:

@@ -5,14 +5,16 @@ raw images --scaling--> model --> Regions --+--> criterion(., choice)  -> {name:
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from torchfpn.errors import ShapeError
 from torchfpn.heads.propose import Limits
 from torchfpn.nn.detector import as_sizes
 from torchfpn.tasks.task import Task
-from torchfpn.types import Batch, Objects, Regions, Size
+from torchfpn.types import Batch, Regions, Size
 
 TRAINING = Limits(2000, 2000)  # proposals that are sampled from; twice what is looked at in inference
 
@@ -44,7 +46,26 @@ class RegionTask(Task):
         losses: dict[str, Tensor] = self.criterion(regions, choice)
         return losses
 
-    def _results(self, raw: Tensor, sizes: Sequence[Size]) -> list[Objects]:
-        images, _ = self.normalize(raw)
-        results: list[Objects] = self.postprocess(self.model(images, as_sizes(list(sizes), images)), sizes)
-        return results
+    def _predict(self, raw: Tensor, sizes: Sequence[Size]) -> list[Any]:
+        device = next(self.model.parameters()).device
+        images, _ = self.normalize(raw.to(device))
+        rule = self.recipe.rules.get("resize")
+        if rule is None:
+            return list(self.postprocess(self.model(images, as_sizes(sizes, images)), sizes))
+        found: list[Any] = []
+        for image, (height, width) in zip(images, sizes, strict=True):  # each grows or shrinks by a factor of its own
+            resized = resize(image[None, :, :height, :width], rule["shorter"], rule["longer"])
+            size = (resized.shape[-2], resized.shape[-1])
+            regions = self.model(resized, as_sizes([size], images))
+            found += self.postprocess(regions, [size], [(height, width)])
+        return found
+
+
+def resize(image: Tensor, shorter: int, longer: int) -> Tensor:
+    """[1, C, H, W] with a shorter side of `shorter` pixels, or a longer one of `longer` where that is less.
+
+    Bilinear without antialiasing, as torchvision's detectors see their images.
+    """
+    height, width = image.shape[-2:]
+    factor = min(shorter / min(height, width), longer / max(height, width))
+    return F.interpolate(image, scale_factor=factor, mode="bilinear", recompute_scale_factor=True, align_corners=False)

@@ -6,6 +6,7 @@ raw images --scaling--> model --> raw predictions --+--> criterion(., targets)  
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torchfpn.errors import ShapeError
 from torchfpn.nn.modes import evaluating
 from torchfpn.nn.normalize import Normalize
 from torchfpn.recipe import Recipe
-from torchfpn.types import IGNORE, Batch, Semantic, Size
+from torchfpn.types import IGNORE, Batch, Size
 
 
 class Task(nn.Module):
@@ -64,8 +65,10 @@ class Task(nn.Module):
         return losses
 
     @torch.inference_mode()
-    def predict(self, images: Tensor | Sequence[Tensor] | Batch) -> list[Semantic]:
+    def predict(self, images: Tensor | Sequence[Tensor] | Batch) -> list[Any]:
         """Raw images -> one result per image, whatever modes the task and its pieces are in, which they keep.
+
+        A result is a `Semantic`; of a detector, `Instances`.
 
         images: [B, C, H, W], or a list of [C, H, W] of any sizes, or a Batch. Values as in the files the task was
         trained on; NaN means no data.
@@ -89,10 +92,10 @@ class Task(nn.Module):
 
         save(self, path)
 
-    def _predict(self, raw: Tensor, sizes: Sequence[Size]) -> list[Semantic]:
+    def _predict(self, raw: Tensor, sizes: Sequence[Size]) -> list[Any]:
         device = next(self.model.parameters()).device
         images, valid = self.normalize(raw.to(device))
-        results: list[Semantic] = self.postprocess(self.model(images), sizes, valid)
+        results: list[Any] = self.postprocess(self.model(images), sizes, valid)
         return results
 
     def _check(self, images: Tensor, ndim: int) -> None:

@@ -23,12 +23,14 @@ Layer = tuple[NDArray[Any], str, Path]  # polygons, their coordinate system, the
 class Compared:
     """scores, and how many predicted and true objects were left out.
 
-    outside: beyond the area, or too small. others: of classes that were not asked for.
+    outside: beyond the area, or too small. others: of classes that were not asked for. apart: both layers hold objects,
+    and none meets one of the other.
     """
 
     scores: ObjectScores
     outside: tuple[int, int]
     others: tuple[int, int]
+    apart: bool = False
 
 
 def compare_objects(
@@ -56,7 +58,8 @@ def compare_objects(
         parts = [on_ground(shapes, crs, plane, file) for shapes, crs, file in within]
         area = shapely.union_all(np.concatenate(parts))
     names = _names((predicted, truth), only)
-    found, there = (_on_plane(layer, plane, area, least) for layer in (predicted, truth))
+    given = [_on_plane(layer, plane) for layer in (predicted, truth)]
+    found, there = (_cut(layer, area, least) for layer in given)
     scores = score_objects(
         found.shapes,
         there.shapes,
@@ -66,7 +69,7 @@ def compare_objects(
         scores=found.scores,
     )
     outside = len(predicted.shapes) - len(found.shapes), len(truth.shapes) - len(there.shapes)
-    return Compared(scores, outside, others)
+    return Compared(scores, outside, others, not any(scores.matched) and _apart(given[0].shapes, given[1].shapes))
 
 
 def _chosen(layers: tuple[Objects, Objects], only: Sequence[str]) -> tuple[tuple[Objects, Objects], tuple[int, int]]:
@@ -104,9 +107,20 @@ def _numbers(layer: Objects, names: Sequence[str]) -> NDArray[np.int64]:
     return np.array([known[str(value)] for value in layer.classes], np.int64)
 
 
-def _on_plane(layer: Objects, plane: str, area: Any, least: float) -> Objects:
-    """The objects in metres, cut to the area; small ones are gone."""
-    shapes = on_ground(layer.shapes, layer.crs, plane, layer.file)
+def _on_plane(layer: Objects, plane: str) -> Objects:
+    """The objects in metres."""
+    return replace(layer, shapes=on_ground(layer.shapes, layer.crs, plane, layer.file))
+
+
+def _apart(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    if not len(one) or not len(other):
+        return False
+    return not shapely.STRtree(other).query(one, predicate="intersects").size
+
+
+def _cut(layer: Objects, area: Any, least: float) -> Objects:
+    """The objects cut to the area; small ones are gone."""
+    shapes = layer.shapes
     if area is not None:
         shapes, numbers = clipped(shapes, area, least)
     else:

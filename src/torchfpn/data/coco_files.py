@@ -1,0 +1,46 @@
+"""The image files that a COCO file names: there, once each, and below the root of the dataset."""
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from torchfpn.data.listing import is_inside
+from torchfpn.data.strict_json import shown
+
+
+class ImageFiles:
+    """root: of the dataset. folder: where the names begin."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.root, self.folder = root, folder
+        self._named: dict[str, int] = {}
+        self._folders: dict[str, bool] = {}
+
+    def flaw(self, name: Any, number: int) -> str | None:
+        """What is wrong with a name, or with its file; None if it can be used. number: of the record that names it."""
+        if not isinstance(name, str) or not name.strip() or "\0" in name:
+            return f"{shown(name)}; the name of a file"
+        pure = PurePosixPath(name.replace("\\", "/"))
+        if pure.is_absolute() or ".." in pure.parts or re.match(r"[A-Za-z]:", name):
+            return f"{shown(name)} leads out of the folder of the images; a path below it"
+        first = self._named.setdefault(str(pure), number)
+        if first != number:
+            return f"{shown(name)} again, as images[{first}]"
+        try:
+            return self._missing(name)
+        except (OSError, ValueError) as error:  # too long, not encodable
+            return f"{shown(name)} cannot be opened ({getattr(error, 'strerror', None) or 'no name of a file'})"
+
+    def _missing(self, name: str) -> str | None:
+        path = self.folder / name
+        safe = self._is_inside(path.parent) and not path.is_symlink()
+        if not safe and not is_inside(self.root, path):
+            return f"{shown(name)} is a link that leads out of the root of the dataset"
+        return None if path.is_file() else f"{shown(name)}: no such file in {self.folder}"
+
+    def _is_inside(self, folder: Path) -> bool:
+        """Looked at once for each folder: following links is slow."""
+        key = str(folder)
+        if key not in self._folders:
+            self._folders[key] = is_inside(self.root, folder)
+        return self._folders[key]

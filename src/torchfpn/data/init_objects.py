@@ -1,0 +1,98 @@
+"""The lines of a first dataset.yaml for images with COCO annotations: which file annotates which folder."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torchfpn.data.init_polygons import inline
+from torchfpn.data.layout import image_folder, ordered, split_name
+from torchfpn.data.strict_json import read_json
+from torchfpn.errors import DataError
+from torchfpn.files.formats import SUFFIXES
+
+_KEYS = ("images", "annotations", "categories")
+_FOLDERS = ("annotations", "labels", ".")  # where the files of a data set lie that is not cut into folders
+
+
+class Annotated(NamedTuple):
+    """A split: its folder of images and its annotations, relative to the folder. masks: it has some."""
+
+    images: str
+    annotations: str
+    masks: bool
+
+
+def find_annotated(folder: Path) -> dict[str, Annotated]:
+    """The splits that COCO files annotate, train first; none if there are no such files.
+
+    Known are a file in the folder of a split (``train/instances.json`` beside ``train/images``, or beside the images
+    themselves), and files that name their split (``annotations/instances_train2017.json`` with ``train2017/``, or with
+    ``images``).
+    """
+    found: dict[str, Annotated] = {}
+    for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        own, images = _coco_files(child), image_folder(child) or ("." if _has_images(child) else None)
+        if len(own) == 1 and images and child.name not in _FOLDERS:
+            file, masks = own[0]
+            where = child.name if images == "." else f"{child.name}/{images}"
+            found[split_name(child.name)] = Annotated(where, f"{child.name}/{file.name}", masks)
+    return ordered(found or _together(folder))
+
+
+def object_lines(found: dict[str, Annotated]) -> list[str]:
+    """Task and splits, classes left to the categories of the annotations."""
+    lines = [f"task: {'instance' if all(split.masks for split in found.values()) else 'detection'}"]
+    lines.append("splits:")
+    for name, split in found.items():
+        parts = {"images": split.images, "annotations": split.annotations}
+        lines.append(f"  {inline(name)}: {inline(parts)}")
+    return lines
+
+
+def _together(folder: Path) -> dict[str, Annotated]:
+    """Files in one folder, each named after its split."""
+    for name in _FOLDERS:
+        files = _coco_files(folder / name) if (folder / name).is_dir() else []
+        prefix = "" if name == "." else f"{name}/"
+        found = {}
+        for file, masks in files:
+            word = re.sub(
+                r"^(instances?|annotations?|labels?|coco)_|[_.](coco|annotations?|instances?)$", "", file.stem
+            )
+            images = _images_of(folder, word)
+            if images is not None:
+                split = split_name(re.sub(r"\d+$", "", word)) if len(files) > 1 else "train"
+                found[split] = Annotated(images, f"{prefix}{file.name}", masks)
+        if found:
+            return found
+    return {}
+
+
+def _images_of(folder: Path, word: str) -> str | None:
+    """The folder of images of a split called `word`."""
+    images = image_folder(folder)
+    for name in (f"{images}/{word}", word, images, "."):
+        if name and (folder / name).is_dir() and _has_images(folder / name):
+            return name
+    return None
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.name.lower().endswith(SUFFIXES) for path in folder.iterdir())
+
+
+def _coco_files(folder: Path) -> list[tuple[Path, bool]]:
+    """The COCO files of boxes in a folder, and whether each has masks."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            value: Any = read_json(path)[0]
+        except DataError:  # whatever it is
+            continue
+        if not isinstance(value, dict) or not all(isinstance(value.get(key), list) for key in _KEYS):
+            continue
+        records = [record for record in value["annotations"] if isinstance(record, dict)]
+        if not any("segments_info" in record for record in records):
+            objects = [record for record in records if not record.get("iscrowd")]
+            found.append((path, bool(objects) and all(record.get("segmentation") for record in objects)))
+    return found

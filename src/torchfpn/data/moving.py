@@ -1,0 +1,114 @@
+"""Objects moved with their image: boxes, masks and crowds through one geometry, what leaves the image cut off."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torchfpn.data.geometry import Geometry
+from torchfpn.data.outlines import seen
+from torchfpn.data.truth import Truth
+from torchfpn.ops.boxes import area
+from torchfpn.ops.masks import Crops
+from torchfpn.types import Objects, Size
+
+VISIBLE = 0.1  # share of its box that has to be left of an object
+_CUT = 1e-3  # pixels
+
+
+def moved(truth: Truth, geometry: Geometry, *, visible: float = VISIBLE, smallest: float = 1.0) -> Objects:
+    """The objects as `geometry` shows them, in its order; those of which too little is left are not among them.
+
+    Boxes are cut at the edges of the image. Of an object that is cut, the box is that of what is left of its mask.
+
+    Args:
+        truth: of the whole image.
+        geometry: what is done to that.
+        visible: share of its box that must be left, 0..1.
+        smallest: pixels that both sides of a box must have.
+    """
+    whole = geometry.on_boxes(torch.from_numpy(truth.boxes).double())
+    boxes = _clipped(whole, geometry.size)
+    sides = (boxes[:, 2:] - boxes[:, :2]).amin(1)
+    keep = (area(boxes) >= visible * area(whole)) & (sides >= smallest) & (sides > 0)
+    kept = keep.nonzero()[:, 0]
+    boxes, cut = boxes[kept].float(), ((boxes - whole).abs().amax(1) > _CUT)[kept]
+    labels, masks = torch.from_numpy(truth.labels)[kept], None
+    if truth.masks is not None:
+        masks = move_masks(truth.masks(kept.numpy()), geometry)
+        tight, there = tight_boxes(masks)
+        boxes = torch.where((cut & there)[:, None], tight, boxes)
+        sides = (boxes[:, 2:] - boxes[:, :2]).amin(1)
+        stays = ~cut | (there & (sides >= smallest))
+        masks = seen(_only(masks, stays), boxes[stays].numpy())
+        boxes, labels = boxes[stays], labels[stays]
+    crowds = _clipped(geometry.on_boxes(torch.from_numpy(truth.crowds).double()), geometry.size)
+    crowds = crowds[(crowds[:, 2:] > crowds[:, :2]).all(1)].float()
+    return Objects(boxes, labels, masks, crowds)
+
+
+def move_masks(crops: Crops, geometry: Geometry) -> Crops:
+    """The masks as `geometry` shows them, of each pixel the nearest one; memory follows what can be seen of them."""
+    rows, columns = (lines.numpy() for lines in geometry.sources())
+    windows = crops.windows.numpy()
+    top, bottom = np.searchsorted(rows, windows[:, 1]), np.searchsorted(rows, windows[:, 3])
+    left, right = np.searchsorted(columns, windows[:, 0]), np.searchsorted(columns, windows[:, 2])
+    empty = (top >= bottom) | (left >= right)
+    starts, flat = crops.starts().tolist(), crops.pixels.numpy()
+    made = []
+    for i in np.flatnonzero(~empty):
+        x1, y1, x2, y2 = windows[i].tolist()
+        pixels = flat[starts[i] : starts[i + 1]].reshape(x2 - x1, y2 - y1)  # columns first
+        across, down = columns[left[i] : right[i]] - x1, rows[top[i] : bottom[i]] - y1
+        made.append(_turned(pixels[across[:, None], down], geometry).reshape(-1))
+    frames = np.stack([left, top, right, bottom], 1)
+    frames = _turned_windows(frames, geometry)
+    frames[empty] = 0
+    pixels = np.concatenate(made) if made else np.zeros(0, bool)
+    return Crops(torch.from_numpy(frames), torch.from_numpy(pixels), geometry.size)
+
+
+def tight_boxes(crops: Crops) -> tuple[Tensor, Tensor]:
+    """[N, 4] float32: the smallest boxes around the pixels of each mask; [N] bool: whether it has any."""
+    windows, starts, flat = crops.windows.numpy(), crops.starts().tolist(), crops.pixels.numpy()
+    boxes, there = np.zeros((len(windows), 4), np.float32), np.zeros(len(windows), bool)
+    for i, (x1, y1, x2, y2) in enumerate(windows.tolist()):
+        pixels = flat[starts[i] : starts[i + 1]].reshape(x2 - x1, y2 - y1)
+        xs = np.flatnonzero(pixels.any(1))
+        if len(xs):
+            ys = np.flatnonzero(pixels.any(0))
+            boxes[i], there[i] = (x1 + xs[0], y1 + ys[0], x1 + xs[-1] + 1, y1 + ys[-1] + 1), True
+    return torch.from_numpy(boxes), torch.from_numpy(there)
+
+
+def _clipped(boxes: Tensor, size: Size) -> Tensor:
+    limit = torch.tensor([size[1], size[0]] * 2, dtype=boxes.dtype)
+    return torch.minimum(boxes.clamp(min=0), limit)
+
+
+def _only(crops: Crops, keep: Tensor) -> Crops:
+    """The masks that `keep` [N] tells."""
+    if keep.all():
+        return crops
+    areas = crops.starts().diff()
+    return Crops(crops.windows[keep], crops.pixels[keep.repeat_interleave(areas)], crops.size)
+
+
+def _turned(pixels: NDArray[np.bool_], geometry: Geometry) -> NDArray[np.bool_]:
+    """Pixels [w, h], columns first, turned and mirrored as images are."""
+    rows = np.rot90(pixels.T, geometry.turns)
+    rows = rows[:, ::-1] if geometry.mirror else rows
+    return (rows[::-1] if geometry.flip else rows).T
+
+
+def _turned_windows(windows: NDArray[np.int64], geometry: Geometry) -> NDArray[np.int64]:
+    """[N, 4] of the resized window, turned and mirrored."""
+    (height, width), (x1, y1, x2, y2) = geometry.resized, windows.T
+    for _ in range(geometry.turns):
+        x1, y1, x2, y2 = y1, width - x2, y2, width - x1
+        height, width = width, height
+    if geometry.mirror:
+        x1, x2 = width - x2, width - x1
+    if geometry.flip:
+        y1, y2 = height - y2, height - y1
+    return np.stack([x1, y1, x2, y2], 1).astype(np.int64)

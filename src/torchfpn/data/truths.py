@@ -1,0 +1,82 @@
+"""Where the objects of an image come from: annotations of a COCO file, an image of numbered objects, or polygons."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.data.annotations import Annotations
+from torchfpn.data.dataset import Dataset
+from torchfpn.data.geometry import Geometry
+from torchfpn.data.geometry import Window as Part
+from torchfpn.data.headers import read_header
+from torchfpn.data.moving import move_masks
+from torchfpn.data.numbered import read_numbered
+from torchfpn.data.reading import burning
+from torchfpn.data.splits import Pair
+from torchfpn.data.truth import Truth, meets
+from torchfpn.errors import DataError
+from torchfpn.files.geo import Geo
+from torchfpn.files.images import Window
+from torchfpn.ops.masks import Crops
+from torchfpn.vectors.formats import is_vector
+
+
+def truth_of(
+    dataset: Dataset,
+    pair: Pair,
+    size: tuple[int, int],
+    annotations: Annotations | None,
+    window: Window | None = None,
+) -> Truth:
+    """The objects of an image of (height, width) `size`, or of a window of it; none where nothing is labelled.
+
+    annotations: of the split, where a COCO file has them. Of a window, the objects that reach into it; they may reach
+    out of it.
+
+    Raises:
+        DataError: the labels cannot be used, or do not fit the image.
+    """
+    if pair.annotations is not None and annotations is not None:
+        said = annotations.size(pair.number)
+        if said != size:
+            turned = "; the EXIF orientation of the image has been applied" if said[::-1] == size else ""
+            found = f"{size[1]} x {size[0]} pixels, {said[1]} x {said[0]} in {pair.annotations.name}{turned}"
+            raise DataError(found, file=pair.image)
+        truth = annotations.truth(pair.number)
+        return truth if window is None else _part(truth, Part(*window))
+    if pair.label is None:
+        return Truth(size=size if window is None else window[2:])
+    if is_vector(pair.label):
+        burning()  # says so if what reads polygons is not installed
+        from torchfpn.data.polygon_objects import read_polygons
+
+        return read_polygons(dataset, pair, _place(dataset, pair), size, window)
+    return read_numbered(dataset, pair, size, _place(dataset, pair))
+
+
+def _place(dataset: Dataset, pair: Pair) -> Geo | None:
+    """Where the image lies, if its file says."""
+    header = read_header(dataset, pair.image)
+    return None if header is None else header.geo
+
+
+def _part(truth: Truth, window: Part) -> Truth:
+    """What a window shows of the objects, in its own pixels."""
+    shift = np.array([window.left, window.top] * 2, np.float32)
+    size = window.height, window.width
+    boxes, crowds = truth.boxes - shift, truth.crowds - shift
+    here, masks = np.flatnonzero(meets(boxes, size)), truth.masks
+
+    def cut(keep: NDArray[np.int64]) -> Crops:
+        assert masks is not None  # else nobody is given this function
+        return move_masks(masks(here[keep]), Geometry(window, size))
+
+    return replace(
+        truth,
+        boxes=boxes[here],
+        labels=truth.labels[here],
+        crowds=crowds[meets(crowds, size)],
+        size=size,
+        masks=None if masks is None else cut,
+    )

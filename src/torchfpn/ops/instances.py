@@ -1,0 +1,42 @@
+"""The objects found in one image, as values. Masks stay crops within their boxes until somebody asks for whole ones."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from torchfpn.ops.masks import Crops, paste, select
+from torchfpn.types import Size
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Objects of one image, best first.
+
+    boxes: [N, 4] (x1, y1, x2, y2) in pixels of the image. scores: [N], 0..1. labels: [N] 0-based classes. size: of the
+    image, (height, width). crops: the masks, None of models that give boxes alone; always on the CPU.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    size: Size
+    crops: Crops | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def masks(self) -> Tensor | None:
+        """[N, H, W] bool, made anew each time: N whole images. None of models without masks."""
+        return None if self.crops is None else paste(self.crops)
+
+    def above(self, threshold: float) -> "Instances":
+        """Those with a score of at least `threshold`."""
+        keep = self.scores >= threshold
+        crops = None if self.crops is None else select(self.crops, keep)
+        return replace(self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep], crops=crops)
+
+    def to(self, device: torch.device | str) -> "Instances":
+        """The same objects on `device`; the masks stay where they are."""
+        return replace(self, boxes=self.boxes.to(device), scores=self.scores.to(device), labels=self.labels.to(device))
