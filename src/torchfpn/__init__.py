@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torchfpn.nn.containers import Stages as Stages
     from torchfpn.nn.containers import Sum as Sum
     from torchfpn.nn.containers import chain as chain
+    from torchfpn.ops.instances import Instances as Instances
     from torchfpn.pyramids.extra import ConvLevels as ConvLevels
     from torchfpn.pyramids.extra import FromBackbone as FromBackbone
     from torchfpn.pyramids.extra import PoolLevel as PoolLevel
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from torchfpn.tasks.task import Task as Task
     from torchfpn.types import Batch as Batch
     from torchfpn.types import Level as Level
+    from torchfpn.types import Objects as Objects
     from torchfpn.types import Semantic as Semantic
 
 _HOMES = {
@@ -67,7 +69,8 @@ _HOMES = {
     "torchfpn.tasks.model": ["create_model"],
     "torchfpn.tasks.storage": ["load", "load_model"],
     "torchfpn.tasks.task": ["Task"],
-    "torchfpn.types": ["Batch", "Level", "Semantic"],
+    "torchfpn.ops.instances": ["Instances"],
+    "torchfpn.types": ["Batch", "Level", "Objects", "Semantic"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _ROOMS = {"backbones", "criteria", "data", "errors", "heads", "metrics", "nn", "ops", "pyramids", "recipe", "types"}

@@ -69,7 +69,9 @@ def test_degrees_that_are_cut_at_the_180th_meridian_have_their_area():
     moved = shapely.Polygon([(-10, 85), (10, 85.1), (10, 86), (-10, 86.1)])
     assert square_metres(across) == pytest.approx(square_metres(moved), rel=1e-9)
     around = shapely.Polygon([(lon, 89 + 0.01 * (lon % 11)) for lon in range(-180, 180, 3)])
-    to_pole = shapely.Polygon([*around.exterior.coords[:-1], (180, around.exterior.coords[0][1]), (180, 90), (-180, 90)])
+    to_pole = shapely.Polygon(
+        [*around.exterior.coords[:-1], (180, around.exterior.coords[0][1]), (180, 90), (-180, 90)]
+    )
     assert square_metres(around) == pytest.approx(square_metres(to_pole), rel=1e-9)
 
 

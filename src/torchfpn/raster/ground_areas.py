@@ -63,4 +63,5 @@ def _around_poles(polygons: NDArray[Any], geo: Geo, file: str | Path | None) -> 
     ends = np.concatenate([[0], np.cumsum(np.diff(rings) * len(BETWEEN) - (len(BETWEEN) - 1))])
     moved = degrees_of(more[kept], geo, file)
     shapes = shapely.from_ragged_array(shapely.GeometryType.POLYGON, moved, (ends, outlines))
-    return np.bincount(owner, square_metres(shapes, short=True), minlength=len(polygons))
+    areas = square_metres(shapes, short=True)
+    return np.asarray(np.bincount(owner, areas, minlength=len(polygons)), np.float64)

@@ -15,6 +15,7 @@ from torchfpn.raster.metric import Planes
 from torchfpn.raster.polygons import Feature
 
 Ints = NDArray[np.int64]
+POINTS = 500_000  # that are moved at a time
 SAME = 1e-6  # part of the area that rounding may lose
 
 
@@ -52,9 +53,21 @@ def _neighbours(shapes: NDArray[Any], values: Ints, crs: str, metres: float, fil
     one, other = shapely.STRtree(shapes).query(boxes)
     kept = (one < other) & (values[one] == values[other])
     one, other = one[kept], other[kept]
-    apart = shapely.distance(planes[one].to_metres(shapes[one]), planes[one].to_metres(shapes[other]))
-    near = apart < metres
+    near = _near(shapes, one, other, planes, metres)
     return np.stack([one[near], other[near]], axis=1)
+
+
+def _near(shapes: NDArray[Any], one: Ints, other: Ints, planes: Planes, metres: float) -> NDArray[np.bool_]:
+    """[M]: which pairs are less than `metres` apart, each on the plane of its first; some at a time."""
+    order = np.argsort(one, kind="stable")
+    points = np.cumsum(shapely.get_num_coordinates(shapes)[other[order]])
+    result = np.zeros(len(one), bool)
+    for some in np.split(order, np.flatnonzero(np.diff(points // POINTS)) + 1):
+        firsts, place = np.unique(one[some], return_inverse=True)
+        ground = planes[firsts].to_metres(shapes[firsts])
+        shapely.prepare(ground)  # one with many neighbours is looked at many times
+        result[some] = shapely.distance(ground[place], planes[one[some]].to_metres(shapes[other[some]])) < metres
+    return result
 
 
 def _groups(pairs: Ints, count: int) -> list[list[int]]:
@@ -82,7 +95,9 @@ def _joined(shapes: NDArray[Any], crs: str, metres: float, file: str | Path | No
     ground = valid(plane[np.zeros(len(shapes), np.int64)].to_metres(shapes))
     wide = shapely.union_all(shapely.buffer(ground, metres / 2, join_style="mitre", mitre_limit=2))
     closed = shapely.buffer(wide, -metres / 2, join_style="mitre", mitre_limit=2)
-    together = shapely.union_all(ground)
+    together = shapely.multipolygons(shapely.get_parts(ground))
+    if not together.is_valid:  # as it is where they meet at corners alone, like traced ones
+        together = shapely.union_all(ground)
     if not closed.is_valid or shapely.difference(together, closed).area > SAME * together.area:
         closed = shapely.union(*valid(np.array([closed, together], dtype=object)))
     return valid(plane.from_metres(np.array([closed], dtype=object)))[0]  # rings that touch may cross by a rounding

@@ -58,10 +58,11 @@ def _around_pole(rings: NDArray[Any], side: NDArray[np.float64], short: bool) ->
     doubled[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
     turn, along = np.diff(lon), lat[:-1] == lat[1:]
     turn = np.radians(np.where((np.abs(turn) > 180) & (short | ~along), (turn + 180) % 360 - 180, turn))
-    bent = (along | (np.maximum(lat[:-1], lat[1:]) <= (0.0 if short else POLAR))) & (ring[:-1] == ring[1:])  # not straight on this map:
-    one, other = radius[:-1], radius[1:]  # what lies between the arc and the straight line
+    low = np.maximum(lat[:-1], lat[1:]) <= (0.0 if short else POLAR)
+    bent = (along | low) & (ring[:-1] == ring[1:])  # not straight on this map
+    one, other = radius[:-1], radius[1:]
     arc = (one - other) ** 2 / 2 * turn + one * other * (turn - np.sin(turn))
-    doubled[:-1] += np.where(bent, arc, 0.0)
+    doubled[:-1] += np.where(bent, arc, 0.0)  # what lies between the arc and the straight line
     return np.abs(np.add.reduceat(doubled, first)) / 2
 
 
