@@ -105,7 +105,7 @@ def test_a_head_that_would_leave_parts_dead_is_refused(pyramid, head):
             {"backbone": "torchvision/resnet18", "backbone_options": {"foo": 2}},
             "backbone_options.foo: torchvision/resnet18",
         ),
-        ({"head": None}, "head: .None.; sum"),
+        ({"head": 3}, "head: .3.; sum"),
         ({"pyramid": ["fpn"]}, "fpn | panet | simple"),
         ({"backbone": "test_vit", "pyramid": "simple", "extra": "conv-c5"}, 'extra: "conv-c5" on simple'),
         ({"pyramid": "panet", "pyramid_options": {"outputs": 2}}, "pyramid_options.outputs: panet has no such option"),

@@ -6,6 +6,8 @@ A list as long as there are survivors cannot be exported or compiled; a table of
 import torch
 from torch import Tensor
 
+from torchfpn.ops.operators import operator
+
 
 def nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, *, iou: float, keep: int
@@ -24,7 +26,6 @@ def nms(
     return torch.ops.torchfpn.nms(boxes, scores, groups, valid, iou, keep)  # type: ignore[no-any-return]
 
 
-@torch.library.custom_op("torchfpn::nms", mutates_args=())
 def _nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou: float, keep: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,8 +39,7 @@ def _nms(
     return index, count, lost
 
 
-@_nms.register_fake
-def _(
+def _nms_shape(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou: float, keep: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     counts = boxes.new_empty(len(boxes), dtype=torch.int64)
@@ -57,3 +57,11 @@ def _survivors(boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou
         kept.append(members[torchvision.ops.nms(boxes[members], scores[members], iou)])
     survivors = torch.cat(kept).sort().values  # of equal scores the first box first
     return survivors[scores[survivors].sort(descending=True, stable=True).indices]
+
+
+operator(
+    "nms",
+    "(Tensor boxes, Tensor scores, Tensor groups, Tensor valid, float iou, SymInt keep) -> (Tensor, Tensor, Tensor)",
+    _nms,
+    _nms_shape,
+)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from torchfpn.errors import ShapeError
 from torchfpn.ops import roi_align_cpu
+from torchfpn.ops.operators import operator
 from torchfpn.types import Size
 
 
@@ -83,21 +84,6 @@ def _check(maps: Sequence[Tensor], rois: Tensor, levels: Tensor, scales: Sequenc
 
 
 # -- the operator ------------------------------------------------------------------------------------------------------
-# Defined by schema: torch.library.custom_op would import the whole compiler (seconds) at the first call.
-FORWARD, BACKWARD = "torchfpn::roi_align_levels", "torchfpn::roi_align_levels_backward"
-torch.library.define(
-    FORWARD,
-    "(Tensor[] maps, Tensor rois, Tensor levels, float[] scales, SymInt h, SymInt w, int sampling_ratio, bool aligned)"
-    " -> Tensor",
-)
-torch.library.define(
-    BACKWARD,
-    "(Tensor grad, Tensor rois, Tensor levels, float[] scales, SymInt[] sizes, SymInt images, int sampling_ratio,"
-    " bool aligned) -> Tensor[]",
-)
-
-
-@torch.library.impl(FORWARD, "default")
 def _forward(
     maps: Sequence[Tensor],
     rois: Tensor,
@@ -113,7 +99,6 @@ def _forward(
     return by_torchvision(maps, rois, levels, scales, (h, w), sampling_ratio, aligned)
 
 
-@torch.library.impl(BACKWARD, "default")
 def _backward(
     grad: Tensor,
     rois: Tensor,
@@ -178,9 +163,22 @@ def _differentiate(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tu
     return grads, *(None,) * 7
 
 
-torch.library.register_fake(FORWARD, _forward_shape)
-torch.library.register_fake(BACKWARD, _backward_shape)
-torch.library.register_autograd(FORWARD, _differentiate, setup_context=_keep)
+operator(
+    "roi_align_levels",
+    "(Tensor[] maps, Tensor rois, Tensor levels, float[] scales, SymInt h, SymInt w, int sampling_ratio, bool aligned)"
+    " -> Tensor",
+    _forward,
+    _forward_shape,
+    gradient=_differentiate,
+    keep=_keep,
+)
+operator(
+    "roi_align_levels_backward",
+    "(Tensor grad, Tensor rois, Tensor levels, float[] scales, SymInt[] sizes, SymInt images, int sampling_ratio,"
+    " bool aligned) -> Tensor[]",
+    _backward,
+    _backward_shape,
+)
 
 
 # -- other devices -----------------------------------------------------------------------------------------------------
