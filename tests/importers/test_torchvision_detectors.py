@@ -39,7 +39,7 @@ def noisy(name):
     "name",
     [
         pytest.param("fasterrcnn_resnet50_fpn", marks=pytest.mark.slow),
-        "maskrcnn_resnet50_fpn",
+        pytest.param("maskrcnn_resnet50_fpn", marks=pytest.mark.slow),
         "fasterrcnn_resnet50_fpn_v2",
         pytest.param("maskrcnn_resnet50_fpn_v2", marks=pytest.mark.slow),
     ],

@@ -151,6 +151,7 @@ def test_the_surest_prediction_comes_first():
     assert found.truth[found.predicted == 1] == 0
 
 
+@pytest.mark.slow
 def test_a_thousand_times_the_same():
     heap = boxes(*[(0, 0, 5, 5)] * 1000)
     assert counts(heap, heap) == (1000, 1000, 1000)
