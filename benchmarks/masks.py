@@ -8,12 +8,11 @@ whole images and no run lengths yet.
 """
 
 import argparse
-import statistics
-import time
 
 import torch
 import torch.nn.functional as F
 from torchvision.models.detection.roi_heads import paste_masks_in_image
+from turns import compare
 
 from torchfpn.ops.masks import crop_masks, paste
 from torchfpn.ops.rle import from_rle, to_rle
@@ -28,22 +27,6 @@ def objects(number, size):
     noise = torch.randn(number, 1, 5, 5, generator=generator)
     masks = F.interpolate(4 * noise + 1, (28, 28), mode="bicubic").sigmoid()
     return masks, torch.cat([low, low + sides], 1)
-
-
-def compare(title, rounds, ways):
-    """Runs each of `ways` {name: function} once per round, in turns; the first is the measure."""
-    times = {name: [] for name in ways}
-    for round_ in range(rounds + 1):
-        for name, run in ways.items():
-            start = time.perf_counter()
-            run()
-            if round_:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    base = statistics.median(next(iter(times.values())))
-    print(title)
-    for name, taken in times.items():
-        median = statistics.median(taken)
-        print(f"  {name:<28} {median:8.1f} ms  best {min(taken):8.1f}  {base / median:6.1f}x")
 
 
 def main():

@@ -9,11 +9,10 @@ torchfpn has to transpose first; "flat": with the answer brought into the [R, C 
 """
 
 import argparse
-import statistics
-import time
 
 import torch
 import torchvision
+from turns import compare
 
 from torchfpn.ops.roi_align import pool_levels
 
@@ -44,22 +43,6 @@ def theirs(maps, rois, levels, size, sampling_ratio, aligned):
 
 def ours(maps, rois, levels, size, sampling_ratio, aligned):
     return pool_levels(maps, rois, levels, (size, size), SCALES, sampling_ratio, aligned)
-
-
-def compare(title, rounds, ways):
-    """Runs each of `ways` {name: function} once per round, in turns."""
-    times = {name: [] for name in ways}
-    for round_ in range(rounds + 1):
-        for name, run in ways.items():
-            start = time.perf_counter()
-            run()
-            if round_:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    medians = {name: statistics.median(t) for name, t in times.items()}
-    base = medians["torchvision"]
-    print(title)
-    for name, median in medians.items():
-        print(f"  {name:<28} {median:8.1f} ms  best {min(times[name]):8.1f}  {base / median:5.1f}x")
 
 
 def with_gradient(pool, maps, *arguments):

@@ -11,7 +11,7 @@ import shapely
 from made_data import write_png
 from made_maps import NORTH, PLACE, WEST, blobs, box, make_scene, noise, write_geojson, write_map
 from torchfpn.cli.main import main
-from torchfpn.data import headers, windows
+from torchfpn.data import windows
 from torchfpn.data.augment import Augment
 from torchfpn.data.check import check
 from torchfpn.data.dataset import read_dataset
@@ -19,6 +19,7 @@ from torchfpn.data.keys import Draw
 from torchfpn.data.samples import SemanticSamples
 from torchfpn.data.scaling import find_scaling
 from torchfpn.errors import DataError, RasterError
+from torchfpn.files import blocks
 from torchfpn.types import IGNORE
 
 LIST = "images: [scene.tif, other.tif], labels: [mask.tif, mask.tif]"
@@ -80,7 +81,7 @@ def test_fault_04_a_sparse_map_of_400000_pixels_is_trained_on_by_windows(tmp_pat
 def test_fault_04_a_scene_that_cannot_be_read_by_windows_says_so(tmp_path, capsys, monkeypatch):
     """Its blocks are too large to be decoded one by one, as in a map that is a single tile."""
     make_scene(tmp_path, more="max_pixels: 50000\n")
-    for module in (headers, windows):
+    for module in (blocks, windows):
         monkeypatch.setattr(module, "BLOCK_BYTES", 4096)
     with pytest.raises(RasterError, match=r"scene\.tif: stored in blocks of 64 x 64 pixels, .* GiB each; at most"):
         samples(tmp_path)

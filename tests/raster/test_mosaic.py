@@ -244,7 +244,7 @@ def test_fault_06_a_file_of_one_huge_block_is_refused_before_it_is_decoded(folde
     assert predict("out", "huge.tif") == 2
     error = capsys.readouterr().err
     assert "blocks of 40000 x 40000 pixels, 4.5 GiB each" in error
-    assert "TILED=YES" in error
+    assert "gdal_translate -of COG" in error
 
 
 @settings(max_examples=60, deadline=None)

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             print("\n".join(lines))
         _write(args, scores)
         return 0
-    from torchfpn.cli.predict import check_semantic
+    from torchfpn.cli.semantic import check_semantic
     from torchfpn.data.dataset import read_dataset
     from torchfpn.tasks.evaluate import class_order, evaluate
     from torchfpn.tasks.precision import find_device
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     _check_labels(dataset, args.split)
     device = find_device(args.device)
     task = load(args.model).to(device)
-    check_semantic(task, args.model)
+    check_semantic(task.recipe, args.model)
     order = class_order(task.classes, dataset.names)
     samples = open_samples(dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
     from torchfpn.cli.counting import counted

@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.outputs import check_folder
+    from torchfpn.cli.semantic import check_semantic
     from torchfpn.raster.sources import refuse_own_sources
 
     options, streaming = _options(args), _streaming(args)
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
     device = find_device(args.device)
     task = load(args.model).to(device)
-    check_semantic(task, args.model)
+    check_semantic(task.recipe, args.model)
     _check_classes(task, args.model, options)
     _check_window(task, streaming)
     if device.type != "cpu" and args.batch is None:
@@ -196,15 +197,6 @@ def _crs(text: str) -> str:
         return str(rasterio.crs.CRS.from_user_input(text).to_wkt())
     except rasterio.errors.CRSError as error:
         raise ConfigError(f'"{text}"', field="assume-crs", allowed="a coordinate system, such as EPSG:4326") from error
-
-
-def check_semantic(task: "Task", model: Path) -> None:
-    """Passes models that give a class for every pixel, as the command takes them so far."""
-    from torchfpn.errors import ConfigError
-
-    if task.recipe.task != "semantic":
-        hint = "in Python: torchfpn.load(...).predict(images)"
-        raise ConfigError(f"a model of {task.recipe.task}", file=model, allowed="semantic ones", hint=hint)
 
 
 def _check_window(task: "Task", streaming: "Streaming") -> None:

@@ -5,17 +5,14 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from torchfpn.data.dataset import Dataset
-from torchfpn.errors import RasterError
+from torchfpn.files.blocks import block_bytes
 from torchfpn.files.formats import format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import geo_of, open_raster
 
 _SIZES = (257, 256)  # the TIFF tags of height and width
 _WHOLE = {3: "H", 4: "I", 16: "Q"}  # TIFF types of whole numbers
-BLOCK_BYTES = 2**30  # that may be needed to decode one block
 
 
 @dataclass(frozen=True)
@@ -74,26 +71,8 @@ def read_header(dataset: Dataset, path: Path) -> Header | None:
     return _read(path, (stat.st_mtime_ns, stat.st_size), dataset.allow_vrt, dataset.root)
 
 
-def check_blocks(header: Header, path: Path) -> None:
-    """Passes files whose blocks can be decoded one by one in bounded memory.
-
-    Raises:
-        RasterError: one block is too large, as in a TIFF of a single strip.
-    """
-    if header.block_bytes > BLOCK_BYTES:
-        height, width = header.blocks
-        raise RasterError(
-            f"stored in blocks of {width} x {height} pixels, {header.block_bytes / 2**30:.1f} GiB each",
-            file=path,
-            allowed=f"at most {BLOCK_BYTES / 2**30:.0f} GiB, to be read by windows",
-            hint="store it in tiles: gdal_translate -of COG",
-        )
-
-
 @functools.lru_cache(2**16)  # splits are looked at several times before the first step
 def _read(path: Path, stamp: tuple[int, int], allow_vrt: bool, root: Path) -> Header:
     with open_raster(path, allow_vrt=allow_vrt, root=root) as source:
-        height, width = source.block_shapes[0]
-        together = source.count if source.interleaving and source.interleaving.name == "pixel" else 1
-        size = height * width * together * np.dtype(source.dtypes[0]).itemsize
-        return Header((source.height, source.width), geo_of(source), (height, width), size)
+        size = source.height, source.width
+        return Header(size, geo_of(source), source.block_shapes[0], block_bytes(source))

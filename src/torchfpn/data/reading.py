@@ -15,6 +15,7 @@ from torchfpn.errors import ConfigError, DataError, RasterError
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.images import Picture, Window, read_image
 from torchfpn.files.labels import LabelFile, read_labels
+from torchfpn.files.rasters import same_crs
 from torchfpn.recipe import IGNORE
 from torchfpn.vectors.formats import is_vector
 
@@ -190,16 +191,6 @@ def check_fit(
             file=pair.label,
             allowed=f"at most {SAME_GRID} pixels",
         )
-
-
-def same_crs(one: str, other: str) -> bool:
-    """Whether two coordinate systems given as text are one."""
-    if one == other:
-        return True
-    from torchfpn.files.rasters import import_rasterio
-
-    crs = import_rasterio().crs.CRS
-    return bool(crs.from_wkt(one) == crs.from_wkt(other))
 
 
 def class_indices(

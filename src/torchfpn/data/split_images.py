@@ -1,5 +1,6 @@
 """The images of a split, one by one or window by window, each like the first and read from its file at most once."""
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from itertools import accumulate
 
@@ -17,7 +18,7 @@ MOST_CROPS = 2**20  # samples that a scene is at most; the order of an epoch is 
 SCENE_CROP = 512  # pixels of a side, where nobody says how large crops of a scene are
 
 
-class SplitImages:
+class SplitImages(ABC):
     """What samples of pixels and samples of objects have in common; each says in `read_frame` what it reads of a pair.
 
     Args:
@@ -52,9 +53,9 @@ class SplitImages:
     def __len__(self) -> int:
         return self._ends[-1]
 
+    @abstractmethod
     def read_frame(self, pair: Pair, window: Area | None = None) -> Frame:
         """What is needed of a pair of files, or of a window of it."""
-        raise NotImplementedError
 
     def locate(self, index: int) -> tuple[int, int]:
         """The number of the image, and which of its samples it is."""

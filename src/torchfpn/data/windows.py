@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.dataset import Dataset
-from torchfpn.data.headers import BLOCK_BYTES, Header, check_blocks, quick_size, read_header
+from torchfpn.data.headers import Header, quick_size, read_header
 from torchfpn.data.splits import Pair
 from torchfpn.errors import DataError
+from torchfpn.files.blocks import BLOCK_BYTES, check_blocks
 from torchfpn.files.images import Window
 from torchfpn.recipe import IGNORE
 from torchfpn.vectors.formats import is_vector
@@ -50,7 +51,7 @@ def scene_of(dataset: Dataset, pair: Pair) -> Header | None:
         return None
     if header.block_bytes > BLOCK_BYTES:
         if header.pixels > dataset.max_pixels:
-            check_blocks(header, pair.image)
+            check_blocks(header.blocks, header.block_bytes, pair.image)
         return None
     return header
 

@@ -21,6 +21,12 @@ class Geo:
         a, b, c, d, e, f = self.transform
         return a * column + b * row + c, d * column + e * row + f
 
+    def part(self, row: int, column: int) -> "Geo":
+        """The place of a part of the image whose upper left pixel is that one."""
+        a, b, _, d, e, _ = self.transform
+        x, y = self.world(column, row)
+        return Geo(self.crs, (a, b, x, d, e, y))
+
     def pixel(self, x: float, y: float) -> tuple[float, float]:
         """(column, row) of a place; infinite where the transform cannot be inverted."""
         a, b, c, d, e, f = self.transform

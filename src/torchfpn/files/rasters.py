@@ -96,6 +96,12 @@ def geo_of(source: Any) -> Geo | None:
     return Geo(crs, transform)  # type: ignore[arg-type]  # six of them
 
 
+def same_crs(one: str, other: str) -> bool:
+    """Whether two coordinate systems given as text are one."""
+    crs = import_rasterio().crs.CRS
+    return one == other or bool(crs.from_wkt(one) == crs.from_wkt(other))
+
+
 def color_table(source: Any) -> dict[int, Color]:
     """Red, green, blue of each value of an open raster; empty if its values are no indices of colours."""
     if source.count != 1 or source.colorinterp[0].name != "palette":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from torchfpn.ops.boxes import clip, decode
+from torchfpn.ops.boxes import clip, decode, picked
 from torchfpn.ops.nms import nms
 from torchfpn.types import Boxes
 
@@ -47,14 +47,13 @@ class Detect(nn.Module):
         best, which = flat.topk(self._room(likely, k * classes))
         cut = likely.flatten(1).sum(1) - (best > 0).sum(1)
         rows = which.div(classes, rounding_mode="floor")
-        codes = rois["deltas"].float().reshape(b, k * classes, 4).gather(1, which[..., None].expand(-1, -1, 4))
-        before = proposals.boxes.gather(1, rows[..., None].expand(-1, -1, 4))
+        codes = picked(rois["deltas"].float().reshape(b, k * classes, 4), which)
+        before = picked(proposals.boxes, rows)
         boxes, labels = clip(decode(codes, before, self.weights), sizes), which % classes
         sides = boxes[..., 2:] - boxes[..., :2]
         valid = (best > 0) & (sides >= self.smallest).all(-1)
         index, counts, lost = nms(boxes, best, labels, valid, iou=self.iou, keep=self.limit)
-        wide = index[..., None].expand(-1, -1, 4)
-        return Boxes(boxes.gather(1, wide), best.gather(1, index), labels.gather(1, index), counts, lost + cut)
+        return Boxes(picked(boxes, index), best.gather(1, index), labels.gather(1, index), counts, lost + cut)
 
     def _room(self, likely: Tensor, most: int) -> int:
         """How many candidates are looked at: as many as there are, or a fixed number in a graph."""

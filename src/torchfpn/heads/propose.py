@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from torchfpn.errors import ConfigError
 from torchfpn.ops.anchors import Stride, by_anchor, shapes, spread, strides_of
-from torchfpn.ops.boxes import clip, decode
+from torchfpn.ops.boxes import clip, decode, picked
 from torchfpn.ops.nms import nms
 from torchfpn.types import Boxes, Level, Size
 
@@ -77,7 +77,7 @@ class Propose(nn.Module):
         for i, (one, own) in enumerate(zip(dense, anchors, strict=True)):
             flat = by_anchor(one["scores"], 1)[..., 0].float()  # [B, h w A]
             best, which = flat.topk(min(limits.each, flat.shape[1]))
-            deltas = by_anchor(one["deltas"], 4).float().gather(1, which[..., None].expand(-1, -1, 4))
+            deltas = picked(by_anchor(one["deltas"], 4).float(), which)
             boxes.append(decode(deltas, own[which]))
             scores.append(best.sigmoid())
             levels.append(torch.full_like(which, i))
@@ -86,8 +86,7 @@ class Propose(nn.Module):
         index, counts, lost = nms(
             table, chances, torch.cat(levels, 1), (sides >= self.smallest).all(-1), iou=self.iou, keep=limits.all
         )
-        chosen = table.gather(1, index[..., None].expand(-1, -1, 4))
-        found = Boxes(chosen, chances.gather(1, index), torch.zeros_like(index), counts, lost)
+        found = Boxes(picked(table, index), chances.gather(1, index), torch.zeros_like(index), counts, lost)
         there = found.valid
         return torch.cat(anchors), found._replace(
             boxes=found.boxes.masked_fill(~there[..., None], 0), scores=found.scores.masked_fill(~there, 0)

@@ -12,6 +12,11 @@ from torch import Tensor
 LARGEST = math.log(1000 / 16)  # of the code of a width: nothing grows by more than 62.5
 
 
+def picked(boxes: Tensor, index: Tensor) -> Tensor:
+    """Rows `index` [B, K] of tables [B, N, 4]."""
+    return boxes.gather(1, index[..., None].expand(-1, -1, 4))
+
+
 def area(boxes: Tensor) -> Tensor:
     """[..., 4] -> [...] square pixels; of boxes with x2 >= x1 and y2 >= y1."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])

@@ -107,7 +107,7 @@ def outlines(canvas: Canvas, **outlining: Any) -> "Iterator[Feature]":
 
     for row, column, plan, numbers in _islands(canvas.blocks, canvas.side):
         arrays = _Once(canvas, plan, numbers)
-        geo = None if canvas.geo is None else Geo(canvas.geo.crs, _shifted(canvas.geo, row, column))
+        geo = None if canvas.geo is None else canvas.geo.part(row, column)
         features = trace_map(plan, arrays.labels, geo, scores=arrays.scores, **outlining)
         at_origin = (row, column) == (0, 0) or outlining["coordinates"] != "pixels"
         yield from features if at_origin else (moved(feature, column, row) for feature in features)
@@ -201,9 +201,3 @@ def _filled(
             plan.append((top[i] - row, left[j] - column, tall[i], wide[j]))
             numbers.append(island[i, j].index if (i, j) in island else None)
     return row, column, plan, numbers
-
-
-def _shifted(geo: Geo, row: int, column: int) -> tuple[float, float, float, float, float, float]:
-    a, b, _, d, e, _ = geo.transform
-    x, y = geo.world(column, row)
-    return a, b, x, d, e, y

@@ -9,13 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.reading import same_crs
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.files.formats import format_of
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.labels import read_labels, read_legend
 from torchfpn.files.photographs import deep_png
-from torchfpn.files.rasters import Color, geo_of, import_rasterio, open_raster
+from torchfpn.files.rasters import Color, geo_of, import_rasterio, open_raster, same_crs
 from torchfpn.raster.blocks import Rectangle, plan_blocks
 
 SIDE = 512  # pixels, of a window: that of the blocks of our own label files

@@ -12,12 +12,11 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from torchfpn.data.reading import same_crs
 from torchfpn.errors import DataError
 from torchfpn.files.formats import printable
-from torchfpn.files.geo import SAME_GRID, Geo
+from torchfpn.files.geo import SAME_GRID
 from torchfpn.files.labels import read_legend
-from torchfpn.files.rasters import Color
+from torchfpn.files.rasters import Color, same_crs
 from torchfpn.raster.blocks import Rectangle
 from torchfpn.raster.label_classes import LabelClasses
 from torchfpn.raster.label_maps import LabelMap, check_same_grid, open_label_map
@@ -101,10 +100,7 @@ def _part(labels: LabelMap, image: Grid, classes: LabelClasses) -> Read:
     if there.crs and here.crs and not same_crs(there.crs, here.crs):
         raise DataError("labels in another coordinate system than the image", file=labels.file, hint="reproject them")
     left, top = (round(place) for place in there.pixel(*here.world(0, 0)))
-    moved = Geo(
-        there.crs, (*there.transform[:2], there.world(left, top)[0], *there.transform[3:5], there.world(left, top)[1])
-    )
-    if not moved.distance(here, *image.size) <= SAME_GRID:
+    if not there.part(top, left).distance(here, *image.size) <= SAME_GRID:
         found = f"labels on another grid than {printable(image.file)}"
         raise DataError(found, file=labels.file, allowed="pixels that lie on each other, to 0.01 pixels")
     height, width = labels.size

@@ -14,11 +14,11 @@ from torchfpn.files.geo import Geo
 from torchfpn.raster.blocks import plan_blocks
 from torchfpn.raster.degrees import check_place, decimals_for, places
 from torchfpn.raster.label_maps import LabelMap, open_label_map
-from torchfpn.raster.metric import Planes
 from torchfpn.raster.polygons import SIDE, Coordinates, Feature, trace_map
 from torchfpn.vectors.class_ids import NAME, class_ids
 from torchfpn.vectors.formats import is_vector
 from torchfpn.vectors.objects import read_objects
+from torchfpn.vectors.planes import Planes
 from torchfpn.vectors.reading import LON_LAT
 
 EXACT = 8  # decimals of degrees for polygons that are none of pixels: a millimetre

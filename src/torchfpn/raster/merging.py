@@ -11,8 +11,8 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.raster.degrees import valid
-from torchfpn.raster.metric import Planes
 from torchfpn.raster.polygons import Feature
+from torchfpn.vectors.planes import Planes
 
 Ints = NDArray[np.int64]
 POINTS = 500_000  # that are moved at a time

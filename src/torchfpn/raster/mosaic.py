@@ -17,7 +17,7 @@ from torchfpn.errors import DataError, RasterError
 from torchfpn.files.formats import format_of
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.images import Picture, Window
-from torchfpn.files.rasters import geo_of, import_rasterio, open_raster
+from torchfpn.files.rasters import geo_of, open_raster, same_crs
 from torchfpn.raster.scenes import Reading, digest
 
 KEPT = 32  # photographs that stay decoded: neighbours are read again for the margin
@@ -154,24 +154,22 @@ def open_mosaic(name: Path, files: Sequence[Path], reading: Reading) -> Mosaic:
     """
     seen = [_look(file, reading) for file in files]
     first = seen[0][1]
-    a, b, _, d, e, _ = first.transform
     placed = []
     for file, (size, geo, windowed) in zip(files, seen, strict=True):
         column, row = first.pixel(*geo.world(0, 0))
-        at = round(column), round(row)
-        moved = Geo(first.crs, (a, b, first.world(*at)[0], d, e, first.world(*at)[1]))
-        if not _same_crs(geo, first) or not moved.distance(geo, *size) <= SAME_GRID:
+        row, column = round(row), round(column)
+        apart = first.part(row, column).distance(geo, *size)
+        if not _same_crs(geo, first) or not apart <= SAME_GRID:
             raise RasterError(
                 "on another grid",
                 file=file,
                 allowed=f"the coordinate system and pixel size of {files[0].name}, whole pixels from it",
                 hint="predict it by itself, or resample it (gdalwarp -tap)",
             )
-        placed.append(Part(file, at[1], at[0], *size, windowed))
+        placed.append(Part(file, row, column, *size, windowed))
     top, left = min(part.row for part in placed), min(part.column for part in placed)
     parts = tuple(replace(part, row=part.row - top, column=part.column - left) for part in placed)
-    x, y = first.world(left, top)
-    return Mosaic(name, parts, Geo(first.crs, (a, b, x, d, e, y)), reading)
+    return Mosaic(name, parts, first.part(top, left), reading)
 
 
 def _look(file: Path, reading: Reading) -> tuple[tuple[int, int], Geo, bool]:
@@ -187,7 +185,6 @@ def _look(file: Path, reading: Reading) -> tuple[tuple[int, int], Geo, bool]:
 
 
 def _same_crs(one: Geo, other: Geo) -> bool:
-    if one.crs == other.crs or one.crs is None or other.crs is None:
+    if one.crs is None or other.crs is None:
         return one.crs == other.crs
-    crs = import_rasterio().crs.CRS
-    return bool(crs.from_wkt(one.crs) == crs.from_wkt(other.crs))
+    return same_crs(one.crs, other.crs)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import DataError
 from torchfpn.raster.blocks import Rectangle, plan_blocks
-from torchfpn.raster.polygons import SIDE, trace_map
+from torchfpn.raster.polygons import SIDE, reader_of, trace_map
 from torchfpn.vectors.clipping import clipped
 from torchfpn.vectors.object_scores import ObjectScores, score_objects
 
@@ -44,12 +44,7 @@ class ObjectCounter:
             DataError: a value that is not among the names.
         """
         plan = [block.block for block in plan_blocks(*labels.shape, side=SIDE, margin=0)]
-
-        def read(number: int) -> NDArray[Any]:
-            row, column, height, width = plan[number]
-            return labels[row : row + height, column : column + width]
-
-        self.update_by_blocks(plan, read, shapes, values)
+        self.update_by_blocks(plan, reader_of(labels, plan), shapes, values)
 
     def update_by_blocks(
         self,

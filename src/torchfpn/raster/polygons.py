@@ -73,8 +73,8 @@ def trace(
     if coordinates != "pixels":
         check_place(geo, file)
     plan = [block.block for block in plan_blocks(*labels.shape, side=SIDE, margin=0)]
-    read = _reader(labels, plan)
-    found = _outlines(plan, read, names, least, simplify, None if scores is None else _reader(scores, plan))
+    read = reader_of(labels, plan)
+    found = _outlines(plan, read, names, least, simplify, None if scores is None else reader_of(scores, plan))
     ordered = found if simplify > 0 else [_in_order(found)]
     return list(_features(ordered, geo, names, coordinates, exact=simplify <= 0, file=file))
 
@@ -113,7 +113,9 @@ def trace_map(
     return _features(found, geo, names, coordinates, exact=simplify <= 0, file=file)
 
 
-def _reader(array: NDArray[Any], plan: Sequence[Rectangle]) -> Read:
+def reader_of(array: NDArray[Any], plan: Sequence[Rectangle]) -> Read:
+    """What reads the blocks of a map in memory [H, W]."""
+
     def read(number: int) -> NDArray[Any]:
         row, column, rows, columns = plan[number]
         return array[row : row + rows, column : column + columns]

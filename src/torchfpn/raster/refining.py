@@ -19,10 +19,11 @@ from torchfpn.raster.degrees import rounded, to_degrees, valid
 from torchfpn.raster.ground_areas import ground_areas
 from torchfpn.raster.known import Known
 from torchfpn.raster.merging import merged
-from torchfpn.raster.metric import PLAIN, Planes
 from torchfpn.raster.polygons import Feature
 from torchfpn.raster.squaring import squared
+from torchfpn.vectors.planes import Planes
 
+PLAIN = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # the transform of coordinates that are none of pixels
 ROWS = 1000  # polygons that are worked on at a time
 
 

@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from torchfpn.errors import DataError
+from torchfpn.files.blocks import block_bytes, check_blocks
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import Picture, Window, read_image
 from torchfpn.files.rasters import geo_of, open_raster
 from torchfpn.vectors.tiles import tile_geo
-
-BLOCK_BYTES = 2**30  # that GDAL may need to decode one block of a file
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,8 @@ def open_file(file: Path, reading: Reading) -> FileScene:
         DataError: no raster, or one whose blocks are too large to be decoded.
     """
     with open_raster(file, allow_vrt=reading.allow_vrt) as source:
-        _check_blocks(source, file)
+        if source.driver == "GTiff":  # the blocks of a VRT are no blocks of its files
+            check_blocks(source.block_shapes[0], block_bytes(source), file)
         size = (source.height, source.width)
         return FileScene(file, *size, reading.place(geo_of(source), file, size), reading)
 
@@ -146,23 +145,3 @@ def stamp(file: Path) -> list[Any]:
 def digest(files: Sequence[Path]) -> str:
     """Of the stamps of many files."""
     return hashlib.sha256(json.dumps([stamp(file) for file in files]).encode()).hexdigest()
-
-
-def _check_blocks(source: Any, file: Path) -> None:
-    """Passes files that can be read in parts. A strip or tile is decoded whole, however small the window."""
-    if source.driver != "GTiff":
-        return
-    rows, columns = source.block_shapes[0]
-    bands = source.count if source.interleaving and source.interleaving.name == "pixel" else 1
-    need = rows * columns * bands * max(_bytes(dtype) for dtype in source.dtypes)
-    if need > BLOCK_BYTES:
-        raise DataError(
-            f"blocks of {columns} x {rows} pixels, {need / 2**30:.1f} GiB each when decoded",
-            file=file,
-            allowed=f"{BLOCK_BYTES / 2**30:g} GiB a block",
-            hint="cut it into tiles: gdal_translate -co TILED=YES",
-        )
-
-
-def _bytes(dtype: str) -> int:
-    return int("".join(c for c in dtype if c.isdigit()) or 64) // 8

@@ -85,10 +85,8 @@ def around(tree: shapely.STRtree, crs: str, geo: Geo, window: tuple[int, int, in
     window: row, column, height, width in pixels; it may reach beyond the image.
     """
     row, column, height, width = window
-    a, b, _, d, e, _ = geo.transform
-    moved = Geo(geo.crs, (a, b, geo.world(column, row)[0], d, e, geo.world(column, row)[1]))
     try:
-        box = _footprint(crs, moved, (height, width))
+        box = _footprint(crs, geo.part(row, column), (height, width))
     except (rasterio.errors.RasterioError, CPLE_BaseError):  # a window at the edge of what can be projected
         box = None
     return (

@@ -24,6 +24,14 @@ from torchfpn.errors import ConfigError, DataError, RasterError, nearest
 from torchfpn.files.quiet import quiet
 from torchfpn.vectors.formats import DRIVERS
 
+FAILURES = (  # all that pyogrio raises of files
+    pyogrio.errors.DataSourceError,
+    pyogrio.errors.DataLayerError,
+    pyogrio.errors.GeometryError,
+    pyogrio.errors.CRSError,
+    pyogrio.errors.FeatureError,
+    pyogrio.errors.FieldError,
+)
 LON_LAT = "OGC:CRS84"  # what RFC 7946 says of every GeoJSON
 MAX_BYTES = 2**30
 FARTHEST = 1e12  # of coordinates, in any unit; beyond, areas lose their digits and then overflow
@@ -252,18 +260,9 @@ def _plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    failures = (
-        pyogrio.errors.DataSourceError,
-        pyogrio.errors.DataLayerError,
-        pyogrio.errors.GeometryError,
-        pyogrio.errors.CRSError,
-        pyogrio.errors.FeatureError,
-        pyogrio.errors.FieldError,
-        IndexError,  # of pyogrio itself, for a file without layers
-    )
     try:
         yield
-    except failures as error:
+    except (*FAILURES, IndexError) as error:  # IndexError: of pyogrio itself, for a file without layers
         raise DataError(f"damaged or not readable ({str(error)[:200]})", file=path, hint="copy it again") from error
     except UnicodeError as error:
         raise DataError(

@@ -20,6 +20,7 @@ import shapely
 from torchfpn.errors import DataError
 from torchfpn.files.atomic import atomic_path
 from torchfpn.vectors.formats import DRIVERS
+from torchfpn.vectors.reading import FAILURES
 
 WRITTEN = {suffix: DRIVERS[suffix] for suffix in (".gpkg", ".fgb")}
 DATE = "1970-01-01T00:00:00.000Z"  # of the last change, as every GeoPackage says one
@@ -127,17 +128,9 @@ def _at(date: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    failures = (
-        pyogrio.errors.DataSourceError,
-        pyogrio.errors.DataLayerError,
-        pyogrio.errors.GeometryError,
-        pyogrio.errors.CRSError,
-        pyogrio.errors.FeatureError,
-        pyogrio.errors.FieldError,
-    )
     try:
         yield
-    except failures as error:
+    except FAILURES as error:
         raise DataError(f"cannot be written ({str(error)[:200]})", file=path) from error
     except UnicodeEncodeError as error:
         raise DataError("a folder whose name is no UTF-8", file=ascii(str(path)), hint="rename it") from error

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import rasterio.warp
 import shapely
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 
-from torchfpn.files.geo import Geo
-from torchfpn.raster.degrees import degrees_of
+from torchfpn.errors import RasterError
 from torchfpn.vectors.area import AXIS, FLATTENING
+from torchfpn.vectors.reading import LON_LAT
 
 Numbers = NDArray[np.float64]
-PLAIN = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # the transform of coordinates that are none of pixels
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,8 @@ class Planes:
 
 def _scales(places: Numbers, crs: str, file: str | Path | None) -> Numbers:
     step = 1e-5 if rasterio.crs.CRS.from_wkt(crs).is_geographic else 1.0  # about a metre
-    geo = Geo(crs, PLAIN)
     shifts = np.array([(0.0, 0.0), (step, 0.0), (0.0, step)])
-    degrees = degrees_of((places[:, None] + shifts).reshape(-1, 2), geo, file).reshape(-1, 3, 2)
+    degrees = _degrees((places[:, None] + shifts).reshape(-1, 2), crs, file).reshape(-1, 3, 2)
     apart = degrees[:, 1:] - degrees[:, :1]
     apart[..., 0] = (apart[..., 0] + 180) % 360 - 180
     metres = np.radians(apart) / step * _radii(degrees[:, 0, 1])[:, None]
@@ -74,3 +74,15 @@ def _radii(latitude: Numbers) -> Numbers:
     sine, cosine = np.sin(np.radians(latitude)), np.cos(np.radians(latitude))
     root = np.sqrt(1 - e2 * sine**2)
     return np.stack([AXIS * cosine / root, AXIS * (1 - e2) / root**3], axis=1)
+
+
+def _degrees(places: NDArray[np.float64], crs: str, file: str | Path | None) -> NDArray[np.float64]:
+    if not len(places):
+        return places
+    try:
+        moved = np.stack(rasterio.warp.transform(crs, LON_LAT, places[:, 0], places[:, 1]), axis=1)
+    except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+        raise RasterError(f"its places have no longitude and latitude ({error})", file=file) from error
+    if not np.isfinite(moved).all() or np.abs(moved[:, 1]).max() > 90:
+        raise RasterError("lies where there is no longitude and latitude", file=file, hint="is its CRS the right one?")
+    return moved
