@@ -25,6 +25,7 @@ FLOORS = [
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names.split()}
 OWNERS = {  # package -> the only room that imports it
     "timm": {"backbones"},
+    "faster_coco_eval": {"metrics"},
     "lightning": {"train"},
     "matplotlib": {"report"},
     "rasterio": {"files", "raster", "vectors"},

@@ -56,8 +56,9 @@ class Recipe:
     ignore_index: the value in label files that means "not labelled". bands: name of each input band.
     dtype: pixel type of the images the scaling was found on ("uint8"), "" where unknown.
     nodata: a value that marks missing pixels in raw arrays, besides NaN. loss, class_weights: what it was trained with.
-    source: where the weights came from, for people. rules: what else is fixed of a detector that was taken over:
-    {"resize": {"shorter": 800, "longer": 1333}}, {"masks": "detectron2"}.
+    source: where the weights came from, for people. rules: what else is fixed of a detector: how large images are shown
+    to it, {"resize": {"shorter": 800, "longer": 1333}} (null: any; "antialias": true where it learnt so, "pillow": true
+    where detectron2 resized), and how masks are laid into them, {"masks": "detectron2"}.
     """
 
     task: str

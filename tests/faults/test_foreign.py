@@ -1,12 +1,14 @@
-"""Faults 34 to 38 for convert: ten files that are not what they claim, each told in one line naming tensor or byte."""
+"""Faults 34 to 38 for convert: files that are not what they claim, each told in one line naming tensor or byte."""
 
 import pickle
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
 import torchfpn
+from importers.detectron2_oracle import Oracle
 from importers.test_convert import small
 from torchfpn.cli.main import main
 from torchfpn.errors import WeightsError
@@ -46,8 +48,8 @@ BAD = {
     "truncated": (truncated, "a pickle, truncated or damaged after 5000 bytes"),
     "html": (lambda path, _: path.write_text("<!DOCTYPE html><html>404</html>"), "it is an HTML page"),
     "wrong family": (
-        lambda path, _: torch.save({"backbone.bottom_up.stem.conv1.weight": torch.zeros(1)}, path),
-        'of no family that is known here: 1 tensors, the first is "backbone.bottom_up.stem.conv1.weight"',
+        lambda path, _: torch.save({"stages.0.blocks.0.weight": torch.zeros(1)}, path),
+        'of no family that is known here: 1 tensors, the first is "stages.0.blocks.0.weight"',
     ),
     "one missing": (without, '"1.0.1.2.weight" [64, 128, 1, 1] is missing'),
     "one renamed": (renamed, '"1.0.1.2.weights" [64, 128, 1, 1] has no place'),
@@ -87,3 +89,58 @@ def test_fault_38_of_a_newer_recipe_names_the_versions(tmp_path):
     newer(tmp_path / "new.safetensors", {})
     with pytest.raises(WeightsError, match=r"recipe of schema 9.*reads up to"):
         torchfpn.load(tmp_path / "new.safetensors")
+
+
+# -- detectron2's pickles of arrays ------------------------------------------------------------------------------------
+def arrays():
+    """A Faster R-CNN of detectron2, all zero."""
+    with torch.device("meta"):
+        tensors = Oracle(2, masks=False).state_dict()
+    return {name: np.zeros(tensor.shape, dtype=np.float32) for name, tensor in tensors.items()}
+
+
+def pickled(path, model, *, cut=None):
+    path.write_bytes(pickle.dumps({"model": model, "__author__": "made here"})[:cut])
+
+
+FC = "roi_heads.box_head.fc1.weight"
+BAD_PICKLES = {
+    "truncated": (
+        lambda path: pickled(path, arrays(), cut=5000),
+        "not a pickle of arrays, or damaged after 5000 bytes",
+    ),
+    "html": (lambda path: path.write_text("<html>404</html>"), "not a pickle of arrays, or damaged after 16 bytes"),
+    "malicious": (lambda path: pickled(path, {"a": Harmful()}), "refused: it would import posix.system"),
+    "a tensor": (lambda path: pickled(path, {"a": torch.zeros(1)}), "refused: it would import torch._utils._rebuild"),
+    "an object": (lambda path: pickled(path, {"a": np.array([{}])}), "not a pickle of arrays, or damaged after"),
+    "no dictionary": (lambda path: path.write_bytes(pickle.dumps([1, 2])), "a list; a state_dict: names and tensors"),
+    "one missing": (
+        lambda path: pickled(path, {k: v for k, v in arrays().items() if k != FC}),
+        f'1 tensors do not fit Faster R-CNN on resnet50: "{FC}" [1024, 12544] is missing',
+    ),
+    "one misshaped": (
+        lambda path: pickled(path, arrays() | {FC: np.zeros((1024, 9), np.float32)}),
+        f'1 tensors do not fit Faster R-CNN on resnet50: "{FC}" is [1024, 9], not [1024, 12544]',
+    ),
+    "NaN": (
+        lambda path: pickled(path, arrays() | {FC: np.full((2, 2), np.nan, np.float32)}),
+        f"{FC}: 4 of 4 values are NaN or infinite",
+    ),
+    "one left over": (
+        lambda path: pickled(path, arrays() | {"roi_heads.extra": np.zeros(3)}),
+        '"roi_heads.extra" [3] has no place',
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_PICKLES)
+def test_fault_35_of_pickles_of_arrays(kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make, told = BAD_PICKLES[kind]
+    make(tmp_path / "bad.pkl")
+    assert main(["convert", str(tmp_path / "bad.pkl"), "out.safetensors"]) == 2
+    out = capsys.readouterr()
+    assert out.err.count("\n") == 1
+    assert told in out.err
+    assert str(tmp_path / "bad.pkl") in out.err
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.pkl"]  # nothing written, nothing run

@@ -17,6 +17,7 @@ TORCHVISION = (
     *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
     *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
     "mobilenet_v2",
+    "mobilenet_v3_large",
     *(f"efficientnet_b{size}" for size in range(8)),
     *(f"efficientnet_v2_{size}" for size in "sml"),
 )

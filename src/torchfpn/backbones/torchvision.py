@@ -1,13 +1,16 @@
-"""torchvision's ResNets, MobileNetV2 and EfficientNets as backbones, cut into the stages C2..C5."""
+"""torchvision's ResNets, MobileNets and EfficientNets as backbones, cut into the stages C2..C5."""
 
 from collections.abc import Sequence
 from http.client import HTTPException
+from itertools import accumulate, pairwise
+from operator import mul
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.resnet import Bottleneck
 
 from torchfpn.backbones.inputs import RGB, BandInit, widen_first_conv
 from torchfpn.backbones.levels import pick_by_stride
@@ -18,7 +21,7 @@ from torchfpn.types import Level
 
 # Where the `features` of each family are cut: the end of the last block of strides 2, 4, 8, 16, 32. Behind the last
 # cut stands the 1x1 convolution that widens C5 for the classifier.
-MOBILENET_CUTS = (2, 4, 7, 14, 18)
+MOBILENET_CUTS = {"mobilenet_v2": (2, 4, 7, 14, 18), "mobilenet_v3_large": (2, 4, 7, 13, 16)}
 EFFICIENTNET_CUTS = {"b": (2, 3, 4, 6, 8), "v2_s": (2, 3, 4, 6, 7), "v2_m": (2, 3, 4, 6, 8), "v2_l": (2, 3, 4, 6, 8)}
 DILATED = "replace_stride_with_dilation"  # torchvision's argument
 
@@ -26,8 +29,11 @@ DILATED = "replace_stride_with_dilation"  # torchvision's argument
 class TorchvisionBackbone(Chain):
     """images [B, C, H, W] -> maps at `strides`, finest first; the classifier's last layers are left out.
 
-    final_conv: keeps the 1x1 convolution that MobileNetV2 and the EfficientNets have behind C5, as
-    segmentation_models.pytorch does for MobileNetV2.
+    final_conv: keeps the 1x1 convolution that MobileNets and EfficientNets have behind C5, as
+    segmentation_models.pytorch does for MobileNetV2. What checkpoints of detectors ask for: cuts: where the blocks of a
+    MobileNet or an EfficientNet are cut, in place of the end of each stride, (2, 4, 7, 13, 14, 17) for two maps of
+    stride 32; stride_in_1x1: a ResNet's bottlenecks halve the map in their first convolution, as in He et al. 2015;
+    norm_eps: of every batch norm.
     """
 
     def __init__(
@@ -41,6 +47,9 @@ class TorchvisionBackbone(Chain):
         rgb: Sequence[int] = RGB,
         output_stride: int = 32,
         final_conv: bool = False,
+        cuts: Sequence[int] | None = None,
+        stride_in_1x1: bool = False,
+        norm_eps: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -51,8 +60,14 @@ class TorchvisionBackbone(Chain):
         network = _network(name, pretrained, options)
         widen_first_conv(network, in_channels, band_init, rgb)
         self.name, self.in_channels = name, in_channels
-        stages = _stages(name, network, final_conv=final_conv)
-        available = [Level(_width(stage), min(2 ** (i + 1), output_stride)) for i, stage in enumerate(stages)]
+        if stride_in_1x1:
+            _stride_first(network, name, output_stride)
+        for norm in network.modules():
+            if norm_eps is not None and isinstance(norm, nn.BatchNorm2d):
+                norm.eps = norm_eps
+        stages = _stages(name, network, final_conv=final_conv, cuts=cuts)
+        strides_given = list(accumulate((_stride(stage) for stage in stages), mul))
+        available = [Level(_width(stage), stride) for stage, stride in zip(stages, strides_given, strict=True)]
         self.indices = picked = pick_by_stride(available, strides, name=f"torchvision/{name}")
         self.stages = Stages()
         for i, stage in enumerate(stages[: picked[-1] + 1]):
@@ -78,6 +93,25 @@ def _dilated(name: str, output_stride: int) -> list[bool]:
             hint=f"timm's {name} can be dilated" if name.startswith("resnet") else None,
         )
     return [False, output_stride == 8, True]
+
+
+def _stride_first(network: nn.Module, name: str, output_stride: int) -> None:
+    """Moves the stride of every bottleneck from its 3x3 convolution to the 1x1 before it."""
+    blocks = [block for block in network.modules() if isinstance(block, Bottleneck)]
+    if not blocks or output_stride != 32:
+        allowed = "a network of bottlenecks, not dilated"
+        raise ConfigError("stride_in_1x1=True", field=f"backbone torchvision/{name}", allowed=allowed)
+    for block in blocks:
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)
+
+
+def _stride(stage: nn.Module) -> int:
+    """By how much a stage shrinks its input: the strides of its pieces; those of a block's shortcut count once."""
+    strides = 1
+    for name, module in stage.named_modules():
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d) and "downsample" not in name:
+            strides *= int(module.stride if isinstance(module.stride, int) else module.stride[0])
+    return strides
 
 
 def _network(name: str, pretrained: bool | str | Path, options: dict[str, Any]) -> nn.Module:
@@ -146,28 +180,33 @@ def _load(network: nn.Module, path: Path, name: str) -> None:
     network.load_state_dict(own | given)
 
 
-def _stages(name: str, network: Any, *, final_conv: bool) -> list[nn.Module]:
+def _stages(name: str, network: Any, *, final_conv: bool, cuts: Sequence[int] | None) -> list[nn.Module]:
     """The parts of strides 2, 4, 8, 16, 32, each an nn.Sequential that takes the output of the one before."""
     if name.startswith(("resnet", "resnext", "wide_resnet")):
-        if final_conv:
-            raise ConfigError("final_conv=True", field=f"backbone torchvision/{name}", allowed="a ResNet has none")
+        if final_conv or cuts:
+            found = "final_conv=True" if final_conv else f"cuts {list(cuts or ())}"
+            raise ConfigError(found, field=f"backbone torchvision/{name}", allowed="a ResNet has none")
         stem = chain(conv=network.conv1, norm=network.bn1, act=network.relu)
         first = chain(pool=network.maxpool, blocks=network.layer1)
         return [stem, first, network.layer2, network.layer3, network.layer4]
-    if name == "mobilenet_v2":
-        cuts: Sequence[int] = MOBILENET_CUTS
+    own: Sequence[int]
+    if name in MOBILENET_CUTS:
+        own = MOBILENET_CUTS[name]
     elif name.startswith("efficientnet_"):
         kind = name.removeprefix("efficientnet_")
-        cuts = EFFICIENTNET_CUTS[kind if kind in EFFICIENTNET_CUTS else "b"]
+        own = EFFICIENTNET_CUTS[kind if kind in EFFICIENTNET_CUTS else "b"]
     else:
         raise ConfigError(
             f'"torchvision/{name}"',
             field="backbone",
-            allowed="ResNets, MobileNetV2 and EfficientNets",
+            allowed="ResNets, MobileNets and EfficientNets",
             hint="timm has it",
         )
-    ends = (*cuts[:-1], cuts[-1] + final_conv)
-    return [network.features[a:b] for a, b in zip((0, *ends), ends, strict=False)]
+    ends = tuple(cuts or (*own[:-1], own[-1] + final_conv))
+    if not all(a < b <= len(network.features) for a, b in pairwise((0, *ends))):
+        allowed = f"rising, up to {len(network.features)}"
+        raise ConfigError(f"cuts {list(ends)}", field=f"backbone torchvision/{name}", allowed=allowed)
+    return [network.features[a:b] for a, b in pairwise((0, *ends))]
 
 
 def _width(stage: nn.Module) -> int:

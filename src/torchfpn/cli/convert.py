@@ -3,9 +3,10 @@
   fpn convert their.pth model.safetensors
   fpn convert smp.ckpt model.safetensors --backbone tu-convnext_tiny --classes background,water
   fpn convert rgb.pth model.safetensors --bands red,green,blue,nir
+  fpn convert model_final.pkl model.safetensors --variant torchvision
 
-Families: pytorch-fpn, robosat, kuangliu, segmentation-models-pytorch. Every tensor of the file finds its place, or
-nothing is written. Pickles are read without running what they say.
+Families: pytorch-fpn, robosat, kuangliu, segmentation-models-pytorch, torchvision's detectors, detectron2. Every tensor
+of the file finds its place, or nothing is written. Pickles are read without running what they say.
 """
 
 import argparse
@@ -22,10 +23,13 @@ SCALINGS = ("none", "unit", "imagenet")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    parser.add_argument("checkpoint", type=Path, help=".pth, .pt, .ckpt or .safetensors of another project")
+    parser.add_argument("checkpoint", type=Path, help=".pth, .pt, .ckpt, .pkl or .safetensors of another project")
     parser.add_argument("out", type=Path, help="the model.safetensors to write")
     parser.add_argument("--source", metavar="FAMILY", help="the project, where the file fits several")
     parser.add_argument("--backbone", metavar="NAME", help="the encoder, where the file leaves it open")
+    parser.add_argument(
+        "--variant", metavar="NAME", help="what the file leaves open: torchvision: 320; detectron2: caffe, torchvision"
+    )
     parser.add_argument("--align-corners", action="store_true", help="kuangliu: trained with torch 0.3 or earlier")
     parser.add_argument(
         "--bands", metavar="N|NAMES", help="more bands than it was trained with: how many, or all names"
@@ -55,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         backbone=args.backbone,
         align_corners=args.align_corners,
         bands=_bands(args.bands),
+        variant=args.variant,
     )
     recipe = _named(made.recipe, args.classes, args.scaling)
     save_model(made.model, recipe, args.out)
@@ -75,7 +80,7 @@ def _named(recipe: "Recipe", classes: str | None, scaling: str | None) -> "Recip
         names = tuple(name.strip() for name in classes.split(","))
         if len(names) != len(recipe.classes):
             raise ConfigError(f"{len(names)} names", field="--classes", allowed=f"{len(recipe.classes)} classes")
-        recipe = replace(recipe, classes=names)
+        recipe = replace(recipe, classes=names, label_ids=tuple(range(len(names))))
     return recipe if scaling is None else replace(recipe, scaling=_scaling(scaling, len(recipe.bands)))
 
 

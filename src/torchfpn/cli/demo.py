@@ -1,7 +1,8 @@
 """The whole job in one command, offline, in about two minutes on two cores.
 
 Paints small labelled aerial scenes, trains on them, scores the held-out ones, labels a larger scene, outlines its
-buildings and writes a report. Everything goes into one folder; a second run takes a new one.
+buildings and writes a report; with --task instance or detection, finds the houses one by one. Everything goes into one
+folder; a second run takes a new one.
 """
 
 import argparse
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
+    parser.add_argument(
+        "--task", choices=("semantic", "detection", "instance"), default="semantic", help="what is learnt"
+    )
     parser.add_argument("--out", type=Path, default=Path("fpn-demo"), metavar="DIR", help="folder; else DIR-2, DIR-3")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another country")
     parser.add_argument("--epochs", type=int, help="of training; default: enough")
@@ -44,20 +48,12 @@ def _plan(args: argparse.Namespace) -> "Plan":
         raise ConfigError(f"{args.seed}", field="seed", allowed="a whole number from 0")
     if args.epochs is not None and args.epochs < 1:
         raise ConfigError(f"{args.epochs}", field="epochs", allowed="a whole number from 1")
-    plan = Plan.quick(args.seed) if args.quick else Plan(args.seed)
+    plan = (Plan.quick if args.quick else Plan.usual)(args.seed, args.task)
     return replace(plan, epochs=args.epochs) if args.epochs is not None else plan
 
 
 def _list(made: "Made", seconds: float) -> str:
-    rows = [
-        (made.run / "report.html", "curves, scores, confusion, predictions beside truth"),
-        (made.picture, "the town, its truth, its prediction"),
-        (made.labels, "labels of the town, georeferenced"),
-        (made.outlines, f"{made.buildings} buildings of the town in lon/lat"),
-        (made.model, "the model: fpn info, fpn predict, torchfpn.load"),
-        (made.folder / "dataset", "the scenes: fpn check, fpn train"),
-    ]
-    width = max(len(str(path)) for path, _ in rows)
-    lines = [f"  {path!s:<{width}}  {what}" for path, what in rows]
-    scores = f"mIoU {made.miou:.3f} on the held-out scenes, {made.town_miou:.3f} on the town, in {seconds:.0f} s"
+    width = max(len(str(path)) for path, _ in made.files)
+    lines = [f"  {path!s:<{width}}  {what}" for path, what in made.files]
+    scores = f"{made.score} {made.held_out:.3f} on the held-out scenes, {made.town:.3f} on the town, in {seconds:.0f} s"
     return "\n".join([scores, *lines])

@@ -1,9 +1,10 @@
 """How good a model is on a dataset, or a map against the truth.
 
-  fpn evaluate model.safetensors dataset/           # IoU, boundary IoU, precision, recall of each class
+  fpn evaluate model.safetensors dataset/           # IoU, boundary IoU, precision, recall; of objects AP and AR
   fpn evaluate predicted.tif truth.tif              # label files, or folders of them: the same, pixel by pixel
   fpn evaluate predicted.geojson truth.gpkg         # polygons: precision, recall and F1 of objects at IoU 0.5
   fpn evaluate predicted.tif truth.geojson          # label files against polygons: pixels and objects
+  fpn evaluate results.json truth.json              # COCO: AP and AR of boxes, and of masks where there are any
 
 Every image of a dataset is predicted whole; classes of model and dataset are matched by name. Label files must lie on
 one grid; polygons may be in any coordinate system.
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from torchfpn.raster.dataset_objects import DatasetObjects
     from torchfpn.recipe import Recipe
     from torchfpn.tasks.evaluate import Watch
+    from torchfpn.tasks.task import Task
 
 PICTURES = 8  # samples that --out keeps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    from torchfpn.cli import evaluate_maps
+    from torchfpn.cli import evaluate_maps, evaluate_regions
 
     parser.add_argument("model", type=Path, help="a model.safetensors, or a map: label file, vector file, folder")
     parser.add_argument("dataset", type=Path, help="a folder with a dataset.yaml, or that file; the truth of a map")
@@ -36,23 +38,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto: the first GPU if there is one")
     parser.add_argument("--accept-dtype", action="store_true", help="take pixels of another type than trained on")
     parser.add_argument("--overwrite", action="store_true", help="replace what --json and --out name")
+    evaluate_regions.add_arguments(parser)
     evaluate_maps.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Scores the model, or the map, and prints the table."""
-    from torchfpn.cli import evaluate_maps
+    from torchfpn.cli import evaluate_maps, evaluate_regions
 
     _check_outputs(args)
+    if evaluate_regions.is_results(args):
+        _write(args, evaluate_regions.score_results(args))
+        return 0
     if evaluate_maps.is_map(args):
+        evaluate_regions.refuse_most(args)
         scores, lines = evaluate_maps.score(args)
         if not args.quiet and str(args.json) != "-":
             print("\n".join(lines))
         _write(args, scores)
         return 0
-    from torchfpn.cli.semantic import check_semantic
     from torchfpn.data.dataset import read_dataset
-    from torchfpn.tasks.evaluate import class_order, evaluate
     from torchfpn.tasks.precision import find_device
     from torchfpn.tasks.storage import load
 
@@ -60,7 +65,17 @@ def run(args: argparse.Namespace) -> int:
     _check_labels(dataset, args.split)
     device = find_device(args.device)
     task = load(args.model).to(device)
-    check_semantic(task.recipe, args.model)
+    of_objects = task.recipe.task != "semantic"
+    _write(args, evaluate_regions.score(args, task, dataset) if of_objects else _score_pixels(args, task, dataset))
+    return 0
+
+
+def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[str, Any]:
+    """Of a model that gives a class for every pixel."""
+    from torchfpn.cli.evaluate_regions import refuse_most
+    from torchfpn.tasks.evaluate import class_order, evaluate
+
+    refuse_most(args)
     order = class_order(task.classes, dataset.names)
     samples = open_samples(dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
     from torchfpn.cli.counting import counted
@@ -76,8 +91,7 @@ def run(args: argparse.Namespace) -> int:
             progress=step,
             watch=_watch(args, task.recipe, objects),
         )
-    _write(args, found.to_dict(args.split) | ({} if objects is None else {"objects": objects.to_dict()}))
-    return 0
+    return found.to_dict(args.split) | ({} if objects is None else {"objects": objects.to_dict()})
 
 
 def _objects(
@@ -133,7 +147,7 @@ def _check_labels(dataset: Any, split: str) -> None:
     """Says at once what is wrong with the files of a split."""
     from torchfpn.errors import DataError
 
-    if all(pair.label is None for pair in dataset.pairs(split)):
+    if all(pair.label is None and pair.annotations is None for pair in dataset.pairs(split)):
         raise DataError(f'nothing is labelled in the split "{split}"', file=dataset.file, field="splits")
 
 
@@ -188,6 +202,8 @@ def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
     from torchfpn.files.atomic import write_text
     from torchfpn.report.html import write_report
     from torchfpn.report.object_table import object_table
+    from torchfpn.report.precision_table import precision_table
+    from torchfpn.report.region_scores import is_region_scores
     from torchfpn.report.run import parse_scores
     from torchfpn.report.table import class_table
 
@@ -196,6 +212,8 @@ def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
         print(text, end="")
     else:
         console = Console(highlight=False)
+        if is_region_scores(scores):
+            console.print(precision_table(scores))
         if "confusion" in scores:
             console.print(class_table(parse_scores(scores)))
         if "objects" in scores:

@@ -5,6 +5,9 @@ same size, CRS and transform. A source that fails is named, the others go on, an
 
 TIFFs of more than --max-pixels, and all with --window or --blend, are read window by window, in memory that does not
 grow with them, and written as cloud-optimised GeoTIFFs; what a kill interrupted goes on with --resume.
+
+Models of objects write objects.json, a COCO file of all sources with scores, and, if they have masks, the objects
+numbered in <stem>.png or <stem>.tif.
 """
 
 import argparse
@@ -30,12 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="a model.safetensors written by fpn train or task.save")
     parser.add_argument("sources", nargs="+", metavar="source", help="images, folders of images, patterns in quotes")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the answers go")
-    parser.add_argument("--overlay", action="store_true", help="also <stem>.overlay.png: the labels over the image")
+    parser.add_argument("--overlay", action="store_true", help="also <stem>.overlay.png: the answer over the image")
     parser.add_argument("--probs", choices=("uint8", "float32"), help="also the probability of every class")
     parser.add_argument(
         "--polygons",
         choices=("geojson", "gpkg", "fgb", "pixels"),
         help="also outlines: in lon/lat, in the CRS of the source (GeoPackage, FlatGeobuf), or in pixels",
+    )
+    parser.add_argument(
+        "--score", type=float, metavar="S", help="least score of objects that are drawn and outlined (0.5)"
     )
     parser.add_argument("--outlined", metavar="A,B", help="classes that get polygons, if not all")
     parser.add_argument("--least", type=float, default=0.0, metavar="PIXELS", help="smallest polygon")
@@ -64,21 +70,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.outputs import check_folder
-    from torchfpn.cli.semantic import check_semantic
+    from torchfpn.errors import ConfigError
     from torchfpn.raster.sources import refuse_own_sources
+    from torchfpn.tasks.precision import find_device
+    from torchfpn.tasks.storage import load
 
     options, streaming = _options(args), _streaming(args)
+    device = find_device(args.device)
+    task = load(args.model)
+    if task.recipe.task != "semantic":
+        from torchfpn.cli.predict_objects import run_objects
+
+        return run_objects(args, task.to(device), options)
+    if args.score is not None:
+        raise ConfigError(f"{args.score}", field="score", allowed="with models of objects")
     planned = _plan(args)
     refuse_own_sources(planned)
     jobs = _to_do(planned, resume=args.resume, overwrite=args.overwrite)
     check_folder(args.out)
-    from torchfpn.tasks.precision import find_device
-    from torchfpn.tasks.storage import load
-
-    device = find_device(args.device)
-    task = load(args.model).to(device)
-    check_semantic(task.recipe, args.model)
-    _check_classes(task, args.model, options)
+    task = task.to(device)
+    check_classes(task, args.model, options)
     _check_window(task, streaming)
     if device.type != "cpu" and args.batch is None:
         streaming = replace(streaming, batch=ON_A_GPU)
@@ -209,7 +220,7 @@ def _check_window(task: "Task", streaming: "Streaming") -> None:
         raise ConfigError(f"{streaming.side}", field="window", allowed=allowed)
 
 
-def _check_classes(task: "Task", model: Path, options: "Options") -> None:
+def check_classes(task: "Task", model: Path, options: "Options") -> None:
     """Passes classes whose values fit into 16 bits, and names of classes that there are."""
     from torchfpn.errors import ConfigError, WeightsError, nearest
 

@@ -13,7 +13,7 @@ from torchfpn.errors import ConfigError, nearest
 TERMS = ("ce", "focal", "dice", "lovasz")
 WEIGHTINGS = ("median-frequency", "sqrt-median-frequency", "inverse", "enet")
 PYRAMIDS = ("fpn", "panet", "simple")
-HEADS = ("sum", "concat", "finest")
+HEADS = ("sum", "concat", "finest", "two-stage")
 BAND_INITS = ("repeat", "mean", "copy", "zero")
 COLORS = ("red", "green", "blue")
 OPTIONS: dict[str, Any] = {  # what `model.options` may hold, as far as its type is simple
@@ -34,7 +34,8 @@ def check(config: TrainConfig) -> None:
     _check_data(config)
     check_backbone(config.model.backbone)
     _check_name("model.pyramid", config.model.pyramid, PYRAMIDS)
-    _check_name("model.head", config.model.head, HEADS)
+    if config.model.head is not None:
+        _check_name("model.head", config.model.head, HEADS)
     _check_band_init(config.model.band_init)
     for name, value in config.model.options.items():
         if name in OPTIONS:
@@ -158,6 +159,9 @@ def _check_data(config: TrainConfig) -> None:
     low, high = config.data.scale
     if low > high:
         raise ConfigError(f"{low} to {high}", field="data.scale", allowed="the smaller number first")
+    shorter = config.data.shorter
+    if isinstance(shorter, tuple) and shorter[0] > shorter[1]:
+        raise ConfigError(f"{shorter[0]} to {shorter[1]}", field="data.shorter", allowed="the smaller number first")
     crop = config.data.crop
     if crop is not None and min(crop if isinstance(crop, tuple) else (crop,)) < 1:
         raise ConfigError(f"{crop}", field="data.crop", allowed="1 pixel or more")

@@ -25,7 +25,9 @@ class ModelConfig:
 
     backbone: str = option("resnet50", "any timm model with feature maps, or torchvision/<name>")
     pyramid: str = option("fpn", "fpn, panet, or simple for a plain vision transformer")
-    head: str = option("sum", "sum (Panoptic FPN), concat (COCO-Stuff 2017, robosat) or finest")
+    head: str | None = option(
+        None, "sum (Panoptic FPN), concat (COCO-Stuff 2017, robosat), finest; of objects two-stage; null: the first"
+    )
     fusion: Literal["none", "fusenet", "late"] = option("none", "a second backbone for bands besides red, green, blue")
     rgb: list[str | int] | None = option(
         None, "bands that are red, green, blue; names or numbers from 1; null: by name"
@@ -44,10 +46,14 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What the network sees of the images: cropping, augmentation, bands, scaling."""
+    """What the network sees of the images: size, cropping, augmentation, bands, scaling."""
 
+    shorter: tuple[int, int] | int | None = option(
+        None, "shorter side that images of objects are resized to; a range: drawn from it in training", least=1
+    )
+    longest: int | None = option(None, "longest side that images of objects are resized to", least=1)
     crop: tuple[int, int] | int | None = option(
-        None, "height, width of training crops; null: the first image's, 512 of a scene"
+        None, "height, width of training crops; null: the first image's, of objects all, 512 of a scene"
     )
     scale: tuple[float, float] = option((1.0, 1.0), "range of the random enlargement, e.g. [0.5, 2.0]", least=0.05)
     hflip: float = option(0.5, "probability of a mirror left-right", least=0.0, most=1.0)
@@ -58,7 +64,9 @@ class DataConfig:
     band_brightness: float = option(0.0, "as brightness, drawn for each band by itself", least=0.0, most=5.0)
     band_contrast: float = option(0.0, "as contrast, drawn for each band by itself", least=0.0, most=3.0)
     noise: float = option(0.0, "largest random noise, in units of the band's scale", least=0.0, most=5.0)
-    class_aware: float = option(0.0, "probability that a crop is laid around a class drawn first", least=0.0, most=1.0)
+    class_aware: float = option(
+        0.0, "probability that a crop is laid around a class drawn first, of objects one of them", least=0.0, most=1.0
+    )
     cache: bool | Literal["auto"] = option("auto", "keep decoded images in memory; auto: if they are few")
     use_bands: list[str | int] | None = option(None, "bands to use, names or numbers from 1; null: the dataset's")
     scaling: Literal["auto", "imagenet", "mean-std", "percentile"] = option(
@@ -76,6 +84,8 @@ class LossConfig:
     )
     label_smoothing: float = option(0.0, "share of the target spread over all classes (ce)", least=0.0, most=0.9)
     deep_supervision: float = option(0.0, "factor of the same loss on every level of the pyramid; 0: none", least=0.0)
+    anchors: int = option(256, "of objects: anchors of an image that the first stage learns from", least=1)
+    boxes: int = option(512, "of objects: boxes of an image that the second stage learns from", least=1)
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ class TrainConfig:
     ema: float = option(0.99, "decay of the averaged weights, warmed up; 0: none", least=0.0, most=0.999999)
     freeze: str = option("none", "none, backbone, stem, or names of modules; their batch-norm statistics too")
     clip_grad: float = option(0.0, "largest norm of the gradient; 0: not clipped", least=0.0)
-    early_stop: int = option(0, "stop after so many validations without a better mIoU; 0: never", least=0)
+    early_stop: int = option(0, "stop after so many validations without a better mIoU or AP; 0: never", least=0)
     keep: Literal["best", "last"] = option("best", "which weights become model.safetensors")
     auto_batch: bool = option(False, "when the device runs out of memory, halve the pass and go on")
     max_bad_steps: int = option(10, "steps in a row with a NaN loss that are skipped before giving up", least=0)

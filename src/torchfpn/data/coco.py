@@ -35,11 +35,15 @@ class Category(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What is wanted of a file. root: of the dataset; folder: of the images, below it. masks: as well as boxes."""
+    """What is wanted of a file. root: of the dataset; folder: of the images, below it. masks: as well as boxes.
+
+    files: the images are wanted, too, and have to be there.
+    """
 
     root: Path
     folder: Path
     masks: bool
+    files: bool = True
 
 
 @dataclass(frozen=True)
@@ -184,11 +188,11 @@ class _Reader:
             if number is None:
                 continue
             size = self._size(i, record)
-            flaw = files.flaw(record.get("file_name"), i)
+            flaw = files.flaw(record.get("file_name"), i) if self.wanted.files else None
             if flaw is not None:
                 self._flaw(("images", i, "file_name"), flaw)
             elif size is not None:
-                found[number] = (number, size, record["file_name"])
+                found[number] = (number, size, str(record.get("file_name", number)))
         return list(found.values())
 
     def _size(self, i: int, record: dict[str, Any]) -> Size | None:

@@ -50,17 +50,30 @@ class Stencil:
 
 
 class Canvas:
-    """image: [4, H, W] reflectance 0..1 of red, green, blue, near infrared. labels: [H, W] uint8."""
+    """A picture and what is on it.
+
+    image: [4, H, W] reflectance 0..1 of red, green, blue, near infrared. labels: [H, W] uint8. numbers: [H, W] uint16,
+    which building a pixel belongs to, 0 for none.
+    """
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.shape = shape
         self.image = np.zeros((4, *shape), np.float32)
         self.labels = np.full(shape, VEGETATION, np.uint8)
+        self.numbers = np.zeros(shape, np.uint16)
 
-    def paint(self, alpha: Field, color: ArrayLike, *, label: int | None = None, at: tuple[int, int] = (0, 0)) -> None:
+    def paint(
+        self,
+        alpha: Field,
+        color: ArrayLike,
+        *,
+        label: int | None = None,
+        number: int = 0,
+        at: tuple[int, int] = (0, 0),
+    ) -> None:
         """Lays `color` ([4] or [4, h, w]) over the picture as far as `alpha` [h, w] covers it, from (row, column) `at`.
 
-        The label of a pixel is the one that covers more than half of it.
+        The label of a pixel is the one that covers more than half of it, and so is the number.
         """
         rows, columns, alpha_rows, alpha_columns = _overlap(self.shape, alpha.shape, at)
         part = alpha[alpha_rows, alpha_columns]
@@ -69,6 +82,7 @@ class Canvas:
         self.image[:, rows, columns] += part * (paint - self.image[:, rows, columns])
         if label is not None:
             self.labels[rows, columns][part > 0.5] = label
+            self.numbers[rows, columns][part > 0.5] = number
 
 
 def _overlap(shape: tuple[int, int], part: tuple[int, ...], at: tuple[int, int]) -> tuple[slice, slice, slice, slice]:

@@ -24,11 +24,22 @@ splits:
   train: {{images: images/train, labels: labels/train}}
   val: {{images: images/val, labels: labels/val}}
 """
+OBJECTS = """# made by `fpn demo`: aerial scenes that never were, at {pixel} m; every building has a number
+task: {task}
+classes: [building]
+bands: [{bands}]
+splits:
+  train: {{images: images/train, labels: labels/train}}
+  val: {{images: images/val, labels: labels/val}}
+"""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """One scene to be made: its seed, size and place in the grid, and its files."""
+    """One scene to be made: its seed, size and place in the grid, and its files.
+
+    numbered: the labels are the numbers of the buildings.
+    """
 
     seed: int
     size: int
@@ -36,6 +47,7 @@ class Sheet:
     column: int
     image: Path
     label: Path
+    numbered: bool = False
 
     def west_north(self) -> tuple[float, float]:
         """Its upper left corner, metres."""
@@ -43,29 +55,32 @@ class Sheet:
         return WEST + self.column * side, NORTH - self.row * side
 
 
-def plan_dataset(folder: Path, *, seed: int, train: int, val: int, size: int) -> list[Sheet]:
+def plan_dataset(folder: Path, *, seed: int, train: int, val: int, size: int, numbered: bool = False) -> list[Sheet]:
     """The sheets of a dataset in `folder`; each has a seed of its own, no two overlap on the map."""
     sheets = []
     for number in range(train + val):
         split, name = ("train", f"{number + 1:02d}") if number < train else ("val", f"{number - train + 1:02d}")
         row, column = divmod(number, COLUMNS)
         image, label = (folder / kind / split / f"scene-{name}.tif" for kind in ("images", "labels"))
-        sheets.append(Sheet(1000 * seed + number, size, row, column, image, label))
+        sheets.append(Sheet(1000 * seed + number, size, row, column, image, label, numbered))
     return sheets
 
 
-def plan_map(folder: Path, *, seed: int, size: int) -> Sheet:
+def plan_map(folder: Path, *, seed: int, size: int, numbered: bool = False) -> Sheet:
     """The larger sheet, made from another seed, south of the dataset."""
-    return Sheet(1000 * seed + 999, size, 8, 0, folder / "town.tif", folder / "truth.tif")
+    return Sheet(1000 * seed + 999, size, 8, 0, folder / "town.tif", folder / "truth.tif", numbered)
 
 
-def describe_dataset(folder: Path) -> None:
+def describe_dataset(folder: Path, task: str = "semantic") -> None:
     """Writes dataset.yaml."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if task != "semantic":
+        write_text(folder / "dataset.yaml", OBJECTS.format(pixel=PIXEL, task=task, bands=", ".join(BANDS)))
+        return
     rows = [
         f'  - {{name: {name}, id: {i}, color: "#{r:02x}{g:02x}{b:02x}"}}'
         for i, (name, (r, g, b)) in enumerate(zip(CLASSES, COLORS, strict=True), start=1)
     ]
-    folder.mkdir(parents=True, exist_ok=True)
     text = YAML.format(pixel=PIXEL, classes="\n".join(rows), bands=", ".join(BANDS))
     write_text(folder / "dataset.yaml", text)
 
@@ -102,6 +117,9 @@ def make_sheet(sheet: Sheet) -> Sheet:
     crs = import_rasterio().crs.CRS.from_user_input(CRS).to_wkt()
     geo = Geo(crs, (PIXEL, 0.0, west, 0.0, -PIXEL, north))
     write_bands(sheet.image, painted.image, names=BANDS, geo=geo)
+    if sheet.numbered:
+        write_bands(sheet.label, painted.numbers[None], names=("building",), geo=geo)
+        return sheet
     names, colors = dict(enumerate(CLASSES, start=1)), dict(enumerate(COLORS, start=1))
     write_label_raster(sheet.label, painted.labels, geo=geo, colors=colors, names=names, nodata=0)
     return sheet

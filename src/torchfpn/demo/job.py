@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfpn.demo.dataset import Sheet, describe_dataset, make_sheets, plan_dataset, plan_map
+from torchfpn.demo.object_job import map_objects, object_settings
 from torchfpn.demo.scenes import BANDS, CLASSES, COLORS
 from torchfpn.files.atomic import write_bytes
 
@@ -19,9 +20,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """How large a demo: scenes of `size` pixels, a town of `town` pixels, `epochs` of `steps` steps."""
+    """How large a demo: scenes of `size` pixels, a town of `town` pixels, `epochs` of `steps` steps; what is learnt."""
 
     seed: int = 0
+    task: str = "semantic"
     train: int = 12
     val: int = 4
     size: int = 384
@@ -33,24 +35,28 @@ class Plan:
     processes: int | None = None
 
     @classmethod
-    def quick(cls, seed: int = 0) -> "Plan":
+    def usual(cls, seed: int = 0, task: str = "semantic") -> "Plan":
+        """What the command does by itself: as much as about two minutes allow."""
+        return cls(seed) if task == "semantic" else cls(seed, task, train=24, epochs=10, steps=20)
+
+    @classmethod
+    def quick(cls, seed: int = 0, task: str = "semantic") -> "Plan":
         """Everything once, as small as it gets: to see whether it runs, not what it can."""
-        return cls(seed, train=2, val=1, size=96, town=128, epochs=1, steps=1, crop=64, batch=2, processes=1)
+        return cls(seed, task, train=2, val=1, size=96, town=128, epochs=1, steps=1, crop=64, batch=2, processes=1)
 
 
 @dataclass(frozen=True)
 class Made:
-    """What the demo left behind. miou: on the held-out scenes. town_miou: on the town. buildings: outlines written."""
+    """What the demo left behind.
+
+    files: each with what it is. score: how it is called. held_out: on the held-out scenes. town: on the town.
+    """
 
     folder: Path
-    run: Path
-    model: Path
-    labels: Path
-    outlines: Path
-    picture: Path
-    miou: float
-    town_miou: float
-    buildings: int
+    files: tuple[tuple[Path, str], ...]
+    score: str
+    held_out: float
+    town: float
 
 
 def fresh_folder(wanted: Path) -> Path:
@@ -72,6 +78,9 @@ def run_demo(folder: Path, plan: Plan, say: Say) -> Made:
 
     say(f"training on {plan.train} scenes")
     result = fit(train_config(folder, plan))
+    if plan.task != "semantic":
+        say("finding the houses of the town")
+        return _map_objects(folder, town, result, plan.task)
     say("labelling the town")
     return _map(folder, town, result)
 
@@ -83,7 +92,7 @@ def train_config(folder: Path, plan: Plan) -> "TrainConfig":
     """
     from torchfpn.config import DataConfig, LossConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 
-    return TrainConfig(
+    config = TrainConfig(
         dataset=str(folder / "dataset"),
         name="run",
         out=str(folder),
@@ -101,15 +110,19 @@ def train_config(folder: Path, plan: Plan) -> "TrainConfig":
         optimizer=OptimizerConfig(weight_decay=0.02),
         schedule=ScheduleConfig(name="cosine", warmup=max(1, plan.epochs * plan.steps // 10)),
     )
+    return config if plan.task == "semantic" else object_settings(config)
 
 
 def _make(folder: Path, plan: Plan, say: Say) -> Sheet:
     """The dataset and the town; while other processes paint, this one loads torch and Lightning."""
     begun = time.monotonic()
-    sheets = plan_dataset(folder / "dataset", seed=plan.seed, train=plan.train, val=plan.val, size=plan.size)
-    town = plan_map(folder / "town", seed=plan.seed, size=plan.town)
+    numbered = plan.task != "semantic"
+    sheets = plan_dataset(
+        folder / "dataset", seed=plan.seed, train=plan.train, val=plan.val, size=plan.size, numbered=numbered
+    )
+    town = plan_map(folder / "town", seed=plan.seed, size=plan.town, numbered=numbered)
     say(f"painting {len(sheets)} scenes of {plan.size} x {plan.size} pixels and a town of {plan.town} x {plan.town}")
-    describe_dataset(folder / "dataset")
+    describe_dataset(folder / "dataset", plan.task)
     list(make_sheets([town, *sheets], processes=plan.processes, meanwhile=_load))
     say(f"painted in {time.monotonic() - begun:.0f} s")
     return town
@@ -129,16 +142,34 @@ def _map(folder: Path, town: Sheet, result: "RunResult") -> Made:
     job = Job(town.image, folder / "town" / "labels.tif", {"polygons": outlines})
     options = Options(polygons="geojson", outlined=[CLASSES[2]], least=40, simplify=1.2, precision="auto")
     outcome = predict_file(load(result.model), job, options)
-    return Made(
-        folder=folder,
-        run=result.folder,
-        model=result.model,
-        labels=job.labels,
-        outlines=outlines,
-        picture=_picture(folder / "picture.png", town, job.labels),
-        miou=result.metrics["miou"],
-        town_miou=_score(town, job.labels),
-        buildings=outcome.polygons,
+    files = (
+        (result.folder / "report.html", "curves, scores, confusion, predictions beside truth"),
+        (_picture(folder / "picture.png", town, job.labels), "the town, its truth, its prediction"),
+        (job.labels, "labels of the town, georeferenced"),
+        (outlines, f"{outcome.polygons} buildings of the town in lon/lat"),
+        *_models(folder, result),
+    )
+    return Made(folder, files, "mIoU", result.metrics["miou"], _score(town, job.labels))
+
+
+def _map_objects(folder: Path, town: Sheet, result: "RunResult", task: str) -> Made:
+    """The houses of the town by the saved model, as `fpn predict` finds them, and a picture of them."""
+    score, count, paths = map_objects(folder, town, result.model)
+    numbers = [(paths["instances"], "masks of the town's houses, numbered")] if "instances" in paths else []
+    files = (
+        (result.folder / "report.html", "curves, AP, precision and recall, best and worst scenes"),
+        (paths["picture"], "the town, its houses, those that were found"),
+        *numbers,
+        (paths["polygons"], f"{count} buildings of the town in lon/lat"),
+        *_models(folder, result),
+    )
+    return Made(folder, files, "mask AP50" if task == "instance" else "AP50", result.metrics["ap50"], score)
+
+
+def _models(folder: Path, result: "RunResult") -> tuple[tuple[Path, str], ...]:
+    return (
+        (result.model, "the model: fpn info, fpn predict, torchfpn.load"),
+        (folder / "dataset", "the scenes: fpn check, fpn train"),
     )
 
 

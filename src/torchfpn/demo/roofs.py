@@ -7,7 +7,7 @@ from torchfpn.demo.canvas import BUILDING, SHARP, SUN, Canvas
 from torchfpn.demo.noise import Field, fractal
 
 
-def roof_over(rng: np.random.Generator, canvas: Canvas, building: Building) -> None:
+def roof_over(rng: np.random.Generator, canvas: Canvas, building: Building, number: int) -> None:
     """Paints one roof: sunlit and shaded slopes, rows of tiles, weathering, and what stands on it."""
     outline = np.concatenate(building.corners(2.0))
     low = np.floor(outline.min(axis=0)).astype(int)
@@ -27,7 +27,7 @@ def roof_over(rng: np.random.Generator, canvas: Canvas, building: Building) -> N
     weight = inside.astype(np.float32)
     alpha = _shrink(weight)
     color = _shrink(color * weight) / np.maximum(alpha, 1e-6)
-    canvas.paint(alpha, color, label=BUILDING, at=(int(low[1]), int(low[0])))
+    canvas.paint(alpha, color, label=BUILDING, number=number, at=(int(low[1]), int(low[0])))
 
 
 def _heights(building: Building, u: Field, v: Field) -> tuple[Field, Field]:

@@ -24,10 +24,15 @@ PIXEL = 0.5  # metres
 
 @dataclass(frozen=True)
 class Scene:
-    """image: [4, H, W] uint16, 12-bit numbers of a camera. labels: [H, W] uint8, 1..4."""
+    """A photograph and its truth.
+
+    image: [4, H, W] uint16, 12-bit numbers of a camera. labels: [H, W] uint8, 1..4. numbers: [H, W] uint16, of the
+    buildings, 0 where none is.
+    """
 
     image: NDArray[np.uint16]
     labels: NDArray[np.uint8]
+    numbers: NDArray[np.uint16]
 
 
 def scene(seed: int, size: int) -> Scene:
@@ -50,11 +55,11 @@ def scene(seed: int, size: int) -> Scene:
     roads.pave(rng, canvas, network, drives, water)
     roads.drive_cars(rng, canvas, network)
     _shade(canvas, houses, planted)
-    for house in houses:
-        roofs.roof_over(rng, canvas, house)
+    for number, house in enumerate(houses, start=1):
+        roofs.roof_over(rng, canvas, house, number)
     trees.leaf(rng, canvas, planted)
     inner = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
-    return Scene(_expose(rng, canvas)[:, *inner].copy(), canvas.labels[inner].copy())
+    return Scene(_expose(rng, canvas)[:, *inner].copy(), canvas.labels[inner].copy(), canvas.numbers[inner].copy())
 
 
 def _water(rng: np.random.Generator, shape: tuple[int, int], angle: float) -> Field:

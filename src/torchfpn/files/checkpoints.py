@@ -1,4 +1,4 @@
-"""Tensors from a file, without ever running what the file says: safetensors, or pickles with weights_only.
+"""Tensors from a file, without ever running what the file says: safetensors, or pickles of tensors or arrays alone.
 
 A file that is not what it claims gives one line that says so.
 """
@@ -15,13 +15,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from torchfpn.errors import WeightsError
+from torchfpn.files.array_pickles import unpickle_arrays
 
-PICKLES = (".pth", ".pt", ".ckpt", ".bin")
+PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".pkl")
 NESTS = ("state_dict", "model_state_dict", "model", "module")  # where training scripts put the weights
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a .safetensors or pickled state_dict by name, and the file's metadata.
+    """The tensors of a .safetensors or pickled state_dict by name, and the file's metadata. A .pkl holds NumPy arrays.
 
     Raises:
         WeightsError: missing, empty, truncated, not a weights file, a pickle with more than tensors, or NaN in it.
@@ -82,7 +83,8 @@ def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _from_pickle(path: Path) -> dict[str, Tensor]:
-    content = unpickle(path)
+    arrays = path.suffix == ".pkl" and not zipfile.is_zipfile(path)  # detectron2's; what torch.save writes is a zip
+    content = unpickle_arrays(path) if arrays else unpickle(path)
     for nest in NESTS:
         if isinstance(content, dict) and isinstance(content.get(nest), dict):
             content = content[nest]

@@ -17,10 +17,12 @@ class Detect(nn.Module):
 
     Every class of every proposal with a probability over `threshold` is a box of its own; it is decoded, cut at the
     image's border, left out where smaller than `smallest` pixels, suppressed within its class at an overlap of `iou`,
-    and the best `limit` are kept. weights: of the codes. candidates: how many boxes are suppressed at most in a graph
+    and the best `limit` are kept. smallest=0: empty boxes are left out last, after the best `limit` were counted with
+    them. weights: of the codes. candidates: how many boxes are suppressed at most in a graph
     of fixed sizes; run eagerly, all are. What there was no room for is counted.
 
-    Source: Girshick 2015, section 2; Lin et al. 2017, section 4.2. Equals torchvision's `RoIHeads` with smallest=1e-2.
+    Source: Girshick 2015, section 2; Lin et al. 2017, section 4.2. Equals torchvision's `RoIHeads` with smallest=1e-2,
+    and detectron2's `FastRCNNOutputLayers` and its rescaling with smallest=0.
     """
 
     def __init__(
@@ -53,7 +55,8 @@ class Detect(nn.Module):
         sides = boxes[..., 2:] - boxes[..., :2]
         valid = (best > 0) & (sides >= self.smallest).all(-1)
         index, counts, lost = nms(boxes, best, labels, valid, iou=self.iou, keep=self.limit)
-        return Boxes(picked(boxes, index), best.gather(1, index), labels.gather(1, index), counts, lost + cut)
+        found = Boxes(picked(boxes, index), best.gather(1, index), labels.gather(1, index), counts, lost + cut)
+        return found if self.smallest > 0 else without_empty(found)
 
     def _room(self, likely: Tensor, most: int) -> int:
         """How many candidates are looked at: as many as there are, or a fixed number in a graph."""
@@ -64,3 +67,11 @@ class Detect(nn.Module):
     def extra_repr(self) -> str:
         """The three numbers."""
         return f"threshold {self.threshold}, iou {self.iou}, at most {self.limit}"
+
+
+def without_empty(found: Boxes) -> Boxes:
+    """The table without the boxes that have no area; the others move up."""
+    there = ((found.boxes[..., 2:] > found.boxes[..., :2]).all(-1)) & found.valid
+    order = (~there).to(torch.int64).argsort(dim=1, stable=True)
+    boxes, scores, labels = picked(found.boxes, order), found.scores.gather(1, order), found.labels.gather(1, order)
+    return Boxes(boxes, scores, labels, there.sum(1), found.lost)

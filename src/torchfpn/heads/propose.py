@@ -27,12 +27,13 @@ class Propose(nn.Module):
     """Scores and deltas of every level -> the anchors, and the best boxes that do not overlap each other too much.
 
     Of every level the best `limits.each` anchors are decoded, cut at the image's border, left out where they are
-    smaller than `smallest` pixels, suppressed within their level at an overlap of `iou`, and the best `limits.all` of
-    all levels kept. Gradients end here: boxes are no function of the weights for the second stage.
+    smaller than `smallest` pixels (0: where they are empty) or less likely than `threshold`, suppressed within their
+    level at an overlap of `iou`, and the best `limits.all` of all levels kept. Gradients end here: boxes are no
+    function of the weights for the second stage.
 
     sizes: of the anchors of each level, one or several, in pixels; ratios: height over width. rounded, stride: see
     `torchfpn.ops.anchors`. Source: Ren et al. 2015, section 3.3; Lin et al. 2017, section 4.1. Equals torchvision's
-    `RegionProposalNetwork` with rounded=True, stride="measured", smallest=1e-3.
+    `RegionProposalNetwork` with rounded=True, stride="measured", smallest=1e-3, and detectron2's `RPN` with smallest=0.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Propose(nn.Module):
         stride: Stride = "declared",
         iou: float = 0.7,
         smallest: float = 1e-3,
+        threshold: float = 0.0,
         limits: Limits = Limits(),
     ) -> None:
         super().__init__()
@@ -53,6 +55,7 @@ class Propose(nn.Module):
             raise ConfigError(found, field="anchors", allowed=f"for each of the pyramid's {len(levels)}")
         self.strides, self.sizes, self.ratios = [level.stride for level in levels], sizes, ratios
         self.rounded, self.stride, self.iou, self.smallest, self.limits = rounded, stride, iou, smallest, limits
+        self.threshold = threshold
         for i, own in enumerate(sizes):
             self.register_buffer(f"cell{i}", shapes(own, ratios, rounded=rounded), persistent=False)
 
@@ -83,9 +86,8 @@ class Propose(nn.Module):
             levels.append(torch.full_like(which, i))
         table, chances = clip(torch.cat(boxes, 1), sizes), torch.cat(scores, 1)
         sides = table[..., 2:] - table[..., :2]
-        index, counts, lost = nms(
-            table, chances, torch.cat(levels, 1), (sides >= self.smallest).all(-1), iou=self.iou, keep=limits.all
-        )
+        valid = ((sides >= self.smallest) & (sides > 0)).all(-1) & (chances >= self.threshold)
+        index, counts, lost = nms(table, chances, torch.cat(levels, 1), valid, iou=self.iou, keep=limits.all)
         found = Boxes(picked(table, index), chances.gather(1, index), torch.zeros_like(index), counts, lost)
         there = found.valid
         return torch.cat(anchors), found._replace(

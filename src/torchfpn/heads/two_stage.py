@@ -28,6 +28,8 @@ def two_stage(
     dense_depth: int = 1,
     proposals: int = 1000,
     proposal_iou: float = 0.7,
+    proposal_smallest: float = 1e-3,
+    proposal_threshold: float = 0.0,
     roi_levels: int = 4,
     sampling: int = 0,
     aligned: bool = True,
@@ -35,17 +37,20 @@ def two_stage(
     box: Kind = "2fc",
     hidden: int = 1024,
     norm: Norm = "batch",
+    mask_hidden: int = 256,
     mask_norm: Norm = "none",
     threshold: float = 0.05,
+    smallest: float = 1e-2,
     iou: float = 0.5,
     detections: int = 100,
 ) -> RegionHead:
     """Levels, classes -> the head of a detector, or, with `masks`, of instance segmentation.
 
     anchor_sizes: of each level, in pixels; by default one of eight cells. anchor_stride, rounded_anchors: see
-    `ops.anchors`. dense_depth: convolutions of the first stage. proposals: of each level, and of all. roi_levels: maps
-    that boxes are read from, the finest ones. sampling, aligned, inside: see `RoIPool`. box, hidden, norm: see
-    `BoxHead`. mask_norm: of the mask head's convolutions. threshold, iou, detections: see `Detect`.
+    `ops.anchors`. dense_depth: convolutions of the first stage. proposals: of each level, and of all; their iou,
+    smallest and threshold: see `Propose`. roi_levels: maps that boxes are read from, the finest ones. sampling,
+    aligned, inside: see `RoIPool`. box, hidden, norm: see `BoxHead`. mask_hidden, mask_norm: of the mask head's convolutions.
+    threshold, smallest, iou, detections: see `Detect`.
 
     Raises:
         ConfigError: levels of several widths, or numbers that cannot be.
@@ -64,6 +69,8 @@ def two_stage(
         rounded=rounded_anchors,
         stride=anchor_stride,
         iou=proposal_iou,
+        smallest=proposal_smallest,
+        threshold=proposal_threshold,
         limits=Limits(proposals, proposals),
     )
     read = levels[:roi_levels]
@@ -72,7 +79,7 @@ def two_stage(
         propose=propose,
         pool=RoIPool(read, 7, sampling=sampling, aligned=aligned, inside=inside),
         box=BoxHead(channels, num_classes, kind=box, hidden=hidden, norm=norm),
-        detect=Detect(threshold=threshold, iou=iou, limit=detections),
+        detect=Detect(threshold=threshold, iou=iou, limit=detections, smallest=smallest),
         mask_pool=RoIPool(read, 14, sampling=sampling, aligned=aligned, inside=inside) if masks else None,
-        mask=MaskHead(channels, num_classes, norm=mask_norm) if masks else None,
+        mask=MaskHead(channels, num_classes, hidden=mask_hidden, norm=mask_norm) if masks else None,
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from torchfpn.errors import ConfigError, WeightsError, nearest
 from torchfpn.files.checkpoints import NESTS, check_finite, read_tensors
+from torchfpn.importers.detectron2 import DETECTRON2
 from torchfpn.importers.family import Asked, Family, Found
 from torchfpn.importers.kuangliu import KUANGLIU
 from torchfpn.importers.pytorch_fpn import PYTORCH_FPN
@@ -24,7 +25,7 @@ from torchfpn.tasks.build import assemble
 from torchfpn.tasks.storage import FEATURES, RECIPE, build_model
 from torchfpn.tasks.task import Task
 
-FAMILIES: tuple[Family, ...] = (PYTORCH_FPN, ROBOSAT, KUANGLIU, SMP, TORCHVISION)
+FAMILIES: tuple[Family, ...] = (PYTORCH_FPN, ROBOSAT, KUANGLIU, SMP, TORCHVISION, DETECTRON2)
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")  # DataParallel, torch.compile, Lightning
 
 
@@ -36,25 +37,35 @@ def convert(
     bands: int | Sequence[str] | None = None,
     *,
     scaling: Scaling | None = None,
+    variant: str | None = None,
 ) -> Task | nn.Sequential:
     """The model that a checkpoint of another project holds, in eval mode, with the same outputs.
 
-    path_or_state_dict: .pth, .pt, .ckpt, .safetensors, or a state_dict. The family is known by its names: pytorch-fpn,
-    robosat, kuangliu, segmentation-models-pytorch, torchvision (its detectors on ResNets); source: its name, where they
-    fit several. backbone: the encoder, where names and shapes leave it open (timm's in segmentation-models-pytorch).
-    align_corners: of kuangliu's enlargement. bands: more bands than the model was trained with, their number or all
-    their names; weights of new bands are zero, so that the outputs stay what they were. scaling: raw values to what the
-    network was fed; by default the family's own: none for models that take normalised images, ImageNet's constants for
-    robosat and segmentation-models-pytorch, and for torchvision, whose images are in 0..1.
+    path_or_state_dict: .pth, .pt, .ckpt, .safetensors, .pkl of NumPy arrays, or a state_dict. The family is known by
+    its names: pytorch-fpn, robosat, kuangliu, segmentation-models-pytorch, torchvision (its detectors on ResNets and
+    MobileNetV3), detectron2 (Faster and Mask R-CNN with an FPN); source: its name, where they fit several. backbone:
+    the encoder, where names and shapes leave it open (timm's in segmentation-models-pytorch). variant: what else a file
+    may leave open: of torchvision "320", the MobileNet for small images; of detectron2 "caffe" or "torchvision", how
+    its ResNet was trained (`torchfpn.importers.detectron2`). align_corners: of kuangliu's enlargement. bands: more
+    bands than the model was trained with, their number or all their names; weights of new bands are zero, so that the
+    outputs stay what they were. scaling: raw values to what the network was fed; by default the family's own: none for
+    models that take normalised images, ImageNet's constants for robosat and segmentation-models-pytorch, and for
+    torchvision, whose images are in 0..1; detectron2's mean.
 
     A Task; where the file has no head (kuangliu), the nn.Sequential of backbone and pyramid.
 
     Raises:
         WeightsError: not a checkpoint, of no known family, or a tensor is missing, left over, or of another shape.
-        ConfigError: `backbone` is needed or does not fit, impossible bands.
+        ConfigError: `backbone` is needed or does not fit, no such variant, impossible bands.
     """
     return converted(
-        path_or_state_dict, source=source, backbone=backbone, align_corners=align_corners, bands=bands, scaling=scaling
+        path_or_state_dict,
+        source=source,
+        backbone=backbone,
+        align_corners=align_corners,
+        bands=bands,
+        scaling=scaling,
+        variant=variant,
     ).made
 
 
@@ -87,11 +98,15 @@ def converted(
     align_corners: bool = False,
     bands: int | Sequence[str] | None = None,
     scaling: Scaling | None = None,
+    variant: str | None = None,
 ) -> Converted:
     """As `convert`, with the report."""
     tensors, file = _read(path_or_state_dict)
     tensors, family = _family(tensors, source, file)
-    found = family.read(tensors, Asked(file, backbone, align_corners))
+    if variant is not None and variant not in family.variants:
+        allowed = f"{family.name} has {' | '.join(family.variants) or 'none'}"
+        raise ConfigError(f'"{variant}"', field="variant", allowed=allowed, hint=nearest(variant, family.variants))
+    found = family.read(tensors, Asked(file, backbone, align_corners, variant))
     names = _band_names(found, bands, file)
     recipe = _recipe(found, family, names, scaling, file)
     model = build_model(recipe)
@@ -170,14 +185,14 @@ def _recipe(found: Found, family: Family, bands: tuple[str, ...], scaling: Scali
     if missing:
         wide = (*scaling.offset, *([0.0] * missing)), (*scaling.scale, *([1.0] * missing))
         scaling = Scaling(*wide, scaling.method)
-    classes = tuple(f"class{i}" for i in range(found.num_classes or 0))
+    classes = found.classes or tuple(f"class{i}" for i in range(found.num_classes or 0))
     return Recipe(
         task=FEATURES if found.num_classes is None else found.task,
         model=found.model,
         classes=classes,
         bands=bands,
         scaling=scaling,
-        label_ids=tuple(range(len(classes))),
+        label_ids=found.label_ids or tuple(range(len(classes))),
         colors=default_colors(len(classes)),
         source={"family": family.name, "model": found.about, "file": Path(file).name},
         rules=found.rules,

@@ -19,6 +19,7 @@ class Asked(NamedTuple):
     file: str  # for messages
     backbone: str | None = None
     align_corners: bool = False
+    variant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Found:
     where the order of channels differs. name_of: the name of one of our tensors -> its name in the file.
     first_convs: our names of the convolutions that take the bands; the last of them takes bands that are added.
     num_classes: None where there is no head. unread: names (a pattern) that the original never computes with. task,
-    rules: of the recipe.
+    rules: of the recipe. classes, label_ids: their names and numbers, where the number of classes tells what they are.
     """
 
     model: dict[str, Any]
@@ -44,6 +45,8 @@ class Found:
     notes: tuple[str, ...] = field(default_factory=tuple)
     task: str = "semantic"
     rules: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    label_ids: tuple[int, ...] = ()
 
     def is_unread(self, name: str) -> bool:
         """Whether the original has this tensor without ever using it."""
@@ -53,12 +56,14 @@ class Found:
 class Family(NamedTuple):
     """One row of the table of families.
 
-    signs: a pattern that names of this family match and no other's. read: understands the state_dict.
+    signs: a pattern that names of this family match and no other's. read: understands the state_dict. variants: what
+    the caller may have to say where the file leaves it open.
     """
 
     name: str
     signs: str
     read: Callable[[Tensors, Asked], Found]
+    variants: tuple[str, ...] = ()
 
     def score(self, tensors: Tensors) -> int:
         """How many names carry this family's signs."""

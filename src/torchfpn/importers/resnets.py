@@ -22,30 +22,34 @@ RESNETS: dict[tuple[tuple[int, ...], int, int, int], str] = {
 }
 
 
-def resnet_name(tensors: Tensors, stage: str, asked: Asked) -> str:
+def resnet_name(tensors: Tensors, stage: str, asked: Asked, *, first: int = 1) -> str:
     """The name, common to timm and torchvision. stage: the names of the four stages, as a format of k = 1..4.
+
+    first: k of the first stage, where it is another.
 
     Raises:
         WeightsError: blocks that no known ResNet has; they are told.
     """
-    blocks, convs, width, inputs = resnet_shape(tensors, stage, asked)
+    blocks, convs, width, inputs = resnet_shape(tensors, stage, asked, first=first)
     name = RESNETS.get((blocks, convs, width, inputs))
     if name is None:
         kind = "bottlenecks" if convs == 3 else "basic blocks"
         raise WeightsError(
             f"{list(blocks)} {kind} of width {width}, {inputs} inputs a group",
             file=asked.file,
-            field=stage.format(1),
+            field=stage.format(first),
             allowed=" | ".join(RESNETS.values()),
         )
     return name
 
 
-def resnet_shape(tensors: Tensors, stage: str, asked: Asked) -> tuple[tuple[int, ...], int, int, int]:
+def resnet_shape(
+    tensors: Tensors, stage: str, asked: Asked, *, first: int = 1
+) -> tuple[tuple[int, ...], int, int, int]:
     """(blocks of each stage, convolutions of a block, width of its 3x3, its inputs in one group)."""
-    escaped = [stage.format(k).replace(".", r"\.") for k in (1, 2, 3, 4)]
+    escaped = [stage.format(k).replace(".", r"\.") for k in range(first, first + 4)]
     blocks = tuple(len(numbers(tensors, rf"{name}\.(\d+)\.")) for name in escaped)
-    first = stage.format(1) + ".0."
-    convs = 3 if f"{first}conv3.weight" in tensors else 2
-    width, inputs, *_ = shape(tensors, f"{first}{'conv2' if convs == 3 else 'conv1'}.weight", asked)
+    block = stage.format(first) + ".0."
+    convs = 3 if f"{block}conv3.weight" in tensors else 2
+    width, inputs, *_ = shape(tensors, f"{block}{'conv2' if convs == 3 else 'conv1'}.weight", asked)
     return blocks, convs, width, inputs

@@ -1,18 +1,30 @@
-"""torchvision's Faster and Mask R-CNN on ResNets with an FPN, first and second version.
+"""torchvision's Faster and Mask R-CNN with an FPN: on ResNets, first and second version, and on MobileNetV3.
 
-Background stands first in their classifiers and last in ours, and their boxes and masks have one for the background as
-well. Images are red, green, blue in 0..1, and are resized to a shorter side of 800 pixels, 1333 at most on the longer.
+The MobileNet has two maps of stride 32, fifteen anchors a cell, and drops proposals that are not likely; its detector
+for small images has the same tensors and fewer proposals, so that the caller says which it is. Background stands first
+in their classifiers and last in ours, and their boxes and masks have one for the background as well. Images are red,
+green, blue in 0..1, and are resized to a shorter side of 800 pixels, 1333 at most on the longer.
 """
 
 import torch
 from torch import Tensor
 
+from torchfpn.errors import ConfigError
+from torchfpn.importers.coco_names import coco_names
 from torchfpn.importers.family import Asked, Family, Found, Tensors, numbers, renamed, shape
 from torchfpn.importers.resnets import resnet_name
 from torchfpn.recipe import Scaling
 
 SCALING = Scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "imagenet, of 0..1")
 RESIZE = {"shorter": 800, "longer": 1333}
+SMALL, SMALL_RESIZE = "320", {"shorter": 320, "longer": 640}
+MOBILENET = "torchvision/mobilenet_v3_large"
+MOBILENET_OPTIONS = {"cuts": [2, 4, 7, 13, 14, 17], "norm_eps": 1e-5}
+MOBILENET_HEAD = {
+    "anchor_sizes": [[32, 64, 128, 256, 512]] * 3,
+    "proposal_threshold": 0.05,
+    "roi_levels": 1,  # both maps have the same stride, and the original reads the first
+}
 SCORES, BOXES = "roi_heads.box_predictor.cls_score.", "roi_heads.box_predictor.bbox_pred."
 MASKS = "roi_heads.mask_predictor.mask_fcn_logits."
 OLD = {"rpn.head.conv.": "rpn.head.conv.0.0.", "mask_fcn": "roi_heads.mask_head.mask_fcn"}  # before version 0.12
@@ -20,12 +32,16 @@ EPS = 1e-5  # of our batch norm
 
 
 def read(tensors: Tensors, asked: Asked) -> Found:
-    """The state_dict of a detector with a ResNet."""
+    """The state_dict of a detector with a ResNet or a MobileNetV3."""
     tensors = _today(tensors)
-    backbone = resnet_name(tensors, "backbone.body.layer{}", asked)
+    is_mobile = "backbone.body.16.0.weight" in tensors
+    if asked.variant and not is_mobile:
+        raise ConfigError(f'"{asked.variant}"', file=asked.file, field="variant", allowed="of detectors on MobileNetV3")
+    backbone = MOBILENET if is_mobile else resnet_name(tensors, "backbone.body.layer{}", asked)
+    stem = "backbone.body.0.0.weight" if is_mobile else "backbone.body.conv1.weight"
     classes = shape(tensors, SCORES + "weight", asked, 2)[0] - 1
     has_masks = MASKS + "weight" in tensors
-    frozen = "backbone.body.bn1.num_batches_tracked" not in tensors
+    whole = not is_mobile and "backbone.body.bn1.num_batches_tracked" not in tensors  # as published
     normed = "backbone.fpn.inner_blocks.0.1.weight" in tensors
     convs = "roi_heads.box_head.0.0.weight" in tensors
     options = {
@@ -37,29 +53,38 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         "dense_depth": len(numbers(tensors, r"rpn\.head\.conv\.(\d+)\.0\.weight")),
         **({"box": "4conv1fc"} if convs else {}),
         **({"mask_norm": "batch"} if "roi_heads.mask_head.0.1.weight" in tensors else {}),
+        **(MOBILENET_HEAD if is_mobile else {}),
+        **({"proposals": 150} if asked.variant == SMALL else {}),
     }
+    known = coco_names(classes)
     task = "instance" if has_masks else "detection"
     kind = "Mask R-CNN" if has_masks else "Faster R-CNN"
     return Found(
         model={
             "backbone": backbone,
-            "strides": [4, 8, 16, 32],
+            **({"backbone_options": MOBILENET_OPTIONS} if is_mobile else {}),
+            "strides": [32, 32] if is_mobile else [4, 8, 16, 32],
             "pyramid": "fpn",
             "channels": shape(tensors, "backbone.fpn.inner_blocks.0.0.weight", asked)[0],
             "head": "two-stage",
             **({"pyramid_options": {"norm": "batch"}} if normed else {}),
             "head_options": options,
         },
-        tensors=_without_background(_whole_norms(tensors) if frozen else dict(tensors)),
+        tensors=_without_background(_whole_norms(tensors) if whole else dict(tensors)),
         name_of=lambda ours: _name_of(ours, convs, normed),
-        first_convs=("backbone.features.conv1.weight",),
-        in_channels=shape(tensors, "backbone.body.conv1.weight", asked)[1],
+        first_convs=("backbone.stages.c1.0.0.weight" if is_mobile else "backbone.features.conv1.weight",),
+        in_channels=shape(tensors, stem, asked)[1],
         num_classes=classes,
         scaling=SCALING,
-        about=f"{kind} on {backbone}" + (", version 2" if normed else ""),
-        notes=("batch norm without epsilon, as in the published weights",) if frozen else (),
+        about=f"{kind} on {backbone.rpartition('/')[2]}" + (", version 2" if normed else ""),
+        notes=(
+            "images are in 0..1; for files of 8 bits say --scaling imagenet",
+            *(("batch norm without epsilon, as in the published weights",) if whole else ()),
+        ),
         task=task,
-        rules={"resize": RESIZE, "masks": "torchvision"},
+        rules={"resize": SMALL_RESIZE if asked.variant == SMALL else RESIZE, "masks": "torchvision"},
+        classes=tuple(known.values()),
+        label_ids=tuple(known),
     )
 
 
@@ -113,6 +138,7 @@ def _name_of(ours: str, convs: bool, normed: bool) -> str:
     return renamed(
         ours,
         (r"backbone\.features\.", "backbone.body."),
+        (r"backbone\.stages\.c\d\.", "backbone.body."),
         (rf"{fpn}lateral\.(\d)\.", r"backbone.fpn.inner_blocks.\1.0."),
         (rf"{fpn}smooth\.(\d)\.", r"backbone.fpn.layer_blocks.\1.0."),
         (r"head\.dense\.each\.predict\.scores\.", "rpn.head.cls_logits."),
@@ -126,4 +152,4 @@ def _name_of(ours: str, convs: bool, normed: bool) -> str:
     )
 
 
-TORCHVISION = Family("torchvision", r"(rpn\.head|roi_heads)\.", read)
+TORCHVISION = Family("torchvision", r"(rpn\.head|roi_heads)\.", read, variants=(SMALL,))

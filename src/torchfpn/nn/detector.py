@@ -24,6 +24,8 @@ class Detector(AnySize):
             whole = images.new_tensor([images.shape[-2], images.shape[-1]])
             sizes = whole.expand(images.shape[0], 2)
         frame = padded_size(images, self.multiple)
+        if images.device.type == "cpu" and not torch.compiler.is_compiling():
+            images = images.contiguous(memory_format=torch.channels_last)  # all maps after it are, and RoIAlign reads rows
         regions: Regions = self[-1](self.maps(images), frame, sizes, **joints)
         return regions
 

@@ -1,5 +1,7 @@
 """Raw images -> what a model says of them, as arrays ready to be written."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +38,7 @@ def answers(task: Task, images: Tensor, precision: Precision, *, shares: str | N
     """
     device = next(task.model.parameters()).device
     height, width = images.shape[-2:]
-    try:
+    with enough_memory(images):
         with computing(device, precision):
             scaled, valid = task.normalize(images.to(device))
             raw = task.model(scaled.contiguous(memory_format=torch.channels_last))
@@ -49,6 +51,14 @@ def answers(task: Task, images: Tensor, precision: Precision, *, shares: str | N
             )
             for result, logits, there in zip(results, raw, valid, strict=True)
         ]
+
+
+@contextlib.contextmanager
+def enough_memory(images: Tensor) -> Iterator[None]:
+    """Inside, [B, C, H, W] images that need more memory than there is become a DataError that says so."""
+    height, width = images.shape[-2:]
+    try:
+        yield
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
             size = f"{width} x {height} pixels" + (f", {len(images)} at once," if len(images) > 1 else "")

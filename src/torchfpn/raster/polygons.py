@@ -76,7 +76,7 @@ def trace(
     read = reader_of(labels, plan)
     found = _outlines(plan, read, names, least, simplify, None if scores is None else reader_of(scores, plan))
     ordered = found if simplify > 0 else [_in_order(found)]
-    return list(_features(ordered, geo, names, coordinates, exact=simplify <= 0, file=file))
+    return list(features(ordered, geo, names, coordinates, exact=simplify <= 0, file=file))
 
 
 def trace_map(
@@ -110,7 +110,7 @@ def trace_map(
     if coordinates != "pixels":
         check_place(geo, file)
     found = _outlines(plan, read, names, least, simplify, scores)
-    return _features(found, geo, names, coordinates, exact=simplify <= 0, file=file)
+    return features(found, geo, names, coordinates, exact=simplify <= 0, file=file)
 
 
 def reader_of(array: NDArray[Any], plan: Sequence[Rectangle]) -> Read:
@@ -151,7 +151,7 @@ def _in_order(found: Iterable[Areas]) -> Areas:
     return Areas(values[order], polygons[order], np.concatenate(means)[order] if means else None)
 
 
-def _features(
+def features(
     found: Iterable[Areas],
     geo: Geo | None,
     names: Mapping[int, str],
@@ -160,7 +160,10 @@ def _features(
     exact: bool,
     file: str | Path | None,
 ) -> Iterator[Feature]:
-    """With their areas, in the coordinates that are asked for. exact: the outlines follow the pixel edges."""
+    """Areas in pixels, Polygons or MultiPolygons, in the coordinates asked for, with what they measure on the ground.
+
+    exact: the outlines follow the pixel edges. Everything else as in `trace_map`.
+    """
     for values, pixels, means in found:
         if geo is None or coordinates == "pixels":
             polygons, areas = pixels, shapely.area(pixels)

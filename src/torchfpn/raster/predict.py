@@ -95,9 +95,14 @@ def predict_file(task: Task, job: Job, options: Options, *, overlay: Overlay | N
 def as_input(task: Task, picture: Picture, options: Options, *, file: Path) -> Tensor:
     """An image as the model wants it: its bands, in its order, NaN where there is no data.
 
+    A grey image is one of equal bands for models that learnt so from grey ones.
+
     Raises:
         DataError: other bands or another pixel type than the model was trained on.
     """
+    if task.recipe.rules.get("grey_as_color") and len(picture.band_names) == 1:
+        bands = task.recipe.bands
+        picture = replace(picture, array=np.repeat(picture.array, len(bands), axis=0), band_names=bands)
     if options.bands and len(options.bands) == len(task.recipe.bands):
         picture = replace(picture, band_names=task.recipe.bands)  # the user's order is the model's
     return fitted(picture, task.recipe, file=file, accept_dtype=options.accept_dtype)

@@ -105,7 +105,8 @@ def refuse_existing(jobs: Sequence[Job]) -> None:
     Raises:
         ConfigError: how many are there already, and the first of them.
     """
-    there = [path for job in jobs for path in job.outputs() if path.exists() or path.is_symlink()]
+    paths = dict.fromkeys(path for job in jobs for path in job.outputs())
+    there = [path for path in paths if path.exists() or path.is_symlink()]
     if there:
         shown = ", ".join(printable(path) for path in there[:SHOWN]) + (" ..." if len(there) > SHOWN else "")
         plural = "file is" if len(there) == 1 else "files are"

@@ -61,16 +61,21 @@ def chart(
     limits: tuple[float, float] | None = None,
     log: bool = True,
     x_name: str = "epoch",
+    whole: bool = True,
 ) -> str:
     """A <figure> of the curves with axes, grid and legend; empty where nothing was measured.
 
     limits: ends of the vertical axis that are kept at least, such as 0 and 1. log: whether the axis may be logarithmic.
+    whole: only whole numbers below the horizontal axis, as epochs are.
     """
     shown = [line for line in series if line.points()]
     if not shown:
         return ""
     x, y = _axes(shown, limits, log=log)
-    parts = [_grid(x, y, x_name), *(_line(line, x, y) for line in sorted(shown, key=lambda line: not line.thin))]
+    parts = [
+        _grid(x, y, x_name, whole=whole),
+        *(_line(line, x, y) for line in sorted(shown, key=lambda line: not line.thin)),
+    ]
     parts.append(_hover(shown, x, y, x_name))
     keys = "".join(f'<li><i style="background:{escape(line.color)}"></i>{escape(line.name)}</li>' for line in shown)
     note = " (logarithmic)" if y.log else ""
@@ -114,15 +119,15 @@ def _axes(shown: Sequence[Series], limits: tuple[float, float] | None, *, log: b
     return Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT), Axis(low, high, HEIGHT - BOTTOM, TOP, log)
 
 
-def _grid(x: Axis, y: Axis, x_name: str) -> str:
+def _grid(x: Axis, y: Axis, x_name: str, *, whole: bool) -> str:
     rows = "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y.place(t):.1f}" y2="{y.place(t):.1f}"/>'
         f'<text x="{LEFT - 7}" y="{y.place(t) + 4:.1f}" text-anchor="end">{short(t)}</text>'
         for t in y.ticks()
     )
-    whole = [t for t in x.ticks() if t == round(t)]
+    shown = [t for t in x.ticks() if t == round(t) or not whole]
     columns = "".join(
-        f'<text x="{x.place(t):.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{short(t)}</text>' for t in whole
+        f'<text x="{x.place(t):.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{short(t)}</text>' for t in shown
     )
     name = f'<text class="name" x="{WIDTH - RIGHT}" y="{HEIGHT - 1}" text-anchor="end">{escape(x_name)}</text>'
     base = f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'

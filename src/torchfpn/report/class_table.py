@@ -2,7 +2,8 @@
 
 from html import escape
 
-from torchfpn.report.run import Number, Scores
+from torchfpn.report.numbers import Number
+from torchfpn.report.run import Scores
 
 DASH = "\N{EN DASH}"  # in place of a number
 
@@ -17,7 +18,7 @@ def class_section(scores: Scores) -> str:
     for k, name in enumerate(scores.classes):
         numbers = [scores.iou[k], *([scores.boundary[k]] if scores.boundary is not None else [])]
         numbers += [scores.precision(k), scores.recall(k)]
-        cells = f"<td>{_bar(numbers[0])}</td>" + "".join(f"<td>{percent(n)}</td>" for n in numbers[1:])
+        cells = f"<td>{bar(numbers[0])}</td>" + "".join(f"<td>{percent(n)}</td>" for n in numbers[1:])
         swatch = f'<i class="swatch" style="background:{css(scores.colors[k])}"></i>'
         share = percent(scores.truth(k) / total)
         rows.append(f"<tr><th>{swatch}{escape(name)}</th>{cells}<td>{scores.truth(k):,}</td><td>{share}</td></tr>")
@@ -52,7 +53,8 @@ def with_unit(value: Number) -> str:
     return f"{percent(value)}<small> %</small>" if value is not None else DASH
 
 
-def _bar(value: Number) -> str:
+def bar(value: Number) -> str:
+    """A share as a bar and a number."""
     if value is None:
         return DASH
     return f'<span class="bar"><span style="width:{100 * value:.1f}%"></span></span>{percent(value)}'

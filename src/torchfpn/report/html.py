@@ -5,7 +5,7 @@ Every text from outside is escaped, and the page forbids itself scripts and requ
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,12 @@ from torchfpn.files.atomic import write_text
 from torchfpn.report.charts import Series, chart
 from torchfpn.report.class_table import class_section, readable, with_unit
 from torchfpn.report.matrix import heat_map
+from torchfpn.report.numbers import Number
 from torchfpn.report.object_table import object_section
-from torchfpn.report.run import Number, Run, Scores, read_run
+from torchfpn.report.precision_curves import precision_curves
+from torchfpn.report.precision_section import area_section, precision_section
+from torchfpn.report.region_page import EXTREMES, best_and_worst, region_charts, region_headlines
+from torchfpn.report.run import Run, Scores, read_run
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 FEW = 12  # up to so many classes have a curve of their own
@@ -56,7 +60,8 @@ def page(run: Run) -> str:
         _section("Classes", class_section(run.scores) if run.scores else ""),
         _section("Objects", object_section(run.scores.objects) if run.scores and run.scores.objects else ""),
         _section("Confusion", _confusion(run.scores) if run.scores else ""),
-        _section("Predictions", _samples(run.samples)),
+        *(_section(title, body) for title, body in _regions(run)),
+        _section("Predictions", _samples(_ordinary(run))),
         _section("Settings", _settings(run)),
     ]
     return (
@@ -66,6 +71,26 @@ def page(run: Run) -> str:
         f"<title>{escape(run.name)}</title><style>\n{style}</style></head>\n"
         f"<body><main>{''.join(sections)}</main><footer>written by torchfpn</footer></body></html>\n"
     )
+
+
+def _regions(run: Run) -> list[tuple[str, str]]:
+    """(title, body) of what is said of detectors alone."""
+    scores = run.regions
+    if scores is None:
+        return []
+    return [
+        ("Classes", precision_section(scores)),
+        ("Sizes and numbers", area_section(scores)),
+        ("Precision and recall", precision_curves(scores)),
+        ("Best and worst", best_and_worst(scores, run.samples, figure)),
+    ]
+
+
+def _ordinary(run: Run) -> list[tuple[str, bytes]]:
+    """Pictures that are not shown elsewhere."""
+    if run.regions is None:
+        return run.samples
+    return [(name, picture) for name, picture in run.samples if not name.startswith(EXTREMES)]
 
 
 def _section(title: str, body: str) -> str:
@@ -78,7 +103,7 @@ def _header(run: Run) -> str:
     )
     facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _facts(run))
     return (
-        f'<header><p class="kind">semantic segmentation</p><h1>{escape(run.name)}</h1>'
+        f'<header><p class="kind">{escape(run.kind)}</p><h1>{escape(run.name)}</h1>'
         f'<div class="tiles">{tiles}</div>{f"<dl>{facts}</dl>" if facts else ""}</header>\n'
     )
 
@@ -92,10 +117,13 @@ def _headlines(run: Run) -> list[tuple[str, str]]:
         if run.scores.boundary is not None:
             tiles.append((f"boundary mIoU, {split}", with_unit(run.scores.mean_boundary())))
         tiles.append((f"pixel accuracy, {split}", with_unit(run.scores.pixel_accuracy)))
+    if run.regions is not None:
+        tiles += region_headlines(run.regions)
     epochs = len(next(iter(run.curves.values()), []))
     if epochs:
         tiles.append(("epochs", str(epochs)))
-        curve = [(v, k) for k, v in enumerate(run.curves.get("val/miou", []), start=1) if v is not None]
+        by = next((name for name in ("val/miou", "val/mask_ap", "val/ap") if name in run.curves), "")
+        curve = [(v, k) for k, v in enumerate(run.curves.get(by, []), start=1) if v is not None]
         if curve:
             tiles.append(("best epoch", str(max(curve, key=lambda pair: pair[0])[1])))
     return tiles
@@ -135,18 +163,20 @@ def _curves(run: Run) -> str:
     charts = [
         chart("loss", [line("training", "train/loss", "var(--one)"), line("validation", "val/loss", "var(--two)")]),
         chart("IoU on the validation images", [*_class_lines(run, line), mean], limits=(0, 1)),
+        *region_charts(curves, line, _class_lines(run, line, "val/ap_")),
         chart("learning rate", [line("learning rate", "lr", "var(--three)")], log=False),
         chart("terms of the training loss", _terms(curves, line)),
     ]
     return f'<div class="charts">{"".join(charts)}</div>'
 
 
-def _class_lines(run: Run, line: Any) -> Iterable[Series]:
-    columns = [name for name in run.curves if name.startswith("val/iou_")]
+def _class_lines(run: Run, line: Any, prefix: str = "val/iou_") -> Sequence[Series]:
+    columns = [name for name in run.curves if name.startswith(prefix)]
     if len(columns) > FEW:
         return []
-    colors = dict(zip(run.scores.classes, run.scores.colors, strict=True)) if run.scores else {}
-    names = [column.removeprefix("val/iou_") for column in columns]
+    scores = run.scores or run.regions
+    colors = dict(zip(scores.classes, scores.colors, strict=True)) if scores else {}
+    names = [column.removeprefix(prefix) for column in columns]
     return [
         line(name, column, readable(colors.get(name, (140, 140, 150))), thin=True)
         for name, column in zip(names, columns, strict=True)
@@ -157,8 +187,8 @@ def _terms(curves: Mapping[str, list[Number]], line: Any) -> list[Series]:
     columns = [name for name in curves if name.startswith("train/loss_")]
     if len(columns) < 2:
         return []
-    colors = ["var(--one)", "var(--two)", "var(--three)", "var(--ink)"]
-    return [line(c.removeprefix("train/loss_"), c, colors[i % 4]) for i, c in enumerate(columns)]
+    colors = ["var(--one)", "var(--two)", "var(--three)", "var(--ink)", "var(--wrong)"]
+    return [line(c.removeprefix("train/loss_"), c, colors[i % len(colors)]) for i, c in enumerate(columns)]
 
 
 def _confusion(scores: Scores) -> str:
@@ -167,10 +197,14 @@ def _confusion(scores: Scores) -> str:
 
 
 def _samples(samples: list[tuple[str, bytes]]) -> str:
-    return "".join(
-        f'<figure class="sample"><figcaption>{escape(name)}</figcaption>'
-        f'<div class="wide"><img alt="{escape(name)}" src="{_data(picture)}"></div></figure>'
-        for name, picture in samples
+    return "".join(figure(name, picture) for name, picture in samples)
+
+
+def figure(caption: str, picture: bytes) -> str:
+    """A picture (PNG) with a line above it."""
+    return (
+        f'<figure class="sample"><figcaption>{escape(caption)}</figcaption>'
+        f'<div class="wide"><img alt="{escape(caption)}" src="{_data(picture)}"></div></figure>'
     )
 
 

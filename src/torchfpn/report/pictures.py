@@ -47,7 +47,7 @@ def side_by_side(
             panels.append((title, painted(labels, colors)))
     if errors and truth is not None and prediction is not None:
         panels.append(("errors", marked_errors(pixels, truth, prediction, classes)))
-    sheet = _laid_out(panels, _legend([truth, prediction], colors, names), largest)
+    sheet = laid_out(panels, _legend([truth, prediction], colors, names), largest)
     return encoded(sheet.quantize(256, Image.Quantize.FASTOCTREE) if palette else sheet)
 
 
@@ -77,8 +77,9 @@ def _legend(maps: Sequence[ArrayLike | None], colors: Sequence[Color], names: Se
     return [(colors[i], name) for i, name in enumerate(names) if i in present]
 
 
-def _laid_out(panels: list[tuple[str, Pixels]], legend: list[tuple[Color, str]], largest: int) -> Image.Image:
-    sized = [(title, _resized(pixels, largest, smooth=title == "image")) for title, pixels in panels]
+def laid_out(panels: list[tuple[str, Pixels]], legend: list[tuple[Color, str]], largest: int) -> Image.Image:
+    """Panels beside one another under their titles, a legend below; all but the one called "image" in pure colours."""
+    sized = [(title, resized(pixels, largest, smooth=title == "image")) for title, pixels in panels]
     width, height = sized[0][1].size
     step = max(width, 90) + GAP
     total = step * len(sized) - GAP
@@ -93,7 +94,7 @@ def _laid_out(panels: list[tuple[str, Pixels]], legend: list[tuple[Color, str]],
     return sheet
 
 
-def _resized(pixels: Pixels, largest: int, *, smooth: bool) -> Image.Image:
+def resized(pixels: Pixels, largest: int, *, smooth: bool) -> Image.Image:
     """Small pictures enlarged by a whole number, large ones reduced; labels keep their pure colours."""
     picture = Image.fromarray(pixels)
     longest = max(picture.size)

@@ -2,8 +2,7 @@
 
 import csv
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,13 @@ from typing import Any
 import yaml
 
 from torchfpn.errors import DataError
-from torchfpn.recipe import default_colors
-
-Number = float | None  # None: nothing to measure
+from torchfpn.report.numbers import Number, class_colors, number, numbers
+from torchfpn.report.region_scores import KINDS, RegionScores, is_region_scores, parse_region_scores
 
 
 @dataclass(frozen=True)
 class Scores:
-    """validation.json. confusion: rows are the truth. iou, boundary: per class, None where nothing is to score.
+    """validation.json of a semantic model. confusion: rows are the truth. iou, boundary: per class, None if undefined.
 
     objects: as `ObjectScores.to_dict` has them, where objects were scored too.
     """
@@ -57,7 +55,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class Run:
-    """What the folder holds. curves: the columns of metrics.csv, None where a cell is empty."""
+    """What the folder holds. curves: the columns of metrics.csv, None where a cell is empty.
+
+    scores: of a semantic model; regions: of a detector.
+    """
 
     name: str
     curves: dict[str, list[Number]] = field(default_factory=dict)
@@ -66,6 +67,16 @@ class Run:
     config_text: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
     samples: list[tuple[str, bytes]] = field(default_factory=list)
+    regions: RegionScores | None = None
+
+    @property
+    def kind(self) -> str:
+        """What was trained or scored, as people call it."""
+        if self.regions is not None:
+            return self.regions.kind
+        if self.scores is not None or "train/loss_objectness" not in self.curves:
+            return "semantic segmentation"
+        return KINDS["instance" if "train/loss_masks" in self.curves else "detection"]
 
 
 def read_run(folder: Path) -> Run:
@@ -77,12 +88,15 @@ def read_run(folder: Path) -> Run:
     metrics, scores = folder / "metrics.csv", folder / "validation.json"
     if not metrics.is_file() and not scores.is_file():
         raise DataError("holds neither metrics.csv nor validation.json", file=folder, hint="give a run folder")
+    found = _json(scores) if scores.is_file() else None
+    regions = found is not None and is_region_scores(found)
     config = folder / "config.yaml"
     text = config.read_text(encoding="utf-8") if config.is_file() else ""
     return Run(
         name=folder.absolute().name,
         curves=_curves(metrics) if metrics.is_file() else {},
-        scores=parse_scores(_json(scores), file=scores) if scores.is_file() else None,
+        scores=None if found is None or regions else parse_scores(found, file=scores),
+        regions=parse_region_scores(found, file=scores) if found is not None and regions else None,
         config=_mapping(config, yaml.safe_load, text) if text else {},
         config_text=text,
         environment=_json(folder / "env.json") if (folder / "env.json").is_file() else {},
@@ -94,7 +108,7 @@ def _curves(file: Path) -> dict[str, list[Number]]:
     with file.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     try:
-        return {name: [_number(row[name]) for row in rows] for name in rows[0]} if rows else {}
+        return {name: [number(row[name]) for row in rows] for name in rows[0]} if rows else {}
     except (ValueError, TypeError) as error:
         raise DataError(f"a cell that is no number ({error})", file=file) from error
 
@@ -113,12 +127,12 @@ def parse_scores(data: Mapping[str, Any], *, file: str | Path = "scores") -> Sco
         boundary = data.get("boundary_iou")
         return Scores(
             classes=classes,
-            colors=_colors(data.get("colors") or (), len(classes)),
+            colors=class_colors(data.get("colors") or (), len(classes)),
             confusion=confusion,
-            iou=_numbers(data["iou"], len(classes)),
-            boundary=None if boundary is None else _numbers(boundary, len(classes)),
-            miou=_number(data.get("miou")),
-            pixel_accuracy=_number(data.get("pixel_accuracy")),
+            iou=numbers(data["iou"], len(classes)),
+            boundary=None if boundary is None else numbers(boundary, len(classes)),
+            miou=number(data.get("miou")),
+            pixel_accuracy=number(data.get("pixel_accuracy")),
             split=str(data.get("split", "val")),
             objects=_objects(data.get("objects")),
         )
@@ -131,29 +145,10 @@ def _objects(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if data is None:
         return None
     count, shares, counts = len(data["classes"]), ("precision", "recall", "f1"), ("matched", "predicted", "truth")
-    columns = {name: _numbers(data[name], count) for name in shares}
-    total = {name: _number(data["all"][name]) for name in shares} | {name: int(data["all"][name]) for name in counts}
+    columns = {name: numbers(data[name], count) for name in shares}
+    total = {name: number(data["all"][name]) for name in shares} | {name: int(data["all"][name]) for name in counts}
     plain = {"iou": float(data["iou"]), "classes": [str(name) for name in data["classes"]], "all": total}
     return plain | columns | {name: [int(n) for n in data[name]] for name in counts}
-
-
-def _colors(given: Sequence[Sequence[int]], count: int) -> list[tuple[int, int, int]]:
-    colors = [(int(r), int(g), int(b)) for r, g, b in given]
-    return [*colors, *default_colors(count)[len(colors) :]][:count]
-
-
-def _numbers(values: Sequence[Any], count: int) -> list[Number]:
-    if len(values) != count:
-        raise ValueError(f"{len(values)} values for {count} classes")
-    return [_number(value) for value in values]
-
-
-def _number(value: Any) -> Number:
-    """A finite float, or None for an empty cell, null, NaN."""
-    if value is None or value == "":
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else None
 
 
 def _ratio(part: int, whole: int) -> Number:

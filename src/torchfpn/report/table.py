@@ -2,7 +2,8 @@
 
 from rich.table import Table
 
-from torchfpn.report.run import Number, Scores
+from torchfpn.report.numbers import Number
+from torchfpn.report.run import Scores
 
 
 def class_table(scores: Scores) -> Table:

@@ -45,6 +45,7 @@ def create_task(
     dtype: str = "",
     nodata: float | None = None,
     source: dict[str, Any] | None = None,
+    rules: dict[str, Any] | None = None,
     **model_options: Any,
 ) -> Task:
     """A model with its criterion, its postprocess and its recipe.
@@ -55,7 +56,8 @@ def create_task(
     have these. rgb: which bands are red, green and blue, by name or position from 0, by default those
     of that name; band_init, fusion: how they and the others meet the pretrained weights, see `torchfpn.backbone`.
     scaling: raw values to network values; by default ImageNet's constants for red, green and blue, and no others, with
-    pretrained weights, none otherwise. model_options: the other arguments of `create_model`.
+    pretrained weights, none otherwise. rules: of a detector, see `Recipe`. model_options: the other arguments of
+    `create_model`.
 
     Raises:
         ConfigError: contradicting or missing arguments; whatever `create_model` raises.
@@ -106,6 +108,7 @@ def create_task(
         loss=loss,
         class_weights=tuple(float(weight) for weight in class_weights) if class_weights is not None else None,
         source=source or {},
+        rules=rules or {},
     )
     if task != "semantic" and (loss != "ce" or label_smoothing or deep_supervision or class_weights is not None):
         raise ConfigError(f"of {task}", field="loss", allowed="as it is: its terms belong to the two stages")

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchfpn.errors import ShapeError
 from torchfpn.heads.propose import Limits
 from torchfpn.nn.detector import as_sizes
+from torchfpn.ops.pillow_resize import is_8_bit, resize_8_bit, resize_float, rounded_size
 from torchfpn.tasks.task import Task
 from torchfpn.types import Batch, Regions, Size
 
@@ -53,19 +54,36 @@ class RegionTask(Task):
         if rule is None:
             return list(self.postprocess(self.model(images, as_sizes(sizes, images)), sizes))
         found: list[Any] = []
-        for image, (height, width) in zip(images, sizes, strict=True):  # each grows or shrinks by a factor of its own
-            resized = resize(image[None, :, :height, :width], rule["shorter"], rule["longer"])
+        for own, image, (height, width) in zip(raw, images, sizes, strict=True):  # each by a factor of its own
+            resized = self._resized(own[:, :height, :width], image[None, :, :height, :width], rule)
             size = (resized.shape[-2], resized.shape[-1])
             regions = self.model(resized, as_sizes([size], images))
             found += self.postprocess(regions, [size], [(height, width)])
         return found
 
+    def _resized(self, raw: Tensor, image: Tensor, rule: dict[str, Any]) -> Tensor:
+        """What the network is shown [1, C, h, w] of an image as it is in the file [C, H, W], and normalised."""
+        if rule.get("pillow") and is_8_bit(raw):
+            size = rounded_size((raw.shape[-2], raw.shape[-1]), rule["shorter"], rule["longer"])
+            normalised: Tensor = self.normalize(resize_8_bit(raw, size)[None].to(image.device))[0]
+            return normalised
+        return resize(image, **rule)
 
-def resize(image: Tensor, shorter: int, longer: int) -> Tensor:
+
+def resize(
+    image: Tensor, shorter: int | None, longer: int | None, *, antialias: bool = False, pillow: bool = False
+) -> Tensor:
     """[1, C, H, W] with a shorter side of `shorter` pixels, or a longer one of `longer` where that is less.
 
-    Bilinear without antialiasing, as torchvision's detectors see their images.
+    shorter, longer: None: any. antialias: as in our own training; without, as torchvision's detectors see their images.
+    pillow: of a size rounded as detectron2 rounds it; both sides are given then.
     """
     height, width = image.shape[-2:]
-    factor = min(shorter / min(height, width), longer / max(height, width))
+    if pillow and shorter and longer:
+        return resize_float(image, rounded_size((height, width), shorter, longer))
+    factors = [side / of for side, of in ((shorter, min(height, width)), (longer, max(height, width))) if side]
+    factor = min(factors, default=1.0)
+    if antialias:
+        size = max(1, round(height * factor)), max(1, round(width * factor))
+        return F.interpolate(image, size, mode="bilinear", antialias=True) if size != (height, width) else image
     return F.interpolate(image, scale_factor=factor, mode="bilinear", recompute_scale_factor=True, align_corners=False)

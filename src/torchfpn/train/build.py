@@ -9,35 +9,18 @@ import torch
 
 from torchfpn import __version__
 from torchfpn.config import TrainConfig
-from torchfpn.data.augment import Augment
+from torchfpn.criteria.region import ANCHORS, PROPOSALS, RegionCriterion
 from torchfpn.data.dataset import Band, Dataset, read_dataset
 from torchfpn.data.each import Watch, unwatched
-from torchfpn.data.keys import Draw
-from torchfpn.data.sample import Sample
-from torchfpn.data.samples import SemanticSamples
 from torchfpn.data.scaling import find_scaling
 from torchfpn.data.statistics import class_counts, class_weights
 from torchfpn.errors import ConfigError, nearest
 from torchfpn.recipe import Scaling
 from torchfpn.tasks.build import create_task
 from torchfpn.tasks.model import create_model
+from torchfpn.tasks.region_task import RegionTask
 from torchfpn.tasks.task import Task
-from torchfpn.types import Size
-
-TRAIN, VALIDATE = "train", "val"
-
-
-class First:
-    """The first `count` of some samples."""
-
-    def __init__(self, samples: SemanticSamples, count: int) -> None:
-        self.samples, self.count = samples, min(count, len(samples))
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, draw: Draw | int) -> Sample:
-        return self.samples[draw]
+from torchfpn.train.sampling import TRAIN, First, ObjectSampling, PixelSampling, Sampling
 
 
 @dataclass(frozen=True)
@@ -70,20 +53,20 @@ def build(config: TrainConfig, dataset: Dataset, watch: Callable[[str], Watch] =
     Raises:
         FPNError: whatever is wrong with files, settings or pretrained weights.
     """
-    cache = config.data.cache
-    plain = SemanticSamples(dataset, TRAIN, cache=cache if config.overfit_batches else False)
+    sampling: Sampling = (ObjectSampling if dataset.has_objects else PixelSampling)(config, dataset)
     _check_options(config)
     method, pretrained = config.data.scaling, bool(config.model.pretrained)
     scaling, dtype = find_scaling(dataset, TRAIN, method, pretrained=pretrained, watch=watch("scaling"))
     weights = _class_weights(config, dataset, watch("class weights"))
-    task = _task(config, dataset, plain.bands, scaling, dtype, weights)
+    task = _task(config, dataset, sampling.bands, scaling, dtype, weights, sampling.rules)
+    if isinstance(task, RegionTask):
+        anchors = replace(ANCHORS, count=config.loss.anchors)
+        task.criterion = RegionCriterion(anchors=anchors, proposals=replace(PROPOSALS, count=config.loss.boxes))
     if config.overfit_batches:
-        few = First(plain, config.overfit_batches * config.batch_size * config.accumulate)
-        return Parts(task, dataset, few, few)
-    augment = _augment(config, scaling, plain.usual_size)
-    train = SemanticSamples(dataset, TRAIN, augment=augment, cache=cache, watch=watch("places of the classes"))
-    validate = SemanticSamples(dataset, VALIDATE, cache=cache) if VALIDATE in dataset.splits else None
-    return Parts(task, dataset, train, validate)
+        count = config.overfit_batches * config.batch_size * config.accumulate
+        return Parts(task, dataset, First(sampling.fixed(), count), First(sampling.plain, count))
+    train = sampling.augmented(scaling, watch("places of the classes"))
+    return Parts(task, dataset, train, sampling.validation())
 
 
 def _task(
@@ -93,6 +76,7 @@ def _task(
     scaling: Scaling,
     dtype: str,
     weights: list[float] | None,
+    rules: dict[str, Any],
 ) -> Task:
     model = config.model
     torch.manual_seed(config.seed)
@@ -118,6 +102,7 @@ def _task(
         dtype=dtype,
         nodata=dataset.nodata,
         source={"trained_with": f"torchfpn {__version__}"},
+        rules=rules,
         channels=model.channels,
         head_channels=model.head_channels,
         norm=model.norm,
@@ -125,25 +110,6 @@ def _task(
         dropout=model.dropout,
         **model.options,
     ).to(memory_format=torch.channels_last)
-
-
-def _augment(config: TrainConfig, scaling: Scaling, size: Size) -> Augment:
-    data = config.data
-    crop = (data.crop, data.crop) if isinstance(data.crop, int) else data.crop
-    return Augment(
-        crop=crop or size,
-        scale=data.scale,
-        mirror=data.hflip,
-        flip=data.vflip,
-        turns=data.rotate,
-        brightness=data.brightness,
-        contrast=data.contrast,
-        band_brightness=data.band_brightness,
-        band_contrast=data.band_contrast,
-        noise=data.noise,
-        scaling=scaling,
-        class_aware=data.class_aware,
-    )
 
 
 def _check_options(config: TrainConfig) -> None:

@@ -2,39 +2,31 @@
 
 import json
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 from safetensors import SafetensorError
-from torch import Tensor
 
-from torchfpn.data.sample import Sample
 from torchfpn.errors import FPNError, WeightsError
-from torchfpn.files.atomic import write_bytes, write_text
-from torchfpn.report.pictures import side_by_side
-from torchfpn.report.run import parse_scores
-from torchfpn.report.table import class_table
-from torchfpn.tasks.evaluate import evaluate
-from torchfpn.tasks.precision import Precision
+from torchfpn.files.atomic import write_text
+from torchfpn.tasks.region_task import RegionTask
 from torchfpn.tasks.storage import fill
-from torchfpn.tasks.task import Task
-from torchfpn.train.build import VALIDATE, Parts
+from torchfpn.train.build import Parts
 from torchfpn.train.checkpoints import read
 from torchfpn.train.machine import Machine
 from torchfpn.train.module import Training
 from torchfpn.train.resume import kept_weights
+from torchfpn.train.scoring import score_objects, score_pixels
 
-MODEL, PICTURES = "model.safetensors", 8
+MODEL = "model.safetensors"
 
 
 @dataclass(frozen=True)
 class RunResult:
     """What came of a training.
 
-    metrics: the last row of metrics.csv, and "miou", "pixel_accuracy" of the kept weights. model: the file of weights.
+    metrics: the last row of metrics.csv, and of the kept weights "miou", "pixel_accuracy", or of objects "ap", "ap50" (of
+    masks where there are any). model: the file of weights.
     unsaved: why the last checkpoint could not be written; None when it was.
     """
 
@@ -65,36 +57,18 @@ def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, co
     task.eval().save(model)
     metrics = dict(keeper.journal.rows[-1]) if keeper.journal.rows else {}
     if training.validation_loader is not None:
-        scores = score(training, machine, folder, console)
-        write_text(folder / "validation.json", json.dumps(scores) + "\n")
-        metrics |= {"miou": scores["miou"], "pixel_accuracy": scores["pixel_accuracy"]}
+        score = score_objects if isinstance(task, RegionTask) else score_pixels
+        scored = score(task.to(machine.accelerator), training.validation_loader, machine, folder, console)
+        write_text(folder / "validation.json", json.dumps(scored.values) + "\n")
+        metrics |= scored.metrics
         console.print(f"validation of the {origin} weights", highlight=False)
-        Console(highlight=False).print(class_table(parse_scores(scores)))
+        Console(highlight=False).print(scored.table)
     from torchfpn.report.html import write_report
 
     write_report(folder)
     console.print(f"{model}  {folder / 'report.html'}", highlight=False, soft_wrap=True)
     unsaved = None if keeper.failure is None else str(keeper.failure)
     return RunResult(folder, metrics, model, unsaved)
-
-
-def score(training: Training, machine: Machine, folder: Path, console: Console) -> dict[str, Any]:
-    """The contents of validation.json; pictures of images all along the split go to samples/."""
-    task, loader = training.task.to(machine.accelerator), training.validation_loader
-    assert loader is not None
-    numbers, apart = count(), max(1, len(loader) // PICTURES)  # neighbours in a split are often frames of one film
-
-    def watch(sample: Sample, labels: Tensor) -> None:
-        picture, between = divmod(next(numbers), apart)
-        if picture < PICTURES and between == 0:
-            name = f"{picture:02d}-{Path(sample.name).stem[:80]}.png"
-            write_bytes(folder / "samples" / name, _picture(sample, labels, task))
-
-    (folder / "samples").mkdir(exist_ok=True)
-    batches = track(loader, "scoring", console=console, transient=True, disable=not console.is_terminal)
-    samples = (Sample(batch.images[0], batch.targets[0], batch.names[0]) for batch in batches)
-    precision: Precision = "bf16" if machine.precision == "bf16-mixed" else "fp32"
-    return evaluate(task, samples, precision=precision, watch=watch).to_dict(VALIDATE)
 
 
 def _take(training: Training, console: Console) -> str:
@@ -111,9 +85,3 @@ def _take(training: Training, console: Console) -> str:
     elif training.position.step == 0:  # nothing was trained in this process
         fill(task.model, kept_weights(read(keeper.last)), file=keeper.last)
     return "last"
-
-
-def _picture(sample: Sample, labels: Tensor, task: Task) -> bytes:
-    recipe = task.recipe
-    image, truth = sample.image.numpy(), sample.target.numpy()
-    return side_by_side(image, truth, labels.numpy(), recipe.colors, names=recipe.classes, bands=recipe.bands)

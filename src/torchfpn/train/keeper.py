@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 class Keeper:
     """Writes into the run folder, and knows which epoch was the best so far.
 
-    patience: validations without a better score after which `exhausted` is true; 0: never.
+    patience: validations without a better score after which `exhausted` is true; 0: never. by: the column of the score.
     """
 
-    def __init__(self, folder: Path, journal: Journal, *, patience: int = 0) -> None:
-        self.folder, self.journal, self.patience = folder, journal, patience
+    def __init__(self, folder: Path, journal: Journal, *, patience: int = 0, by: str = "val/miou") -> None:
+        self.folder, self.journal, self.patience, self.by = folder, journal, patience, by
         self.best_score, self.best_epoch, self.waited = -math.inf, 0, 0
         self._before = self.state_dict()  # the judgement before the newest one
         self.failure: OSError | None = None  # why the newest save failed; None when it did not
@@ -46,7 +46,7 @@ class Keeper:
         """Takes in the row of an epoch; whether its weights are the best so far."""
         self.journal.add(row)
         self._before = self.state_dict()
-        score = row.get("val/miou")
+        score = row.get(self.by)
         if score is None:
             return False
         if score > self.best_score:

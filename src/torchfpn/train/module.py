@@ -16,6 +16,7 @@ from torch import Tensor
 
 from torchfpn.config import TrainConfig
 from torchfpn.data.keys import key
+from torchfpn.tasks.region_task import RegionTask
 from torchfpn.tasks.task import Task
 from torchfpn.train.checkpoints import SCHEMA, STATE
 from torchfpn.train.ema import Ema
@@ -24,6 +25,7 @@ from torchfpn.train.journal import Mean
 from torchfpn.train.keeper import Keeper
 from torchfpn.train.loader import TrainLoader, ValidationLoader
 from torchfpn.train.optimizer import optimizer
+from torchfpn.train.region_validation import RegionValidation
 from torchfpn.train.schedule import factor
 from torchfpn.train.signals import Interrupted, StopRequest
 from torchfpn.train.stepper import Stepped, Stepper
@@ -65,7 +67,7 @@ class Training(pl.LightningModule):
         self.last: Stepped | None = None  # for the progress bar
         self._state: dict[str, Any] | None = None
         self.averages: Ema | None = None
-        self._validation: Validation | None = None
+        self._validation: Validation | RegionValidation | None = None
 
     # -- what Lightning asks for
 
@@ -149,7 +151,10 @@ class Training(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """The averaged weights take the place of the weights."""
-        self._validation = Validation(self.task, self._sum)
+        if isinstance(self.task, RegionTask):
+            self._validation = RegionValidation(self.task, self._gather)
+        else:
+            self._validation = Validation(self.task, self._sum)
         if self.averages is not None:
             self.averages.swap()
         if self.trainer.world_size > 1:  # each process has its own running statistics: the first one's are kept
@@ -236,6 +241,13 @@ class Training(pl.LightningModule):
             return tensor
         summed: Tensor = self.trainer.strategy.reduce(tensor.to(self.device), reduce_op="sum")
         return summed.cpu()
+
+    def _gather(self, value: Any) -> list[Any]:
+        if self.trainer.world_size == 1:
+            return [value]
+        found: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(found, value)
+        return found
 
     def _show(self) -> None:
         """To those who want to see; what they cannot write (a full disk) is not worth the training."""

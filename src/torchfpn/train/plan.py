@@ -6,13 +6,29 @@ from dataclasses import replace
 from torchfpn.config import TrainConfig
 from torchfpn.criteria.semantic import parse
 
+FIRST, SECOND, MASKS = ["objectness", "anchors"], ["classes", "boxes"], ["masks"]  # the losses of detectors
 
-def columns(config: TrainConfig, validated: Sequence[str]) -> list[str]:
+
+def columns(config: TrainConfig, task: str, validated: Sequence[str]) -> list[str]:
     """The columns of metrics.csv. validated: the classes whose scores there will be; none without a validation."""
+    if task != "semantic":
+        return _of_objects(task == "instance", validated)
     deep = ["deep"] if config.loss.deep_supervision else []
     terms = [f"train/loss_{name}" for name in [*parse(config.loss.terms), *deep]]
     scores = [f"val/iou_{name}" for name in validated]
     validation = ["val/loss", "val/miou", "val/pixel_accuracy", *scores] if validated else []
+    return ["epoch", "step", "lr", "train/loss", *terms, *validation]
+
+
+def best_by(task: str) -> str:
+    """The column that says which epoch was the best."""
+    return {"semantic": "val/miou", "detection": "val/ap", "instance": "val/mask_ap"}[task]
+
+
+def _of_objects(masks: bool, validated: Sequence[str]) -> list[str]:
+    terms = [f"train/loss_{name}" for name in FIRST + SECOND + (MASKS if masks else [])]
+    scores = ["val/ap", "val/ap50", "val/ap75"] + (["val/mask_ap", "val/mask_ap50"] if masks else [])
+    validation = [*scores, *(f"val/ap_{name}" for name in validated)] if validated else []
     return ["epoch", "step", "lr", "train/loss", *terms, *validation]
 
 

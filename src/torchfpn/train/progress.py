@@ -19,6 +19,7 @@ from torchfpn.train.module import Training
 
 EVERY = 30.0  # seconds between two plain lines within an epoch
 MANY = 500  # files that take long enough to say so
+SHOWN = {"val/loss": "val loss", "val/miou": "mIoU", "val/ap": "AP", "val/mask_ap": "mask AP"}
 TIMING = "epoch,train_s,validate_s,images_per_s\n"
 
 
@@ -89,9 +90,10 @@ class Progress(pl.Callback):
         rate = self.images / trained
         loss = row.get("train/loss", float("nan"))  # nothing to average where every step was bad
         parts = [f"epoch {int(row['epoch'])}/{module.config.max_epochs}", f"loss {loss:.4f}"]
-        if "val/miou" in row:
-            star = "*" if keeper.best_epoch == row["epoch"] else " "
-            parts += [f"val loss {row['val/loss']:.4f}", f"mIoU {row['val/miou']:.4f}{star}"]
+        star = "*" if keeper.best_epoch == row["epoch"] else " "
+        for column, name in SHOWN.items():
+            if column in row:
+                parts.append(f"{name} {row[column]:.4f}{star if column == keeper.by else ''}")
         parts += [f"{rate:.1f} img/s", f"{_clock(trained + self.validated)}", f"{self._left(module)} left"]
         self._say("  ".join(parts))
         if keeper.failure is None:

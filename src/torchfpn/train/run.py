@@ -32,7 +32,7 @@ from torchfpn.train.keeper import Keeper
 from torchfpn.train.loader import TrainLoader, ValidationLoader, explain
 from torchfpn.train.machine import Machine, machine
 from torchfpn.train.module import Training
-from torchfpn.train.plan import columns, count, hurried, steps
+from torchfpn.train.plan import best_by, columns, count, hurried, steps
 from torchfpn.train.progress import Progress, watcher
 from torchfpn.train.quiet import quiet
 from torchfpn.train.resume import check_fit, explain_restore
@@ -143,8 +143,8 @@ class _Run:
         if parts.validate is not None and (images := count(config.limit_val_batches, len(parts.validate))):
             workers = self.machine.workers
             validate = ValidationLoader(parts.validate, count=images, workers=workers, rank=self.rank, world=world)
-        names = columns(config, parts.task.classes if validate is not None else ())
-        keeper = Keeper(folder, Journal(names), patience=config.early_stop)
+        names = columns(config, parts.dataset.task, parts.task.classes if validate is not None else ())
+        keeper = Keeper(folder, Journal(names), patience=config.early_stop, by=best_by(parts.dataset.task))
         training = Training(parts.task, config, train=loader, validate=validate, keeper=keeper, stop=self.stop)
         return training.train()
 

@@ -1,0 +1,127 @@
+"""fpn evaluate of objects: a detector on a dataset, or a file of COCO results against annotations."""
+
+import argparse
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchfpn.data.dataset import Dataset
+    from torchfpn.data.region_samples import RegionSamples
+    from torchfpn.recipe import Recipe
+    from torchfpn.tasks.task import Task
+
+OF_PIXELS = {"no_boundary": False}  # flags that say nothing of boxes and masks, as they are by themselves
+OF_MAPS: dict[str, Any] = {
+    "classes": None,
+    "ignore": None,
+    "iou": 0.5,
+    "least": 0.0,
+    "field": None,
+    "truth_field": None,
+    "score": None,
+    "within": None,
+    "layer": None,
+    "assume_crs": None,
+    "tiles": None,
+}
+PEEK = 2**20  # bytes of a file in which GeoJSON says what it is
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of objects."""
+    group = parser.add_argument_group("models of objects, and COCO results")
+    group.add_argument("--most", type=int, metavar="N", help="detections of an image and class that count (100)")
+
+
+def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[str, Any]:
+    """The scores of a detector on a split; with --out, pictures.
+
+    Raises:
+        ConfigError: flags or a dataset that do not go with it. DataError: files that cannot be used.
+    """
+    from torchfpn.cli.counting import counted
+    from torchfpn.tasks.evaluate import class_order
+    from torchfpn.tasks.evaluate_regions import evaluate_regions
+
+    _refuse(args, OF_PIXELS | OF_MAPS, f"a model of {task.recipe.task}")
+    order = class_order(task.classes, dataset.names)
+    samples = open_samples(dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
+    with counted("evaluating", len(samples)) as step:
+        found = evaluate_regions(task, samples, precision=args.precision, order=order, most=_most(args), progress=step)
+    if args.out:
+        from torchfpn.report.extreme_pictures import picture_names, write_pictures
+
+        names = picture_names(found)
+        folder = args.out / "samples"
+        write_pictures(folder, names, found, task, samples.__getitem__, order=order, precision=args.precision)
+    return found.to_dict(args.split)
+
+
+def open_samples(dataset: "Dataset", split: str, recipe: "Recipe", *, accept_dtype: bool = False) -> "RegionSamples":
+    """The images of a split with the bands that the model wants, found by name where the names are known.
+
+    Raises:
+        ConfigError: a dataset of pixels. DataError: an image that cannot be used, other bands or another pixel type
+        than the model's.
+    """
+    from dataclasses import replace
+
+    from torchfpn.data.region_samples import RegionSamples
+    from torchfpn.raster.fitting import band_order, check_dtype
+
+    samples = RegionSamples(dataset, split, cache=False)
+    file = samples.pairs[0].image
+    check_dtype(samples.dtype, recipe, file=file, accept=accept_dtype)
+    order = band_order(samples.bands, recipe.bands, file=file)
+    if order != list(range(len(samples.bands))):
+        chosen = replace(dataset, use_bands=tuple(samples.bands[i] for i in order))
+        samples = RegionSamples(chosen, split, cache=False)
+    return samples
+
+
+def is_results(args: argparse.Namespace) -> bool:
+    """Whether both words are JSON files, and no GeoJSON."""
+    files = (args.model, args.dataset)
+    return all(path.suffix.lower() == ".json" and path.is_file() and not _is_geojson(path) for path in files)
+
+
+def score_results(args: argparse.Namespace) -> dict[str, Any]:
+    """The scores of a file of COCO results against annotations.
+
+    Raises:
+        ConfigError: flags that do not go with it. DataError: files that cannot be used.
+    """
+    from torchfpn.tasks.evaluate_results import evaluate_results
+
+    _refuse(args, OF_PIXELS | OF_MAPS | {"accept_dtype": False, "split": "val"}, "COCO results")
+    return evaluate_results(args.model, args.dataset, most=_most(args)).to_dict("all")
+
+
+def refuse_most(args: argparse.Namespace) -> None:
+    """Passes what no model of objects is, without its flag."""
+    _refuse(args, {"most": None}, "anything but objects")
+
+
+def _most(args: argparse.Namespace) -> int:
+    from torchfpn.metrics.precisions import LIMITS
+
+    return LIMITS[-1] if args.most is None else int(args.most)
+
+
+def _refuse(args: argparse.Namespace, usual: dict[str, Any], what: str) -> None:
+    """Passes flags that were not given.
+
+    Raises:
+        ConfigError: one was.
+    """
+    from torchfpn.errors import ConfigError
+
+    for name, value in usual.items():
+        if getattr(args, name) != value:
+            raise ConfigError(f"says nothing of {what}", field=f"--{name.replace('_', '-')}", hint="leave it out")
+
+
+def _is_geojson(path: Any) -> bool:
+    with path.open("rb") as file:
+        start = file.read(PEEK)
+    return re.search(rb'"type"\s*:\s*"(Feature|FeatureCollection)"', start) is not None

@@ -1,0 +1,190 @@
+"""fpn predict with a model of objects: one COCO file of all sources; numbered masks, overlays, polygons of each."""
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torchfpn.raster.coco_results import CocoResults
+    from torchfpn.raster.predict import Options
+    from torchfpn.raster.predict_objects import Outcome, Overlay
+    from torchfpn.raster.sources import Job
+    from torchfpn.tasks.task import Task
+
+FILE = "objects.json"
+SCORE = 0.5
+OF_PIXELS = ("probs", "window", "blend", "batch", "mosaic", "resume")  # flags that say nothing of objects
+MARGIN = "64"  # as it is when it is not given
+
+
+@dataclass
+class _Totals:
+    done: int = 0
+    failed: int = 0
+    pixels: int = 0
+    found: int = 0
+    shown: int = 0
+    polygons: int = 0
+
+    def add(self, outcome: "Outcome") -> None:
+        self.done += 1
+        self.pixels += outcome.pixels
+        self.found += len(outcome.found)
+        self.shown += outcome.shown
+        self.polygons += outcome.polygons
+
+
+def run_objects(args: argparse.Namespace, task: "Task", options: "Options") -> int:
+    """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
+    from torchfpn.cli.outputs import check_folder
+    from torchfpn.cli.predict import check_classes
+    from torchfpn.raster.sources import refuse_existing, refuse_own_sources
+
+    _check_flags(args, task)
+    check_classes(task, args.model, options)
+    jobs = _plan(args, masks=_has_masks(task))
+    refuse_own_sources(jobs)
+    if not args.overwrite:
+        refuse_existing(jobs)
+    check_folder(args.out)
+    score = SCORE if args.score is None else args.score
+    return _predict_all(task, jobs, options, score, overlay=_overlay(task) if args.overlay else None)
+
+
+def _has_masks(task: "Task") -> bool:
+    from torchfpn.raster.predict_objects import MASKS
+
+    return task.recipe.task == MASKS
+
+
+def _check_flags(args: argparse.Namespace, task: "Task") -> None:
+    """Passes flags that mean something for this kind of model.
+
+    Raises:
+        ConfigError: the first that does not.
+    """
+    from torchfpn.errors import ConfigError
+
+    given = [name for name in OF_PIXELS if getattr(args, name) not in (None, False)]
+    given += ["margin"] if args.margin != MARGIN else []
+    if given:
+        found = f"a model of {task.recipe.task}, which sees whole images"
+        raise ConfigError(found, file=args.model, field=given[0], hint=f"go without --{given[0]}")
+    if args.score is not None and not 0 <= args.score <= 1:
+        raise ConfigError(f"{args.score}", field="score", allowed="0 to 1")
+    if args.simplify and not _has_masks(task):
+        raise ConfigError(f"{args.simplify}", field="simplify", allowed="with models that give masks: boxes are simple")
+
+
+def _plan(args: argparse.Namespace, *, masks: bool) -> "list[Job]":
+    """A job for each source, whose `labels` is the one file of all."""
+    from torchfpn.raster.sources import find_sources, plan
+
+    endings = {"overlay": ".overlay.png"} if args.overlay else {}
+    if args.polygons:
+        endings["polygons"] = ".pixels.json" if args.polygons == "pixels" else f".{args.polygons}"
+    jobs = plan(find_sources(args.sources), args.out, endings, raster_extras=endings)
+    return [
+        replace(job, labels=args.out / FILE, others=({"instances": job.labels} if masks else {}) | job.others)
+        for job in jobs
+    ]
+
+
+def _overlay(task: "Task") -> "Overlay":
+    from torchfpn.report.object_pictures import overlay_objects
+
+    recipe = task.recipe
+    return lambda image, found: overlay_objects(
+        image, found, colors=recipe.colors, names=recipe.classes, bands=recipe.bands
+    )
+
+
+def _predict_all(
+    task: "Task", jobs: "list[Job]", options: "Options", score: float, *, overlay: "Overlay | None"
+) -> int:
+    from torchfpn.cli.counting import counted
+    from torchfpn.raster.coco_results import coco_results
+
+    begun, totals = time.monotonic(), _Totals()
+    names = _names(jobs)
+    with coco_results(jobs[0].labels, task.recipe) as results, counted("predicting", len(jobs)) as step:
+        for number, (job, name) in enumerate(zip(jobs, names, strict=True), start=1):
+            outcome = _predict_one(task, job, options, score, overlay)
+            if outcome is None:
+                totals.failed += 1
+            else:
+                totals.add(outcome)
+                _record(results, number, name, outcome)
+            step()
+    print(_summary(totals, score, time.monotonic() - begun))
+    return 0 if not totals.failed else 1 if totals.done else 2
+
+
+def _predict_one(
+    task: "Task", job: "Job", options: "Options", score: float, overlay: "Overlay | None"
+) -> "Outcome | None":
+    """None: it failed, and was named."""
+    from torchfpn.errors import DataError, FPNError
+    from torchfpn.files.formats import printable
+    from torchfpn.raster.predict_objects import predict_objects
+
+    try:
+        outcome = predict_objects(task, job, options, score=score, overlay=overlay)
+    except (FPNError, OSError) as error:
+        line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
+        print(f"fpn: {line}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+        return None
+    _report(outcome, score)
+    return outcome
+
+
+def _record(results: "CocoResults", number: int, name: str, outcome: "Outcome") -> None:
+    """Outside of what may fail source by source: half an image in the file would spoil all of it.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    from torchfpn.errors import DataError
+
+    try:
+        results.add(number, name, outcome.found)
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror or error})", file=outcome.job.labels) from error
+
+
+def _names(jobs: "list[Job]") -> list[str]:
+    """Every source as a path below the folder that all have in common, which is how COCO names images."""
+    whole = [Path(os.path.abspath(job.source)) for job in jobs]  # noqa: PTH100, links are not followed
+    top = os.path.commonpath([path.parent for path in whole])
+    return [path.relative_to(top).as_posix() for path in whole]
+
+
+def _report(outcome: "Outcome", score: float) -> None:
+    """One line for a source, and a warning where it holds nothing at all."""
+    from torchfpn.files.formats import printable
+
+    height, width = outcome.found.size
+    words = [f"{printable(outcome.job.source)}  {width} x {height}", _counted(outcome.shown, len(outcome.found), score)]
+    if "polygons" in outcome.job.others:
+        words.append(f"{outcome.polygons:,} polygons")
+    if outcome.empty:
+        words.append(f"{outcome.empty:,} pixels without data")
+    print(", ".join(words))
+    if outcome.empty == outcome.pixels:
+        print(f"fpn: {printable(outcome.job.source)}: holds no data at all", file=sys.stderr)
+
+
+def _counted(shown: int, found: int, score: float) -> str:
+    rest = f" (and {found - shown:,} below a score of {score:g})" if found > shown else ""
+    return f"{shown:,} object{'s' * (shown != 1)}{rest}"
+
+
+def _summary(totals: _Totals, score: float, seconds: float) -> str:
+    words = [f"{totals.done} predicted", f"{totals.failed} failed", _counted(totals.shown, totals.found, score)]
+    if totals.polygons:
+        words.append(f"{totals.polygons:,} polygons")
+    return ", ".join([*words, f"{totals.pixels / 1e6:.2f} million pixels in {seconds:.1f} s"])

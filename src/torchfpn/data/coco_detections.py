@@ -1,0 +1,174 @@
+"""Reading what a detector found, as COCO's results: every record is checked before anything trusts it.
+
+Two forms: the list of results that COCO's server takes, which names images and categories by the ids of the
+annotations; and a whole data set whose annotations have scores (as `fpn predict` writes it), whose images and
+categories are found by their names.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from torchfpn.data.coco import Coco
+from torchfpn.data.coco_shapes import BadValueError
+from torchfpn.data.strict_json import Flaw, read_json, shown
+from torchfpn.errors import DataError
+from torchfpn.ops.rle import bbox, from_rle, run_lengths, to_rle
+from torchfpn.types import Size
+
+Four = tuple[float, float, float, float]
+LARGEST = 2.0**31  # pixels, of a coordinate
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object. image: its place in the truth. label: the place of its category. box: x, y, width, height in pixels.
+
+    mask: run lengths, None of boxes alone.
+    """
+
+    image: int
+    label: int
+    score: float
+    box: Four
+    mask: str | None
+
+
+def read_detections(path: Path, truth: Coco) -> list[Detection]:
+    """What the file says was found in the images of `truth`; all have masks, or none.
+
+    Raises:
+        DataError: no such file, or the first record that cannot be used and how many there are.
+    """
+    value, flaws = read_json(path)
+    whole = isinstance(value, dict)
+    records = value.get("annotations") if whole else value
+    if not isinstance(records, list):
+        allowed = 'a list of results, or an object with "images", "categories" and "annotations"'
+        raise DataError(f"{shown(value)}", file=path, allowed=allowed)
+    if flaws:
+        raise _refused(path, flaws)
+    images, labels = (_names(value, truth, path) if whole else _ids(truth)) if records else ({}, {})
+    masks = bool(records) and isinstance(records[0], Mapping) and "segmentation" in records[0]
+    found, start = [], ("annotations",) if whole else ()
+    for i, record in enumerate(records):
+        try:
+            found.append(_detection(record, truth, images, labels, masks=masks))
+        except BadValueError as bad:
+            flaws.append(Flaw((*start, i, *bad.keys), bad.line))
+    if flaws:
+        raise _refused(path, flaws)
+    return found
+
+
+def _detection(
+    record: Any, truth: Coco, images: Mapping[Any, int], labels: Mapping[Any, int], *, masks: bool
+) -> Detection:
+    if not isinstance(record, Mapping):
+        raise BadValueError((), f"{shown(record)}; an object")
+    places = []
+    for key, known in (("image_id", images), ("category_id", labels)):
+        value = record.get(key)
+        if type(value) is not int or value not in known:
+            raise BadValueError((key,), f"{shown(value)}; the id of one of the truth's")
+        places.append(known[value])
+    score = _finite(record.get("score"), "score")
+    if ("segmentation" in record) != masks:
+        raise BadValueError(("segmentation",), "in some results and not in others")
+    mask = _mask(record["segmentation"], truth.annotations.size(places[0])) if masks else None
+    return Detection(places[0], places[1], score, _box(record, mask, truth.annotations.size(places[0])), mask)
+
+
+def _box(record: Mapping[str, Any], mask: str | None, size: Size) -> Four:
+    """As the record says, else around the mask."""
+    value = record.get("bbox")
+    if value is None and mask is not None:
+        x1, y1, x2, y2 = bbox({"size": list(size), "counts": mask})
+        return float(x1), float(y1), float(x2 - x1), float(y2 - y1)
+    if not isinstance(value, list) or len(value) != 4:
+        raise BadValueError(("bbox",), f"{shown(value)}; [x, y, width, height]")
+    x, y, w, h = (_finite(number, "bbox") for number in value)
+    if w < 0 or h < 0 or max(abs(x), abs(y), w, h) > LARGEST:
+        raise BadValueError(("bbox",), f"{shown(value)}; width and height from 0, in pixels")
+    return x, y, w, h
+
+
+def _mask(value: Any, size: Size) -> str:
+    try:
+        run_lengths(value, size)
+    except DataError as error:
+        keys = ("segmentation", error.field) if error.field else ("segmentation",)
+        line = "; ".join(part for part in (error.found, error.allowed, error.hint) if part)
+        raise BadValueError(keys, line) from None
+    counts = value["counts"]
+    return counts if isinstance(counts, str) else to_rle(from_rle([value], size))[0]["counts"]
+
+
+def _finite(value: Any, key: str) -> float:
+    try:
+        number = float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadValueError((key,), f"{shown(value)}; a finite number")
+    return number
+
+
+def _ids(truth: Coco) -> tuple[dict[int, int], dict[int, int]]:
+    """Ids of the truth's images and categories -> places."""
+    images = {number: place for place, number in enumerate(truth.annotations.ids.tolist())}
+    return images, {category.id: place for place, category in enumerate(truth.categories)}
+
+
+def _names(value: Mapping[str, Any], truth: Coco, path: Path) -> tuple[dict[int, int], dict[int, int]]:
+    """Ids in a file with names -> places in the truth: images by the names of their files, or by the last part of them.
+
+    Raises:
+        DataError: an image or a category that the truth does not have, or an image of another size.
+    """
+    known = truth.annotations
+    whole = {name: place for place, name in enumerate(known.names)}
+    last = _unique([PurePosixPath(name).name for name in known.names])
+    images: dict[int, int] = {}
+    for i, record in enumerate(_records(value, "images", path)):
+        name = str(record.get("file_name"))
+        place = whole.get(name, last.get(PurePosixPath(name).name))
+        if place is None:
+            raise DataError(f"{shown(name)} is no image of {known.file.name}", file=path, field=f"images[{i}]")
+        size = (record.get("height"), record.get("width"))
+        if size not in ((None, None), known.size(place)):
+            found = f"{shown(name)} of {size[1]} x {size[0]} pixels"
+            height, width = known.size(place)
+            raise DataError(found, file=path, field=f"images[{i}]", allowed=f"{width} x {height}, as in the truth")
+        images[record["id"]] = place
+    names = {category.name: place for place, category in enumerate(truth.categories)}
+    labels: dict[int, int] = {}
+    for i, record in enumerate(_records(value, "categories", path)):
+        name = " ".join(str(record.get("name")).split())
+        if name not in names:
+            allowed = f"one of {', '.join(list(names)[:12])}"
+            raise DataError(f"{shown(name)}", file=path, field=f"categories[{i}].name", allowed=allowed)
+        labels[record["id"]] = names[name]
+    return images, labels
+
+
+def _records(value: Mapping[str, Any], key: str, path: Path) -> list[Mapping[str, Any]]:
+    found = value.get(key)
+    records: list[Any] = found if isinstance(found, list) else [None]
+    if not all(isinstance(record, Mapping) and type(record.get("id")) is int for record in records):
+        raise DataError(f"no list of {key} with ids", file=path, field=key)
+    return records
+
+
+def _unique(names: Sequence[str]) -> dict[str, int]:
+    """Those that only one image has."""
+    times = Counter(names)
+    return {name: place for place, name in enumerate(names) if times[name] == 1}
+
+
+def _refused(path: Path, flaws: Sequence[Flaw]) -> DataError:
+    more = f" (and {len(flaws) - 1:,} more)" if len(flaws) > 1 else ""
+    return DataError(f"{flaws[0]}{more}", file=path)

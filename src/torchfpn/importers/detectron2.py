@@ -1,0 +1,176 @@
+"""detectron2's Faster and Mask R-CNN on ResNets and ResNeXts with an FPN, of its model zoo and of one's own training.
+
+Its ResNets come in two kinds, which the file does not tell unless it is an old one that holds pixel_mean and pixel_std:
+"caffe", the zoo's: blue, green, red minus a mean, the stride in the first 1x1 of a bottleneck; and "torchvision": red,
+green, blue over their deviations as well, the stride in the 3x3. ResNeXts of the zoo are in between and known by
+their groups. Here bands are always red, green, blue: the filters of the first convolution are turned round.
+"""
+
+import torch
+from torch import Tensor
+
+from torchfpn.errors import WeightsError
+from torchfpn.importers.coco_names import coco_names
+from torchfpn.importers.detectron2_names import BODY, ROI, RPN, STAGE, STEM, name_of
+from torchfpn.importers.family import Asked, Family, Found, Tensors, numbers, shape
+from torchfpn.importers.resnets import resnet_name
+from torchfpn.ops.anchors import shapes
+from torchfpn.recipe import Scaling
+
+ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
+SCORES = ROI + "box_predictor.cls_score.weight"
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of red, green, blue
+RATIOS = (0.5, 1.0, 2.0)
+RESIZE = {"shorter": 800, "longer": 1333, "pillow": True}
+CAFFE, TORCHVISION = "caffe", "torchvision"
+METHOD = "of detectron2"
+
+
+def read(tensors: Tensors, asked: Asked) -> Found:
+    """The state_dict of a GeneralizedRCNN with StandardROIHeads."""
+    _refuse_others(tensors, asked)
+    name = resnet_name(tensors, STAGE, asked, first=2)
+    classes = shape(tensors, SCORES, asked, 2)[0] - 1
+    has_masks = "roi_heads.mask_head.predictor.weight" in tensors
+    normed = "backbone.fpn_lateral2.norm.weight" in tensors
+    convs = len(numbers(tensors, r"roi_heads\.box_head\.conv(\d+)\.weight"))
+    bands = shape(tensors, STEM + "weight", asked)[1]
+    is_grouped = name.startswith("resnext")
+    kind = _kind(tensors, asked)
+    scaling, is_bgr = _scaling(tensors, kind, bands, is_grouped)
+    first_stride = kind == CAFFE and not is_grouped and _is_deep(tensors)
+    known = coco_names(classes)
+    return Found(
+        model={
+            "backbone": f"torchvision/{name}",
+            **({"backbone_options": {"stride_in_1x1": True}} if first_stride else {}),
+            "strides": [4, 8, 16, 32],
+            "pyramid": "fpn",
+            "channels": shape(tensors, "backbone.fpn_lateral2.weight", asked)[0],
+            **({"pyramid_options": {"norm": "batch"}} if normed else {}),
+            "head": "two-stage",
+            "head_options": _head(tensors, convs, asked),
+        },
+        tensors=_as_ours(tensors, is_bgr),
+        name_of=lambda ours: name_of(ours, normed=normed, several=RPN + "conv.conv0.weight" in tensors),
+        first_convs=("backbone.stages.c1.conv.weight",),
+        in_channels=bands,
+        num_classes=classes,
+        scaling=scaling,
+        about=f"{'Mask' if has_masks else 'Faster'} R-CNN on {name}",
+        unread=rf"pixel_mean|pixel_std|{ANCHORS}\d",
+        notes=(_told(kind, is_bgr, scaling, first_stride, "pixel_std" in tensors),),
+        task="instance" if has_masks else "detection",
+        rules={"resize": RESIZE, "masks": "detectron2"},
+        classes=tuple(known.values()),
+        label_ids=tuple(known),
+    )
+
+
+def _refuse_others(tensors: Tensors, asked: Asked) -> None:
+    """Raises WeightsError of what has the same first names and is not computed here."""
+    others = {
+        "backbone.top_block.p6.weight": "RetinaNet",
+        "backbone.bottom_up.res2.0.conv2_offset.weight": "deformable convolutions",
+        "backbone.bottom_up.res5.0.conv2_offset.weight": "deformable convolutions",
+        "roi_heads.box_head.0.fc1.weight": "Cascade R-CNN",
+        "roi_heads.keypoint_head.score_lowres.weight": "Keypoint R-CNN",
+        "sem_seg_head.predictor.weight": "Panoptic FPN",
+        "roi_heads.mask_head.coarse_head.prediction.weight": "PointRend",
+    }
+    found = next((what for name, what in others.items() if name in tensors), None)
+    if "backbone.fpn_lateral2.norm.weight" in tensors and "backbone.fpn_lateral2.norm.running_var" not in tensors:
+        found = "group norm"
+    if found is None and not any(name.startswith("backbone.fpn_lateral2.") for name in tensors):
+        found = "a network without an FPN from stride 4"
+    if found is not None:
+        allowed = "Faster R-CNN and Mask R-CNN on a ResNet with an FPN"
+        raise WeightsError(f"{found} of detectron2", file=asked.file, allowed=allowed)
+
+
+def _kind(tensors: Tensors, asked: Asked) -> str:
+    """Which of the two kinds: as the caller says, by the deviations, or by a batch norm that was not frozen."""
+    is_live = STEM + "norm.num_batches_tracked" in tensors
+    std = _numbers(tensors, "pixel_std")
+    is_divided = any(value != 1 for value in std) if std else is_live
+    return asked.variant or (TORCHVISION if is_divided else CAFFE)
+
+
+def _scaling(tensors: Tensors, kind: str, bands: int, is_grouped: bool) -> tuple[Scaling, bool]:
+    """(the scaling of red, green, blue, whether the file's own order is blue, green, red)."""
+    mean, std = _numbers(tensors, "pixel_mean"), _numbers(tensors, "pixel_std")
+    if bands != 3:
+        return Scaling(tuple(mean), tuple(std), METHOD) if mean and std else Scaling.identity(bands), False
+    is_bgr = kind == CAFFE or is_grouped
+    if mean and mean[0] != mean[-1]:
+        is_bgr = mean[0] < mean[-1]
+    step = -1 if is_bgr else 1
+    usual = STD if kind == TORCHVISION or is_grouped else (1.0, 1.0, 1.0)
+    return Scaling(tuple(mean[::step]) or MEAN, tuple(std[::step]) or usual, METHOD), is_bgr
+
+
+def _numbers(tensors: Tensors, name: str) -> list[float]:
+    return [round(float(value), 4) for value in tensors[name].flatten()] if name in tensors else []
+
+
+def _told(kind: str, is_bgr: bool, scaling: Scaling, first_stride: bool, by_file: bool) -> str:
+    """How the images were read, for people."""
+    order = "blue, green, red" if is_bgr else "red, green, blue"
+    deviation = "no deviation" if set(scaling.scale) == {1.0} else "a deviation"
+    said = "as the file's pixel_mean and pixel_std have it" if by_file else "the file does not say, variant does"
+    return f"{kind}: trained on {order}, {deviation}, stride in the {'1x1' if first_stride else '3x3'}; {said}"
+
+
+def _is_deep(tensors: Tensors) -> bool:
+    return STAGE.format(2) + ".0.conv3.weight" in tensors  # basic blocks have no 1x1 to put the stride in
+
+
+def _head(tensors: Tensors, convs: int, asked: Asked) -> dict[str, object]:
+    depth = len(numbers(tensors, r"proposal_generator\.rpn_head\.conv\.conv(\d+)\.weight"))
+    return {
+        **_anchors(tensors, asked),
+        "proposal_smallest": 0.0,
+        "smallest": 0.0,
+        **({"dense_depth": depth} if depth > 1 else {}),
+        **({"box": "4conv1fc"} if convs else {}),
+        **({"mask_norm": "batch"} if ROI + "mask_head.mask_fcn1.norm.weight" in tensors else {}),
+    }
+
+
+def _anchors(tensors: Tensors, asked: Asked) -> dict[str, object]:
+    """Sizes of each level and ratios, where an old file holds its anchors and they are not the usual ones."""
+    cells = [tensors[name] for name in sorted(tensors) if name.startswith(ANCHORS)]
+    usual = [shapes((32 * 2**i,), RATIOS) for i in range(len(cells))]
+    if all(a.shape == b.shape and torch.allclose(a, b, atol=0.01) for a, b in zip(cells, usual, strict=True)):
+        return {}
+    sides = [cell[:, 2:] - cell[:, :2] for cell in cells]
+    sizes, ratios = [side.prod(1).sqrt() for side in sides], [side[:, 1] / side[:, 0] for side in sides]
+    if any(bool((size - size[0]).abs().max() > 0.01) for size in sizes) or any(
+        ratio.shape != ratios[0].shape or not torch.allclose(ratio, ratios[0], atol=1e-3) for ratio in ratios
+    ):
+        allowed = "one size and the same ratios on every level"
+        raise WeightsError("several anchor sizes", file=asked.file, field=ANCHORS + "0", allowed=allowed)
+    return {
+        "anchor_sizes": [[round(float(size[0]), 3)] for size in sizes],
+        "anchor_ratios": [round(float(ratio), 4) for ratio in ratios[0]],
+    }
+
+
+def _as_ours(tensors: Tensors, is_bgr: bool) -> dict[str, Tensor]:
+    """Filters for red, green, blue, and the statistics that batch norm of caffe's time has folded into its weights."""
+    found = dict(tensors)
+    if is_bgr:
+        found[STEM + "weight"] = found[STEM + "weight"].flip(1)
+    for name, weight in tensors.items():
+        if name.startswith(BODY) and name.endswith(".norm.weight"):
+            found.setdefault(name.removesuffix("weight") + "running_mean", torch.zeros_like(weight))
+            found.setdefault(name.removesuffix("weight") + "running_var", torch.ones_like(weight))
+    return found
+
+
+DETECTRON2 = Family(
+    "detectron2",
+    r"backbone\.(bottom_up|fpn_\w+\d)\.|proposal_generator\.|roi_heads\.(box_head\.fc[12]|mask_head\.mask_fcn)",
+    read,
+    variants=(CAFFE, TORCHVISION),
+)

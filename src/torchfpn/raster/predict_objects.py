@@ -1,0 +1,136 @@
+"""One image file -> the objects in it, and what else was asked for: numbered masks, overlay, polygons."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from torchfpn.files.atomic import write_bytes
+from torchfpn.files.geo import Geo
+from torchfpn.ops.instances import Instances
+from torchfpn.ops.masks import Crops, areas, select, window_pixels
+from torchfpn.raster.answering import enough_memory
+from torchfpn.raster.answers import write_features, write_polygons
+from torchfpn.raster.instance_maps import write_instances
+from torchfpn.raster.predict import Options, as_input, check_polygons, outlining, reading
+from torchfpn.raster.sources import Job
+from torchfpn.tasks.precision import Precision, computing
+from torchfpn.tasks.task import Task
+from torchfpn.types import Size
+
+Overlay = Callable[[NDArray[Any], Instances], bytes]  # raw image [C, H, W] and what was found in it -> PNG
+MASKS = "instance"  # the task of models with masks
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one source. found: all objects. shown: of them, how many were drawn. empty: pixels without data."""
+
+    job: Job
+    found: Instances
+    shown: int
+    empty: int
+    polygons: int = 0
+
+    @property
+    def pixels(self) -> int:
+        """Of the image."""
+        return self.found.size[0] * self.found.size[1]
+
+
+def predict_objects(task: Task, job: Job, options: Options, *, score: float, overlay: Overlay | None = None) -> Outcome:
+    """Reads the source, finds its objects, writes the files of the job but its `labels`, which hold many images.
+
+    score: of objects that are drawn and outlined. overlay: how that picture is made, where the job has one.
+
+    Raises:
+        DataError: the source is damaged, too large, or not what the model wants. RasterError: it has no place on the
+            earth, and polygons need one.
+    """
+    picture = reading(options).whole(job.source)
+    geo = reading(options).place(picture.geo, job.source, picture.size)
+    check_polygons(geo, job, options)
+    image = as_input(task, picture, options, file=job.source)
+    found, empty = objects_of(task, image, options.precision)
+    shown = found.above(score)
+    if "instances" in job.others and shown.crops is not None:
+        write_instances(job.others["instances"], shown.crops, geo, file=job.source)
+    if overlay is not None:
+        write_bytes(job.others["overlay"], overlay(image.numpy(), shown))
+    count = _write_polygons(task, job, options, shown, geo) if options.polygons else 0
+    return Outcome(job, found, len(shown), empty, count)
+
+
+@torch.inference_mode()
+def objects_of(task: Task, image: Tensor, precision: Precision) -> tuple[Instances, int]:
+    """What lies in a raw image [C, H, W], on the CPU, best first; and how many of its pixels hold no data.
+
+    Masks end where the data does. What has no pixel of it is no object: a mask without one, a box over none.
+
+    Raises:
+        DataError: more memory is needed than there is.
+    """
+    device = next(task.model.parameters()).device
+    with enough_memory(image[None]):
+        valid = task.normalize(image[None].to(device))[1][0].cpu()
+        if not valid.any():
+            return _nothing(task, (image.shape[-2], image.shape[-1])), valid.numel()
+        with computing(device, precision):
+            found: Instances = task.predict([image])[0]
+        found = found.to("cpu")
+    found = replace(found, boxes=found.boxes.float(), scores=found.scores.float())
+    empty = int((~valid).sum())
+    if found.crops is not None:
+        found = replace(found, crops=_within(found.crops, valid) if empty else found.crops)
+        keep = areas(found.crops) > 0  # type: ignore[arg-type]  # not None
+    else:
+        keep = _seen(found.boxes, valid)
+    return (found if bool(keep.all()) else _chosen(found, keep)), empty
+
+
+def _nothing(task: Task, size: Size) -> Instances:
+    none = torch.zeros(0, dtype=torch.int64)
+    crops = Crops(none.reshape(0, 4), none.bool(), size) if task.recipe.task == MASKS else None
+    return Instances(torch.zeros(0, 4), torch.zeros(0), none, size, crops)
+
+
+def _within(crops: Crops, valid: Tensor) -> Crops:
+    """The masks without the pixels that are not `valid` [H, W]."""
+    windows = crops.windows.tolist()
+    here = [
+        (pixels & valid[y1:y2, x1:x2]).t().reshape(-1)
+        for pixels, (x1, y1, x2, y2) in zip(window_pixels(crops), windows, strict=True)
+    ]
+    return replace(crops, pixels=torch.cat(here) if here else crops.pixels)
+
+
+def _seen(boxes: Tensor, valid: Tensor) -> Tensor:
+    """[N] bool: whether a box reaches into a pixel that is valid."""
+    height, width = valid.shape
+    sums = np.zeros((height + 1, width + 1), np.int64)
+    sums[1:, 1:] = valid.numpy().astype(np.int64).cumsum(0).cumsum(1)
+    low, high = boxes[:, :2].floor().long(), boxes[:, 2:].ceil().long()
+    high = torch.maximum(high, low + 1)
+    x1, y1, x2, y2 = (
+        side.clamp(0, most).numpy() for side, most in zip((*low.T, *high.T), (width, height) * 2, strict=True)
+    )
+    return torch.from_numpy(sums[y2, x2] - sums[y1, x2] - sums[y2, x1] + sums[y1, x1] > 0)
+
+
+def _chosen(found: Instances, keep: Tensor) -> Instances:
+    crops = None if found.crops is None else select(found.crops, keep)
+    return replace(found, boxes=found.boxes[keep], scores=found.scores[keep], labels=found.labels[keep], crops=crops)
+
+
+def _write_polygons(task: Task, job: Job, options: Options, shown: Instances, geo: Geo | None) -> int:
+    from torchfpn.raster.object_polygons import object_features
+
+    path = job.others["polygons"]
+    features = object_features(shown, geo, task.recipe.label_ids, **outlining(task, job, options))
+    if options.polygons == "pixels":
+        return write_polygons(path, features, coordinates="pixels: column, row")
+    return write_features(path, features, crs=None if geo is None else geo.crs, multi=shown.crops is not None)

@@ -1,0 +1,68 @@
+"""Average precision for a terminal: each class, and all of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from torchfpn.report.numbers import Number
+from torchfpn.report.region_scores import RegionScores, RegionTable, parse_region_scores
+
+NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar100": "AR"}
+
+
+def precision_table(scores: Mapping[str, Any] | RegionScores) -> Table:
+    """AP, AP50, AP75 and AR in percent and objects per class; "-" where the truth has none. Of masks, then of boxes.
+
+    scores: as `RegionEvaluation.to_dict` or `Precisions.to_dict` have them.
+
+    Raises:
+        DataError: they are not.
+    """
+    found = scores if isinstance(scores, RegionScores) else parse_region_scores(scores)
+    table = Table(box=None, pad_edge=False, caption="\n".join(_notes(found)) or None, caption_justify="left")
+    table.add_column("class")
+    columns = _columns(found)
+    for name, _, _ in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("objects", justify="right", no_wrap=True)
+    for k, name in enumerate(found.classes):
+        values = [_percent(each.classes[f"class_{score}"][k]) for _, each, score in columns]
+        table.add_row(_plain(name), *values, f"{found.main.objects[k]:,}")
+    mean = [_percent(each.single[score]) for _, each, score in columns]
+    table.add_row("mean", *mean, f"{sum(found.main.objects):,}", style="bold")
+    return table
+
+
+def _columns(scores: RegionScores) -> list[tuple[str, RegionTable, str]]:
+    """Head, where it stands, and which score."""
+    if scores.masks is None:
+        return [(name, scores.boxes, score) for score, name in NAMES.items()]
+    masks = [(f"mask {name}", scores.masks, score) for score, name in NAMES.items()]
+    return [*masks, ("box AP", scores.boxes, "ap"), ("box AP50", scores.boxes, "ap50")]
+
+
+def _notes(scores: RegionScores) -> list[str]:
+    single, notes = scores.main.single, []
+    sizes = [f"{name} {_percent(single[f'ap_{name}'])}" for name in ("small", "medium", "large")]
+    notes.append(f"AP: {', '.join(sizes)}")
+    if scores.total is not None:
+        total = scores.total
+        notes.append(f"F1 {_percent(total.f1)} at scores from {total.threshold:.2f}, where it is best:")
+        notes.append(f"{total.matched:,} found, {total.missed:,} missed, {total.false:,} false")
+    missing = [_plain(name) for k, name in enumerate(scores.classes) if scores.main.classes["class_ap"][k] is None]
+    if missing:
+        notes.append(f"-: no object, left out of the mean ({', '.join(missing)})")
+    if scores.crowded:
+        images = f"{scores.crowded:,} image{'s have' if scores.crowded != 1 else ' has'}"
+        notes.append(f"{images} more than {scores.most} objects of a class; {scores.most} of them count at most")
+    return notes
+
+
+def _plain(name: str) -> str:
+    """A name in which rich finds no markup."""
+    return name.replace("[", r"\[")
+
+
+def _percent(value: Number) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"

@@ -1,0 +1,44 @@
+"""The score of a detector's weights as they are: average precision over the validation images."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torchfpn.metrics.average_precision import AveragePrecision
+from torchfpn.ops.instances import Instances
+from torchfpn.tasks.region_task import RegionTask
+from torchfpn.types import Batch
+
+
+class RegionValidation:
+    """One round over the validation images, batch by batch, in their own pixels.
+
+    gather: a value of each of the processes that train together.
+    """
+
+    def __init__(self, task: RegionTask, gather: Callable[[Any], list[Any]] = lambda value: [value]) -> None:
+        self.task, self.gather = task, gather
+        self.masks = task.recipe.task == "instance"
+        self.scores = AveragePrecision(task.classes, masks=self.masks)
+
+    def step(self, batch: Batch) -> list[Instances]:
+        """Takes in one batch and gives its results."""
+        results: list[Instances] = self.task.predict(batch)
+        for found, truth in zip(results, batch.targets, strict=True):
+            self.scores.update(found.to("cpu"), truth.to("cpu"))
+        return results
+
+    def row(self) -> dict[str, float]:
+        """The columns of metrics.csv; NaN for a class that does not occur in the truth."""
+        every = AveragePrecision(self.task.classes, masks=self.masks)
+        for state in self.gather(self.scores.state()):
+            every.merge(state)
+        found = every.compute()
+        table = found.boxes if found.masks is None else found.masks
+        masks = {} if found.masks is None else {"val/mask_ap": found.masks.ap, "val/mask_ap50": found.masks.ap50}
+        return {
+            "val/ap": found.boxes.ap,
+            "val/ap50": found.boxes.ap50,
+            "val/ap75": found.boxes.ap75,
+            **masks,
+            **{f"val/ap_{name}": ap for name, ap in zip(self.task.classes, table.class_ap, strict=True)},
+        }

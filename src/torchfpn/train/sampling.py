@@ -1,0 +1,165 @@
+"""What a training shows to the network of a split: crops of images with a class for every pixel, or with objects."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torchfpn.config import DataConfig, LossConfig, ModelConfig, TrainConfig
+from torchfpn.data.augment import Augment
+from torchfpn.data.dataset import Dataset
+from torchfpn.data.each import Watch
+from torchfpn.data.keys import Draw
+from torchfpn.data.region_augment import RegionAugment
+from torchfpn.data.region_samples import RegionSamples
+from torchfpn.data.resize import Resize
+from torchfpn.data.samples import SemanticSamples
+from torchfpn.errors import ConfigError
+from torchfpn.recipe import Scaling
+from torchfpn.types import Size
+
+TRAIN, VALIDATE = "train", "val"
+OF_PIXELS: dict[str, tuple[str, ...]] = {  # settings that one kind of dataset listens to, and the other does not
+    "model": ("head_channels", "norm", "dropout"),
+    "loss": ("terms", "class_weights", "label_smoothing", "deep_supervision"),
+}
+OF_OBJECTS: dict[str, tuple[str, ...]] = {
+    "data": ("shorter", "longest"),
+    "loss": ("anchors", "boxes"),
+}  # and of classes of pixels
+GROUPS: dict[str, type] = {"model": ModelConfig, "data": DataConfig, "loss": LossConfig}
+
+
+class First:
+    """The first `count` of some samples."""
+
+    def __init__(self, samples: Any, count: int) -> None:
+        self.samples, self.count = samples, min(count, len(samples))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, draw: Draw | int) -> Any:
+        return self.samples[draw]
+
+
+class Sampling(ABC):
+    """How the splits of a dataset are shown."""
+
+    others: dict[str, tuple[str, ...]]  # settings of the other kind of dataset
+
+    def __init__(self, config: TrainConfig, dataset: Dataset) -> None:
+        self.config, self.dataset = config, dataset
+        self._check()
+        self.plain = self._whole(TRAIN, cache=config.data.cache if config.overfit_batches else False)
+        self.bands: tuple[str, ...] = self.plain.bands
+
+    def fixed(self) -> Any:
+        """The training images as they are learnt from, always the same: to learn a few of them by heart."""
+        return self.plain
+
+    def validation(self) -> Any:
+        """Whole images of the split "val" as they are; None where there is none."""
+        return self._whole(VALIDATE, cache=self.config.data.cache) if VALIDATE in self.dataset.splits else None
+
+    @property
+    @abstractmethod
+    def rules(self) -> dict[str, Any]:
+        """What the recipe has to say about how images are shown."""
+
+    @abstractmethod
+    def augmented(self, scaling: Scaling, watch: Watch) -> Any:
+        """The training images as they are learnt from. scaling: of the bands, in whose units brightness changes."""
+
+    @abstractmethod
+    def _whole(self, split: str, *, cache: bool | str) -> Any:
+        """Whole images as they are."""
+
+    def _check(self) -> None:
+        """Passes settings that this kind of dataset listens to.
+
+        Raises:
+            ConfigError: another one is not as it is by itself.
+        """
+        for group, names in self.others.items():
+            for name in names:
+                given, usual = (getattr(one, name) for one in (getattr(self.config, group), GROUPS[group]()))
+                if given != usual:
+                    found = f"{given} with a dataset for {self.dataset.task}"
+                    raise ConfigError(found, field=f"{group}.{name}", allowed=f"{usual}: it does not use this")
+
+    def _jitter(self, scaling: Scaling) -> dict[str, Any]:
+        """What both kinds of augmentation have."""
+        data = self.config.data
+        return {
+            "scale": data.scale,
+            "mirror": data.hflip,
+            "flip": data.vflip,
+            "turns": data.rotate,
+            "brightness": data.brightness,
+            "contrast": data.contrast,
+            "band_brightness": data.band_brightness,
+            "band_contrast": data.band_contrast,
+            "noise": data.noise,
+            "scaling": scaling,
+        }
+
+    def _crop(self) -> Size | None:
+        crop = self.config.data.crop
+        return (crop, crop) if isinstance(crop, int) else crop
+
+
+class PixelSampling(Sampling):
+    """Crops of one size, labels for each of their pixels."""
+
+    others = OF_OBJECTS
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def augmented(self, scaling: Scaling, watch: Watch) -> SemanticSamples:
+        """Crops."""
+        data = self.config.data
+        crop = self._crop() or self.plain.usual_size
+        augment = Augment(crop=crop, class_aware=data.class_aware, **self._jitter(scaling))
+        return SemanticSamples(self.dataset, TRAIN, augment=augment, cache=data.cache, watch=watch)
+
+    def _whole(self, split: str, *, cache: bool | str) -> SemanticSamples:
+        return SemanticSamples(self.dataset, split, cache=cache)
+
+
+class ObjectSampling(Sampling):
+    """Images of any size, resized, with their objects."""
+
+    others = OF_PIXELS
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """The size images are shown in, the larger end of a range."""
+        resize = self._resize()
+        if resize is None:
+            return {}
+        shorter = None if resize.shorter is None else resize.shorter[1]
+        return {"resize": {"shorter": shorter, "longer": resize.longest, "antialias": True}}
+
+    def fixed(self) -> RegionSamples:
+        """Resized as in prediction."""
+        return RegionSamples(self.dataset, TRAIN, resize=self._resize(), cache=self.config.data.cache)
+
+    def augmented(self, scaling: Scaling, watch: Watch) -> RegionSamples:
+        """Resized, and cropped where a crop is asked for."""
+        data = self.config.data
+        augment = RegionAugment(
+            resize=self._resize(), crop=self._crop(), around=data.class_aware, **self._jitter(scaling)
+        )
+        return RegionSamples(self.dataset, TRAIN, augment=augment, cache=data.cache)
+
+    def _whole(self, split: str, *, cache: bool | str) -> RegionSamples:
+        return RegionSamples(self.dataset, split, cache=cache)
+
+    def _resize(self) -> Resize | None:
+        data = self.config.data
+        if data.shorter is None and data.longest is None:
+            return None
+        shorter = (data.shorter, data.shorter) if isinstance(data.shorter, int) else data.shorter
+        return Resize(shorter, data.longest)

@@ -1,0 +1,50 @@
+"""What is left out between the stages of a detector: empty boxes, small ones, unlikely ones."""
+
+import pytest
+import torch
+
+from torchfpn.heads.detect import Detect, without_empty
+from torchfpn.heads.propose import Propose
+from torchfpn.types import Boxes, Level
+
+
+def table(boxes, count=None):
+    """One image's boxes, best first, of labels 0, 1, 2, ..."""
+    boxes = torch.tensor([boxes], dtype=torch.float32)
+    rows = boxes.shape[1]
+    counts = torch.tensor([rows if count is None else count])
+    return Boxes(boxes, torch.linspace(1, 0.1, rows)[None], torch.arange(rows)[None], counts, torch.zeros(1))
+
+
+def test_empty_boxes_leave_and_the_others_move_up():
+    found = without_empty(table([[0, 0, 1, 1], [2, 2, 2, 5], [1, 1, 4, 4], [0, 3, 2, 3], [5, 5, 9, 9]], count=4))
+    assert found.counts.tolist() == [2]
+    assert found.labels[0, :2].tolist() == [0, 2]
+    assert found.boxes[0, :2].tolist() == [[0, 0, 1, 1], [1, 1, 4, 4]]
+
+
+@pytest.mark.parametrize(("smallest", "labels"), [(0.0, [0]), (0.01, [0, 2])])
+def test_an_empty_box_takes_room_where_none_is_too_small(smallest, labels):
+    """detectron2 keeps the best, and then drops the empty ones; torchvision drops them first."""
+    proposals = table([[10, 10, 30, 30], [100, 100, 120, 120], [50, 50, 70, 70]])  # the second lies outside
+    logits = torch.full((1, 3, 4), -9.0)
+    logits[0, torch.arange(3), torch.arange(3)] = torch.tensor([5.0, 4.0, 3.0])
+    detect = Detect(limit=2, smallest=smallest)
+    found = detect({"scores": logits, "deltas": torch.zeros(1, 3, 12)}, proposals, torch.tensor([[80.0, 80.0]]))
+    assert found.labels[0, : int(found.counts)].tolist() == labels
+
+
+@pytest.mark.parametrize(("options", "kept"), [({}, 3), ({"threshold": 0.5}, 2), ({"smallest": 20.0}, 2)])
+def test_proposals_that_are_small_or_not_likely(options, kept):
+    propose = Propose([Level(4, 32)], sizes=[(16, 64)], ratios=(1.0,), **options)
+    scores = torch.tensor([[2.0, 1.0], [-1.0, 9.0]]).reshape(1, 2, 1, 2)  # [B, A, h, w]: of 16 pixels, of 64
+    dense = ({"scores": scores, "deltas": torch.zeros(1, 8, 1, 2)},)
+    _, found = propose(dense, (32, 64), torch.tensor([[32.0, 40.0]]))
+    assert int(found.counts) == kept
+
+
+def test_proposals_without_an_area_are_none_whatever_the_smallest():
+    propose = Propose([Level(4, 32)], sizes=[(16,)], ratios=(1.0,), smallest=0.0)
+    dense = ({"scores": torch.zeros(1, 1, 1, 3), "deltas": torch.zeros(1, 4, 1, 3)},)
+    _, found = propose(dense, (32, 96), torch.tensor([[32.0, 50.0]]))  # the third lies behind the image
+    assert int(found.counts) == 2

@@ -1,0 +1,315 @@
+"""detectron2's Faster and Mask R-CNN, taken over.
+
+Its stages against what the original computed (../shared/parity), the whole of it, from file to answer, against an
+oracle that computes the same stages, and the ways in which its files differ.
+"""
+
+import pickle
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
+import torchfpn
+from importers.detectron2_oracle import Oracle, noisy
+from importers.fixtures import Fixture
+from shared import needs_shared
+from torchfpn.cli.main import main
+from torchfpn.errors import ConfigError, WeightsError
+from torchfpn.importers.coco_names import COCO
+from torchfpn.importers.convert import converted
+from torchfpn.ops.pillow_resize import is_8_bit, resize_8_bit, rounded_size
+from torchfpn.recipe import Scaling
+
+CASES = ["faster_rcnn_R_50_FPN", "mask_rcnn_R_50_FPN"]
+EQUAL = 1e-4  # of the largest value, as ../shared/parity/README.md has it; what is found is near 4e-6
+SMALL = {"shorter": 64, "longer": 96}
+
+
+def raw(fixture):
+    """The input of a fixture [3, H, W], blue, green, red."""
+    return torch.from_numpy((np.random.RandomState(3).random_sample((3, 96, 128)) * 255).astype(np.float32))
+
+
+@needs_shared
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_every_stage_is_what_the_original_computed(case):
+    fixture = Fixture(f"detectron2/{case}")
+    made = converted(fixture.tensors)
+    assert (made.family, made.placed, made.unread) == ("detectron2", len(fixture.parameters), ())
+    head, boxes = made.model.head, torch.from_numpy(fixture.stored["boxes"]).reshape(1, 6, 4)
+    images, _ = made.made.normalize(raw(fixture).flip(0)[None])
+    maps = made.model[:-1](images)
+    rois = head.box(head.pool(maps, boxes))
+    found = {f"p{i + 2}": x for i, x in enumerate(maps)}
+    found |= {f"rpn_logits{i}": one["scores"] for i, one in enumerate(head.dense(maps))}
+    found |= {f"rpn_deltas{i}": one["deltas"] for i, one in enumerate(head.dense(maps))}
+    found |= {"boxes": boxes[0], "box_scores": rois["scores"], "box_deltas": rois["deltas"]}
+    if "mask" in case:
+        found["mask_logits"] = head.mask(head.mask_pool(maps, boxes))
+    assert found.keys() == fixture.outputs.keys()
+    for name, tensor in found.items():
+        assert fixture.difference(name, tensor) <= EQUAL, name
+
+
+@needs_shared
+@torch.no_grad()
+def test_the_oracle_is_what_the_original_computed():
+    fixture = Fixture("detectron2/mask_rcnn_R_50_FPN")
+    oracle = Oracle(5).eval()
+    oracle.load_state_dict(fixture.tensors)
+    boxes = torch.from_numpy(fixture.stored["boxes"]).reshape(6, 4)
+    maps = oracle.maps(raw(fixture) - torch.tensor([103.53, 116.28, 123.675])[:, None, None])
+    scores, deltas = oracle.rois(maps, boxes)
+    found = {f"p{i + 2}": x for i, x in enumerate(maps)}
+    found |= {f"rpn_logits{i}": score[None] for i, (score, _) in enumerate(oracle.dense(maps))}
+    found |= {f"rpn_deltas{i}": delta[None] for i, (_, delta) in enumerate(oracle.dense(maps))}
+    found |= {"box_scores": scores, "box_deltas": deltas, "mask_logits": oracle.mask_logits(maps, boxes)}
+    for name, tensor in found.items():
+        assert fixture.difference(name, tensor) <= EQUAL, name
+
+
+@cache
+def small(kind="mask"):
+    """(an oracle that sees small images, our task of its weights)."""
+    oracle = noisy(masks=kind == "mask", **SMALL)
+    return oracle, torchfpn.convert(oracle.state_dict())
+
+
+def same(found, wanted):
+    """Instances and an answer of the oracle."""
+    assert len(found) == len(wanted["boxes"])
+    torch.testing.assert_close(found.boxes, wanted["boxes"], atol=2e-3, rtol=0)
+    torch.testing.assert_close(found.scores, wanted["scores"], atol=1e-4, rtol=0)
+    assert torch.equal(found.labels, wanted["classes"])
+    if wanted["masks"] is None:
+        assert found.masks is None
+    else:
+        shared, either = ((a.sum((1, 2))) for a in (found.masks & wanted["masks"], found.masks | wanted["masks"]))
+        assert (shared / either)[either > 0].min() > 0.99
+        assert (either > 0).sum() >= 20  # masks that are all empty would agree as well
+
+
+@pytest.mark.parametrize(("kind", "size"), [("8 bit", (97, 140)), ("8 bit", (40, 30)), ("float", (50, 200))])
+@torch.inference_mode()
+def test_the_same_instances_from_file_to_answer(size, kind):
+    oracle, task = small()
+    assert task.recipe.rules == {"resize": {"shorter": 800, "longer": 1333, "pillow": True}, "masks": "detectron2"}
+    image = torch.randint(256, (3, *size), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+    image = image if kind == "8 bit" else image.float() + 0.25
+    found = predicted(task, image)
+    assert len(found) >= 50
+    same(found, oracle(image))
+
+
+@torch.inference_mode()
+def test_boxes_without_masks_and_the_proposals_before_them():
+    oracle, task = small("boxes")
+    image = torch.randint(256, (3, 64, 90), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    same(predicted(task, image), oracle(image))
+    pixels, size = oracle.shown(image)
+    maps = oracle.maps(pixels)
+    ours = task.model(task.normalize(image[None])[0]).proposals
+    theirs = oracle.proposals(maps, size)
+    assert int(ours.counts) == len(theirs) >= 100
+    torch.testing.assert_close(ours.boxes[0], theirs, atol=2e-3, rtol=0)
+
+
+def predicted(task, image):
+    """Our answer, with the resizing of the oracle."""
+    rules = task.recipe.rules
+    before, rules["resize"] = rules["resize"], {**SMALL, "pillow": True}
+    try:
+        return task.predict([image.float()])[0]
+    finally:
+        rules["resize"] = before
+
+
+# -- how images are resized --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("size", "seen"),
+    [((480, 640), (800, 1067)), ((1200, 1600), (800, 1067)), ((300, 1000), (400, 1333)), ((1000, 300), (1333, 400))],
+)
+def test_sizes_are_rounded_as_there(size, seen):
+    assert rounded_size(size, 800, 1333) == seen
+
+
+@given(st.tuples(st.integers(1, 3000), st.integers(1, 3000)))
+def test_of_any_size_the_sides_are_in_bounds_and_in_proportion(size):
+    seen = rounded_size(size, 800, 1333)
+    assert max(seen) <= 1333
+    assert min(seen) <= 800
+    assert min(seen) == 800 or max(seen) == 1333
+    factor = min(800 / min(size), 1333 / max(size))
+    assert all(abs(side - max(1, factor * own)) <= 0.5 + 1e-6 for side, own in zip(seen, size, strict=True))
+
+
+# -- how its files differ ----------------------------------------------------------------------------------------------
+def shapes_of(**options):
+    """The state_dict of a network of the kind, all zero, by shapes alone."""
+    with torch.device("meta"):
+        tensors = Oracle(80, **options).state_dict()
+    return {name: torch.zeros(tensor.shape) for name, tensor in tensors.items()}
+
+
+def test_the_zoos_models_know_their_classes():
+    made = converted(shapes_of())
+    assert made.recipe.classes[:3] == ("person", "bicycle", "car")
+    assert made.recipe.label_ids[-1] == 90
+    assert made.recipe.scaling == Scaling((123.675, 116.28, 103.53), (1.0, 1.0, 1.0), "of detectron2")
+    assert made.recipe.model["backbone_options"] == {"stride_in_1x1": True}
+    assert made.about == "Mask R-CNN on resnet50"
+    names = FasterRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
+    assert tuple(name for name in names[1:] if name != "N/A") == made.recipe.classes
+    assert all(names[number] == name for number, name in COCO.items())
+
+
+def test_a_deeper_one():
+    assert converted(shapes_of(blocks=(3, 4, 23, 3), masks=False)).about == "Faster R-CNN on resnet101"
+
+
+@torch.inference_mode()
+def test_a_resnet_of_torchvision_has_its_strides_and_colours_in_another_place():
+    torch.manual_seed(0)
+    oracle = Oracle(3, masks=False, caffe=False).eval()
+    task = torchfpn.convert(oracle.state_dict(), variant="torchvision")
+    assert task.recipe.scaling.scale == (58.395, 57.12, 57.375)
+    images = torch.rand(1, 3, 64, 96)
+    for ours, theirs in zip(task.model[:-1](images), oracle.backbone(images), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=float(1e-5 * theirs.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "offset", "strided"),
+    [
+        ((103.53, 116.28, 123.675), (1.0, 1.0, 1.0), (123.675, 116.28, 103.53), True),
+        ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), (123.675, 116.28, 103.53), False),
+        ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), (123.675, 116.28, 103.53), False),
+        ((10.0, 20.0, 30.0), (1.0, 1.0, 1.0), (30.0, 20.0, 10.0), True),
+    ],
+)
+def test_old_files_tell_their_mean_and_deviation(mean, std, offset, strided):
+    tensors = shapes_of(masks=False)
+    stem = tensors["backbone.bottom_up.stem.conv1.weight"]
+    stem[:, 0] = 7.0
+    tensors |= {"pixel_mean": torch.tensor(mean)[:, None, None], "pixel_std": torch.tensor(std)[:, None, None]}
+    made = converted(tensors)
+    assert made.unread == ("pixel_mean", "pixel_std")
+    assert made.recipe.scaling.offset == offset
+    assert made.recipe.scaling.scale == (std if mean[0] > mean[2] else std[::-1])
+    assert ("backbone_options" in made.recipe.model) == strided
+    first = made.model.get_parameter("backbone.stages.c1.conv.weight")
+    assert torch.equal(first[:, 0 if mean[0] > mean[2] else 2], stem[:, 0])
+
+
+def test_batch_norm_that_was_folded_has_no_statistics_in_old_files():
+    tensors = small("boxes")[0].state_dict()
+    folded = {name: value for name, value in tensors.items() if ".running_" not in name}
+    model = torchfpn.convert(folded).model
+    assert float(model.get_buffer("backbone.stages.c2.blocks.0.bn1.running_var").min()) == 1.0
+    assert float(model.get_buffer("backbone.stages.c5.2.bn3.running_mean").abs().max()) == 0.0
+
+
+def cells(sizes, ratios):
+    """cell_anchors as old files hold them."""
+    sides = [[(size * ratio**-0.5, size * ratio**0.5) for size in own for ratio in ratios] for own in sizes]
+    rows = [torch.tensor([(-w / 2, -h / 2, w / 2, h / 2) for w, h in own]) for own in sides]
+    return {f"proposal_generator.anchor_generator.cell_anchors.{i}": own for i, own in enumerate(rows)}
+
+
+def test_old_files_tell_their_anchors():
+    usual = [[32 * 2**i] for i in range(5)]
+    tensors = shapes_of(masks=False)
+    assert converted(tensors | cells(usual, (0.5, 1.0, 2.0))).recipe.model == converted(tensors).recipe.model
+    smaller = [[16 * 2**i] for i in range(5)]
+    made = converted(tensors | cells(smaller, (0.5, 1.0, 3.0)))
+    theirs = cells(smaller, (0.5, 1.0, 3.0))
+    for i, own in enumerate(theirs.values()):
+        torch.testing.assert_close(made.model.head.propose.get_buffer(f"cell{i}"), own, atol=1e-2, rtol=0)
+    with pytest.raises(WeightsError, match=r"cell_anchors.0: several anchor sizes; one size and the same ratios"):
+        converted(tensors | cells([[32, 64]] * 5, (0.5, 1.0, 2.0)))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("roi_heads.box_head.0.fc1.weight", "Cascade R-CNN"),
+        ("sem_seg_head.predictor.weight", "Panoptic FPN"),
+        ("backbone.bottom_up.res5.0.conv2_offset.weight", "deformable convolutions"),
+        ("backbone.fpn_lateral2.norm.weight", "group norm"),
+    ],
+)
+def test_what_is_not_taken_over_is_named(name, told):
+    with pytest.raises(WeightsError, match=f"{told} of detectron2; Faster R-CNN and Mask R-CNN on a ResNet"):
+        converted(shapes_of() | {name: torch.zeros(4)})
+
+
+def test_variants_that_there_are_not():
+    with pytest.raises(
+        ConfigError, match=r'variant: "cafe"; detectron2 has caffe \| torchvision; did you mean "caffe"'
+    ):
+        torchfpn.convert(shapes_of(), variant="cafe")
+
+
+# -- more bands --------------------------------------------------------------------------------------------------------
+@torch.inference_mode()
+def test_added_bands_change_nothing():
+    oracle, task = small()
+    wide = torchfpn.convert(oracle.state_dict(), bands=["red", "green", "blue", "nir", "height"])
+    assert wide.recipe.bands[3:] == ("nir", "height")
+    image = torch.randint(256, (5, 70, 80), dtype=torch.uint8)
+    one, other = predicted(task, image[:3]), predicted(wide, image)
+    assert len(one) >= 50
+    torch.testing.assert_close(one.boxes, other.boxes, atol=2e-3, rtol=0)  # sums of five bands round otherwise
+    torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=0)
+    assert torch.equal(one.labels, other.labels)
+    assert (one.masks != other.masks).float().mean() < 1e-4
+
+
+# -- the zoo's files ---------------------------------------------------------------------------------------------------
+def test_a_pickle_of_the_zoo_by_the_command(tmp_path, capsys):
+    oracle, task = small()
+    arrays = {name: tensor.numpy() for name, tensor in oracle.state_dict().items()}
+    zoo = {"model": arrays, "__author__": "made here", "matching_heuristics": True}
+    (tmp_path / "model_final.pkl").write_bytes(pickle.dumps(zoo))
+    out = tmp_path / "model.safetensors"
+    assert main(["convert", str(tmp_path / "model_final.pkl"), str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "recognised  detectron2: Mask R-CNN on resnet50" in told
+    assert f"{len(arrays)} placed, none missing" in told
+    assert "caffe: trained on blue, green, red, no deviation, stride in the 1x1; the file does not say" in told
+    again = torchfpn.load(out)
+    assert again.recipe.rules == task.recipe.rules
+    image = torch.randint(256, (3, 60, 70), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    one, other = predicted(task, image), predicted(again, image)
+    assert torch.equal(one.boxes, other.boxes)
+    assert torch.equal(one.scores, other.scores)
+    assert torch.equal(one.masks, other.masks)
+
+
+def test_a_checkpoint_of_ones_own_training(tmp_path):
+    tensors = small("boxes")[0].state_dict()
+    torch.save({"model": tensors, "optimizer": {"state": {}}, "iteration": 9}, tmp_path / "model_final.pth")
+    assert converted(tmp_path / "model_final.pth").placed == len(tensors)
+
+
+def test_photographs_are_resized_to_the_bit_as_pillow_does():
+    pixels = np.random.RandomState(0).randint(0, 256, (100, 150, 3), dtype=np.uint8)
+    for size in ((64, 96), (123, 200)):
+        wanted = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
+        found = resize_8_bit(torch.from_numpy(pixels).permute(2, 0, 1).float(), size)
+        assert np.array_equal(found.permute(1, 2, 0).numpy(), wanted)
+
+
+@pytest.mark.parametrize(
+    ("values", "is_so"),
+    [([0.0, 255.0], True), ([0.5], False), ([256.0], False), ([-1.0], False), ([float("nan")], False)],
+)
+def test_what_is_a_photograph(values, is_so):
+    assert is_8_bit(torch.tensor(values)) == is_so

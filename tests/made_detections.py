@@ -1,0 +1,59 @@
+"""Objects and detections that tests make for themselves: boxes of whole pixels, and masks that fill them."""
+
+import numpy as np
+import torch
+
+from torchfpn.ops.instances import Instances
+from torchfpn.ops.masks import crop_images
+from torchfpn.types import Objects
+
+SIZE = (80, 90)
+NAMES = ("cell", "dot", "rod")
+BOX, OTHER = [10, 10, 30, 30], [50, 50, 70, 70]
+
+
+def boxes_of(rows):
+    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
+
+
+def squares(boxes, size=SIZE):
+    """Masks that fill their boxes, of whole pixels."""
+    masks = torch.zeros(len(boxes), *size, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.round().long().tolist(), strict=True):
+        mask[y1:y2, x1:x2] = True
+    return crop_images(masks)
+
+
+def truth(rows, labels=None, *, masks=False, crowds=None, size=SIZE):
+    boxes = boxes_of(rows)
+    labels = torch.as_tensor([0] * len(boxes) if labels is None else labels, dtype=torch.int64)
+    return Objects(boxes, labels, squares(boxes, size) if masks else None, None if crowds is None else boxes_of(crowds))
+
+
+def found(rows, scores, labels=None, *, masks=False, size=SIZE):
+    boxes = boxes_of(rows)
+    labels = torch.as_tensor([0] * len(boxes) if labels is None else labels, dtype=torch.int64)
+    crops = squares(boxes, size) if masks else None
+    return Instances(boxes, torch.as_tensor(scores, dtype=torch.float32).reshape(-1), labels, size, crops)
+
+
+def random_pair(rng, *, many=8, masks=False):
+    """Objects, and detections of which most are near one of them."""
+
+    def some(count):
+        low = rng.integers(0, 50, (count, 2))
+        return np.concatenate([low, low + rng.integers(1, 30, (count, 2))], 1).astype(float)
+
+    count = int(rng.integers(0, many))
+    rows, labels = some(count), rng.integers(0, 3, count)
+    moved = rows.copy() + rng.integers(-3, 4, rows.shape)
+    moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 1)
+    guesses = np.concatenate([moved.clip(0, 80), some(int(rng.integers(0, 4)))])
+    guessed = np.concatenate([labels, rng.integers(0, 3, len(guesses) - count)])
+    chances = rng.permutation(10_000)[: len(guesses)] / 10_000
+    crowds = some(int(rng.integers(0, 2)))
+    return (
+        found(guesses, chances, guessed, masks=masks),
+        truth(rows, labels, masks=masks, crowds=crowds),
+        rng.integers(0, 3, len(crowds)),
+    )

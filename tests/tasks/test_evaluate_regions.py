@@ -1,0 +1,112 @@
+"""Evaluation of objects: image by image, against the same counts made by hand; what a COCO file says is used."""
+
+import numpy as np
+import pytest
+import torch
+
+import torchfpn
+from made_detections import BOX, OTHER, found, truth
+from made_objects import coco, make_objects, record
+from torchfpn.data.dataset import read_dataset
+from torchfpn.data.region_sample import RegionSample
+from torchfpn.data.region_samples import RegionSamples
+from torchfpn.metrics import AveragePrecision
+from torchfpn.report.extreme_pictures import write_pictures
+from torchfpn.tasks.evaluate_regions import evaluate_regions, relabelled, truth_facts
+
+pytest.importorskip("faster_coco_eval", reason="the evaluator is not installed")
+
+SIZE = (24, 32)
+
+
+class Fixed(torch.nn.Module):
+    """A task that says what it was told to, image by image."""
+
+    def __init__(self, answers, task="detection", classes=("cell", "dot")):
+        super().__init__()
+        self.model, self.answers = torch.nn.Linear(1, 1), iter(answers)
+        self.recipe = torchfpn.Recipe(task, {}, classes, ("grey",), torchfpn.Scaling.identity(1))
+        self.classes = classes
+
+    def predict(self, images):
+        assert len(images) == 1
+        return [next(self.answers)]
+
+
+def samples():
+    return [
+        RegionSample(torch.rand(1, *SIZE), truth([BOX], size=SIZE), "a.png"),
+        RegionSample(torch.rand(1, *SIZE), truth([BOX, OTHER], [0, 1], size=SIZE), "b.png"),
+        RegionSample(torch.rand(1, *SIZE), truth([], size=SIZE), "c.png"),
+    ]
+
+
+ANSWERS = [found([BOX], [0.9], size=SIZE), found([OTHER], [0.8], [1], size=SIZE), found([BOX], [0.3], size=SIZE)]
+
+
+def test_scores_counts_and_order_of_the_images():
+    seen, steps = [], []
+    task = Fixed(ANSWERS)
+    result = evaluate_regions(
+        task, iter(samples()), watch=lambda *pair: seen.append(pair), progress=lambda: steps.append(1)
+    )
+    by_hand = AveragePrecision(task.classes)
+    for sample, answer in zip(samples(), ANSWERS, strict=True):
+        by_hand.update(answer, sample.objects)
+    assert result.precisions.to_dict() == by_hand.compute().to_dict()
+    assert len(seen) == len(steps) == 3
+    assert seen[1][0].name == "b.png"
+    assert seen[1][1] is not None
+    assert 0.3 < result.threshold < 0.8
+    assert [tuple(each) for each in result.counts()] == [(1, 0, 0), (1, 1, 0), (0, 0, 0)]
+    assert result.ranked()[0] == 1
+    plain = result.to_dict("test")
+    assert plain["objects_found"] == {"threshold": result.threshold, "matched": 2, "missed": 1, "false": 0, "f1": 0.8}
+    assert [each["f1"] for each in plain["each_image"]] == [1.0, pytest.approx(2 / 3), 1.0]
+
+
+def test_labels_become_those_of_the_model():
+    """The model calls its classes in the other order."""
+    swapped = [found([BOX], [0.9], [1], size=SIZE), found([BOX, OTHER], [0.8, 0.7], [1, 0], size=SIZE), ANSWERS[2]]
+    result = evaluate_regions(Fixed(swapped), iter(samples()), order=[1, 0])
+    assert result.precisions.boxes.class_ap == (1.0, 1.0)
+    objects = truth([BOX], [1])
+    assert relabelled(objects, None) is objects
+    assert relabelled(objects, [2, 0]).labels.tolist() == [0]
+
+
+def crowded(tmp_path):
+    value = [
+        record(1, (2, 3, 10, 9), area=40),
+        record(2, (12, 10, 30, 20), category=7, iscrowd=1),
+        record(3, (4, 12, 14, 22), image=2, area=77),
+    ]
+    return RegionSamples(read_dataset(make_objects(tmp_path, coco(value))), "train", cache=False)
+
+
+def test_areas_and_classes_of_crowds_come_from_the_file(tmp_path):
+    split = crowded(tmp_path)
+    facts = [truth_facts(split, i, split[i].objects) for i in range(2)]
+    assert [each.areas.tolist() for each in facts] == [[40], [77]]
+    assert [each.crowd_labels.tolist() for each in facts] == [[1], []]
+    inside = found(
+        [[2, 3, 10, 9], [13, 11, 20, 16], [13, 11, 20, 16]], [0.9, 0.95, 0.97], [0, 0, 1], size=SIZE, masks=True
+    )
+    nothing = found([], [], size=SIZE, masks=True)
+    result = evaluate_regions(Fixed([inside, nothing], "instance"), split)
+    assert tuple(result.counts()[0]) == (1, 0, 1)  # the one of the crowd's class is no error, the other is
+    loader = (split[i] for i in range(2))
+    same = evaluate_regions(Fixed([inside, nothing], "instance"), loader, source=split)
+    assert same.to_dict() == result.to_dict()
+
+
+def test_pictures_are_drawn_of_what_is_believed(tmp_path):
+    from PIL import Image
+
+    split = crowded(tmp_path / "data")
+    answers = [found([[2, 3, 10, 9]], [0.9], size=SIZE, masks=True), found([], [], size=SIZE, masks=True)]
+    task = Fixed(answers * 2, "instance")
+    result = evaluate_regions(task, split)
+    write_pictures(tmp_path / "samples", {"best-00-a0": 0, "worst-00-a1": 1}, result, task, split.__getitem__)
+    for name in ("best-00-a0", "worst-00-a1"):
+        assert np.asarray(Image.open(tmp_path / "samples" / f"{name}.png")).shape[1] > SIZE[1]
