@@ -58,7 +58,8 @@ class Recipe:
     nodata: a value that marks missing pixels in raw arrays, besides NaN. loss, class_weights: what it was trained with.
     source: where the weights came from, for people. rules: what else is fixed of a detector: how large images are shown
     to it, {"resize": {"shorter": 800, "longer": 1333}} (null: any; "antialias": true where it learnt so, "pillow": true
-    where detectron2 resized), and how masks are laid into them, {"masks": "detectron2"}.
+    where detectron2 resized), and how masks are laid into them, {"masks": "detectron2"}; of every task
+    {"grey_as_color": true} where one band may stand for three.
     """
 
     task: str

@@ -34,9 +34,9 @@ def test_an_empty_box_takes_room_where_none_is_too_small(smallest, labels):
     assert found.labels[0, : int(found.counts)].tolist() == labels
 
 
-@pytest.mark.parametrize(("options", "kept"), [({}, 3), ({"threshold": 0.5}, 2), ({"smallest": 20.0}, 2)])
+@pytest.mark.parametrize(("options", "kept"), [({}, 4), ({"threshold": 0.5}, 3), ({"smallest": 20.0}, 2)])
 def test_proposals_that_are_small_or_not_likely(options, kept):
-    propose = Propose([Level(4, 32)], sizes=[(16, 64)], ratios=(1.0,), **options)
+    propose = Propose([Level(4, 32)], sizes=[(16, 64)], ratios=(1.0,), iou=1.0, **options)
     scores = torch.tensor([[2.0, 1.0], [-1.0, 9.0]]).reshape(1, 2, 1, 2)  # [B, A, h, w]: of 16 pixels, of 64
     dense = ({"scores": scores, "deltas": torch.zeros(1, 8, 1, 2)},)
     _, found = propose(dense, (32, 64), torch.tensor([[32.0, 40.0]]))

@@ -46,7 +46,8 @@ class Detect(nn.Module):
         b, k, classes = chances.shape
         likely = (chances > self.threshold) & proposals.valid[..., None]
         flat = chances.masked_fill(~likely, 0).flatten(1)
-        best, which = flat.topk(self._room(likely, k * classes))
+        which = flat.topk(self._room(likely, k * classes)).indices.sort(1).values  # of equal ones the first is better
+        best = flat.gather(1, which)
         cut = likely.flatten(1).sum(1) - (best > 0).sum(1)
         rows = which.div(classes, rounding_mode="floor")
         codes = picked(rois["deltas"].float().reshape(b, k * classes, 4), which)

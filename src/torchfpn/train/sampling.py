@@ -86,6 +86,9 @@ class Sampling(ABC):
                     found = f"{given} with a dataset for {self.dataset.task}"
                     raise ConfigError(found, field=f"{group}.{name}", allowed=f"{usual}: it does not use this")
 
+    def _grey(self) -> dict[str, Any]:
+        return {"grey_as_color": True} if self.dataset.grey_as_color else {}
+
     def _jitter(self, scaling: Scaling) -> dict[str, Any]:
         """What both kinds of augmentation have."""
         data = self.config.data
@@ -114,8 +117,8 @@ class PixelSampling(Sampling):
 
     @property
     def rules(self) -> dict[str, Any]:
-        """None."""
-        return {}
+        """Whether grey images are taken, too."""
+        return self._grey()
 
     def augmented(self, scaling: Scaling, watch: Watch) -> SemanticSamples:
         """Crops."""
@@ -135,12 +138,12 @@ class ObjectSampling(Sampling):
 
     @property
     def rules(self) -> dict[str, Any]:
-        """The size images are shown in, the larger end of a range."""
+        """The size images are shown in, the larger end of a range; whether grey images are taken, too."""
         resize = self._resize()
         if resize is None:
-            return {}
+            return self._grey()
         shorter = None if resize.shorter is None else resize.shorter[1]
-        return {"resize": {"shorter": shorter, "longer": resize.longest, "antialias": True}}
+        return {"resize": {"shorter": shorter, "longer": resize.longest, "antialias": True}} | self._grey()
 
     def fixed(self) -> RegionSamples:
         """Resized as in prediction."""
