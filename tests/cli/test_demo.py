@@ -75,3 +75,19 @@ def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["demo", "--out", str(tmp_path / "file" / "x")]) == 2
     assert "cannot be written to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["instance", "detection"])
+def test_houses_one_by_one(tmp_path, capsys, task):
+    folder = tmp_path / "demo"
+    assert main(["demo", "--quick", "--task", task, "--out", str(folder), "--seed", "3"]) == 0
+    assert "AP50 " in capsys.readouterr().out
+    assert torchfpn.load(folder / "run" / "model.safetensors").recipe.task == task
+    assert main(["check", str(folder / "dataset")]) == 0
+    held = json.loads((folder / "town" / "buildings.geojson").read_text())
+    assert held["type"] == "FeatureCollection"
+    assert (folder / "picture.png").is_file()
+    with rasterio.open(folder / "town" / "truth.tif") as truth:
+        assert truth.dtypes == ("uint16",)
+        assert truth.crs.to_epsg() == 32759
+    assert (folder / "town" / "numbers.tif").is_file() == (task == "instance")

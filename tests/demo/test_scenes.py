@@ -99,3 +99,9 @@ def test_blurring_keeps_a_constant_and_spreads_a_point():
     rows = np.arange(31) - 15
     assert spread.sum() == pytest.approx(1, abs=1e-4)
     assert (spread.sum(1) * rows**2).sum() == pytest.approx(4, rel=0.03)
+
+
+def test_every_pixel_of_a_building_has_its_number():
+    made = scene(1001, 256)
+    assert np.array_equal(made.numbers > 0, made.labels == BUILDING)
+    assert len(np.unique(made.numbers)) > 2

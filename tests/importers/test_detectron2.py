@@ -293,10 +293,18 @@ def test_a_pickle_of_the_zoo_by_the_command(tmp_path, capsys):
     assert torch.equal(one.masks, other.masks)
 
 
-def test_a_checkpoint_of_ones_own_training(tmp_path):
+def test_a_checkpoint_of_ones_own_training_by_the_command(tmp_path, capsys):
     tensors = small("boxes")[0].state_dict()
     torch.save({"model": tensors, "optimizer": {"state": {}}, "iteration": 9}, tmp_path / "model_final.pth")
-    assert converted(tmp_path / "model_final.pth").placed == len(tensors)
+    out = tmp_path / "model.safetensors"
+    flags = ["--variant", "torchvision", "--bands", "4", "--classes", "a,b,c,d,e,f,g"]
+    assert main(["convert", str(tmp_path / "model_final.pth"), str(out), *flags]) == 0
+    assert "torchvision: trained on red, green, blue, a deviation, stride in the 3x3" in capsys.readouterr().out
+    task = torchfpn.load(out)
+    assert task.recipe.bands == ("red", "green", "blue", "band3")
+    assert task.recipe.scaling.scale == (58.395, 57.12, 57.375, 1.0)
+    assert task.classes == tuple("abcdefg")
+    assert task.model.get_submodule("backbone.stages.c3.0").conv1.stride == (1, 1)
 
 
 def test_photographs_are_resized_to_the_bit_as_pillow_does():

@@ -27,7 +27,9 @@ precision: 32-true
 model:
   backbone: test_resnet
   channels: 8
-  options: {head_options: {hidden: 16, mask_hidden: 16, proposals: 50, detections: 10, anchor_sizes: [[16], [24], [32], [64], [128]]}}
+  options:
+    head_options:
+      {hidden: 16, mask_hidden: 16, proposals: 50, detections: 10, anchor_sizes: [[16], [24], [32], [64], [128]]}
 data: {shorter: [64, 80], scale: [0.8, 1.25], vflip: 0.5, brightness: 0.2}
 loss: {anchors: 32, boxes: 16}
 """
@@ -83,7 +85,9 @@ def test_a_run_of_instances_leaves_everything(objects, capsys):
     values = json.loads((run / "validation.json").read_text())
     assert (values["kind"], values["images"], values["classes"]) == ("instance", 3, ["cell", "dot"])
     assert (run / "samples").is_dir()
-    assert len(list((run / "samples").glob("0*.png"))) == 3
+    pictures = [p.name for p in (run / "samples").glob("*.png")]
+    assert len(pictures) == 3
+    assert {name.split("-")[0] for name in pictures} == {"00", "best", "worst"}
     task = torchfpn.load(run / "model.safetensors")
     assert task.recipe.rules == {"resize": {"shorter": 80, "longer": None, "antialias": True}}
     assert task.recipe.label_ids == (3, 7)

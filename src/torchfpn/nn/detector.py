@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from torchfpn.nn.any_size import AnySize
+from torchfpn.nn.convolving import Convolving
 from torchfpn.ops.padding import padded_size
 from torchfpn.types import Regions, Size
 
@@ -24,8 +25,12 @@ class Detector(AnySize):
             whole = images.new_tensor([images.shape[-2], images.shape[-1]])
             sizes = whole.expand(images.shape[0], 2)
         frame = padded_size(images, self.multiple)
-        if images.device.type == "cpu" and not torch.compiler.is_compiling():
-            images = images.contiguous(memory_format=torch.channels_last)  # all maps after it are, and RoIAlign reads rows
+        if images.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._regions(images, frame, sizes, joints)
+        with Convolving():  # channels last: so are all maps after it, and RoIAlign reads rows
+            return self._regions(images.contiguous(memory_format=torch.channels_last), frame, sizes, joints)
+
+    def _regions(self, images: Tensor, frame: Size, sizes: Tensor, joints: dict[str, object]) -> Regions:
         regions: Regions = self[-1](self.maps(images), frame, sizes, **joints)
         return regions
 

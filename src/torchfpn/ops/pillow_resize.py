@@ -39,8 +39,8 @@ def resize_8_bit(image: Tensor, size: Size) -> Tensor:
     """[C, H, W] of whole numbers from 0 to 255 -> [C, h, w] float32 of the same, by Pillow, band by band."""
     height, width = size
     bands = [Image.fromarray(band) for band in image.to("cpu", torch.uint8).numpy()]
-    resized = np.stack([band.resize((width, height), Image.Resampling.BILINEAR) for band in bands])
-    return torch.from_numpy(resized).float().to(image.device)
+    resized = [np.array(band.resize((width, height), Image.Resampling.BILINEAR)) for band in bands]
+    return torch.from_numpy(np.stack(resized)).float().to(image.device)
 
 
 def resize_float(image: Tensor, size: Size) -> Tensor:

@@ -1,8 +1,8 @@
 """3x3 convolutions with a quarter of the multiplications, on a CPU: Winograd's F(4x4, 3x3).
 
 Tiles of 6 x 6 pixels, four apart, are transformed; there, a convolution is a matrix product [T, C] @ [C, O] for each of
-the 36 places; transformed back, it is 4 x 4 pixels of the answer. The transforms are matrix products as well. Some
-hundred tiles are done at a time, which stay in the caches.
+the 36 places; transformed back, it is 4 x 4 pixels of the answer. The transforms are matrix products as well, and the
+gradient of the weights is made of the same tiles. Some hundred tiles are done at a time, which stay in the caches.
 
 Source: Lavin & Gray 2016, section 4.3, with the points 0, 1, -1, 2, -2. Oracle: `torch.nn.functional.conv2d`; the
 answers differ by about 1e-5 of the largest value, five times what a direct convolution rounds.
@@ -11,14 +11,16 @@ Shapes: B images, C channels in, O channels out, T tiles.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from torchfpn.errors import ShapeError
 
-TILES = 256  # at a time: two buffers of 9 MiB for 256 channels
+TILES = 256  # at a time: buffers of 9 MiB for 256 channels
 FORWARD = (
     (4, 0, -5, 0, 1, 0),
     (0, -4, -4, 1, 1, 0),
@@ -40,40 +42,77 @@ ONES = 7  # the place (1, 1) of 6 x 6: what stands there comes back in every pix
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """[B, C, H, W], [O, C, 3, 3], [O] -> [B, O, H, W] channels last: stride 1, padding 1. No gradient.
+    """[B, C, H, W], [O, C, 3, 3], [O] -> [B, O, H, W] channels last: stride 1, padding 1.
 
-    Equals `conv2d(x, weight, bias, padding=1)`; meant for float32 on a CPU, many channels and many pixels.
+    Equals `conv2d(x, weight, bias, padding=1)`, and so do the gradients; meant for float32 on a CPU, from 128
+    channels on. There is no second derivative.
 
     Raises:
         ShapeError: weights that do not fit the map.
     """
     if x.dim() != 4 or weight.shape[1:] != (x.shape[1], 3, 3):
-        raise ShapeError(f"weights {list(weight.shape)}", allowed=f"[O, {x.shape[1]}, 3, 3] for {list(x.shape)}")
+        raise ShapeError(f"weights {list(weight.shape)}", allowed=f"[O, C, 3, 3] for a map {list(x.shape)}")
+    made: Tensor = _Convolution.apply(x, weight, bias)
+    return made
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _convolved(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            _convolved(grad, weight.flip(2, 3).transpose(0, 1), None) if of_x else None,
+            _of_weight(x, grad) if of_weight else None,
+            grad.sum((0, 2, 3)) if of_bias else None,
+        )
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     (images, channels, height, width), wide = x.shape, len(weight)
-    down, across = -(-height // 4), -(-width // 4)
-    rows = x.permute(0, 2, 3, 1)
-    rows = F.pad(rows, (0, 0, 1, 4 * across - width + 1, 1, 4 * down - height + 1)).contiguous()
     filters = (_both(FILTER, x) @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(36, channels, wide)
-    forward, back = _both(FORWARD, x), _both(BACK, x)
-    out = x.new_empty(images, height, width, wide)
-    room: tuple[Tensor, Tensor] | None = None
-    for some, band in _parts(images, down, across):
-        tiles = _tiles(rows[some], band, across)  # [6, 6, b, k, across, C]
-        shape = tiles.shape[2:5]
-        number = shape.numel()
-        if room is None:  # the first part is the largest
-            room = x.new_empty(36 * number * max(channels, wide)), x.new_empty(36 * number * max(channels, wide))
-        one, two = (buffer[: 36 * number * channels].view(36, -1) for buffer in room)
-        one.view(tiles.shape).copy_(tiles)
-        torch.mm(forward, one, out=two)
-        products = room[0][: 36 * number * wide].view(36, number, wide)
-        torch.bmm(two.view(36, number, channels), filters, out=products)
+    back = _both(BACK, x)
+    tiles = _Tiles(x, max(channels, wide))
+    out = torch.empty(images, wide, height, width, dtype=x.dtype, memory_format=torch.channels_last)
+    laid = out.permute(0, 2, 3, 1)
+    for some, band in tiles.parts():
+        seen = tiles.transformed(some, band)  # [36, T, C] in the second buffer
+        products = tiles.room(0, 36, seen.shape[1], wide)
+        torch.bmm(seen, filters, out=products)
         if bias is not None:
             products[ONES] += bias
-        pixels = room[1][: 16 * number * wide].view(16, -1)
-        torch.mm(back, products.view(36, -1), out=pixels)
-        _lay(pixels.view(4, 4, *shape, wide), out[some], 4 * band.start, room[0])
-    return out.permute(0, 3, 1, 2)
+        pixels = tiles.room(1, 16, seen.shape[1], wide)
+        torch.mm(back, products.view(36, -1), out=pixels.view(16, -1))
+        grid = (some.stop - some.start, band.stop - band.start, tiles.across)
+        _lay(pixels.view(4, 4, *grid, wide), laid[some], 4 * band.start, tiles.buffers[0])
+    return out
+
+
+def _of_weight(x: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of the weights [O, C, 3, 3] from the map and the gradient of the answer."""
+    (_, channels, height, width), wide = x.shape, grad.shape[1]
+    tiles = _Tiles(x, max(channels, wide))
+    rows = F.pad(grad.permute(0, 2, 3, 1), (0, 0, 0, 4 * tiles.across - width, 0, 4 * tiles.down - height))
+    pixels = rows.reshape(len(x), tiles.down, 4, tiles.across, 4, wide).permute(2, 4, 0, 1, 3, 5)
+    forth = _both(BACK, x).t().contiguous()
+    total, products = x.new_zeros(36, channels, wide), None
+    for some, band in tiles.parts():
+        seen = tiles.transformed(some, band)
+        number = seen.shape[1]
+        if products is None:
+            products = x.new_empty(36 * number * wide)
+        flat = tiles.room(0, 16, number, wide).view(16, -1)
+        flat.view(4, 4, *pixels[:, :, some, band].shape[2:]).copy_(pixels[:, :, some, band])
+        meant = products[: 36 * number * wide]
+        torch.mm(forth, flat, out=meant.view(36, -1))
+        total.baddbmm_(seen.transpose(1, 2), meant.view(36, number, wide))
+    return (_both(FILTER, x).t() @ total.view(36, -1)).view(3, 3, channels, wide).permute(3, 2, 0, 1)
 
 
 def _both(matrix: Sequence[Sequence[float]], like: Tensor) -> Tensor:
@@ -82,29 +121,51 @@ def _both(matrix: Sequence[Sequence[float]], like: Tensor) -> Tensor:
     return torch.kron(line, line).to(like)
 
 
-def _parts(images: int, down: int, across: int) -> Iterator[tuple[slice, slice]]:
-    """Images and rows of tiles, about `TILES` tiles at a time: several whole images, or some rows of one."""
-    several = max(1, TILES // (down * across))
-    height = max(1, min(down, TILES // across))
-    for image in range(0, images, several):
-        for row in range(0, down, height):
-            yield slice(image, min(image + several, images)), slice(row, min(row + height, down))
+class _Tiles:
+    """The tiles of a map [B, C, H, W], part by part, and two buffers for what is made of them."""
+
+    def __init__(self, x: Tensor, widest: int) -> None:
+        self.images, self.channels, height, width = x.shape
+        self.down, self.across = -(-height // 4), -(-width // 4)
+        padding = (0, 0, 1, 4 * self.across - width + 1, 1, 4 * self.down - height + 1)
+        self.rows = F.pad(x.permute(0, 2, 3, 1), padding).contiguous()
+        self.forward = _both(FORWARD, x)
+        some, band = next(self.parts())  # no part is larger
+        most = 36 * (some.stop - some.start) * (band.stop - band.start) * self.across * widest
+        self.buffers = x.new_empty(most), x.new_empty(most)
+
+    def parts(self) -> Iterator[tuple[slice, slice]]:
+        """Images and rows of tiles, about `TILES` tiles at a time: several whole images, or some rows of one."""
+        several = max(1, TILES // (self.down * self.across))
+        height = max(1, min(self.down, TILES // self.across))
+        for image in range(0, self.images, several):
+            for row in range(0, self.down, height):
+                yield slice(image, min(image + several, self.images)), slice(row, min(row + height, self.down))
+
+    def room(self, which: int, places: int, number: int, wide: int) -> Tensor:
+        """[places, number, wide] in one of the buffers."""
+        return self.buffers[which][: places * number * wide].view(places, number, wide)
+
+    def transformed(self, some: slice, band: slice) -> Tensor:
+        """The tiles of a part [36, T, C], transformed, in the second buffer; the first is lost."""
+        rows = self.rows[some]
+        image, y, x, _ = rows.stride()
+        size = (6, 6, len(rows), band.stop - band.start, self.across, self.channels)
+        cut = rows.as_strided(size, (y, x, image, 4 * y, 4 * x, 1), rows.storage_offset() + 4 * band.start * y)
+        number = size[2] * size[3] * size[4]
+        one, two = (self.room(which, 36, number, self.channels) for which in (0, 1))
+        one.view(size).copy_(cut)
+        torch.mm(self.forward, one.view(36, -1), out=two.view(36, -1))
+        return two
 
 
-def _tiles(rows: Tensor, band: slice, across: int) -> Tensor:
-    """[b, H, W, C] padded -> the tiles of some rows of tiles, a view [6, 6, b, k, across, C]; they overlap by two."""
-    image, y, x, _ = rows.stride()
-    size = (6, 6, len(rows), band.stop - band.start, across, rows.shape[3])
-    return rows.as_strided(size, (y, x, image, 4 * y, 4 * x, 1), rows.storage_offset() + 4 * band.start * y)
-
-
-def _lay(pixels: Tensor, out: Tensor, first: int, room: Tensor) -> None:
+def _lay(pixels: Tensor, out: Tensor, first: int, buffer: Tensor) -> None:
     """[4, 4, b, k, across, O] -> the pixels from row `first` on of [b, H, W, O], without those over the edges."""
     _, _, images, down, across, wide = pixels.shape
     part = out[:, first : first + 4 * down]
     laid = pixels.permute(2, 3, 0, 4, 1, 5)
-    if part.shape[1:3] == (4 * down, 4 * across):
+    if images == 1 and part.shape[1:3] == (4 * down, 4 * across):
         part.view(laid.shape).copy_(laid)
     else:
-        whole = room[: laid.numel()].view(laid.shape).copy_(laid).view(images, 4 * down, 4 * across, wide)
+        whole = buffer[: laid.numel()].view(laid.shape).copy_(laid).view(images, 4 * down, 4 * across, wide)
         part.copy_(whole[:, : part.shape[1], : part.shape[2]])

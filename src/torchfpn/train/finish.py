@@ -1,5 +1,6 @@
 """After the last step: the kept weights are scored on the validation images, saved, shown and reported."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ MODEL = "model.safetensors"
 class RunResult:
     """What came of a training.
 
-    metrics: the last row of metrics.csv, and of the kept weights "miou", "pixel_accuracy", or of objects "ap", "ap50" (of
-    masks where there are any). model: the file of weights.
+    metrics: the last row of metrics.csv, and of the kept weights "miou", "pixel_accuracy", or of objects "ap", "ap50"
+    (of masks where there are any). model: the file of weights.
     unsaved: why the last checkpoint could not be written; None when it was.
     """
 
@@ -58,7 +59,8 @@ def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, co
     metrics = dict(keeper.journal.rows[-1]) if keeper.journal.rows else {}
     if training.validation_loader is not None:
         score = score_objects if isinstance(task, RegionTask) else score_pixels
-        scored = score(task.to(machine.accelerator), training.validation_loader, machine, folder, console)
+        with contextlib.closing(training.validation_loader.whole()) as loader:
+            scored = score(task.to(machine.accelerator), loader, machine, folder, console)
         write_text(folder / "validation.json", json.dumps(scored.values) + "\n")
         metrics |= scored.metrics
         console.print(f"validation of the {origin} weights", highlight=False)

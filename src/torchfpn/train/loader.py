@@ -93,9 +93,16 @@ class ValidationLoader:
     def __init__(
         self, samples: Any, *, count: int | None = None, workers: int = 0, rank: int = 0, world: int = 1
     ) -> None:
-        chosen = range(len(samples))[slice(count)][rank::world]
-        self.plan = [[index] for index in chosen]
+        chosen = range(len(samples))[slice(count)]
+        self.samples, self.count, self.workers = samples, len(chosen), workers
+        self.plan = [[index] for index in chosen[rank::world]]
         self.loader = _loader(samples, self.plan, workers)
+
+    def whole(self) -> "ValidationLoader":
+        """All the images, where this has a share of them."""
+        if len(self.plan) == self.count:
+            return self
+        return ValidationLoader(self.samples, count=self.count, workers=self.workers)
 
     def close(self) -> None:
         """Ends the loader processes."""

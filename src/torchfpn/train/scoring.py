@@ -12,10 +12,10 @@ from rich.table import Table
 from torch import Tensor
 
 from torchfpn.data.region_sample import RegionSample
+from torchfpn.data.region_samples import RegionSamples
 from torchfpn.data.sample import Sample
 from torchfpn.files.atomic import write_bytes
-from torchfpn.ops.instances import Instances
-from torchfpn.report.object_pictures import objects_side_by_side
+from torchfpn.report.extreme_pictures import picture_names, write_pictures
 from torchfpn.report.pictures import side_by_side
 from torchfpn.report.precision_table import precision_table
 from torchfpn.report.run import parse_scores
@@ -30,7 +30,6 @@ from torchfpn.train.sampling import VALIDATE
 from torchfpn.types import Batch
 
 PICTURES = 8
-BELIEVED = 0.5  # the score from which on objects are drawn
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,7 @@ class Scored:
     table: Table
 
 
-def score_pixels(
-    task: Task, loader: ValidationLoader, machine: Machine, folder: Path, console: Console
-) -> Scored:
+def score_pixels(task: Task, loader: ValidationLoader, machine: Machine, folder: Path, console: Console) -> Scored:
     """Of a class for every pixel; pictures of images all along the split go to samples/."""
     shown = _Shown(folder, len(loader))
     recipe = task.recipe
@@ -62,28 +59,13 @@ def score_pixels(
     return Scored(values, metrics, class_table(parse_scores(values)))
 
 
-def score_objects(
-    task: Task, loader: ValidationLoader, machine: Machine, folder: Path, console: Console
-) -> Scored:
-    """Of objects; pictures of images all along the split go to samples/."""
-    shown = _Shown(folder, len(loader))
-    recipe = task.recipe
-
-    def watch(sample: RegionSample, found: Instances) -> None:
-        shown(
-            sample.name,
-            lambda: objects_side_by_side(
-                sample.image.numpy(),
-                sample.objects,
-                found.above(BELIEVED),
-                colors=recipe.colors,
-                names=recipe.classes,
-                bands=recipe.bands,
-            ),
-        )
-
+def score_objects(task: Task, loader: ValidationLoader, machine: Machine, folder: Path, console: Console) -> Scored:
+    """Of objects; pictures of images all along the split, of the worst and the best ones go to samples/."""
     each = (RegionSample(batch.images[0], batch.targets[0], batch.names[0]) for batch in _batches(loader, console))
-    found = evaluate_regions(task, each, precision=_precision(machine), watch=watch)
+    source = loader.samples if isinstance(loader.samples, RegionSamples) else None
+    found = evaluate_regions(task, each, source=source, precision=_precision(machine))
+    sample, precision = loader.samples.__getitem__, _precision(machine)
+    write_pictures(folder / "samples", picture_names(found), found, task, sample, precision=precision)
     values = found.to_dict(VALIDATE)
     return Scored(values, {"ap": found.precisions.ap, "ap50": found.precisions.ap50}, precision_table(values))
 
