@@ -1,14 +1,14 @@
 """Faster and Mask R-CNN beside torchvision's with the same weights: prediction, a training step, memory, run lengths.
 
-    python benchmarks/detectors_speed.py predict [--name maskrcnn_resnet50_fpn] [--rounds 5] [--bf16] [--profile]
+    python benchmarks/detectors_speed.py predict [--name fasterrcnn_resnet50_fpn] [--bf16] [--profile]
     python benchmarks/detectors_speed.py train   [--batch 1]
     python benchmarks/detectors_speed.py memory
 
-ResNet-50, one image of 800 x 1088 (--size), 90 classes, 100 detections. torchvision's model has random weights, the last layers
-scaled until many boxes are found; ours is `torchfpn.convert` of it. Both run in one process, in turns that change
-direction every round, after a warm-up; a ratio is the median of the ratios of the rounds. Processor time tells the
-same on a machine that is busy with other things (set OMP_WAIT_POLICY=PASSIVE). Before anything is timed,
-both must give the same detections. Ours predicts to run lengths, torchvision to whole masks, which is as far as it goes.
+ResNet-50, one image of 800 x 1088 (--size), 90 classes, 100 detections. torchvision's model has random weights, the
+last layers scaled until many boxes are found; ours is `torchfpn.convert` of it. Before anything is timed, both must
+give the same detections. Both run in one process, in turns that change direction every round, after a warm-up; a ratio
+is the median of the ratios of the rounds. Processor time tells the same on a machine that is busy with other things
+(set OMP_WAIT_POLICY=PASSIVE). Ours predicts to run lengths, torchvision to whole masks, which is as far as it goes.
 memory: the peak of a fresh process above what it held before its first prediction, ours over theirs.
 """
 
@@ -225,13 +225,11 @@ def memory(name, size, rounds):
                 said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 found[which].append(json.loads(said.splitlines()[-1]))
     for which, rows in found.items():
-        print(
-            f"  {which:<16} held {median(a for a, _ in rows):6.0f} MiB, above that {median(b for _, b in rows):6.0f} MiB"
-        )
+        held, above = median(a for a, _ in rows), median(b for _, b in rows)
+        print(f"  {which:<15} held {held:6.0f} MiB, above that {above:6.0f} MiB")
     ours, theirs = (median(above for _, above in found[which]) for which in ("torchfpn", "torchvision"))
-    print(
-        f"  ratio {ours / theirs:.3f}   goal {GOALS['memory']:.2f} {'met' if ours <= GOALS['memory'] * theirs else 'MISSED'}"
-    )
+    ratio, goal = ours / theirs, GOALS["memory"]
+    print(f"  ratio {ratio:.3f}  goal {goal:.2f}: {'met' if ratio <= goal else 'MISSED'}")
 
 
 def main():
@@ -252,10 +250,12 @@ def main():
     torch.set_num_threads(args.threads)
     size = (args.size[0], args.size[1])
     if args.what == "alone":
-        return alone(args.which, args.path, size)
+        alone(args.which, args.path, size)
+        return
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {args.threads} threads; {args.name}")
     if args.what == "memory":
-        return memory(args.name, size, args.rounds)
+        memory(args.name, size, args.rounds)
+        return
     theirs, ours = pair(args.name, size)
     check_equal(theirs, ours, size)
     if args.what == "train":

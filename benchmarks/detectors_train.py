@@ -5,8 +5,8 @@
     python benchmarks/detectors_train.py peer nuclei ...      # masks as well
 
 Both: MobileNetV2 with ImageNet weights, an FPN of 128 channels on strides 4 to 32, batches of 4, the shorter side 320
-pixels (bccd) or 256 (nuclei, where 64 boxes an image are sampled), flips both ways, AdamW at 5e-4, weight decay 0.02, 50
-steps of warm-up, then poly 0.9: the settings of configs/bccd.yaml and configs/nuclei.yaml. peer: torchvision's
+pixels (bccd) or 256 (nuclei, where 64 boxes an image are sampled), flips both ways, AdamW at 5e-4, weight decay 0.02,
+50 steps of warm-up, then poly 0.9: the settings of configs/bccd.yaml and configs/nuclei.yaml. peer: torchvision's
 FasterRCNN and MaskRCNN with their own anchors, sampling and losses, no averaged weights. ours: `fpn train`. The weights
 of the last step are scored by faster-coco-eval at the size of the files, both by the code that stands here.
 --limit N: a few steps only; says what an epoch would take.
@@ -46,7 +46,7 @@ CHANNELS, BATCH, LR, DECAY, WARMUP = 128, 4, 5e-4, 0.02, 50
 
 
 def peer(which, dataset):
-    """torchvision's detector on MobileNetV2."""
+    """A detector of torchvision's on MobileNetV2."""
     features = mobilenet_v2()
     features.load_state_dict(load_file(WEIGHTS))
     names = {name: str(i) for i, name in enumerate(STAGES)}
@@ -85,7 +85,7 @@ def train(model, samples, epochs, seed, limit):
     total = epochs * steps
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: min(1, (t + 1) / WARMUP) * (1 - t / total) ** 0.9)
     model.train()
-    start, done = time.perf_counter(), 0
+    start, worked, done = time.perf_counter(), time.process_time(), 0
     for epoch in range(epochs):
         generator, mean = random.Random(f"{seed} {epoch}"), 0.0
         order = generator.sample(range(len(samples)), len(samples))
@@ -98,8 +98,9 @@ def train(model, samples, epochs, seed, limit):
             schedule.step()
             mean, done = mean + loss.item() / steps, done + 1
             if done == limit:
-                spent = time.perf_counter() - start
-                print(f"{done} steps in {spent:.1f} s, an epoch of {steps} would take {spent / done * steps:.0f} s")
+                spent, work = time.perf_counter() - start, time.process_time() - worked
+                ahead = f"{spent / done * steps:.0f} s, {work / done * steps:.0f} s of them on a processor"
+                print(f"{done} steps in {spent:.1f} s; an epoch of {steps} would take {ahead}")
                 return spent
         print(f"epoch {epoch + 1}: loss {mean:.3f}, {time.perf_counter() - start:.0f} s", flush=True)
     return time.perf_counter() - start

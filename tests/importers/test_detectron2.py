@@ -5,11 +5,13 @@ oracle that computes the same stages, and the ways in which its files differ.
 """
 
 import pickle
+import re
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -172,6 +174,63 @@ def test_the_zoos_models_know_their_classes():
 
 def test_a_deeper_one():
     assert converted(shapes_of(blocks=(3, 4, 23, 3), masks=False)).about == "Faster R-CNN on resnet101"
+
+
+def on_another(network):
+    """The same on another network of torchvision's, under detectron2's names, by shapes alone."""
+    with torch.device("meta"):
+        body = getattr(torchvision.models, network)().state_dict()
+    tensors = {name: value for name, value in shapes_of(masks=False).items() if "bottom_up" not in name}
+    for name, value in body.items():
+        if name.startswith("fc.") or name.endswith("num_batches_tracked"):
+            continue
+        stage = re.sub(r"^layer(\d)", lambda match: f"res{int(match[1]) + 1}", name)
+        stage = stage if stage.startswith("res") else f"stem.{stage}"
+        stage = re.sub(r"\bbn(\d)", r"conv\1.norm", stage).replace("downsample.0", "shortcut")
+        tensors["backbone.bottom_up." + stage.replace("downsample.1", "shortcut.norm")] = torch.zeros(value.shape)
+    for i in (2, 3, 4, 5):
+        width = [value.shape[0] for name, value in body.items() if re.match(rf"layer{i - 1}.*conv\d\.weight", name)][-1]
+        tensors[f"backbone.fpn_lateral{i}.weight"] = torch.zeros(256, width, 1, 1)
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("network", "scale"), [("resnet18", 1.0), ("resnet34", 1.0), ("resnet152", 1.0), ("resnext101_32x8d", 58.395)]
+)
+def test_other_networks_and_where_they_halve(network, scale):
+    made = converted(on_another(network))
+    assert made.about == f"Faster R-CNN on {network}"
+    assert made.recipe.scaling.scale[0] == scale
+    assert made.recipe.scaling.offset == (123.675, 116.28, 103.53)
+    assert ("backbone_options" in made.recipe.model) == (network == "resnet152")
+    assert "trained on blue, green, red" in made.notes[0]
+
+
+def test_batch_norm_everywhere():
+    """As in its baselines of 2021, with two convolutions before the proposals and four before the boxes."""
+
+    def norm(width):
+        ends = ("weight", "bias", "running_mean", "running_var")
+        return {f"norm.{end}": torch.ones(width) for end in ends} | {"norm.num_batches_tracked": torch.tensor(0)}
+
+    left = re.compile(r"roi_heads\.(box_head|mask_head\.mask_fcn)|backbone\.fpn_|proposal_generator\.rpn_head\.conv\.")
+    tensors = {name: value for name, value in shapes_of().items() if not left.match(name)}
+    tensors |= {f"backbone.bottom_up.stem.conv1.{end}": value for end, value in norm(64).items()}
+    layers = {f"roi_heads.box_head.conv{k}.": (256, 3) for k in (1, 2, 3, 4)}
+    layers |= {f"roi_heads.mask_head.mask_fcn{k}.": (256, 3) for k in (1, 2, 3, 4)}
+    layers |= {f"backbone.fpn_lateral{k}.": (64 * 2**k, 1) for k in (2, 3, 4, 5)}
+    layers |= {f"backbone.fpn_output{k}.": (256, 3) for k in (2, 3, 4, 5)}
+    for prefix, (inputs, kernel) in layers.items():
+        tensors[prefix + "weight"] = torch.zeros(256, inputs, kernel, kernel)
+        tensors |= {prefix + end: value for end, value in norm(256).items()}
+    for k in (0, 1):
+        tensors[f"proposal_generator.rpn_head.conv.conv{k}.weight"] = torch.zeros(256, 256, 3, 3)
+        tensors[f"proposal_generator.rpn_head.conv.conv{k}.bias"] = torch.zeros(256)
+    tensors["roi_heads.box_head.fc1.weight"] = torch.zeros(1024, 256 * 49)
+    tensors["roi_heads.box_head.fc1.bias"] = torch.zeros(1024)
+    made = converted(tensors)
+    assert (made.placed, made.unread) == (len(tensors), ())
+    assert made.notes[0].startswith("torchvision: trained on red, green, blue, a deviation, stride in the 3x3")
 
 
 @torch.inference_mode()

@@ -31,7 +31,7 @@ def backbone(
 ) -> "nn.Module":
     """[B, C, H, W] -> maps, finest first, with `.levels` and `.in_channels`.
 
-    name: a timm model ("resnet50", "convnext_tiny.fb_in22k"), "torchvision/<name>" (ResNets, MobileNetV2,
+    name: a timm model ("resnet50", "convnext_tiny.fb_in22k"), "torchvision/<name>" (ResNets, MobileNets,
     EfficientNets), or "lukemelas/efficientnet_b<n>" for weights that come from that project. pretrained: False; True
     downloads what the library publishes; of torchvision also one of its published weights by name ("IMAGENET1K_V1"); a
     path is a local .safetensors or .pth of the whole classifier, which must fit exactly. strides: which maps; by

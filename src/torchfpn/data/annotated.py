@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from torchfpn.data.annotations import Annotations
-from torchfpn.data.coco import Category, Coco, Wanted, in_classes, read_coco
+from torchfpn.data.coco import Coco, Wanted, in_classes, read_coco
+from torchfpn.data.coco_records import Category
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.listing import is_inside
 from torchfpn.data.splits import Pair, Problem, Split
@@ -20,8 +21,12 @@ def annotated_pairs(dataset: Dataset, split: str) -> tuple[list[Pair], list[Prob
     """
     coco = _read(dataset, split)
     file, found = coco.annotations.file, coco.annotations
+    maps: list[Path | None] = [None] * len(found.names)
+    if found.segments is not None:
+        maps = [found.segments.folder / name for name in found.segments.maps]
     pairs = [
-        Pair(found.folder / name, tiles=dataset.tiles, annotations=file, number=i) for i, name in enumerate(found.names)
+        Pair(found.folder / name, maps[i], tiles=dataset.tiles, annotations=file, number=i)
+        for i, name in enumerate(found.names)
     ]
     problems = [] if dataset.fix else [Problem(file, str(flaw)) for flaw in coco.flaws]
     if not pairs and not problems:
@@ -87,4 +92,5 @@ def _open(root: Path, split: Split, masks: bool) -> Coco:
             raise DataError("leads out of the root of the dataset", file=one)
     if not folder.is_dir():
         raise DataError("no such folder", file=folder)
-    return read_coco(path, Wanted(root, folder, masks))
+    maps = path.with_suffix("") if split.panoptic is None else root / split.panoptic
+    return read_coco(path, Wanted(root, folder, masks, maps=maps, panoptic=split.panoptic is not None))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from torchfpn.data.coco_panoptic_segments import Segments
 from torchfpn.data.outlines import Outlines, draw
 from torchfpn.data.truth import Truth
 from torchfpn.ops.masks import Crops
@@ -90,7 +91,8 @@ class Annotations:
     folder: where the images lie. names: of their files in it. sizes: int32 [I, 2] (height, width). ids: int64 [I] of
     the images. first: int64 [I + 1] the first object of each. boxes: float32 [A, 4] (x1, y1, x2, y2) in pixels.
     labels: int32 [A] classes. crowd: bool [A]. numbers: int64 [A] ids of the annotations. areas: float32 [A] square
-    pixels, as the file says. shapes: None where masks are not wanted.
+    pixels, as the file says. shapes: None where masks are not wanted, and of panoptic annotations. segments: of those,
+    all of them: their masks are in PNGs, and `numbers` are the segments' ids, which differ within an image only.
     """
 
     file: Path
@@ -105,6 +107,7 @@ class Annotations:
     numbers: NDArray[np.int64]
     areas: NDArray[np.float32]
     shapes: Shapes | None
+    segments: Segments | None = None
 
     def size(self, image: int) -> tuple[int, int]:
         """(height, width) of an image, as the file says."""
@@ -134,7 +137,7 @@ class Annotations:
         )
 
     def truth(self, image: int) -> Truth:
-        """The objects of an image."""
+        """The objects of an image; of panoptic annotations `truth_of_map` gives them."""
         rows, every = self.rows(image), slice(self.first[image], self.first[image + 1])
         boxes, shapes, size = self.boxes[rows], self.shapes, self.size(image)
 

@@ -160,7 +160,9 @@ def _split_report(dataset: Dataset, name: str, facts: list[Facts]) -> SplitRepor
     if not dataset.has_objects:
         return SplitReport(name, len(facts), counts, *sizes, missing)
     objects = sum((f.objects for f in facts if f.objects is not None), ObjectCounts.none(len(dataset.classes)))
-    return SplitReport(name, len(facts), counts, *sizes, missing, objects, _dropped(dataset, name))
+    dropped = Counter(_dropped(dataset, name))
+    dropped["segments"] += objects.dropped
+    return SplitReport(name, len(facts), counts, *sizes, missing, objects, dict(sorted((+dropped).items())))
 
 
 def _dropped(dataset: Dataset, split: str) -> dict[str, int]:

@@ -15,35 +15,30 @@ import numpy as np
 
 from torchfpn.data.annotations import Annotations, Shape, Shapes
 from torchfpn.data.coco_files import ImageFiles
+from torchfpn.data.coco_records import Category, Records, is_id, places_of
 from torchfpn.data.coco_shapes import BadValueError, Box, Cut, check_area, check_box, check_shape
-from torchfpn.data.strict_json import Flaw, Keys, read_json, shown
+from torchfpn.data.strict_json import Flaw, read_json, shown
 from torchfpn.errors import DataError, nearest
 from torchfpn.types import Size
 
 _LISTS = ("images", "annotations", "categories")
-_ORDER = {"categories": 1, "images": 2, "annotations": 3}
 _KEPT = 8  # files whose annotations are kept
-_IDS = 2**63
 _lock = threading.Lock()
-
-
-class Category(NamedTuple):
-    """A class as the file has it."""
-
-    id: int
-    name: str
 
 
 class Wanted(NamedTuple):
     """What is wanted of a file. root: of the dataset; folder: of the images, below it. masks: as well as boxes.
 
-    files: the images are wanted, too, and have to be there.
+    files: the images are wanted, too, and have to be there. maps: the folder of the PNGs of panoptic annotations; None:
+    those are not wanted. panoptic: the annotations are said to be panoptic, else it is seen from them.
     """
 
     root: Path
     folder: Path
     masks: bool
     files: bool = True
+    maps: Path | None = None
+    panoptic: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ class Coco:
     def dropped(self) -> dict[str, int]:
         """What was left out or cut, counted: {"images": 1, "annotations": 3, "boxes cut": 2}."""
         found = Counter(
-            "boxes cut" if i in self.cuts else str(flaw.keys[0]) for i, flaw in enumerate(self.flaws) if flaw.keys
+            "boxes cut" if i in self.cuts else _kind(flaw) for i, flaw in enumerate(self.flaws) if flaw.keys
         )
         return dict(sorted(found.items()))
 
@@ -75,7 +70,8 @@ def read_coco(path: Path, wanted: Wanted) -> Coco:
         DataError: no file, not JSON, or without the lists that make it a COCO file.
     """
     try:
-        stamp = path.stat().st_mtime_ns, path.stat().st_size
+        maps = wanted.maps is not None and wanted.maps.is_dir()
+        stamp = path.stat().st_mtime_ns, path.stat().st_size, maps
     except OSError as error:
         raise DataError(f"cannot be opened ({error.strerror or error})", file=path) from error
     with _lock:
@@ -106,9 +102,13 @@ def in_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[int]
 
 
 @functools.lru_cache(_KEPT)
-def _kept(path: Path, stamp: tuple[int, int], wanted: Wanted) -> Coco | DataError:
+def _kept(path: Path, stamp: tuple[int, int, bool], wanted: Wanted) -> Coco | DataError:
     try:
         value, flaws = _opened(path)
+        if wanted.panoptic or any(isinstance(one, dict) and "segments_info" in one for one in value["annotations"]):
+            from torchfpn.data.coco_panoptic import PanopticReader
+
+            return PanopticReader(wanted, flaws).read(path, value)
         return _Reader(wanted, flaws).read(path, value)
     except DataError as error:
         return error
@@ -128,19 +128,20 @@ def _opened(path: Path) -> tuple[dict[str, list[Any]], list[Flaw]]:
     return value, flaws
 
 
-class _Reader:
-    """Goes through one file. Collects flaws on the way; records that have one are left out."""
+class _Reader(Records):
+    """Goes through a file of objects."""
 
     def __init__(self, wanted: Wanted, flaws: list[Flaw]) -> None:
-        self.wanted, self.flaws, self.cuts = wanted, flaws, set[int]()
-        self.odd = {flaw.keys[:2] for flaw in flaws}  # records that are bad already
+        super().__init__(flaws)
+        self.wanted, self.cuts = wanted, set[int]()
 
     def read(self, path: Path, value: dict[str, list[Any]]) -> Coco:
-        categories = self._categories(value["categories"])
+        categories = self.categories(value["categories"])
         classes = {number: place for place, number in enumerate(categories)}
-        images = self._images(value["images"])
+        files = ImageFiles(self.wanted.root, self.wanted.folder) if self.wanted.files else None
+        images = self.images(value["images"], files)
         places = {number: (i, size) for i, (number, size, _) in enumerate(images)}
-        known = {record["id"] for record in value["images"] if isinstance(record, dict) and _is_id(record.get("id"))}
+        known = set(places_of(value["images"]))
         rows = self._objects(value["annotations"], places, known, classes)
         rows.sort(key=lambda row: row[0])
         annotations = Annotations(
@@ -157,51 +158,9 @@ class _Reader:
             areas=np.array([row[5] for row in rows], np.float32),
             shapes=Shapes.of([row[6] for row in rows]) if self.wanted.masks else None,
         )
-        order = sorted(range(len(self.flaws)), key=lambda i: _place(self.flaws[i]))
+        order = self.order()
         cuts = frozenset(at for at, i in enumerate(order) if i in self.cuts)
         return Coco(annotations, tuple(categories.values()), tuple(self.flaws[i] for i in order), cuts)
-
-    def _categories(self, records: Sequence[Any]) -> dict[int, Category]:
-        """By their ids."""
-        found: dict[int, Category] = {}
-        names: dict[str, int] = {}
-        for i, record in enumerate(records):
-            number = self._id("categories", i, record, found)
-            if number is None:
-                continue
-            name = record.get("name")
-            if not isinstance(name, str) or not name.strip():
-                self._flaw(("categories", i, "name"), f"{shown(name)}; text")
-            elif name in names:
-                self._flaw(("categories", i, "name"), f'"{name}" again, as categories[{names[name]}]')
-            else:
-                names[name] = i
-                found[number] = Category(number, " ".join(name.split()))
-        return found
-
-    def _images(self, records: Sequence[Any]) -> list[tuple[int, Size, str]]:
-        """(id, size, file name) of the good ones."""
-        files = ImageFiles(self.wanted.root, self.wanted.folder)
-        found: dict[int, tuple[int, Size, str]] = {}
-        for i, record in enumerate(records):
-            number = self._id("images", i, record, found)
-            if number is None:
-                continue
-            size = self._size(i, record)
-            flaw = files.flaw(record.get("file_name"), i) if self.wanted.files else None
-            if flaw is not None:
-                self._flaw(("images", i, "file_name"), flaw)
-            elif size is not None:
-                found[number] = (number, size, str(record.get("file_name", number)))
-        return list(found.values())
-
-    def _size(self, i: int, record: dict[str, Any]) -> Size | None:
-        for key in ("height", "width"):
-            value = record.get(key)
-            if type(value) is not int or not 0 < value < 2**31:
-                self._flaw(("images", i, key), f"{shown(value)}; a number of pixels")
-                return None
-        return record["height"], record["width"]
 
     def _objects(
         self,
@@ -214,14 +173,14 @@ class _Reader:
         found = []
         numbers: dict[int, int] = {}
         for i, record in enumerate(records):
-            number = self._id("annotations", i, record, numbers)
+            number = self.number("annotations", i, record, numbers)
             if number is None:
                 continue
             numbers[number] = i
             try:
                 row = self._object(i, record, images, known, classes)
             except BadValueError as bad:
-                self._flaw(("annotations", i, *bad.keys), bad.line)
+                self.flaw(("annotations", i, *bad.keys), bad.line)
                 continue
             if row is not None:
                 at, box, label, crowd, area, shape = row
@@ -237,9 +196,9 @@ class _Reader:
         classes: dict[int, int],
     ) -> tuple[int, Box, int, bool, float, Shape] | None:
         image, category = record.get("image_id"), record.get("category_id")
-        if not _is_id(image) or image not in known:
+        if not is_id(image) or image not in known:
             raise BadValueError(("image_id",), f"{shown(image)}; the id of one of the images")
-        if not _is_id(category) or category not in classes:
+        if not is_id(category) or category not in classes:
             raise BadValueError(("category_id",), f"{shown(category)}; the id of one of the categories")
         if image not in images:  # it is bad itself
             return None
@@ -254,34 +213,10 @@ class _Reader:
         shape = check_shape(record.get("segmentation"), size, box) if wanted else None
         if cut is not None:
             self.cuts.add(len(self.flaws))
-            self._flaw(("annotations", i, "bbox"), cut.line)
+            self.flaw(("annotations", i, "bbox"), cut.line)
         return at, box, classes[category], bool(crowd), area, shape
 
-    def _id(self, key: str, i: int, record: Any, known: dict[int, Any]) -> int | None:
-        """The id of a record that may be used, else None; what is wrong with it is noted."""
-        if (key, i) in self.odd:
-            return None
-        if not isinstance(record, dict):
-            self._flaw((key, i), f"{shown(record)}; an object")
-            return None
-        number: Any = record.get("id")
-        if not _is_id(number):
-            self._flaw((key, i, "id"), f"{shown(number)}; a whole number")
-        elif number in known:
-            self._flaw((key, i, "id"), f"{number} again")
-        else:
-            return int(number)
-        return None
 
-    def _flaw(self, keys: Keys, line: str) -> None:
-        self.flaws.append(Flaw(keys, line))
-
-
-def _is_id(value: Any) -> bool:
-    return type(value) is int and -_IDS <= value < _IDS
-
-
-def _place(flaw: Flaw) -> tuple[int, int]:
-    """The order in which flaws are told: categories, images, annotations, each in the order of the file."""
-    number = flaw.keys[1] if len(flaw.keys) > 1 else 0
-    return _ORDER.get(str(flaw.keys[0]), 0), number if isinstance(number, int) else 0
+def _kind(flaw: Flaw) -> str:
+    """Of what a record is wrong: of panoptic annotations single segments may be."""
+    return "segments" if len(flaw.keys) > 3 and flaw.keys[2] == "segments_info" else str(flaw.keys[0])

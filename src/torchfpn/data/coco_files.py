@@ -1,4 +1,4 @@
-"""The image files that a COCO file names: there, once each, and below the root of the dataset."""
+"""The files that a COCO file names, images and panoptic maps: there, once each, and below the root of the dataset."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -9,10 +9,10 @@ from torchfpn.data.strict_json import shown
 
 
 class ImageFiles:
-    """root: of the dataset. folder: where the names begin."""
+    """root: of the dataset. folder: where the names begin. key: of the records that name them. what: they are."""
 
-    def __init__(self, root: Path, folder: Path) -> None:
-        self.root, self.folder = root, folder
+    def __init__(self, root: Path, folder: Path, *, key: str = "images", what: str = "images") -> None:
+        self.root, self.folder, self.key, self.what = root, folder, key, what
         self._named: dict[str, int] = {}
         self._folders: dict[str, bool] = {}
 
@@ -22,10 +22,10 @@ class ImageFiles:
             return f"{shown(name)}; the name of a file"
         pure = PurePosixPath(name.replace("\\", "/"))
         if pure.is_absolute() or ".." in pure.parts or re.match(r"[A-Za-z]:", name):
-            return f"{shown(name)} leads out of the folder of the images; a path below it"
+            return f"{shown(name)} leads out of the folder of the {self.what}; a path below it"
         first = self._named.setdefault(str(pure), number)
         if first != number:
-            return f"{shown(name)} again, as images[{first}]"
+            return f"{shown(name)} again, as {self.key}[{first}]"
         try:
             return self._missing(name)
         except (OSError, ValueError) as error:  # too long, not encodable

@@ -18,7 +18,7 @@ from torchfpn.data.moments import Moments
 from torchfpn.data.moving import moved
 from torchfpn.data.object_counts import ObjectCounts
 from torchfpn.data.reading import burning, fitting_target, hidden, read_picture, read_target, whole_size
-from torchfpn.data.splits import Pair, Problem
+from torchfpn.data.splits import BadFilesError, Pair, Problem
 from torchfpn.data.statistics import ClassCounts, bins
 from torchfpn.data.truths import truth_of
 from torchfpn.data.windows import Piece
@@ -112,6 +112,8 @@ def look(dataset: Dataset, split: str, piece: Piece) -> Look:
             objects, met = _objects(dataset, split, piece, picture)
         else:
             counted, met = _labels(dataset, piece, picture)
+    except BadFilesError as error:
+        problems += error.problems
     except DataError as error:
         guilty = pair.image if error.file is not None and Path(error.file) == pair.image else pair.label
         problems.append(problem_of(error, guilty or pair.image))
@@ -157,7 +159,7 @@ def _objects(
     size = whole_size(dataset, pair.image, picture, piece.window)
     truth = truth_of(dataset, pair, size, split_annotations(dataset, split))
     seen = moved(replace(truth, masks=None), Geometry(Window(0, 0, *size), size), smallest=0.0)
-    counts = ObjectCounts.of(seen, len(dataset.classes))
+    counts = replace(ObjectCounts.of(seen, len(dataset.classes)), dropped=truth.dropped)
     if pair.label is None or not is_vector(pair.label):
         return counts, None
     from torchfpn.data.polygon_objects import features_met

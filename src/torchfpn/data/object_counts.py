@@ -18,7 +18,7 @@ class ObjectCounts:
 
     objects: of each class. holding: images that hold the class. sizes: small (below 32 x 32 pixels), medium (below 96 x
     96), large. crowds: areas of objects nobody told apart. images: in all; empty: those without an object. least, most:
-    of the square roots of areas, in pixels; 0 without objects.
+    of the square roots of areas, in pixels; 0 without objects. dropped: labels left out, see `Truth`.
     """
 
     objects: tuple[int, ...]
@@ -29,6 +29,7 @@ class ObjectCounts:
     empty: int = 0
     least: float = 0.0
     most: float = 0.0
+    dropped: int = 0
 
     @classmethod
     def none(cls, classes: int) -> "ObjectCounts":
@@ -70,6 +71,7 @@ class ObjectCounts:
             self.empty + other.empty,
             min(few, default=0.0),
             max(self.most, other.most),
+            self.dropped + other.dropped,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The parts of a dataset (train, val, test) as dataset.yaml names them: folders, files, maps of tiles."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,18 +17,20 @@ Paths = str | tuple[str, ...]  # a folder, a file, a map of tiles as "folder/{z}
 class Split:
     """Files below the root of the dataset. labels: None where nothing is labelled. stems: a file that lists them.
 
-    annotations: a COCO file that names images of a folder and their objects.
+    annotations: a COCO file that names images of a folder and their objects. panoptic: the folder of its PNGs, where it
+    is one of panoptic annotations; None: the folder beside it that is called like it.
     """
 
     images: Paths
     labels: Paths | None = None
     stems: str | None = None
     annotations: str | None = None
+    panoptic: str | None = None
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and what labels its pixels: a label file of the same grid, or a file of polygons.
+    """An image and what labels its pixels: a label file of the same grid, a panoptic map, or a file of polygons.
 
     tiles: how the path of the image tells its place, where the file does not say ("{z}/{x}/{y}"). annotations: the COCO
     file that tells its objects; number: its place among the images of that file.
@@ -48,16 +51,24 @@ class Problem:
     line: str
 
 
+class BadFilesError(DataError):
+    """Several things are wrong with files: `problems`."""
+
+    def __init__(self, line: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(line)
+        self.problems = tuple(problems)
+
+
 def refuse(problems: list[Problem]) -> None:
     """Raises what is wrong with files, at most 20 of them by name.
 
     Raises:
-        DataError: if there is any problem.
+        BadFilesError: if there is any problem.
     """
     if problems:
         lines = [f"{printable(p.file)}: {p.line}" for p in problems[:SHOWN]]
         rest = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise DataError("; ".join(lines) + rest)
+        raise BadFilesError("; ".join(lines) + rest, problems)
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -80,23 +91,29 @@ def parse_splits(fields: Fields) -> dict[str, Split]:
     Raises:
         ConfigError: none, unknown keys, or a path that is absolute or leads upwards.
     """
-    images, labels, annotations = _paths(fields, "images"), _paths(fields, "labels"), fields.text("annotations")
+    images, labels = _paths(fields, "images"), _paths(fields, "labels")
+    objects = fields.text("annotations"), fields.text("panoptic")
     if fields.raw("splits") is None:
         if images is None:
             raise ConfigError(
                 "no splits", file=fields.file, field="splits", allowed="train: {images: ..., labels: ...}"
             )
-        return _pattern_splits(fields, images, labels, annotations)
+        return _pattern_splits(fields, images, labels, *objects)
     splits = {}
     for name in fields.inner("splits").values:
-        splits[str(name)] = _parse_split(fields.inner("splits"), name, images, labels, annotations)
+        splits[str(name)] = _parse_split(fields.inner("splits"), name, images, labels, *objects)
     if not splits:
         raise fields.wrong("splits", {}, "at least one, as train: {images: ..., labels: ...}")
     return splits
 
 
 def _parse_split(
-    parent: Fields, name: str, images: Paths | None, labels: Paths | None, annotations: str | None
+    parent: Fields,
+    name: str,
+    images: Paths | None,
+    labels: Paths | None,
+    annotations: str | None,
+    panoptic: str | None,
 ) -> Split:
     value = parent.raw(name)
     fields = Fields({} if value is None else value, parent.file, parent.path(str(name)))
@@ -106,12 +123,13 @@ def _parse_split(
         _paths(fields, "labels") or filled[1],
         fields.text("list"),
         fields.text("annotations") or (annotations and annotations.replace("{split}", str(name))),
+        fields.text("panoptic") or (panoptic and panoptic.replace("{split}", str(name))),
     )
     fields.finish()
     if not split.images:
         raise fields.wrong("images", None, "a folder below the root of the dataset")
     given = {"images": split.images, "labels": split.labels, "list": split.stems, "annotations": split.annotations}
-    for key, paths in given.items():
+    for key, paths in (given | {"panoptic": split.panoptic}).items():
         _check_inside(fields, key, paths)
     _check_annotated(fields, split)
     if split.stems and isinstance(split.images, tuple):
@@ -138,6 +156,8 @@ def _filled(paths: Paths, name: str) -> Paths:
 def _check_annotated(fields: Fields, split: Split) -> None:
     """A COCO file says itself which images there are, and what is on them."""
     if split.annotations is None:
+        if split.panoptic is not None:
+            raise fields.wrong("panoptic", split.panoptic, "a folder of PNGs beside `annotations`, which explains them")
         return
     for key, value in (("labels", split.labels), ("list", split.stems)):
         if value is not None:
@@ -146,16 +166,19 @@ def _check_annotated(fields: Fields, split: Split) -> None:
         raise fields.wrong("images", split.images, "a folder, where the files lie that `annotations` names")
 
 
-def _pattern_splits(fields: Fields, images: Paths, labels: Paths | None, annotations: str | None) -> dict[str, Split]:
+def _pattern_splits(
+    fields: Fields, images: Paths, labels: Paths | None, annotations: str | None, panoptic: str | None
+) -> dict[str, Split]:
     """The splits that a pattern such as ``{split}/images`` finds on the disk; one called "all" without ``{split}``.
 
     A split whose labels are not there is taken for unlabelled.
     """
-    for key, paths in (("images", images), ("labels", labels), ("annotations", annotations)):
-        _check_inside(fields, key, paths)
-    _check_annotated(fields, Split(images, labels, None, annotations))
+    every = Split(images, labels, None, annotations, panoptic)
+    for key in ("images", "labels", "annotations", "panoptic"):
+        _check_inside(fields, key, getattr(every, key))
+    _check_annotated(fields, every)
     if "{split}" not in str(images):
-        return {"all": Split(images, labels, None, annotations)}
+        return {"all": every}
     parts = PurePosixPath(images).parts if isinstance(images, str) else ()
     if parts.count("{split}") != 1:
         raise fields.wrong("images", images, "{split} once, in place of a whole folder name")
@@ -165,7 +188,9 @@ def _pattern_splits(fields: Fields, images: Paths, labels: Paths | None, annotat
         filled = [text and _filled(text, folder.name) for text in (images, labels, annotations)]
         if not folder.name.startswith(".") and _is_there(root, filled[0] or ""):
             there = [text if text and _is_there(root, text) else None for text in filled[1:]]
-            found[folder.name] = Split(filled[0] or "", there[0], None, None if there[1] is None else str(there[1]))
+            named = None if there[1] is None else str(there[1])
+            maps = panoptic.replace("{split}", folder.name) if panoptic and named else None
+            found[folder.name] = Split(filled[0] or "", there[0], None, named, maps)
     if not found:
         raise fields.wrong("images", images, "a pattern that fits folders on the disk")
     return found

@@ -21,7 +21,8 @@ class Truth:
 
     boxes: float32 [N, 4] (x1, y1, x2, y2) in pixels; they may reach out of the image. labels: int64 [N] 0-based
     classes. crowds: float32 [M, 4]. size: (height, width) of the image. masks: of the objects with the numbers given
-    [K], gives those; made only when asked for, since a crop needs few of them. None: only boxes are known.
+    [K], gives those; made only when asked for, since a crop needs few of them. None: only boxes are known. dropped:
+    labels of the image that cannot be used and are left out, as the dataset's `fix` says.
     """
 
     boxes: NDArray[np.float32] = field(default_factory=_none)
@@ -29,6 +30,7 @@ class Truth:
     crowds: NDArray[np.float32] = field(default_factory=_none)
     size: tuple[int, int] = (0, 0)
     masks: Masks | None = None
+    dropped: int = 0
 
     def __len__(self) -> int:
         return len(self.boxes)

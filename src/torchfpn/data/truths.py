@@ -1,4 +1,4 @@
-"""Where the objects of an image come from: annotations of a COCO file, an image of numbered objects, or polygons."""
+"""Where the objects of an image come from: COCO's annotations or panoptic maps, an image of numbers, or polygons."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.annotations import Annotations
+from torchfpn.data.coco_panoptic_map import read_map, truth_of_map
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.geometry import Geometry
 from torchfpn.data.geometry import Window as Part
@@ -13,7 +14,7 @@ from torchfpn.data.headers import read_header
 from torchfpn.data.moving import move_masks
 from torchfpn.data.numbered import read_numbered
 from torchfpn.data.reading import burning
-from torchfpn.data.splits import Pair
+from torchfpn.data.splits import Pair, refuse
 from torchfpn.data.truth import Truth, meets
 from torchfpn.errors import DataError
 from torchfpn.files.geo import Geo
@@ -43,7 +44,7 @@ def truth_of(
             turned = "; the EXIF orientation of the image has been applied" if said[::-1] == size else ""
             found = f"{size[1]} x {size[0]} pixels, {said[1]} x {said[0]} in {pair.annotations.name}{turned}"
             raise DataError(found, file=pair.image)
-        truth = annotations.truth(pair.number)
+        truth = _annotated(dataset, annotations, pair.number)
         return truth if window is None else _part(truth, Part(*window))
     if pair.label is None:
         return Truth(size=size if window is None else window[2:])
@@ -53,6 +54,16 @@ def truth_of(
 
         return read_polygons(dataset, pair, _place(dataset, pair), size, window)
     return read_numbered(dataset, pair, size, _place(dataset, pair))
+
+
+def _annotated(dataset: Dataset, annotations: Annotations, number: int) -> Truth:
+    """The objects of an image as its file of annotations says; a panoptic map is read for them."""
+    if annotations.segments is None:
+        return annotations.truth(number)
+    found = read_map(annotations, number, dataset.max_pixels)
+    if not dataset.fix:
+        refuse(list(found.problems))
+    return truth_of_map(found, annotations, number, masks=dataset.task == "instance")
 
 
 def _place(dataset: Dataset, pair: Pair) -> Geo | None:

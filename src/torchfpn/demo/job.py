@@ -37,7 +37,7 @@ class Plan:
     @classmethod
     def usual(cls, seed: int = 0, task: str = "semantic") -> "Plan":
         """What the command does by itself: as much as about two minutes allow."""
-        return cls(seed) if task == "semantic" else cls(seed, task, train=24, epochs=10, steps=20)
+        return cls(seed) if task == "semantic" else cls(seed, task, train=16, epochs=6, steps=20)
 
     @classmethod
     def quick(cls, seed: int = 0, task: str = "semantic") -> "Plan":

@@ -49,8 +49,8 @@ def two_stage(
     anchor_sizes: of each level, in pixels; by default one of eight cells. anchor_stride, rounded_anchors: see
     `ops.anchors`. dense_depth: convolutions of the first stage. proposals: of each level, and of all; their iou,
     smallest and threshold: see `Propose`. roi_levels: maps that boxes are read from, the finest ones. sampling,
-    aligned, inside: see `RoIPool`. box, hidden, norm: see `BoxHead`. mask_hidden, mask_norm: of the mask head's convolutions.
-    threshold, smallest, iou, detections: see `Detect`.
+    aligned, inside: see `RoIPool`. box, hidden, norm: see `BoxHead`. mask_hidden, mask_norm: of the mask head's
+    convolutions. threshold, smallest, iou, detections: see `Detect`.
 
     Raises:
         ConfigError: levels of several widths, or numbers that cannot be.

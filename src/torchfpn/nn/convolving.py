@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from torchfpn.ops.winograd import conv3x3
 
-CHANNELS, TILES = 128, 64  # from which on the transforms cost less than they save
+CHANNELS, TILES = 128, 48  # from which on the transforms cost less than they save
 
 
 class Convolving(TorchFunctionMode):

@@ -122,6 +122,7 @@ def _texts(lengths: Ints, first: Ints) -> list[str]:
         more = more & (rest != np.where(low & 16, -1, 0))
         groups[:, i] = low + 32 * more + 48
         if not more.any():
+            groups, used = groups[:, : i + 1], used[:, : i + 1]  # mostly two or three of them
             break
     text = groups[used].tobytes().decode("ascii")
     ends = np.concatenate([[0], used.sum(1).cumsum()])[first].tolist()

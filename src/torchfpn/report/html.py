@@ -35,6 +35,7 @@ HIGHLIGHTS = {  # label -> settings in config.yaml, the first that is there
     "learning rate": ("lr",),
     "schedule": ("schedule.name",),
     "batch": ("batch_size",),
+    "shorter side": ("data.shorter",),
     "crop": ("data.crop",),
     "seed": ("seed",),
 }
@@ -133,7 +134,10 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     """The settings and the machine in a few words."""
     flat = dict(_flat(run.config))
     facts = []
+    of_objects = "train/loss_objectness" in run.curves  # whose loss has no terms to choose
     for label, names in HIGHLIGHTS.items():
+        if label == "loss" and of_objects:
+            continue
         value = next(
             (flat[name] for name in names if flat.get(name) not in (None, "") and flat[name] is not False), None
         )
