@@ -70,7 +70,7 @@ def test_classes_are_found_among_the_things(tmp_path, classes, labels):
     assert samples[0].objects.labels.tolist() == labels
     assert len(samples[0].objects.crowds) == 1
     (tmp_path / "dataset.yaml").write_text(f"classes: [cell, gras, dot]\n{YAML}")
-    with pytest.raises(ConfigError, match='"gras" is no category of train/panoptic.json'):
+    with pytest.raises(ConfigError, match=r'"gras" is no category of train/panoptic\.json'):
         read_dataset(tmp_path)
 
 

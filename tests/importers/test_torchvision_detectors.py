@@ -82,6 +82,14 @@ def test_the_same_detections():
     compare("maskrcnn_resnet50_fpn_v2", [(200, 260)])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RESNETS)
+@torch.inference_mode()
+def test_the_same_detections_in_twenty_images(name):
+    draws = torch.Generator().manual_seed(5)
+    compare(name, torch.randint(70, 400, (20, 2), generator=draws).tolist())
+
+
 @pytest.mark.parametrize("is_small", [False, True])
 @torch.inference_mode()
 def test_the_same_at_every_stage_of_the_mobilenet(is_small):

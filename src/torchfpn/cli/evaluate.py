@@ -73,11 +73,12 @@ def run(args: argparse.Namespace) -> int:
 def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[str, Any]:
     """Of a model that gives a class for every pixel."""
     from torchfpn.cli.evaluate_regions import refuse_most
+    from torchfpn.cli.evaluate_samples import open_samples
     from torchfpn.tasks.evaluate import class_order, evaluate
 
     refuse_most(args)
     order = class_order(task.classes, dataset.names)
-    samples = open_samples(dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
+    samples = open_samples(SemanticSamples, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
     from torchfpn.cli.counting import counted
 
     objects = _objects(args, dataset, samples, order)
@@ -120,27 +121,6 @@ def _watch(args: argparse.Namespace, recipe: "Recipe", objects: "DatasetObjects 
             shown(sample, labels)
 
     return watch
-
-
-def open_samples(dataset: Any, split: str, recipe: "Recipe", *, accept_dtype: bool = False) -> "SemanticSamples":
-    """The images of a split with the bands that the model wants, found by name where the names are known.
-
-    Raises:
-        DataError: an image that cannot be used, other bands or another pixel type than the model's.
-    """
-    from dataclasses import replace
-
-    from torchfpn.data.samples import SemanticSamples
-    from torchfpn.raster.fitting import band_order, check_dtype
-
-    samples = SemanticSamples(dataset, split, cache=False)
-    file = samples.pairs[0].image
-    check_dtype(samples.dtype, recipe, file=file, accept=accept_dtype)
-    order = band_order(samples.bands, recipe.bands, file=file)
-    if order != list(range(len(samples.bands))):
-        chosen = replace(dataset, use_bands=tuple(samples.bands[i] for i in order))
-        samples = SemanticSamples(chosen, split, cache=False)
-    return samples
 
 
 def _check_labels(dataset: Any, split: str) -> None:

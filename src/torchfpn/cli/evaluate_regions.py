@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torchfpn.data.dataset import Dataset
     from torchfpn.data.region_samples import RegionSamples
-    from torchfpn.recipe import Recipe
     from torchfpn.tasks.task import Task
 
 OF_PIXELS = {"no_boundary": False}  # flags that say nothing of boxes and masks, as they are by themselves
@@ -40,12 +39,13 @@ def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[st
         ConfigError: flags or a dataset that do not go with it. DataError: files that cannot be used.
     """
     from torchfpn.cli.counting import counted
+    from torchfpn.cli.evaluate_samples import open_samples
     from torchfpn.tasks.evaluate import class_order
     from torchfpn.tasks.evaluate_regions import evaluate_regions
 
     _refuse(args, OF_PIXELS | OF_MAPS, f"a model of {task.recipe.task}")
     order = class_order(task.classes, dataset.names)
-    samples = open_samples(dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
+    samples = open_samples(RegionSamples, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
     with counted("evaluating", len(samples)) as step:
         found = evaluate_regions(task, samples, precision=args.precision, order=order, most=_most(args), progress=step)
     if args.out:
@@ -55,28 +55,6 @@ def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[st
         folder = args.out / "samples"
         write_pictures(folder, names, found, task, samples.__getitem__, order=order, precision=args.precision)
     return found.to_dict(args.split)
-
-
-def open_samples(dataset: "Dataset", split: str, recipe: "Recipe", *, accept_dtype: bool = False) -> "RegionSamples":
-    """The images of a split with the bands that the model wants, found by name where the names are known.
-
-    Raises:
-        ConfigError: a dataset of pixels. DataError: an image that cannot be used, other bands or another pixel type
-        than the model's.
-    """
-    from dataclasses import replace
-
-    from torchfpn.data.region_samples import RegionSamples
-    from torchfpn.raster.fitting import band_order, check_dtype
-
-    samples = RegionSamples(dataset, split, cache=False)
-    file = samples.pairs[0].image
-    check_dtype(samples.dtype, recipe, file=file, accept=accept_dtype)
-    order = band_order(samples.bands, recipe.bands, file=file)
-    if order != list(range(len(samples.bands))):
-        chosen = replace(dataset, use_bands=tuple(samples.bands[i] for i in order))
-        samples = RegionSamples(chosen, split, cache=False)
-    return samples
 
 
 def is_results(args: argparse.Namespace) -> bool:

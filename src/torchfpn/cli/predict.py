@@ -285,17 +285,12 @@ def _scene(job: "Job", options: "Options", streaming: "Streaming") -> "Scene | E
 
 def _report(outcome: "Outcome") -> None:
     """One line for a source, and a warning where it holds nothing at all."""
+    from torchfpn.cli.told import tell
     from torchfpn.files.formats import printable
 
     height, width = outcome.size
     words = [f"{printable(outcome.job.labels)}  {width} x {height}"]
-    if "polygons" in outcome.job.others:
-        words.append(f"{outcome.polygons:,} polygons")
-    if outcome.empty:
-        words.append(f"{outcome.empty:,} pixels without data")
-    print(", ".join(words))
-    if outcome.empty == outcome.pixels:
-        print(f"fpn: {printable(outcome.job.source)}: holds no data at all", file=sys.stderr)
+    tell(words, outcome, outcome.job.source, polygons="polygons" in outcome.job.others)
 
 
 def _summary(done: "list[Outcome]", failed: int, seconds: float) -> str:

@@ -165,17 +165,12 @@ def _names(jobs: "list[Job]") -> list[str]:
 
 def _report(outcome: "Outcome", score: float) -> None:
     """One line for a source, and a warning where it holds nothing at all."""
+    from torchfpn.cli.told import tell
     from torchfpn.files.formats import printable
 
     height, width = outcome.found.size
     words = [f"{printable(outcome.job.source)}  {width} x {height}", _counted(outcome.shown, len(outcome.found), score)]
-    if "polygons" in outcome.job.others:
-        words.append(f"{outcome.polygons:,} polygons")
-    if outcome.empty:
-        words.append(f"{outcome.empty:,} pixels without data")
-    print(", ".join(words))
-    if outcome.empty == outcome.pixels:
-        print(f"fpn: {printable(outcome.job.source)}: holds no data at all", file=sys.stderr)
+    tell(words, outcome, outcome.job.source, polygons="polygons" in outcome.job.others)
 
 
 def _counted(shown: int, found: int, score: float) -> str:

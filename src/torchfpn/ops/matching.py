@@ -1,12 +1,16 @@
 """Which box stands for which object, and which of them are learnt from."""
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from torchfpn.ops.boxes import overlaps
 
 BACKGROUND, UNDECIDED = -1, -2
-AT_ONCE = 2**24  # overlaps that are computed at a time
+AT_ONCE = {"cpu": 2**20}  # overlaps that are computed at a time, which then stay in the caches; elsewhere `MOST`
+MOST = 2**24
 
 
 def match(boxes: Tensor, targets: Tensor, *, high: float, low: float, always: bool = False) -> Tensor:
@@ -18,19 +22,42 @@ def match(boxes: Tensor, targets: Tensor, *, high: float, low: float, always: bo
 
     Source: Ren et al. 2015, section 3.1.2. Equals torchvision's `Matcher`, but for targets that overlap no box at all.
     """
-    best, which = boxes.new_full((len(boxes),), -1.0), torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+    best = boxes.new_full((len(boxes),), 0.0 if len(targets) else -1.0)
+    which = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
     nearest = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    step = max(1, AT_ONCE // max(1, len(boxes)))  # of the targets: ten thousand of them meet 200,000 anchors
-    for start in range(0, len(targets), step):
-        table = overlaps(targets[start : start + step], boxes)
+    for chunk, near in _parts(boxes, targets):
+        if not len(chunk) or not len(near):
+            continue
+        table = overlaps(targets[chunk], boxes[near])
         here, number = table.max(0)
-        better = here > best
-        best, which = torch.where(better, here, best), torch.where(better, number + start, which)
+        number = chunk[number]
+        better = (here > best[near]) | ((here == best[near]) & (number < which[near]))  # of equal ones the first
+        best[near] = torch.where(better, here, best[near])
+        which[near] = torch.where(better, number, which[near])
         if always:
             most = table.max(1, keepdim=True).values
-            nearest |= ((table == most) & (most > 0)).any(0)  # a target that meets no box would else match them all
+            nearest[near] |= ((table == most) & (most > 0)).any(0)  # one that meets no box would else match them all
     found = torch.where(best < low, BACKGROUND, torch.where(best < high, UNDECIDED, which))
     return torch.where(nearest, which, found)
+
+
+def _parts(boxes: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Indices of some targets, rising, and of the boxes that may overlap them; every pair that overlaps is met once.
+
+    Memory is bounded, and time as well unless all lies in one place: 100,000 targets meet 200,000 anchors. Targets go
+    together from above downwards, so that few boxes are on their height.
+    """
+    every = torch.arange(len(boxes), device=boxes.device)
+    room = AT_ONCE.get(boxes.device.type, MOST)
+    if len(boxes) * len(targets) <= room:
+        yield torch.arange(len(targets), device=boxes.device), every
+        return
+    top, bottom = boxes[:, 1].contiguous(), boxes[:, 3].contiguous()
+    size = math.isqrt(len(targets))  # larger groups meet more boxes, smaller ones look for them more often
+    for group in targets[:, 1].argsort(stable=True).split(size):
+        near = every[(top < targets[group, 3].max()) & (bottom > targets[group[0], 1])]
+        for chunk in group.split(max(1, room // max(1, len(near)))):
+            yield chunk.sort().values, near
 
 
 def sample(

@@ -1,0 +1,35 @@
+"""The images of a split as a model wants to see them, for fpn evaluate."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torchfpn.data.dataset import Dataset
+    from torchfpn.data.split_images import SplitImages
+    from torchfpn.recipe import Recipe
+
+S = TypeVar("S", bound="SplitImages")
+
+
+def open_samples(
+    kind: "Callable[..., S]", dataset: "Dataset", split: str, recipe: "Recipe", *, accept_dtype: bool = False
+) -> S:
+    """The images of a split with the bands that the model wants, found by name where the names are known.
+
+    kind: SemanticSamples or RegionSamples.
+
+    Raises:
+        ConfigError: a dataset of the other kind. DataError: an image that cannot be used, other bands or another pixel
+        type than the model's.
+    """
+    from dataclasses import replace
+
+    from torchfpn.raster.fitting import band_order, check_dtype
+
+    samples = kind(dataset, split, cache=False)
+    file = samples.pairs[0].image
+    check_dtype(samples.dtype, recipe, file=file, accept=accept_dtype)
+    order = band_order(samples.bands, recipe.bands, file=file)
+    if order == list(range(len(samples.bands))):
+        return samples
+    return kind(replace(dataset, use_bands=tuple(samples.bands[i] for i in order)), split, cache=False)
