@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfpn.data.samples import SemanticSamples
     from torchfpn.raster.dataset_objects import DatasetObjects
     from torchfpn.recipe import Recipe
     from torchfpn.tasks.evaluate import Watch
@@ -74,6 +73,7 @@ def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[
     """Of a model that gives a class for every pixel."""
     from torchfpn.cli.evaluate_regions import refuse_most
     from torchfpn.cli.evaluate_samples import open_samples
+    from torchfpn.data.samples import SemanticSamples
     from torchfpn.tasks.evaluate import class_order, evaluate
 
     refuse_most(args)
@@ -96,7 +96,7 @@ def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[
 
 
 def _objects(
-    args: argparse.Namespace, dataset: Any, samples: "SemanticSamples", order: list[int]
+    args: argparse.Namespace, dataset: Any, samples: Any, order: list[int]
 ) -> "DatasetObjects | None":
     """Counts objects where the labels are polygons and the images are read whole."""
     from torchfpn.errors import ConfigError

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchfpn.data.dataset import Dataset
-    from torchfpn.data.region_samples import RegionSamples
     from torchfpn.tasks.task import Task
 
 OF_PIXELS = {"no_boundary": False}  # flags that say nothing of boxes and masks, as they are by themselves
@@ -40,6 +39,7 @@ def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[st
     """
     from torchfpn.cli.counting import counted
     from torchfpn.cli.evaluate_samples import open_samples
+    from torchfpn.data.region_samples import RegionSamples
     from torchfpn.tasks.evaluate import class_order
     from torchfpn.tasks.evaluate_regions import evaluate_regions
 
