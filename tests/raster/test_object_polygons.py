@@ -106,7 +106,7 @@ def test_simplified_outlines_stay_near():
     assert plain.polygon.symmetric_difference(simple.polygon).area < 0.06 * plain.area
 
 
-def test_ten_thousand_objects():
+def test_fault_27_ten_thousand_objects_as_polygons():
     count, size = 10_000, (700, 700)
     corner = torch.randint(0, 690, (count, 2), generator=torch.Generator().manual_seed(0))
     windows = torch.cat([corner, corner + 8], 1)

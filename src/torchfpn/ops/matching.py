@@ -54,9 +54,9 @@ def _parts(boxes: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         return
     top, bottom = boxes[:, 1].contiguous(), boxes[:, 3].contiguous()
     size = math.isqrt(len(targets))  # larger groups meet more boxes, smaller ones look for them more often
-    for group in targets[:, 1].argsort(stable=True).split(size):
+    for group in torch.split(targets[:, 1].argsort(stable=True), size):
         near = every[(top < targets[group, 3].max()) & (bottom > targets[group[0], 1])]
-        for chunk in group.split(max(1, room // max(1, len(near)))):
+        for chunk in torch.split(group, max(1, room // max(1, len(near)))):
             yield chunk.sort().values, near
 
 
