@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+SHOWN = 24  # names that a hint lists at most: all keys of a dataset.yaml
+
 
 class FPNError(Exception):
     """Something the user can mend; carries what a caller needs to say so in their own words.
@@ -61,5 +63,5 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
     close = get_close_matches(name, names, n=most, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(f'"{n}"' for n in close) + "?"
-    shown = ", ".join(sorted(names)[:20])
-    return f"known: {shown}" + (" ..." if len(names) > 20 else "")
+    shown = ", ".join(sorted(names)[:SHOWN])
+    return f"known: {shown}" + (" ..." if len(names) > SHOWN else "")
