@@ -95,9 +95,7 @@ def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[
     return found.to_dict(args.split) | ({} if objects is None else {"objects": objects.to_dict()})
 
 
-def _objects(
-    args: argparse.Namespace, dataset: Any, samples: Any, order: list[int]
-) -> "DatasetObjects | None":
+def _objects(args: argparse.Namespace, dataset: Any, samples: Any, order: list[int]) -> "DatasetObjects | None":
     """Counts objects where the labels are polygons and the images are read whole."""
     from torchfpn.errors import ConfigError
     from torchfpn.raster.dataset_objects import DatasetObjects, has_objects
