@@ -5,6 +5,7 @@ import json
 import pytest
 
 import torchfpn
+from tiny_detector import tiny_detector
 from torchfpn.cli.main import main
 
 
@@ -37,3 +38,13 @@ def test_json_is_whole(model, capsys):
     assert facts["scaling"] == {"offset": [10, 20.5], "scale": [1, 2], "method": "mean-std"}
     assert sum(facts["parameters"].values()) == sum(p.numel() for p in task.model.parameters())
     assert facts["levels"]["pyramid"] == [[32, 4], [32, 8], [32, 16], [32, 32]]
+
+
+def test_it_says_how_images_are_shown_to_a_detector(tmp_path, capsys):
+    task = tiny_detector("instance", rules={"resize": {"shorter": 320, "longer": 512}, "masks": "detectron2"})
+    task.save(tmp_path / "model.safetensors")
+    assert main(["info", str(tmp_path / "model.safetensors")]) == 0
+    out = capsys.readouterr().out
+    assert "the shorter side 320 pixels, or less for the longer side 512 pixels" in " ".join(out.split())
+    assert "masks       as detectron2 lays them" in out
+    assert "looks at" not in out

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,8 @@ def _print(facts: dict[str, Any]) -> None:
 
     console = Console(highlight=False)
     console.print(f"[bold]{facts['file']}[/]  {facts['bytes'] / 1e6:.1f} MB, {KINDS[facts['task']]}")
-    total = sum(facts["parameters"].values())
-    console.print(f"parameters  {total:,}  ({', '.join(f'{k} {v:,}' for k, v in facts['parameters'].items())})")
-    for key, value in facts["model"].items():
-        console.print(f"{key:<11} {value}")
-    for name, levels in facts["levels"].items():
-        console.print(f"{name:<11} " + ", ".join(f"{c} channels at 1/{s}" for c, s in levels))
-    if facts["task"] == "semantic":
-        pixels = "the whole image" if facts["reach"] is None else f"{facts['reach']} pixels to every side at most"
-        console.print(f"looks at    {pixels}")
-    console.print(f"trained on  {facts['dtype'] or 'unknown pixel type'}, nodata {facts['nodata']}")
+    for line in _lines(facts):
+        console.print(line)
     bands = Table("band", "offset", "scale", title=f"scaling: {facts['scaling']['method']}", title_justify="left")
     for row in zip(facts["bands"], facts["scaling"]["offset"], facts["scaling"]["scale"], strict=True):
         bands.add_row(row[0], f"{row[1]:.6g}", f"{row[2]:.6g}")
@@ -86,3 +79,29 @@ def _print(facts: dict[str, Any]) -> None:
         console.print(classes)
     for key, value in facts["source"].items():
         console.print(f"{key:<11} {value}", markup=False)
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The architecture, and how images are shown to it."""
+    total = sum(facts["parameters"].values())
+    yield f"parameters  {total:,}  ({', '.join(f'{k} {v:,}' for k, v in facts['parameters'].items())})"
+    for key, value in facts["model"].items():
+        yield f"{key:<11} {value}"
+    for name, levels in facts["levels"].items():
+        yield f"{name:<11} " + ", ".join(f"{c} channels at 1/{s}" for c, s in levels)
+    if facts["task"] == "semantic":
+        pixels = "the whole image" if facts["reach"] is None else f"{facts['reach']} pixels to every side at most"
+        yield f"looks at    {pixels}"
+    yield from _rules(facts["rules"])
+    yield f"trained on  {facts['dtype'] or 'unknown pixel type'}, nodata {facts['nodata']}"
+
+
+def _rules(rules: dict[str, Any]) -> Iterator[str]:
+    """How images are shown to the model, and how its masks are laid into them."""
+    if resize := rules.get("resize"):
+        sides = [f"the {name} side {resize[name]} pixels" for name in ("shorter", "longer") if resize.get(name)]
+        yield f"images      resized: {', or less for '.join(sides)}"
+    if rules.get("grey_as_color"):
+        yield "images      one band may stand for three"
+    if "masks" in rules:
+        yield f"masks       as {rules['masks']} lays them"
