@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.scaling import find_scaling
 from torchfpn.train import signals
 from torchfpn.train.stepper import Stepper
 from train.fixtures import small  # noqa: F401
@@ -80,13 +81,11 @@ def test_fault_42_a_second_signal_ends_it_at_once(small):
 
 
 def test_fault_42_before_the_first_step_there_is_nothing_to_finish(small, monkeypatch, capsys):
-    frame = SemanticSamples.frame
-
-    def interrupted(self, index):
+    def interrupted(*args, **options):
         os.kill(os.getpid(), signal.SIGINT)
-        return frame(self, index)
+        return find_scaling(*args, **options)
 
-    monkeypatch.setattr(SemanticSamples, "frame", interrupted)
+    monkeypatch.setattr("torchfpn.train.build.find_scaling", interrupted)
     assert train() == 130
     assert "go on with --resume" in capsys.readouterr().err
 
