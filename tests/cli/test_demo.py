@@ -77,7 +77,7 @@ def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path, capsys):
     assert "cannot be written to" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("task", ["instance", "detection"])
+@pytest.mark.parametrize("task", ["instance", pytest.param("detection", marks=pytest.mark.slow)])
 def test_houses_one_by_one(tmp_path, capsys, task):
     folder = tmp_path / "demo"
     assert main(["demo", "--quick", "--task", task, "--out", str(folder), "--seed", "3"]) == 0
