@@ -118,7 +118,7 @@ def test_options_of_file_and_flag_are_joined(here):
 
 
 WRONG = [
-    ("model.head", "sun", 'model.head: "sun"; sum | concat | finest; did you mean "sum"?'),
+    ("model.head", "sun", 'model.head: "sun"; sum | concat | finest | two-stage; did you mean "sum"?'),
     ("model.pyramid", "pannet", 'model.pyramid: "pannet"; fpn | panet | simple; did you mean "panet"?'),
     ("model.fusion", "fusenett", 'none | fusenet | late; did you mean "fusenet"?'),
     ("model.band_init", "zerro", 'model.band_init: "zerro"; repeat | mean | copy | zero; did you mean "zero"?'),
