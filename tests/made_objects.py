@@ -56,3 +56,17 @@ def write_numbers(path, values):
     """A label image of numbered objects, 16 bits."""
     Image.fromarray(np.asarray(values, np.uint16)).save(path)
     return path
+
+
+def broken(rng, value):
+    """The value with something in it replaced by what does not belong there."""
+    odd = [None, True, -1, 0, 2**70, 1e308, float("nan"), "", "x", [], {}, [[]], [1, 2], {"size": 3}, "\ud800"]
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
+    if not keys or rng.random() < 0.2:
+        return odd[rng.integers(len(odd))]
+    key = list(keys)[rng.integers(len(keys))]
+    if isinstance(value, dict):
+        if rng.random() < 0.1:
+            return {k: v for k, v in value.items() if k != key}
+        return value | {key: broken(rng, value[key])}
+    return [broken(rng, part) if i == key else part for i, part in enumerate(value)]

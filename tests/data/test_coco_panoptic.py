@@ -13,8 +13,9 @@ from made_panoptic import FIRST, SECOND, YAML, make_panoptic, panoptic, segment
 from shared import DATA, needs_shared
 from torchfpn.cli.main import main
 from torchfpn.data.check import check
-from torchfpn.data.coco_panoptic_map import extents, read_map
+from torchfpn.data.coco_panoptic_map import read_map
 from torchfpn.data.dataset import read_dataset
+from torchfpn.data.extents import extents
 from torchfpn.data.keys import Draw
 from torchfpn.data.region_augment import RegionAugment
 from torchfpn.data.region_samples import RegionSamples

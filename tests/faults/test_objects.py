@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from made_data import picture, write_png
-from made_objects import YAML, coco, make_objects, record, ring
+from made_objects import YAML, broken, coco, make_objects, record, ring
 from torchfpn.cli.main import main
 from torchfpn.data.collate import collate
 from torchfpn.data.dataset import read_dataset
@@ -276,20 +276,6 @@ def test_fault_27_a_thousand_objects_on_top_of_each_other(tmp_path):
     sample = RegionSamples(read_dataset(folder), "train", augment=RegionAugment(crop=(96, 96), turns=True))[0]
     assert len(sample.objects) == 1000
     assert sample.objects.masks.pixels.numel() <= 1000 * 100 * 100
-
-
-def broken(rng, value):
-    """The value with something in it replaced by what does not belong there."""
-    odd = [None, True, -1, 0, 2**70, 1e308, float("nan"), "", "x", [], {}, [[]], [1, 2], {"size": 3}, "\ud800"]
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
-    if not keys or rng.random() < 0.2:
-        return odd[rng.integers(len(odd))]
-    key = list(keys)[rng.integers(len(keys))]
-    if isinstance(value, dict):
-        if rng.random() < 0.1:
-            return {k: v for k, v in value.items() if k != key}
-        return value | {key: broken(rng, value[key])}
-    return [broken(rng, part) if i == key else part for i, part in enumerate(value)]
 
 
 def outcome(folder):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from made_objects import broken
 from made_panoptic import FIRST, SECOND, YAML, make_panoptic, panoptic, write_map
 from torchfpn.cli.main import main
 from torchfpn.data.dataset import read_dataset
@@ -302,20 +303,6 @@ def test_fault_24_folders_and_links_that_lead_out(tmp_path, capsys):
     (folder / "dataset.yaml").write_text(YAML.replace("json}", "json, panoptic: ../outside}"))
     assert main(["check", str(folder)]) == 2
     assert "splits.train.panoptic: '../outside'; a path below the root" in capsys.readouterr().err
-
-
-def broken(rng, value):
-    """The value with something in it replaced by what does not belong there."""
-    odd = [None, True, -1, 0, 2**70, 1e308, float("nan"), "", "x", [], {}, [[]], [1, 2], {"size": 3}, "\ud800"]
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
-    if not keys or rng.random() < 0.2:
-        return odd[rng.integers(len(odd))]
-    key = list(keys)[rng.integers(len(keys))]
-    if isinstance(value, dict):
-        if rng.random() < 0.1:
-            return {k: v for k, v in value.items() if k != key}
-        return value | {key: broken(rng, value[key])}
-    return [broken(rng, part) if i == key else part for i, part in enumerate(value)]
 
 
 @pytest.mark.parametrize("how", ["values", "bytes", "png"])

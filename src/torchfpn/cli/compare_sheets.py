@@ -150,12 +150,10 @@ def _add(work: Work, confusion: "ConfusionMatrix") -> None:
 
 def _scores(confusion: "ConfusionMatrix | None") -> dict[str, Any]:
     """Plain numbers, None where there is nothing to score."""
+    from torchfpn.metrics.plain import plain
+
     if confusion is None:
         return {"mean_iou": None, "pixel_accuracy": None, "iou": []}
-
-    def plain(value: float) -> float | None:
-        return value if value == value else None
-
     iou = [plain(value) for value in confusion.iou().tolist()]
     return {"mean_iou": plain(confusion.miou()), "pixel_accuracy": plain(confusion.pixel_accuracy()), "iou": iou}
 

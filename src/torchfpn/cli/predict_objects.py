@@ -41,7 +41,7 @@ class _Totals:
 def run_objects(args: argparse.Namespace, task: "Task", options: "Options") -> int:
     """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.outputs import check_folder
-    from torchfpn.cli.predict import check_classes
+    from torchfpn.cli.predict_options import check_classes
     from torchfpn.raster.sources import refuse_existing, refuse_own_sources
 
     _check_flags(args, task)

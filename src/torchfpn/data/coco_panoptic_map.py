@@ -6,15 +6,14 @@ by definition; another id that no segment has is an error, or void where the dat
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from torchfpn.data.annotations import Annotations
 from torchfpn.data.coco_panoptic_segments import Segments
 from torchfpn.data.coco_shapes import BEYOND
+from torchfpn.data.extents import Extents, crops_of, extents
 from torchfpn.data.splits import SHOWN, Problem
 from torchfpn.data.strict_json import Flaw
 from torchfpn.data.truth import Truth
@@ -24,18 +23,6 @@ from torchfpn.files.photographs import deep_png, read_indices
 from torchfpn.ops.masks import Crops
 
 _ALLOWED = "a PNG of 8-bit red, green and blue, which together are the id of a segment"
-
-
-class Extents(NamedTuple):
-    """Where the ids of a map are. ids: int64 [N], rising, without 0. windows: int64 [N, 4], the smallest. pixels: [N].
-
-    first: [N] the first pixel of each, row by row.
-    """
-
-    ids: NDArray[np.int64]
-    windows: NDArray[np.int64]
-    pixels: NDArray[np.int64]
-    first: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -101,12 +88,7 @@ def truth_of_map(found: PanopticMap, annotations: Annotations, number: int, *, m
     windows, numbers = found.windows[at[~crowd]], annotations.numbers[own[~crowd]]
 
     def crops(keep: NDArray[np.int64]) -> Crops:
-        made = [
-            (found.ids[y1:y2, x1:x2] == identity).T.reshape(-1)
-            for identity, (x1, y1, x2, y2) in zip(numbers[keep].tolist(), windows[keep].tolist(), strict=True)
-        ]
-        pixels = np.concatenate(made) if made else np.zeros(0, bool)
-        return Crops(torch.from_numpy(windows[keep]), torch.from_numpy(pixels), annotations.size(number))
+        return crops_of(found.ids, numbers[keep], windows[keep])
 
     return Truth(
         windows.astype(np.float32),
@@ -116,31 +98,6 @@ def truth_of_map(found: PanopticMap, annotations: Annotations, number: int, *, m
         crops if masks else None,
         dropped=found.bad,
     )
-
-
-def extents(values: NDArray[np.int32]) -> Extents:
-    """Of the ids in a map [H, W]. Memory follows the runs of equal pixels, not the pixels."""
-    width = values.shape[1]
-    turns = np.ones(values.shape, bool)
-    np.not_equal(values[:, 1:], values[:, :-1], out=turns[:, 1:])
-    begin = np.flatnonzero(turns)
-    length = np.diff(begin, append=values.size)
-    ids = values.reshape(-1)[begin].astype(np.int64)
-    order = np.argsort(ids, kind="stable")
-    order = order[np.searchsorted(ids[order], 1) :]  # without void
-    ids, begin, length = ids[order], begin[order], length[order]
-    first = np.flatnonzero(np.diff(ids, prepend=0))
-    if not len(first):
-        nothing = np.zeros(0, np.int64)
-        return Extents(nothing, np.zeros((0, 4), np.int64), nothing, nothing)
-    row, column = np.divmod(begin, width)
-    windows = [
-        np.minimum.reduceat(column, first),
-        row[first],  # runs of an id come row by row
-        np.maximum.reduceat(column + length, first),
-        np.maximum.reduceat(row, first) + 1,
-    ]
-    return Extents(ids[first], np.stack(windows, 1), np.add.reduceat(length, first), begin[first])
 
 
 def _read(file: Path, max_pixels: int) -> NDArray[np.int32]:

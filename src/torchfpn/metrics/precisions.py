@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from torchfpn.metrics.plain import plain
+
 Floats = NDArray[np.float64]
 Numbers = tuple[float, ...]
 LIMITS = (1, 10, 100)  # detections of an image and class that AR counts
@@ -51,8 +53,8 @@ class PrecisionScores:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; None where nothing is to score. Curves are rounded to four digits."""
-        single = {name: _plain(getattr(self, name)) for name in SCORES}
-        classes = {name: [_plain(value) for value in getattr(self, name)] for name in CLASS_SCORES}
+        single = {name: plain(getattr(self, name)) for name in SCORES}
+        classes = {name: [plain(value) for value in getattr(self, name)] for name in CLASS_SCORES}
         curves = {name: [_curve(curve) for curve in getattr(self, name)] for name in ("curve50", "curve75")}
         return {**single, **classes, "objects": list(self.objects), **curves}
 
@@ -144,10 +146,6 @@ def _means(values: Floats) -> Numbers:
 def _curves(values: Floats) -> tuple[Numbers, ...]:
     """[R, K] -> of each class."""
     return tuple(tuple(column.tolist()) if (column > -1).any() else () for column in values.T)
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _curve(values: Numbers) -> list[float] | None:

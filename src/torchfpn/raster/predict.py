@@ -76,10 +76,7 @@ def predict_file(task: Task, job: Job, options: Options, *, overlay: Overlay | N
         DataError: the source is damaged, too large, or not what the model wants. RasterError: it has no place on the
             earth, and polygons need one.
     """
-    picture = reading(options).whole(job.source)
-    geo = reading(options).place(picture.geo, job.source, picture.size)
-    check_polygons(geo, job, options)
-    image = as_input(task, picture, options, file=job.source)
+    image, geo = opened(task, job, options)
     answer = answers(task, image[None], options.precision, shares=options.probabilities)[0]
     labels, probabilities = answer.labels, answer.shares
     values = file_values(labels, task.recipe)
@@ -90,6 +87,19 @@ def predict_file(task: Task, job: Job, options: Options, *, overlay: Overlay | N
         write_probabilities(job.others["probabilities"], probabilities, task.recipe, geo)
     count = _write_polygons(job, values, answer.scores, task, geo, options) if options.polygons else 0
     return Outcome(job, (labels.shape[0], labels.shape[1]), int((labels == IGNORE).sum()), count)
+
+
+def opened(task: Task, job: Job, options: Options) -> tuple[Tensor, Geo | None]:
+    """The source as the model wants it, and where it lies.
+
+    Raises:
+        DataError: damaged, too large, or not what the model wants. RasterError: it has no place on the earth, and
+            polygons need one.
+    """
+    picture = reading(options).whole(job.source)
+    geo = reading(options).place(picture.geo, job.source, picture.size)
+    check_polygons(geo, job, options)
+    return as_input(task, picture, options, file=job.source), geo
 
 
 def as_input(task: Task, picture: Picture, options: Options, *, file: Path) -> Tensor:

@@ -16,7 +16,7 @@ from torchfpn.ops.masks import Crops, areas, select, window_pixels
 from torchfpn.raster.answering import enough_memory
 from torchfpn.raster.answers import write_features, write_polygons
 from torchfpn.raster.instance_maps import write_instances
-from torchfpn.raster.predict import Options, as_input, check_polygons, outlining, reading
+from torchfpn.raster.predict import Options, opened, outlining
 from torchfpn.raster.sources import Job
 from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
@@ -51,10 +51,7 @@ def predict_objects(task: Task, job: Job, options: Options, *, score: float, ove
         DataError: the source is damaged, too large, or not what the model wants. RasterError: it has no place on the
             earth, and polygons need one.
     """
-    picture = reading(options).whole(job.source)
-    geo = reading(options).place(picture.geo, job.source, picture.size)
-    check_polygons(geo, job, options)
-    image = as_input(task, picture, options, file=job.source)
+    image, geo = opened(task, job, options)
     found, empty = objects_of(task, image, options.precision)
     shown = found.above(score)
     if "instances" in job.others and shown.crops is not None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from torchfpn.report.numbers import Number
+from torchfpn.report.cells import literal, percents
 from torchfpn.report.region_scores import RegionScores, RegionTable, parse_region_scores
 
 NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar100": "AR"}
@@ -27,9 +27,9 @@ def precision_table(scores: Mapping[str, Any] | RegionScores) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("objects", justify="right", no_wrap=True)
     for k, name in enumerate(found.classes):
-        values = [_percent(each.classes[f"class_{score}"][k]) for _, each, score in columns]
-        table.add_row(_plain(name), *values, f"{found.main.objects[k]:,}")
-    mean = [_percent(each.single[score]) for _, each, score in columns]
+        values = [percents(each.classes[f"class_{score}"][k]) for _, each, score in columns]
+        table.add_row(literal(name), *values, f"{found.main.objects[k]:,}")
+    mean = [percents(each.single[score]) for _, each, score in columns]
     table.add_row("mean", *mean, f"{sum(found.main.objects):,}", style="bold")
     return table
 
@@ -44,25 +44,16 @@ def _columns(scores: RegionScores) -> list[tuple[str, RegionTable, str]]:
 
 def _notes(scores: RegionScores) -> list[str]:
     single, notes = scores.main.single, []
-    sizes = [f"{name} {_percent(single[f'ap_{name}'])}" for name in ("small", "medium", "large")]
+    sizes = [f"{name} {percents(single[f'ap_{name}'])}" for name in ("small", "medium", "large")]
     notes.append(f"AP: {', '.join(sizes)}")
     if scores.total is not None:
         total = scores.total
-        notes.append(f"F1 {_percent(total.f1)} at scores from {total.threshold:.2f}, where it is best:")
+        notes.append(f"F1 {percents(total.f1)} at scores from {total.threshold:.2f}, where it is best:")
         notes.append(f"{total.matched:,} found, {total.missed:,} missed, {total.false:,} false")
-    missing = [_plain(name) for k, name in enumerate(scores.classes) if scores.main.classes["class_ap"][k] is None]
+    missing = [literal(name) for k, name in enumerate(scores.classes) if scores.main.classes["class_ap"][k] is None]
     if missing:
         notes.append(f"-: no object, left out of the mean ({', '.join(missing)})")
     if scores.crowded:
         images = f"{scores.crowded:,} image{'s have' if scores.crowded != 1 else ' has'}"
         notes.append(f"{images} more than {scores.most} objects of a class; {scores.most} of them count at most")
     return notes
-
-
-def _plain(name: str) -> str:
-    """A name in which rich finds no markup."""
-    return name.replace("[", r"\[")
-
-
-def _percent(value: Number) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from torchfpn.report.numbers import Number
+from torchfpn.report.cells import literal, percents
 from torchfpn.report.run import Scores
 
 
@@ -16,22 +16,13 @@ def class_table(scores: Scores) -> Table:
     for k, name in enumerate(scores.classes):
         numbers = [scores.iou[k], *([boundary[k]] if scores.boundary is not None else [])]
         numbers += [scores.precision(k), scores.recall(k)]
-        table.add_row(_plain(name), *(_percent(n) for n in numbers), f"{scores.truth(k):,}")
+        table.add_row(literal(name), *(percents(n) for n in numbers), f"{scores.truth(k):,}")
     mean = [scores.miou, *([scores.mean_boundary()] if scores.boundary is not None else [])]
-    accuracy = f"{_percent(scores.pixel_accuracy)} right"
-    table.add_row("mean", *(_percent(n) for n in mean), "", "", accuracy, style="bold")
+    accuracy = f"{percents(scores.pixel_accuracy)} right"
+    table.add_row("mean", *(percents(n) for n in mean), "", "", accuracy, style="bold")
     return table
 
 
 def _note(scores: Scores) -> str:
-    missing = [_plain(name) for k, name in enumerate(scores.classes) if scores.iou[k] is None]
+    missing = [literal(name) for k, name in enumerate(scores.classes) if scores.iou[k] is None]
     return f"-: nothing to score, left out of the mean ({', '.join(missing)})" if missing else ""
-
-
-def _plain(name: str) -> str:
-    """A name in which rich finds no markup."""
-    return name.replace("[", r"\[")
-
-
-def _percent(value: Number) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"

@@ -1,6 +1,5 @@
 """How good a task is on labelled images: predicted one by one at full size, compared pixel by pixel."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from torchfpn.data.sample import Sample
 from torchfpn.errors import DataError
 from torchfpn.metrics.boundary import BoundaryIoU
 from torchfpn.metrics.confusion import ConfusionMatrix
+from torchfpn.metrics.plain import plain
 from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
@@ -47,8 +47,8 @@ class Evaluation:
             "images": self.images,
             "classes": list(self.classes),
             "colors": [list(color) for color in self.colors],
-            "miou": _plain(confusion.miou()),
-            "pixel_accuracy": _plain(confusion.pixel_accuracy()),
+            "miou": plain(confusion.miou()),
+            "pixel_accuracy": plain(confusion.pixel_accuracy()),
             "iou": _plains(confusion.iou()),
             "boundary_iou": None if boundary is None else _plains(boundary.iou()),
             "precision": _plains(confusion.precision()),
@@ -116,9 +116,5 @@ def reordered(target: Tensor, order: Sequence[int] | None) -> Tensor:
     return table[target]
 
 
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
 def _plains(values: Tensor) -> list[float | None]:
-    return [_plain(value) for value in values.tolist()]
+    return [plain(value) for value in values.tolist()]

@@ -10,6 +10,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchfpn.data.resize import times
 from torchfpn.errors import ShapeError
 from torchfpn.heads.propose import Limits
 from torchfpn.nn.detector import as_sizes
@@ -84,6 +85,6 @@ def resize(
     factors = [side / of for side, of in ((shorter, min(height, width)), (longer, max(height, width))) if side]
     factor = min(factors, default=1.0)
     if antialias:
-        size = max(1, round(height * factor)), max(1, round(width * factor))
+        size = times((height, width), factor)
         return F.interpolate(image, size, mode="bilinear", antialias=True) if size != (height, width) else image
     return F.interpolate(image, scale_factor=factor, mode="bilinear", recompute_scale_factor=True, align_corners=False)

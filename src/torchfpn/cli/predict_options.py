@@ -1,0 +1,118 @@
+"""What the flags of fpn predict mean, checked as far as that can be done before the first image."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torchfpn.raster.predict import Options
+    from torchfpn.raster.stream import Streaming
+    from torchfpn.tasks.task import Task
+
+
+def options_of(args: argparse.Namespace) -> "Options":
+    """How sources are read, and what is made of each.
+
+    Raises:
+        ConfigError: a flag that cannot be, or that says nothing without another.
+    """
+    from torchfpn.errors import ConfigError
+    from torchfpn.raster.predict import Options
+
+    for name in ("outlined", "least", "simplify"):
+        if getattr(args, name) and not args.polygons:
+            raise ConfigError(f"{getattr(args, name)}", field=name, allowed="with --polygons")
+    for name in ("least", "simplify", "max_pixels"):
+        if not 0 <= getattr(args, name) < float("inf"):
+            raise ConfigError(f"{getattr(args, name)}", field=name.replace("_", "-"), allowed="a number from 0")
+    words = [word.strip() for word in args.bands.split(",")] if args.bands else []
+    return Options(
+        probabilities=args.probs,
+        polygons=args.polygons,
+        outlined=None if args.outlined is None else [word.strip() for word in args.outlined.split(",")],
+        least=args.least,
+        simplify=args.simplify,
+        assume_crs=_crs(args.assume_crs) if args.assume_crs else None,
+        tiles=_tiles(args),
+        bands=[int(word) if word.isdigit() else word for word in words] or None,
+        accept_dtype=args.accept_dtype,
+        allow_vrt=args.allow_vrt,
+        max_pixels=args.max_pixels,
+        precision=args.precision,
+    )
+
+
+def _tiles(args: argparse.Namespace) -> str | None:
+    """How paths of tiles end; as in folders of tiles, where one of those is to become a mosaic."""
+    from torchfpn.raster.tile_map import PATTERN, is_tile_map
+    from torchfpn.vectors.tiles import check_pattern
+
+    if args.tiles is None:
+        return PATTERN if args.mosaic and any(is_tile_map(Path(source)) for source in args.sources) else None
+    return check_pattern(args.tiles)
+
+
+def streaming_of(args: argparse.Namespace) -> "Streaming":
+    """How large rasters are cut into windows.
+
+    Raises:
+        ConfigError: a flag that cannot be, or two that contradict each other.
+    """
+    from torchfpn.errors import ConfigError
+    from torchfpn.raster.stream import SIDE, Streaming
+
+    if args.margin != "exact" and not args.margin.isdecimal():
+        raise ConfigError(f'"{args.margin}"', field="margin", allowed='pixels from 0, or "exact"')
+    if args.batch is not None and args.batch < 1:
+        raise ConfigError(f"{args.batch}", field="batch", allowed="a number from 1")
+    if args.window is not None and args.window < 1:
+        raise ConfigError(f"{args.window}", field="window", allowed="pixels from 1")
+    if args.resume and args.overwrite:
+        raise ConfigError("--resume and --overwrite", allowed="one of them: go on, or begin anew")
+    side = args.window or SIDE
+    if args.blend and args.margin != "exact" and not 1 <= int(args.margin) <= side // 2:
+        allowed = f"1 to {side // 2}, half a window, with --blend"
+        raise ConfigError(args.margin, field="margin", allowed=allowed, hint="give --margin, or a larger --window")
+    return Streaming(
+        args.model,
+        side=side,
+        margin=None if args.margin == "exact" else int(args.margin),
+        blend=args.blend,
+        batch=args.batch or 1,
+        resume=args.resume,
+        anew=args.overwrite,
+        always=args.window is not None or args.blend,
+    )
+
+
+def _crs(text: str) -> str:
+    """Well-known text of "EPSG:32759" and the like."""
+    from torchfpn.errors import ConfigError
+    from torchfpn.files.rasters import import_rasterio
+
+    rasterio = import_rasterio()
+    try:
+        return str(rasterio.crs.CRS.from_user_input(text).to_wkt())
+    except rasterio.errors.CRSError as error:
+        raise ConfigError(f'"{text}"', field="assume-crs", allowed="a coordinate system, such as EPSG:4326") from error
+
+
+def check_classes(task: "Task", model: Path, options: "Options") -> None:
+    """Passes classes whose values fit into 16 bits, and names of classes that there are."""
+    from torchfpn.errors import ConfigError, WeightsError, nearest
+
+    if (top := max(task.recipe.label_ids, default=0)) > 65535:
+        raise WeightsError(f"a class with the value {top}", file=model, allowed="0..65535 in label files")
+    for name in options.outlined or ():
+        if name not in task.classes:
+            raise ConfigError(f'no class "{name}"', field="outlined", hint=nearest(name, task.classes))
+
+
+def check_window(task: "Task", streaming: "Streaming") -> None:
+    """Passes blocks that begin where the coarsest cells of the model do."""
+    from torchfpn.errors import ConfigError
+
+    multiple = int(getattr(task.model, "multiple", 1))
+    if streaming.side % multiple:
+        allowed = f"a multiple of {multiple} pixels, the model's coarsest stride"
+        raise ConfigError(f"{streaming.side}", field="window", allowed=allowed)

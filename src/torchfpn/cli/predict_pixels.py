@@ -1,0 +1,150 @@
+"""fpn predict with a semantic model: label files, and what else was asked for, of every source, window by window."""
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from torchfpn.raster.predict import Options, Outcome, Overlay
+    from torchfpn.raster.scenes import Scene
+    from torchfpn.raster.sources import Job
+    from torchfpn.raster.stream import Streaming
+    from torchfpn.tasks.task import Task
+
+ON_A_GPU = 4  # windows at once
+
+
+def run_pixels(
+    args: argparse.Namespace, task: "Task", device: "torch.device", options: "Options", streaming: "Streaming"
+) -> int:
+    """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
+    from torchfpn.cli.outputs import check_folder
+    from torchfpn.cli.predict_options import check_classes, check_window
+    from torchfpn.errors import ConfigError
+    from torchfpn.raster.sources import refuse_own_sources
+
+    if args.score is not None:
+        raise ConfigError(f"{args.score}", field="score", allowed="with models of objects")
+    planned = _plan(args)
+    refuse_own_sources(planned)
+    jobs = _to_do(planned, resume=args.resume, overwrite=args.overwrite)
+    check_folder(args.out)
+    task = task.to(device)
+    check_classes(task, args.model, options)
+    check_window(task, streaming)
+    if device.type != "cpu" and args.batch is None:
+        streaming = replace(streaming, batch=ON_A_GPU)
+    if len(jobs) < len(planned):
+        print(f"{len(planned) - len(jobs)} left alone: finished before")
+    return _predict_all(task, jobs, options, streaming, overlay=_overlay(task) if args.overlay else None)
+
+
+def _plan(args: argparse.Namespace) -> "list[Job]":
+    from torchfpn.raster.sources import find_sources, plan, plan_mosaic
+
+    sources, extras = find_sources(args.sources, tiles=True), _extras(args)
+    if args.mosaic is None:
+        return plan(sources, args.out, extras[0], raster_extras=extras[1])
+    return plan_mosaic(args.mosaic, sources, args.out, extras[1])
+
+
+def _to_do(jobs: "list[Job]", *, resume: bool, overwrite: bool) -> "list[Job]":
+    """All jobs, or with --resume those that an interrupted run did not finish.
+
+    Raises:
+        ConfigError: answers that are there already, without --overwrite.
+    """
+    from torchfpn.raster.sources import refuse_existing
+    from torchfpn.raster.stream import is_begun, is_done
+
+    if resume:
+        jobs = [job for job in jobs if not is_done(job)]
+    if not overwrite:
+        refuse_existing([job for job in jobs if not (resume and is_begun(job))])
+    return jobs
+
+
+def _extras(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
+    """Endings of what is made besides labels, of pictures and of TIFFs."""
+    common = {"overlay": ".overlay.png"} if args.overlay else {}
+    if args.polygons:
+        common["polygons"] = ".pixels.json" if args.polygons == "pixels" else f".{args.polygons}"
+    if not args.probs:
+        return common, common
+    return common | {"probabilities": ".probs.npz"}, common | {"probabilities": ".probs.tif"}
+
+
+def _overlay(task: "Task") -> "Overlay":
+    from torchfpn.report.pictures import overlay
+
+    recipe = task.recipe
+    return lambda image, labels: overlay(image, labels, recipe.colors, bands=recipe.bands)
+
+
+def _predict_all(
+    task: "Task", jobs: "list[Job]", options: "Options", streaming: "Streaming", *, overlay: "Overlay | None"
+) -> int:
+    from torchfpn.cli.counting import counted
+    from torchfpn.errors import DataError, FPNError
+    from torchfpn.files.formats import printable
+    from torchfpn.raster.predict import predict_file
+    from torchfpn.raster.stream import predict_stream, window_count
+
+    begun, done, failed = time.monotonic(), list[Any](), 0
+    scenes = [_scene(job, options, streaming) for job in jobs]
+    windows = [
+        0 if scene is None or isinstance(scene, Exception) else window_count(scene, streaming) for scene in scenes
+    ]
+    unit = "windows" if any(windows) else "img"
+    with counted("predicting", sum(count or 1 for count in windows), unit=unit) as step:
+        for job, scene in zip(jobs, scenes, strict=True):
+            try:
+                if isinstance(scene, Exception):
+                    raise scene
+                if scene is not None:
+                    done.append(predict_stream(task, scene, job, options, streaming, step=step))
+                else:
+                    done.append(predict_file(task, job, options, overlay=overlay))
+                    step()
+                _report(done[-1])
+            except (FPNError, OSError) as error:
+                failed += 1
+                line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
+                print(f"fpn: {line}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    print(_summary(done, failed, time.monotonic() - begun))
+    return 0 if not failed else 1 if done else 2
+
+
+def _scene(job: "Job", options: "Options", streaming: "Streaming") -> "Scene | Exception | None":
+    """What is read by windows; None for what is read whole; or what is wrong with it, to be told in its turn."""
+    from torchfpn.errors import DataError
+    from torchfpn.raster.stream import open_scene
+
+    try:
+        return open_scene(job, options, streaming)
+    except (DataError, OSError) as error:
+        return error
+
+
+def _report(outcome: "Outcome") -> None:
+    """One line for a source, and a warning where it holds nothing at all."""
+    from torchfpn.cli.told import tell
+    from torchfpn.files.formats import printable
+
+    height, width = outcome.size
+    words = [f"{printable(outcome.job.labels)}  {width} x {height}"]
+    tell(words, outcome, outcome.job.source, polygons="polygons" in outcome.job.others)
+
+
+def _summary(done: "list[Outcome]", failed: int, seconds: float) -> str:
+    pixels = sum(outcome.pixels for outcome in done)
+    words = [f"{len(done)} predicted", f"{failed} failed", f"{pixels / 1e6:.2f} million pixels in {seconds:.1f} s"]
+    if empty := sum(outcome.empty for outcome in done):
+        words.append(f"{empty:,} of them without data")
+    if polygons := sum(outcome.polygons for outcome in done):
+        words.append(f"{polygons:,} polygons")
+    return ", ".join(words)

@@ -1,0 +1,57 @@
+"""Images of numbers, 0 where nothing is: where each number is, and the pixels of some of them."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from torchfpn.ops.masks import Crops
+
+
+class Extents(NamedTuple):
+    """Where the ids of an image are.
+
+    ids: int64 [N], rising, without 0. windows: int64 [N, 4] (x1, y1, x2, y2), the smallest. pixels: [N] how many.
+    first: [N] the first pixel of each, row by row.
+    """
+
+    ids: NDArray[np.int64]
+    windows: NDArray[np.int64]
+    pixels: NDArray[np.int64]
+    first: NDArray[np.int64]
+
+
+def extents(values: NDArray[Any]) -> Extents:
+    """Of the ids other than 0 in an image [H, W] of whole numbers; memory follows runs of equal pixels, not pixels."""
+    width = values.shape[1]
+    turns = np.ones(values.shape, bool)
+    np.not_equal(values[:, 1:], values[:, :-1], out=turns[:, 1:])
+    begin = np.flatnonzero(turns)
+    length = np.diff(begin, append=values.size)
+    ids = values.reshape(-1)[begin].astype(np.int64)
+    order = np.argsort(ids, kind="stable")
+    order = order[ids[order] != 0]
+    ids, begin, length = ids[order], begin[order], length[order]
+    first = np.flatnonzero(np.diff(ids, prepend=0))
+    if not len(first):
+        nothing = np.zeros(0, np.int64)
+        return Extents(nothing, np.zeros((0, 4), np.int64), nothing, nothing)
+    row, column = np.divmod(begin, width)
+    windows = [
+        np.minimum.reduceat(column, first),
+        row[first],  # runs of an id come row by row
+        np.maximum.reduceat(column + length, first),
+        np.maximum.reduceat(row, first) + 1,
+    ]
+    return Extents(ids[first], np.stack(windows, 1), np.add.reduceat(length, first), begin[first])
+
+
+def crops_of(values: NDArray[Any], ids: NDArray[np.int64], windows: NDArray[np.int64]) -> Crops:
+    """The pixels of `ids` [N] in an image [H, W]. windows: [N, 4], those of `extents`."""
+    made = [
+        (values[y1:y2, x1:x2] == own).T.reshape(-1)
+        for own, (x1, y1, x2, y2) in zip(ids.tolist(), windows.tolist(), strict=True)
+    ]
+    pixels = np.concatenate(made) if made else np.zeros(0, bool)
+    return Crops(torch.from_numpy(windows), torch.from_numpy(pixels), (values.shape[0], values.shape[1]))
