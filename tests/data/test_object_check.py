@@ -9,6 +9,8 @@ from PIL import Image
 
 from made_data import picture, write_png
 from made_objects import YAML, coco, make_objects, record, write_numbers
+from made_panoptic import make_panoptic
+from torchfpn import DataError
 from torchfpn.cli.main import main
 from torchfpn.data.check import check
 from torchfpn.data.dataset import read_dataset
@@ -98,6 +100,41 @@ def test_a_first_description(tmp_path, layout, capsys):
     assert check(dataset).splits[0].objects.total == 2
     assert main(["check", "--init", str(folder), "--overwrite"]) == 0
     assert "2 classes (cell, dot); train 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("layout", ["split folders", "flat", "annotations"])
+def test_a_first_description_of_panoptic_maps(tmp_path, layout):
+    folder = make_panoptic(tmp_path, yaml=None)
+    if layout == "flat":
+        for path in (folder / "train").iterdir():
+            path.rename(folder / path.name)
+        (folder / "train").rmdir()
+    elif layout == "annotations":
+        (folder / "annotations").mkdir()
+        for name in ("panoptic", "panoptic.json"):
+            path = folder / "train" / name
+            path.rename(folder / "annotations" / f"panoptic_train2017{path.suffix}")
+        (folder / "train" / "images").rename(folder / "train2017")
+        (folder / "train").rmdir()
+    dataset = init_dataset(folder)
+    assert (dataset.task, dataset.names, list(dataset.splits)) == ("instance", ("cell", "dot"), ["train"])
+    found = check(dataset)
+    assert not found.problems
+    assert found.splits[0].objects.total == 3
+
+
+def test_panoptic_files_without_their_maps_say_so(tmp_path):
+    folder = make_panoptic(tmp_path, yaml=None)
+    shutil.rmtree(folder / "train" / "panoptic")
+    with pytest.raises(DataError, match=r"panoptic annotations without maps; PNGs in panoptic/ beside it"):
+        init_dataset(folder)
+
+
+def test_a_folder_of_numbers_called_like_the_annotations_holds_no_images(tmp_path):
+    folder = make_objects(tmp_path, yaml=None) / "train"
+    (folder / "instances").mkdir()
+    write_numbers(folder / "instances" / "a0.png", np.zeros((24, 32)))
+    assert init_dataset(folder).splits["train"].images == "images"
 
 
 def test_a_first_description_of_boxes_alone(tmp_path):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchfpn.errors import ShapeError
 from torchfpn.ops import winograd
@@ -44,6 +45,28 @@ def test_rounding_stays_small():
     exact = F.conv2d(x.double(), weight.double(), padding=1)
     assert (conv3x3(x, weight) - exact).abs().max() < 1e-5 * exact.abs().max()
     assert conv3x3(x, weight).is_contiguous(memory_format=torch.channels_last)
+
+
+class Sizes(TorchDispatchMode):
+    """The elements of every tensor that is made inside, views left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and not func.is_view and not func._schema.is_mutable:
+            self.made.append(found.numel())
+        return found
+
+
+def test_the_map_is_never_copied_as_a_whole():
+    x, weight = torch.randn(1, 128, 512, 96).to(memory_format=torch.channels_last), torch.randn(128, 128, 3, 3)
+    with Sizes() as sizes:
+        conv3x3(x, weight)
+    assert sorted(sizes.made)[-1] == x.numel()  # the answer
+    assert sorted(sizes.made)[-2] < x.numel() / 4
 
 
 def test_weights_that_do_not_fit():

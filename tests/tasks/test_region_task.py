@@ -5,7 +5,8 @@ import torch
 
 import torchfpn
 from torchfpn.errors import ConfigError, ShapeError
-from torchfpn.ops.masks import crop_images
+from torchfpn.ops.mask_targets import mask_targets
+from torchfpn.ops.masks import crop_images, crop_masks, paste
 from torchfpn.types import Batch, Objects
 
 OPTIONS = {"hidden": 32, "proposals": 50}
@@ -112,3 +113,30 @@ def test_what_cannot_be_is_told():
         torchfpn.create_model("instance", backbone="test_resnet", num_classes=2, head_options={"boxx": 1})
     with pytest.raises(ShapeError, match="a list of 1 Objects"):
         make().losses(Batch(torch.rand(1, 3, 32, 32), [(32, 32)], None))
+
+
+def discs(diameter, number=60, size=(64, 64)):
+    """Round objects whose centres lie anywhere within a pixel."""
+    draws = torch.Generator().manual_seed(0)
+    y, x = (torch.arange(side) + 0.5 for side in size)
+    centre = 32 + torch.rand(number, 2, 1, 1, generator=draws)
+    return (x - centre[:, 0]) ** 2 + (y[:, None] - centre[:, 1]) ** 2 < diameter**2 / 4
+
+
+@pytest.mark.parametrize(("aligned", "best"), [(True, 1.0), (False, 0.85)])
+def test_masks_are_laid_where_they_were_learnt(aligned, best):
+    """What a mask head that has learnt all would answer, against the truth: half a pixel costs small objects much."""
+    task = make(aligned=aligned)
+    assert task.recipe.rules["masks"] == ("detectron2" if aligned else "torchvision")
+    assert task.criterion.aligned is aligned
+    truth = discs(12)
+    crops = crop_images(truth)
+    boxes = crops.windows.float()
+    meant = mask_targets(crops, torch.arange(len(crops)), boxes, 28, aligned=task.criterion.aligned)
+    found = paste(crop_masks(meant, boxes, truth.shape[1:], rule=task.postprocess.rule))
+    iou = ((found & truth).flatten(1).sum(1) / (found | truth).flatten(1).sum(1)).mean()
+    assert iou == pytest.approx(best, abs=0.01)
+
+
+def test_boxes_alone_have_no_rule_of_masks():
+    assert make("detection").recipe.rules == {}

@@ -76,7 +76,9 @@ class RegionCriterion(nn.Module):
     objectness: binary cross-entropy over the sampled anchors. anchors: smooth L1 of the codes of matched anchors, over
     the number of sampled ones. classes: cross-entropy over the sampled proposals. boxes: smooth L1 of the codes of
     matched ones, over the number of sampled ones. masks: binary cross-entropy of the object's class, over the pixels of
-    the matched ones. beta: where smooth L1 turns into a square; 0: plain L1.
+    the matched ones. beta: where smooth L1 turns into a square; 0: plain L1. aligned: masks are read with the centres
+    of pixels at halves, as detectron2 does, and not half a pixel beside, as torchvision does; so should be the maps
+    that the mask head sees, and its masks be laid into the image.
 
     Source: Ren et al. 2015, equation 1; He et al. 2017, section 3. Equals torchvision's losses.
     """
@@ -88,9 +90,11 @@ class RegionCriterion(nn.Module):
         proposals: Draw = PROPOSALS,
         weights: Sequence[float] = WEIGHTS,
         beta: float = 1 / 9,
+        aligned: bool = False,
     ) -> None:
         super().__init__()
         self.anchors, self.proposals, self.weights, self.beta = anchors, proposals, tuple(weights), beta
+        self.aligned = aligned
 
     def joints(self, targets: Sequence[Objects], generator: torch.Generator | None = None) -> Chosen:
         """Those of a step on `targets`."""
@@ -156,7 +160,7 @@ class RegionCriterion(nn.Module):
             labels = objects.labels.to(matches)[matches]
             said.append(masks[image, torch.arange(len(matches), device=matches.device), labels].float())
             boxes = regions.detections.boxes[image, : len(matches)]
-            meant.append(mask_targets(objects.masks, matches, boxes, masks.shape[-1]))
+            meant.append(mask_targets(objects.masks, matches, boxes, masks.shape[-1], aligned=self.aligned))
         logits = torch.cat(said)
         if not logits.numel():
             return masks.sum() * 0  # of no image in the batch an object was found

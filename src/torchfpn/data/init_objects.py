@@ -11,6 +11,8 @@ from torchfpn.errors import DataError
 from torchfpn.files.formats import SUFFIXES
 
 _KEYS = ("images", "annotations", "categories")
+_WORDS = "coco|annotations?|instances?|panoptic"  # what names of files say besides that of a split
+_KINDS = re.compile(rf"^({_WORDS}|labels?)(_|$)|[_.]({_WORDS})$")
 _FOLDERS = ("annotations", "labels", ".")  # where the files of a data set lie that is not cut into folders
 
 
@@ -27,7 +29,10 @@ def find_annotated(folder: Path) -> dict[str, Annotated]:
 
     Known are a file in the folder of a split (``train/instances.json`` beside ``train/images``, or beside the images
     themselves), and files that name their split (``annotations/instances_train2017.json`` with ``train2017/``, or with
-    ``images``).
+    ``images``). Panoptic files count where there are no others, with the folder of maps that is called like them.
+
+    Raises:
+        DataError: panoptic annotations, nothing else, and no maps that they explain.
     """
     found: dict[str, Annotated] = {}
     for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
@@ -56,9 +61,7 @@ def _together(folder: Path) -> dict[str, Annotated]:
         prefix = "" if name == "." else f"{name}/"
         found = {}
         for file, masks in files:
-            word = re.sub(
-                r"^(instances?|annotations?|labels?|coco)_|[_.](coco|annotations?|instances?)$", "", file.stem
-            )
+            word = _KINDS.sub("", file.stem)
             images = _images_of(folder, word)
             if images is not None:
                 split = split_name(re.sub(r"\d+$", "", word)) if len(files) > 1 else "train"
@@ -71,7 +74,8 @@ def _together(folder: Path) -> dict[str, Annotated]:
 def _images_of(folder: Path, word: str) -> str | None:
     """The folder of images of a split called `word`."""
     images = image_folder(folder)
-    for name in (f"{images}/{word}", word, images, "."):
+    named = [f"{images}/{word}", word] if word else []
+    for name in [*named, images, "."]:
         if name and (folder / name).is_dir() and _has_images(folder / name):
             return name
     return None
@@ -82,8 +86,12 @@ def _has_images(folder: Path) -> bool:
 
 
 def _coco_files(folder: Path) -> list[tuple[Path, bool]]:
-    """The COCO files of boxes in a folder, and whether each has masks."""
-    found = []
+    """The COCO files in a folder, and whether each has masks: those of objects, or else panoptic ones.
+
+    Raises:
+        DataError: panoptic annotations, nothing else, and no maps that they explain.
+    """
+    objects, panoptic = list[tuple[Path, bool]](), list[Path]()
     for path in sorted(folder.glob("*.json")):
         try:
             value: Any = read_json(path)[0]
@@ -92,7 +100,15 @@ def _coco_files(folder: Path) -> list[tuple[Path, bool]]:
         if not isinstance(value, dict) or not all(isinstance(value.get(key), list) for key in _KEYS):
             continue
         records = [record for record in value["annotations"] if isinstance(record, dict)]
-        if not any("segments_info" in record for record in records):
-            objects = [record for record in records if not record.get("iscrowd")]
-            found.append((path, bool(objects) and all(record.get("segmentation") for record in objects)))
-    return found
+        if any("segments_info" in record for record in records):
+            panoptic.append(path)
+            continue
+        own = [record for record in records if not record.get("iscrowd")]
+        objects.append((path, bool(own) and all(record.get("segmentation") for record in own)))
+    if objects:
+        return objects
+    for path in panoptic:
+        if not path.with_suffix("").is_dir():
+            found, allowed = "panoptic annotations without maps", f"PNGs in {path.with_suffix('').name}/ beside it"
+            raise DataError(found, file=path, allowed=allowed, hint="or name their folder in a dataset.yaml: panoptic")
+    return [(path, True) for path in panoptic]

@@ -4,8 +4,10 @@
                                                    --fc--> deltas [R, 4 classes]
 """
 
+from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from torchfpn.errors import ConfigError
@@ -13,6 +15,7 @@ from torchfpn.nn.containers import Chain, Fork, chain
 from torchfpn.nn.layers import Norm, conv_norm_act
 
 Kind = Literal["2fc", "4conv1fc"]
+SOME = 32  # boxes whose masks are computed at a time on a CPU: enlarged to 28 x 28, they are the largest maps of all
 
 
 def _linear(inputs: int, outputs: int, *, std: float | None = None) -> nn.Linear:
@@ -76,6 +79,13 @@ class MaskHead(Chain):
         for layer in (self.enlarge, self.classify):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # there is one
+
+    def forward(self, rois: Tensor) -> Tensor:
+        """In one piece, or, on a CPU and with no gradient to come, some boxes after another: no row sees another."""
+        run: Callable[[Tensor], Tensor] = super().forward
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or rois.device.type != "cpu":
+            return run(rois)
+        return torch.cat([run(some) for some in torch.split(rois, SOME)])
 
 
 def by_image(flat: Tensor, images: int) -> Tensor:

@@ -83,10 +83,8 @@ def crop_masks(masks: Tensor, boxes: Tensor, size: Size, threshold: float = 0.5,
     else:
         windows = _inside(torch.cat([boxes[:, :2].floor() - 1, boxes[:, 2:].ceil() + 1], 1).long(), size)
         windows[(boxes[:, 2:] <= boxes[:, :2]).any(1)] = 0
-        made = [
-            _sampled(grid, box, window) >= threshold
-            for grid, box, window in zip(grids, boxes, windows.tolist(), strict=True)
-        ]
+        rows, columns = (_places(windows[:, i], windows[:, i + 2], boxes[:, i], boxes[:, i + 2]) for i in (1, 0))
+        made = [_sampled(*one) >= threshold for one in zip(grids, rows, columns, strict=True)]
     return _together(made, windows, size)
 
 
@@ -181,12 +179,19 @@ def _weights(cells: int, length: int, first: int, last: int) -> Tensor:
 
 
 # -- detectron2's rule -------------------------------------------------------------------------------------------------
-def _sampled(grid: Tensor, box: Tensor, window: Sequence[int]) -> Tensor:
-    """A grid that fills `box` -> its values at the centres of the pixels of `window` [h, w]."""
-    x1, y1, x2, y2 = window
-    if x1 == x2:
+def _places(low: Tensor, high: Tensor, start: Tensor, stop: Tensor) -> Sequence[Tensor]:
+    """Of each object [N] the centres of the pixels from low to high, where start .. stop of its box is -1 .. 1."""
+    counts = high - low
+    own = torch.repeat_interleave(counts)
+    pixel = torch.arange(len(own)) - (counts.cumsum(0) - counts - low)[own]
+    places = (pixel.float() + 0.5 - start[own]) / (stop - start)[own] * 2 - 1
+    return torch.split(places, counts.tolist())
+
+
+def _sampled(grid: Tensor, ys: Tensor, xs: Tensor) -> Tensor:
+    """A grid over -1 .. 1 both ways -> its values at the rows ys [h] and columns xs [w]."""
+    if not len(xs):
         return grid.new_zeros(0, 0)
-    ys = (torch.arange(y1, y2, dtype=torch.float32) + 0.5 - box[1]) / (box[3] - box[1]) * 2 - 1
-    xs = (torch.arange(x1, x2, dtype=torch.float32) + 0.5 - box[0]) / (box[2] - box[0]) * 2 - 1
-    places = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), 2)
-    return F.grid_sample(grid[None, None], places[None], align_corners=False)[0, 0]
+    places = torch.empty(1, len(ys), len(xs), 2)
+    places[..., 0], places[..., 1] = xs, ys[:, None]
+    return F.grid_sample(grid[None, None], places, align_corners=False)[0, 0]

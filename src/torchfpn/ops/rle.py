@@ -113,19 +113,20 @@ def _texts(lengths: Ints, first: Ints) -> list[str]:
     rest = lengths.copy()
     late = np.flatnonzero(place > 2)
     rest[late] -= lengths[late - 2]
-    groups = np.zeros((len(rest), GROUPS), np.uint8)
-    used = np.zeros((len(rest), GROUPS), bool)
-    more = np.ones(len(rest), bool)
-    for i in range(GROUPS):
-        used[:, i] = more
-        low, rest = rest & 31, rest >> 5
-        more = more & (rest != np.where(low & 16, -1, 0))
-        groups[:, i] = low + 32 * more + 48
-        if not more.any():
-            groups, used = groups[:, : i + 1], used[:, : i + 1]  # mostly two or three of them
+    used = np.ones(len(rest), np.int64)  # groups of each; mostly one or two
+    for i in range(1, GROUPS):
+        left = rest >> (5 * i - 1)
+        longer = (left != 0) & (left != -1)  # more than a sign
+        if not longer.any():
             break
-    text = groups[used].tobytes().decode("ascii")
-    ends = np.concatenate([[0], used.sum(1).cumsum()])[first].tolist()
+        used += longer
+    ends = used.cumsum()
+    groups = np.zeros(used.sum(), np.uint8)
+    for i in range(used.max(initial=0)):
+        own = np.flatnonzero(used > i) if i else slice(None)
+        groups[ends[own] - used[own] + i] = ((rest[own] >> 5 * i) & 31) + 32 * (used[own] > i + 1) + 48
+    text = groups.tobytes().decode("ascii")
+    ends = np.concatenate([[0], ends])[first].tolist()
     return [text[a:b] for a, b in pairwise(ends)]
 
 

@@ -122,13 +122,15 @@ def _both(matrix: Sequence[Sequence[float]], like: Tensor) -> Tensor:
 
 
 class _Tiles:
-    """The tiles of a map [B, C, H, W], part by part, and two buffers for what is made of them."""
+    """The tiles of a map [B, C, H, W], part by part, and two buffers for what is made of them.
+
+    Zeros are laid around a part at a time: the map as a whole is never copied.
+    """
 
     def __init__(self, x: Tensor, widest: int) -> None:
         self.images, self.channels, height, width = x.shape
         self.down, self.across = -(-height // 4), -(-width // 4)
-        padding = (0, 0, 1, 4 * self.across - width + 1, 1, 4 * self.down - height + 1)
-        self.rows = F.pad(x.permute(0, 2, 3, 1), padding).contiguous()
+        self.rows = x.permute(0, 2, 3, 1)
         self.forward = _both(FORWARD, x)
         some, band = next(self.parts())  # no part is larger
         most = 36 * (some.stop - some.start) * (band.stop - band.start) * self.across * widest
@@ -148,15 +150,22 @@ class _Tiles:
 
     def transformed(self, some: slice, band: slice) -> Tensor:
         """The tiles of a part [36, T, C], transformed, in the second buffer; the first is lost."""
-        rows = self.rows[some]
+        rows = self._padded(some, band)
         image, y, x, _ = rows.stride()
         size = (6, 6, len(rows), band.stop - band.start, self.across, self.channels)
-        cut = rows.as_strided(size, (y, x, image, 4 * y, 4 * x, 1), rows.storage_offset() + 4 * band.start * y)
+        cut = rows.as_strided(size, (y, x, image, 4 * y, 4 * x, 1))
         number = size[2] * size[3] * size[4]
         one, two = (self.room(which, 36, number, self.channels) for which in (0, 1))
         one.view(size).copy_(cut)
         torch.mm(self.forward, one.view(36, -1), out=two.view(36, -1))
         return two
+
+    def _padded(self, some: slice, band: slice) -> Tensor:
+        """The rows of a part [b, h, w, C] with a pixel more on every side, zeros outside of the map."""
+        (_, height, width, _), first, last = self.rows.shape, 4 * band.start - 1, 4 * band.stop + 1
+        rows = self.rows[some, max(first, 0) : last]
+        padding = (0, 0, 1, 4 * self.across - width + 1, max(-first, 0), max(last - height, 0))
+        return F.pad(rows, padding).contiguous()
 
 
 def _lay(pixels: Tensor, out: Tensor, first: int, buffer: Tensor) -> None:

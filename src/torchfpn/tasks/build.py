@@ -19,6 +19,8 @@ from torchfpn.tasks.model import TASKS, check_name, check_unused, create_model, 
 from torchfpn.tasks.region_task import RegionTask
 from torchfpn.tasks.task import Task
 
+CENTRED = "detectron2"  # the rule of masks whose pixels have their centres at halves
+
 
 def create_task(
     task: str = "semantic",
@@ -108,7 +110,7 @@ def create_task(
         loss=loss,
         class_weights=tuple(float(weight) for weight in class_weights) if class_weights is not None else None,
         source=source or {},
-        rules=rules or {},
+        rules=_mask_rule(model) | (rules or {}),
     )
     if task != "semantic" and (loss != "ce" or label_smoothing or deep_supervision or class_weights is not None):
         raise ConfigError(f"of {task}", field="loss", allowed="as it is: its terms belong to the two stages")
@@ -126,7 +128,13 @@ def assemble(model: nn.Sequential, recipe: Recipe) -> Task:
     if recipe.task == "semantic":
         return Task(model, criterion(recipe.loss, recipe.class_weights), SemanticPostprocess(), recipe)
     rule = recipe.rules.get("masks", "torchvision")
-    return RegionTask(model, RegionCriterion(), RegionPostprocess(rule=rule), recipe)
+    return RegionTask(model, RegionCriterion(aligned=rule == CENTRED), RegionPostprocess(rule=rule), recipe)
+
+
+def _mask_rule(model: nn.Sequential) -> dict[str, str]:
+    """How masks are learnt and laid into images: by the centres of pixels, if that is how the head reads its maps."""
+    pool = getattr(model[-1], "mask_pool", None)
+    return {} if pool is None else {"masks": CENTRED if pool.aligned else "torchvision"}
 
 
 def _names(field: str, names: Sequence[str] | None, count: int | None, prefix: str) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ from torchfpn.errors import ConfigError, nearest
 from torchfpn.recipe import Scaling
 from torchfpn.tasks.build import create_task
 from torchfpn.tasks.model import create_model
-from torchfpn.tasks.region_task import RegionTask
 from torchfpn.tasks.task import Task
 from torchfpn.train.sampling import TRAIN, First, ObjectSampling, PixelSampling, Sampling
 
@@ -59,9 +58,9 @@ def build(config: TrainConfig, dataset: Dataset, watch: Callable[[str], Watch] =
     scaling, dtype = find_scaling(dataset, TRAIN, method, pretrained=pretrained, watch=watch("scaling"))
     weights = _class_weights(config, dataset, watch("class weights"))
     task = _task(config, dataset, sampling.bands, scaling, dtype, weights, sampling.rules)
-    if isinstance(task, RegionTask):
-        anchors = replace(ANCHORS, count=config.loss.anchors)
-        task.criterion = RegionCriterion(anchors=anchors, proposals=replace(PROPOSALS, count=config.loss.boxes))
+    if isinstance(task.criterion, RegionCriterion):
+        task.criterion.anchors = replace(ANCHORS, count=config.loss.anchors)
+        task.criterion.proposals = replace(PROPOSALS, count=config.loss.boxes)
     if config.overfit_batches:
         count = config.overfit_batches * config.batch_size * config.accumulate
         return Parts(task, dataset, First(sampling.fixed(), count), First(sampling.plain, count))
