@@ -146,7 +146,14 @@ def trained_by_us(which, args):
     """Our task after `fpn train`, and the seconds that the command took."""
     name = f"{which}-{args.seed}"
     command = [sys.executable, "-m", "torchfpn.cli.main", "train", "--config", str(ROOT / "configs" / f"{which}.yaml")]
-    flags = {"max_epochs": args.epochs, "val_every": args.epochs, "seed": args.seed, "out": args.out, "name": name}
+    flags = {
+        "max_epochs": args.epochs,
+        "val_every": args.epochs,
+        "seed": args.seed,
+        "out": args.out,
+        "name": name,
+        "overwrite": True,
+    }
     if args.limit:
         flags |= {"max_epochs": 1, "val_every": 1, "steps_per_epoch": args.limit, "limit_val_batches": 1}
     start = time.perf_counter()

@@ -31,6 +31,7 @@ steps_per_epoch: 2
 batch_size: 2
 num_workers: 0
 accelerator: cpu
+precision: 32-true # fpn evaluate computes so, too
 model: {backbone: test_resnet, channels: 8, head_channels: 8}
 data: {crop: 32}
 """

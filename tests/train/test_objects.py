@@ -89,7 +89,10 @@ def test_a_run_of_instances_leaves_everything(objects, capsys):
     assert len(pictures) == 3
     assert {name.split("-")[0] for name in pictures} == {"00", "best", "worst"}
     task = torchfpn.load(run / "model.safetensors")
-    assert task.recipe.rules == {"resize": {"shorter": 80, "longer": None, "antialias": True}}
+    assert task.recipe.rules == {
+        "masks": "detectron2",
+        "resize": {"shorter": 80, "longer": None, "antialias": True},
+    }
     assert task.recipe.label_ids == (3, 7)
     assert "AP" in capsys.readouterr().out
 
