@@ -63,10 +63,15 @@ class Sizes(TorchDispatchMode):
 
 def test_the_map_is_never_copied_as_a_whole():
     x, weight = torch.randn(1, 128, 512, 96).to(memory_format=torch.channels_last), torch.randn(128, 128, 3, 3)
+    x.requires_grad_(), weight.requires_grad_()
     with Sizes() as sizes:
-        conv3x3(x, weight)
+        found = conv3x3(x, weight)
     assert sorted(sizes.made)[-1] == x.numel()  # the answer
-    assert sorted(sizes.made)[-2] < x.numel() / 4
+    assert sorted(sizes.made)[-2] < x.numel() / 2
+    with Sizes() as sizes:
+        torch.autograd.backward(found, x.detach())
+    assert sorted(sizes.made)[-1] == x.numel()  # the gradient
+    assert sorted(sizes.made)[-2] < x.numel() / 2
 
 
 def test_weights_that_do_not_fit():

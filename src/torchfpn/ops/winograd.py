@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -96,10 +95,8 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _of_weight(x: Tensor, grad: Tensor) -> Tensor:
     """The gradient of the weights [O, C, 3, 3] from the map and the gradient of the answer."""
-    (_, channels, height, width), wide = x.shape, grad.shape[1]
-    tiles = _Tiles(x, max(channels, wide))
-    rows = F.pad(grad.permute(0, 2, 3, 1), (0, 0, 0, 4 * tiles.across - width, 0, 4 * tiles.down - height))
-    pixels = rows.reshape(len(x), tiles.down, 4, tiles.across, 4, wide).permute(2, 4, 0, 1, 3, 5)
+    channels, wide = x.shape[1], grad.shape[1]
+    tiles, rows = _Tiles(x, max(channels, wide)), grad.permute(0, 2, 3, 1)
     forth = _both(BACK, x).t().contiguous()
     total, products = x.new_zeros(36, channels, wide), None
     for some, band in tiles.parts():
@@ -107,11 +104,12 @@ def _of_weight(x: Tensor, grad: Tensor) -> Tensor:
         number = seen.shape[1]
         if products is None:
             products = x.new_empty(36 * number * wide)
-        flat = tiles.room(0, 16, number, wide).view(16, -1)
-        flat.view(4, 4, *pixels[:, :, some, band].shape[2:]).copy_(pixels[:, :, some, band])
-        meant = products[: 36 * number * wide]
-        torch.mm(forth, flat, out=meant.view(36, -1))
-        total.baddbmm_(seen.transpose(1, 2), meant.view(36, number, wide))
+        meant = products[: 36 * number * wide].view(36, number, wide)
+        pixels = tiles.room(0, 16, number, wide)
+        grid = (some.stop - some.start, band.stop - band.start, tiles.across)
+        _take(rows[some], 4 * band.start, pixels.view(4, 4, *grid, wide), products)
+        torch.mm(forth, pixels.view(16, -1), out=meant.view(36, -1))
+        total.baddbmm_(seen.transpose(1, 2), meant)
     return (_both(FILTER, x).t() @ total.view(36, -1)).view(3, 3, channels, wide).permute(3, 2, 0, 1)
 
 
@@ -133,6 +131,8 @@ class _Tiles:
         self.rows = x.permute(0, 2, 3, 1)
         self.forward = _both(FORWARD, x)
         some, band = next(self.parts())  # no part is larger
+        tall, across = 4 * (band.stop - band.start) + 2, 4 * self.across + 2
+        self.padded = x.new_zeros(some.stop - some.start, tall, across, self.channels)
         most = 36 * (some.stop - some.start) * (band.stop - band.start) * self.across * widest
         self.buffers = x.new_empty(most), x.new_empty(most)
 
@@ -163,9 +163,11 @@ class _Tiles:
     def _padded(self, some: slice, band: slice) -> Tensor:
         """The rows of a part [b, h, w, C] with a pixel more on every side, zeros outside of the map."""
         (_, height, width, _), first, last = self.rows.shape, 4 * band.start - 1, 4 * band.stop + 1
-        rows = self.rows[some, max(first, 0) : last]
-        padding = (0, 0, 1, 4 * self.across - width + 1, max(-first, 0), max(last - height, 0))
-        return F.pad(rows, padding).contiguous()
+        top, bottom = max(first, 0), min(last, height)
+        part = self.padded[: some.stop - some.start, : last - first]
+        part[:, : top - first] = part[:, bottom - first :] = 0
+        part[:, top - first : bottom - first, 1 : width + 1] = self.rows[some, top:bottom]
+        return part
 
 
 def _lay(pixels: Tensor, out: Tensor, first: int, buffer: Tensor) -> None:
@@ -178,3 +180,14 @@ def _lay(pixels: Tensor, out: Tensor, first: int, buffer: Tensor) -> None:
     else:
         whole = buffer[: laid.numel()].view(laid.shape).copy_(laid).view(images, 4 * down, 4 * across, wide)
         part.copy_(whole[:, : part.shape[1], : part.shape[2]])
+
+
+def _take(rows: Tensor, first: int, out: Tensor, buffer: Tensor) -> None:
+    """The other way: pixels from row `first` on of [b, H, W, O] -> [4, 4, b, k, across, O], zeros over the edges."""
+    _, _, images, down, across, wide = out.shape
+    part = rows[:, first : first + 4 * down]
+    if part.shape[1:3] != (4 * down, 4 * across):
+        whole = buffer[: out.numel()].view(images, 4 * down, 4 * across, wide).zero_()
+        whole[:, : part.shape[1], : part.shape[2]] = part
+        part = whole
+    out.copy_(part.view(images, down, 4, across, 4, wide).permute(2, 4, 0, 1, 3, 5))
