@@ -130,6 +130,14 @@ def test_panoptic_files_without_their_maps_say_so(tmp_path):
         init_dataset(folder)
 
 
+def test_panoptic_files_without_their_maps_beside_labels_of_pixels_are_left_alone(tmp_path):
+    folder = make_panoptic(tmp_path, yaml=None)
+    (folder / "train" / "panoptic").rename(folder / "train" / "labels")
+    for i in range(2):
+        write_png(folder / "train" / "labels" / f"a{i}.png", np.eye(24, 32, dtype=np.uint8))
+    assert init_dataset(folder).task == "semantic"
+
+
 def test_a_folder_of_numbers_called_like_the_annotations_holds_no_images(tmp_path):
     folder = make_objects(tmp_path, yaml=None) / "train"
     (folder / "instances").mkdir()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from torchfpn.data.init_polygons import inline
-from torchfpn.data.layout import image_folder, ordered, split_name
+from torchfpn.data.layout import image_folder, label_folder, ordered, split_name
 from torchfpn.data.strict_json import read_json
 from torchfpn.errors import DataError
 from torchfpn.files.formats import SUFFIXES
@@ -32,7 +32,7 @@ def find_annotated(folder: Path) -> dict[str, Annotated]:
     ``images``). Panoptic files count where there are no others, with the folder of maps that is called like them.
 
     Raises:
-        DataError: panoptic annotations, nothing else, and no maps that they explain.
+        DataError: panoptic annotations without maps, and no other labels.
     """
     found: dict[str, Annotated] = {}
     for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
@@ -86,10 +86,10 @@ def _has_images(folder: Path) -> bool:
 
 
 def _coco_files(folder: Path) -> list[tuple[Path, bool]]:
-    """The COCO files in a folder, and whether each has masks: those of objects, or else panoptic ones.
+    """The COCO files in a folder, and whether each has masks: those of objects, or else panoptic ones beside maps.
 
     Raises:
-        DataError: panoptic annotations, nothing else, and no maps that they explain.
+        DataError: panoptic annotations without maps, and no other labels.
     """
     objects, panoptic = list[tuple[Path, bool]](), list[Path]()
     for path in sorted(folder.glob("*.json")):
@@ -107,8 +107,9 @@ def _coco_files(folder: Path) -> list[tuple[Path, bool]]:
         objects.append((path, bool(own) and all(record.get("segmentation") for record in own)))
     if objects:
         return objects
-    for path in panoptic:
-        if not path.with_suffix("").is_dir():
-            found, allowed = "panoptic annotations without maps", f"PNGs in {path.with_suffix('').name}/ beside it"
-            raise DataError(found, file=path, allowed=allowed, hint="or name their folder in a dataset.yaml: panoptic")
-    return [(path, True) for path in panoptic]
+    whole = [path for path in panoptic if path.with_suffix("").is_dir()]
+    if panoptic and not whole and label_folder(folder) is None:
+        allowed = f"PNGs in {panoptic[0].stem}/ beside it"
+        hint = "or name their folder in a dataset.yaml: panoptic"
+        raise DataError("panoptic annotations without maps", file=panoptic[0], allowed=allowed, hint=hint)
+    return [(path, True) for path in whole]

@@ -164,6 +164,11 @@ def image_folder(folder: Path) -> str | None:
     return _one_of(folder, _IMAGES)
 
 
+def label_folder(folder: Path) -> str | None:
+    """The name of the folder of labels within a folder."""
+    return _one_of(folder, _LABELS)
+
+
 def split_name(folder: str) -> str:
     """The habitual name of a split that somebody calls `folder`."""
     return _SPLITS.get(folder.lower(), folder.lower())

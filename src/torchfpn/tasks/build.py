@@ -134,7 +134,7 @@ def assemble(model: nn.Sequential, recipe: Recipe) -> Task:
 def _mask_rule(model: nn.Sequential) -> dict[str, str]:
     """How masks are learnt and laid into images: by the centres of pixels, if that is how the head reads its maps."""
     pool = getattr(model[-1], "mask_pool", None)
-    return {} if pool is None else {"masks": CENTRED if pool.aligned else "torchvision"}
+    return {} if pool is None else {"masks": CENTRED if getattr(pool, "aligned", True) else "torchvision"}
 
 
 def _names(field: str, names: Sequence[str] | None, count: int | None, prefix: str) -> tuple[str, ...]:
