@@ -7,12 +7,13 @@ import colorsys
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
 from typing import Any
 
 from torchfpn.errors import WeightsError, nearest
 
 IGNORE = 255  # the label of a pixel that nobody labelled, inside torchfpn; files may use another value
-SCHEMA = 3  # raised when a field changes meaning; older files are migrated, newer ones refused
+SCHEMA = 4  # raised when a field changes meaning; older files are migrated, newer ones refused
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,62 @@ class Scaling:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """The values that a converted network learnt on, and how the pixels of files become such values.
+
+    low, high: the range, such as 0..1 of torchvision's detectors; None where it is unknown, because the other project
+    left the normalisation to its user. divisors: by the pixel type of a file ("uint8"), what its values are divided by
+    to lie in the range. Files of other pixel types are refused.
+    """
+
+    low: float | None
+    high: float | None
+    divisors: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = self.low is not None and self.high is not None
+        if (self.low is None) != (self.high is None) or (known and not _is_range(self.low, self.high)):
+            raise WeightsError(
+                f"range {self.low}..{self.high}", field="inputs", allowed="two numbers, low below high, or null twice"
+            )
+        if not all(_is_number(by) and by > 0 for by in self.divisors.values()):
+            raise WeightsError(f"{self.divisors}", field="inputs.divisors", allowed="numbers above 0")
+
+    @classmethod
+    def unit(cls) -> "Inputs":
+        """0..1, as torchvision's `to_tensor` makes it: 8-bit values over 255."""
+        return cls(0.0, 1.0, {"uint8": 255.0})
+
+    @classmethod
+    def eight_bit(cls) -> "Inputs":
+        """0..255, as 8-bit files hold it."""
+        return cls(0.0, 255.0, {"uint8": 1.0})
+
+    @classmethod
+    def unknown(cls) -> "Inputs":
+        """Normalised by a rule that the checkpoint does not tell: no file can be brought to it."""
+        return cls(None, None, {})
+
+    def words(self) -> str:
+        """For people: "0..1; uint8 files are divided by 255"."""
+        if self.low is None:
+            return "unknown: the other project left normalisation to its user"
+        ways = [
+            f"{name} files " + ("as they are" if by == 1 else f"divided by {by:g}")
+            for name, by in self.divisors.items()
+        ]
+        return f"{self.low:g}..{self.high:g}; " + ", ".join(ways)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _is_range(low: Any, high: Any) -> bool:
+    return _is_number(low) and _is_number(high) and low < high
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All that is needed to build the model again and to read its answer.
 
@@ -55,6 +112,8 @@ class Recipe:
     trained on, which is what `fpn predict` writes. colors: red, green, blue of each class, 0..255.
     ignore_index: the value in label files that means "not labelled". bands: name of each input band.
     dtype: pixel type of the images the scaling was found on ("uint8"), "" where unknown.
+    inputs: of converted models, the values that the network learnt on and how files become such values; None: the
+    values of files are taken as they are.
     nodata: a value that marks missing pixels in raw arrays, besides NaN. loss, class_weights: what it was trained with.
     source: where the weights came from, for people. rules: what else is fixed of a detector: how large images are shown
     to it, {"resize": {"shorter": 800, "longer": 1333}} (null: any; "antialias": true where it learnt so, "pillow": true
@@ -76,6 +135,7 @@ class Recipe:
     class_weights: tuple[float, ...] | None = None
     source: dict[str, Any] = field(default_factory=dict)
     rules: dict[str, Any] = field(default_factory=dict)
+    inputs: Inputs | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -123,10 +183,12 @@ class Recipe:
             data["scaling"] = Scaling(tuple(scaling["offset"]), tuple(scaling["scale"]), str(scaling["method"]))
             data["colors"] = tuple((int(r), int(g), int(b)) for r, g, b in data["colors"])
             data["class_weights"] = None if data["class_weights"] is None else tuple(data["class_weights"])
+            if (inputs := data.get("inputs")) is not None:
+                data["inputs"] = Inputs(inputs["low"], inputs["high"], dict(inputs["divisors"]))
             for name in ("classes", "bands", "label_ids"):
                 data[name] = tuple(data[name])
             return cls(**data)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WeightsError(f"the recipe lacks {error}", file=file, hint="save the model again") from error
 
 
@@ -177,10 +239,17 @@ def _dilated_by_stride(model: dict[str, Any], options: dict[str, Any]) -> None:
             model["strides"] = [min(stride, coarsest) for stride in wanted]
 
 
+def _from_3(fields: dict[str, Any], _file: str) -> dict[str, Any]:
+    """Detectors converted from torchvision learnt on 0..1 and did not say so: 8-bit files went in as 0..255."""
+    of_unit = fields["scaling"]["method"] == "imagenet, of 0..1"
+    return {**fields, "inputs": asdict(Inputs.unit()) if of_unit else None, "schema": 4}
+
+
 # Fields of schema n and the file they stand in -> fields of schema n + 1.
 MIGRATIONS: dict[int, Callable[[dict[str, Any], str], dict[str, Any]]] = {
     1: _from_1,
     2: lambda fields, _file: {**fields, "rules": {}, "schema": 3},  # semantic models know of none
+    3: _from_3,
 }
 
 

@@ -3,6 +3,7 @@
 import json
 import pickle
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 import torchfpn
 from torchfpn import ConfigError, Scaling, WeightsError
 from torchfpn.files.checkpoints import read_tensors
-from torchfpn.recipe import MIGRATIONS, SCHEMA, Recipe
+from torchfpn.recipe import MIGRATIONS, SCHEMA, Inputs, Recipe
 
 
 def tiny(**options):
@@ -386,4 +387,31 @@ def test_saving_nan_weights_is_refused(tmp_path):
 
 def test_recipe_survives_json():
     recipe = tiny(class_weights=[1.0, 2.0]).recipe
-    assert Recipe.from_json(recipe.to_json()) == recipe
+    for inputs in (None, Inputs.unit(), Inputs.unknown()):
+        recipe = replace(recipe, inputs=inputs)
+        assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"low": 0, "high": None, "divisors": {}},
+        {"low": 1, "high": 0, "divisors": {}},
+        {"low": "0", "high": "1", "divisors": {}},
+        {"low": 0, "high": 1, "divisors": {"uint8": 0}},
+        {"low": 0, "high": 1, "divisors": [3]},
+        {"low": 0, "high": 1},
+        7,
+    ],
+)
+def test_a_range_of_values_that_cannot_be_is_refused(saved, tmp_path, inputs):
+    with pytest.raises(WeightsError) as caught:
+        torchfpn.load(rewrite(saved, tmp_path / "bad.safetensors", recipe={"inputs": inputs}))
+    assert "\n" not in str(caught.value)
+
+
+def test_detectors_converted_from_torchvision_before_learn_their_range(saved, tmp_path):
+    given = json.loads(read_tensors(saved)[1]["torchfpn"])["scaling"]
+    for method, inputs in (("imagenet, of 0..1", Inputs.unit()), ("imagenet", None)):
+        changes = {"schema": 3, "scaling": {**given, "method": method}}
+        assert torchfpn.load(rewrite(saved, tmp_path / "old.safetensors", recipe=changes)).recipe.inputs == inputs

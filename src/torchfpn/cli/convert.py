@@ -75,13 +75,17 @@ def _bands(text: str | None) -> int | list[str] | None:
 
 def _named(recipe: "Recipe", classes: str | None, scaling: str | None) -> "Recipe":
     from torchfpn.errors import ConfigError
+    from torchfpn.importers.convert import scaled_inputs
 
     if classes is not None:
         names = tuple(name.strip() for name in classes.split(","))
         if len(names) != len(recipe.classes):
             raise ConfigError(f"{len(names)} names", field="--classes", allowed=f"{len(recipe.classes)} classes")
         recipe = replace(recipe, classes=names, label_ids=tuple(range(len(names))))
-    return recipe if scaling is None else replace(recipe, scaling=_scaling(scaling, len(recipe.bands)))
+    if scaling is None:
+        return recipe
+    chosen = _scaling(scaling, len(recipe.bands))
+    return replace(recipe, scaling=chosen, inputs=scaled_inputs(chosen))
 
 
 def _scaling(word: str, bands: int) -> "Scaling":
@@ -112,6 +116,8 @@ def _print(made: "Converted", recipe: "Recipe", args: argparse.Namespace) -> Non
     if recipe.classes:
         line("classes", ", ".join(recipe.classes))
     line("scaling", f"{recipe.scaling.method}: (value - offset) / scale")
+    if recipe.inputs is not None:
+        line("range", recipe.inputs.words())
     for note in made.notes:
         line("note", note)
     line("written", f"{args.out}, {args.out.stat().st_size / 1e6:.1f} MB")

@@ -93,7 +93,12 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         pixels = "the whole image" if facts["reach"] is None else f"{facts['reach']} pixels to every side at most"
         yield f"looks at    {pixels}"
     yield from _rules(facts["rules"])
-    yield f"trained on  {facts['dtype'] or 'unknown pixel type'}, nodata {facts['nodata']}"
+    if facts["inputs"] is None:
+        yield f"trained on  {facts['dtype'] or 'unknown pixel type'}, nodata {facts['nodata']}"
+    else:
+        from torchfpn.recipe import Inputs
+
+        yield f"range       {Inputs(**facts['inputs']).words()}"
 
 
 def _rules(rules: dict[str, Any]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from torchfpn.importers.pytorch_fpn import PYTORCH_FPN
 from torchfpn.importers.robosat import ROBOSAT
 from torchfpn.importers.smp import SMP
 from torchfpn.importers.torchvision_detectors import TORCHVISION
-from torchfpn.recipe import Recipe, Scaling, default_colors
+from torchfpn.recipe import Inputs, Recipe, Scaling, default_colors
 from torchfpn.tasks.build import assemble
 from torchfpn.tasks.storage import FEATURES, RECIPE, build_model
 from torchfpn.tasks.task import Task
@@ -50,7 +50,7 @@ def convert(
     bands than the model was trained with, their number or all their names; weights of new bands are zero, so that the
     outputs stay what they were. scaling: raw values to what the network was fed; by default the family's own: none for
     models that take normalised images, ImageNet's constants for robosat and segmentation-models-pytorch, and for
-    torchvision, whose images are in 0..1; detectron2's mean.
+    torchvision, whose images are in 0..1; detectron2's mean. The recipe's `inputs` say which range that is.
 
     A Task; where the file has no head (kuangliu), the nn.Sequential of backbone and pyramid.
 
@@ -176,6 +176,7 @@ def _band_names(found: Found, bands: int | Sequence[str] | None, file: str) -> t
 
 
 def _recipe(found: Found, family: Family, bands: tuple[str, ...], scaling: Scaling | None, file: str) -> Recipe:
+    inputs = found.inputs if scaling in (None, found.scaling) else scaled_inputs(scaling)
     scaling = scaling or found.scaling
     missing = len(bands) - len(scaling.offset)
     if missing < 0 or (missing > 0 and len(scaling.offset) != found.in_channels):
@@ -196,7 +197,13 @@ def _recipe(found: Found, family: Family, bands: tuple[str, ...], scaling: Scali
         colors=default_colors(len(classes)),
         source={"family": family.name, "model": found.about, "file": Path(file).name},
         rules=found.rules,
+        inputs=inputs,
     )
+
+
+def scaled_inputs(scaling: Scaling) -> Inputs | None:
+    """The range of images that the caller's `scaling` is for: 8-bit values, where it says "imagenet" or "unit"."""
+    return Inputs.eight_bit() if scaling.method in ("imagenet", "unit") else None
 
 
 def _place(model: nn.Module, found: Found, added: int, file: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from torchfpn.importers.detectron2_names import BODY, ROI, RPN, STAGE, STEM, nam
 from torchfpn.importers.family import Asked, Family, Found, Tensors, numbers, shape
 from torchfpn.importers.resnets import resnet_name
 from torchfpn.ops.anchors import shapes
-from torchfpn.recipe import Scaling
+from torchfpn.recipe import Inputs, Scaling
 
 ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
 SCORES = ROI + "box_predictor.cls_score.weight"
@@ -64,6 +64,7 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         rules={"resize": RESIZE, "masks": "detectron2"},
         classes=tuple(known.values()),
         label_ids=tuple(known),
+        inputs=Inputs.eight_bit(),
     )
 
 

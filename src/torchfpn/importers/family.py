@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from torchfpn.errors import WeightsError
-from torchfpn.recipe import Scaling
+from torchfpn.recipe import Inputs, Scaling
 
 Tensors = Mapping[str, Tensor]
 
@@ -31,6 +31,7 @@ class Found:
     first_convs: our names of the convolutions that take the bands; the last of them takes bands that are added.
     num_classes: None where there is no head. unread: names (a pattern) that the original never computes with. task,
     rules: of the recipe. classes, label_ids: their names and numbers, where the number of classes tells what they are.
+    inputs: of the recipe: the values that the network learnt on.
     """
 
     model: dict[str, Any]
@@ -47,6 +48,7 @@ class Found:
     rules: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     label_ids: tuple[int, ...] = ()
+    inputs: Inputs | None = None
 
     def is_unread(self, name: str) -> bool:
         """Whether the original has this tensor without ever using it."""

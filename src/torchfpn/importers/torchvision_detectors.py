@@ -13,7 +13,7 @@ from torchfpn.errors import ConfigError
 from torchfpn.importers.coco_names import coco_names
 from torchfpn.importers.family import Asked, Family, Found, Tensors, numbers, renamed, shape
 from torchfpn.importers.resnets import resnet_name
-from torchfpn.recipe import Scaling
+from torchfpn.recipe import Inputs, Scaling
 
 SCALING = Scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "imagenet, of 0..1")
 RESIZE = {"shorter": 800, "longer": 1333}
@@ -77,14 +77,12 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         num_classes=classes,
         scaling=SCALING,
         about=f"{kind} on {backbone.rpartition('/')[2]}" + (", version 2" if normed else ""),
-        notes=(
-            "images are in 0..1; for files of 8 bits say --scaling imagenet",
-            *(("batch norm without epsilon, as in the published weights",) if whole else ()),
-        ),
+        notes=("batch norm without epsilon, as in the published weights",) if whole else (),
         task=task,
         rules={"resize": SMALL_RESIZE if asked.variant == SMALL else RESIZE, "masks": "torchvision"},
         classes=tuple(known.values()),
         label_ids=tuple(known),
+        inputs=Inputs.unit(),
     )
 
 
