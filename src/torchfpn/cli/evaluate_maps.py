@@ -165,6 +165,7 @@ def _labels_against_labels(args: argparse.Namespace) -> Scored:
 
 def _labels_against_polygons(args: argparse.Namespace) -> Scored:
     from torchfpn.cli.counting import counted
+    from torchfpn.files.formats import name_key
     from torchfpn.raster.label_maps import label_folder
     from torchfpn.raster.map_scores import MapScores, Place, classes_of
     from torchfpn.vectors.reading import crs_wkt
@@ -174,7 +175,7 @@ def _labels_against_polygons(args: argparse.Namespace) -> Scored:
         crs_wkt(args.assume_crs) if args.assume_crs else None,
         check_pattern(args.tiles) if args.tiles is not None else None,
     )
-    maps = label_folder(args.model) if args.model.is_dir() else {args.model.stem: args.model}
+    maps = label_folder(args.model) if args.model.is_dir() else {name_key(args.model.stem): args.model}
     layers = _layers(args, maps)
     names = classes_of(_names(list(maps.values())), list(layers.values()), listed(args.classes), args.model)
     scores = MapScores(names, iou=args.iou, least=args.least, ignore=ignored_values(args.ignore))

@@ -168,14 +168,14 @@ def _draw_all(
     """How many images failed. folder: where labels were looked for by the name of the image; None: one file for all."""
     from torchfpn.cli.counting import counted
     from torchfpn.errors import DataError, FPNError
-    from torchfpn.files.formats import printable
+    from torchfpn.files.formats import name_key, printable
     from torchfpn.raster.rasterize import rasterize_file
 
     failed = 0
     with counted("rasterizing", len(jobs)) as step:
         for job in jobs:
             try:
-                stem = "" if folder is None else job.source.stem
+                stem = "" if folder is None else name_key(job.source.stem)
                 held = labels.get(stem) or DataError(f"no labels for it in {folder}", file=printable(job.source))
                 if isinstance(held, FPNError):
                     raise held

@@ -11,6 +11,7 @@ from torchfpn.data.dataset import Dataset
 from torchfpn.data.listing import is_inside
 from torchfpn.data.splits import Pair, Problem, Split
 from torchfpn.errors import DataError
+from torchfpn.files.formats import on_disk
 
 
 def annotated_pairs(dataset: Dataset, split: str) -> tuple[list[Pair], list[Problem]]:
@@ -86,11 +87,11 @@ def _fitted(same: _Same, classes: tuple[Category, ...], ignored: tuple[int, ...]
 
 
 def _open(root: Path, split: Split, masks: bool) -> Coco:
-    path, folder = root / str(split.annotations), root / str(split.images)
+    path, folder = on_disk(root, str(split.annotations)), on_disk(root, str(split.images))
     for one in (path, folder):
         if not is_inside(root, one):
             raise DataError("leads out of the root of the dataset", file=one)
     if not folder.is_dir():
         raise DataError("no such folder", file=folder)
-    maps = path.with_suffix("") if split.panoptic is None else root / split.panoptic
+    maps = path.with_suffix("") if split.panoptic is None else on_disk(root, split.panoptic)
     return read_coco(path, Wanted(root, folder, masks, maps=maps, panoptic=split.panoptic is not None))

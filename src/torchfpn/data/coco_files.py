@@ -6,6 +6,7 @@ from typing import Any
 
 from torchfpn.data.listing import is_inside
 from torchfpn.data.strict_json import shown
+from torchfpn.files.formats import name_key
 
 
 class ImageFiles:
@@ -15,6 +16,7 @@ class ImageFiles:
         self.root, self.folder, self.key, self.what = root, folder, key, what
         self._named: dict[str, int] = {}
         self._folders: dict[str, bool] = {}
+        self._spellings: dict[Path, dict[str, str]] = {}
 
     def flaw(self, name: Any, number: int) -> str | None:
         """What is wrong with a name, or with its file; None if it can be used. number: of the record that names it."""
@@ -31,8 +33,19 @@ class ImageFiles:
         except (OSError, ValueError) as error:  # too long, not encodable
             return f"{shown(name)} cannot be opened ({getattr(error, 'strerror', None) or 'no name of a file'})"
 
+    def spelt(self, name: str) -> str:
+        """The name as the disk spells it, where its accents are composed otherwise (NFC, NFD) than in the record."""
+        if name.isascii() or (self.folder / name).exists():
+            return name
+        folder = PurePosixPath(name).parent
+        where = self.folder / folder
+        if where not in self._spellings:  # listed once for each folder
+            self._spellings[where] = {name_key(own.name): own.name for own in where.iterdir()} if where.is_dir() else {}
+        own = self._spellings[where].get(name_key(PurePosixPath(name).name))
+        return name if own is None else str(folder / own)
+
     def _missing(self, name: str) -> str | None:
-        path = self.folder / name
+        path = self.folder / self.spelt(name)
         safe = self._is_inside(path.parent) and not path.is_symlink()
         if not safe and not is_inside(self.root, path):
             return f"{shown(name)} is a link that leads out of the root of the dataset"

@@ -98,7 +98,11 @@ class PanopticReader(Records):
                 flaw = pngs.flaw(record.get("file_name"), i)
                 if flaw is not None:
                     raise BadValueError(("file_name",), flaw)
-                found[number] = record["file_name"], i, self._segments(i, record, images[number][1], classes)
+                found[number] = (
+                    pngs.spelt(record["file_name"]),
+                    i,
+                    self._segments(i, record, images[number][1], classes),
+                )
             except BadValueError as bad:
                 self.flaw(("annotations", i, *bad.keys), bad.line)
         for number in images:

@@ -55,7 +55,8 @@ class Records:
             if flaw is not None:
                 self.flaw(("images", i, "file_name"), flaw)
             elif size is not None:
-                found[number] = (number, size, str(record.get("file_name", number)))
+                name = str(record.get("file_name", number))
+                found[number] = (number, size, name if files is None else files.spelt(name))
         return list(found.values())
 
     def _size(self, i: int, record: dict[str, Any]) -> Size | None:

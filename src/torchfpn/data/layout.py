@@ -9,7 +9,7 @@ from torchfpn.data.listing import list_files
 from torchfpn.data.pairing import match_pairs
 from torchfpn.data.splits import Pair, Split, natural, refuse
 from torchfpn.errors import DataError
-from torchfpn.files.formats import SUFFIXES
+from torchfpn.files.formats import SUFFIXES, name_key
 from torchfpn.vectors.formats import is_vector
 
 T = TypeVar("T")
@@ -87,13 +87,13 @@ def _split_below(folder: Path) -> dict[str, Split]:
     images, labels = _one_of(folder, _IMAGES), _one_of(folder, _LABELS)
     if not images or not labels or _is_map(folder / images):
         return {}
-    theirs = {path.stem: path.name for path in (folder / labels).iterdir() if is_vector(path)}
-    theirs |= {child.name: child.name for child in _folders(folder / labels)}
+    theirs = {name_key(path.stem): path.name for path in (folder / labels).iterdir() if is_vector(path)}
+    theirs |= {name_key(child.name): child.name for child in _folders(folder / labels)}
     return ordered(
         {
             split_name(child.name): Split(
                 _spelt(folder, f"{images}/{child.name}"),
-                _spelt(folder, f"{labels}/{theirs[child.name]}") if child.name in theirs else None,
+                _spelt(folder, f"{labels}/{theirs[name_key(child.name)]}") if name_key(child.name) in theirs else None,
             )
             for child in _folders(folder / images)
         }

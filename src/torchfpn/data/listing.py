@@ -6,14 +6,14 @@ from pathlib import Path
 
 from torchfpn.data.splits import Paths, Problem, natural, tile_parts
 from torchfpn.errors import DataError
-from torchfpn.files.formats import SUFFIXES
+from torchfpn.files.formats import SUFFIXES, name_key, on_disk
 from torchfpn.vectors.formats import SUFFIXES as VECTORS
 from torchfpn.vectors.formats import is_vector
 
 
 @dataclass(frozen=True)
 class Listing:
-    """files: by what pairs them: the stem in a folder, z/x/y in a map of tiles, the place in a list ("0", "1", ...).
+    """files: by what pairs them: the stem in a folder (NFC), z/x/y in a map of tiles, the place in a list ("0", ...).
 
     problems: files that may not be read, or share a name. named: one by one in dataset.yaml. tiles: the pattern of a
     map of tiles.
@@ -37,18 +37,19 @@ def list_files(root: Path, paths: Paths, *, polygons: bool = False) -> Listing:
     if tiles is not None:
         listing = _tiles(root, *tiles, SUFFIXES)
         return listing if listing.files or not polygons else _tiles(root, *tiles, VECTORS)
-    if (root / paths).is_file():
+    where = on_disk(root, paths)
+    if where.is_file():
         return _named(root, (paths,))
-    if paths.lower().endswith(SUFFIXES + VECTORS) and not (root / paths).exists():
-        raise DataError("no such file", file=root / paths)
-    entries = _scan(root, root / paths)
+    if paths.lower().endswith(SUFFIXES + VECTORS) and not where.exists():
+        raise DataError("no such file", file=where)
+    entries = _scan(root, where)
     images = [entry for entry in entries if _has(entry.name, SUFFIXES)]
     if polygons and not images:
         images = [entry for entry in entries if is_vector(entry.name)]
-    listing = _folder(root, root / paths, images)
+    listing = _folder(root, where, images)
     if not images and (below := sorted(entry.name for entry in entries if entry.name.isdigit())):
         hint = f'if it is a map of tiles, write "{paths}/{{z}}/{{x}}/{{y}}"'
-        raise DataError(f"no image, but folders such as {below[0]}", file=root / paths, hint=hint)
+        raise DataError(f"no image, but folders such as {below[0]}", file=where, hint=hint)
     return listing
 
 
@@ -60,12 +61,12 @@ def is_inside(root: Path, path: Path) -> bool:
 
 def _named(root: Path, paths: tuple[str, ...]) -> Listing:
     problems = []
-    for path in paths:
-        if not is_inside(root, root / path):
-            problems.append(Problem(root / path, "a link that leads out of the root of the dataset"))
-        elif not (root / path).is_file():
-            problems.append(Problem(root / path, "no such file"))
-    files = {str(i): root / path for i, path in enumerate(paths)}
+    files = {str(i): on_disk(root, path) for i, path in enumerate(paths)}
+    for path in files.values():
+        if not is_inside(root, path):
+            problems.append(Problem(path, "a link that leads out of the root of the dataset"))
+        elif not path.is_file():
+            problems.append(Problem(path, "no such file"))
     return Listing(files, problems, named=True)
 
 
@@ -74,12 +75,13 @@ def _folder(root: Path, where: Path, entries: list["os.DirEntry[str]"]) -> Listi
     problems = []
     for entry in sorted(entries, key=lambda entry: natural(entry.name)):
         path = where / entry.name
+        key = name_key(path.stem)
         if entry.is_symlink() and not is_inside(root, path):
             problems.append(Problem(path, "a link that leads out of the root of the dataset"))
-        elif path.stem in files:
-            problems.append(Problem(path, f"has the same name as {files[path.stem].name}"))
+        elif key in files:
+            problems.append(Problem(path, f"has the same name as {files[key].name}"))
         else:
-            files[path.stem] = path
+            files[key] = path
     return Listing(files, problems)
 
 

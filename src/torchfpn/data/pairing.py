@@ -6,7 +6,7 @@ from pathlib import Path
 from torchfpn.data.listing import Listing, is_inside, list_files
 from torchfpn.data.splits import Pair, Problem, Split, natural
 from torchfpn.errors import DataError
-from torchfpn.files.formats import SUFFIXES
+from torchfpn.files.formats import SUFFIXES, name_key, on_disk
 from torchfpn.vectors.formats import is_vector
 
 
@@ -96,20 +96,21 @@ def _by_stem(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, Path
     """
     stems: dict[str, Path] = {}
     for path in images.values():
-        if path.stem in stems:
+        stem = name_key(path.stem)
+        if stem in stems:
             hint = "list the labels as well, in the same order"
-            raise DataError(f"has the same name as {stems[path.stem]}, so its label is unclear", file=path, hint=hint)
-        stems[path.stem] = path
-    return {key: labels[path.stem] for key, path in images.items() if path.stem in labels}
+            raise DataError(f"has the same name as {stems[stem]}, so its label is unclear", file=path, hint=hint)
+        stems[stem] = path
+    return {key: labels[name_key(path.stem)] for key, path in images.items() if name_key(path.stem) in labels}
 
 
 def _chosen(root: Path, split: Split, images: dict[str, Path]) -> tuple[list[str], list[Problem]]:
     """The names that the list of stems has, once each, and those that are no image."""
-    file = root / str(split.stems)
+    file = on_disk(root, str(split.stems))
     if not is_inside(root, file):
         raise DataError("leads out of the root of the dataset", file=file)
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_text("utf-8-sig").splitlines()  # some editors begin with a byte order mark
     except (OSError, ValueError) as error:
         raise DataError(f"the list cannot be read ({error})", file=file) from error
     stems = list(_stems(lines, images))
@@ -121,6 +122,6 @@ def _chosen(root: Path, split: Split, images: dict[str, Path]) -> tuple[list[str
 
 def _stems(lines: Iterable[str], images: dict[str, Path]) -> Iterable[str]:
     """Each listed name once; a name with the suffix of an image counts as its stem."""
-    for line in dict.fromkeys(line.strip() for line in lines if line.strip()):
+    for line in dict.fromkeys(name_key(line.strip()) for line in lines if line.strip()):
         whole = line in images or not line.lower().endswith(SUFFIXES)
         yield line if whole else line.rpartition(".")[0]

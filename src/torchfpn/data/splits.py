@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from torchfpn.data.fields import Fields
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.formats import printable
+from torchfpn.files.formats import on_disk, printable
 
 SHOWN = 20  # how many bad files a message names
 Paths = str | tuple[str, ...]  # a folder, a file, a map of tiles as "folder/{z}/{x}/{y}"; or several files
@@ -200,7 +200,7 @@ def _is_there(root: Path, paths: Paths) -> bool:
     tiles = tile_parts(paths)
     if tiles is not None:
         return (root / tiles[0]).is_dir()
-    return all((root / path).exists() for path in ((paths,) if isinstance(paths, str) else paths))
+    return all(on_disk(root, path).exists() for path in ((paths,) if isinstance(paths, str) else paths))
 
 
 def _check_inside(fields: Fields, key: str, paths: Paths | None) -> None:

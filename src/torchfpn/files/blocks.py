@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from torchfpn.errors import RasterError
+from torchfpn.files.rasters import pixel_types
 
 BLOCK_BYTES = 2**30  # that may be needed to decode one block
 
@@ -14,7 +13,7 @@ def block_bytes(source: Any) -> int:
     """Of an open raster: how much one block needs when it is decoded."""
     height, width = source.block_shapes[0]
     together = source.count if source.interleaving and source.interleaving.name == "pixel" else 1
-    return int(height * width * together * np.dtype(source.dtypes[0]).itemsize)
+    return int(height * width * together * pixel_types(source)[0].itemsize)
 
 
 def check_blocks(shape: tuple[int, int], size: int, path: Path) -> None:

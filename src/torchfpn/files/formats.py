@@ -1,6 +1,7 @@
 """What kind of image a file is, told by its first bytes, and whether it is small enough to be read whole."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 from torchfpn.errors import DataError
@@ -63,6 +64,23 @@ def check_size(path: str | Path, shape: tuple[int, int, int], itemsize: int, max
             allowed=f"at most {max_pixels * BYTES_PER_PIXEL / 2**30:.3g} GiB",
             hint="read fewer bands (use_bands in dataset.yaml), or " + cure,
         )
+
+
+def name_key(name: str) -> str:
+    """A file name for comparing: systems and programs write an accent as one character (NFC) or as two (NFD)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def on_disk(folder: Path, path: str) -> Path:
+    """`folder / path` as the disk spells it, where its accents are composed otherwise (NFC, NFD) than in `path`."""
+    whole = folder / path
+    if path.isascii() or whole.exists():
+        return whole
+    for part in Path(path).parts:
+        if not (folder / part).exists() and folder.is_dir():
+            part = next((own.name for own in folder.iterdir() if name_key(own.name) == name_key(part)), part)
+        folder = folder / part
+    return folder
 
 
 def printable(path: str | Path) -> str:

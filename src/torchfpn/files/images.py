@@ -13,7 +13,7 @@ from torchfpn.files.bands import Wanted, band_numbers
 from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.photographs import deep_png, read_photograph
-from torchfpn.files.rasters import Color, color_table, geo_of, never_written, open_raster
+from torchfpn.files.rasters import Color, color_table, geo_of, never_written, open_raster, pixel_types
 from torchfpn.files.validity import valid_pixels
 
 Window = tuple[int, int, int, int]  # row, column, height, width in pixels
@@ -156,10 +156,16 @@ def _read_palette(
 
 def _dtype(path: Path, source: Any, numbers: list[int]) -> np.dtype[Any]:
     """The one type all the bands can be read as; TIFF has one for all, a VRT may have several."""
-    kinds = {np.dtype(source.dtypes[n - 1]) for n in numbers}
-    dtype = np.result_type(*kinds)
+    types = pixel_types(source)
+    dtype = np.result_type(*(types[n - 1] for n in numbers))
     if dtype.kind not in "uif":
-        raise DataError(f"pixels of type {dtype}", file=path, allowed="whole or floating-point numbers")
+        named = sorted({source.dtypes[n - 1] for n in numbers if types[n - 1].kind not in "uif"})
+        raise DataError(
+            f"pixels of type {', '.join(named)}",
+            file=path,
+            allowed="whole or floating-point numbers",
+            hint="write the amplitude, abs(z), as float32 into a new TIFF",
+        )
     return dtype
 
 

@@ -15,7 +15,7 @@ from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import Window, read_image
 from torchfpn.files.photographs import deep_png, palette_of, read_indices
-from torchfpn.files.rasters import Color, color_table, geo_of, open_raster
+from torchfpn.files.rasters import Color, color_table, geo_of, open_raster, pixel_types
 
 _RGB_CURE = (
     "if its colours mean classes, try --palette: give every class its color and write `labels_are: colors` in"
@@ -68,7 +68,7 @@ def read_labels(
         if source.count != 1:
             raise _several_bands(path, source.count)
         height, width = (source.height, source.width) if window is None else window[2:]
-        check_size(path, (1, height, width), np.dtype(source.dtypes[0]).itemsize, max_pixels)
+        check_size(path, (1, height, width), pixel_types(source)[0].itemsize, max_pixels)
         values = source.read(1) if window is None else source.read(1, window=_slices(window))
         return LabelFile(_whole(path, values), source.nodata, geo_of(source))
 

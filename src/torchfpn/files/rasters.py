@@ -87,6 +87,11 @@ def _reason(error: Exception) -> str:
     return str(error.__cause__ or error)[:200]
 
 
+def pixel_types(source: Any) -> list[np.dtype[Any]]:
+    """The NumPy type that each band of an open raster is read as; NumPy has no complex whole numbers (CInt16)."""
+    return [np.dtype(np.complex64 if name == "complex_int16" else name) for name in source.dtypes]
+
+
 def geo_of(source: Any) -> Geo | None:
     """Where an open raster lies; None when it does not say."""
     transform = tuple(float(v) for v in tuple(source.transform)[:6])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.formats import format_of
+from torchfpn.files.formats import format_of, name_key
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.labels import read_labels, read_legend
 from torchfpn.files.photographs import deep_png
@@ -85,9 +85,10 @@ def label_folder(folder: Path) -> dict[str, Path]:
         name = path.name.lower()
         if not name.endswith(KINDS) or name.startswith(".") or name.endswith(BESIDE) or not path.is_file():
             continue
-        if path.stem in found:
-            raise ConfigError(f"two files of one name, {found[path.stem].name} and {path.name}", file=folder)
-        found[path.stem] = path
+        stem = name_key(path.stem)
+        if stem in found:
+            raise ConfigError(f"two files of one name, {found[stem].name} and {path.name}", file=folder)
+        found[stem] = path
     if not found:
         raise ConfigError("no label file found", file=folder, allowed=f"files of {', '.join(KINDS)}")
     return found

@@ -13,7 +13,7 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.errors import DataError
-from torchfpn.files.formats import printable
+from torchfpn.files.formats import name_key, printable
 from torchfpn.files.geo import SAME_GRID
 from torchfpn.files.labels import read_legend
 from torchfpn.files.rasters import Color, same_crs
@@ -55,7 +55,7 @@ class Side:
             DataError: there are none for this image, or they do not fit it; RasterError: it has no place on the earth.
         """
         held = self.maps or self.layers
-        stem = "" if "" in held else image.file.stem
+        stem = "" if "" in held else name_key(image.file.stem)
         if stem not in held:
             raise DataError("no labels for it", file=printable(image.file), hint="they need its name, up to the suffix")
         if self.layers:

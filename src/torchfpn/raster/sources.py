@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.formats import SUFFIXES, format_of, printable
+from torchfpn.files.formats import SUFFIXES, format_of, name_key, printable
 from torchfpn.raster.tile_map import is_tile_map, list_tiles
 
 NAME_BYTES = 255  # of a file name, on every common file system
@@ -153,8 +153,10 @@ def _stems(sources: Sequence[Path]) -> list[str]:
     below = [path.removesuffix(source.suffix) for path, source in zip(paths, sources, strict=True)]
     chosen = [*paths]
     for names in (below, *reversed(candidates)):
-        counts = Counter(name.casefold() for name in names)
-        chosen = [name if counts[name.casefold()] == 1 else old for name, old in zip(names, chosen, strict=True)]
+        counts = Counter(name_key(name).casefold() for name in names)
+        chosen = [
+            name if counts[name_key(name).casefold()] == 1 else old for name, old in zip(names, chosen, strict=True)
+        ]
     return chosen
 
 
@@ -174,7 +176,7 @@ def _check(jobs: Sequence[Job]) -> None:
                 raise ConfigError(
                     "too long a name for its prediction", file=printable(job.source), hint="rename the image"
                 )
-            other = owners.setdefault(str(path).casefold(), job.source)
+            other = owners.setdefault(name_key(str(path)).casefold(), job.source)
             if other != job.source:
                 raise ConfigError(
                     f"has the same name as {printable(other)}, so one prediction would overwrite the other",

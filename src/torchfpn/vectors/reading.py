@@ -21,6 +21,7 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError, RasterError, nearest
+from torchfpn.files.formats import name_key
 from torchfpn.files.quiet import quiet
 from torchfpn.vectors.formats import DRIVERS
 
@@ -128,9 +129,10 @@ def label_files(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in DRIVERS or path.name.startswith("."):
             continue
-        if path.stem in found:
-            raise ConfigError(f"two label files of one name, {found[path.stem].name} and {path.name}", file=folder)
-        found[path.stem] = path
+        stem = name_key(path.stem)
+        if stem in found:
+            raise ConfigError(f"two label files of one name, {found[stem].name} and {path.name}", file=folder)
+        found[stem] = path
     if not found:
         raise ConfigError("no label file found", file=folder, allowed=f"files of {', '.join(DRIVERS)}")
     return found
