@@ -145,6 +145,24 @@ def test_results_against_annotations(tmp_path, capsys):
     assert (tmp_path / "out" / "report.html").is_file()
 
 
+def test_scores_of_nothing_are_dashes_and_null(tmp_path, capsys):
+    """Neither an object nor a detection: every score is "-" in the table and the report, null in JSON."""
+    paths = files(tmp_path, [], coco([]))
+    assert run(*paths, "--out", tmp_path / "out") == 0
+    out = capsys.readouterr().out
+    assert "F1 -: 0 found, 0 missed, 0 false" in out
+    assert "100.00" not in out
+    held = json.loads((tmp_path / "out" / "validation.json").read_text())
+    assert held["unit"] == "fraction"
+    assert held["objects_found"] == {"threshold": 0.5, "matched": 0, "missed": 0, "false": 0, "f1": None}
+    assert [each["f1"] for each in held["each_image"]] == [None, None]
+    single = [name for name, value in held["boxes"].items() if not isinstance(value, list)]
+    assert {held["boxes"][name] for name in single} == {None}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "No object in 2 images, and none was found" in page
+    assert "100.0" not in page.split("<body>")[1]
+
+
 def test_results_with_masks_are_those_of_the_evaluator(tmp_path, capsys):
     """Polygons with fractions, drawn by COCO's rule; oracle: the evaluator on the same two files."""
     import faster_coco_eval as oracle

@@ -21,7 +21,7 @@ def scores(names, confusion, **more):
     known = [v for v in iou if v is not None]
     return {
         "classes": names, "colors": [[10, 20, 30]] * len(names), "confusion": confusion.tolist(), "iou": iou,
-        "boundary_iou": [None if v is None else v / 2 for v in iou], "miou": sum(known) / len(known),
+        "boundary_iou": [None if v is None else v / 2 for v in iou], "miou": sum(known) / max(1, len(known)),
         "pixel_accuracy": float(confusion.trace() / confusion.sum()), "split": "val",
     } | more  # fmt: skip
 
@@ -73,6 +73,17 @@ def test_names_of_classes_runs_and_settings_are_escaped(tmp_path):
     assert "script" not in page.tags
     assert page.text.count(EVIL) >= 3
     assert "a <b>&" in page.text
+
+
+def test_shares_of_nothing_are_dashes(tmp_path):
+    nothing = {"miou": None, "pixel_accuracy": None}
+    with np.errstate(invalid="ignore"):
+        folder = make_run(tmp_path / "none", confusion=np.zeros((3, 3), int), **nothing)
+    rows = write_report(folder).read_text().split("<tbody>")[1].split("</tbody>")[0]
+    assert "%" not in rows
+    assert "0.0" not in rows
+    one = make_run(tmp_path / "one", confusion=((1, 0, 0), (0, 0, 0), (0, 0, 0)))
+    assert "<td>1</td><td></td></tr></tfoot>" in write_report(one).read_text()
 
 
 def test_a_class_without_score_is_a_dash_and_left_out_of_the_mean(tmp_path):

@@ -124,3 +124,22 @@ def test_a_picture_belongs_to_the_image_of_its_name():
     assert scores.of_picture("worst-00-bad").name == "bad.png"
     assert scores.of_picture("worst-00-very-bad") is None
     assert scores.of_picture("bad") is None
+
+
+def test_images_with_nothing_to_score_are_neither_best_nor_worst():
+    scores = AveragePrecision(NAMES)
+    scores.update(found([], []), truth([]))
+    scores.update(found([BOX], [0.9]), truth([BOX]))
+    scores.update(found([], []), truth([BOX]))
+    colors = ((10, 20, 30), (40, 50, 60), (70, 80, 90))
+    result = RegionEvaluation(scores.compute(), colors, ("none.png", "good.png", "bad.png"), tuple(scores.matches()))
+    assert picture_names(result) == {"00-none": 0, "worst-00-bad": 2, "best-00-good": 1}
+
+
+def test_files_that_give_one_for_nothing_are_read_as_without_a_score():
+    """validation.json of 0.1.0 holds an F1 of 1 where nothing was found and nothing was there."""
+    data = evaluation().to_dict()
+    data["objects_found"] = {"threshold": 0.5, "matched": 0, "missed": 0, "false": 0, "f1": 1.0}
+    total = parse_region_scores(data).total
+    assert total.f1 is None
+    assert total.line == "no object, and none was found"

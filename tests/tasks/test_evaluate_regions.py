@@ -62,7 +62,8 @@ def test_scores_counts_and_order_of_the_images():
     assert result.ranked()[0] == 1
     plain = result.to_dict("test")
     assert plain["objects_found"] == {"threshold": result.threshold, "matched": 2, "missed": 1, "false": 0, "f1": 0.8}
-    assert [each["f1"] for each in plain["each_image"]] == [1.0, pytest.approx(2 / 3), 1.0]
+    assert [each["f1"] for each in plain["each_image"]] == [1.0, pytest.approx(2 / 3), None]
+    assert result.ranked() == [1, 0, 2]  # what has no score comes last
 
 
 def test_labels_become_those_of_the_model():

@@ -189,6 +189,7 @@ def finish(work: Work, images: int) -> None:
 
     from torchfpn.cli.progress import console
     from torchfpn.files.atomic import write_text
+    from torchfpn.metrics.plain import UNIT
     from torchfpn.report.contact import MOST, contact_page
     from torchfpn.report.table import class_table
 
@@ -199,7 +200,7 @@ def finish(work: Work, images: int) -> None:
     if scores is not None:
         held = [row["mean_iou"] for row in work.rows]
         order.sort(key=lambda k: 2.0 if held[k] is None else held[k])
-        data = {"images": work.rows, "over_all": scores[1]}
+        data = {"unit": UNIT, "images": work.rows, "over_all": scores[1]}
         write_text(work.args.out / "compare.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n")
     entries = [work.entries[k] for k in order[:MOST]]
     write_text(work.args.out / "index.html", contact_page(entries, None if scores is None else scores[0], images))

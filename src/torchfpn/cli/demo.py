@@ -53,7 +53,10 @@ def _plan(args: argparse.Namespace) -> "Plan":
 
 
 def _list(made: "Made", seconds: float) -> str:
+    from torchfpn.report.cells import percents
+
     width = max(len(str(path)) for path, _ in made.files)
     lines = [f"  {path!s:<{width}}  {what}" for path, what in made.files]
-    scores = f"{made.score} {made.held_out:.3f} on the held-out scenes, {made.town:.3f} on the town, in {seconds:.0f} s"
+    held_out, town = (f"{percents(score)} %" for score in (made.held_out, made.town))
+    scores = f"{made.score} {held_out} on the held-out scenes, {town} on the town, in {seconds:.0f} s"
     return "\n".join([scores, *lines])

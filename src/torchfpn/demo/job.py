@@ -49,14 +49,15 @@ class Plan:
 class Made:
     """What the demo left behind.
 
-    files: each with what it is. score: how it is called. held_out: on the held-out scenes. town: on the town.
+    files: each with what it is. score: how it is called. held_out: on the held-out scenes, a fraction. town: on the
+    town. None or NaN: nothing to score.
     """
 
     folder: Path
     files: tuple[tuple[Path, str], ...]
     score: str
-    held_out: float
-    town: float
+    held_out: float | None
+    town: float | None
 
 
 def fresh_folder(wanted: Path) -> Path:

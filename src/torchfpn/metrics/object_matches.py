@@ -42,10 +42,10 @@ class Counts(NamedTuple):
     false: int
 
     @property
-    def f1(self) -> float:
-        """2 matched / (truth + predicted); 1 for an image without either."""
+    def f1(self) -> float | None:
+        """2 matched / (truth + predicted); None without an object on either side, where there is nothing to score."""
         total = 2 * self.matched + self.missed + self.false
-        return 2 * self.matched / total if total else 1.0
+        return 2 * self.matched / total if total else None
 
 
 def matches(record: ImageRecord, *, masks: bool, iou: float = 0.5) -> ImageMatches:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.metrics.plain import plain
+from torchfpn.metrics.plain import UNIT, plain
 
 Floats = NDArray[np.float64]
 Numbers = tuple[float, ...]
@@ -94,6 +94,7 @@ class Precisions:
         scores: dict[str, Any] = {
             "kind": "detection" if self.masks is None else "instance",
             "split": split,
+            "unit": UNIT,
             "images": self.images,
             "classes": list(self.classes),
             "colors": [list(color) for color in colors],

@@ -1,5 +1,7 @@
 """What stands in the cells of tables on a terminal."""
 
+import math
+
 from torchfpn.report.numbers import Number
 
 
@@ -9,5 +11,5 @@ def literal(name: str) -> str:
 
 
 def percents(value: Number) -> str:
-    """A share in percent with two digits; "-" where there is nothing to measure."""
-    return "-" if value is None else f"{100 * value:.2f}"
+    """A fraction in percent with two digits; "-" for None and NaN, where there is nothing to score."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.2f}"

@@ -13,18 +13,18 @@ def class_section(scores: Scores) -> str:
     boundary = scores.boundary is not None
     measures = ["IoU", *(["boundary IoU"] if boundary else []), "precision", "recall"]
     head = ["class", *(f"{name}, %" for name in measures), "pixels", "share, %"]
-    total = max(1, sum(map(sum, scores.confusion)))
+    total = sum(map(sum, scores.confusion))
     rows = []
     for k, name in enumerate(scores.classes):
         numbers = [scores.iou[k], *([scores.boundary[k]] if scores.boundary is not None else [])]
         numbers += [scores.precision(k), scores.recall(k)]
         cells = f"<td>{bar(numbers[0])}</td>" + "".join(f"<td>{percent(n)}</td>" for n in numbers[1:])
         swatch = f'<i class="swatch" style="background:{css(scores.colors[k])}"></i>'
-        share = percent(scores.truth(k) / total)
+        share = percent(scores.truth(k) / total if total else None)
         rows.append(f"<tr><th>{swatch}{escape(name)}</th>{cells}<td>{scores.truth(k):,}</td><td>{share}</td></tr>")
     mean = [scores.miou, *([scores.mean_boundary()] if boundary else [])]
     foot = "".join(f"<td>{percent(n)}</td>" for n in mean) + "<td></td><td></td>"
-    foot += f"<td>{total if total > 1 else 0:,}</td><td></td>"
+    foot += f"<td>{total:,}</td><td></td>"
     header = "".join(f"<th>{name}</th>" for name in head)
     body = f"<thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody>"
     table = f"<table>{body}<tfoot><tr><th>mean, sum</th>{foot}</tr></tfoot></table>"

@@ -18,13 +18,14 @@ EXTREME, ORDINARY = 4, 4  # pictures of the best, and of the worst; of others
 def picture_names(evaluation: RegionEvaluation, extreme: int = EXTREME, ordinary: int = ORDINARY) -> dict[str, int]:
     """Name of a picture (without suffix) -> number of the image; each image once.
 
-    ``worst-00-<stem>`` and ``best-00-<stem>``, as many as `extreme` each, of half of the images at most; ``00-<stem>``
-    of others all along the split: neighbours in a split are often frames of one film.
+    ``worst-00-<stem>`` and ``best-00-<stem>``, as many as `extreme` each, of half of the images with an F1 at most;
+    ``00-<stem>`` of others all along the split: neighbours in a split are often frames of one film.
     """
-    ranked = evaluation.ranked()
+    counts = evaluation.counts()
+    ranked = [number for number in evaluation.ranked() if counts[number].f1 is not None]
     most = min(extreme, len(ranked) // 2)
     names = _named(WORST, ranked[:most], evaluation.names) | _named(BEST, ranked[::-1][:most], evaluation.names)
-    rest = sorted(set(ranked) - set(names.values()))
+    rest = sorted(set(range(len(counts))) - set(names.values()))
     apart = max(1, len(rest) // max(1, ordinary))
     return _named("", rest[::apart][:ordinary], evaluation.names) | names
 

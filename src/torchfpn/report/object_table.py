@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from torchfpn.report.cells import literal, percents
 from torchfpn.report.class_table import percent
 
 MEASURES, COUNTS = ("precision", "recall", "f1"), ("matched", "predicted", "truth")
@@ -19,7 +20,7 @@ def object_table(scores: Mapping[str, Any]) -> Table:
         table.add_column("F1" if name == "f1" else name, justify="right", no_wrap=True)
     for k, name in enumerate(scores["classes"]):
         row = {measure: scores[measure][k] for measure in (*MEASURES, *COUNTS)}
-        table.add_row(str(name).replace("[", r"\["), *_cells(row))
+        table.add_row(literal(str(name)), *_cells(row))
     if len(scores["classes"]) != 1:
         table.add_row("all", *_cells(scores["all"]), style="bold")
     return table
@@ -44,8 +45,7 @@ def _html_cells(row: Mapping[str, Any]) -> str:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    shares = ["-" if row[name] is None else f"{100 * row[name]:.2f}" for name in MEASURES]
-    return shares + [f"{row[name]:,}" for name in COUNTS]
+    return [percents(row[name]) for name in MEASURES] + [f"{row[name]:,}" for name in COUNTS]
 
 
 def _note(scores: Mapping[str, Any]) -> str:

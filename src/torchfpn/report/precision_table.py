@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from torchfpn.report.cells import literal, percents
-from torchfpn.report.region_scores import RegionScores, RegionTable, parse_region_scores
+from torchfpn.report.region_scores import Found, RegionScores, RegionTable, parse_region_scores
 
 NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar100": "AR"}
 
@@ -34,6 +34,14 @@ def precision_table(scores: Mapping[str, Any] | RegionScores) -> Table:
     return table
 
 
+def _found(total: Found) -> list[str]:
+    """F1 and the counts over all images."""
+    counts = f"{total.matched:,} found, {total.missed:,} missed, {total.false:,} false"
+    if total.f1 is None:
+        return [f"F1 -: {counts}"]
+    return [f"F1 {percents(total.f1)} at scores from {total.threshold:.2f}, where it is best:", counts]
+
+
 def _columns(scores: RegionScores) -> list[tuple[str, RegionTable, str]]:
     """Head, where it stands, and which score."""
     if scores.masks is None:
@@ -47,9 +55,7 @@ def _notes(scores: RegionScores) -> list[str]:
     sizes = [f"{name} {percents(single[f'ap_{name}'])}" for name in ("small", "medium", "large")]
     notes.append(f"AP: {', '.join(sizes)}")
     if scores.total is not None:
-        total = scores.total
-        notes.append(f"F1 {percents(total.f1)} at scores from {total.threshold:.2f}, where it is best:")
-        notes.append(f"{total.matched:,} found, {total.missed:,} missed, {total.false:,} false")
+        notes += _found(scores.total)
     missing = [literal(name) for k, name in enumerate(scores.classes) if scores.main.classes["class_ap"][k] is None]
     if missing:
         notes.append(f"-: no object, left out of the mean ({', '.join(missing)})")

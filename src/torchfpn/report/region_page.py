@@ -59,6 +59,8 @@ def _note(scores: RegionScores) -> str:
         return ""
     objects, what = total.matched + total.missed, "masks" if scores.masks else "boxes"
     images = f"{scores.images:,} image{'s' * (scores.images != 1)}"
+    if total.f1 is None:
+        return f'<p class="note">No object in {images}, and none was found: there is no F1.</p>'
     return (
         f'<p class="note">Of {objects:,} objects in {images}, {total.matched:,} are found and {total.missed:,} missed; '
         f"{total.false:,} detections are false: F1 {100 * total.f1:.1f} %. Counted from a score of "

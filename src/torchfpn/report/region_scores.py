@@ -31,18 +31,23 @@ class RegionTable:
 
 @dataclass(frozen=True)
 class Found:
-    """Objects matched and missed, detections that are none, and F1. name: of the image; threshold: of the scores."""
+    """Objects matched and missed, false detections, and F1: None where there is nothing of the three.
+
+    name: of the image. threshold: of the scores.
+    """
 
     matched: int
     missed: int
     false: int
-    f1: float
+    f1: Number
     name: str = ""
     threshold: float = 0.5
 
     @property
     def line(self) -> str:
-        """What is said of it."""
+        """F1 and the counts in words."""
+        if self.f1 is None:
+            return "no object, and none was found"
         return f"F1 {100 * self.f1:.1f} %: {self.matched:,} found, {self.missed:,} missed, {self.false:,} false"
 
 
@@ -131,4 +136,5 @@ def _curves(values: Sequence[Any], count: int) -> list[list[float] | None]:
 def _found(data: Mapping[str, Any]) -> Found:
     matched, missed, false = (int(data[name]) for name in ("matched", "missed", "false"))
     name, threshold = str(data.get("name", "")), float(data.get("threshold", 0.5))
-    return Found(matched, missed, false, float(data["f1"]), name, threshold)
+    f1 = number(data["f1"]) if matched or missed or false else None  # files of 0.1.0 say 1.0 for nothing
+    return Found(matched, missed, false, f1, name, threshold)

@@ -11,7 +11,7 @@ from torchfpn.data.sample import Sample
 from torchfpn.errors import DataError
 from torchfpn.metrics.boundary import BoundaryIoU
 from torchfpn.metrics.confusion import ConfusionMatrix
-from torchfpn.metrics.plain import plain
+from torchfpn.metrics.plain import UNIT, plain
 from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
@@ -44,6 +44,7 @@ class Evaluation:
         confusion, boundary = self.confusion, self.boundary
         return {
             "split": split,
+            "unit": UNIT,
             "images": self.images,
             "classes": list(self.classes),
             "colors": [list(color) for color in self.colors],

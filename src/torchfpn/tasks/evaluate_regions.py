@@ -1,5 +1,6 @@
 """How good a task of objects is on labelled images: predicted one by one at full size, compared object by object."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,9 +46,13 @@ class RegionEvaluation:
         return [each.counts(threshold) for each in self.matches]
 
     def ranked(self) -> list[int]:
-        """The numbers of the images, the worst first: by F1, and of equal ones those with more objects first."""
+        """The numbers of the images, the worst first: by F1, and of equal ones those with more objects first.
+
+        Images without an F1, which hold no object and in which none was found, come last.
+        """
         counts = self.counts()
-        return sorted(range(len(counts)), key=lambda i: (counts[i].f1, -sum(counts[i])))
+        f1 = [each.f1 for each in counts]
+        return sorted(range(len(counts)), key=lambda i: (math.inf if f1[i] is None else f1[i], -sum(counts[i])))
 
     def to_dict(self, split: str = "val") -> dict[str, Any]:
         """Plain values for JSON, as in a run's validation.json; None where there is nothing to score.

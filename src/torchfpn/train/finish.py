@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from torchfpn.errors import FPNError, WeightsError
 from torchfpn.files.atomic import write_text
+from torchfpn.metrics.plain import plain
 from torchfpn.tasks.region_task import RegionTask
 from torchfpn.tasks.storage import fill
 from torchfpn.train.build import Parts
@@ -27,12 +28,13 @@ class RunResult:
     """What came of a training.
 
     metrics: the last row of metrics.csv, and of the kept weights "miou", "pixel_accuracy", or of objects "ap", "ap50"
-    (of masks where there are any). model: the file of weights.
+    (of masks where there are any), fractions; None where there is nothing to score. model: the
+    file of weights.
     unsaved: why the last checkpoint could not be written; None when it was.
     """
 
     folder: Path
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     model: Path
     unsaved: str | None = None
 
@@ -56,7 +58,8 @@ def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, co
     origin = _take(training, console)
     model = folder / MODEL
     task.eval().save(model)
-    metrics = dict(keeper.journal.rows[-1]) if keeper.journal.rows else {}
+    row = keeper.journal.rows[-1] if keeper.journal.rows else {}
+    metrics = {name: plain(value) for name, value in row.items()}
     if training.validation_loader is not None:
         score = score_objects if isinstance(task, RegionTask) else score_pixels
         with contextlib.closing(training.validation_loader.whole()) as loader:

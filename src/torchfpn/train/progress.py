@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 
 from torchfpn.data.each import Watch
 from torchfpn.files.atomic import write_text
+from torchfpn.report.cells import percents
 from torchfpn.train.module import Training
 
 EVERY = 30.0  # seconds between two plain lines within an epoch
@@ -88,12 +89,13 @@ class Progress(pl.Callback):
         row, keeper = module.row, module.keeper
         trained = time.monotonic() - self.epoch_begun - self.validated
         rate = self.images / trained
-        loss = row.get("train/loss", float("nan"))  # nothing to average where every step was bad
-        parts = [f"epoch {int(row['epoch'])}/{module.config.max_epochs}", f"loss {loss:.4f}"]
+        loss = f"{row['train/loss']:.4f}" if "train/loss" in row else "-"  # every step was bad: nothing to average
+        parts = [f"epoch {int(row['epoch'])}/{module.config.max_epochs}", f"loss {loss}"]
         star = "*" if keeper.best_epoch == row["epoch"] else " "
         for column, name in SHOWN.items():
             if column in row:
-                parts.append(f"{name} {row[column]:.4f}{star if column == keeper.by else ''}")
+                shown = f"{row[column]:.4f}" if column == "val/loss" else f"{percents(row[column])} %"
+                parts.append(f"{name} {shown}{star if column == keeper.by else ''}")
         parts += [f"{rate:.1f} img/s", f"{_clock(trained + self.validated)}", f"{self._left(module)} left"]
         self._say("  ".join(parts))
         if keeper.failure is None:

@@ -15,13 +15,14 @@ from torchfpn.data.region_sample import RegionSample
 from torchfpn.data.region_samples import RegionSamples
 from torchfpn.data.sample import Sample
 from torchfpn.files.atomic import write_bytes
+from torchfpn.metrics.plain import plain
 from torchfpn.report.extreme_pictures import picture_names, write_pictures
 from torchfpn.report.pictures import side_by_side
 from torchfpn.report.precision_table import precision_table
 from torchfpn.report.run import parse_scores
 from torchfpn.report.table import class_table
 from torchfpn.tasks.evaluate import evaluate
-from torchfpn.tasks.evaluate_regions import evaluate_regions
+from torchfpn.tasks.evaluate_regions import RegionEvaluation, evaluate_regions
 from torchfpn.tasks.precision import Precision
 from torchfpn.tasks.task import Task
 from torchfpn.train.loader import ValidationLoader
@@ -37,7 +38,7 @@ class Scored:
     """values: of validation.json. metrics: the few that sum them up. table: for a terminal."""
 
     values: dict[str, Any]
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     table: Table
 
 
@@ -67,7 +68,12 @@ def score_objects(task: Task, loader: ValidationLoader, machine: Machine, folder
     sample, precision = loader.samples.__getitem__, _precision(machine)
     write_pictures(folder / "samples", picture_names(found), found, task, sample, precision=precision)
     values = found.to_dict(VALIDATE)
-    return Scored(values, {"ap": found.precisions.ap, "ap50": found.precisions.ap50}, precision_table(values))
+    return Scored(values, _summary(found), precision_table(values))
+
+
+def _summary(found: RegionEvaluation) -> dict[str, float | None]:
+    """AP of masks, or of boxes; None without an object in the truth."""
+    return {"ap": plain(found.precisions.ap), "ap50": plain(found.precisions.ap50)}
 
 
 class _Shown:

@@ -63,6 +63,7 @@ class ObjectScores:
         total = self.over_all()
         return {
             "iou": self.iou,
+            "unit": "fraction",
             "classes": list(self.classes),
             **self._columns(),
             "all": {name: values[0] for name, values in total._columns().items()},
