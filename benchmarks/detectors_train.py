@@ -15,6 +15,7 @@ of the last step are scored by faster-coco-eval at the size of the files, both b
 import argparse
 import io
 import json
+import os
 import random
 import subprocess
 import sys
@@ -39,7 +40,7 @@ from torchfpn.ops.masks import crop_images, paste
 from torchfpn.ops.rle import to_rle
 
 ROOT = Path(__file__).parents[1]
-WEIGHTS = ROOT.parent / "shared" / "weights" / "mobilenet_v2_imagenet1k.safetensors"
+WEIGHTS = os.environ.get("TORCHFPN_WEIGHTS")  # a .safetensors file of MobileNetV2's weights; both begin with it
 SHORTER = {"bccd": 320, "nuclei": 256}
 STAGES = {"3": 24, "6": 32, "13": 96, "17": 320}  # of MobileNetV2's features: the last block of each stride, its width
 CHANNELS, BATCH, LR, DECAY, WARMUP = 128, 4, 5e-4, 0.02, 50
@@ -48,7 +49,8 @@ CHANNELS, BATCH, LR, DECAY, WARMUP = 128, 4, 5e-4, 0.02, 50
 def peer(which, dataset):
     """A detector of torchvision's on MobileNetV2."""
     features = mobilenet_v2()
-    features.load_state_dict(load_file(WEIGHTS))
+    if WEIGHTS is not None:
+        features.load_state_dict(load_file(WEIGHTS))
     names = {name: str(i) for i, name in enumerate(STAGES)}
     backbone = BackboneWithFPN(features.features, names, list(STAGES.values()), CHANNELS, LastLevelMaxPool())
     maps = list(names.values())
@@ -153,6 +155,7 @@ def trained_by_us(which, args):
         "out": args.out,
         "name": name,
         "overwrite": True,
+        "model.pretrained": WEIGHTS or "false",
     }
     if args.limit:
         flags |= {"max_epochs": 1, "val_every": 1, "steps_per_epoch": args.limit, "limit_val_batches": 1}

@@ -3,6 +3,7 @@
     python benchmarks/peer.py --config configs/camvid.yaml               the peer's whole training; IoU on val and test
     python benchmarks/peer.py --config configs/camvid.yaml --ratio 30    30 steps of each, in turn, in one process
 
+TORCHFPN_DATA names the folder of the datasets, --weights a file of MobileNetV2's weights that both begin with.
 Both see the same samples, crops, batch size and number of steps, in bf16 and channels_last. The peer's recipe is
 cross-entropy with the square root of median-frequency weights, AdamW (1e-3, weight decay 0.01), poly 0.9, no averages.
 Ours is exactly what `fpn train` runs in a step, averages and checks for NaN included.
@@ -139,8 +140,10 @@ def main():
     parser.add_argument("--config", required=True)
     parser.add_argument("--ratio", type=int, default=0, help="compare so many steps instead of training the peer")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--weights", help="a .safetensors file of the backbone; without it both begin from scratch")
     args = parser.parse_args()
-    config = read_config(["--config", args.config, "--seed", str(args.seed)]).config
+    weights = args.weights or "false"
+    config = read_config(["--config", args.config, "--seed", str(args.seed), "--model.pretrained", weights]).config
     parts = build(config, open_dataset(config))
     steps = config.steps_per_epoch or round(len(parts.train) / config.batch_size)
     loader = TrainLoader(parts.train, step_size=config.batch_size, steps=steps, seed=config.seed, workers=1)

@@ -5,10 +5,12 @@
     python benchmarks/variants.py camvid --minutes 8      # as many steps each as fit the same training time
 
 Runs that are finished are not repeated: their folders lie under --out. Scores are of val, weights of the last step.
+TORCHFPN_DATA names the folder of the datasets; TORCHFPN_WEIGHTS a file of MobileNetV2's weights, downloaded if it does not.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from torchfpn.train.optimizer import optimizer
 from torchfpn.train.stepper import Stepper
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+WEIGHTS = [f"--model.pretrained={os.environ['TORCHFPN_WEIGHTS']}"] if "TORCHFPN_WEIGHTS" in os.environ else []
 BANDS = {
     "repeat": {"band_init": "repeat"},
     "mean": {"band_init": "mean"},
@@ -60,7 +63,7 @@ def trained(name, config, flags, out):
     """Scores of one run; trains it unless its folder has them."""
     scores = out / name / "validation.json"
     if not scores.is_file():
-        command = [sys.executable, "-m", "torchfpn.cli.main", "train", "--config", str(CONFIGS / config)]
+        command = [sys.executable, "-m", "torchfpn.cli.main", "train", "--config", str(CONFIGS / config), *WEIGHTS]
         done = subprocess.run([*command, f"--out={out}", f"--name={name}", *flags], capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(done.stderr)
@@ -92,7 +95,7 @@ class Steps:
     """One training step of a variant, without the loop around it."""
 
     def __init__(self, config, flags):
-        self.config = read_config(["--config", str(CONFIGS / config), *flags]).config
+        self.config = read_config(["--config", str(CONFIGS / config), *WEIGHTS, *flags]).config
         self.parts = build(self.config, open_dataset(self.config))
         self.task = self.parts.task.train()
         self.ema = Ema(self.task.model, self.config.ema)

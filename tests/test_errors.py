@@ -4,10 +4,8 @@ from torchfpn.errors import DataError, FPNError, nearest
 
 
 def test_the_line_has_its_parts_in_order():
-    error = DataError(
-        "value 12", file="labels/07.png", field="row 3", allowed="classes are 0..10", hint="see fpn check"
-    )
-    assert str(error) == "labels/07.png: row 3: value 12; classes are 0..10; see fpn check"
+    error = DataError("value 12", file="labels/07.png", field="row 3", allowed="classes 0..10", hint="see fpn check")
+    assert str(error) == "labels/07.png: row 3: value 12; expected classes 0..10; see fpn check"
     assert (error.file, error.found, error.hint) == ("labels/07.png", "value 12", "see fpn check")
 
 

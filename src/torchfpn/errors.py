@@ -1,4 +1,4 @@
-"""Every error torchfpn raises on purpose. The message is one line: where, what was found, what is allowed, the cure.
+"""Every error torchfpn raises on purpose. The message is one line: where, what was found, what was expected, the cure.
 
 FPNError
 ├── ConfigError    a setting, a flag or a dataset.yaml that cannot be
@@ -10,15 +10,29 @@ FPNError
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 
 SHOWN = 24  # names that a hint lists at most: all keys of a dataset.yaml
+EXTRAS = {  # the packages that each optional part of torchfpn imports
+    "raster": ("rasterio", "shapely", "pyogrio"),
+    "train": ("lightning",),
+    "objects": ("faster_coco_eval",),
+}
 
 
 class FPNError(Exception):
     """Something the user can mend; carries what a caller needs to say so in their own words.
 
-    The line reads ``file: field: found; allowed; hint`` with the absent parts left out.
+    The line reads ``file: field: found; expected allowed; hint`` with the absent parts left out:
+    ``dataset.yaml: nodata: 'none'; expected a number; leave it out if there is none``.
+
+    Args:
+        found: what is there ("-1.0", "3 bands") or what is wrong with it ("no such file").
+        file: the file it is about.
+        field: the setting, key, flag or record in it, as the user writes it.
+        allowed: what belongs there, a phrase that can follow "expected": "a number from 0", "to come with --polygons".
+        hint: what to do, an imperative: "replace it with --overwrite".
     """
 
     def __init__(
@@ -32,9 +46,13 @@ class FPNError(Exception):
     ) -> None:
         self.found, self.file, self.field, self.allowed, self.hint = found, file, field, allowed, hint
         where = [str(part) for part in (file, field) if part]
-        line = ": ".join([*where, found])
-        line = "; ".join([line, *(part for part in (allowed, hint) if part)])
-        super().__init__(" ".join(line.split()))  # names of files may hold newlines: still one line
+        super().__init__(" ".join(": ".join([*where, self.said]).split()))  # names of files may hold newlines
+
+    @property
+    def said(self) -> str:
+        """The line without file and field."""
+        expected = f"expected {self.allowed}" if self.allowed else None
+        return "; ".join(part for part in (self.found, expected, self.hint) if part)
 
 
 class ConfigError(FPNError):
@@ -57,6 +75,11 @@ class WeightsError(FPNError):
     """A model file or a checkpoint that cannot be used."""
 
 
+def amount(number: int, noun: str, plural: str = "") -> str:
+    """A number of things in words: "1 file", "1,204 files"; the plural is the noun with an s if it is not given."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
     """What `name` was probably meant to be, as a hint: ``did you mean "resnet18"?``, or the known names."""
     names = list(known)
@@ -65,3 +88,32 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
         return "did you mean " + " or ".join(f'"{n}"' for n in close) + "?"
     shown = ", ".join(sorted(names)[:SHOWN])
     return f"known: {shown}" + (" ..." if len(names) > SHOWN else "")
+
+
+def missing_package(name: str, what: str = "") -> ConfigError | None:
+    """The error for a package of an extra that is not installed; None for a package of no extra.
+
+    Args:
+        name: as it is imported.
+        what: the part that needs it: "fpn rasterize", "the scores of objects".
+    """
+    for extra, packages in EXTRAS.items():
+        if name in packages:
+            needed = f"{what} needs {name}, which is not installed" if what else f"{name} is not installed"
+            return ConfigError(needed, hint=f'pip install "torchfpn[{extra}]"')
+    return None
+
+
+def require(extra: str, what: str) -> None:
+    """Makes sure, without importing them, that the packages of an extra are there, so that it is said before the work.
+
+    Args:
+        extra: a key of `EXTRAS`.
+        what: the part that needs them.
+
+    Raises:
+        ConfigError: one is not installed, with the command that installs it.
+    """
+    for package in EXTRAS[extra]:
+        if find_spec(package) is None and (error := missing_package(package, what)):
+            raise error

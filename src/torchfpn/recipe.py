@@ -161,7 +161,7 @@ class Recipe:
             raise WeightsError(
                 f"recipe of schema {schema}",
                 file=file,
-                allowed=f"this torchfpn reads up to {SCHEMA}",
+                allowed=f"{SCHEMA} or less",
                 hint="upgrade with: pip install -U torchfpn",
             )
         try:

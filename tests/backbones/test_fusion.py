@@ -274,15 +274,15 @@ def test_a_dilated_network_can_be_fused():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"in_channels": 3, "rgb": (0, 1, 2)}, "fusion: 3 bands; more than red, green and blue; fusion=none"),
+        ({"in_channels": 3, "rgb": (0, 1, 2)}, "fusion: 3 bands; expected more than red, green and blue; fusion=none"),
         ({"rgb": (0, 1)}, "rgb: [0, 1] of 5 bands"),
         ({"rgb": (0, 1, 1)}, "rgb: [0, 1, 1] of 5 bands"),
         ({"rgb": (0, 1, 5)}, "rgb: [0, 1, 5] of 5 bands"),
-        ({"fusion": "fusenett"}, 'fusion: "fusenett"; none | fusenet | late; did you mean "fusenet"?'),
+        ({"fusion": "fusenett"}, 'fusion: "fusenett"; expected none | fusenet | late; did you mean "fusenet"?'),
         ({"fusion": "late", "points": [1, 2]}, "points: [1, 2]; the maps themselves are added; leave points out"),
-        ({"band_init": "zero"}, "band_init: 'zero'; with fusion: repeat | mean | {band: colour}"),
-        ({"band_init": {0: "red"}}, "band_init: {0: 'red'}; bands [2, 3], red | green | blue"),
-        ({"band_init": {2: "rad"}}, "band_init: {2: 'rad'}; bands [2, 3], red | green | blue"),
+        ({"band_init": "zero"}, "band_init: 'zero'; expected repeat | mean | {band: colour}"),
+        ({"band_init": {0: "red"}}, "band_init: {0: 'red'}; expected bands [2, 3], red | green | blue"),
+        ({"band_init": {2: "rad"}}, "band_init: {2: 'rad'}; expected bands [2, 3], red | green | blue"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(name, options, told):
@@ -295,10 +295,10 @@ def test_what_cannot_be_is_told_in_one_line(name, options, told):
 @pytest.mark.parametrize(
     ("name", "points", "told"),
     [
-        ("test_resnet", [6], "points: [6]; some of 1, 2, 3, 4, 5"),
-        ("test_resnet", [0, 1], "points: [0, 1]; some of 1, 2, 3, 4, 5"),
-        ("test_resnet", [], "points: []; some of 1, 2, 3, 4, 5"),
-        ("convnext_atto", [1], "points: [1]; some of 2, 3, 4, 5"),
+        ("test_resnet", [6], "points: [6]; expected some of 1, 2, 3, 4, 5"),
+        ("test_resnet", [0, 1], "points: [0, 1]; expected some of 1, 2, 3, 4, 5"),
+        ("test_resnet", [], "points: []; expected some of 1, 2, 3, 4, 5"),
+        ("convnext_atto", [1], "points: [1]; expected some of 2, 3, 4, 5"),
         ("hrnet_w18_small", [2], "points: [2]; hrnet_w18_small cannot be run stage by stage; leave points out"),
     ],
 )

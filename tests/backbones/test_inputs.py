@@ -248,15 +248,15 @@ def test_a_widened_convolution_is_of_its_own_kind_and_learns(how):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"band_init": "zero", "rgb": (0, 1)}, "rgb: [0, 1] of 5 bands; three different bands"),
+        ({"band_init": "zero", "rgb": (0, 1)}, "rgb: [0, 1] of 5 bands; expected three different bands"),
         ({"band_init": "zero", "rgb": (0, 1, 1)}, "rgb: [0, 1, 1] of 5 bands"),
         ({"band_init": "copy", "rgb": (0, 1, 5)}, "rgb: [0, 1, 5] of 5 bands"),
         ({"band_init": "copy", "rgb": (-1, 1, 2)}, "rgb: [-1, 1, 2] of 5 bands"),
         ({"band_init": "copy", "in_channels": 2}, "rgb: [0, 1, 2] of 2 bands"),
-        ({"band_init": "zerro"}, 'band_init: "zerro"; repeat | mean | copy | zero; did you mean "zero"?'),
-        ({"band_init": {3: "rad"}}, "band_init: band 3: 'rad'; 0..4, red | green | blue"),
-        ({"band_init": {5: "red"}}, "band_init: band 5: 'red'; 0..4, red | green | blue"),
-        ({"in_channels": 0}, "in_channels: 0; 1 or more"),
+        ({"band_init": "zerro"}, 'band_init: "zerro"; expected repeat | mean | copy | zero; did you mean "zero"?'),
+        ({"band_init": {3: "rad"}}, "band_init: band 3: 'rad'; expected 0..4, red | green | blue"),
+        ({"band_init": {5: "red"}}, "band_init: band 5: 'red'; expected 0..4, red | green | blue"),
+        ({"in_channels": 0}, "in_channels: 0; expected 1 or more"),
     ],
 )
 def test_bands_that_cannot_be_are_told_in_one_line(name, options, told):

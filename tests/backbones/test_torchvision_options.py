@@ -35,11 +35,15 @@ def test_mobilenet_v3_has_its_maps_at_the_end_of_each_stride():
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
-        ("resnet18", {"stride_in_1x1": True}, "stride_in_1x1=True; a network of bottlenecks"),
-        ("resnet50", {"stride_in_1x1": True, "output_stride": 16}, "stride_in_1x1=True; a network of bottlenecks"),
-        ("resnet18", {"cuts": [1, 2]}, r"cuts \[1, 2\]; a ResNet has none"),
-        ("mobilenet_v3_large", {"cuts": [4, 4]}, r"cuts \[4, 4\]; rising, up to 17"),
-        ("mobilenet_v3_large", {"cuts": [4, 18]}, r"cuts \[4, 18\]; rising, up to 17"),
+        ("resnet18", {"stride_in_1x1": True}, "stride_in_1x1=True; expected a network of bottlenecks"),
+        (
+            "resnet50",
+            {"stride_in_1x1": True, "output_stride": 16},
+            "stride_in_1x1=True; expected a network of bottlenecks",
+        ),
+        ("resnet18", {"cuts": [1, 2]}, r"cuts \[1, 2\]; expected none: a ResNet has no"),
+        ("mobilenet_v3_large", {"cuts": [4, 4]}, r"cuts \[4, 4\]; expected rising, up to 17"),
+        ("mobilenet_v3_large", {"cuts": [4, 18]}, r"cuts \[4, 18\]; expected rising, up to 17"),
     ],
 )
 def test_what_cannot_be(name, options, told):

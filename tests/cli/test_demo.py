@@ -60,6 +60,7 @@ def test_it_ends_with_what_was_made_and_a_second_run_works(made, capsys):
     assert main(["demo", "--quick", "--out", str(made), "--epochs", "1"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^mIoU \d+\.\d\d % on the held-out scenes, \d+\.\d\d % on the town, in", out, re.MULTILINE)
+    assert re.search(r" s \(painting \d+ s, training and scoring \d+ s, the town \d+ s\)\n", out)
     listed = [line.split()[0] for line in out.splitlines() if line.startswith(f"  {made}-2")]
     assert len(listed) == 6
     assert all(made.with_name(made.name + "-2") in made.parent.joinpath(name).parents for name in listed)
@@ -76,6 +77,24 @@ def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["demo", "--out", str(tmp_path / "file" / "x")]) == 2
     assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_data_alone_are_datasets_that_check_passes(tmp_path, capsys):
+    data = tmp_path / "data"
+    assert main(["demo", "--data", str(data), "--quick", "--seed", "3"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"data"}
+    for task in ("semantic", "instance"):
+        assert main(["check", str(data / task)]) == 0
+    assert {path.name for path in (data / "town").iterdir()} == {"town.tif", "truth.tif", "houses.tif"}
+    name = "labels/train/scene-01.tif"
+    with rasterio.open(data / "semantic" / name) as classes, rasterio.open(data / "instance" / name) as numbers:
+        assert np.array_equal(classes.read(1) == 3, numbers.read(1) > 0)  # roofs, less what trees hide, on both sides
+        assert classes.transform == numbers.transform
+    capsys.readouterr()
+    assert main(["demo", "--data", str(data), "--quick"]) == 2
+    assert capsys.readouterr().err == f"fpn: {data}: --data: is there already; expected a new folder\n"
+    assert main(["demo", "--data", str(tmp_path / "x"), "--epochs", "3"]) == 2
+    assert "--epochs: 3; expected to come without --data" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("task", ["instance", pytest.param("detection", marks=pytest.mark.slow)])

@@ -228,7 +228,7 @@ def test_label_files_of_two_grids_or_two_meanings_are_refused(tmp_path, capsys):
     assert "another coordinate system" in fails(capsys, tmp_path / "crs.tif", a)
     assert 'the value 0 is called "water" here and "land" elsewhere' in fails(capsys, tmp_path / "names.tif", a)
     write_tiff(tmp_path / "rgb.tif", np.zeros((3, 8, 8), np.uint8))
-    assert "3 bands; one band of class values" in fails(capsys, tmp_path / "rgb.tif", a)
+    assert "3 bands; expected one band of class values" in fails(capsys, tmp_path / "rgb.tif", a)
 
 
 # -- label files against polygons

@@ -89,7 +89,7 @@ def test_classes_are_found_by_name(data, tmp_path, capsys):
         (["--iou", "0.7"], "--iou: says nothing of"),
         (["--within", "a.tif"], "--within: says nothing of"),
         (["--classes", "a"], "--classes: says nothing of"),
-        (["--most", "10"], "most: 10; 100 or more"),
+        (["--most", "10"], "most: 10; expected 100 or more"),
         (["--split", "trian"], 'did you mean "train"?'),
     ],
 )
@@ -217,7 +217,7 @@ def test_a_file_with_names_is_matched_by_names(tmp_path, capsys):
     for change, said in (
         ({"images": [{"id": 5, "file_name": "b.png"}]}, "images[0]: 'b.png' is no image of truth.json"),
         ({"images": [{"id": 5, "file_name": "a0.png", "height": 1, "width": 1}]}, "24, as in the truth"),
-        ({"categories": [{"id": 1, "name": "rod"}]}, "categories[0].name: 'rod'; one of cell, dot"),
+        ({"categories": [{"id": 1, "name": "rod"}]}, "categories[0].name: 'rod'; expected one of cell, dot"),
         ({"images": None}, "no list of images with ids"),
     ):
         assert run(*files(tmp_path, whole | change)) == 2
@@ -232,11 +232,11 @@ RUNS = {"size": [24, 32], "counts": [0, 768]}
     [
         ("[", "not JSON: cut off"),
         ("3", 'a list of results, or an object with "images"'),
-        ("[1]", "[0]: 1; an object"),
-        ([{**PERFECT[0], "image_id": 17}], "[0].image_id: 17; the id of one of the truth's"),
+        ("[1]", "[0]: 1; expected an object"),
+        ([{**PERFECT[0], "image_id": 17}], "[0].image_id: 17; expected the id of one of the truth's"),
         ([{**PERFECT[0], "image_id": "1"}], "[0].image_id: '1'"),
         ([PERFECT[0], {**PERFECT[0], "category_id": 4}], "[1].category_id: 4"),
-        ([{**PERFECT[0], "score": None}], "[0].score: None; a finite number"),
+        ([{**PERFECT[0], "score": None}], "[0].score: None; expected a finite number"),
         ([{**PERFECT[0], "score": 10**400}], "[0].score"),
         ("[" + json.dumps(PERFECT[0]).replace("0.9", "NaN") + "]", "[0].score: nan; JSON has no such number"),
         ([{**PERFECT[0], "bbox": [1, 2, -3, 4]}], "[0].bbox"),

@@ -1,5 +1,6 @@
 """The command as people meet it: help at once, one line for every error, an exit code that means something."""
 
+import re
 import subprocess
 import sys
 import time
@@ -7,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import torchfpn
+import torchfpn.metrics
 from torchfpn.cli.main import VERBS, main
-from torchfpn.errors import DataError
+from torchfpn.errors import ConfigError, DataError
 
 FPN = Path(sys.executable).with_name("fpn")
 
@@ -49,9 +50,49 @@ def test_a_misspelt_verb_names_the_nearest(capsys):
     assert capsys.readouterr().err == 'fpn: there is no "fpn trian"; did you mean "train"?\n'
 
 
-def test_usage_errors_exit_with_2(capsys):
-    assert main(["info"]) == 2
-    assert "usage: fpn info" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["info"], "model: missing; see fpn info --help"),
+        (["evaluate"], "model, dataset: missing; see fpn evaluate --help"),
+        (["info", "a", "b"], '"b"; expected no further argument; see fpn info --help'),
+        (["info", "--jsn", "a"], '--jsn: there is no such flag; did you mean "--json"?'),
+        (["predict", "m", "a", "--out"], "--out: no value; expected one argument; see fpn predict --help"),
+        (["predict", "m", "a", "--out", "b", "--batch", "x"], '--batch: "x"; expected a whole number'),
+        (
+            ["weights", "a", "--method", "ennet"],
+            '--method: "ennet"; expected median-frequency | sqrt-median-frequency |',
+        ),
+        (["train", "--max_epohs", "3"], '--max-epohs: there is no such flag; did you mean "--max-epochs"'),
+        (["train", "--lr"], "--lr: no value; expected a number"),
+        (["train", "--device", "cuda:1"], '--device: "cuda:1"; expected auto | cpu | cuda | gpu | mps; choose one of'),
+    ],
+)
+def test_a_usage_error_is_one_line(capsys, words, told):
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"fpn: {told}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_is_alike_in_every_verb(capsys, verb):
+    assert main([verb, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in ("--quiet", "--debug"))
+    assert not re.search(r"default: (None|null|False)\b|--[\w.]+_\w+", shown)
+
+
+def test_underscores_are_as_good_as_hyphens(capsys):
+    assert main(["rasterize", "no.geojson", "no.tif", "--out", "x", "--ignore_border", "-1"]) == 2
+    assert "ignore-border" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_said_before_torch_is_imported():
+    code = "import sys; from torchfpn.cli.main import main; print(main(['check', 'nowhere']), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 False\n"
+    assert done.stderr == "fpn: nowhere: no such file; expected a folder or a dataset.yaml\n"
 
 
 def test_errors_are_one_line_and_debug_shows_the_trace(capsys, tmp_path, caplog):
@@ -62,13 +103,30 @@ def test_errors_are_one_line_and_debug_shows_the_trace(capsys, tmp_path, caplog)
     assert "Traceback" in caplog.text
 
 
-def test_a_missing_extra_says_what_to_install(capsys, monkeypatch):
-    def lacking(_args):
-        raise ModuleNotFoundError("No module named 'rasterio'", name="rasterio.features")
+@pytest.mark.parametrize(
+    ("words", "package", "extra"),
+    [
+        (["rasterize", "a.geojson", "a.tif", "--out", "x"], "shapely", "raster"),
+        (["compare", "a.png", "--truth", "b.png", "--out", "x"], "rasterio", "raster"),
+        (["train", "--dataset", "x"], "lightning", "train"),
+        (["demo"], "lightning", "train"),
+    ],
+)
+def test_a_missing_extra_is_said_before_anything_else(capsys, monkeypatch, words, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    assert main(words) == 2
+    told = f'fpn {words[0]} needs {package}, which is not installed; pip install "torchfpn[{extra}]"'
+    assert capsys.readouterr().err == f"fpn: {told}\n"
+    assert main([words[0], "--help"]) == 0
 
-    monkeypatch.setattr("torchfpn.cli.info.run", lacking)
-    assert main(["info", "x"]) == 2
-    assert capsys.readouterr().err == 'fpn: rasterio is not installed; pip install "torchfpn[raster]"\n'
+
+def test_what_needs_an_extra_says_so_before_its_work(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyogrio", None)
+    assert main(["predict", "no.safetensors", "a.png", "--out", str(tmp_path / "x"), "--polygons", "geojson"]) == 2
+    assert "--polygons needs pyogrio, which is not installed; pip install" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(ConfigError, match=r"the score of objects needs faster_coco_eval.*torchfpn\[objects\]"):
+        torchfpn.metrics.AveragePrecision(["cell"])
 
 
 def test_interrupt_and_closed_pipe_have_their_codes(monkeypatch):
@@ -90,8 +148,8 @@ def test_bugs_are_not_hidden(monkeypatch):
 
 def test_a_data_error_keeps_its_parts(monkeypatch, capsys):
     def bad(_args):
-        raise DataError("value 12", file="07.png", field="row 3, column 9", allowed="classes are 0..10")
+        raise DataError("value 12", file="07.png", field="row 3, column 9", allowed="classes 0..10")
 
     monkeypatch.setattr("torchfpn.cli.info.run", bad)
     assert main(["info", "x"]) == 2
-    assert capsys.readouterr().err == "fpn: 07.png: row 3, column 9: value 12; classes are 0..10\n"
+    assert capsys.readouterr().err == "fpn: 07.png: row 3, column 9: value 12; expected classes 0..10\n"

@@ -267,17 +267,17 @@ def test_mended_and_lost_features_are_counted(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("a.tif", "b.shp"), "b.shp: out: no vector file by its name; .geojson, .gpkg, .fgb"),
+        (("a.tif", "b.shp"), "b.shp: out: no vector file by its name; expected .geojson, .gpkg, .fgb"),
         (("none.tif", "b.gpkg"), "none.tif: no such file"),
-        (("a.tif", "b.gpkg", "--merge", "-1"), "merge: -1.0; a number from 0"),
-        (("a.tif", "b.gpkg", "--least-area", "nan"), "least-area: nan; a number from 0"),
-        (("a.tif", "b.gpkg", "--known-overlap", "2"), "known-overlap: 2.0; a share from 0, below 1"),
+        (("a.tif", "b.gpkg", "--merge", "-1"), "merge: -1.0; expected a number from 0"),
+        (("a.tif", "b.gpkg", "--least-area", "nan"), "least-area: nan; expected a number from 0"),
+        (("a.tif", "b.gpkg", "--known-overlap", "2"), "known-overlap: 2.0; expected a share from 0, below 1"),
         (
             ("a.tif", "b.gpkg", "--known-overlap", "0.3"),
             "known-overlap: a share of no layer; give the layer with --known",
         ),
-        (("a.tif", "b.gpkg", "--simplify", "inf"), "simplify: inf; a number from 0"),
-        (("a.tif", "b.gpkg", "--simplify", "nan"), "simplify: nan; a number from 0"),
+        (("a.tif", "b.gpkg", "--simplify", "inf"), "simplify: inf; expected a number from 0"),
+        (("a.tif", "b.gpkg", "--simplify", "nan"), "simplify: nan; expected a number from 0"),
         (("/vsicurl/http://localhost/a.tif", "b.gpkg"), "a.tif: no such file; remote paths are not read"),
         (("https://localhost/a.tif", "b.gpkg"), "a.tif: no such file; remote paths are not read"),
         (("a.tif", "b.gpkg", "--known", "none.gpkg"), "none.gpkg: no such file"),

@@ -166,13 +166,13 @@ def test_bf16_is_nearly_the_same(model, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--device", "cuda:7"], 'device: "cuda:7"; here there is'),
+        (["--device", "cuda:7"], 'device: "cuda:7"; expected cpu'),
         (["--assume-crs", "nonsense"], 'assume-crs: "nonsense"'),
         (["--outlined", "rof", "--polygons", "pixels"], 'did you mean "roof"'),
         (["--least", "-1"], "least: -1.0"),
-        (["--window", "60"], "window: 60; a multiple of 8 pixels"),
+        (["--window", "60"], "window: 60; expected a multiple of 8 pixels"),
         (["--bands", "1,2,3,9"], "band 9 is wanted"),
-        (["--bands", "1,2"], "has 2 bands (band1, band2); the model wants 4 (red, green, blue, nir)"),
+        (["--bands", "1,2"], "has 2 bands (band1, band2); expected 4, as the model has (red, green, blue, nir)"),
     ],
 )
 def test_bad_usage_is_one_line(model, tmp_path, capsys, words, said):

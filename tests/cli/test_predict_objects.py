@@ -255,12 +255,12 @@ def test_bf16_is_nearly_the_same(instance, tmp_path):
         (["--batch", "2"], "batch: a model of instance"),
         (["--mosaic", "town"], "mosaic: a model of instance"),
         (["--resume"], "resume: a model of instance"),
-        (["--score", "1.5"], "score: 1.5; 0 to 1"),
-        (["--score", "nan"], "score: nan; 0 to 1"),
+        (["--score", "1.5"], "score: 1.5; expected 0 to 1"),
+        (["--score", "nan"], "score: nan; expected 0 to 1"),
         (["--outlined", "cel", "--polygons", "pixels"], 'did you mean "cell"'),
-        (["--least", "3"], "least: 3.0; with --polygons"),
+        (["--least", "3"], "least: 3.0; expected to come with --polygons"),
         (["--polygons", "geojson"], "no georeference, so no longitude and latitude"),
-        (["--max-pixels", "100"], "32 x 24 = 768 pixels; at most 100"),
+        (["--max-pixels", "100"], "32 x 24 = 768 pixels; expected at most 100"),
     ],
 )
 def test_bad_usage_is_one_line(instance, tmp_path, capsys, words, said):

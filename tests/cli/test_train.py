@@ -65,6 +65,30 @@ def test_switches_need_no_value_and_hyphens_are_underscores(here):
     assert config("--dataset", "data", "--ckpt_path", "runs/x").resume == "runs/x"
 
 
+@pytest.mark.parametrize("spelt", ["--data.class-aware", "--data.class_aware"])
+def test_dotted_flags_are_spelt_either_way(here, spelt):
+    assert config("--dataset", "data", spelt, "0.5").data.class_aware == 0.5
+    found = config("--dataset", "data", "--model.options.pyramid_options.act", "false", "--device", "cpu")
+    assert found.model.options == {"pyramid_options": {"act": False}}
+    assert found.accelerator == "cpu"
+
+
+@pytest.mark.parametrize("last", ["flag", "file"])
+def test_weights_of_the_config_s_backbone_are_left_out_with_another_backbone(here, last):
+    (here / "resnet18.pth").write_bytes(b"")
+    (here / "base.yaml").write_text("dataset: data\nmodel: {backbone: resnet18, pretrained: resnet18.pth}\n")
+    (here / "more.yaml").write_text("model: {backbone: resnet34}\n")
+    more = ["--model.backbone", "resnet34"] if last == "flag" else ["--config", "more.yaml"]
+    request = read_config(["--config", "base.yaml", *more])
+    assert request.config.model.pretrained is False
+    told = "resnet18.pth is left out: weights of resnet18; --model.pretrained gives resnet34 others"
+    assert request.notes == (told,)
+    kept = read_config(["--config", "base.yaml", "--model.backbone", "resnet18"])
+    assert (kept.config.model.pretrained, kept.notes) == ("resnet18.pth", ())
+    given = read_config(["--config", "base.yaml", *more, "--model.pretrained", "resnet18.pth"])
+    assert (given.config.model.pretrained, given.notes) == ("resnet18.pth", ())
+
+
 def test_every_setting_comes_back_from_yaml(here):
     flags = "--data.scale [0.5,2] --data.use_bands [1,nir] --loss.class_weights [1,2.5] --optimizer.betas [0.8,0.9]"
     found = config("--dataset", "data", "--name", "x", *flags.split(), "--steps_per_epoch", "7", "--num_workers", "2")
@@ -96,7 +120,7 @@ def test_resuming_a_folder_takes_its_config(here):
 def test_help_shows_every_setting(capsys):
     assert main(["train", "--help"]) == 0
     shown = capsys.readouterr().out
-    assert [name for name, *_ in settings(TrainConfig()) if f"--{name}" not in shown] == []
+    assert [name for name, *_ in settings(TrainConfig()) if f"--{name.replace('_', '-')}" not in shown] == []
     assert "fpn train --resume" in shown
 
 
@@ -107,13 +131,13 @@ def test_every_default_is_allowed(here):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--lr", "-1"], "lr: -1.0; 0.0 or more"),
-        (["--lr", "nan"], 'lr: "nan"; a number'),
-        (["--data.scale", "[2, 1]"], "data.scale: 2.0 to 1.0; the smaller number first"),
-        (["--data.hflip", "1.5"], "data.hflip: 1.5; 0.0 to 1.0"),
-        (["--data.crop", "0"], "data.crop: 0; 1 pixel or more"),
-        (["--devices", "0"], "devices: 0; 1 or more"),
-        (["--name", "a/b"], 'name: "a/b"; the name of one folder; --out says where'),
+        (["--lr", "-1"], "lr: -1.0; expected 0.0 or more"),
+        (["--lr", "nan"], 'lr: "nan"; expected a number'),
+        (["--data.scale", "[2, 1]"], "data.scale: 2.0 to 1.0; expected the smaller number first"),
+        (["--data.hflip", "1.5"], "data.hflip: 1.5; expected 0.0 to 1.0"),
+        (["--data.crop", "0"], "data.crop: 0; expected 1 pixel or more"),
+        (["--devices", "0"], "devices: 0; expected 1 or more"),
+        (["--name", "a/b"], 'name: "a/b"; expected the name of one folder; --out says where'),
         (["--loss.terms", "ce+lovas"], 'did you mean "lovasz"'),
         (["--loss.class_weights", "median-freqency"], 'did you mean "median-frequency"'),
         (["--model.pyramid", "fpm"], 'did you mean "fpn"'),
@@ -121,6 +145,15 @@ def test_every_default_is_allowed(here):
         (["--dataset", "nowhere"], "dataset: no such file or folder: nowhere"),
         (["--lr"], "lr"),
         (["roofs"], "every setting is a --flag"),
+        (["--strategy", "ddpp"], 'strategy: "ddpp"; expected auto | ddp | '),
+        (["--strategy", "fsdp"], 'strategy: "fsdp"; expected auto | ddp | '),
+        (["--lr", "1" + 400 * "0"], "a number too large to compute with"),
+        (["--lr", "inf"], 'lr: "inf"; expected a number'),
+        (["--model.head-channels", "1" + 20 * "0"], "model.head_channels: a number of 21 digits; expected 1 to 65536"),
+        (["--model.channels", "1000000000"], "model.channels: 1000000000; expected 1 to 65536"),
+        (["--accumulate", "1000000000"], "accumulate: 1000000000; expected 1 to 65536"),
+        (["--seed", "1" + 30 * "0"], "seed: a number of 31 digits; expected a number below 2^63"),
+        (["--max-epochs", "1" + 5000 * "0"], 'max_epochs: "a number of thousands of digits"; expected a whole number'),
     ],
 )
 def test_what_cannot_be_is_told(here, flags, told):

@@ -119,17 +119,25 @@ def test_options_of_file_and_flag_are_joined(here):
 
 
 WRONG = [
-    ("model.head", "sun", 'model.head: "sun"; sum | concat | finest | two-stage; did you mean "sum"?'),
-    ("model.pyramid", "pannet", 'model.pyramid: "pannet"; fpn | panet | simple; did you mean "panet"?'),
+    ("model.head", "sun", 'model.head: "sun"; expected sum | concat | finest | two-stage; did you mean "sum"?'),
+    ("model.pyramid", "pannet", 'model.pyramid: "pannet"; expected fpn | panet | simple; did you mean "panet"?'),
     ("model.fusion", "fusenett", 'none | fusenet | late; did you mean "fusenet"?'),
-    ("model.band_init", "zerro", 'model.band_init: "zerro"; repeat | mean | copy | zero; did you mean "zero"?'),
-    ("model.band_init", "{nir: redd}", 'model.band_init.nir: "redd"; red | green | blue; did you mean "red"?'),
+    (
+        "model.band_init",
+        "zerro",
+        'model.band_init: "zerro"; expected repeat | mean | copy | zero; did you mean "zero"?',
+    ),
+    ("model.band_init", "{nir: redd}", 'model.band_init.nir: "redd"; expected red | green | blue; did you mean "red"?'),
     ("model.rgb", "red", "model.rgb: "),
-    ("model.options.points", "4", "model.options.points: 4; a list, each a whole number or null"),
-    ("model.options.strides", "[a]", "model.options.strides: ['a']; a list, each a whole number or null"),
-    ("model.options.output_stride", "[8]", "model.options.output_stride: [8]; a whole number"),
-    ("model.options.extra", "pol", "model.options.extra: 'pol'; pool | conv | conv-c5 or null; did you mean \"pool\"?"),
-    ("model.options.head_options", "3", "model.options.head_options: 3; lines of `key: value` or null"),
+    ("model.options.points", "4", "model.options.points: 4; expected a list, each a whole number or null"),
+    ("model.options.strides", "[a]", "model.options.strides: ['a']; expected a list, each a whole number or null"),
+    ("model.options.output_stride", "[8]", "model.options.output_stride: [8]; expected a whole number"),
+    (
+        "model.options.extra",
+        "pol",
+        "model.options.extra: 'pol'; expected pool | conv | conv-c5 or null; did you mean \"pool\"?",
+    ),
+    ("model.options.head_options", "3", "model.options.head_options: 3; expected lines of `key: value` or null"),
 ]
 
 
@@ -250,15 +258,18 @@ def test_numbers_are_those_of_the_files_also_where_some_bands_are_used(here, use
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--model.rgb", "[1, 2, 6]"], "model.rgb: band 6; one of 1, 2, 3, 4, 5"),
-        (["--model.rgb", "[0, 1, 2]"], "model.rgb: band 0; 1 to the last"),
+        (["--model.rgb", "[1, 2, 6]"], "model.rgb: band 6; expected one of 1, 2, 3, 4, 5"),
+        (["--model.rgb", "[0, 1, 2]"], "model.rgb: band 0; expected 1 to the last"),
         (["--model.rgb", "[red, green, bleu]"], "rgb: there is no band 'bleu'"),
         (["--model.rgb", "[2, 4, 4]"], "rgb: [1, 3, 3] of 5 bands"),
-        (["--data.use_bands", "[1, 2, 3, 4]", "--model.rgb", "[2, 4, 5]"], "model.rgb: band 5; one of 1, 2, 3, 4"),
-        (["--data.use_bands", "[2, 4, 5]"], "fusion: 3 bands; more than red, green and blue; fusion=none"),
-        (["--model.band_init", "zero"], "with fusion: repeat | mean | {band: colour}"),
-        (["--model.band_init", "{6: red}"], "model.band_init: band 6; one of 1, 2, 3, 4, 5"),
-        (["--model.options.points", "[1, 9]"], "points: [1, 9]; some of 1, 2, 3, 4, 5"),
+        (
+            ["--data.use_bands", "[1, 2, 3, 4]", "--model.rgb", "[2, 4, 5]"],
+            "model.rgb: band 5; expected one of 1, 2, 3, 4",
+        ),
+        (["--data.use_bands", "[2, 4, 5]"], "fusion: 3 bands; expected more than red, green and blue; fusion=none"),
+        (["--model.band_init", "zero"], "expected repeat | mean | {band: colour}"),
+        (["--model.band_init", "{6: red}"], "model.band_init: band 6; expected one of 1, 2, 3, 4, 5"),
+        (["--model.options.points", "[1, 9]"], "points: [1, 9]; expected some of 1, 2, 3, 4, 5"),
         (["--model.options.fusion", "late"], "model.options.fusion: there is no such option"),
         (["--model.options.head_options", "{mod: nearest}"], "head_options.mod: sum has no such option"),
         (["--model.head", "finest", "--model.pyramid", "panet"], "head=sum"),
@@ -283,8 +294,11 @@ def test_bands_without_names_must_be_told_apart(here, capsys):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--model.rgb", "[5, 4, 2]"], "last.ckpt: rgb: [1, 3, 4]; that of the config: [4, 3, 1]"),
-        (["--model.options.points", "[1, 5]"], "last.ckpt: points: [1, 2, 3, 4, 5]; that of the config: [1, 5]"),
+        (["--model.rgb", "[5, 4, 2]"], "last.ckpt: rgb: [1, 3, 4]; expected that of the config: [4, 3, 1]"),
+        (
+            ["--model.options.points", "[1, 5]"],
+            "last.ckpt: points: [1, 2, 3, 4, 5]; expected that of the config: [1, 5]",
+        ),
         (["--model.fusion", "late"], "tensors do not fit"),
     ],
 )

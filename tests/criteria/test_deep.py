@@ -100,7 +100,7 @@ def test_gradients_reach_the_classifiers_and_every_map():
 
 @pytest.mark.parametrize("factor", [-0.1, float("nan"), float("inf")])
 def test_a_factor_that_cannot_be_is_refused(factor):
-    with pytest.raises(ConfigError, match=r"deep_supervision: .*; a number above 0"):
+    with pytest.raises(ConfigError, match=r"deep_supervision: .*; expected a number above 0"):
         task(deep_supervision=factor)
 
 

@@ -42,13 +42,13 @@ def test_class_weights_and_smoothing_reach_the_losses_that_know_them():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("cee", 'term "cee" in "cee"; ce, focal, dice, lovasz.*did you mean "ce"?'),
+        ("cee", 'term "cee" in "cee"; expected ce, focal, dice, lovasz.*did you mean "ce"?'),
         ("ce+dise", 'term "dise".*did you mean "dice"?'),
         ("lovazs*0.5", "term"),
         ("", 'term "" in ""'),
         ("ce+", 'term ""'),
         ("ce+ce", '"ce" twice'),
-        ("0*ce", 'factor "0" in "0\\*ce"; a number above 0'),
+        ("0*ce", 'factor "0" in "0\\*ce"; expected a number above 0'),
         ("-1*ce", 'factor "-1"'),
         ("nan*ce", 'factor "nan"'),
         ("inf*ce", 'factor "inf"'),

@@ -195,11 +195,14 @@ def test_a_truth_of_panoptic_annotations_is_no_truth_of_coco_results(tmp_path, c
     (tmp_path / "results.json").write_text("[]")
     truth = DATA / "coco-panoptic-sample" / "panoptic.json"
     assert main(["evaluate", str(tmp_path / "results.json"), str(truth)]) == 2
-    assert "panoptic.json: panoptic annotations, whose masks are images; boxes or masks" in capsys.readouterr().err
+    assert (
+        "panoptic.json: panoptic annotations, whose masks are images; expected boxes or masks"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_record_without_segments_among_others_is_named(tmp_path):
     value = panoptic()
     del value["annotations"][0]["segments_info"]
-    with pytest.raises(DataError, match=r"annotations\[0\].segments_info: None; a list of segments"):
+    with pytest.raises(DataError, match=r"annotations\[0\].segments_info: None; expected a list of segments"):
         samples_of(make_panoptic(tmp_path, value))

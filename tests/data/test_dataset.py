@@ -70,31 +70,31 @@ SMALL = "classes: [a, b]\nsplits: {train: {images: a, labels: b}}\n"
     ("text", "said"),
     [
         (SMALL + "clasz: [a]", 'unknown key "clasz"; did you mean "classes"'),
-        (SMALL + "task: panoptic", "task: 'panoptic'; one of semantic, detection, instance"),
+        (SMALL + "task: panoptic", "task: 'panoptic'; expected one of semantic, detection, instance"),
         (SMALL.replace("[a, b]", "[a, a]"), "several classes with the name a"),
-        (SMALL.replace("[a, b]", "{1: a, 2: yes}"), 'classes[1].name: True; text; write "True" in quotes'),
-        (SMALL.replace("[a, b]", "[]"), "classes: []; 1 to 255 classes"),
+        (SMALL.replace("[a, b]", "{1: a, 2: yes}"), 'classes[1].name: True; expected text; write "True" in quotes'),
+        (SMALL.replace("[a, b]", "[]"), "classes: []; expected 1 to 255 classes"),
         (SMALL.replace("[a, b]", "[{name: a, id: 1}, {name: b, id: 1}]"), "several classes with the value 1"),
         (SMALL.replace("[a, b]", "[{name: a, colour: 1}]"), 'classes[0]: unknown key "colour"; did you mean "color"?'),
-        (SMALL.replace("[a, b]", "[{name: a, color: [1, 2]}]"), "classes[0].color: [1, 2]; red, green, blue"),
-        (SMALL + "ignore_index: 1", 'ignore_index: 1; a value that is no class; 1 is "b"'),
+        (SMALL.replace("[a, b]", "[{name: a, color: [1, 2]}]"), "classes[0].color: [1, 2]; expected red, green, blue"),
+        (SMALL + "ignore_index: 1", 'ignore_index: 1; expected a value that is no class; 1 is "b"'),
         (SMALL + "bands: [r, g]\nuse_bands: [nir]", "use_bands: 'nir'"),
         (SMALL + "bands: [red, green]\nuse_bands: [gren]", 'did you mean "green"'),
-        (SMALL + "bands: [r, g]\nuse_bands: [3]", "use_bands: 3; names of bands, or their numbers from 1"),
+        (SMALL + "bands: [r, g]\nuse_bands: [3]", "use_bands: 3; expected names of bands, or their numbers from 1"),
         (SMALL + "bands: [r, g]\nuse_bands: [1, r]", "every band once"),
         (SMALL + "scaling: imagnet", 'did you mean "imagenet"?'),
         (SMALL + "bands: [r]\nscaling: {offset: [1, 2], scale: [1, 2]}", "1 numbers, one for each band that is used"),
         (SMALL + "scaling: {offset: [1], scale: [0]}", "scaling: offset [1.0] and scale [0.0]"),
         (SMALL + "scaling: {offset: [.nan], scale: [1]}", "scaling.offset: [nan]"),
-        (SMALL + "nodata: none", "nodata: 'none'; a number"),
+        (SMALL + "nodata: none", "nodata: 'none'; expected a number"),
         (SMALL.replace("images: a", "imagse: a"), 'splits.train: unknown key "imagse"; did you mean "images"?'),
-        (SMALL.replace("images: a", "images: ../a"), "splits.train.images: '../a'; a path below the root"),
-        (SMALL.replace("images: a", "images: /etc"), "splits.train.images: '/etc'; a path below the root"),
+        (SMALL.replace("images: a", "images: ../a"), "splits.train.images: '../a'; expected a path below the root"),
+        (SMALL.replace("images: a", "images: /etc"), "splits.train.images: '/etc'; expected a path below the root"),
         (SMALL.replace("labels: b", 'labels: "c:\\\\b"'), "a path below the root"),
         ("classes: [a]", "splits: no splits"),
-        ("classes: [a]\nsplits: {}", "splits: {}; at least one"),
-        ("- a", "['a']; a mapping"),
-        ("", "nothing; a mapping"),
+        ("classes: [a]\nsplits: {}", "splits: {}; expected at least one"),
+        ("- a", "['a']; expected a mapping"),
+        ("", "nothing; expected a mapping"),
         (SMALL + "labels_are: colors\n" + "ignore_color: [0, 0]", "ignore_color: [0, 0]"),
         (
             "labels_are: colors\nclasses: [{name: a, color: [1, 1, 1]}, {name: b, color: [1, 1, 1]}]\nimages: a",
@@ -257,3 +257,16 @@ def test_the_page_about_datasets_shows_files_that_can_be_read(tmp_path):
         read(tmp_path, blocks[0] + "zzzzzz: 1\n")
     known = set(re.findall(r"known: (.*)$", str(caught.value))[0].split(", "))
     assert known == keys
+
+
+def test_the_root_may_lie_below_a_folder_of_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "dataset.yaml").write_text(SMALL + "root: ${TORCHFPN_DATA}/roofs\n")
+    monkeypatch.delenv("TORCHFPN_DATA", raising=False)
+    with pytest.raises(ConfigError, match=r"root: the environment variable TORCHFPN_DATA is not set; set it"):
+        read_dataset(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCHFPN_DATA", "all")
+    assert read_dataset(tmp_path / "dataset.yaml").root == tmp_path / "all" / "roofs"
+    (tmp_path / "dataset.yaml").write_text(SMALL + "root: ${HOME}/roofs\n")  # no other variable is looked at
+    with pytest.raises(ConfigError, match=r"root: '\$\{HOME\}/roofs'; expected a folder, in it variables like"):
+        read_dataset(tmp_path)

@@ -68,10 +68,10 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("images", "masks", "told"),
         [
-            ("[photo0.png, photo1.png]", "[mask0.png]", "1 label files for 2 images; one for each image"),
+            ("[photo0.png, photo1.png]", "[mask0.png]", "1 label files for 2 images; expected one for each image"),
             ("[photo0.png, gone.png]", "[mask0.png, mask1.png]", "gone.png: no such file"),
             ("photo0.png", "gone", "gone: cannot be listed (No such file or directory)"),
-            (".", "mask0.png", "one label file for 8 images; polygons"),
+            (".", "mask0.png", "one label file for 8 images; expected polygons"),
             (".", "[mask0.png]", "1 label files for images that are not listed"),
             ("[sub/a.png, a.png]", "masks", "has the same name as"),
         ],
@@ -89,10 +89,10 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("images", "more", "told"),
         [
-            ("[photo0.png, ../x.png]", "", "splits.train.images: '../x.png'; a path below the root"),
-            ("[photo0.png, 3]", "", "splits.train.images: ['photo0.png', 3]; a path, or a list of files"),
-            ("[]", "", "splits.train.images: []; a path, or a list of files"),
-            ("[photo0.png]", ", list: a.txt", "splits.train.list: 'a.txt'; a list chooses from a folder"),
+            ("[photo0.png, ../x.png]", "", "splits.train.images: '../x.png'; expected a path below the root"),
+            ("[photo0.png, 3]", "", "splits.train.images: ['photo0.png', 3]; expected a path, or a list of files"),
+            ("[]", "", "splits.train.images: []; expected a path, or a list of files"),
+            ("[photo0.png]", ", list: a.txt", "splits.train.list: 'a.txt'; expected a folder to choose from"),
             ('"a/{z}/{y}"', "", "{z}, {x} and {y} once each as the last three folders"),
         ],
     )

@@ -46,7 +46,7 @@ def test_bad_images_are_named_beside_bad_annotations(tmp_path, capsys):
     write_png(folder / "train" / "images" / "a2.png", picture(2, (10, 10)))
     assert main(["check", str(folder)]) == 2
     err = capsys.readouterr().err
-    assert "instances.json: annotations[1].bbox: [9, 9, 0, 0]; width and height above 0" in err
+    assert "instances.json: annotations[1].bbox: [9, 9, 0, 0]; expected width and height above 0" in err
     assert "a1.png: not an image" in err
     assert "a2.png: 10 x 10 pixels, 32 x 24 in instances.json" in err
     assert "fpn: 3 bad files" in err
@@ -126,7 +126,7 @@ def test_a_first_description_of_panoptic_maps(tmp_path, layout):
 def test_panoptic_files_without_their_maps_say_so(tmp_path):
     folder = make_panoptic(tmp_path, yaml=None)
     shutil.rmtree(folder / "train" / "panoptic")
-    with pytest.raises(DataError, match=r"panoptic annotations without maps; PNGs in panoptic/ beside it"):
+    with pytest.raises(DataError, match=r"panoptic annotations without maps; expected PNGs in panoptic/ beside it"):
         init_dataset(folder)
 
 

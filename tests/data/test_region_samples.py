@@ -111,10 +111,10 @@ def test_classes_that_are_not_there(tmp_path):
     ("yaml", "found"),
     [
         (YAML.replace("instance\n", "semantic\n"), "splits.train.annotations: annotations of objects"),
-        (YAML.replace("annotations:", "labels: x, annotations:"), "splits.train.labels: 'x'; nothing beside"),
-        (YAML.replace("train/images,", "'{z}/{x}/{y}',"), "splits.train.images: '{z}/{x}/{y}'; a folder"),
-        (YAML + "labels_are: colors\n", "labels_are: 'colors'; nothing with `task: instance`"),
-        (YAML + "fix: 3\n", "fix: 3; true or false"),
+        (YAML.replace("annotations:", "labels: x, annotations:"), "splits.train.labels: 'x'; expected nothing beside"),
+        (YAML.replace("train/images,", "'{z}/{x}/{y}',"), "splits.train.images: '{z}/{x}/{y}'; expected a folder"),
+        (YAML + "labels_are: colors\n", "labels_are: 'colors'; expected nothing with `task: instance`"),
+        (YAML + "fix: 3\n", "fix: 3; expected true or false"),
     ],
 )
 def test_mistakes_in_the_yaml(tmp_path, yaml, found):
@@ -320,7 +320,7 @@ def test_crops_around_objects(tmp_path):
 
 def test_the_kind_of_samples_follows_the_task(tmp_path):
     dataset = read_dataset(make_objects(tmp_path))
-    with pytest.raises(ConfigError, match=r"task: a dataset for instance; semantic"):
+    with pytest.raises(ConfigError, match=r"task: a dataset for instance; expected semantic"):
         SemanticSamples(dataset, "train")
     with pytest.raises(ConfigError, match=r"task: a dataset for instance"):
         class_counts(dataset)

@@ -141,7 +141,7 @@ def test_fault_36_other_classes_of_the_same_number(stopped, small, capsys):
     yaml.write_text(yaml.read_text().replace("roof", "tree"))
     code, told = resume(capsys)
     assert code == 2
-    assert "classes: ground, roof, road; those of the config: ground, tree, road" in told
+    assert "classes: ground, roof, road; expected those of the config: ground, tree, road" in told
 
 
 def test_fault_36_a_newer_checkpoint_asks_for_a_newer_torchfpn(stopped, capsys):
@@ -153,4 +153,4 @@ def test_fault_36_a_newer_checkpoint_asks_for_a_newer_torchfpn(stopped, capsys):
         torch.save(content, path)
     code, told = resume(capsys)
     assert code == 2
-    assert "schema 99; up to 1; upgrade torchfpn" in told
+    assert "schema 99; expected up to 1; upgrade torchfpn" in told

@@ -34,9 +34,9 @@ def one_line(capsys):
     [
         (["--lrr", "1"], '--lrr: there is no such flag; did you mean "--lr"'),
         (["--model.bakbone", "resnet18"], 'did you mean "--model.backbone"'),
-        (["--lr", "fast"], 'lr: "fast"; a number'),
-        (["--model.norm", "bach"], 'model.norm: "bach"; batch | group'),
-        (["--model.backbone", "resnet5O"], 'there is no backbone "resnet5O"; a model of timm'),
+        (["--lr", "fast"], 'lr: "fast"; expected a number'),
+        (["--model.norm", "bach"], 'model.norm: "bach"; expected batch | group'),
+        (["--model.backbone", "resnet5O"], 'there is no backbone "resnet5O"; expected a model of timm'),
         (["--model.backbone", "torchvision/resnet19"], 'did you mean "torchvision/resnet18"'),
         (["--model.backbone", "mobilenet_v2"], 'did you mean "torchvision/mobilenet_v2"'),
     ],
@@ -52,12 +52,12 @@ def test_fault_29_a_flag_that_cannot_be(small, capsys, flags, told):
     [
         ("lrr: 1", 'lrr: there is no such setting; did you mean "lr"'),
         ("model: {bakbone: x}", 'model.bakbone: there is no such setting; did you mean "backbone"'),
-        ("lr: fast", "lr: 'fast'; a number"),
-        ("lr: null", "lr: None; a number"),
-        ("model: resnet18", "model: 'resnet18'; lines of `key: value`"),
-        ("data: {crop: [1, 2, 3]}", "data.crop: (1, 2, 3); a list of 2, each a whole number"),
-        ("overwrite: 3", "overwrite: 3; true or false"),
-        ("- lr", "a list; lines of `key: value`"),
+        ("lr: fast", "lr: 'fast'; expected a number"),
+        ("lr: null", "lr: None; expected a number"),
+        ("model: resnet18", "model: 'resnet18'; expected lines of `key: value`"),
+        ("data: {crop: [1, 2, 3]}", "data.crop: (1, 2, 3); expected a list of 2, each a whole number"),
+        ("overwrite: 3", "overwrite: 3; expected true or false"),
+        ("- lr", "a list; expected lines of `key: value`"),
     ],
 )
 def test_fault_29_a_line_of_yaml_that_cannot_be(small, capsys, text, told):

@@ -113,7 +113,10 @@ BAD_PICKLES = {
     "malicious": (lambda path: pickled(path, {"a": Harmful()}), "refused: it would import posix.system"),
     "a tensor": (lambda path: pickled(path, {"a": torch.zeros(1)}), "refused: it would import torch._utils._rebuild"),
     "an object": (lambda path: pickled(path, {"a": np.array([{}])}), "not a pickle of arrays, or damaged after"),
-    "no dictionary": (lambda path: path.write_bytes(pickle.dumps([1, 2])), "a list; a state_dict: names and tensors"),
+    "no dictionary": (
+        lambda path: path.write_bytes(pickle.dumps([1, 2])),
+        "a list; expected a state_dict: names and tensors",
+    ),
     "one missing": (
         lambda path: pickled(path, {k: v for k, v in arrays().items() if k != FC}),
         f'1 tensors do not fit Faster R-CNN on resnet50: "{FC}" [1024, 12544] is missing',

@@ -70,7 +70,7 @@ def test_fault_02_empty_file_text_and_folder_instead_of_an_image(tmp_path, capsy
     assert code == 2
     assert lines[:3] == [
         f"bad: {empty}: empty file (0 bytes); copy it again",
-        f"bad: {text}: not an image this program reads; PNG, JPEG, TIFF and GeoTIFF",
+        f"bad: {text}: not an image this program reads; expected PNG, JPEG, TIFF and GeoTIFF",
         f"bad: {folder}: a folder, not an image; move it elsewhere",
     ]
 
@@ -93,7 +93,7 @@ def test_fault_03_vrt_is_refused_unless_allowed_and_never_leaves_the_root(tmp_pa
     assert lines[0] == f"bad: {bad}: a VRT, which may point anywhere; if you trust it: --allow-vrt"
     code, lines = checked(folder, capsys, "--allow-vrt")
     assert code == 2
-    assert f"a VRT over {outside}; files that lie under {folder}" in lines[0]
+    assert f"a VRT over {outside}; expected files that lie under {folder}" in lines[0]
     for path in (folder / "val" / "images").iterdir():
         write_png(path, picture(0)[..., 0])
     bad.write_text(VRT.format(inside))
@@ -132,7 +132,7 @@ def test_fault_05_decompression_bomb_is_told_its_size_and_the_option(tmp_path, c
     limit = Image.MAX_IMAGE_PIXELS
     code, lines = checked(tmp_path, capsys)
     assert code == 2
-    assert lines[0].startswith(f"bad: {bad}: 100000 x 100000 = 10000000000 pixels; at most 268435456; ")
+    assert lines[0].startswith(f"bad: {bad}: 100000 x 100000 = 10000000000 pixels; expected at most 268435456; ")
     assert "--max-pixels" in lines[0]
     assert limit == Image.MAX_IMAGE_PIXELS
 

@@ -55,7 +55,7 @@ def test_fault_19_rgb_mask_suggests_palette(tmp_path, capsys, suffix):
         write_tiff(bad, picture(0).transpose(2, 0, 1))
     code, lines = checked(tmp_path, capsys)
     assert code == 2
-    assert lines[0].startswith(f"bad: {bad}: an RGB mask; one band of class values; ")
+    assert lines[0].startswith(f"bad: {bad}: an RGB mask; expected one band of class values; ")
     assert "--palette" in lines[0]
     assert "labels_are: colors" in lines[0]
     with pytest.raises(DataError, match="an RGB mask"):
@@ -86,7 +86,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
             YAML + "nodata: !!python/object/apply:os.system ['touch pwned']\n",
             "line 6: could not determine a constructor",
         ),
-        (YAML + BOMB, "line 7: the alias *a; no aliases"),
+        (YAML + BOMB, "line 7: the alias *a; expected no aliases"),
         (YAML + "# " + "x" * 2**20, "over 1 MB of YAML"),
         ("[" * 100_000, "nested too deeply"),
         ("{" * 5000 + "}" * 5000, "nested too deeply"),

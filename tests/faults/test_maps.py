@@ -226,8 +226,8 @@ class TestFault28:
         code, lines = checked(folder, capsys)
         assert code == 2
         assert lines[0] == (
-            f"bad: {folder}/l.geojson: 1 lines among 3 features; polygons; remove them, or make areas of them with "
-            "polygons: {buffer: METRES} in dataset.yaml"
+            f"bad: {folder}/l.geojson: 1 lines among 3 features; expected polygons; remove them, or make areas of "
+            "them with polygons: {buffer: METRES} in dataset.yaml"
         )
         folder = self.town(
             tmp_path, [box(5, 5), line, shapely.GeometryCollection([box(30, 5)])], more="polygons: {buffer: 2}\n"

@@ -61,8 +61,8 @@ def test_fault_17_names_that_are_odd(tmp_path):
         ("", "empty file (0 bytes)"),
         ("hello", "not JSON: Expecting value at line 1, column 1"),
         (json.dumps(coco([record(1, (2, 3, 10, 9))]))[:-40], "not JSON: cut off at line 1, column"),
-        ("[1, 2]", "[1, 2]; an object with images, annotations and categories"),
-        ('{"annotations": [], "categories": []}', 'no list "images"; COCO: lists of images, annotations'),
+        ("[1, 2]", "[1, 2]; expected an object with images, annotations and categories"),
+        ('{"annotations": [], "categories": []}', 'no list "images"; expected COCO: lists of images, annotations'),
         ('{"images": [], "annotations": []}', 'no list "categories"'),
         ('{"images": {}, "annotations": [], "categories": []}', "images: {}"),
         ("[" * 100_000, "nested too deeply"),
@@ -100,12 +100,12 @@ def test_fault_20_records_that_cannot_be(tmp_path, capsys):
     code, lines = complaints(make_objects(tmp_path, text=text), capsys)
     assert code == 2
     assert lines == [
-        "annotations[1].id: '2'; a whole number",
+        "annotations[1].id: '2'; expected a whole number",
         "annotations[2].id: 1 again",
         "annotations[3].area: nan; JSON has no such number",
-        "annotations[4]: 7; an object",
-        "annotations[5].id: 1180591620717411303424; a whole number",
-        "annotations[6].id: True; a whole number",
+        "annotations[4]: 7; expected an object",
+        "annotations[5].id: 1180591620717411303424; expected a whole number",
+        "annotations[6].id: True; expected a whole number",
         'annotations[7]: the key "iscrowd" twice',
         "annotations[8].score: inf; JSON has no such number",
     ]
@@ -116,27 +116,30 @@ def test_fault_20_records_that_cannot_be(tmp_path, capsys):
     assert lines == [
         "categories[1].id: 3 again",
         'categories[2].name: "cell" again, as categories[0]',
-        "categories[3].name: None; text",
+        "categories[3].name: None; expected text",
         "images[2].id: 1 again",
-        "images[3].width: None; a number of pixels",
+        "images[3].width: None; expected a number of pixels",
         "images[3].file_name: 'a0.png' again, as images[0]",
     ]
 
 
 SHAPES = [
-    ([[1, 2, 3, 4, 5, 6, 7]], "segmentation[0]: 7 numbers; pairs of x and y"),
-    ([ring(2, 3, 10, 9), [1, 2, 3, 4]], "segmentation[1]: 2 points; 3 at least"),
+    ([[1, 2, 3, 4, 5, 6, 7]], "segmentation[0]: 7 numbers; expected pairs of x and y"),
+    ([ring(2, 3, 10, 9), [1, 2, 3, 4]], "segmentation[1]: 2 points; expected 3 at least"),
     ([[1, 2, float("nan"), 4, 5, 6]], "segmentation[0][2]: nan; JSON has no such number"),
     ([[1, 2, 1e30, 4, 5, 6]], "segmentation[0]: the coordinate 1e+30 in an image of 32 x 24"),
     ([[1, 2, 10**400, 4, 5, 6]], "segmentation[0]: the coordinate inf in an image of 32 x 24"),
-    ([[1, 2, "3", 4, 5, 6]], "segmentation[0]: [1, 2, '3', 4, 5, 6]; a list of numbers"),
-    ([1, 2, 3, 4, 5, 6], "segmentation: [1, 2, 3, 4, 5, 6]; a list of polygons: [[x, y, x, y, x, y, ...], ...]"),
+    ([[1, 2, "3", 4, 5, 6]], "segmentation[0]: [1, 2, '3', 4, 5, 6]; expected a list of numbers"),
+    (
+        [1, 2, 3, 4, 5, 6],
+        "segmentation: [1, 2, 3, 4, 5, 6]; expected a list of polygons: [[x, y, x, y, x, y, ...], ...]",
+    ),
     ([ring(20, 20, 30, 23)], "segmentation: lies outside of its bbox [2.0, 3.0, 10.0, 9.0]"),
-    ([], "segmentation: []; polygons or run lengths"),
-    (None, "segmentation: None; polygons or run lengths"),
-    ({"size": [24, 32], "counts": [0, 10]}, "segmentation.counts: runs of 10 pixels together; 24 x 32 = 768"),
-    ({"size": [24, 32], "counts": [0, -4, 772]}, "segmentation.counts: a run of -4 pixels; 0 and more"),
-    ({"size": [32, 24], "counts": [0, 768]}, "segmentation.size: size [32, 24]; [24, 32], as of the image"),
+    ([], "segmentation: []; expected polygons or run lengths"),
+    (None, "segmentation: None; expected polygons or run lengths"),
+    ({"size": [24, 32], "counts": [0, 10]}, "segmentation.counts: runs of 10 pixels together; expected 24 x 32 = 768"),
+    ({"size": [24, 32], "counts": [0, -4, 772]}, "segmentation.counts: a run of -4 pixels; expected 0 and more"),
+    ({"size": [32, 24], "counts": [0, 768]}, "segmentation.size: size [32, 24]; expected [24, 32], as of the image"),
     ({"size": [24, 32], "counts": "zz"}, "segmentation.counts: character 'z'"),
     ({"size": [24, 32], "counts": "0" * 5 + "o"}, "segmentation.counts: it ends in the middle of a number"),
     ({"size": [24, 32], "counts": [768]}, "segmentation.counts: a mask without a pixel"),
@@ -163,19 +166,19 @@ def test_fault_21_shapes_that_cannot_be(tmp_path, capsys, shape, found):
 def test_fault_22_values_that_do_not_fit_are_all_told(tmp_path, capsys):
     box = (2, 3, 10, 9)
     bad = [
-        ({"bbox": [2, 3, 0, 6]}, "bbox: [2, 3, 0, 6]; width and height above 0"),
-        ({"bbox": [2, 3, 8, -6]}, "bbox: [2, 3, 8, -6]; width and height above 0"),
+        ({"bbox": [2, 3, 0, 6]}, "bbox: [2, 3, 0, 6]; expected width and height above 0"),
+        ({"bbox": [2, 3, 8, -6]}, "bbox: [2, 3, 8, -6]; expected width and height above 0"),
         ({"bbox": [40, 3, 8, 6]}, "bbox: [40, 3, 8, 6] lies outside of the image of 32 x 24"),
         ({"bbox": [2, 3, 80, 6]}, "bbox: [2, 3, 80, 6] reaches out of the image of 32 x 24"),
-        ({"bbox": [2, 3, 8]}, "bbox: [2, 3, 8]; [x, y, width, height]"),
-        ({"bbox": [2, 3, 8, "6"]}, "bbox: [2, 3, 8, '6']; [x, y, width, height]"),
-        ({"bbox": None}, "bbox: None; [x, y, width, height]"),
-        ({"area": -1}, "area: -1; a number from 0"),
+        ({"bbox": [2, 3, 8]}, "bbox: [2, 3, 8]; expected [x, y, width, height]"),
+        ({"bbox": [2, 3, 8, "6"]}, "bbox: [2, 3, 8, '6']; expected [x, y, width, height]"),
+        ({"bbox": None}, "bbox: None; expected [x, y, width, height]"),
+        ({"area": -1}, "area: -1; expected a number from 0"),
         ({"area": 700}, "area: 700 in a box of 8 x 6"),
-        ({"category_id": 4}, "category_id: 4; the id of one of the categories"),
-        ({"image_id": 9}, "image_id: 9; the id of one of the images"),
-        ({"image_id": "1"}, "image_id: '1'; the id of one of the images"),
-        ({"iscrowd": 2}, "iscrowd: 2; 0 or 1"),
+        ({"category_id": 4}, "category_id: 4; expected the id of one of the categories"),
+        ({"image_id": 9}, "image_id: 9; expected the id of one of the images"),
+        ({"image_id": "1"}, "image_id: '1'; expected the id of one of the images"),
+        ({"iscrowd": 2}, "iscrowd: 2; expected 0 or 1"),
     ]
     records = [record(i, box) | change for i, (change, _) in enumerate(bad)]
     value = coco([*records, record(50, box)])
@@ -226,7 +229,7 @@ def test_fault_23_links_and_paths_of_the_yaml_that_lead_out(tmp_path, capsys):
     ]
     (folder / "dataset.yaml").write_text(YAML.replace("train/instances.json", "../instances.json"))
     assert main(["check", str(folder)]) == 2
-    assert "splits.train.annotations: '../instances.json'; a path below the root" in capsys.readouterr().err
+    assert "splits.train.annotations: '../instances.json'; expected a path below the root" in capsys.readouterr().err
     (tmp_path / "other.json").write_text(json.dumps(coco([])))
     (folder / "train" / "instances.json").unlink()
     (folder / "train" / "instances.json").symlink_to(tmp_path / "other.json")

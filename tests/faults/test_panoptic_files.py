@@ -49,18 +49,18 @@ def changed(**more):
 
 SEGMENTS = [
     ({"id": 5}, "id: 5 again, as segments_info[0]"),
-    ({"id": 0}, "id: 0; a whole number from 1 to 16777215"),
-    ({"id": 2**24}, "id: 16777216; a whole number from 1 to 16777215"),
-    ({"id": "259"}, "id: '259'; a whole number from 1 to 16777215"),
-    ({"id": None}, "id: None; a whole number from 1 to 16777215"),
-    ({"category_id": 9}, "category_id: 9; the id of one of the categories"),
-    ({"category_id": [3]}, "category_id: [3]; the id of one of the categories"),
-    ({"iscrowd": 2}, "iscrowd: 2; 0 or 1"),
-    ({"area": -1}, "area: -1; a number from 0"),
-    ({"area": None}, "area: None; a number of pixels"),
+    ({"id": 0}, "id: 0; expected a whole number from 1 to 16777215"),
+    ({"id": 2**24}, "id: 16777216; expected a whole number from 1 to 16777215"),
+    ({"id": "259"}, "id: '259'; expected a whole number from 1 to 16777215"),
+    ({"id": None}, "id: None; expected a whole number from 1 to 16777215"),
+    ({"category_id": 9}, "category_id: 9; expected the id of one of the categories"),
+    ({"category_id": [3]}, "category_id: [3]; expected the id of one of the categories"),
+    ({"iscrowd": 2}, "iscrowd: 2; expected 0 or 1"),
+    ({"area": -1}, "area: -1; expected a number from 0"),
+    ({"area": None}, "area: None; expected a number of pixels"),
     ({"area": 10**9}, "area: 1000000000 in a box of 6 x 8"),
-    ({"bbox": None}, "bbox: None; [x, y, width, height]"),
-    ({"bbox": [3, 2, 0, 8]}, "bbox: [3, 2, 0, 8]; width and height above 0"),
+    ({"bbox": None}, "bbox: None; expected [x, y, width, height]"),
+    ({"bbox": [3, 2, 0, 8]}, "bbox: [3, 2, 0, 8]; expected width and height above 0"),
     ({"bbox": [3, 2, 60, 8]}, "bbox: [3, 2, 60, 8] reaches out of the image of 32 x 24"),
     # what only the PNG can tell
     ({"area": 29}, "area: 29; 28 pixels in a0.png"),
@@ -193,7 +193,7 @@ def test_fault_24_a_bomb_is_not_decoded(tmp_path, capsys):
     write_map(folder / "train" / "panoptic" / "a1.png", np.zeros((100, 100), int))
     lines = complaints(folder, capsys)[1]
     assert "a0.png: 32 x 24 pixels, 40000 x 40000 in panoptic.json" in lines[0]
-    assert lines[1].startswith("panoptic/a1.png: 100 x 100 = 10000 pixels; at most 1000")
+    assert lines[1].startswith("panoptic/a1.png: 100 x 100 = 10000 pixels; expected at most 1000")
 
 
 def test_fault_24_annotations_that_cannot_be(tmp_path, capsys):
@@ -217,10 +217,10 @@ def test_fault_24_annotations_that_cannot_be(tmp_path, capsys):
     assert lines == [
         "panoptic.json: images[2].file_name: 'a1.png' again, as images[1]",
         f"panoptic.json: images[3].file_name: 'gone.png': no such file in {folder / 'train' / 'images'}",
-        "panoptic.json: annotations[0]: 7; an object",
-        "panoptic.json: annotations[1].image_id: 77; the id of one of the images",
-        "panoptic.json: annotations[2].image_id: [1]; the id of one of the images",
-        "panoptic.json: annotations[3].segments_info: {'id': 1}; a list of segments",
+        "panoptic.json: annotations[0]: 7; expected an object",
+        "panoptic.json: annotations[1].image_id: 77; expected the id of one of the images",
+        "panoptic.json: annotations[2].image_id: [1]; expected the id of one of the images",
+        "panoptic.json: annotations[3].segments_info: {'id': 1}; expected a list of segments",
         "panoptic.json: annotations[4].image_id: 1 again, as annotations[3]",
         f"panoptic.json: annotations[5].file_name: 'gone.png': no such file in {maps}",
     ]
@@ -245,8 +245,8 @@ def test_fault_24_categories_that_cannot_be(tmp_path, capsys):
     value["categories"] = [{"id": 3, "name": "cell"}, *value["categories"][1:], {"id": [4], "name": "x", "isthing": 1}]
     folder = make_panoptic(tmp_path, value, yaml=NAMES + YAML)
     assert complaints(folder, capsys)[1] == [
-        "panoptic.json: categories[0].isthing: None; 0 or 1",
-        "panoptic.json: categories[3].id: [4]; a whole number",
+        "panoptic.json: categories[0].isthing: None; expected 0 or 1",
+        "panoptic.json: categories[3].id: [4]; expected a whole number",
     ]
 
 
@@ -302,7 +302,7 @@ def test_fault_24_folders_and_links_that_lead_out(tmp_path, capsys):
     assert complaints(folder, capsys)[1] == ["other: leads out of the root of the dataset"]
     (folder / "dataset.yaml").write_text(YAML.replace("json}", "json, panoptic: ../outside}"))
     assert main(["check", str(folder)]) == 2
-    assert "splits.train.panoptic: '../outside'; a path below the root" in capsys.readouterr().err
+    assert "splits.train.panoptic: '../outside'; expected a path below the root" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", ["values", "bytes", "png"])

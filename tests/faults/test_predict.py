@@ -88,7 +88,7 @@ def test_fault_05_an_image_that_is_a_bomb_is_refused_before_it_is_decoded(photo,
     write_png(tmp_path / "bomb.png", np.zeros((400, 500), np.uint8))
     assert run(photo, tmp_path / "bomb.png", "--out", tmp_path / "out", "--max-pixels", 199_999) == 2
     (error,) = lines(capsys)
-    assert "500 x 400 = 200000 pixels; at most 199999" in error
+    assert "500 x 400 = 200000 pixels; expected at most 199999" in error
     assert "--max-pixels" in error
     huge = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x0f\xff\xff\0\x0f\xff\xff\x08\x02\0\0\0"  # a million squared, in 33 bytes
     (tmp_path / "huge.png").write_bytes(huge + zlib.crc32(huge[12:]).to_bytes(4, "big") + b"\0\0\0\0IDAT5\xaf\x06\x1e")

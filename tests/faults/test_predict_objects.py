@@ -68,7 +68,9 @@ def test_fault_05_a_bomb_and_a_raster_too_large_are_refused_before_they_are_deco
     assert run(model, tmp_path / "bomb.png", tmp_path / "large.tif", *words) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert len(lines) == 2
-    assert all("500 x 400 = 200000 pixels; at most 199999" in line and "--max-pixels" in line for line in lines)
+    assert all(
+        "500 x 400 = 200000 pixels; expected at most 199999" in line and "--max-pixels" in line for line in lines
+    )
 
 
 def test_fault_07_and_08_other_bands_and_another_pixel_type(model, tmp_path, capsys):

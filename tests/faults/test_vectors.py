@@ -79,7 +79,7 @@ def test_fault_28_lines_and_points_are_counted_and_refused(tmp_path, capsys):
     labels = geojson(tmp_path / "l.geojson", [box(), line_, shapely.Point(5e5 + 40, 5e6 - 10)])
     assert run(tmp_path, labels) == 2
     assert line(capsys) == (
-        f"fpn: {labels}: 1 lines and 1 points among 3 features; polygons; "
+        f"fpn: {labels}: 1 lines and 1 points among 3 features; expected polygons; "
         "remove them, or make areas of them with --buffer METRES"
     )
     assert not (tmp_path / "out" / "a.tif").exists()

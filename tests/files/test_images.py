@@ -168,7 +168,7 @@ class TestOpening:
         write_png(tmp_path / "a.png", picture(0, (20, 30)))
         write_tiff(tmp_path / "a.tif", np.ones((1, 20, 30), "uint8"))
         path = tmp_path / f"a.{kind}"
-        with pytest.raises(DataError, match=r"30 x 20 = 600 pixels; at most 599; .*--max-pixels"):
+        with pytest.raises(DataError, match=r"30 x 20 = 600 pixels; expected at most 599; .*--max-pixels"):
             read_image(path, max_pixels=599)
         assert read_image(path, max_pixels=600).size == (20, 30)
 

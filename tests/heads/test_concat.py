@@ -146,10 +146,10 @@ def test_any_strides_that_are_multiples_of_the_finest(strides):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"act": False}, 'norm="batch" without activation; act=True, or norm="none"'),
-        ({"classifier": "conv1x1"}, 'classifier: "conv1x1"; "conv3x3" or "bottleneck"'),
-        ({"num_classes": 0}, "num_classes: 0; 1 or more"),
-        ({"levels": [Level(4, 4), Level(4, 6)]}, r"strides \[4, 6\]; multiples of the finest"),
+        ({"act": False}, 'norm="batch" without activation; expected act=True, or norm="none"'),
+        ({"classifier": "conv1x1"}, 'classifier: "conv1x1"; expected "conv3x3" or "bottleneck"'),
+        ({"num_classes": 0}, "num_classes: 0; expected 1 or more"),
+        ({"levels": [Level(4, 4), Level(4, 6)]}, r"strides \[4, 6\]; expected multiples of the finest"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(options, told):

@@ -66,7 +66,7 @@ def test_fewer_outputs_are_the_first_of_all(outputs):
 
 @pytest.mark.parametrize("outputs", [0, 4, -1])
 def test_outputs_that_there_are_not_are_refused(outputs):
-    with pytest.raises(ConfigError, match=f"outputs: {outputs}; 1 to 3"):
+    with pytest.raises(ConfigError, match=f"outputs: {outputs}; expected 1 to 3"):
         FPN(LEVELS, 8, outputs=outputs)
 
 

@@ -111,7 +111,10 @@ def test_our_own_files_are_sent_to_load(tmp_path):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"source": "pytorch_fpn"}, 'source: "pytorch_fpn"; pytorch-fpn | robosat.*did you mean "pytorch-fpn"'),
+        (
+            {"source": "pytorch_fpn"},
+            'source: "pytorch_fpn"; expected pytorch-fpn | robosat.*did you mean "pytorch-fpn"',
+        ),
         ({"source": "robosat"}, "of no family that is known here"),
     ],
 )

@@ -291,7 +291,9 @@ def test_old_files_tell_their_anchors():
     theirs = cells(smaller, (0.5, 1.0, 3.0))
     for i, own in enumerate(theirs.values()):
         torch.testing.assert_close(made.model.head.propose.get_buffer(f"cell{i}"), own, atol=1e-2, rtol=0)
-    with pytest.raises(WeightsError, match=r"cell_anchors.0: several anchor sizes; one size and the same ratios"):
+    with pytest.raises(
+        WeightsError, match=r"cell_anchors.0: several anchor sizes; expected one size and the same ratios"
+    ):
         converted(tensors | cells([[32, 64]] * 5, (0.5, 1.0, 2.0)))
 
 

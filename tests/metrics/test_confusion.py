@@ -158,7 +158,7 @@ def test_survives_json():
 
 @pytest.mark.parametrize("rows", [None, [], [[1, 2]], [[1, 2], [3]], [[1.5]], [[-1]], [["1"]], [[True]], [[2**63]], 7])
 def test_what_is_no_matrix_is_refused(rows):
-    with pytest.raises(DataError, match="confusion: no confusion matrix; a square of whole numbers"):
+    with pytest.raises(DataError, match="confusion: no confusion matrix; expected a square of whole numbers"):
         filled(rows)
 
 
@@ -187,7 +187,7 @@ def test_a_label_that_is_no_class_is_named_where_it_counts_and_passed_over_where
 def test_maps_that_do_not_fit_are_named():
     with pytest.raises(ShapeError, match=r"labels \[2, 3\] and targets \[3, 2\]"):
         ConfusionMatrix(2).update(np.zeros((2, 3), int), np.zeros((3, 2), int))
-    with pytest.raises(ShapeError, match=r"labels of torch\.float32; integers"):
+    with pytest.raises(ShapeError, match=r"labels of torch\.float32; expected integers"):
         ConfusionMatrix(2).update(torch.zeros(2, 2), torch.zeros(2, 2, dtype=torch.long))
     with pytest.raises(ShapeError, match="a confusion matrix of 3 classes"):
         ConfusionMatrix(2).merge(ConfusionMatrix(3))

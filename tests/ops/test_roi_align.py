@@ -194,10 +194,10 @@ def test_boxes_far_larger_than_the_map_or_not_finite_do_no_harm():
         ({"maps": [torch.zeros(1, 2, 3)] * 3}, "3-d"),
         ({"maps": [torch.zeros(1, c, 3, 3) for c in (1, 2, 2)]}, "same images and channels"),
         ({"size": (0, 7)}, r"size \(0, 7\)"),
-        ({"rois": torch.tensor([[2.0, 0, 0, 1, 1]]).repeat(12, 1)}, "image 2 to 2; 0 to 1"),
-        ({"rois": torch.tensor([[-1.0, 0, 0, 1, 1]]).repeat(12, 1)}, "image -1 to -1; 0 to 1"),
+        ({"rois": torch.tensor([[2.0, 0, 0, 1, 1]]).repeat(12, 1)}, "image 2 to 2; expected 0 to 1"),
+        ({"rois": torch.tensor([[-1.0, 0, 0, 1, 1]]).repeat(12, 1)}, "image -1 to -1; expected 0 to 1"),
         ({"rois": torch.full((12, 5), torch.nan)}, "image nan"),
-        ({"levels": torch.full((12,), 3)}, "levels 3 to 3; -1 to 2"),
+        ({"levels": torch.full((12,), 3)}, "levels 3 to 3; expected -1 to 2"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):

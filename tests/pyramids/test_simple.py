@@ -102,7 +102,7 @@ def test_patches_of_14_give_strides_7_14_and_28():
 
 @pytest.mark.parametrize("pyramid", ["fpn", "panet"])
 def test_a_single_map_is_refused_by_the_others_which_name_this_one(pyramid):
-    with pytest.raises(ConfigError, match='on a single map of stride 16; two maps or more; pyramid="simple"'):
+    with pytest.raises(ConfigError, match='on a single map of stride 16; expected two maps or more; pyramid="simple"'):
         torchfpn.create_model(backbone="test_vit", pyramid=pyramid, num_classes=3)
 
 

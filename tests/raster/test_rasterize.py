@@ -253,7 +253,7 @@ def test_widths_are_metres_on_the_ground(crs):
 
 def test_lines_and_points_without_a_width_are_refused():
     mixed = [shapely.box(0, 0, 1, 1), shapely.LineString([(0, 0), (9, 9)]), shapely.Point(1, 1), shapely.Point(2, 1)]
-    with pytest.raises(DataError, match=r"1 lines and 2 points among 4 features; polygons; .*--buffer"):
+    with pytest.raises(DataError, match=r"1 lines and 2 points among 4 features; expected polygons; .*--buffer"):
         areas(vectors(mixed))
     found = areas(vectors([shapely.affinity.translate(s, 500_000, 5_800_000) for s in mixed]), buffer=2.0)
     assert found.widened == 3

@@ -231,7 +231,7 @@ def test_resuming_what_is_finished_does_nothing_and_the_rest_is_done(scene):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (("--window", "60"), "window: 60; a multiple of 32 pixels"),
+        (("--window", "60"), "window: 60; expected a multiple of 32 pixels"),
         (("--margin", "much"), 'margin: "much"'),
         (("--window", "64", "--overlay"), "overlay: up to --max-pixels"),
     ],

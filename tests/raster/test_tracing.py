@@ -247,13 +247,13 @@ def test_a_map_without_a_place_is_refused_before_it_is_read():
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        ([], "0 blocks; bands of blocks"),
-        ([(0, 0, 4, 4), (0, 5, 4, 3)], r"block 1: \(0, 5, 4, 3\); the one at row 0, column 4, of 4 rows"),
+        ([], "0 blocks; expected bands of blocks"),
+        ([(0, 0, 4, 4), (0, 5, 4, 3)], r"block 1: \(0, 5, 4, 3\); expected the one at row 0, column 4, of 4 rows"),
         ([(0, 0, 4, 4), (0, 4, 3, 4)], "block 1"),
         ([(0, 0, 4, 8), (4, 0, 4, 4)], "plan: 2 blocks"),
         ([(4, 0, 4, 8), (0, 0, 4, 8)], "block 0"),
         ([(0, 0, 0, 8)], "block 0"),
-        ([(0, 0, 4, 4)], "block 0: labels of 4 x 8; 4 x 4"),
+        ([(0, 0, 4, 4)], "block 0: labels of 4 x 8; expected 4 x 4"),
     ],
 )
 def test_blocks_that_do_not_tile_the_map(plan, message):

@@ -185,8 +185,8 @@ def test_fault_37_a_safetensors_that_lies_is_refused(saved, tmp_path, change, me
     ("change", "told"),
     [
         ({"newthing": 1}, "unexpected keyword argument 'newthing'"),
-        ({"head": 3}, 'head: "3"; sum | concat | finest'),
-        ({"head": "zzz"}, 'head: "zzz"; sum | concat | finest'),
+        ({"head": 3}, 'head: "3"; expected sum | concat | finest'),
+        ({"head": "zzz"}, 'head: "zzz"; expected sum | concat | finest'),
         ({"fusion": "late", "rgb": [0, 1, 9]}, "fusion: 2 bands"),
         ({"backbone": "resnett18"}, 'did you mean "resnet18'),
     ],

@@ -83,7 +83,7 @@ def test_without_stages_there_is_no_stem(backbone):
     net = model(backbone)
     if backbone == "test_resnet":
         net.backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
-    with pytest.raises(ConfigError, match=r'freeze: "stem" of .*; networks of a stem and stages') as caught:
+    with pytest.raises(ConfigError, match=r'freeze: "stem" of .*; expected networks of a stem and stages') as caught:
         Frozen(net, "stem")
     assert "\n" not in str(caught.value)
     assert not frozen_names(net)

@@ -62,7 +62,7 @@ def test_the_config_of_the_buildings_is_one():
     config = load_config(CONFIGS / "buildings.yaml")
     check(config)
     assert config.data.crop == 256
-    assert Path(config.model.pretrained).is_file()
+    assert config.model.pretrained is True
 
 
 @pytest.fixture

@@ -120,15 +120,19 @@ def fit(before, after):
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ({}, {"align_corners": True}, "align_corners: False; that of the config: True"),
-        ({"head": "concat"}, {"head": "concat", "output_stride": 8}, "output_stride: 32; that of the config: 8"),
+        ({}, {"align_corners": True}, "align_corners: False; expected that of the config: True"),
+        (
+            {"head": "concat"},
+            {"head": "concat", "output_stride": 8},
+            "output_stride: 32; expected that of the config: 8",
+        ),
         (
             {"head": "concat"},
             {"head": "concat", "head_options": {"mode": "nearest"}},
-            "head_options: None; that of the config: {'mode': 'nearest'}",
+            "head_options: None; expected that of the config: {'mode': 'nearest'}",
         ),
-        (FUSED, {**FUSED, "points": [1, 5]}, "points: [1, 2, 3, 4, 5]; that of the config: [1, 5]"),
-        (FUSED, {**FUSED, "rgb": [2, 1, 0]}, "rgb: [0, 1, 2]; that of the config: [2, 1, 0]"),
+        (FUSED, {**FUSED, "points": [1, 5]}, "points: [1, 2, 3, 4, 5]; expected that of the config: [1, 5]"),
+        (FUSED, {**FUSED, "rgb": [2, 1, 0]}, "rgb: [0, 1, 2]; expected that of the config: [2, 1, 0]"),
     ],
 )
 def test_another_architecture_of_the_same_tensors_is_refused(before, after, told):

@@ -54,7 +54,9 @@ def backbone(
     if output_stride not in OUTPUT_STRIDES:
         raise ConfigError(f"{output_stride}", field="output_stride", allowed=" | ".join(map(str, OUTPUT_STRIDES)))
     if fusion == "none" and points is not None:
-        raise ConfigError(f"{list(points)}", field="points", allowed='with fusion="fusenet"', hint="leave points out")
+        raise ConfigError(
+            f"{list(points)}", field="points", allowed='to come with fusion="fusenet"', hint="leave points out"
+        )
     if isinstance(band_init, Mapping) and in_channels < len(rgb) and tuple(rgb) == (0, 1, 2):
         rgb = ()  # the default: there are no such bands, and those of the table are named
     common: dict[str, Any] = {"pretrained": pretrained, "strides": strides, **options}

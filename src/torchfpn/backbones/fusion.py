@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchfpn.backbones import Fusion, backbone
 from torchfpn.backbones.inputs import COLORS, BandInit, check_bands
 from torchfpn.backbones.stages import stages_of
-from torchfpn.errors import ConfigError
+from torchfpn.errors import ConfigError, amount
 from torchfpn.nn.containers import Stages
 from torchfpn.types import Level, Maps
 
@@ -124,7 +124,7 @@ def fused(
         ConfigError: three bands or fewer, points that are no stages.
     """
     if in_channels < 4:
-        found = f"{in_channels} bands"
+        found = amount(in_channels, "band")
         raise ConfigError(found, field="fusion", allowed="more than red, green and blue", hint="fusion=none")
     check_bands(in_channels, rgb, "copy")
     split = SplitBands(in_channels, rgb)
@@ -134,7 +134,7 @@ def fused(
     if main_stages is None or extra_stages is None:
         if points is not None:
             why = "the maps themselves are added" if kind == "late" else f"{name} cannot be run stage by stage"
-            raise ConfigError(f"{list(points)}", field="points", allowed=why, hint="leave points out")
+            raise ConfigError(f"{list(points)}", field="points", hint=f"{why}; leave points out")
         return LateFusion(split, main, extra)
     return _staged(split, main, main_stages, extra_stages, points)
 
@@ -172,4 +172,4 @@ def _extra_init(how: BandInit, split: SplitBands) -> dict[str, Any]:
             allowed = f"bands {sorted(numbers)}, {' | '.join(COLORS)}"
             raise ConfigError(found, field="band_init", allowed=allowed)
         return {"band_init": {numbers[band]: colour for band, colour in how.items()}, "rgb": ()}
-    raise ConfigError(f"{how!r}", field="band_init", allowed="with fusion: repeat | mean | {band: colour}")
+    raise ConfigError(f"{how!r}", field="band_init", allowed="repeat | mean | {band: colour}")

@@ -29,7 +29,7 @@ def pick_by_stride(available: Sequence[Level], strides: Sequence[int] | None, *,
         raise ConfigError(
             f"strides {list(strides)}",
             field=f"backbone {name}",
-            allowed=f"its maps have strides {choices}",
+            allowed=f"some of its strides {choices}",
             hint=f"choose with strides=({', '.join(map(str, choices))},)",
         )
     picked: list[int] = []

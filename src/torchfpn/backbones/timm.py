@@ -126,7 +126,7 @@ def _features(name: str, in_channels: int, pretrained: bool | str | Path, option
         if "output_stride" in options:
             found = f"output_stride {options['output_stride']}"
             hint = "resnet50 and most of timm's other CNNs can be"
-            raise ConfigError(found, field="backbone", allowed=f"{name} cannot be dilated", hint=hint) from error
+            raise ConfigError(found, field="backbone", hint=f"{name} cannot be dilated; {hint}") from error
         raise ConfigError(f'"{name}" gives no feature maps: {error}', field="backbone") from error
     return network
 

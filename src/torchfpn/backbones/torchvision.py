@@ -185,7 +185,7 @@ def _stages(name: str, network: Any, *, final_conv: bool, cuts: Sequence[int] | 
     if name.startswith(("resnet", "resnext", "wide_resnet")):
         if final_conv or cuts:
             found = "final_conv=True" if final_conv else f"cuts {list(cuts or ())}"
-            raise ConfigError(found, field=f"backbone torchvision/{name}", allowed="a ResNet has none")
+            raise ConfigError(found, field=f"backbone torchvision/{name}", allowed="none: a ResNet has no such option")
         stem = chain(conv=network.conv1, norm=network.bn1, act=network.relu)
         first = chain(pool=network.maxpool, blocks=network.layer1)
         return [stem, first, network.layer2, network.layer3, network.layer4]

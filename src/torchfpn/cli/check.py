@@ -42,9 +42,10 @@ def run(args: argparse.Namespace) -> int:
 
         _say_written(init_dataset(args.dataset, colors=args.palette, overwrite=args.overwrite, watch=watch))
         return 0
+    dataset = _dataset(args)  # before the import of what reads files, which takes seconds
     from torchfpn.data.check import check
 
-    report = check(_dataset(args), watch=watch)
+    report = check(dataset, watch=watch)
     if args.sheet:
         _write_sheet(report, args.sheet)
     if args.json:
@@ -71,7 +72,8 @@ def _say_written(dataset: "Dataset") -> None:
     from torchfpn.files.formats import printable
 
     splits = ", ".join(f"{name} {len(dataset.pairs(name))}" for name in dataset.splits)
-    print(f"wrote {printable(dataset.file)}: {len(dataset.classes)} classes ({', '.join(dataset.names)}); {splits}")
+    classes = f"{len(dataset.classes)} class{'es' * (len(dataset.classes) != 1)}"
+    print(f"wrote {printable(dataset.file)}: {classes} ({', '.join(dataset.names)}); {splits}")
     first = "" if dataset.has_objects else "rename the classes in it, then: "
     print(f"next: {first}fpn check {printable(dataset.file.parent)} --sheet sheet.png")
 
@@ -95,7 +97,8 @@ def _print(report: "CheckReport") -> None:
     for note in report.notes:
         out.print(f"note: {note}")
     if report.ok:
-        out.print(f"ok: {sum(split.images for split in report.splits)} images, nothing bad")
+        images = sum(split.images for split in report.splits)
+        out.print(f"ok: {images} image{'s' * (images != 1)}, nothing bad")
 
 
 def _complain(report: "CheckReport") -> None:
@@ -109,4 +112,4 @@ def _complain(report: "CheckReport") -> None:
         print(f"bad: and {len(report.problems) - SHOWN} more (all of them: --json)", file=sys.stderr)
     if report.problems:
         files = len({problem.file for problem in report.problems})
-        print(f"fpn: {files} bad files in {printable(report.dataset.file)}", file=sys.stderr)
+        print(f"fpn: {files} bad file{'s' * (files != 1)} in {printable(report.dataset.file)}", file=sys.stderr)

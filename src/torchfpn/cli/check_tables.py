@@ -5,6 +5,7 @@ from rich.text import Text
 
 from torchfpn.data.check import CheckReport
 from torchfpn.data.object_counts import SIZES, ObjectCounts
+from torchfpn.errors import amount
 from torchfpn.files.formats import printable
 
 _FILES = 20  # of polygons that are shown
@@ -115,7 +116,7 @@ def _polygon_table(report: CheckReport) -> Table:
         numbers = (one.features, one.mended, one.widened, one.empty, one.outside)
         table.add_row(printable(one.file.name), *(f"{number:,}" for number in numbers))
     if len(report.polygons) > _FILES:
-        table.add_row(f"and {len(report.polygons) - _FILES} more files", *[""] * 5)
+        table.add_row(f"and {amount(len(report.polygons) - _FILES, 'more file')}", *[""] * 5)
     return table
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from torchfpn.cli.compare_sheets import Work, draw_all, draw_worst, finish
 from torchfpn.cli.evaluate_maps import ignored_values, kind_of, listed, named_values
+from torchfpn.errors import amount
 
 if TYPE_CHECKING:
     from torchfpn.raster.label_classes import LabelClasses
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     work = Work(args, sides, _classes(args, sides), _window(args.window))
     failed = draw_worst(work, jobs) if args.worst is not None else draw_all(work, [(job, job.labels) for job in jobs])
     finish(work, len(jobs) - failed)
-    print(f"{len(work.rows)} pictures, {failed} failed")
+    print(f"{amount(len(work.rows), 'picture')}, {failed} failed")
     return 0 if not failed else 1 if failed < len(jobs) else 2
 
 

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchfpn.errors import amount
+
 if TYPE_CHECKING:
     from torchfpn.importers.convert import Converted
     from torchfpn.recipe import Recipe, Scaling
@@ -80,7 +82,11 @@ def _named(recipe: "Recipe", classes: str | None, scaling: str | None) -> "Recip
     if classes is not None:
         names = tuple(name.strip() for name in classes.split(","))
         if len(names) != len(recipe.classes):
-            raise ConfigError(f"{len(names)} names", field="--classes", allowed=f"{len(recipe.classes)} classes")
+            raise ConfigError(
+                amount(len(names), "name"),
+                field="--classes",
+                allowed=amount(len(recipe.classes), "class", "classes"),
+            )
         recipe = replace(recipe, classes=names, label_ids=tuple(range(len(names))))
     if scaling is None:
         return recipe

@@ -1,8 +1,11 @@
-"""The whole job in one command, offline, in about two minutes on two cores.
+"""The whole job in one command, offline, in two to four minutes on two cores.
 
 Paints small labelled aerial scenes, trains on them, scores the held-out ones, labels a larger scene, outlines its
 buildings and writes a report; with --task instance or detection, finds the houses one by one. Everything goes into one
 folder; a second run takes a new one.
+
+  fpn demo                 # all of it, in fpn-demo/
+  fpn demo --data data     # only the scenes: datasets in data/semantic and data/instance, a larger scene in data/town
 """
 
 import argparse
@@ -18,10 +21,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    parser.add_argument(
-        "--task", choices=("semantic", "detection", "instance"), default="semantic", help="what is learnt"
-    )
-    parser.add_argument("--out", type=Path, default=Path("fpn-demo"), metavar="DIR", help="folder; else DIR-2, DIR-3")
+    parser.add_argument("--task", choices=("semantic", "detection", "instance"), help="what is learnt: semantic, ...")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder, fpn-demo if not given; else DIR-2, DIR-3")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="only write the scenes, as data for the other verbs")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another country")
     parser.add_argument("--epochs", type=int, help="of training; default: enough")
     parser.add_argument("--quick", action="store_true", help="everything once and tiny, to see whether it runs")
@@ -31,12 +33,46 @@ def run(args: argparse.Namespace) -> int:
     """Runs the demo and says what it made."""
     begun = time.monotonic()
     plan = _plan(args)
+    if args.data is not None:
+        return _write_data(args, plan)
     from torchfpn.cli.outputs import check_folder
     from torchfpn.demo.job import fresh_folder, run_demo
+    from torchfpn.train.signals import Interrupted
 
-    check_folder(args.out.absolute().parent)
-    made = run_demo(fresh_folder(args.out), plan, lambda text: print(text, file=sys.stderr, flush=True))
+    out = args.out or Path("fpn-demo")
+    check_folder(out.absolute().parent)
+    folder = fresh_folder(out)
+    try:
+        made = run_demo(folder, plan, _say)
+    except Interrupted as stop:
+        print(
+            f"fpn: stopped by {stop}; the training goes on with: fpn train --resume {folder / 'run'}", file=sys.stderr
+        )
+        return stop.exit_code
     print(_list(made, time.monotonic() - begun))
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _write_data(args: argparse.Namespace, plan: "Plan") -> int:
+    """Writes the scenes alone, and says what to do with them."""
+    from torchfpn.cli.outputs import check_folder
+    from torchfpn.demo.job import write_data
+    from torchfpn.errors import ConfigError
+
+    for name in ("out", "task", "epochs"):
+        if getattr(args, name) is not None:
+            raise ConfigError(f"{getattr(args, name)}", field=f"--{name}", allowed="to come without --data")
+    check_folder(args.data.absolute().parent)
+    write_data(args.data, plan, _say)
+    scenes = f"{plan.train} + {plan.val} scenes of {plan.size} x {plan.size} pixels, 4 bands"
+    print(f"  {args.data / 'semantic'}  {scenes}, a class for every pixel")
+    print(f"  {args.data / 'instance'}  the same scenes, a number for every building")
+    print(f"  {args.data / 'town'}  a scene of {plan.town} x {plan.town} pixels with its truth")
+    print(f"next: fpn check {args.data / 'semantic'}")
     return 0
 
 
@@ -48,7 +84,7 @@ def _plan(args: argparse.Namespace) -> "Plan":
         raise ConfigError(f"{args.seed}", field="seed", allowed="a whole number from 0")
     if args.epochs is not None and args.epochs < 1:
         raise ConfigError(f"{args.epochs}", field="epochs", allowed="a whole number from 1")
-    plan = (Plan.quick if args.quick else Plan.usual)(args.seed, args.task)
+    plan = (Plan.quick if args.quick else Plan.usual)(args.seed, args.task or "semantic")
     return replace(plan, epochs=args.epochs) if args.epochs is not None else plan
 
 
@@ -58,5 +94,6 @@ def _list(made: "Made", seconds: float) -> str:
     width = max(len(str(path)) for path, _ in made.files)
     lines = [f"  {path!s:<{width}}  {what}" for path, what in made.files]
     held_out, town = (f"{percents(score)} %" for score in (made.held_out, made.town))
-    scores = f"{made.score} {held_out} on the held-out scenes, {town} on the town, in {seconds:.0f} s"
-    return "\n".join([scores, *lines])
+    phases = ", ".join(f"{name} {spent:.0f} s" for name, spent in made.seconds)
+    scores = f"{made.score} {held_out} on the held-out scenes, {town} on the town"
+    return "\n".join([f"{scores}, in {seconds:.0f} s ({phases})", *lines])

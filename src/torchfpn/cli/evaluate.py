@@ -101,7 +101,7 @@ def _objects(args: argparse.Namespace, dataset: Any, samples: Any, order: list[i
     from torchfpn.raster.dataset_objects import DatasetObjects, has_objects
 
     if args.least:
-        raise ConfigError(f"{args.least}", field="least", allowed="with maps, whose square metres are known")
+        raise ConfigError(f"{args.least}", field="least", allowed="to come with maps, whose square metres are known")
     if not has_objects(samples.pairs) or len(samples) != len(samples.pairs):
         return None
     return DatasetObjects(dataset, samples.pairs, order, iou=args.iou)

@@ -7,12 +7,14 @@ Nothing heavy is imported before a verb needs it.
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
-from torchfpn.errors import FPNError, nearest
+from torchfpn.errors import ConfigError, FPNError, missing_package, nearest, require
 
 VERBS = {
     "demo": "the whole job in one command: make scenes, train, evaluate, predict a map, report",
@@ -26,6 +28,13 @@ VERBS = {
     "polygons": "label maps and vector files to clean polygons: merged, right-angled, without known ones",
     "convert": "take over a checkpoint of another project",
     "info": "what is in a model file: task, classes, bands, scaling, size",
+}
+NEEDS = {  # extras without which a verb can do nothing at all
+    "demo": ("train", "raster"),
+    "train": ("train",),
+    "rasterize": ("raster",),
+    "compare": ("raster",),
+    "polygons": ("raster",),
 }
 
 
@@ -50,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except ModuleNotFoundError as error:
-        return _fail(_missing(error), debug) if _missing(error) else _reraise(error)
-    except SystemExit as stop:  # argparse: 0 after --help, 2 after a usage error
+        return _fail(_missing(error), debug)
+    except SystemExit as stop:  # argparse: 0 after --help
         return stop.code if isinstance(stop.code, int) else 2
 
 
@@ -59,21 +68,76 @@ def _run(verb: str, words: list[str]) -> int:
     if verb not in VERBS:
         raise FPNError(f'there is no "fpn {verb}"', hint=nearest(verb, VERBS))
     module = import_module(f"torchfpn.cli.{verb}")
+    if not {"-h", "--help"} & set(words):
+        for extra in NEEDS.get(verb, ()):
+            require(extra, f"fpn {verb}")
     if hasattr(module, "main"):
         return int(module.main(words))
-    parser = argparse.ArgumentParser(prog=f"fpn {verb}", description=module.__doc__, formatter_class=_Formatter)
+    parser = _Parser(prog=f"fpn {verb}", description=module.__doc__, formatter_class=_Formatter)
     module.add_arguments(parser)
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
     parser.add_argument("-q", "--quiet", action="store_true", help="say less")
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
-    args = parser.parse_args(words)
+    args = parser.parse_args(_hyphens(words))
     level = logging.ERROR if args.quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     return int(module.run(args))
 
 
+def _hyphens(words: list[str]) -> list[str]:
+    """The words with the underscores of flags as hyphens: --max_pixels is --max-pixels. What follows "--" stays."""
+    spelt: list[str] = []
+    for position, word in enumerate(words):
+        if word == "--":
+            return spelt + words[position:]
+        flag, equals, value = word.partition("=")
+        spelt.append(f"{flag.replace('_', '-')}{equals}{value}" if flag.startswith("--") else word)
+    return spelt
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """The verb's docstring as it is written, and defaults beside the options."""
+    """The verb's docstring as it is written, and beside the options their defaults, where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        has_default = action.default is not None and action.default is not False and action.nargs != 0
+        return super()._get_help_string(action) if has_default else action.help
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line of ours instead of the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises the ConfigError that says what argparse says."""
+        help_hint = f"see {self.prog} --help"
+        if "arguments are required: " in message:
+            raise ConfigError("missing", field=message.split("required: ")[1], hint=help_hint)
+        if "unrecognized arguments: " in message:
+            raise self._unknown(message.split("arguments: ")[1].split()[0], help_hint)
+        match = re.match(r"argument (?P<field>[^:]+): (?P<rest>.*)", message, re.DOTALL)
+        raise _wrong_value(match["field"], match["rest"], help_hint) if match else ConfigError(message, hint=help_hint)
+
+    def _unknown(self, word: str, help_hint: str) -> ConfigError:
+        flag = word.partition("=")[0]
+        if not flag.startswith("-"):
+            return ConfigError(f'"{word}"', allowed="no further argument", hint=help_hint)
+        flags = [name for name in self._option_string_actions if name.startswith("--")]
+        return ConfigError("there is no such flag", field=flag, hint=nearest(flag, flags))
+
+
+def _wrong_value(field: str, rest: str, help_hint: str) -> ConfigError:
+    """What argparse says about the value of one flag, in our words."""
+    field = field.rpartition("/")[2]
+    if choice := re.match(r"invalid choice: '?(?P<found>.*?)'? \(choose from (?P<known>.*)\)$", rest):
+        known = choice["known"].replace("'", "").split(", ")
+        hint = nearest(choice["found"], known)
+        hint = hint if hint.startswith("did you mean") else help_hint
+        return ConfigError(f'"{choice["found"]}"', field=field, allowed=" | ".join(known), hint=hint)
+    if kind := re.match(r"invalid (?P<kind>int|float) value: '(?P<found>.*)'$", rest):
+        allowed = {"int": "a whole number", "float": "a number"}[kind["kind"]]
+        return ConfigError(f'"{kind["found"]}"', field=field, allowed=allowed)
+    if rest.startswith("expected "):
+        return ConfigError("no value", field=field, allowed=rest.removeprefix("expected "), hint=help_hint)
+    return ConfigError(rest, field=field, hint=help_hint)
 
 
 def _fail(line: str, debug: bool) -> int:
@@ -83,18 +147,12 @@ def _fail(line: str, debug: bool) -> int:
     return 2
 
 
-def _reraise(error: Exception) -> int:
-    raise error
-
-
 def _missing(error: ModuleNotFoundError) -> str:
-    """What to install, for a package that is an extra; empty for any other."""
-    extras = {"train": ("lightning", "matplotlib", "tensorboard"), "raster": ("rasterio", "shapely", "pyogrio")}
-    name = (error.name or "").split(".")[0]
-    for extra, packages in extras.items():
-        if name in packages:
-            return f'{name} is not installed; pip install "torchfpn[{extra}]"'
-    return ""
+    """What to install, for a package of an extra; any other is a fault of ours."""
+    missing = missing_package((error.name or "").split(".")[0])
+    if missing is None:
+        raise error
+    return str(missing)
 
 
 def _overview() -> str:

@@ -15,6 +15,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchfpn.errors import amount
+
 if TYPE_CHECKING:
     from torchfpn.raster.layers import Layer
     from torchfpn.raster.refining import Counts, Wishes
@@ -164,7 +166,7 @@ def _write(args: argparse.Namespace, layer: "Layer", wishes: "Wishes", counts: "
 def _summary(args: argparse.Namespace, layer: "Layer", counts: "Counts") -> str:
     from torchfpn.files.formats import printable
 
-    words = [f"{counts.given:,} features"]
+    words = [amount(counts.given, "feature")]
     for count, what in (
         (layer.mended, "with invalid rings, mended"),
         (layer.lost, "without an area, left out"),

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchfpn.errors import amount
+
 if TYPE_CHECKING:
     from torchfpn.raster.coco_results import CocoResults
     from torchfpn.raster.predict import Options
@@ -77,7 +79,9 @@ def _check_flags(args: argparse.Namespace, task: "Task") -> None:
     if args.score is not None and not 0 <= args.score <= 1:
         raise ConfigError(f"{args.score}", field="score", allowed="0 to 1")
     if args.simplify and not _has_masks(task):
-        raise ConfigError(f"{args.simplify}", field="simplify", allowed="with models that give masks: boxes are simple")
+        raise ConfigError(
+            f"{args.simplify}", field="simplify", allowed="to come with models that give masks: boxes are simple"
+        )
 
 
 def _plan(args: argparse.Namespace, *, masks: bool) -> "list[Job]":
@@ -181,5 +185,5 @@ def _counted(shown: int, found: int, score: float) -> str:
 def _summary(totals: _Totals, score: float, seconds: float) -> str:
     words = [f"{totals.done} predicted", f"{totals.failed} failed", _counted(totals.shown, totals.found, score)]
     if totals.polygons:
-        words.append(f"{totals.polygons:,} polygons")
+        words.append(amount(totals.polygons, "polygon"))
     return ", ".join([*words, f"{totals.pixels / 1e6:.2f} million pixels in {seconds:.1f} s"])

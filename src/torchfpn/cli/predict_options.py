@@ -16,12 +16,14 @@ def options_of(args: argparse.Namespace) -> "Options":
     Raises:
         ConfigError: a flag that cannot be, or that says nothing without another.
     """
-    from torchfpn.errors import ConfigError
+    from torchfpn.errors import ConfigError, require
     from torchfpn.raster.predict import Options
 
+    if args.polygons:
+        require("raster", "--polygons")
     for name in ("outlined", "least", "simplify"):
         if getattr(args, name) and not args.polygons:
-            raise ConfigError(f"{getattr(args, name)}", field=name, allowed="with --polygons")
+            raise ConfigError(f"{getattr(args, name)}", field=name, allowed="to come with --polygons")
     for name in ("least", "simplify", "max_pixels"):
         if not 0 <= getattr(args, name) < float("inf"):
             raise ConfigError(f"{getattr(args, name)}", field=name.replace("_", "-"), allowed="a number from 0")

@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from torchfpn.errors import amount
+
 if TYPE_CHECKING:
     import torch
 
@@ -28,7 +30,7 @@ def run_pixels(
     from torchfpn.raster.sources import refuse_own_sources
 
     if args.score is not None:
-        raise ConfigError(f"{args.score}", field="score", allowed="with models of objects")
+        raise ConfigError(f"{args.score}", field="score", allowed="to come with models of objects")
     planned = _plan(args)
     refuse_own_sources(planned)
     jobs = _to_do(planned, resume=args.resume, overwrite=args.overwrite)
@@ -146,5 +148,5 @@ def _summary(done: "list[Outcome]", failed: int, seconds: float) -> str:
     if empty := sum(outcome.empty for outcome in done):
         words.append(f"{empty:,} of them without data")
     if polygons := sum(outcome.polygons for outcome in done):
-        words.append(f"{polygons:,} polygons")
+        words.append(amount(polygons, "polygon"))
     return ", ".join(words)

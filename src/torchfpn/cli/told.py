@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+from torchfpn.errors import amount
 from torchfpn.files.formats import printable
 
 
@@ -26,9 +27,9 @@ class Predicted(Protocol):
 def tell(words: list[str], outcome: Predicted, source: Path, *, polygons: bool) -> None:
     """The line that begins with `words`. polygons: whether they were asked for."""
     if polygons:
-        words.append(f"{outcome.polygons:,} polygons")
+        words.append(amount(outcome.polygons, "polygon"))
     if outcome.empty:
-        words.append(f"{outcome.empty:,} pixels without data")
+        words.append(f"{amount(outcome.empty, 'pixel')} without data")
     print(", ".join(words))
     if outcome.empty == outcome.pixels:
         print(f"fpn: {printable(source)}: holds no data at all", file=sys.stderr)

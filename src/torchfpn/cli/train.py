@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from torchfpn.config import read_config, to_yaml
+from torchfpn.data.dataset import read_dataset
 
 VERBOSE, QUIET = ("-v", "--verbose"), ("-q", "--quiet")
 
@@ -20,6 +21,9 @@ def main(argv: Sequence[str]) -> int:
     if request.print_config:
         print(to_yaml(request.config), end="")
         return 0
+    for note in request.notes if not is_quiet else ():
+        print(f"fpn: {note}", file=sys.stderr)
+    read_dataset(request.config.dataset)  # what is wrong in it is said before torch is imported
     from rich.console import Console
 
     from torchfpn.train.run import fit

@@ -16,6 +16,15 @@ PYRAMIDS = ("fpn", "panet", "simple")
 HEADS = ("sum", "concat", "finest", "two-stage")
 BAND_INITS = ("repeat", "mean", "copy", "zero")
 COLORS = ("red", "green", "blue")
+STRATEGIES = (  # of Lightning's those that leave every device all weights, as checkpoints and averages need them
+    "auto",
+    "ddp",
+    "ddp_find_unused_parameters_true",
+    "ddp_spawn",
+    "ddp_fork",
+    "ddp_notebook",
+)
+LARGEST = 2.0**63  # of any number in the settings: what PyTorch takes for a whole number
 OPTIONS: dict[str, Any] = {  # what `model.options` may hold, as far as its type is simple
     "strides": list[int] | None,
     "output_stride": int,
@@ -31,6 +40,7 @@ def check(config: TrainConfig) -> None:
     for name, field, kind, value in settings(config):
         check_type(name, kind, value)
         _check_range(name, field, value)
+    _check_name("strategy", config.strategy, STRATEGIES)
     _check_data(config)
     check_backbone(config.model.backbone)
     _check_name("model.pyramid", config.model.pyramid, PYRAMIDS)
@@ -141,12 +151,21 @@ def _check_range(name: str, field: "Field[Any]", value: Any) -> None:
     least, most = field.metadata.get("least"), field.metadata.get("most")
     numbers = value if isinstance(value, tuple | list) else (value,)
     for number in numbers:
-        if isinstance(number, bool | str) or number is None:
+        if isinstance(number, bool) or not isinstance(number, int | float):
             continue
         below, above = least is not None and not number >= least, most is not None and not number <= most
         if below or above:  # written so that NaN is refused too
             limits = f"{least} to {most}" if most is not None else f"{least} or more"
-            raise ConfigError(f"{number}", field=name, allowed=limits)
+            raise ConfigError(_short(number), field=name, allowed=limits)
+        if not -LARGEST <= number < LARGEST:
+            raise ConfigError(_short(number), field=name, allowed="a number below 2^63")
+
+
+def _short(number: int | float) -> str:
+    """A number as it is written, or its size: Python refuses to write whole numbers of thousands of digits."""
+    if isinstance(number, int) and abs(number) >= LARGEST:
+        return f"a number of {int(number.bit_length() * 0.30103) + 1} digits"
+    return f"{number}"
 
 
 def _check_data(config: TrainConfig) -> None:

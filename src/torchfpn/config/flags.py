@@ -9,13 +9,15 @@ from torchfpn.config.check import describe, known_settings, meant, settings
 from torchfpn.config.settings import GROUPS, TrainConfig
 from torchfpn.errors import ConfigError, nearest
 
-OWN_FLAGS = ("config", "print_config", "ckpt_path", "help")
+SHOWN = 80  # characters of a value that cannot be
+OWN_FLAGS = ("config", "print-config", "ckpt-path", "device", "help")
+DEVICES = ("auto", "cpu", "cuda", "gpu", "mps")
 MISMATCH = re.compile(r'key "(?P<key>[\w.]+)":?\s*(?P<rest>.*)', re.DOTALL)
 EPILOG = """examples:
-  fpn train --config configs/camvid.yaml
-  fpn train --config configs/camvid.yaml --lr 5e-4 --model.backbone resnet18
-  fpn train --dataset data/roofs --data.crop 256 --max_epochs 20
-  fpn train --resume --config configs/camvid.yaml     (or: --resume runs/camvid)
+  fpn train --config configs/demo.yaml
+  fpn train --config configs/demo.yaml --lr 5e-4 --model.backbone resnet18
+  fpn train --dataset data/semantic --data.crop 256 --max-epochs 20
+  fpn train --resume --config configs/demo.yaml     (or: --resume runs/demo)
 """
 
 
@@ -32,69 +34,106 @@ def parser() -> Any:
         formatter_class=_formatter(),
     )
     made.add_argument("--config", metavar="FILE", help="YAML file of settings; several: the later wins")
-    made.add_argument("--print_config", action="store_true", help="print the resolved config and stop")
+    made.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
+    made.add_argument("--device", metavar="NAME", help="cpu, cuda, mps or auto: short for --accelerator")
+    made.add_argument("-v", "--verbose", action="store_true", help="say more")
+    made.add_argument("-q", "--quiet", action="store_true", help="say less")
+    made.add_argument("--debug", action="store_true", help="show where an error comes from")
     sections = {group: made.add_argument_group(f"{group}", kind.__doc__) for group, kind in GROUPS.items()}
     for name, field, kind, default in settings(TrainConfig()):
         section = sections.get(name.split(".")[0], made)
-        section.add_argument(f"--{name}", type=kind, default=default, help=field.metadata["help"])
+        flag = f"--{name.replace('_', '-')}"
+        section.add_argument(flag, type=kind, default=default, help=field.metadata["help"])
     return made
 
 
 def _formatter() -> type:
     from jsonargparse import DefaultHelpFormatter
 
-    class Formatter(DefaultHelpFormatter):  # type: ignore[misc] # no types; keeps the line breaks of the examples
-        def _fill_text(self, text: str, width: int, indent: str) -> str:
+    class Formatter(DefaultHelpFormatter):  # type: ignore[misc] # no types
+        def _fill_text(self, text: str, width: int, indent: str) -> str:  # keeps the line breaks of the examples
             return "".join(indent + line for line in text.splitlines(keepends=True))
+
+        def _get_help_string(self, action: Any) -> Any:
+            is_setting = action.default not in (None, "") and (action.nargs != 0 or action.default is not False)
+            return super()._get_help_string(action) if is_setting else action.help
 
     return Formatter
 
 
 def spell(argv: Sequence[str]) -> list[str]:
-    """The words with hyphens of flags as underscores, and a bare ``--flag`` of a switch as ``--flag=true``."""
-    switches = {name for name, kind in known_settings().items() if kind is bool or bool in get_args(kind)}
+    """The words with each flag as the parser knows it, and a bare ``--flag`` of a switch as ``--flag=true``.
+
+    Settings may be written with hyphens or underscores; what follows ``--model.options.`` is spelt as it is.
+    """
+    known = known_settings()
+    switches = {name for name, kind in known.items() if kind is bool or bool in get_args(kind)}
     words = []
     for position, word in enumerate(argv):
         flag, equals, value = word.partition("=")
-        if flag.startswith("--"):
-            flag = "--" + flag[2:].replace("-", "_")
+        name = flag[2:].replace("-", "_") if flag.startswith("--") else ""
+        if name.startswith("model.options."):
+            flag = f"--{name}"
+        elif name:
+            flag = f"--{name.replace('_', '-')}"
         bare = not equals and (position + 1 == len(argv) or argv[position + 1].startswith("--"))
-        words.append(f"{flag}=true" if bare and flag[2:] in switches else f"{flag}{equals}{value}")
+        words.append(f"{flag}=true" if bare and name in switches else f"{flag}{equals}{value}")
     return words
 
 
 def own_flags(words: list[str]) -> tuple[list[Path], list[str], bool]:
-    """(config files, the other words, --print_config); ``--ckpt_path last`` is Lightning's word for --resume."""
+    """(config files, the other words, --print-config).
+
+    ``--ckpt-path last`` is Lightning's word for --resume, ``--device`` that of the other verbs for --accelerator.
+    """
     files: list[Path] = []
     others: list[str] = []
     queue = iter(words)
     for word in queue:
         flag, equals, value = word.partition("=")
-        if flag in ("--config", "--ckpt_path") and not equals:
+        if flag in ("--config", "--ckpt-path", "--device") and not equals:
             value = next(queue, "")
             if not value:
                 raise ConfigError("no value", field=flag)
         if flag == "--config":
             files.append(Path(value))
-        elif flag == "--ckpt_path":
+        elif flag == "--ckpt-path":
             others.append("--resume=true" if value == "last" else f"--resume={value}")
+        elif flag == "--device":
+            others.append(f"--accelerator={_accelerator(value)}")
         else:
             others.append(word)
-    return files, [word for word in others if word != "--print_config"], "--print_config" in others
+    return files, [word for word in others if word != "--print-config"], "--print-config" in others
+
+
+def _accelerator(device: str) -> str:
+    """The kind of device that ``--device`` names."""
+    if device not in DEVICES:
+        kind, _, number = device.partition(":")
+        hint = f"choose one of several GPUs with CUDA_VISIBLE_DEVICES={number}" if kind == "cuda" and number else None
+        hint = hint or nearest(device, DEVICES)
+        raise ConfigError(f'"{device}"', field="--device", allowed=" | ".join(DEVICES), hint=hint)
+    return device
 
 
 def explain(message: str) -> ConfigError:
     """The message of jsonargparse in our words."""
     known = [*known_settings(), *OWN_FLAGS]
+    flags = [f"--{name.replace('_', '-')}" for name in known]
     if "unrecognized arguments:" in message:
         stranger = message.split("unrecognized arguments:")[1].split()[0]
         name = stranger.removeprefix("--").partition("=")[0]
-        hint = nearest(f"--{name}", [f"--{flag}" for flag in known])
+        hint = nearest(f"--{name}", flags)
         hint = hint if stranger.startswith("-") else "every setting is a --flag"
         return ConfigError("there is no such flag", field=stranger.partition("=")[0], hint=hint)
     match = MISMATCH.search(message)
     if match and match["key"] in known:
         found = re.split(r"(?:Got|Given) value:", match["rest"])[-1].strip()
+        found = "a number of thousands of digits" if found.startswith("Exceeds the limit") else found[:SHOWN]
         kind = known_settings()[match["key"]]
         return ConfigError(f'"{found}"', field=match["key"], allowed=describe(kind), hint=meant(kind, found))
+    if lacking := re.match(r"argument (?P<flag>--[\w.-]+): expected", message):
+        name = lacking["flag"][2:].replace("-", "_")
+        kind = describe(known_settings()[name]) if name in known_settings() else "a value"
+        return ConfigError("no value", field=lacking["flag"], allowed=kind)
     return ConfigError(" ".join(message.split()))

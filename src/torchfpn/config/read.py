@@ -25,11 +25,15 @@ PATHS = ("dataset", "model.pretrained", "resume")  # settings that name a file
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for: the config, the file it came from, and whether only to print it."""
+    """What the command line asks for: the config, the file it came from, and whether only to print it.
+
+    notes: what was changed on the way, a line each.
+    """
 
     config: TrainConfig
     file: Path | None = None
     print_config: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_config(argv: Sequence[str]) -> Request:
@@ -44,17 +48,25 @@ def read_config(argv: Sequence[str]) -> Request:
     if not files:
         files = _config_of_resumed(words)
     values: dict[str, Any] = {}
+    notes: list[str] = []
     for file in files:
-        _merge(values, _from_file(file))
+        _merge(values, _from_file(file), notes)
     try:
         base = flags.parse_object(_group(values))
         namespace = flags.parse_args(words, namespace=base)
     except ArgumentError as error:
         raise explain(str(error)) from error
+    except OverflowError as error:  # a whole number of hundreds of digits where a fraction may stand
+        raise ConfigError("a number too large to compute with", hint="look at the longest one") from error
     config = from_plain(namespace.as_dict())
+    if any(word.startswith("--model.pretrained") for word in words):
+        notes.clear()
+    elif _lost_weights(values, config.model.backbone):
+        notes.append(_told(values, config.model.backbone))
+        config = replace(config, model=replace(config.model, pretrained=False))
     config = _named(config, files[-1] if files else None)
     check(config)
-    return Request(config, files[-1] if files else None, print_config)
+    return Request(config, files[-1] if files else None, print_config, tuple(notes))
 
 
 def load_config(path: str | Path) -> TrainConfig:
@@ -166,11 +178,27 @@ def _group(flat: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _merge(values: dict[str, Any], more: dict[str, Any]) -> None:
+def _merge(values: dict[str, Any], more: dict[str, Any], notes: list[str]) -> None:
+    """Adds the settings of a later file, in place."""
+    backbone = more.get("model.backbone")
+    if backbone is not None and "model.pretrained" not in more and _lost_weights(values, backbone):
+        notes.append(_told(values, backbone))
+        values["model.pretrained"] = False
     options = {**values.get("model.options", {}), **more.get("model.options", {})}
     values |= more
     if options:
         values["model.options"] = options
+
+
+def _lost_weights(values: dict[str, Any], backbone: str) -> bool:
+    """Whether the weights that a file names belong to another backbone than the one asked for later."""
+    before = values.get("model.backbone", TrainConfig().model.backbone)
+    return isinstance(values.get("model.pretrained"), str) and before != backbone
+
+
+def _told(values: dict[str, Any], backbone: str) -> str:
+    weights, before = values["model.pretrained"], values.get("model.backbone", TrainConfig().model.backbone)
+    return f"{weights} is left out: weights of {before}; --model.pretrained gives {backbone} others"
 
 
 def _inside(flat: dict[str, Any], group: str) -> dict[str, Any]:

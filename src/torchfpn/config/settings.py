@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Number = int | float
+WIDEST = 65536  # channels
+MANY = 65536  # images in a pass, passes in a step
 
 
 def option(default: Any, text: str, *, least: Number | None = None, most: Number | None = None) -> Any:
@@ -35,8 +37,8 @@ class ModelConfig:
     band_init: str | dict[str | int, str] = option(
         "repeat", "how pretrained weights meet the bands: repeat, mean, copy, zero, or e.g. {nir: red}"
     )
-    channels: int = option(256, "channels of every pyramid level", least=1)
-    head_channels: int = option(128, "channels inside the head", least=1)
+    channels: int = option(256, "channels of every pyramid level", least=1, most=WIDEST)
+    head_channels: int = option(128, "channels inside the head", least=1, most=WIDEST)
     norm: Literal["batch", "group"] = option("batch", "normalisation of the head; batch tiles exactly")
     smooth: bool = option(True, "3x3 convolution on every pyramid level")
     dropout: float = option(0.0, "rate of spatial dropout before the classifier", least=0.0, most=0.9)
@@ -117,18 +119,20 @@ class TrainConfig:
     name: str = option("", "name of the run folder; default: the config file's or the dataset's")
     out: str = option("runs", "where run folders are made")
     max_epochs: int = option(50, "epochs", least=1)
-    batch_size: int = option(8, "images per forward pass", least=1)
-    lr: float = option(1e-3, "highest learning rate", least=0.0)
+    batch_size: int = option(8, "images per forward pass", least=1, most=MANY)
+    lr: float = option(1e-3, "highest learning rate", least=0.0, most=1000.0)
     seed: int = option(0, "of everything random", least=0)
     resume: bool | str = option(False, "go on: true (the newest run of this name), a run folder, or a checkpoint")
     overwrite: bool = option(False, "replace the run folder instead of making name-2, name-3, ...")
     devices: int | Literal["auto"] = option("auto", "number of devices, or auto", least=1)
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = option("auto", "kind of device")
-    strategy: str = option("auto", "Lightning's strategy for several devices")
+    strategy: str = option("auto", "Lightning's strategy for several devices: ddp, ddp_spawn, ...")
     precision: Literal["auto", "bf16-mixed", "32-true"] = option("auto", "auto: bf16-mixed where the machine has it")
     num_workers: int | Literal["auto"] = option("auto", "processes that load images", least=0, most=256)
     steps_per_epoch: int | None = option(None, "steps of a (virtual) epoch; null: one pass over the images", least=1)
-    accumulate: int = option(1, "forward passes per step; a step sees accumulate x batch_size images", least=1)
+    accumulate: int = option(
+        1, "forward passes per step; a step sees accumulate x batch_size images", least=1, most=MANY
+    )
     val_every: int = option(1, "validate every so many epochs", least=1)
     ema: float = option(0.99, "decay of the averaged weights, warmed up; 0: none", least=0.0, most=0.999999)
     freeze: str = option("none", "none, backbone, stem, or names of modules; their batch-norm statistics too")

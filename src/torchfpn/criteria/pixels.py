@@ -87,7 +87,7 @@ def _counts(targets: Tensor, classes: int) -> Tensor:
 
 def _no_class(value: int, classes: int) -> DataError:
     return DataError(
-        f"target {value}", allowed=f"classes are 0..{classes - 1}, not labelled is {IGNORE}", hint="run: fpn check"
+        f"target {value}", allowed=f"classes 0..{classes - 1}, not labelled is {IGNORE}", hint="run: fpn check"
     )
 
 

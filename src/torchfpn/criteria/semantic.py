@@ -51,7 +51,9 @@ def criterion(
     ):
         if given and users.isdisjoint(factors):
             raise ConfigError(
-                f'the loss "{spec}" has no use for it', field=field, allowed="with " + " or ".join(sorted(users))
+                f'the loss "{spec}" has no use for it',
+                field=field,
+                allowed=" or ".join(sorted(users)) + " among its terms",
             )
     return SemanticCriterion(
         {name: (factor, _loss(name, class_weights, label_smoothing)) for name, factor in factors.items()}

@@ -16,7 +16,7 @@ from torchfpn.data.reading import grey_cure
 from torchfpn.data.splits import Problem
 from torchfpn.data.statistics import ClassCounts
 from torchfpn.data.windows import Piece, pieces
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _unlike(dataset: Dataset, facts: list[Facts]) -> list[Problem]:
     found = []
     for file, s in seen:
         if len(s.bands) != count:
-            line = f"has {len(s.bands)} bands ({', '.join(s.bands)}); most images have {count} ({names})"
+            line = f"has {amount(len(s.bands), 'band')} ({', '.join(s.bands)}); most images have {count} ({names})"
             cure = grey_cure(len(s.bands), count)
             found.append(Problem(file, f"{line}; {cure}" if cure else line))
         elif s.dtype != dtype and dataset.scaling is None:

@@ -197,15 +197,15 @@ class _Reader(Records):
     ) -> tuple[int, Box, int, bool, float, Shape] | None:
         image, category = record.get("image_id"), record.get("category_id")
         if not is_id(image) or image not in known:
-            raise BadValueError(("image_id",), f"{shown(image)}; the id of one of the images")
+            raise BadValueError(("image_id",), f"{shown(image)}; expected the id of one of the images")
         if not is_id(category) or category not in classes:
-            raise BadValueError(("category_id",), f"{shown(category)}; the id of one of the categories")
+            raise BadValueError(("category_id",), f"{shown(category)}; expected the id of one of the categories")
         if image not in images:  # it is bad itself
             return None
         at, size = images[image]
         crowd = record.get("iscrowd", 0)
         if crowd not in (0, 1):
-            raise BadValueError(("iscrowd",), f"{shown(crowd)}; 0 or 1")
+            raise BadValueError(("iscrowd",), f"{shown(crowd)}; expected 0 or 1")
         found = check_box(record.get("bbox"), size)
         cut, box = (found, found.box) if isinstance(found, Cut) else (None, found)
         area = check_area(record.get("area"), box) if cut is None else (box[2] - box[0]) * (box[3] - box[1])

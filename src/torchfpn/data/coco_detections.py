@@ -68,12 +68,12 @@ def _detection(
     record: Any, truth: Coco, images: Mapping[Any, int], labels: Mapping[Any, int], *, masks: bool
 ) -> Detection:
     if not isinstance(record, Mapping):
-        raise BadValueError((), f"{shown(record)}; an object")
+        raise BadValueError((), f"{shown(record)}; expected an object")
     places = []
     for key, known in (("image_id", images), ("category_id", labels)):
         value = record.get(key)
         if type(value) is not int or value not in known:
-            raise BadValueError((key,), f"{shown(value)}; the id of one of the truth's")
+            raise BadValueError((key,), f"{shown(value)}; expected the id of one of the truth's")
         places.append(known[value])
     score = _finite(record.get("score"), "score")
     if ("segmentation" in record) != masks:
@@ -89,10 +89,10 @@ def _box(record: Mapping[str, Any], mask: str | None, size: Size) -> Four:
         x1, y1, x2, y2 = bbox({"size": list(size), "counts": mask})
         return float(x1), float(y1), float(x2 - x1), float(y2 - y1)
     if not isinstance(value, list) or len(value) != 4:
-        raise BadValueError(("bbox",), f"{shown(value)}; [x, y, width, height]")
+        raise BadValueError(("bbox",), f"{shown(value)}; expected [x, y, width, height]")
     x, y, w, h = (_finite(number, "bbox") for number in value)
     if w < 0 or h < 0 or max(abs(x), abs(y), w, h) > LARGEST:
-        raise BadValueError(("bbox",), f"{shown(value)}; width and height from 0, in pixels")
+        raise BadValueError(("bbox",), f"{shown(value)}; expected width and height from 0, in pixels")
     return x, y, w, h
 
 
@@ -101,7 +101,7 @@ def _mask(value: Any, size: Size) -> str:
         run_lengths(value, size)
     except DataError as error:
         keys = ("segmentation", error.field) if error.field else ("segmentation",)
-        line = "; ".join(part for part in (error.found, error.allowed, error.hint) if part)
+        line = error.said
         raise BadValueError(keys, line) from None
     counts = value["counts"]
     return counts if isinstance(counts, str) else to_rle(from_rle([value], size))[0]["counts"]
@@ -113,7 +113,7 @@ def _finite(value: Any, key: str) -> float:
     except OverflowError:
         number = math.nan
     if not math.isfinite(number):
-        raise BadValueError((key,), f"{shown(value)}; a finite number")
+        raise BadValueError((key,), f"{shown(value)}; expected a finite number")
     return number
 
 

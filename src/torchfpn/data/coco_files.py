@@ -21,7 +21,7 @@ class ImageFiles:
     def flaw(self, name: Any, number: int) -> str | None:
         """What is wrong with a name, or with its file; None if it can be used. number: of the record that names it."""
         if not isinstance(name, str) or not name.strip() or "\0" in name:
-            return f"{shown(name)}; the name of a file"
+            return f"{shown(name)}; expected the name of a file"
         pure = PurePosixPath(name.replace("\\", "/"))
         if pure.is_absolute() or ".." in pure.parts or re.match(r"[A-Za-z]:", name):
             return f"{shown(name)} leads out of the folder of the {self.what}; a path below it"

@@ -74,7 +74,7 @@ class PanopticReader(Records):
         for number, i in places_of(records).items():
             kind = records[i].get("isthing")
             if number in categories and kind not in (0, 1):
-                self.flaw(("categories", i, "isthing"), f"{shown(kind)}; 0 or 1")
+                self.flaw(("categories", i, "isthing"), f"{shown(kind)}; expected 0 or 1")
             elif number in categories and kind:
                 found.add(number)
         return found
@@ -113,10 +113,10 @@ class PanopticReader(Records):
     def _image(self, i: int, record: Any, known: dict[int, int], told: dict[int, int]) -> int:
         """The image that an annotation speaks of."""
         if not isinstance(record, dict):
-            raise BadValueError((), f"{shown(record)}; an object")
+            raise BadValueError((), f"{shown(record)}; expected an object")
         image: Any = record.get("image_id")
         if not is_id(image) or image not in known:
-            raise BadValueError(("image_id",), f"{shown(image)}; the id of one of the images")
+            raise BadValueError(("image_id",), f"{shown(image)}; expected the id of one of the images")
         first = told.setdefault(image, i)
         if first != i:
             raise BadValueError(("image_id",), f"{image} again, as annotations[{first}]")
@@ -126,7 +126,7 @@ class PanopticReader(Records):
         """Of one image; those with an id of their own, bad ones without a category."""
         records = record.get("segments_info")
         if not isinstance(records, list):
-            raise BadValueError(("segments_info",), f"{shown(records)}; a list of segments")
+            raise BadValueError(("segments_info",), f"{shown(records)}; expected a list of segments")
         found: dict[int, Segment] = {}
         for j, one in enumerate(records):
             try:
@@ -154,10 +154,10 @@ def _folder(path: Path, wanted: Wanted) -> Path:
 def _number(record: Any, known: dict[int, Segment]) -> int:
     """The id of a segment."""
     if not isinstance(record, dict):
-        raise BadValueError((), f"{shown(record)}; an object")
+        raise BadValueError((), f"{shown(record)}; expected an object")
     number: Any = record.get("id")
     if type(number) is not int or not 0 < number <= MOST:
-        raise BadValueError(("id",), f"{shown(number)}; a whole number from 1 to {MOST}")
+        raise BadValueError(("id",), f"{shown(number)}; expected a whole number from 1 to {MOST}")
     if number in known:
         raise BadValueError(("id",), f"{number} again, as segments_info[{known[number].place}]")
     return number
@@ -166,9 +166,9 @@ def _number(record: Any, known: dict[int, Segment]) -> int:
 def _segment(place: int, record: dict[str, Any], size: Size, classes: dict[int, int]) -> Segment:
     category, crowd = record.get("category_id"), record.get("iscrowd", 0)
     if not is_id(category) or category not in classes:
-        raise BadValueError(("category_id",), f"{shown(category)}; the id of one of the categories")
+        raise BadValueError(("category_id",), f"{shown(category)}; expected the id of one of the categories")
     if crowd not in (0, 1):
-        raise BadValueError(("iscrowd",), f"{shown(crowd)}; 0 or 1")
+        raise BadValueError(("iscrowd",), f"{shown(crowd)}; expected 0 or 1")
     box = check_box(record.get("bbox"), size)
     if isinstance(box, Cut):
         raise BadValueError(("bbox",), box.line)
@@ -177,7 +177,7 @@ def _segment(place: int, record: dict[str, Any], size: Size, classes: dict[int, 
 
 def _area(value: Any, box: Box) -> float:
     if value is None:
-        raise BadValueError(("area",), "None; a number of pixels")
+        raise BadValueError(("area",), "None; expected a number of pixels")
     return check_area(value, box)
 
 

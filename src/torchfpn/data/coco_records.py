@@ -35,7 +35,7 @@ class Records:
                 continue
             name = record.get("name")
             if not isinstance(name, str) or not name.strip():
-                self.flaw(("categories", i, "name"), f"{shown(name)}; text")
+                self.flaw(("categories", i, "name"), f"{shown(name)}; expected text")
             elif name in names:
                 self.flaw(("categories", i, "name"), f'"{name}" again, as categories[{names[name]}]')
             else:
@@ -63,7 +63,7 @@ class Records:
         for key in ("height", "width"):
             value = record.get(key)
             if type(value) is not int or not 0 < value < 2**31:
-                self.flaw(("images", i, key), f"{shown(value)}; a number of pixels")
+                self.flaw(("images", i, key), f"{shown(value)}; expected a number of pixels")
                 return None
         return record["height"], record["width"]
 
@@ -72,11 +72,11 @@ class Records:
         if (key, i) in self.odd:
             return None
         if not isinstance(record, dict):
-            self.flaw((key, i), f"{shown(record)}; an object")
+            self.flaw((key, i), f"{shown(record)}; expected an object")
             return None
         number: Any = record.get("id")
         if not is_id(number):
-            self.flaw((key, i, "id"), f"{shown(number)}; a whole number")
+            self.flaw((key, i, "id"), f"{shown(number)}; expected a whole number")
         elif number in known:
             self.flaw((key, i, "id"), f"{number} again")
         else:

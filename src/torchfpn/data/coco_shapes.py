@@ -41,12 +41,12 @@ def check_box(value: Any, size: Size) -> Box | Cut:
         BadValueError: no four finite numbers, no area, or all of it outside of the image.
     """
     if not isinstance(value, list) or len(value) != 4 or not set(map(type, value)) <= {int, float}:
-        raise BadValueError(("bbox",), f"{shown(value)}; [x, y, width, height]")
+        raise BadValueError(("bbox",), f"{shown(value)}; expected [x, y, width, height]")
     x, y, w, h = map(_float, value)
     if not math.isfinite(x + y + w + h):
-        raise BadValueError(("bbox",), f"{shown(value)}; finite numbers")
+        raise BadValueError(("bbox",), f"{shown(value)}; expected finite numbers")
     if w <= 0 or h <= 0:
-        raise BadValueError(("bbox",), f"{shown(value)}; width and height above 0")
+        raise BadValueError(("bbox",), f"{shown(value)}; expected width and height above 0")
     height, width = size
     x1, y1, x2, y2 = max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))
     text = f"{shown(value)} %s the image of {width} x {height}"
@@ -67,7 +67,7 @@ def check_area(value: Any, box: Box) -> float:
     if value is None:
         return w * h
     if type(value) not in (int, float) or not 0 <= _float(value) < math.inf:
-        raise BadValueError(("area",), f"{shown(value)}; a number from 0")
+        raise BadValueError(("area",), f"{shown(value)}; expected a number from 0")
     if value > _LARGE * (w + 1 + BEYOND) * (h + 1 + BEYOND):
         raise BadValueError(("area",), f"{shown(value)} in a box of {w:.6g} x {h:.6g}")
     return float(value)
@@ -82,9 +82,11 @@ def check_shape(value: Any, size: Size, box: Box) -> Shape:
     if isinstance(value, Mapping):
         return _runs(value, size)
     if not isinstance(value, list) or not value:
-        raise BadValueError(("segmentation",), f"{shown(value)}; polygons or run lengths")
+        raise BadValueError(("segmentation",), f"{shown(value)}; expected polygons or run lengths")
     if not isinstance(value[0], list):
-        raise BadValueError(("segmentation",), f"{shown(value)}; a list of polygons: [[x, y, x, y, x, y, ...], ...]")
+        raise BadValueError(
+            ("segmentation",), f"{shown(value)}; expected a list of polygons: [[x, y, x, y, x, y, ...], ...]"
+        )
     return _rings(value, size, box)
 
 
@@ -108,11 +110,11 @@ def _bounds(ring: Any, number: int, size: Size) -> Box:
     """
     keys: Keys = ("segmentation", number)
     if not isinstance(ring, list) or not set(map(type, ring)) <= {int, float}:
-        raise BadValueError(keys, f"{shown(ring)}; a list of numbers")
+        raise BadValueError(keys, f"{shown(ring)}; expected a list of numbers")
     if len(ring) % 2:
-        raise BadValueError(keys, f"{len(ring)} numbers; pairs of x and y")
+        raise BadValueError(keys, f"{len(ring)} numbers; expected pairs of x and y")
     if len(ring) < 6:
-        raise BadValueError(keys, f"{len(ring) // 2} points; 3 at least")
+        raise BadValueError(keys, f"{len(ring) // 2} points; expected 3 at least")
     if any(map(_is_nan, ring)):
         raise BadValueError(keys, "a coordinate that is no number (NaN)")
     xs, ys = ring[::2], ring[1::2]
@@ -133,7 +135,7 @@ def _runs(value: Mapping[str, Any], size: Size) -> str:
         lengths = run_lengths(value, size)
     except DataError as error:
         keys: Keys = ("segmentation", error.field) if error.field else ("segmentation",)
-        line = "; ".join(part for part in (error.found, error.allowed, error.hint) if part)
+        line = error.said
         raise BadValueError(keys, line) from None
     if not lengths[1::2].any():
         raise BadValueError(("segmentation", "counts"), "a mask without a pixel")

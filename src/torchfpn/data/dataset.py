@@ -1,5 +1,7 @@
 """dataset.yaml: what a dataset is, said once. Reading it imports nothing heavy; docs/datasets.md has the format."""
 
+import os
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ NAME = "dataset.yaml"
 SCALINGS = ("auto", "imagenet", "mean-std", "percentile")
 TASKS = ("semantic", "detection", "instance")
 SCENE_PIXELS = 2**22  # height times width; a larger TIFF is read by windows, never whole
+VARIABLE = re.compile(r"\$\{(TORCHFPN_\w+)\}")  # what `root` may take from the environment
 Band = int | str  # a band of the files: its number from 1, or its name
 
 
@@ -106,11 +109,12 @@ def read_dataset(path: str | Path) -> Dataset:
     path = Path(path)
     file = path / NAME if path.is_dir() else path
     if not file.is_file():
-        hint = f"make one with: fpn check --init {path}" if path.is_dir() else "give a folder or a dataset.yaml"
-        raise ConfigError("no such file", file=file, hint=hint)
+        if path.is_dir():
+            raise ConfigError("no such file", file=file, hint=f"make one with: fpn check --init {path}")
+        raise ConfigError("no such file", file=file, allowed="a folder or a dataset.yaml")
     fields = Fields(read_yaml(file), file)
     task = fields.choice("task", TASKS) or "semantic"
-    root = (file.parent / (fields.text("root") or ".")).absolute()
+    root = _parse_root(fields)
     splits = parse_splits(fields)
     _check_task(fields, task, splits)
     classes = _parse_classes(fields, task, root, splits)
@@ -141,6 +145,20 @@ def read_dataset(path: str | Path) -> Dataset:
     fields.finish()
     _check_colors(fields, dataset)
     return dataset
+
+
+def _parse_root(fields: Fields) -> Path:
+    """The folder of the data: relative to the yaml, or below the folder that an environment variable names."""
+    text = fields.text("root") or "."
+    for name in VARIABLE.findall(text):
+        value = os.environ.get(name)
+        if not value:
+            hint = f"set it to the folder that holds the data, for example: export {name}=~/data"
+            raise ConfigError(f"the environment variable {name} is not set", file=fields.file, field="root", hint=hint)
+        text = text.replace(f"${{{name}}}", str(Path(value).expanduser().absolute()))
+    if "${" in text:
+        raise fields.wrong("root", text, "a folder, in it variables like ${TORCHFPN_DATA}")
+    return (fields.file.parent / text).absolute()
 
 
 def _check_task(fields: Fields, task: str, splits: dict[str, Split]) -> None:

@@ -123,8 +123,7 @@ def look(dataset: Dataset, split: str, piece: Piece) -> Look:
 
 def problem_of(error: DataError, file: Path) -> Problem:
     """The error without the name of its file, which the problem carries."""
-    parts = (error.found, error.allowed, error.hint)
-    return Problem(file, " ".join("; ".join(part for part in parts if part).split()))
+    return Problem(file, " ".join(error.said.split()))
 
 
 def _labels(

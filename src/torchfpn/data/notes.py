@@ -9,6 +9,7 @@ from torchfpn.data.object_counts import ObjectCounts
 from torchfpn.data.polygon_facts import PolygonReport
 from torchfpn.data.statistics import ClassCounts
 from torchfpn.data.windows import SIDE, scene_of
+from torchfpn.errors import amount
 from torchfpn.files.formats import printable
 
 _SHOWN = 3
@@ -38,7 +39,9 @@ def object_notes(dataset: Dataset, split: str, counts: ObjectCounts | None, drop
         return []
     absent = [name for name, n in zip(dataset.names, counts.objects, strict=True) if n == 0]
     found = [f"{split}: no object of {_few(absent)}"] if absent and counts.images else []
-    found += [f"{split}: {counts.empty} images without an object, learnt from as such"] if counts.empty else []
+    found += (
+        [f"{split}: {amount(counts.empty, 'image')} without an object, learnt from as such"] if counts.empty else []
+    )
     named = ", ".join(f"{n} {what}" for what, n in dropped.items())
     return [*found, *([f"{split}: bad and left out or mended, as `fix` says: {named}"] if dropped else [])]
 
@@ -81,7 +84,7 @@ def _twins(facts: list[Facts]) -> list[str]:
             same[f.seen.digest].append(f)
     twins = [group for group in same.values() if len({f.split for f in group}) > 1]
     shown = [" = ".join(f"{f.split}/{printable(f.pair.image.name)}" for f in group[:_SHOWN]) for group in twins]
-    return [f"{len(twins)} images in several splits: {_few(shown)}"] if twins else []
+    return [f"{amount(len(twins), 'image')} in several splits: {_few(shown)}"] if twins else []
 
 
 def _alpha(facts: list[Facts]) -> list[str]:
@@ -122,7 +125,7 @@ def _striped(dataset: Dataset, facts: list[Facts]) -> list[str]:
 
 def _files(what: str, facts: list[Facts]) -> list[str]:
     names = [printable(f.pair.image.name) for f in facts]
-    return [f"{len(names)} images {what}: {_few(names)}"] if names else []
+    return [f"{amount(len(names), 'image')} {what}: {_few(names)}"] if names else []
 
 
 def _few(names: list[str]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torchfpn.data.listing import Listing, is_inside, list_files
 from torchfpn.data.splits import Pair, Problem, Split, natural
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 from torchfpn.files.formats import SUFFIXES, name_key, on_disk
 from torchfpn.vectors.formats import is_vector
 
@@ -50,9 +50,9 @@ def _labels(
         return _one_for_all(root, split, listed, images, found)
     if found.named:
         if not listed.named or len(found.files) != len(listed.files):
-            count = f"{len(listed.files)} images" if listed.named else "images that are not listed"
+            count = amount(len(listed.files), "image") if listed.named else "images that are not listed"
             raise DataError(
-                f"{len(found.files)} label files for {count}",
+                f"{amount(len(found.files), 'label file')} for {count}",
                 file=root,
                 field=f"splits.{name}.labels",
                 allowed="one for each image, in the same order; a folder; or one file of polygons",
@@ -80,7 +80,7 @@ def _one_for_all(
     label = found.files["0"]
     if not is_vector(label) and not listed.named and len(images) > 1:
         raise DataError(
-            f"one label file for {len(images)} images",
+            f"one label file for {amount(len(images), 'image')}",
             file=label,
             allowed="polygons (GeoJSON, GeoPackage, ...), or a folder of label files with the names of the images",
             hint=f"images on one grid can be listed one by one in place of {split.images}",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.headers import read_header
 from torchfpn.data.splits import Pair
-from torchfpn.errors import ConfigError, DataError, RasterError
+from torchfpn.errors import ConfigError, DataError, RasterError, amount
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.images import Picture, Window, read_image
 from torchfpn.files.labels import LabelFile, read_labels
@@ -235,7 +235,9 @@ def _unknown(
     row, column = (int(v) + start for v, start in zip(np.argwhere(bad)[0], corner, strict=True))
     found, counts = np.unique(values[bad], return_counts=True)
     colors = dataset.labels_are == "colors"
-    shown = [f"{_shown(int(v), colors)} in {n} pixels" for v, n in list(zip(found, counts, strict=True))[:_MANY]]
+    shown = [
+        f"{_shown(int(v), colors)} in {amount(n, 'pixel')}" for v, n in list(zip(found, counts, strict=True))[:_MANY]
+    ]
     more = f" and {len(found) - _MANY} more" if len(found) > _MANY else ""
     return DataError(
         f"the {'color' if colors else 'value'} {', '.join(shown)}{more}, first at (row, column) ({row}, {column})",

@@ -10,7 +10,7 @@ from torchfpn.data.headers import Header
 from torchfpn.data.reading import Frame, grey_cure
 from torchfpn.data.splits import Pair
 from torchfpn.data.windows import scene_of, tile_count
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 from torchfpn.files.images import Window as Area
 from torchfpn.types import Size
 
@@ -97,7 +97,7 @@ class SplitImages(ABC):
         file, first = self.pairs[index].image, self.pairs[0].image.name
         if len(frame.band_names) != len(self.bands):
             raise DataError(
-                f"has {len(frame.band_names)} bands ({', '.join(frame.band_names)})",
+                f"has {amount(len(frame.band_names), 'band')} ({', '.join(frame.band_names)})",
                 file=file,
                 allowed=f"{len(self.bands)} as in {first}: {', '.join(self.bands)}",
                 hint=grey_cure(len(frame.band_names), len(self.bands)),

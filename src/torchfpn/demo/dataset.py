@@ -1,13 +1,16 @@
 """The scenes of the demo as a dataset on disk: GeoTIFFs side by side on the map, labels, dataset.yaml."""
 
 import os
+import shutil
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 from torchfpn.demo.scenes import BANDS, CLASSES, COLORS, PIXEL, scene
+from torchfpn.errors import ConfigError
 from torchfpn.files.atomic import write_text
 from torchfpn.files.geo import Geo
 
@@ -38,7 +41,7 @@ splits:
 class Sheet:
     """One scene to be made: its seed, size and place in the grid, and its files.
 
-    numbered: the labels are the numbers of the buildings.
+    numbered: the labels are the numbers of the buildings. numbers: a second file of labels, for these numbers.
     """
 
     seed: int
@@ -48,6 +51,7 @@ class Sheet:
     image: Path
     label: Path
     numbered: bool = False
+    numbers: Path | None = None
 
     def west_north(self) -> tuple[float, float]:
         """Its upper left corner, metres."""
@@ -85,6 +89,45 @@ def describe_dataset(folder: Path, task: str = "semantic") -> None:
     write_text(folder / "dataset.yaml", text)
 
 
+def make_data(folder: Path, *, seed: int, train: int, val: int, size: int, town: int, processes: int | None) -> None:
+    """Writes the demo's data into a new `folder`, which appears whole or not at all.
+
+    ``semantic/`` and ``instance/`` are datasets of the same scenes, ``town/`` a larger scene: town.tif, the classes of
+    its pixels in truth.tif, the numbers of its buildings in houses.tif.
+
+    Args:
+        folder: absent, or empty.
+        seed: of the scenes.
+        train: scenes to train on.
+        val: scenes to validate on.
+        size: side of a scene, pixels.
+        town: side of the town, pixels.
+        processes: how many paint at once.
+
+    Raises:
+        ConfigError: something is in the folder.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError("is there already", file=folder, field="--data", allowed="a new folder")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        sheets = plan_dataset(part / "semantic", seed=seed, train=train, val=val, size=size)
+        numbers = part / "instance" / "labels"
+        both = [
+            replace(sheet, numbers=numbers / sheet.label.relative_to(part / "semantic" / "labels")) for sheet in sheets
+        ]
+        place = replace(plan_map(part / "town", seed=seed, size=town), numbers=part / "town" / "houses.tif")
+        list(make_sheets([place, *both], processes=processes))
+        shutil.copytree(part / "semantic" / "images", part / "instance" / "images")
+        for task in ("semantic", "instance"):
+            describe_dataset(part / task, task)
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def make_sheets(
     sheets: list[Sheet], *, processes: int | None = None, meanwhile: Callable[[], object] | None = None
 ) -> Iterator[Sheet]:
@@ -95,16 +138,26 @@ def make_sheets(
     for sheet in sheets:
         sheet.image.parent.mkdir(parents=True, exist_ok=True)
         sheet.label.parent.mkdir(parents=True, exist_ok=True)
+        if sheet.numbers is not None:
+            sheet.numbers.parent.mkdir(parents=True, exist_ok=True)
     count = min(2, os.cpu_count() or 1) if processes is None else processes
     if count <= 1:
         yield from map(make_sheet, sheets)
         return
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent) as pool:
         made = [pool.submit(make_sheet, sheet) for sheet in sheets]
-        if meanwhile is not None:
-            meanwhile()
-        for future in made:
-            yield future.result()
+        try:
+            if meanwhile is not None:
+                meanwhile()
+            for future in made:
+                yield future.result()
+        except BaseException:  # Ctrl-C as well: what is not begun is not painted
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def make_sheet(sheet: Sheet) -> Sheet:
@@ -120,6 +173,8 @@ def make_sheet(sheet: Sheet) -> Sheet:
     if sheet.numbered:
         write_bands(sheet.label, painted.numbers[None], names=("building",), geo=geo)
         return sheet
+    if sheet.numbers is not None:
+        write_bands(sheet.numbers, painted.numbers[None], names=("building",), geo=geo)
     names, colors = dict(enumerate(CLASSES, start=1)), dict(enumerate(COLORS, start=1))
     write_label_raster(sheet.label, painted.labels, geo=geo, colors=colors, names=names, nodata=0)
     return sheet

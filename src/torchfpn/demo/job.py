@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfpn.demo.dataset import Sheet, describe_dataset, make_sheets, plan_dataset, plan_map
+from torchfpn.demo.dataset import Sheet, describe_dataset, make_data, make_sheets, plan_dataset, plan_map
 from torchfpn.demo.object_job import map_objects, object_settings
 from torchfpn.demo.scenes import BANDS, CLASSES, COLORS
+from torchfpn.errors import amount
 from torchfpn.files.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class Made:
 
     files: each with what it is. score: how it is called. held_out: on the held-out scenes, a fraction. town: on the
     town. None or NaN: nothing to score.
+    seconds: of each phase, in order.
     """
 
     folder: Path
@@ -58,6 +61,7 @@ class Made:
     score: str
     held_out: float | None
     town: float | None
+    seconds: tuple[tuple[str, float], ...] = ()
 
 
 def fresh_folder(wanted: Path) -> Path:
@@ -72,18 +76,36 @@ def fresh_folder(wanted: Path) -> Path:
             number += 1
 
 
+def write_data(folder: Path, plan: Plan, say: Say) -> None:
+    """The demo's scenes and its town as data to try the other verbs on: see `make_data`.
+
+    Raises:
+        ConfigError: something is in the folder.
+    """
+    say(f"painting {plan.train + plan.val} scenes of {plan.size} x {plan.size} pixels and a town")
+    sizes = {"train": plan.train, "val": plan.val, "size": plan.size, "town": plan.town}
+    make_data(folder, seed=plan.seed, processes=plan.processes, **sizes)
+
+
 def run_demo(folder: Path, plan: Plan, say: Say) -> Made:
     """Does all of it inside `folder`."""
+    times = [time.monotonic()]
     town = _make(folder, plan, say)
+    times.append(time.monotonic())
     from torchfpn.train.run import fit
 
-    say(f"training on {plan.train} scenes")
+    say(f"training on {plan.train} scenes, {plan.epochs} epochs")
     result = fit(train_config(folder, plan))
+    times.append(time.monotonic())
     if plan.task != "semantic":
         say("finding the houses of the town")
-        return _map_objects(folder, town, result, plan.task)
-    say("labelling the town")
-    return _map(folder, town, result)
+        made = _map_objects(folder, town, result, plan.task)
+    else:
+        say("labelling the town")
+        made = _map(folder, town, result)
+    times.append(time.monotonic())
+    phases = ("painting", "training and scoring", "the town")
+    return replace(made, seconds=tuple(zip(phases, (b - a for a, b in pairwise(times)), strict=True)))
 
 
 def train_config(folder: Path, plan: Plan) -> "TrainConfig":
@@ -116,7 +138,6 @@ def train_config(folder: Path, plan: Plan) -> "TrainConfig":
 
 def _make(folder: Path, plan: Plan, say: Say) -> Sheet:
     """The dataset and the town; while other processes paint, this one loads torch and Lightning."""
-    begun = time.monotonic()
     numbered = plan.task != "semantic"
     sheets = plan_dataset(
         folder / "dataset", seed=plan.seed, train=plan.train, val=plan.val, size=plan.size, numbered=numbered
@@ -125,7 +146,6 @@ def _make(folder: Path, plan: Plan, say: Say) -> Sheet:
     say(f"painting {len(sheets)} scenes of {plan.size} x {plan.size} pixels and a town of {plan.town} x {plan.town}")
     describe_dataset(folder / "dataset", plan.task)
     list(make_sheets([town, *sheets], processes=plan.processes, meanwhile=_load))
-    say(f"painted in {time.monotonic() - begun:.0f} s")
     return town
 
 
@@ -147,7 +167,7 @@ def _map(folder: Path, town: Sheet, result: "RunResult") -> Made:
         (result.folder / "report.html", "curves, scores, confusion, predictions beside truth"),
         (_picture(folder / "picture.png", town, job.labels), "the town, its truth, its prediction"),
         (job.labels, "labels of the town, georeferenced"),
-        (outlines, f"{outcome.polygons} buildings of the town in lon/lat"),
+        (outlines, f"{amount(outcome.polygons, 'building')} of the town in lon/lat"),
         *_models(folder, result),
     )
     return Made(folder, files, "mIoU", result.metrics["miou"], _score(town, job.labels))
@@ -161,7 +181,7 @@ def _map_objects(folder: Path, town: Sheet, result: "RunResult", task: str) -> M
         (result.folder / "report.html", "curves, AP, precision and recall, best and worst scenes"),
         (paths["picture"], "the town, its houses, those that were found"),
         *numbers,
-        (paths["polygons"], f"{count} buildings of the town in lon/lat"),
+        (paths["polygons"], f"{amount(count, 'building')} of the town in lon/lat"),
         *_models(folder, result),
     )
     return Made(folder, files, "mask AP50" if task == "instance" else "AP50", result.metrics["ap50"], score)

@@ -16,8 +16,8 @@ def fractal(rng: np.random.Generator, shape: tuple[int, int], scale: float, *, r
     """
     height, width = shape
     white = np.fft.rfft2(rng.standard_normal((height, width), dtype=np.float32))
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
-    weight = (1.0 + (frequency * scale) ** 2) ** (-(1.0 + roughness) / 2)
+    square = np.fft.fftfreq(height)[:, None] ** 2 + np.fft.rfftfreq(width)[None, :] ** 2
+    weight = (1.0 + (square * scale**2).astype(np.float32)) ** np.float32(-(1.0 + roughness) / 2)
     weight[0, 0] = 0.0
     field = np.fft.irfft2(white * weight, s=shape)
     return (field / max(float(field.std()), 1e-9)).astype(np.float32)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from torchfpn.errors import DataError, nearest
+from torchfpn.errors import DataError, amount, nearest
 
 Wanted = Sequence[int | str] | None  # None: every band
 
@@ -22,7 +22,9 @@ def band_numbers(wanted: Wanted, names: Sequence[str], *, file: str | Path | Non
 def _number(band: int | str, names: list[str], file: str | Path | None) -> int:
     if isinstance(band, int):
         if not 1 <= band <= len(names):
-            raise DataError(f"has {len(names)} bands, band {band} is wanted", file=file, allowed=_listed(names))
+            raise DataError(
+                f"has {amount(len(names), 'band')}, band {band} is wanted", file=file, allowed=_listed(names)
+            )
         return band
     if names.count(band) > 1:
         raise DataError(f'several bands are called "{band}"', file=file, hint="choose by number, from 1")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 from torchfpn.files.bands import Wanted, band_numbers
 from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
 from torchfpn.files.geo import Geo
@@ -173,9 +173,9 @@ def _called(path: Path, found: list[str], names: Sequence[str]) -> list[str]:
     """The names of the bands: the caller's, if there are as many as the file has."""
     if names and len(names) != len(found):
         raise DataError(
-            f"has {len(found)} bands ({', '.join(found[:20])})",
+            f"has {amount(len(found), 'band')} ({', '.join(found[:20])})",
             file=path,
-            allowed=f"{len(names)} bands: {', '.join(names)}",
+            allowed=f"{amount(len(names), 'band')}: {', '.join(names)}",
         )
     return list(names) or found
 

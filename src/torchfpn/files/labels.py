@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 from torchfpn.files.atomic import atomic_path
 from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
 from torchfpn.files.geo import Geo
@@ -121,7 +121,7 @@ def _slices(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _several_bands(path: Path, count: int) -> DataError:
-    kind = "an RGB mask" if count in (3, 4) else f"a mask of {count} bands"
+    kind = "an RGB mask" if count in (3, 4) else f"a mask of {amount(count, 'band')}"
     return DataError(kind, file=path, allowed="one band of class values", hint=_RGB_CURE)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchfpn.errors import ConfigError, WeightsError, nearest
+from torchfpn.errors import ConfigError, WeightsError, amount, nearest
 from torchfpn.files.checkpoints import NESTS, check_finite, read_tensors
 from torchfpn.importers.detectron2 import DETECTRON2
 from torchfpn.importers.family import Asked, Family, Found
@@ -148,7 +148,7 @@ def _family(tensors: dict[str, Tensor], source: str | None, file: str) -> tuple[
     if score == 0:
         first = next(iter(tensors))
         raise WeightsError(
-            f'of no family that is known here: {len(tensors)} tensors, the first is "{first}"',
+            f'of no family that is known here: {amount(len(tensors), "tensor")}, the first is "{first}"',
             file=file,
             allowed=" | ".join(family.name for family in candidates),
             hint="a backbone alone goes to create_model(pretrained=<file>)",
@@ -181,7 +181,7 @@ def _recipe(found: Found, family: Family, bands: tuple[str, ...], scaling: Scali
     missing = len(bands) - len(scaling.offset)
     if missing < 0 or (missing > 0 and len(scaling.offset) != found.in_channels):
         raise ConfigError(
-            f"{len(scaling.offset)} scales", field="scaling", allowed=f"one for each of {len(bands)} bands"
+            amount(len(scaling.offset), "scale"), field="scaling", allowed=f"one for each of {len(bands)} bands"
         )
     if missing:
         wide = (*scaling.offset, *([0.0] * missing)), (*scaling.scale, *([1.0] * missing))

@@ -36,7 +36,7 @@ def read(tensors: Tensors, asked: Asked) -> Found:
     tensors = _today(tensors)
     is_mobile = "backbone.body.16.0.weight" in tensors
     if asked.variant and not is_mobile:
-        raise ConfigError(f'"{asked.variant}"', file=asked.file, field="variant", allowed="of detectors on MobileNetV3")
+        raise ConfigError(f'"{asked.variant}"', file=asked.file, field="variant", allowed="detectors on MobileNetV3")
     backbone = MOBILENET if is_mobile else resnet_name(tensors, "backbone.body.layer{}", asked)
     stem = "backbone.body.0.0.weight" if is_mobile else "backbone.body.conv1.weight"
     classes = shape(tensors, SCORES + "weight", asked, 2)[0] - 1

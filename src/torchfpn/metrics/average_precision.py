@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from torchfpn.errors import ConfigError, ShapeError
+from torchfpn.errors import ConfigError, ShapeError, require
 from torchfpn.metrics.coco_eval import evaluated
 from torchfpn.metrics.image_record import ImageRecord, Shown, record
 from torchfpn.metrics.object_matches import ImageMatches, matches
@@ -28,7 +28,8 @@ class AveragePrecision:
         most: detections of each image and class that AP counts; COCO's 100, or more.
 
     Raises:
-        ConfigError: no class, or `most` below 100.
+        ConfigError: no class, `most` below 100, or the package that counts is not installed: said before the first
+            image is predicted, not after the last.
     """
 
     def __init__(self, classes: Sequence[str], *, masks: bool = False, most: int = LIMITS[-1]) -> None:
@@ -36,6 +37,7 @@ class AveragePrecision:
             raise ConfigError("no classes", field="classes")
         if most < LIMITS[-1]:
             raise ConfigError(f"{most}", field="most", allowed=f"{LIMITS[-1]} or more detections")
+        require("objects", "the score of objects")
         self.classes, self.masks, self.most = tuple(classes), masks, most
         self._records: list[ImageRecord] = []
 

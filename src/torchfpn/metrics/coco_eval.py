@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from torchfpn.errors import ConfigError, DataError
+from torchfpn.errors import DataError, require
 from torchfpn.metrics.image_record import ImageRecord, Shown
 from torchfpn.metrics.precisions import LIMITS, PrecisionScores, nothing, scores_of
 from torchfpn.ops.rle import MOST
@@ -20,11 +20,9 @@ def package() -> Any:
     Raises:
         ConfigError: it is not installed, with the command that installs it.
     """
-    try:
-        import faster_coco_eval
-    except ImportError as error:
-        hint = 'install it: pip install "torchfpn[objects]"'
-        raise ConfigError(f"the scores of objects need faster-coco-eval ({error})", hint=hint) from error
+    require("objects", "the score of objects")
+    import faster_coco_eval
+
     return faster_coco_eval
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchfpn.errors import DataError, ShapeError
+from torchfpn.errors import DataError, ShapeError, amount
 from torchfpn.metrics.pairs import Pixels, class_count, pair, whole_numbers
 from torchfpn.recipe import IGNORE
 
@@ -44,7 +44,9 @@ class ConfusionMatrix:
             ShapeError: it is of another number of classes.
         """
         if other.num_classes != self.num_classes:
-            raise ShapeError(f"a confusion matrix of {other.num_classes} classes", allowed=f"{self.num_classes}")
+            raise ShapeError(
+                f"a confusion matrix of {amount(other.num_classes, 'class', 'classes')}", allowed=f"{self.num_classes}"
+            )
         self.matrix += other.matrix
 
     def __add__(self, other: "ConfusionMatrix") -> "ConfusionMatrix":

@@ -70,5 +70,5 @@ def _no_class(values: Tensor, wrong: Tensor, num_classes: int, what: str) -> Dat
     first = values[wrong][0]
     return DataError(
         f"{what} {int(first)} in {int((wrong & (values == first)).sum())} pixels",
-        allowed=f"classes are 0..{num_classes - 1}; pixels with target {IGNORE} are left out",
+        allowed=f"classes 0..{num_classes - 1}; pixels with target {IGNORE} are left out",
     )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 from torchfpn.files.images import Picture
 from torchfpn.recipe import Recipe
 
@@ -38,9 +38,9 @@ def band_order(found: Sequence[str], wanted: Sequence[str], *, file: str | Path)
     if len(found) == len(wanted):
         return list(range(len(found)))
     raise DataError(
-        f"has {len(found)} bands ({_listed(found)})",
+        f"has {amount(len(found), 'band')} ({_listed(found)})",
         file=file,
-        allowed=f"the model wants {len(wanted)} ({_listed(wanted)})",
+        allowed=f"{len(wanted)}, as the model has ({_listed(wanted)})",
         hint="choose them with --bands" if len(found) > len(wanted) else None,
     )
 
@@ -55,7 +55,7 @@ def check_dtype(found: str, recipe: Recipe, *, file: str | Path, accept: bool = 
         raise DataError(
             f"holds {found}",
             file=file,
-            allowed=f"the model was trained on {recipe.dtype}",
+            allowed=f"{recipe.dtype}, as the model was trained on",
             hint="convert it, or, if the values mean the same, --accept-dtype",
         )
 

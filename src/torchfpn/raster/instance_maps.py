@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.geo import Geo
 from torchfpn.ops.masks import Crops
@@ -30,7 +30,7 @@ def write_instances(path: Path, crops: Crops, geo: Geo | None, *, file: Path | N
         return
     if len(crops) > TOP:
         hint = "raise --score, or give the image as a TIFF"
-        raise DataError(f"{len(crops):,} objects", file=file, allowed=f"at most {TOP:,} in a PNG", hint=hint)
+        raise DataError(amount(len(crops), "object"), file=file, allowed=f"at most {TOP:,} in a PNG", hint=hint)
     target = io.BytesIO()
     Image.fromarray(numbered(crops).numpy().astype(np.uint16)).save(target, "PNG")
     write_bytes(path, target.getvalue())

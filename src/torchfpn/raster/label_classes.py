@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.colors import class_colors
-from torchfpn.errors import ConfigError, DataError, nearest
+from torchfpn.errors import ConfigError, DataError, amount, nearest
 from torchfpn.files.formats import printable
 from torchfpn.files.rasters import Color
 from torchfpn.raster.legend import BACKGROUND, OBJECT
@@ -59,7 +59,9 @@ class LabelClasses:
         shown = ", ".join(f"{v} {name}" for v, name in list(zip(self.values, self.names, strict=True))[:20])
         shown = shown if self.told else "0..254 where the values have no names"
         hint = f"name it with --classes, or leave it out with --ignore {value}"
-        return DataError(f"the value {value} in {count:,} pixels", file=printable(file), allowed=shown, hint=hint)
+        return DataError(
+            f"the value {value} in {amount(count, 'pixel')}", file=printable(file), allowed=shown, hint=hint
+        )
 
     def of_objects(self, layer: Objects) -> NDArray[np.int64]:
         """[N]: the place of the class of each object in the list.

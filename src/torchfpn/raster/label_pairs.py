@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.colors import class_colors
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 from torchfpn.files.formats import printable
 from torchfpn.files.rasters import Color
 from torchfpn.metrics.confusion import ConfusionMatrix
@@ -147,4 +147,4 @@ def _check(counted: Counter[Pair], values: Sequence[int], names: Mapping[int, st
         value, count = unknown.most_common(1)[0]
         listed = ", ".join(f"{v} {names[v]}" for v in list(values)[:20])
         hint = f"name it with --classes, or leave it out with --ignore {value}"
-        raise DataError(f"the value {value} in {count:,} pixels", allowed=listed, hint=hint)
+        raise DataError(f"the value {value} in {amount(count, 'pixel')}", allowed=listed, hint=hint)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.errors import DataError, RasterError
+from torchfpn.errors import DataError, RasterError, amount
 from torchfpn.files.formats import format_of
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.images import Picture, Window
@@ -137,7 +137,7 @@ class Mosaic:
         first = self._first
         if len(picture.band_names) != len(first.band_names):
             raise DataError(
-                f"has {len(picture.band_names)} bands ({', '.join(picture.band_names[:12])})",
+                f"has {amount(len(picture.band_names), 'band')} ({', '.join(picture.band_names[:12])})",
                 file=part.file,
                 allowed=f"{len(first.band_names)} as in {self.parts[0].file.name}",
             )

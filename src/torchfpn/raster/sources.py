@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchfpn.errors import ConfigError, DataError
+from torchfpn.errors import ConfigError, DataError, require
 from torchfpn.files.formats import SUFFIXES, format_of, name_key, printable
 from torchfpn.raster.tile_map import is_tile_map, list_tiles
 
@@ -68,9 +68,12 @@ def plan(sources: Sequence[Path], out: Path, extras: dict[str, str], *, raster_e
     (east-a.tif beside west-a.tif). A folder of tiles becomes a folder of tiles.
 
     Raises:
-        ConfigError: two sources would have the same answer, or an answer too long a name; probabilities of tiles.
+        ConfigError: two sources would have the same answer, or an answer too long a name; probabilities of tiles; TIFFs
+            where rasterio is not installed.
     """
     kinds = [source.is_dir() or _is_raster(source) for source in sources]
+    if any(kinds):
+        require("raster", "the prediction of TIFFs")
     jobs = []
     for source, raster, stem in zip(sources, kinds, _stems(sources), strict=True):
         endings = raster_extras if raster else extras
@@ -92,6 +95,7 @@ def plan_mosaic(name: str, sources: Sequence[Path], out: Path, extras: dict[str,
     """
     if not name or name != Path(name).name or name.startswith("."):
         raise ConfigError(f'"{name}"', field="mosaic", allowed="a name for the answer, such as town")
+    require("raster", "--mosaic")
     files = [file for source in sources for file in (list_tiles(source) if source.is_dir() else [source])]
     others = {what: out / f"{name}{ending}" for what, ending in extras.items()}
     jobs = [Job(Path(name), out / f"{name}.tif", others, tuple(files))]

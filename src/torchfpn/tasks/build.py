@@ -10,7 +10,7 @@ from torchfpn.backbones import Fusion
 from torchfpn.criteria.deep import DeepSupervision
 from torchfpn.criteria.region import RegionCriterion
 from torchfpn.criteria.semantic import criterion
-from torchfpn.errors import ConfigError
+from torchfpn.errors import ConfigError, amount
 from torchfpn.postprocess.regions import RegionPostprocess
 from torchfpn.postprocess.semantic import SemanticPostprocess
 from torchfpn.recipe import IGNORE, Recipe, Scaling, default_colors
@@ -89,7 +89,9 @@ def create_task(
         places = color_places(band_names, rgb=rgb, named=named) if pretrained else None
         scaling = _imagenet(places) if places and len(band_names) == 3 else Scaling.identity(len(band_names))
     if len(scaling.offset) != len(band_names):
-        raise ConfigError(f"{len(scaling.offset)} scales", field="scaling", allowed=f"one per band: {len(band_names)}")
+        raise ConfigError(
+            amount(len(scaling.offset), "scale"), field="scaling", allowed=f"one per band: {len(band_names)}"
+        )
     recipe = Recipe(
         task=task,
         model={

@@ -22,7 +22,7 @@ def find_device(name: str = "auto") -> torch.device:
     there = available()
     wanted = "cuda:0" if name == "cuda" else name
     if wanted not in there:
-        raise ConfigError(f'"{name}"', field="device", allowed=f"here there is {', '.join(there)}")
+        raise ConfigError(f'"{name}"', field="device", allowed=f"{', '.join(there)}")
     return torch.device(wanted)
 
 

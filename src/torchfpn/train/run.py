@@ -18,6 +18,7 @@ from rich.console import Console
 
 from torchfpn.config import TrainConfig, to_yaml
 from torchfpn.config.check import check
+from torchfpn.errors import amount
 from torchfpn.files.atomic import sweep, write_text
 from torchfpn.files.lock import NAME as LOCK
 from torchfpn.files.lock import locked
@@ -206,7 +207,7 @@ class _Run:
         loader = training.train_loader
         samples = loader.loader.dataset.samples  # type: ignore[attr-defined]
         what = "crops" if getattr(samples, "scenes", None) else "images"
-        images = f"{len(samples)} {what}, {loader.steps} steps an epoch"
+        images = f"{len(samples)} {what}, {amount(loader.steps, 'step')} an epoch"
         self._say(f"{folder}: {model}; {images}; {self.machine.device}, {self.machine.precision}")
 
     def _say(self, text: str) -> None:

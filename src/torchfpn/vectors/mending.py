@@ -6,7 +6,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 from torchfpn.vectors.reading import Vectors
 from torchfpn.vectors.widening import widened
 
@@ -68,7 +68,7 @@ def _thin_error(vectors: Vectors, features: NDArray[np.int64], dimensions: NDArr
     points = len(np.unique(features[dimensions == _POINT]))
     counts = [f"{n:,} {name}" for n, name in ((lines, "lines"), (points, "points")) if n]
     return DataError(
-        f"{' and '.join(counts)} among {len(vectors.shapes):,} features",
+        f"{' and '.join(counts)} among {amount(len(vectors.shapes), 'feature')}",
         file=vectors.file,
         allowed="polygons",
         hint="remove them, or make areas of them with --buffer METRES",
