@@ -5,7 +5,7 @@
     python benchmarks/variants.py camvid --minutes 8      # as many steps each as fit the same training time
 
 Runs that are finished are not repeated: their folders lie under --out. Scores are of val, weights of the last step.
-TORCHFPN_DATA names the folder of the datasets; TORCHFPN_WEIGHTS a file of MobileNetV2's weights, downloaded if it does not.
+TORCHFPN_DATA names the folder of the datasets, TORCHFPN_WEIGHTS a file of MobileNetV2's weights (else: downloaded).
 """
 
 import argparse

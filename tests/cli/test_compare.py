@@ -243,7 +243,7 @@ def test_an_image_that_fails_is_named_and_the_others_go_on(tmp_path, capsys):
     assert run(tmp_path / "in", "--truth", tmp_path / "t", "--out", tmp_path / "out") == 1
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1].startswith(f"fpn: {tmp_path / 'in' / 'b.tif'}: no labels for it")
-    assert "1 pictures, 1 failed" in captured.out
+    assert "1 picture, 1 failed" in captured.out
     write_label_raster(tmp_path / "t" / "b.tif", boxed(size=(5, 5)), geo=None)
     assert run(tmp_path / "in" / "b.tif", "--truth", tmp_path / "t", "--out", tmp_path / "out2") == 2
     assert "5 x 5 pixels, and 80 x 60 in b.tif" in capsys.readouterr().err

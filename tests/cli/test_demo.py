@@ -1,7 +1,11 @@
 """fpn demo, as small as it gets, as a user runs it."""
 
 import json
+import os
 import re
+import signal
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -77,6 +81,24 @@ def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["demo", "--out", str(tmp_path / "file" / "x")]) == 2
     assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_a_demo_that_ctrl_c_stops_is_told_in_a_line_and_goes_on(tmp_path, capsys):
+    out = tmp_path / "demo"
+
+    def interrupt():
+        while not (out / "run" / "metrics.csv").is_file():  # the first epoch is done
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert main(["demo", "--quick", "--epochs", "2000", "--out", str(out)]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == f"fpn: stopped by SIGINT; go on with --resume --out {out}"
+    painted = (out / "town" / "town.tif").stat().st_mtime_ns
+    assert main(["demo", "--quick", "--resume", "--epochs", "1", "--out", str(out)]) == 0
+    assert (out / "town" / "town.tif").stat().st_mtime_ns == painted
+    assert (out / "picture.png").is_file()
+    assert not (tmp_path / "demo-2").exists()
 
 
 def test_data_alone_are_datasets_that_check_passes(tmp_path, capsys):

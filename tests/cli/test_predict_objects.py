@@ -297,7 +297,7 @@ def test_grey_pictures_of_models_that_learnt_from_such(tmp_path, capsys):
     for name, rules in (("plain", {}), ("grey", {"grey_as_color": True})):
         tiny_detector(rules=rules).save(tmp_path / f"{name}.safetensors")
     assert run(tmp_path / "plain.safetensors", tmp_path / "a.png", "--out", tmp_path / "out") == 2
-    assert "has 1 bands (grey); the model wants 3" in capsys.readouterr().err
+    assert "has 1 band (grey); expected 3, as the model has" in capsys.readouterr().err
     assert run(tmp_path / "grey.safetensors", tmp_path / "a.png", "--out", tmp_path / "out") == 0
     three = np.repeat(picture(0, (48, 64))[..., :1], 3, axis=-1)
     _, scores, _, _ = answer(tiny_detector(), np.moveaxis(three, -1, 0))

@@ -131,7 +131,7 @@ def test_every_default_is_allowed(here):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--lr", "-1"], "lr: -1.0; expected 0.0 or more"),
+        (["--lr", "-1"], "lr: -1.0; expected 0.0 to 1000.0"),
         (["--lr", "nan"], 'lr: "nan"; expected a number'),
         (["--data.scale", "[2, 1]"], "data.scale: 2.0 to 1.0; expected the smaller number first"),
         (["--data.hflip", "1.5"], "data.hflip: 1.5; expected 0.0 to 1.0"),

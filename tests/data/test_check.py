@@ -82,7 +82,7 @@ class TestNotes:
     def test_the_same_picture_in_two_splits(self, tmp_path):
         make_dataset(tmp_path)
         write_png(tmp_path / "val" / "images" / "a1.png", picture(2))
-        assert "1 images in several splits: train/a2.png = val/a1.png" in self.note(tmp_path)
+        assert "1 image in several splits: train/a2.png = val/a1.png" in self.note(tmp_path)
 
     def test_a_class_that_never_occurs(self, tmp_path):
         make_dataset(tmp_path, yaml=YAML.replace("water]", "water, snow]"))
@@ -108,7 +108,7 @@ class TestNotes:
         write_png(tmp_path / "train" / "images" / "a2.png", np.zeros((24, 32, 4), "uint8"))
         text = self.note(tmp_path)
         assert "2 images without a single labelled pixel: a1.png, a2.png" in text
-        assert "1 images without a single pixel of data: a2.png" in text
+        assert "1 image without a single pixel of data: a2.png" in text
 
     def test_bands_with_other_names(self, tmp_path):
         make_dataset(tmp_path)

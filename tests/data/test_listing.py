@@ -68,11 +68,11 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("images", "masks", "told"),
         [
-            ("[photo0.png, photo1.png]", "[mask0.png]", "1 label files for 2 images; expected one for each image"),
+            ("[photo0.png, photo1.png]", "[mask0.png]", "1 label file for 2 images; expected one for each image"),
             ("[photo0.png, gone.png]", "[mask0.png, mask1.png]", "gone.png: no such file"),
             ("photo0.png", "gone", "gone: cannot be listed (No such file or directory)"),
             (".", "mask0.png", "one label file for 8 images; expected polygons"),
-            (".", "[mask0.png]", "1 label files for images that are not listed"),
+            (".", "[mask0.png]", "1 label file for images that are not listed"),
             ("[sub/a.png, a.png]", "masks", "has the same name as"),
         ],
     )

@@ -63,7 +63,7 @@ def test_numbered_images_are_checked(tmp_path, capsys):
     found = check(read_dataset(tmp_path))
     assert [problem.file.name for problem in found.problems] == ["c.png"]
     assert found.splits[0].objects.objects == (1,)
-    assert "1 images without an object" in found.notes[0]
+    assert "1 image without an object" in found.notes[0]
 
 
 def test_the_sheet_shows_objects(tmp_path):

@@ -258,7 +258,7 @@ class TestCheck:
         (one,) = report.polygons
         assert (one.features, one.mended, one.widened, one.empty, one.outside) == (5, 1, 1, 1, 1)
         assert report.to_dict()["polygons"][0]["outside"] == 1
-        assert "1 images that no polygon meets: b.tif" in report.notes
+        assert "1 image that no polygon meets: b.tif" in report.notes
         assert main(["check", str(town)]) == 0
         assert "labels.geojson" in capsys.readouterr().out
 

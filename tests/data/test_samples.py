@@ -58,7 +58,7 @@ def test_labels_as_colours(tmp_path):
     dataset = read_dataset(tmp_path)
     assert SemanticSamples(dataset, "train")[0].target.tolist() == [[0, 1, IGNORE]]
     write_png(tmp_path / "train" / "labels" / "a0.png", colors + 1)
-    with pytest.raises(DataError, match=r"the color \(0, 1, 1\) in 1 pixels.*first at \(row, column\) \(0, 0\)"):
+    with pytest.raises(DataError, match=r"the color \(0, 1, 1\) in 1 pixel.*first at \(row, column\) \(0, 0\)"):
         SemanticSamples(dataset, "train")
 
 
@@ -147,7 +147,7 @@ def test_other_bands_or_types_are_told(tmp_path):
     write_png(tmp_path / "train" / "images" / "a2.png", picture(0)[..., 0])
     samples = SemanticSamples(read_dataset(tmp_path), "train")
     assert len(samples[1].image) == 3  # alpha is no band
-    with pytest.raises(DataError, match=r"a2\.png: has 1 bands \(grey\); 3 as in a0\.png: red, green, blue"):
+    with pytest.raises(DataError, match=r"a2\.png: has 1 band \(grey\); expected 3 as in a0\.png: red, green, blue"):
         samples[2]
 
 

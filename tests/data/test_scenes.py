@@ -259,7 +259,7 @@ class TestWindows:
         write_map(tmp_path / "mask.tif", labels[None])
         (problem,) = check(read_dataset(tmp_path)).problems
         assert problem.file.name == "mask.tif"
-        assert "the value 9 in 1 pixels, first at (row, column) (250, 130)" in problem.line
+        assert "the value 9 in 1 pixel, first at (row, column) (250, 130)" in problem.line
 
     def test_scenes_stored_by_rows_are_read_by_rows(self, tmp_path, small_windows):
         make_scene(tmp_path, tiled=False, blockxsize=None, blockysize=4)

@@ -49,7 +49,7 @@ BAD = {
     "html": (lambda path, _: path.write_text("<!DOCTYPE html><html>404</html>"), "it is an HTML page"),
     "wrong family": (
         lambda path, _: torch.save({"stages.0.blocks.0.weight": torch.zeros(1)}, path),
-        'of no family that is known here: 1 tensors, the first is "stages.0.blocks.0.weight"',
+        'of no family that is known here: 1 tensor, the first is "stages.0.blocks.0.weight"',
     ),
     "one missing": (without, '"1.0.1.2.weight" [64, 128, 1, 1] is missing'),
     "one renamed": (renamed, '"1.0.1.2.weights" [64, 128, 1, 1] has no place'),
@@ -87,7 +87,7 @@ def test_fault_34_to_38_of_foreign_files(kind, tmp_path, monkeypatch, capsys):
 
 def test_fault_38_of_a_newer_recipe_names_the_versions(tmp_path):
     newer(tmp_path / "new.safetensors", {})
-    with pytest.raises(WeightsError, match=r"recipe of schema 9.*reads up to"):
+    with pytest.raises(WeightsError, match=r"recipe of schema 9.*or less"):
         torchfpn.load(tmp_path / "new.safetensors")
 
 

@@ -147,8 +147,8 @@ def test_fault_07_other_number_of_bands(tmp_path, capsys):
     yaml = tmp_path / "dataset.yaml"
     yaml.write_text(yaml.read_text() + "bands: [red, green, blue]\n")
     code, lines = checked(tmp_path, capsys)
-    assert lines[0].endswith("; 3 bands: red, green, blue")
-    with pytest.raises(DataError, match=r"a1\.tif: has 5 bands .*; 3 bands: red, green, blue"):
+    assert lines[0].endswith("; expected 3 bands: red, green, blue")
+    with pytest.raises(DataError, match=r"a1\.tif: has 5 bands .*; expected 3 bands: red, green, blue"):
         SemanticSamples(read_dataset(tmp_path), "train")[1]
 
 

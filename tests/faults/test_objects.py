@@ -251,7 +251,7 @@ def test_fault_25_images_without_objects_are_samples(tmp_path, capsys):
         assert [len(objects) for objects in batch.targets][1] == 0
     assert main(["check", str(folder)]) == 0
     out = capsys.readouterr().out
-    assert "note: train: 1 images without an object" in out
+    assert "note: train: 1 image without an object" in out
     assert "note: train: no object of dot" in out
 
 

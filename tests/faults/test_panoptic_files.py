@@ -154,7 +154,10 @@ PNGS = [
     (lambda file: file.write_bytes(b""), "empty file (0 bytes)"),
     (lambda file: file.write_bytes(file.read_bytes()[:60]), "damaged or cut off"),
     (lambda file: file.write_text("this is no image"), "not an image this program reads"),
-    (lambda file: Image.fromarray(np.zeros((24, 32), np.uint8)).save(file), "a PNG of 1 band; a PNG of 8-bit red"),
+    (
+        lambda file: Image.fromarray(np.zeros((24, 32), np.uint8)).save(file),
+        "a PNG of 1 band; expected a PNG of 8-bit red",
+    ),
     (lambda file: Image.fromarray(np.zeros((24, 32), np.uint16)).save(file), "a PNG of 1 band; "),
     (lambda file: Image.fromarray(np.zeros((24, 32, 4), np.uint8)).save(file), "a PNG of 4 bands; "),
     (lambda file: Image.fromarray(np.zeros((24, 32, 3), np.uint8)).quantize(4).save(file), "a PNG of 1 band; "),
@@ -183,7 +186,7 @@ def test_fault_24_a_png_of_16_bits(tmp_path, capsys):
     head = bytearray(file.read_bytes())
     head[24] = 16  # bits of a value, which Pillow would cut to 8
     file.write_bytes(head)
-    assert complaints(folder, capsys)[1][0].startswith("panoptic/a0.png: a PNG of 16 bits; a PNG of 8-bit red")
+    assert complaints(folder, capsys)[1][0].startswith("panoptic/a0.png: a PNG of 16 bits; expected a PNG of 8-bit red")
 
 
 def test_fault_24_a_bomb_is_not_decoded(tmp_path, capsys):
@@ -260,7 +263,10 @@ def test_fault_24_categories_that_cannot_be(tmp_path, capsys):
             "annotations[0].segments_info[1].area: nan; JSON",
         ),
         (json.dumps(panoptic()).replace('"area": 28', '"id": 4, "area": 28'), 'segments_info[1]: the key "id" twice'),
-        (json.dumps(panoptic()).replace('"categories"', '"kinds"'), 'no list "categories"; COCO: lists of images'),
+        (
+            json.dumps(panoptic()).replace('"categories"', '"kinds"'),
+            'no list "categories"; expected COCO: lists of images',
+        ),
     ],
 )
 def test_fault_24_json_that_cannot_be(tmp_path, capsys, text, found):

@@ -180,7 +180,7 @@ def test_a_label_that_is_no_class_is_named_where_it_counts_and_passed_over_where
     matrix.update(labels, targets)
     assert matrix.matrix.tolist() == plain(labels, targets, 4)
     labels[5, 5], targets[5, 5] = value, 0
-    with pytest.raises(DataError, match=rf"label {value} in 1 pixels"):
+    with pytest.raises(DataError, match=rf"label {value} in 1 pixel"):
         matrix.update(labels, targets)
 
 

@@ -250,7 +250,7 @@ def test_fault_34_a_truncated_file_is_refused(saved, tmp_path):
 
 
 def test_fault_38_a_newer_recipe_is_refused_and_an_older_one_migrated(saved, tmp_path, monkeypatch):
-    with pytest.raises(WeightsError, match=rf"schema {SCHEMA + 1}; this torchfpn reads up to {SCHEMA}; upgrade"):
+    with pytest.raises(WeightsError, match=rf"schema {SCHEMA + 1}; expected {SCHEMA} or less; upgrade"):
         torchfpn.load(rewrite(saved, tmp_path / "newer.safetensors", recipe={"schema": SCHEMA + 1}))
     migrated = {"schema": SCHEMA, "dtype": "migrated"}
     monkeypatch.setitem(MIGRATIONS, SCHEMA - 1, lambda fields, _file: {**fields, **migrated})

@@ -2,13 +2,14 @@
 
 Paints small labelled aerial scenes, trains on them, scores the held-out ones, labels a larger scene, outlines its
 buildings and writes a report; with --task instance or detection, finds the houses one by one. Everything goes into one
-folder; a second run takes a new one.
+folder; a second run takes a new one, or with --resume goes on where Ctrl-C or a kill stopped the first.
 
   fpn demo                 # all of it, in fpn-demo/
   fpn demo --data data     # only the scenes: datasets in data/semantic and data/instance, a larger scene in data/town
 """
 
 import argparse
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torchfpn.demo.job import Made, Plan
+    from torchfpn.train.signals import Interrupted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="only write the scenes, as data for the other verbs")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another country")
     parser.add_argument("--epochs", type=int, help="of training; default: enough")
+    parser.add_argument("--resume", action="store_true", help="go on in the folder of a demo that was stopped")
     parser.add_argument("--quick", action="store_true", help="everything once and tiny, to see whether it runs")
 
 
@@ -37,20 +40,28 @@ def run(args: argparse.Namespace) -> int:
         return _write_data(args, plan)
     from torchfpn.cli.outputs import check_folder
     from torchfpn.demo.job import fresh_folder, run_demo
-    from torchfpn.train.signals import Interrupted
 
     out = args.out or Path("fpn-demo")
     check_folder(out.absolute().parent)
-    folder = fresh_folder(out)
+    folder = out if args.resume and out.is_dir() else fresh_folder(out)
+    go_on = f"go on with --resume --out {folder}"
     try:
-        made = run_demo(folder, plan, _say)
-    except Interrupted as stop:
-        print(
-            f"fpn: stopped by {stop}; the training goes on with: fpn train --resume {folder / 'run'}", file=sys.stderr
-        )
+        made = run_demo(folder, plan, _say, resume=args.resume)
+    except KeyboardInterrupt:
+        print(f"fpn: stopped; {go_on}", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except _interrupted() as stop:  # during the training, which saves its state
+        print(f"fpn: stopped by {stop}; {go_on}", file=sys.stderr)
         return stop.exit_code
     print(_list(made, time.monotonic() - begun))
     return 0
+
+
+def _interrupted() -> "type[Interrupted]":
+    """Imported late: it brings torch, which is loaded while other processes paint."""
+    from torchfpn.train.signals import Interrupted
+
+    return Interrupted
 
 
 def _say(text: str) -> None:
@@ -63,8 +74,8 @@ def _write_data(args: argparse.Namespace, plan: "Plan") -> int:
     from torchfpn.demo.job import write_data
     from torchfpn.errors import ConfigError
 
-    for name in ("out", "task", "epochs"):
-        if getattr(args, name) is not None:
+    for name in ("out", "task", "epochs", "resume"):
+        if getattr(args, name) not in (None, False):
             raise ConfigError(f"{getattr(args, name)}", field=f"--{name}", allowed="to come without --data")
     check_folder(args.data.absolute().parent)
     write_data(args.data, plan, _say)

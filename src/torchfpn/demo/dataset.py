@@ -107,8 +107,7 @@ def make_data(folder: Path, *, seed: int, train: int, val: int, size: int, town:
     Raises:
         ConfigError: something is in the folder.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError("is there already", file=folder, field="--data", allowed="a new folder")
+    refuse_filled(folder)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         sheets = plan_dataset(part / "semantic", seed=seed, train=train, val=val, size=size)
@@ -126,6 +125,16 @@ def make_data(folder: Path, *, seed: int, train: int, val: int, size: int, town:
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def refuse_filled(folder: Path) -> None:
+    """Passes a folder that is absent or empty.
+
+    Raises:
+        ConfigError: something is in it.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError("is there already", file=folder, field="--data", allowed="a new folder")
 
 
 def make_sheets(

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfpn.demo.dataset import Sheet, describe_dataset, make_data, make_sheets, plan_dataset, plan_map
+from torchfpn.demo.dataset import Sheet, describe_dataset, make_data, make_sheets, plan_dataset, plan_map, refuse_filled
 from torchfpn.demo.object_job import map_objects, object_settings
 from torchfpn.demo.scenes import BANDS, CLASSES, COLORS
 from torchfpn.errors import amount
@@ -82,20 +82,25 @@ def write_data(folder: Path, plan: Plan, say: Say) -> None:
     Raises:
         ConfigError: something is in the folder.
     """
+    refuse_filled(folder)
     say(f"painting {plan.train + plan.val} scenes of {plan.size} x {plan.size} pixels and a town")
     sizes = {"train": plan.train, "val": plan.val, "size": plan.size, "town": plan.town}
     make_data(folder, seed=plan.seed, processes=plan.processes, **sizes)
 
 
-def run_demo(folder: Path, plan: Plan, say: Say) -> Made:
-    """Does all of it inside `folder`."""
+def run_demo(folder: Path, plan: Plan, say: Say, *, resume: bool = False) -> Made:
+    """Does all of it inside `folder`; with `resume`, what an interrupted demo of the same plan has not done there.
+
+    Raises:
+        Interrupted: a signal stopped the training, whose state is saved.
+    """
     times = [time.monotonic()]
     town = _make(folder, plan, say)
     times.append(time.monotonic())
     from torchfpn.train.run import fit
 
     say(f"training on {plan.train} scenes, {plan.epochs} epochs")
-    result = fit(train_config(folder, plan))
+    result = fit(replace(train_config(folder, plan), resume=resume))
     times.append(time.monotonic())
     if plan.task != "semantic":
         say("finding the houses of the town")
@@ -145,7 +150,8 @@ def _make(folder: Path, plan: Plan, say: Say) -> Sheet:
     town = plan_map(folder / "town", seed=plan.seed, size=plan.town, numbered=numbered)
     say(f"painting {len(sheets)} scenes of {plan.size} x {plan.size} pixels and a town of {plan.town} x {plan.town}")
     describe_dataset(folder / "dataset", plan.task)
-    list(make_sheets([town, *sheets], processes=plan.processes, meanwhile=_load))
+    wanted = [sheet for sheet in (town, *sheets) if not (sheet.image.is_file() and sheet.label.is_file())]
+    list(make_sheets(wanted, processes=plan.processes, meanwhile=_load))
     return town
 
 
