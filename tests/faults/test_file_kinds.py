@@ -59,7 +59,10 @@ def test_every_pixel_type_is_predicted_or_refused_in_one_line(grey, tmp_path, ca
         if dtype.startswith("complex"):
             assert code == 2
             assert len(lines) == 1
-            assert f"a.tif: pixels of type {dtype}; whole or floating-point numbers; write the amplitude" in lines[0]
+            assert (
+                f"a.tif: pixels of type {dtype}; expected whole or floating-point numbers; write the amplitude"
+                in lines[0]
+            )
         else:
             assert (code, lines) == (0, [])
 
