@@ -34,7 +34,7 @@ def test_fault_18_value_that_is_no_class(tmp_path, capsys, suffix):
     assert code == 2
     assert lines[0] == (
         f"bad: {bad}: the value 7 in 1 pixel, 9 in 3 pixels, first at (row, column) (20, 5);"
-        " 0 grass, 1 road, 2 water; 255 not labelled; add a class, or ignore it with ignore_index"
+        " expected 0 grass, 1 road, 2 water; 255 not labelled; add a class, or ignore it with ignore_index"
     )
     with pytest.raises(DataError, match=r"the value 7 in 1 pixel, 9 in 3 pixels, first at .* \(20, 5\)") as caught:
         SemanticSamples(read_dataset(tmp_path), "train")[1]
