@@ -107,7 +107,7 @@ def _read(file: Path, max_pixels: int) -> NDArray[np.int32]:
         raise DataError(f"a {kind.upper()}", file=file, allowed=_ALLOWED)
     if deep_png(file):
         raise DataError("a PNG of 16 bits", file=file, allowed=_ALLOWED)
-    pixels = read_indices(file, max_pixels)
+    pixels, _ = read_indices(file, max_pixels)
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         count = 1 if pixels.ndim == 2 else pixels.shape[2]
         raise DataError(f"a PNG of {count} band{'s' * (count > 1)}", file=file, allowed=_ALLOWED)

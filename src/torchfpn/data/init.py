@@ -16,6 +16,7 @@ from torchfpn.data.layout import Layout, find_layout
 from torchfpn.data.windows import tiling
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.files.atomic import write_text
+from torchfpn.files.formats import format_of
 from torchfpn.files.images import read_image
 from torchfpn.files.labels import LabelFile, read_labels, read_legend
 from torchfpn.recipe import IGNORE
@@ -82,8 +83,13 @@ def _text(folder: Path, layout: Layout, colors: bool, watch: Watch) -> str:
 
 def _value_lines(labels: list[Path], watch: Watch) -> list[str]:
     values, declared = _scan(labels, False, watch)
-    ignored = [v for v in (IGNORE, declared) if v in values and len(values) > 2]
+    ignored = [v for v in values if v < 0]  # no class has a value below 0
+    others = [v for v in values if v >= 0]
+    ignored += [v for v in dict.fromkeys((IGNORE, declared)) if v in others and len(others) > 2]
     values = [v for v in values if v not in ignored]
+    if not values:
+        found = f"labels that are all {', '.join(map(str, ignored))}" if ignored else "labels without a single value"
+        raise DataError(found, file=labels[0].parent, allowed="classes have values from 0")
     names, table = read_legend(labels[0])
     called = ["background", "foreground"] if len(values) == 2 else [f"class{v}" for v in values]
     called = [names.get(value, name) for value, name in zip(values, called, strict=True)]
@@ -107,7 +113,7 @@ def _color_lines(labels: list[Path], watch: Watch) -> list[str]:
 def _scan(labels: list[Path], colors: bool, watch: Watch) -> tuple[list[int], int | None]:
     """The values that occur, in order, and the nodata value that most files declare."""
 
-    def scan(path: Path) -> tuple[list[int], float | None]:
+    def scan(path: Path) -> tuple[list[int], int | None]:
         found, nodata = _values(path, colors)
         if len(found) > _MOST_VALUES:
             raise DataError(f"{len(found)} different values", file=path, allowed="the values of at most 255 classes")
@@ -121,20 +127,28 @@ def _scan(labels: list[Path], colors: bool, watch: Watch) -> tuple[list[int], in
     if len(values) > _MOST_VALUES:
         raise DataError(f"{len(values)} different values in the labels", file=labels[0].parent, allowed="255 classes")
     nodata = declared.most_common(1)[0][0]
-    return sorted(values), None if nodata is None or nodata != nodata else int(nodata)
+    return sorted(values), nodata
 
 
-def _values(path: Path, colors: bool) -> tuple[NDArray[Any], float | None]:
-    """The values of a label file, large ones by windows, and the one it declares as nodata."""
+def _values(path: Path, colors: bool) -> tuple[NDArray[Any], int | None]:
+    """The values of a label file, large ones by windows, and the one it declares as nodata.
+
+    The transparent value of a PNG is none: it is mostly the background, made so to be laid over the image.
+    """
     size = quick_size(path)
     if size is None or size[0] * size[1] <= SCENE_PIXELS:
         file: LabelFile = read_labels(path, colors=colors)
-        return np.unique(file.values), file.nodata
+        return np.unique(_labelled(file, colors)), None if format_of(path) == "png" else file.nodata
     found, nodata = np.zeros(0, np.int64), None
     for window in tiling(size):
         file = read_labels(path, colors=colors, window=window)
-        found, nodata = np.union1d(found, file.values), file.nodata
+        found, nodata = np.union1d(found, _labelled(file, colors)), file.nodata
     return found, nodata
+
+
+def _labelled(file: LabelFile, colors: bool) -> NDArray[Any]:
+    """The values that may be classes; a transparent colour may, as in `class_indices`."""
+    return file.values if file.valid is None or colors else file.values[file.valid]
 
 
 def _band_lines(path: Path) -> list[str]:

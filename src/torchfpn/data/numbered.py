@@ -31,7 +31,10 @@ def read_numbered(dataset: Dataset, pair: Pair, size: tuple[int, int], place: Ge
         )
     labels = read_labels(pair.label, max_pixels=dataset.max_pixels, allow_vrt=dataset.allow_vrt, root=dataset.root)
     check_fit(pair, size, place, labels.values.shape, labels.geo)
-    found = extents(labels.values)
+    values = labels.values if labels.valid is None else np.where(labels.valid, labels.values, 0)
+    if labels.nodata is not None:  # of no object
+        values = np.where(values == labels.nodata, values.dtype.type(0), values)
+    found = extents(values)
     numbers, windows = found.ids, found.windows
     if len(numbers) and numbers[0] < 0:
         raise DataError(f"the value {numbers[0]}", file=pair.label, allowed="0 where nothing is, objects from 1")
@@ -39,7 +42,7 @@ def read_numbered(dataset: Dataset, pair: Pair, size: tuple[int, int], place: Ge
     own, boxes = numbers[~crowd], windows[~crowd]
 
     def masks(keep: NDArray[np.int64]) -> Crops:
-        return crops_of(labels.values, own[keep], boxes[keep])
+        return crops_of(values, own[keep], boxes[keep])
 
     return Truth(
         boxes.astype(np.float32),

@@ -1,6 +1,5 @@
 """Reading one image and its labels as the dataset says: bands chosen, label values turned into class indices."""
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -198,7 +197,8 @@ def class_indices(
 ) -> NDArray[np.uint8]:
     """[H, W] class indices of the values of a label file. corner: (row, column) of a window's first pixel.
 
-    A nodata value the file itself declares counts as ignored, unless a class has it: GIS programs like to declare 0.
+    Where the mask of the file says that nothing is labelled, nothing is. A nodata value the file declares counts as
+    ignored, unless a class has it: GIS programs like to declare 0. So does what is transparent in labels by colours.
 
     Raises:
         DataError: values that are neither, with the number of pixels and the first place.
@@ -208,9 +208,10 @@ def class_indices(
         ignored = [] if dataset.ignore_color is None else [_code(dataset.ignore_color)]
     else:
         known = {c.id: i for i, c in enumerate(dataset.classes)}
-        declared = [] if labels.nodata is None or not math.isfinite(labels.nodata) else [int(labels.nodata)]
-        ignored = [*dataset.ignored, *declared]
+        ignored = [*dataset.ignored, *([] if labels.nodata is None else [labels.nodata])]
     indices = _looked_up(labels.values, {**dict.fromkeys(ignored, IGNORE), **known})
+    if labels.valid is not None:
+        indices[~labels.valid & ((indices < 0) | (dataset.labels_are == "values"))] = IGNORE
     if (indices < 0).any():
         raise _unknown(dataset, labels.values, indices < 0, file, corner)
     return indices.astype(np.uint8)

@@ -14,7 +14,7 @@ from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.photographs import deep_png, read_photograph
 from torchfpn.files.rasters import Color, color_table, geo_of, never_written, open_raster, pixel_types
-from torchfpn.files.validity import valid_pixels
+from torchfpn.files.validity import raster_valid, valid_pixels
 
 Window = tuple[int, int, int, int]  # row, column, height, width in pixels
 
@@ -115,7 +115,7 @@ def _read_raster(
     if nothing and never_written(source):
         raise DataError("no pixel was ever written: its writer was stopped", file=path, hint="make it again")
     missing = [nodata if source.nodatavals[n - 1] is None else source.nodatavals[n - 1] for n in real]
-    valid = valid_pixels(array, missing, _mask(source, alpha, window))
+    valid = raster_valid(source, real, array, nodata=nodata, alpha=alpha, place=_slices(window))
     return Picture(array, valid, _pick(called, numbers), str(array.dtype), missing[0], geo_of(source), alpha)
 
 
@@ -150,7 +150,7 @@ def _read_palette(
     called = _called(path, ["red", "green", "blue"], names)
     numbers = band_numbers(bands, called, file=path)
     array = np.ascontiguousarray(table[indices].transpose(2, 0, 1)[[n - 1 for n in numbers]])
-    valid = valid_pixels(indices[None], [source.nodatavals[0]], _mask(source, None, window))
+    valid = raster_valid(source, [1], indices[None], place=_slices(window))
     return Picture(array, valid, _pick(called, numbers), "uint8", None, geo_of(source))
 
 
@@ -206,13 +206,3 @@ def _alpha(source: Any, bands: Wanted, names: Sequence[str]) -> int | None:
     named = len(names) == source.count and names[number - 1].lower() != "alpha"
     chosen = not names and bands is not None and number in bands
     return None if described or named or chosen else number
-
-
-def _mask(source: Any, alpha: int | None, window: Window | None) -> NDArray[np.bool_] | None:
-    """False where the alpha band or the mask of the whole file says "no data". [H, W]."""
-    if alpha is not None:
-        return np.asarray(source.read(alpha, window=_slices(window)) > 0)
-    flags = {flag.name for flag in source.mask_flag_enums[0]}
-    if "per_dataset" in flags and "alpha" not in flags:
-        return np.asarray(source.read_masks(1, window=_slices(window)) > 0)
-    return None

@@ -23,13 +23,22 @@ _RGB_CURE = (
 )
 
 
+_EXACT = 2**53  # whole numbers up to here are the same as floats
+
+
 @dataclass(frozen=True)
 class LabelFile:
-    """values: [H, W] whole numbers as in the file; colours as 65536 r + 256 g + b. nodata, geo: as the file says."""
+    """values: [H, W] whole numbers as in the file; colours as 65536 r + 256 g + b. nodata, geo: as the file says.
+
+    valid: [H, W] False where nothing is labelled by the mask of the file, or by a nodata value that is no label (NaN,
+    -3.4e38); None: nowhere. A nodata value that may be a label is left to who knows the classes. Of colours: where the
+    file is transparent.
+    """
 
     values: NDArray[Any]
-    nodata: float | None = None
+    nodata: int | None = None
     geo: Geo | None = None
+    valid: NDArray[np.bool_] | None = None
 
 
 def read_labels(
@@ -56,21 +65,47 @@ def read_labels(
         raise DataError("a JPEG, which changes the values it stores", file=path, allowed="PNG or TIFF labels")
     if colors:
         picture = read_image(path, max_pixels=max_pixels, allow_vrt=allow_vrt, root=root, window=window)
-        return LabelFile(_packed(path, picture.array), None, picture.geo)
+        return LabelFile(_packed(path, picture.array), None, picture.geo, picture.valid)
     if kind == "png" and not deep_png(path):
         if window is not None:
             raise DataError("a PNG, which is read whole", file=path, allowed="windows of a TIFF or VRT")
-        values = read_indices(path, max_pixels)
+        values, transparent = read_indices(path, max_pixels)
         if values.ndim != 2:
             raise _several_bands(path, values.shape[2])
-        return LabelFile(values)
+        return LabelFile(values, transparent)
     with open_raster(path, allow_vrt=allow_vrt, root=root) as source:
         if source.count != 1:
             raise _several_bands(path, source.count)
         height, width = (source.height, source.width) if window is None else window[2:]
         check_size(path, (1, height, width), pixel_types(source)[0].itemsize, max_pixels)
-        values = source.read(1) if window is None else source.read(1, window=_slices(window))
-        return LabelFile(_whole(path, values), source.nodata, geo_of(source))
+        values, valid = label_values(path, source, window)
+        return LabelFile(values, label_nodata(source), geo_of(source), valid)
+
+
+def label_values(
+    path: Path, source: Any, window: Window | None = None
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """[H, W] whole numbers of an open raster of one band, and where they are labels, see `LabelFile.valid`.
+
+    Raises:
+        DataError: a label that is no whole number.
+    """
+    place = None if window is None else _slices(window)
+    values = source.read(1, window=place)
+    flags = {flag.name for flag in source.mask_flag_enums[0]}
+    if "all_valid" in flags or label_nodata(source) is not None:
+        return _whole(path, values), None
+    valid = source.read_masks(1, window=place) > 0
+    if valid.all():
+        return _whole(path, values), None
+    return _whole(path, np.where(valid, values, values.dtype.type(0))), valid
+
+
+def label_nodata(source: Any) -> int | None:
+    """The nodata value of an open raster of labels, where that is what GDAL goes by and it may be a label."""
+    if {flag.name for flag in source.mask_flag_enums[0]} != {"nodata"} or not abs(source.nodata) <= _EXACT:
+        return None
+    return int(source.nodata) if float(source.nodata).is_integer() else None
 
 
 def read_legend(path: str | Path) -> tuple[dict[int, str], dict[int, Color]]:

@@ -49,13 +49,24 @@ def read_photograph(path: Path, kind: str, max_pixels: int) -> Decoded:
     return _open(path, kind, max_pixels, _bands)
 
 
-def read_indices(path: Path, max_pixels: int) -> NDArray[Any]:
-    """[H, W] of a PNG as it stands: of a palette the index, not the colour; one bit as 0 and 1. Colours: [H, W, C]."""
+def read_indices(path: Path, max_pixels: int) -> tuple[NDArray[Any], int | None]:
+    """[H, W] of a PNG as it stands: of a palette the index, not the colour; one bit as 0 and 1. Colours: [H, W, C].
 
-    def stored(image: Any) -> NDArray[Any]:
-        return np.array(image).astype(np.uint16 if "I" in image.mode else np.uint8)
+    And the value that alone is transparent, which GDAL takes for the nodata value of a PNG; None: there is none.
+    """
+
+    def stored(image: Any) -> tuple[NDArray[Any], int | None]:
+        return np.array(image).astype(np.uint16 if "I" in image.mode else np.uint8), _transparent(image)
 
     return _open(path, "png", max_pixels, stored)
+
+
+def _transparent(image: Any) -> int | None:
+    """The one grey value, or the one index of a palette, that is fully transparent while no other is in part."""
+    told = image.info.get("transparency")
+    if isinstance(told, bytes):
+        return told.index(0) if told.count(0) == 1 and set(told) <= {0, 255} else None
+    return told if isinstance(told, int) else None
 
 
 def palette_of(path: Path, max_pixels: int) -> list[tuple[int, int, int]]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from torchfpn.errors import DataError, amount
 from torchfpn.files.images import Picture
+from torchfpn.files.validity import valid_pixels
 from torchfpn.recipe import Recipe
 
 
@@ -21,8 +22,11 @@ def fitted(picture: Picture, recipe: Recipe, *, file: str | Path, accept_dtype: 
     order = band_order(picture.band_names, recipe.bands, file=file)
     check_dtype(picture.dtype, recipe, file=file, accept=accept_dtype)
     image = torch.from_numpy(np.ascontiguousarray(picture.array[order], dtype=np.float32))
-    if picture.valid is not None:
-        image[:, torch.from_numpy(~picture.valid)] = torch.nan
+    valid = picture.valid
+    if recipe.nodata is not None and picture.nodata is None:  # as in training, where the files do not say
+        valid = valid_pixels(picture.array, [recipe.nodata] * len(picture.array), valid)
+    if valid is not None:
+        image[:, torch.from_numpy(~valid)] = torch.nan
     return image
 
 

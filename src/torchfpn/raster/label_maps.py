@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.files.formats import format_of, name_key
 from torchfpn.files.geo import SAME_GRID, Geo
-from torchfpn.files.labels import read_labels, read_legend
+from torchfpn.files.labels import label_nodata, label_values, read_labels, read_legend
 from torchfpn.files.photographs import deep_png
 from torchfpn.files.rasters import Color, geo_of, import_rasterio, open_raster, same_crs
 from torchfpn.raster.blocks import Rectangle, plan_blocks
@@ -20,12 +20,14 @@ from torchfpn.raster.blocks import Rectangle, plan_blocks
 SIDE = 512  # pixels, of a window: that of the blocks of our own label files
 KINDS, BESIDE = (".png", ".tif", ".tiff"), (".overlay.png", ".probs.tif")
 CACHE = 64  # MiB that GDAL may keep of what it reads
+NOTHING = -(2**31)  # stands for pixels that the mask of a file takes out, or a nodata value that is no whole number
 
 
 @dataclass(frozen=True)
 class LabelMap:
-    """An open label file. size: height and width. nodata: what the file calls missing. read: labels of a window.
+    """An open label file. size: height and width. read: labels of a window.
 
+    nodata: the value of pixels without a label, `NOTHING` where the file says that by other means; None: all have one.
     names, colors: of the values, as far as the file tells.
     """
 
@@ -59,7 +61,7 @@ def open_label_map(path: str | Path, *, allow_vrt: bool = False) -> Iterator[Lab
             row, column, height, width = window
             return labels.values[row : row + height, column : column + width]
 
-        yield LabelMap(path, _size(labels.values), None, None, names, colors, part)
+        yield LabelMap(path, _size(labels.values), None, labels.nodata, names, colors, part)
         return
     names, colors = read_legend(path) if kind != "vrt" else ({}, {})
     with import_rasterio().Env(GDAL_CACHEMAX=CACHE), open_raster(path, allow_vrt=allow_vrt) as source:
@@ -67,11 +69,11 @@ def open_label_map(path: str | Path, *, allow_vrt: bool = False) -> Iterator[Lab
             raise DataError(f"{source.count} bands", file=path, allowed="one band of class values")
 
         def window(place: Rectangle) -> NDArray[Any]:
-            row, column, height, width = place
-            return _whole(path, source.read(1, window=((row, row + height), (column, column + width))))
+            values, valid = label_values(path, source, place)
+            return values if valid is None else np.where(valid, values, np.int64(NOTHING))
 
-        size = (source.height, source.width)
-        yield LabelMap(path, size, geo_of(source), _nodata(source.nodata), names, colors, window)
+        size, nodata = (source.height, source.width), label_nodata(source)
+        yield LabelMap(path, size, geo_of(source), NOTHING if nodata is None else nodata, names, colors, window)
 
 
 def label_folder(folder: Path) -> dict[str, Path]:
@@ -138,17 +140,3 @@ def check_same_grid(one: Gridded, other: Gridded) -> None:
 def _size(values: NDArray[Any]) -> tuple[int, int]:
     height, width = values.shape
     return height, width
-
-
-def _nodata(value: float | None) -> int | None:
-    return int(value) if value is not None and float(value).is_integer() else None
-
-
-def _whole(path: Path, values: NDArray[Any]) -> NDArray[Any]:
-    """Integers, as `files.labels` takes them: some GIS programs write their masks as floats."""
-    if values.dtype.kind in "iu":
-        return values
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
-        return values.astype(np.int64)
-    found = f"label values of type {values.dtype} that are no whole numbers"
-    raise DataError(found, file=path, allowed="whole numbers")

@@ -14,7 +14,7 @@ from torchfpn.files.geo import Geo
 from torchfpn.files.images import read_image
 from torchfpn.files.photographs import deep_png
 from torchfpn.files.rasters import color_table, geo_of, import_rasterio, open_raster
-from torchfpn.files.validity import valid_pixels
+from torchfpn.files.validity import raster_valid
 from torchfpn.raster.blocks import Rectangle
 
 RGB = ("red", "green", "blue")
@@ -115,11 +115,7 @@ def view(file: Path, look: Sampling, *, bands: Wanted = None, allow_vrt: bool = 
             import_rasterio().enums.Resampling.average if look.step > 1 else import_rasterio().enums.Resampling.nearest
         )
         array = source.read(numbers, window=place, out_shape=(len(numbers), *look.size), resampling=how)
-        mask = None
-        if held.alpha is not None:
-            mask = source.read(held.alpha, window=place, out_shape=look.size) > 0
-        missing = [source.nodatavals[number - 1] for number in numbers]
-        held_valid = valid_pixels(array, missing, mask)
+        held_valid = raster_valid(source, numbers, array, alpha=held.alpha, place=place)
     return View(array, np.ones(look.size, bool) if held_valid is None else held_valid, names)
 
 
@@ -145,6 +141,5 @@ def _painted(source: Any, place: tuple[tuple[int, int], tuple[int, int]], size: 
     table = np.zeros((3, np.iinfo(indices.dtype).max + 1), np.uint8)
     for index, color in color_table(source).items():
         table[:, index] = color
-    nodata = source.nodata
-    valid = np.ones(size, bool) if nodata is None else indices != nodata
-    return View(table[:, indices], valid, RGB)
+    valid = raster_valid(source, [1], indices[None], place=place)
+    return View(table[:, indices], np.ones(size, bool) if valid is None else valid, RGB)
