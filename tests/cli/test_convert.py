@@ -42,7 +42,7 @@ def test_more_bands(theirs):
     [
         (["m.pth"], "ends in .safetensors"),
         (["there.safetensors"], "--overwrite replaces it"),
-        (["m.safetensors", "--classes", "a,b,c"], "--classes: 3 names; 2 classes"),
+        (["m.safetensors", "--classes", "a,b,c"], "--classes: 3 names; expected 2 classes"),
         (["m.safetensors", "--bands", "5", "--scaling", "imagenet"], "--scaling: 5 bands"),
         (["m.safetensors", "--source", "robosatt"], 'did you mean "robosat"'),
     ],

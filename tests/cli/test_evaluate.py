@@ -107,7 +107,7 @@ def test_order_of_classes_and_bands_does_not_matter(model, tmp_path, capsys):
         ({"classes": {1: "grass", 2: "road", 7: "tree"}}, [], "only the dataset has tree; only the model has roof"),
         ({}, ["--split", "vall"], 'did you mean "val"'),
         ({"splits": {"val": {"images": "images"}}}, [], 'nothing is labelled in the split "val"'),
-        ({"use_bands": [1, 2]}, [], "has 2 bands (red, green); the model wants 4 (red, green, blue, nir)"),
+        ({"use_bands": [1, 2]}, [], "has 2 bands (red, green); expected 4, as the model has (red, green, blue, nir)"),
     ],
 )
 def test_what_does_not_fit_is_one_line(model, tmp_path, capsys, changes, words, said):
@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_one_line(model, tmp_path, capsys, changes, words, 
 def test_another_pixel_type_is_refused_unless_accepted(model, tmp_path, capsys):
     make(tmp_path / "data", dtype="uint8")
     assert run(model, tmp_path / "data") == 2
-    assert "holds uint8; the model was trained on uint16" in capsys.readouterr().err
+    assert "holds uint8; expected uint16, as the model was trained on" in capsys.readouterr().err
     assert run(model, tmp_path / "data", "--accept-dtype") == 0
 
 

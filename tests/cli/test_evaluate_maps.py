@@ -205,7 +205,7 @@ def test_what_is_not_labelled(tmp_path, capsys):
     write_tiff(tmp_path / "p.tif", found[None])
     write_tiff(tmp_path / "t.tif", truth[None])
     line = fails(capsys, tmp_path / "p.tif", tmp_path / "t.tif", "--classes", "a,b")
-    assert "the value 7 in 2 pixels; 0 a, 1 b; name it with --classes, or leave it out with --ignore 7" in line
+    assert "the value 7 in 2 pixels; expected 0 a, 1 b; name it with --classes, or leave it out with --ignore 7" in line
     assert "whole numbers" in fails(capsys, tmp_path / "p.tif", tmp_path / "t.tif", "--ignore", "none")
     everything = "0,7,9,255"
     assert "no pixel has a truth" in fails(capsys, tmp_path / "p.tif", tmp_path / "t.tif", "--ignore", everything)

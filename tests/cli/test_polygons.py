@@ -47,6 +47,14 @@ def features_of(path):
     return sorted(found, key=lambda row: -row[3])
 
 
+@pytest.mark.parametrize("transform", [(0.0, 0.0, 5e5, 0.0, 0.0, 5e6), (1.0, 2.0, 5e5, 2.0, 4.0, 5e6)])
+def test_pixels_without_an_area_have_no_polygons(tmp_path, capsys, transform):
+    label_map(tmp_path / "a.tif", geo=Geo(UTM.to_wkt(), transform))
+    assert run(tmp_path / "a.tif", tmp_path / "b.gpkg") == 2
+    assert "cannot be inverted; give it a pixel size" in capsys.readouterr().err
+    assert not (tmp_path / "b.gpkg").exists()
+
+
 @KINDS
 def test_a_label_map_becomes_polygons(tmp_path, capsys, kind):
     label_map(tmp_path / "a.tif")

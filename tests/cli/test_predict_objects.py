@@ -275,10 +275,10 @@ def test_flags_of_the_other_models(detection, tmp_path, capsys):
     write_png(tmp_path / "a.png", picture(0))
     words = ("--polygons", "pixels", "--simplify", 1)
     assert run(detection, tmp_path / "a.png", "--out", tmp_path / "out", *words) == 2
-    assert "simplify: 1.0; with models that give masks" in capsys.readouterr().err
+    assert "simplify: 1.0; expected to come with models that give masks" in capsys.readouterr().err
     tiny_task(bands=("red", "green", "blue"), dtype="uint8").save(tmp_path / "pixels.safetensors")
     assert run(tmp_path / "pixels.safetensors", tmp_path / "a.png", "--out", tmp_path / "out", "--score", 0.3) == 2
-    assert "score: 0.3; with models of objects" in capsys.readouterr().err
+    assert "score: 0.3; expected to come with models of objects" in capsys.readouterr().err
 
 
 def test_nothing_found_is_valid_everywhere(instance, tmp_path):

@@ -185,6 +185,8 @@ def test_resuming_with_and_without_it_is_told_in_one_line(small, capsys, before,
     assert train("--resume", "--max_epochs", "2", "--loss.deep_supervision", after) == 2
     told = capsys.readouterr().err
     words = "without" if before == "0" else "with"
-    assert f"last.ckpt: loss.deep_supervision: a training {words} deep supervision; the same on resuming" in told
+    assert (
+        f"last.ckpt: loss.deep_supervision: a training {words} deep supervision; expected the same on resuming" in told
+    )
     assert "Traceback" not in told
     assert told.count("\n") <= 2

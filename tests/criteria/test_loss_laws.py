@@ -139,7 +139,7 @@ def test_targets_of_other_integer_types_count_the_same(loss):
 def test_a_target_that_is_no_class_is_named(loss, value):
     logits, targets = batch(9)
     targets[1, 2, 3] = value
-    with pytest.raises(DataError, match=rf"target {value}; classes are 0\.\.4, not labelled is 255"):
+    with pytest.raises(DataError, match=rf"target {value}; expected classes 0\.\.4, not labelled is 255"):
         loss(logits, targets)
 
 

@@ -75,9 +75,9 @@ def test_no_line_crashes(spec):
 
 
 def test_options_that_no_term_knows_are_refused():
-    with pytest.raises(ConfigError, match='class_weights: the loss "dice" has no use for it; with ce or focal'):
+    with pytest.raises(ConfigError, match='class_weights: the loss "dice" has no use for it; expected ce or focal'):
         criterion("dice", [1.0, 2.0, 3.0])
-    with pytest.raises(ConfigError, match='label_smoothing: the loss "focal" has no use for it; with ce'):
+    with pytest.raises(ConfigError, match='label_smoothing: the loss "focal" has no use for it; expected ce'):
         criterion("focal", label_smoothing=0.1)
 
 

@@ -83,7 +83,9 @@ def test_fault_04_a_scene_that_cannot_be_read_by_windows_says_so(tmp_path, capsy
     make_scene(tmp_path, more="max_pixels: 50000\n")
     for module in (blocks, windows):
         monkeypatch.setattr(module, "BLOCK_BYTES", 4096)
-    with pytest.raises(RasterError, match=r"scene\.tif: stored in blocks of 64 x 64 pixels, .* GiB each; at most"):
+    with pytest.raises(
+        RasterError, match=r"scene\.tif: stored in blocks of 64 x 64 pixels, .* GiB each; expected at most"
+    ):
         samples(tmp_path)
     code, lines = checked(tmp_path, capsys)
     assert code == 2
@@ -95,7 +97,7 @@ def test_fault_04_a_scene_that_cannot_be_read_by_windows_says_so(tmp_path, capsy
 def test_fault_07_other_number_of_bands_in_a_scene(tmp_path, capsys):
     make_scene(tmp_path)
     with_another(tmp_path, noise(1, (300, 260), 5))
-    with pytest.raises(DataError, match=r"other\.tif: has 5 bands .*; 3 as in scene\.tif: "):
+    with pytest.raises(DataError, match=r"other\.tif: has 5 bands .*; expected 3 as in scene\.tif: "):
         crops(samples(tmp_path))
     code, lines = checked(tmp_path, capsys)
     assert code == 2

@@ -102,7 +102,10 @@ def test_fault_07_another_number_of_bands_is_refused_with_their_names(four_bands
     write_png(tmp_path / "a.png", rgb())
     assert run(four_bands, tmp_path / "a.png", "--out", tmp_path / "out") == 2
     (error,) = lines(capsys)
-    assert f"{tmp_path / 'a.png'}: has 3 bands (red, green, blue); the model wants 4 (red, green, blue, nir)" in error
+    assert (
+        f"{tmp_path / 'a.png'}: has 3 bands (red, green, blue); expected 4, as the model has (red, green, blue, nir)"
+        in error
+    )
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -111,7 +114,7 @@ def test_fault_08_another_pixel_type_is_never_rescaled_in_silence(four_bands, tm
     write_tiff(tmp_path / "a.tif", array, descriptions=BANDS, **PLACE)
     assert run(four_bands, tmp_path / "a.tif", "--out", tmp_path / "out") == 2
     (error,) = lines(capsys)
-    assert "a.tif: holds uint8; the model was trained on uint16; " in error
+    assert "a.tif: holds uint8; expected uint16, as the model was trained on; " in error
     assert "--accept-dtype" in error
     assert run(four_bands, tmp_path / "a.tif", "--out", tmp_path / "out", "--accept-dtype") == 0
     same = tiny_task().predict(torch.from_numpy(array.astype(np.float32))[None])[0].labels.numpy()
@@ -201,7 +204,7 @@ def test_fault_16_grey_with_alpha_and_sixteen_bits(tmp_path, capsys):
     capsys.readouterr()
     Image.fromarray(grey[..., 0].astype(np.uint16) * 200).save(tmp_path / "deep.png")
     assert run(tmp_path / "grey.safetensors", tmp_path / "deep.png", "--out", tmp_path / "out") == 2
-    assert "deep.png: holds uint16; the model was trained on uint8" in lines(capsys)[0]
+    assert "deep.png: holds uint16; expected uint8, as the model was trained on" in lines(capsys)[0]
     assert run(tmp_path / "grey.safetensors", tmp_path / "deep.png", "--out", tmp_path / "out", "--accept-dtype") == 0
 
 

@@ -81,7 +81,7 @@ def test_fault_07_and_08_other_bands_and_another_pixel_type(model, tmp_path, cap
     lines = capsys.readouterr().err.splitlines()
     assert "has 4 bands" in lines[0]
     assert "choose them with --bands" in lines[0]
-    assert "holds uint16; the model was trained on uint8" in lines[1]
+    assert "holds uint16; expected uint8, as the model was trained on" in lines[1]
     assert run(model, tmp_path / "four.tif", "--out", tmp_path / "out", "--bands", "3,2,1") == 0
 
 

@@ -57,7 +57,7 @@ def test_bands_that_are_not_there(tmp_path, bands, said):
 
 def test_names_of_another_number_of_bands(tmp_path):
     path = write_tiff(tmp_path / "a.tif", np.ones((4, 2, 3), "int16"))
-    with pytest.raises(DataError, match=r"has 4 bands .*; 3 bands: r, g, b"):
+    with pytest.raises(DataError, match=r"has 4 bands .*; expected 3 bands: r, g, b"):
         read_image(path, names=["r", "g", "b"])
 
 

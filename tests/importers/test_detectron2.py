@@ -307,7 +307,7 @@ def test_old_files_tell_their_anchors():
     ],
 )
 def test_what_is_not_taken_over_is_named(name, told):
-    with pytest.raises(WeightsError, match=f"{told} of detectron2; Faster R-CNN and Mask R-CNN on a ResNet"):
+    with pytest.raises(WeightsError, match=f"{told} of detectron2; expected Faster R-CNN and Mask R-CNN on a ResNet"):
         converted(shapes_of() | {name: torch.zeros(4)})
 
 

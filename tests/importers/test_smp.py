@@ -103,7 +103,7 @@ def test_added_bands_change_nothing(merge):
     [
         ("tu-mobilenetv3_small_050", None, "names and shapes do not tell.*fitting: mobilenetv3_small_050.*backbone="),
         ("tu-mobilenetv3_small_050", "tu-resnet18", '"tu-resnet18" has other tensors.*mobilenetv3_small_050'),
-        ("resnet18", "resnet34", 'backbone: "resnet34"; the file\'s encoder is resnet18'),
+        ("resnet18", "resnet34", 'backbone: "resnet34"; expected resnet18, the file\'s encoder'),
     ],
 )
 @pytest.mark.usefixtures("few_modules")
@@ -122,5 +122,5 @@ def test_plain_and_tf_efficientnets_have_the_same_tensors():
 def test_other_decoders_and_encoders_are_refused():
     with pytest.raises(WeightsError, match="of no family"):
         torchfpn.convert(smp.Unet("resnet18", encoder_weights=None).state_dict())
-    with pytest.raises(WeightsError, match="an encoder that is not taken over; ResNet"):
+    with pytest.raises(WeightsError, match="an encoder that is not taken over; expected ResNet"):
         torchfpn.convert(smp.FPN("densenet121", encoder_weights=None).state_dict())

@@ -167,7 +167,7 @@ def test_a_target_that_is_no_class_is_named_and_nothing_is_counted(value):
     matrix = ConfusionMatrix(4)
     labels, targets = maps(2, 4)
     targets[3, 4:6] = value
-    with pytest.raises(DataError, match=rf"target {value} in 2 pixels; classes are 0\.\.3"):
+    with pytest.raises(DataError, match=rf"target {value} in 2 pixels; expected classes 0\.\.3"):
         matrix.update(labels, targets)
     assert matrix.matrix.sum() == 0
 

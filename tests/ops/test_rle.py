@@ -110,15 +110,15 @@ def test_no_objects_and_empty_masks():
         ({"size": [-4, -5], "counts": [20]}, "size"),
         ({"size": [2**20, 2**20], "counts": [2**40]}, "fewer than 2"),
         ({"size": "45", "counts": [20]}, "size"),
-        ({"size": [4, 5], "counts": None}, "counts: None; a string"),
+        ({"size": [4, 5], "counts": None}, "counts: None; expected a string"),
         ({"size": [4, 5], "counts": [20.0]}, "whole numbers"),
         ({"size": [4, 5], "counts": [True] * 20}, "whole numbers"),
         ({"size": [4, 5], "counts": [2**70]}, "whole numbers"),
         ({"size": [4, 5], "counts": [25, -5]}, "a run of -5 pixels"),
-        ({"size": [4, 5], "counts": [5, 14]}, "runs of 19 pixels together; 4 x 5 = 20"),
+        ({"size": [4, 5], "counts": [5, 14]}, "runs of 19 pixels together; expected 4 x 5 = 20"),
         ({"size": [4, 5], "counts": []}, "runs of 0 pixels together"),
         ({"size": [4, 5], "counts": ""}, "runs of 0 pixels together"),
-        ({"size": [4, 5], "counts": "5220"}, "together; 4 x 5"),
+        ({"size": [4, 5], "counts": "5220"}, "together; expected 4 x 5"),
         ({"size": [4, 5], "counts": "5220P"}, "in the middle of a number"),
         ({"size": [4, 5], "counts": "52 07"}, "character ' '"),
         ({"size": [4, 5], "counts": "52p07"}, "character 'p'"),
@@ -134,7 +134,7 @@ def test_what_is_no_mask_is_refused_with_the_reason(record, message):
 
 def test_the_size_must_be_that_of_the_image():
     record = {"size": [4, 5], "counts": [20]}
-    with pytest.raises(DataError, match=r"size: size \[4, 5\]; \[5, 4\], as of the image"):
+    with pytest.raises(DataError, match=r"size: size \[4, 5\]; expected \[5, 4\], as of the image"):
         run_lengths(record, (5, 4))
     with pytest.raises(DataError, match="as of the image"):
         from_rle([record, {"size": [5, 4], "counts": [20]}])

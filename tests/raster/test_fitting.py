@@ -47,7 +47,9 @@ def test_another_number_of_bands_is_refused_with_both_lists(found, hint):
 
 
 def test_another_type_is_refused_unless_accepted():
-    with pytest.raises(DataError, match=r"x\.tif: holds uint8; the model was trained on uint16.*--accept-dtype"):
+    with pytest.raises(
+        DataError, match=r"x\.tif: holds uint8; expected uint16, as the model was trained on.*--accept-dtype"
+    ):
         fitted(picture(RECIPE.bands, "uint8"), RECIPE, file="x.tif")
     image = fitted(picture(RECIPE.bands, "uint8"), RECIPE, file="x.tif", accept_dtype=True)
     assert image.dtype == torch.float32

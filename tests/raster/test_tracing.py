@@ -297,5 +297,5 @@ def test_filled_holes_do_not_count_in_scores():
 
 
 def test_scores_of_another_size_are_refused():
-    with pytest.raises(RasterError, match=r"block 0: scores of 3 x 4; 4 x 4"):
+    with pytest.raises(RasterError, match=r"block 0: scores of 3 x 4; expected 4 x 4"):
         list(trace_blocks([(0, 0, 4, 4)], lambda _: np.ones((4, 4), "u1"), [1], scores=lambda _: np.ones((3, 4), "u1")))

@@ -228,7 +228,7 @@ def test_fault_37_an_impossible_header_is_refused(tmp_path):
         ("page.safetensors", b"<!DOCTYPE html><html>", "it is an HTML page"),
         ("page.ckpt", b"<!DOCTYPE html><html>", "it is an HTML page"),
         ("empty.pth", b"", "the file is empty"),
-        ("list.pth", None, "a list; a state_dict"),
+        ("list.pth", None, "a list; expected a state_dict"),
     ],
 )
 def test_fault_34_what_is_no_checkpoint_says_what_it_is(tmp_path, name, content, message):
@@ -317,7 +317,7 @@ def test_stages_that_0_1_kept_and_nobody_reads_are_left_out(backbone, tmp_path):
 
 def test_a_map_that_0_1_took_three_times_is_refused(tmp_path):
     task = tiny(backbone="test_vit", strides=(16, 16, 16))
-    with pytest.raises(WeightsError, match=r"old\.safetensors: strides \[16, 16, 16\]; each once;") as caught:
+    with pytest.raises(WeightsError, match=r"old\.safetensors: strides \[16, 16, 16\]; expected each once;") as caught:
         torchfpn.load(as_0_1(task, tmp_path / "old.safetensors"))
     assert "\n" not in str(caught.value)
 

@@ -46,7 +46,7 @@ def test_without_bf16_it_is_float32_and_what_is_asked_for_wins(monkeypatch):
 
 def test_what_is_not_there_is_said_with_what_is(monkeypatch):
     pretend(monkeypatch, cuda=2)
-    with pytest.raises(ConfigError, match="devices: 3; 2: Some GPU"):
+    with pytest.raises(ConfigError, match="devices: 3; expected 2: Some GPU"):
         machine(TrainConfig(devices=3))
     with pytest.raises(ConfigError, match=r'"mps", which this machine has not; cuda \| cpu'):
         machine(TrainConfig(accelerator="mps"))

@@ -89,7 +89,7 @@ def _encoder(tensors: Tensors, asked: Asked) -> Encoder:
         )
     plain = found[0].rpartition("/")[2]
     if timm_name is not None and timm_name.replace("-", "_") != plain:
-        raise ConfigError(f'"{asked.backbone}"', field="backbone", allowed=f"the file's encoder is {plain}")
+        raise ConfigError(f'"{asked.backbone}"', field="backbone", allowed=f"{plain}, the file's encoder")
     return found
 
 

@@ -27,11 +27,14 @@ def check_place(geo: Geo | None, file: str | Path | None = None) -> None:
     """Passes what can be turned into longitude and latitude.
 
     Raises:
-        RasterError: no transform, or no coordinate system.
+        RasterError: no transform, one that cannot be inverted, or no coordinate system.
     """
     if geo is None:
         hint = "give --polygons pixels, --tiles for tiles of a web map, or a world file and --assume-crs EPSG:..."
         raise RasterError("no georeference, so no longitude and latitude", file=file, hint=hint)
+    a, b, _, d, e, _ = geo.transform
+    if a * e - b * d == 0:  # pixels without an area: every polygon would be empty
+        raise RasterError(f"its transform {geo.transform} cannot be inverted", file=file, hint="give it a pixel size")
     if geo.crs is None:
         hint = "give --assume-crs EPSG:..., or --polygons pixels"
         raise RasterError("no coordinate system, so no longitude and latitude", file=file, hint=hint)
