@@ -236,7 +236,7 @@ def test_fault_45_out_of_memory_is_told_with_the_batch_size(small, monkeypatch, 
     assert train() == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert "batch_size: out of memory with 4 images in a pass" in told
-    assert "--auto_batch" in told
+    assert "--auto-batch" in told
 
 
 def test_fault_45_auto_batch_halves_and_goes_on_the_same_way_every_time(small, monkeypatch, caplog):
@@ -275,7 +275,7 @@ def test_fault_46_a_killed_loader_process_is_named_and_nothing_hangs(small, monk
     told = capsys.readouterr().err.splitlines()[-1]
     assert "one of 1 loader processes was killed" in told
     assert "/dev/shm has" in told
-    assert "--num_workers 0" in told
+    assert "--num-workers 0" in told
 
 
 def test_fault_46_a_bad_image_in_a_loader_process_is_one_line(small, capsys):

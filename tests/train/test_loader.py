@@ -113,7 +113,7 @@ def test_a_killed_loader_process_is_explained():
         seen(loader(Broken(None), workers=1))
     told = str(explain(caught.value, 1))
     assert "one of 1 loader processes was killed (Killed)" in told
-    assert "--num_workers" in told
+    assert "--num-workers" in told
     assert "/dev/shm has" in told
     assert explain(RuntimeError("something else"), 1) is None
     assert "gave nothing for 120 s" in str(explain(RuntimeError("DataLoader timed out after 120 seconds"), 2))

@@ -125,7 +125,7 @@ def explain(error: RuntimeError, workers: int) -> DataError | None:
     return DataError(
         f"one of {workers} loader processes {what}",
         allowed=size,
-        hint="memory or /dev/shm is too small for them: try --num_workers 0, or fewer",
+        hint="memory or /dev/shm is too small for them: try --num-workers 0, or fewer",
     )
 
 

@@ -45,7 +45,7 @@ def machine(config: TrainConfig) -> Machine:
             f"{devices}", field="devices", allowed=f"{available}: {_what(accelerator)}", hint="leave out --devices"
         )
     if config.auto_batch and devices > 1:
-        raise ConfigError("with several devices", field="auto_batch", allowed="one device", hint="give --batch_size")
+        raise ConfigError("with several devices", field="auto_batch", allowed="one device", hint="give --batch-size")
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if has_bf16(torch.device(accelerator)) else "32-true"

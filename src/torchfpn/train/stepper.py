@@ -174,7 +174,7 @@ def _out_of_memory(size: int) -> FPNError:
     return FPNError(
         f"out of memory with {size} images in a pass{memory}",
         field="batch_size",
-        hint="smaller --batch_size with --accumulate, smaller --data.crop, or --auto_batch",
+        hint="smaller --batch-size with --accumulate, smaller --data.crop, or --auto-batch",
     )
 
 
