@@ -104,7 +104,7 @@ def test_no_objects_and_empty_masks():
     [
         ([4, 5], "no run lengths"),
         ({"size": [4, 5]}, "no run lengths"),
-        ({"size": [4], "counts": [20]}, r"size: \[4\]; \[height, width\]"),
+        ({"size": [4], "counts": [20]}, r"size: \[4\]; expected \[height, width\]"),
         ({"size": [4, 5.0], "counts": [20]}, "size"),
         ({"size": [True, 20], "counts": [20]}, "size"),
         ({"size": [-4, -5], "counts": [20]}, "size"),

@@ -48,7 +48,7 @@ def test_what_is_not_there_is_said_with_what_is(monkeypatch):
     pretend(monkeypatch, cuda=2)
     with pytest.raises(ConfigError, match="devices: 3; expected 2: Some GPU"):
         machine(TrainConfig(devices=3))
-    with pytest.raises(ConfigError, match=r'"mps", which this machine has not; cuda \| cpu'):
+    with pytest.raises(ConfigError, match=r'"mps", which this machine has not; expected cuda \| cpu'):
         machine(TrainConfig(accelerator="mps"))
     with pytest.raises(ConfigError, match="auto_batch: with several devices"):
         machine(TrainConfig(devices=2, auto_batch=True))
