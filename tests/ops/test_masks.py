@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_refused():
         crop_masks(torch.zeros(2, 28, 28), torch.zeros(3, 4), (10, 10))
     with pytest.raises(ShapeError, match=r"masks \[2, 3, 28, 28\]"):
         crop_masks(torch.zeros(2, 3, 28, 28), torch.zeros(2, 4), (10, 10))
-    with pytest.raises(ConfigError, match=r'rule: "coco"; torchvision \| detectron2'):
+    with pytest.raises(ConfigError, match=r'rule: "coco"; expected torchvision \| detectron2'):
         crop_masks(torch.zeros(2, 28, 28), torch.zeros(2, 4), (10, 10), rule="coco")
     with pytest.raises(ShapeError, match=r"\[N, H, W\] bool"):
         crop_images(torch.zeros(2, 3, 4))
