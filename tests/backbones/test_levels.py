@@ -61,7 +61,9 @@ def test_a_stride_that_is_not_there_is_told_with_those_that_are(available, strid
     with pytest.raises(ConfigError) as caught:
         pick(available, strides)
     shown = ", ".join(map(str, available))
-    told = f"backbone net: strides {list(strides)}; its maps have strides [{shown}]; choose with strides=({shown},)"
+    told = (
+        f"backbone net: strides {list(strides)}; expected some of its strides [{shown}]; choose with strides=({shown},)"
+    )
     assert str(caught.value) == told
 
 

@@ -302,7 +302,7 @@ def test_what_cannot_be_compared(tmp_path, capsys):
     assert "holds no area" in fails(capsys, vectors, vectors, "--within", layer(tmp_path / "none.geojson"))
     assert "for polygons against polygons only" in fails(capsys, labels, labels, "--within", vectors)
     assert "no georeference" in fails(capsys, labels, vectors)
-    assert "iou: 0.0; more than 0" in fails(capsys, vectors, vectors, "--iou", 0)
+    assert "iou: 0.0; expected more than 0" in fails(capsys, vectors, vectors, "--iou", 0)
     assert "least: -1" in fails(capsys, vectors, vectors, "--least", -1)
     assert "make no report" in fails(capsys, vectors, vectors, "--out", tmp_path / "out")
     assert "cannot be opened" in fails(capsys, tmp_path / "missing.geojson", vectors)

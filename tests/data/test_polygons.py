@@ -90,7 +90,7 @@ class TestSettings:
                 "polygons.class: 'rof'; expected the name or the value of one of the classes; did you mean",
             ),
             ("polygons: {background: grass, class: roof}", "polygons.background: 'grass'"),
-            ("polygons: {field: kind, class: roof}", "polygons.class: 'roof'; nothing beside `field`"),
+            ("polygons: {field: kind, class: roof}", "polygons.class: 'roof'; expected nothing beside `field`"),
             ("polygons: {border: -1, class: roof}", "polygons.border: -1"),
             ("polygons: {buffer: 0, class: roof}", "polygons.buffer: 0"),
             ("polygons: {all_touched: 3, class: roof}", "polygons.all_touched: 3; expected true or false"),

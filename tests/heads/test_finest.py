@@ -111,5 +111,7 @@ def test_what_it_would_leave_unread_is_refused_naming_the_head_that_reads_it(opt
 
 
 def test_a_misspelt_head_is_named():
-    with pytest.raises(ConfigError, match=r'^head: "finset"; expected sum \| concat \| finest; did you mean "finest"\?'):
+    with pytest.raises(
+        ConfigError, match=r'^head: "finset"; expected sum \| concat \| finest; did you mean "finest"\?'
+    ):
         model(head="finset")

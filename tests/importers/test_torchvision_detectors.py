@@ -171,7 +171,7 @@ def test_the_small_variant_is_of_the_mobilenet_alone():
     with torch.device("meta"):
         model = peers.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=2)
     tensors = {name: torch.zeros(x.shape, dtype=x.dtype) for name, x in model.state_dict().items()}
-    with pytest.raises(ConfigError, match='variant: "320"; of detectors on MobileNetV3'):
+    with pytest.raises(ConfigError, match='variant: "320"; expected detectors on MobileNetV3'):
         torchfpn.convert(tensors, variant="320")
 
 

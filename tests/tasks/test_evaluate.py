@@ -85,7 +85,7 @@ def test_other_classes_are_refused_with_the_differences():
 
 def test_devices_are_named_when_one_is_missing():
     assert find_device("cpu") == torch.device("cpu")
-    with pytest.raises(ConfigError, match=r'device: "cuda:99"; here there is .*cpu'):
+    with pytest.raises(ConfigError, match=r'device: "cuda:99"; expected .*cpu'):
         find_device("cuda:99")
     assert available()[-1] == "cpu"
 

@@ -81,7 +81,7 @@ def test_the_recipe_keeps_plain_values(options, kept, tmp_path):
     ("options", "told"),
     [
         ({"backbone_options": {"act_layer": nn.GELU}}, "backbone_options.act_layer: <class 'torch.nn.modules"),
-        ({"head_options": {1: "x"}}, "head_options: {1: 'x'}; numbers, words, lists and tables"),
+        ({"head_options": {1: "x"}}, "head_options: {1: 'x'}; expected numbers, words, lists and tables"),
         ({"strides": (x for x in (4, 8))}, "strides: <generator"),
     ],
 )
