@@ -1,12 +1,14 @@
 """The demo end to end, as small as it gets, and its files as other programs see them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import rasterio
 import yaml
 
 import torchfpn
+from torchfpn.config import load_config
 from torchfpn.data.check import check
 from torchfpn.data.dataset import read_dataset
 from torchfpn.demo.dataset import describe_dataset, make_sheets, plan_dataset, plan_map
@@ -66,6 +68,15 @@ def test_two_processes_paint_the_same(tmp_path, dataset):
 def test_a_second_demo_takes_a_new_folder(tmp_path):
     made = [fresh_folder(tmp_path / "a" / "demo").name for _ in range(3)]
     assert made == ["demo", "demo-2", "demo-3"]
+
+
+def test_the_config_of_the_demo_s_data_is_its_training(tmp_path):
+    (tmp_path / "data" / "semantic").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        config = load_config(Path(__file__).resolve().parents[2] / "configs" / "demo.yaml")
+    own = train_config(tmp_path, Plan.usual())
+    assert replace(config, dataset=own.dataset, name=own.name, out=own.out) == own
 
 
 def test_the_training_is_one_that_the_command_could_run(tmp_path):
