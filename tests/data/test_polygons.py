@@ -262,12 +262,13 @@ class TestCheck:
         assert main(["check", str(town)]) == 0
         assert "labels.geojson" in capsys.readouterr().out
 
-    def test_polygons_elsewhere_are_a_note(self, town):
-        write_geojson(town / "labels.geojson", [box(5000, 5)])
-        assert (
-            "polygons that touch no image: labels.geojson; are both in the right place?"
-            in check(described(town, TWO)).notes
-        )
+    def test_polygons_elsewhere_are_a_note_where_others_meet_their_image(self, town):
+        (town / "labels.geojson").unlink()
+        for name, column in (("a", 5), ("b", 5000)):
+            write_geojson(town / "labels" / f"{name}.geojson", [box(column, 5)])
+        report = check(described(town, TWO, SPLITS.replace(".geojson", "")))
+        assert "polygons that touch no image: b.geojson; are both in the right place?" in report.notes
+        assert report.ok
 
     def test_a_place_that_nobody_tells_names_the_image_and_the_key(self, town):
         write_png(town / "images" / "c.png", noise(0, (9, 9)).transpose(1, 2, 0).copy())
@@ -287,6 +288,69 @@ class TestCheck:
         assert main(["check", str(town), "--sheet", str(town / "sheet.png")]) == 0
         assert main(["weights", str(town), "--method", "inverse"]) == 0
         assert "class_weights:" in capsys.readouterr().out
+
+
+class TestWithoutClass:
+    """Features whose attribute is empty."""
+
+    @pytest.fixture
+    def partly(self, town):
+        """A road, over it a roof of unknown class, one of blanks elsewhere, and one without a geometry."""
+        shapes = [box(5, 5), box(10, 10, 3), box(30, 30, 2), None]
+        write_geojson(town / "labels.geojson", shapes, ["road", None, "  ", None])
+        return town
+
+    def described(self, folder, more, task="semantic"):
+        classes = "classes: [road]\n" if task != "semantic" else THREE
+        return described(folder, f"task: {task}\n{classes}polygons: {{field: kind{more}}}\n")
+
+    def test_are_an_error_with_the_cure(self, partly):
+        (problem,) = check(self.described(partly, "")).problems
+        assert "no class (empty) in 2 features, (empty) in 1 feature; give them one, or write polygons" in problem.line
+
+    @pytest.mark.parametrize(("how", "there", "counted"), [("ignore", 255, 1), ("skip", 1, 1)])
+    def test_are_ignored_or_skipped_and_counted(self, partly, how, there, counted, capsys):
+        dataset = self.described(partly, f", background: background, without_class: {how}")
+        target = targets(dataset)[0]
+        assert target[6, 6] == 1
+        assert target[11, 11] == there
+        assert target[31, 31] == (255 if how == "ignore" else 0)
+        report = check(dataset)
+        assert report.ok
+        (one,) = report.polygons
+        assert (one.features, one.unclassed, one.empty, one.outside) == (4, 3, 0 if how == "skip" else 1, 0)
+        what = {"ignore": "not labelled", "skip": "left out"}[how]
+        assert f"3 features without a class, {what}: labels.geojson" in report.notes
+
+    @pytest.mark.parametrize(("how", "crowds"), [("ignore", 2), ("skip", 0)])
+    def test_of_objects_they_are_crowds_or_nothing(self, partly, how, crowds):
+        report = check(self.described(partly, f", without_class: {how}", task="instance"))
+        assert report.ok
+        assert (report.splits[0].objects.total, report.splits[0].objects.crowds) == (1, crowds)
+
+    def test_a_word_that_is_no_class_stays_an_error(self, partly):
+        write_geojson(partly / "labels.geojson", [box(5, 5), box(9, 9)], ["raod", None])
+        (problem,) = check(self.described(partly, ", without_class: skip")).problems
+        assert 'no class "raod" in 1 feature; did you mean' in problem.line
+
+    @pytest.mark.parametrize(("how", "there"), [("ignore", 255), ("skip", 1)])
+    def test_rasterize_does_as_well(self, partly, how, there, capsys):
+        words = ["rasterize", str(partly / "labels.geojson"), str(partly / "images" / "a.tif"), "--field", "kind"]
+        words += ["--classes", "background,road", "--out", str(partly / "out")]
+        assert main(words) == 2
+        assert "--without-class ignore | skip" in capsys.readouterr().err
+        assert main([*words, "--without-class", how]) == 0
+        assert "3 without a class" in capsys.readouterr().out
+        with rasterio.open(partly / "out" / "a.tif") as raster:
+            assert raster.read(1)[11, 11] == there
+
+    def test_a_first_description_ignores_them(self, partly):
+        shapes = [box(5, 5), box(55, 5), box(30, 30, 2)]
+        write_geojson(partly / "labels.geojson", shapes, ["road", "road", None])
+        dataset = init_dataset(partly)
+        assert dataset.names == ("background", "road")
+        assert dataset.polygons.without_class == "ignore"
+        assert check(dataset).ok
 
 
 class TestInit:
@@ -310,8 +374,8 @@ class TestInit:
 
     def test_a_folder_of_files(self, town):
         (town / "labels.geojson").unlink()
-        for name in "ab":
-            write_geojson(town / "labels" / f"{name}.geojson", [box(5, 5)], [3], field="class")
+        for name, column in (("a", 5), ("b", 55)):
+            write_geojson(town / "labels" / f"{name}.geojson", [box(column, 5)], [3], field="class")
         dataset = init_dataset(town)
         assert [(c.name, c.id) for c in dataset.classes] == [("background", 0), ("class3", 3)]
         assert dataset.polygons.field == "class"

@@ -56,7 +56,7 @@ def test_fault_41_death_at_a_step_costs_at_most_an_epoch(small, monkeypatch):
     assert same_training(small / "runs" / "undisturbed", run) == []
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_fault_42_a_signal_finishes_the_step_saves_and_is_the_exit_code(small, capsys, monkeypatch, signum, code):
     before = signal.getsignal(signum)  # a job in the background starts with SIGINT ignored
     before_step(monkeypatch, 1, lambda *_: os.kill(os.getpid(), signum))
@@ -302,7 +302,8 @@ def test_fault_47_the_lock_of_a_dead_training_is_no_hindrance(small, monkeypatch
     assert train("--max_epochs", "1") == 0
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    lock = {"pid": dead.pid, "host": socket.gethostname(), "started": 1}
-    (small / "runs" / "small" / ".lock").write_text(json.dumps(lock))
+    left = {"pid": dead.pid, "host": socket.gethostname()}
+    (small / "runs" / "small" / ".lock").touch()
+    (small / "runs" / "small" / ".lock.json").write_text(json.dumps(left))
     assert train("--resume", "--max_epochs", "2") == 0
-    assert not (small / "runs" / "small" / ".lock").exists()
+    assert list((small / "runs" / "small").glob(".lock*")) == []

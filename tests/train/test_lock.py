@@ -9,56 +9,80 @@ import sys
 import pytest
 
 from torchfpn.errors import ConfigError
-from torchfpn.files.lock import NAME, locked
+from torchfpn.files.lock import NAME, holder_file, locked
+
+HERE = socket.gethostname()
 
 
-def holder(folder, **changes):
-    mine = {"pid": os.getpid(), "host": socket.gethostname(), "started": None}
-    (folder / NAME).write_text(json.dumps(mine | changes))
+def write_holder(folder, **changes):
+    holder_file(folder / NAME).write_text(json.dumps({"pid": os.getpid(), "host": HERE} | changes))
 
 
-def dead_pid():
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+def holding(folder, then, **more):
+    """A process that holds the lock of `folder`, prints a line, and goes on with the code `then`."""
+    code = f"""
+import os, pathlib, sys, time
+from torchfpn.files.lock import locked
+with locked(pathlib.Path({str(folder / NAME)!r})):
+    {then}
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, **more)
+    process.line = process.stdout.readline()
+    return process
 
 
 def test_held_during_the_block_and_gone_after_it(tmp_path):
     with locked(tmp_path / NAME):
-        assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
+        assert json.loads(holder_file(tmp_path / NAME).read_text())["pid"] == os.getpid()
         with (
-            pytest.raises(ConfigError, match=f"process {os.getpid()} on {socket.gethostname()} is training"),
+            pytest.raises(ConfigError, match=f"process {os.getpid()} on {HERE} is training"),
             locked(tmp_path / NAME),
         ):
             pass
         assert (tmp_path / NAME).exists()  # whoever was refused takes nothing away
+        assert holder_file(tmp_path / NAME).exists()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
-    holder(tmp_path, pid=dead_pid())
+def test_the_lock_of_another_process_names_it_and_a_killed_one_is_no_hindrance(tmp_path):
+    process = holding(tmp_path, "print('held', flush=True); time.sleep(60)")
+    with pytest.raises(ConfigError, match=f"process {process.pid} on {HERE} is training"), locked(tmp_path / NAME):
+        pass
+    process.kill()
+    process.wait()
+    process.stdout.close()
     with locked(tmp_path / NAME):
-        assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
+        assert json.loads(holder_file(tmp_path / NAME).read_text())["pid"] == os.getpid()
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="start times come from /proc")
-def test_a_pid_that_is_used_again_is_not_the_holder(tmp_path):
-    holder(tmp_path, started=1)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_loader_process_that_outlives_its_training_does_not_hold_the_lock(tmp_path):
+    process = holding(tmp_path, "pid = os.fork(); pid or time.sleep(20); print(pid, flush=True); os._exit(9)")
+    process.wait()
     with locked(tmp_path / NAME):
         pass
+    os.kill(int(process.line), 9)
+    process.stdout.close()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": -1}'])
-def test_a_damaged_lock_holds_nobody_up(tmp_path, text):
-    (tmp_path / NAME).write_text(text.replace("-1}", f'-1, "host": "{socket.gethostname()}"}}'))
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_damaged_holder_holds_nobody_up(tmp_path, text):
+    (tmp_path / NAME).write_text(text)  # as killed processes leave it, and as earlier versions wrote it
+    holder_file(tmp_path / NAME).write_text(text)
     with locked(tmp_path / NAME):
         pass
+    assert not (tmp_path / NAME).exists()
 
 
 def test_another_machine_is_believed(tmp_path):
-    holder(tmp_path, host="elsewhere", pid=1)
-    with pytest.raises(ConfigError, match=r"process 1 on elsewhere .* if it is dead, delete"), locked(tmp_path / NAME):
+    write_holder(tmp_path, host="elsewhere", pid=1)
+    told = rf"process 1 on elsewhere .* if it is dead, delete {holder_file(tmp_path / NAME)}"
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=told), locked(tmp_path / NAME):
+            pass
+    holder_file(tmp_path / NAME).unlink()
+    with locked(tmp_path / NAME):
         pass
 
 

@@ -7,6 +7,7 @@ import torch
 
 from torchfpn.config import TrainConfig
 from torchfpn.errors import ConfigError
+from torchfpn.tasks.precision import find_device
 from torchfpn.train import machine as module
 from torchfpn.train.machine import machine
 
@@ -52,3 +53,29 @@ def test_what_is_not_there_is_said_with_what_is(monkeypatch):
         machine(TrainConfig(accelerator="mps"))
     with pytest.raises(ConfigError, match="auto_batch: with several devices"):
         machine(TrainConfig(devices=2, auto_batch=True))
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "taken"),
+    [
+        (["mps", "cpu"], "auto", "mps"),
+        (["mps", "cpu"], "gpu", "mps"),
+        (["mps", "cpu"], "cpu", "cpu"),
+        (["cuda:0", "mps", "cpu"], "auto", "cuda"),
+        (["cpu"], "auto", "cpu"),
+    ],
+)
+def test_the_gpu_of_a_mac_is_taken_by_itself(there, asked, taken):
+    found = machine(TrainConfig(accelerator=asked), there)
+    assert (found.accelerator, found.devices) == (taken, 1)
+    if asked != "gpu":
+        assert find_device(asked, there).type == taken
+    if taken == "mps":
+        assert found.precision == "32-true"
+
+
+def test_a_mac_has_one_device_of_its_own():
+    with pytest.raises(ConfigError, match="devices: 2; 1: the mps counts as one device"):
+        machine(TrainConfig(devices=2), ["mps", "cpu"])
+    with pytest.raises(ConfigError, match=r'"cuda", which this machine has not; mps \| cpu'):
+        machine(TrainConfig(accelerator="cuda"), ["mps", "cpu"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import torchfpn
 from torchfpn import WeightsError
@@ -13,7 +14,7 @@ from torchfpn.train.checkpoints import SCHEMA, STATE
 from torchfpn.train.resume import check_fit
 from torchfpn.train.stepper import Stepper
 from torchfpn.train.validation import Validation
-from train.tiny import checkpoint, same_training, train
+from train.tiny import checkpoint, rows, same_training, train
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +153,59 @@ def test_another_architecture_of_the_same_tensors_is_refused(before, after, told
 )
 def test_the_same_architecture_said_otherwise_is_taken(before, after):
     fit(before, after)
+
+
+def lines_about(told, words):
+    return [line for line in told.splitlines() if words in line]
+
+
+def test_settings_that_differ_are_said(small, capsys):
+    assert train("--max_epochs", "1") == 0
+    capsys.readouterr()
+    more = ("--lr", "0.01", "--loss.terms", "focal", "--data.scaling", "percentile", "--num_workers", "0")
+    assert train("--resume", "--max_epochs", "2", *more) == 0
+    (line,) = lines_about(capsys.readouterr().err, "not as before")
+    settings, scaling = line.partition("; scaling.offset: ")[::2]
+    assert settings.split(": not as before: ")[1] == (
+        "max_epochs: 2, was 1; lr: 0.01, was 0.001; data.scaling: percentile, was auto; loss.terms: focal, was ce"
+    )
+    assert "; scaling.scale: [" in scaling
+    assert train("--resume", "--max_epochs", "2", *more) == 0
+    assert lines_about(capsys.readouterr().err, "not as before") == []  # by now it is as before
+
+
+def test_images_that_were_added_change_the_scaling_and_it_is_said(small, capsys):
+    assert train("--max_epochs", "1") == 0
+    for kind, value in (("images", 255), ("labels", 1)):
+        Image.new("RGB" if kind == "images" else "L", (48, 40), (value,) * 3 if kind == "images" else value).save(
+            small / "data" / "train" / kind / "new.png"
+        )
+    capsys.readouterr()
+    assert train("--resume", "--max_epochs", "2") == 0
+    (line,) = lines_about(capsys.readouterr().err, "not as before")
+    assert "scaling.offset: [" in line
+    assert "max_epochs" in line
+
+
+@pytest.mark.parametrize("there_and_back", [("adamw", "sgd"), ("sgd", "adamw")])
+def test_another_optimiser_begins_with_moments_of_its_own(small, capsys, there_and_back):
+    before, after = there_and_back
+    assert train("--max_epochs", "1", "--optimizer.name", before) == 0
+    capsys.readouterr()
+    assert train("--resume", "--max_epochs", "2", "--optimizer.name", after) == 0
+    (line,) = lines_about(capsys.readouterr().err, "not as before")
+    assert f"optimizer.name: {after}, was {before}" in line
+    (states,) = checkpoint(small / "runs" / "small")["optimizer_states"]
+    assert set(states["state"][0]) == ({"momentum_buffer"} if after == "sgd" else {"step", "exp_avg", "exp_avg_sq"})
+
+
+def test_with_fewer_steps_an_epoch_the_schedule_goes_on_by_epochs(small, capsys):
+    """Six steps of an epoch, then two: the rate is that of three epochs of four, not of the end; no time is negative."""
+    assert train("--max_epochs", "2", "--steps_per_epoch", "6") == 0
+    flags = ("--max_epochs", "4", "--steps_per_epoch", "2", "--schedule.warmup", "0", "--schedule.power", "1")
+    assert train("--resume", *flags) == 0
+    assert [float(row["lr"]) for row in rows(small / "runs" / "small")[2:]] == [
+        pytest.approx(1e-3 * (1 - 5 / 8)),
+        pytest.approx(1e-3 * (1 - 7 / 8)),
+    ]
+    assert " -" not in "".join(line for line in capsys.readouterr().err.splitlines() if " left" in line)

@@ -111,12 +111,13 @@ def _band_table(report: CheckReport) -> Table:
 
 
 def _polygon_table(report: CheckReport) -> Table:
-    table = _table("labels from polygons", "features", "mended", "widened", "without area", "outside", title="polygons")
+    heads = ("features", "mended", "widened", "without area", "without class", "outside")
+    table = _table("labels from polygons", *heads, title="polygons")
     for one in report.polygons[:_FILES]:
-        numbers = (one.features, one.mended, one.widened, one.empty, one.outside)
+        numbers = (one.features, one.mended, one.widened, one.empty, one.unclassed, one.outside)
         table.add_row(printable(one.file.name), *(f"{number:,}" for number in numbers))
     if len(report.polygons) > _FILES:
-        table.add_row(f"and {amount(len(report.polygons) - _FILES, 'more file')}", *[""] * 5)
+        table.add_row(f"and {amount(len(report.polygons) - _FILES, 'more file')}", *[""] * 6)
     return table
 
 

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from torchfpn.errors import ConfigError, FPNError, missing_package, nearest, require
 
+SIGPIPE_CODE = 141  # 128 + 13; Windows has no such signal
 VERBS = {
     "demo": "the whole job in one command: make scenes, train, evaluate, predict a map, report",
     "check": "validate a dataset before training; --init writes a first dataset.yaml",
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # `fpn ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return SIGPIPE_CODE
     except ModuleNotFoundError as error:
         return _fail(_missing(error), debug)
     except SystemExit as stop:  # argparse: 0 after --help

@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the masks go")
     parser.add_argument("--classes", metavar="A,B", help="names of the classes, the background first")
     parser.add_argument("--field", metavar="NAME", help="the attribute that says the class: a name or a number")
+    parser.add_argument(
+        "--without-class",
+        choices=("error", "ignore", "skip"),
+        default="error",
+        help="features whose attribute is empty: an error, not labelled, or left out",
+    )
     parser.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
     parser.add_argument("--burn", type=int, metavar="V", help="without --field: the value of all polygons; default 1")
     parser.add_argument("--all-touched", action="store_true", help="every pixel that a polygon reaches into")
@@ -138,16 +144,20 @@ def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Name
     if isinstance(vectors, FPNError):
         return vectors
     try:
-        drawn = areas(vectors, buffer=args.buffer)
-        labels = Labels(vectors.file, drawn, legend.labels(vectors), vectors.crs)
+        values = legend.labels(vectors, unclassed=args.without_class != "error")
+        empty = vectors.unclassed if args.without_class != "error" else vectors.unclassed[:0]
+        drawn = areas(vectors.without(empty) if args.without_class == "skip" else vectors, buffer=args.buffer)
+        if args.without_class == "skip":
+            drawn = replace(drawn, lost=drawn.lost - int(empty.sum()))
+        labels = Labels(vectors.file, drawn, values, vectors.crs)
     except FPNError as error:
         return error
     if not args.quiet:
-        _tell(len(vectors.shapes), labels)
+        _tell(len(vectors.shapes), labels, int(empty.sum()), skipped=args.without_class == "skip")
     return labels
 
 
-def _tell(features: int, labels: "Labels") -> None:
+def _tell(features: int, labels: "Labels", unclassed: int, *, skipped: bool) -> None:
     """One line about a label file: how many features, and what was not as it should be."""
     from torchfpn.files.formats import printable
 
@@ -157,6 +167,8 @@ def _tell(features: int, labels: "Labels") -> None:
         words.append(f"{found.invalid:,} with invalid rings, mended")
     if found.lost:
         words.append(f"{found.lost:,} without an area, left out")
+    if unclassed:
+        words.append(f"{unclassed:,} without a class, {'left out' if skipped else 'not labelled'}")
     if found.widened:
         words.append(f"{found.widened:,} lines and points widened")
     print(f"{printable(labels.file)}  {', '.join(words)}")

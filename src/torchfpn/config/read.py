@@ -21,6 +21,7 @@ from torchfpn.errors import ConfigError
 from torchfpn.files.safe_yaml import read_yaml
 
 PATHS = ("dataset", "model.pretrained", "resume")  # settings that name a file
+UNTOLD = ("name", "out", "resume", "overwrite", "num_workers", "data.cache")  # they change nothing that is learnt
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,34 @@ def to_yaml(config: TrainConfig, *, folder: str | Path | None = None) -> str:
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     text: str = yaml.safe_dump(_group(plain), sort_keys=False, allow_unicode=True, width=120)
     return text
+
+
+def changed_settings(file: Path, config: TrainConfig) -> list[str]:
+    """What `config` sets otherwise than the config that was written to `file`: "lr: 0.01, was 0.001".
+
+    Settings that say only where the run lies and how its images are loaded do not count. Nothing without a file that
+    can be read.
+    """
+    try:
+        before = {**_flatten(asdict(TrainConfig())), **_from_file(file)} if file.is_file() else {}
+    except ConfigError:  # of another version, say
+        return []
+    now = _flatten(asdict(config))
+    return [
+        f"{name}: {_told(now[name])}, was {_told(was)}"
+        for name, was in before.items()
+        if name not in UNTOLD and _comparable(name, was) != _comparable(name, now[name])
+    ]
+
+
+def _comparable(name: str, value: Any) -> Any:
+    return os.path.realpath(value) if name in PATHS and isinstance(value, str) and value else value
+
+
+def _told(value: Any) -> str:
+    """A value as people write it in YAML, on one line."""
+    plain = list(value) if isinstance(value, tuple) else value
+    return str(yaml.safe_dump([plain], default_flow_style=True, allow_unicode=True, width=10**9)).strip()[1:-1]
 
 
 def _config_of_resumed(words: list[str]) -> list[Path]:

@@ -6,6 +6,7 @@ Nothing of it is in the samples themselves, so that they stay small on their way
 import functools
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.dataset import Dataset
+from torchfpn.data.headers import read_header
 from torchfpn.data.polygons import Polygons
 from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, FPNError, nearest
@@ -22,7 +24,7 @@ from torchfpn.files.images import Window
 from torchfpn.recipe import IGNORE
 from torchfpn.vectors.drawing import Labels, draw, place
 from torchfpn.vectors.mending import areas
-from torchfpn.vectors.placing import check_grid
+from torchfpn.vectors.placing import check_grid, why_apart
 from torchfpn.vectors.reading import Vectors, crs_wkt, read_vectors
 from torchfpn.vectors.tiles import tile_geo
 
@@ -30,6 +32,7 @@ NOT_LABELLED = IGNORE + 1  # as drawn, where 0 is no polygon and class i is i + 
 _BORDER = IGNORE + 2
 _KEPT = 32  # files whose features are kept
 _SHOWN = 3
+_COMPARED = 100  # images whose place is compared with that of polygons that meet none
 _KEYS = {  # flags of `fpn rasterize` in the hints of its errors -> keys of dataset.yaml
     "--layer": "polygons: {layer: NAME}",
     "--buffer METRES": "polygons: {buffer: METRES}",
@@ -48,13 +51,17 @@ class Burned(NamedTuple):
 
 @dataclass(frozen=True)
 class Features:
-    """The features of one file, ready to be drawn, and what was found: how many, mended, left out, widened."""
+    """The features of one file, ready to be drawn, and what was found: how many, mended, left out, widened.
+
+    unclassed: features without a class that are ignored or skipped.
+    """
 
     labels: Labels
     count: int
     mended: int
     lost: int
     widened: int
+    unclassed: int = 0
 
 
 class _Meaning(NamedTuple):
@@ -118,6 +125,18 @@ def grid(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int]) -
     return check_grid(geo, pair.image, _crs(assumed) if assumed else None)
 
 
+def why_unmet(dataset: Dataset, file: Path, pairs: Sequence[Pair]) -> str:
+    """The likely reason why no polygon of `file` meets one of the images of `pairs`, and what to do."""
+    features, images = read_features(dataset, file), []
+    for pair in pairs[:_COMPARED]:
+        header = read_header(dataset, pair.image)
+        if header is not None or pair.tiles is not None:
+            size = (256, 256) if header is None else header.size
+            images.append((grid(dataset, pair, None if header is None else header.geo, size), size))
+    areas = features.labels.areas
+    return why_apart(areas.shapes, features.labels.crs, images) if len(areas.shapes) else "none of them has an area"
+
+
 @functools.lru_cache(_KEPT)
 def _kept(path: Path, stamp: tuple[int, int], meaning: _Meaning) -> Features | FPNError:
     """Errors are kept like features: a bad file is not read again for every image."""
@@ -125,12 +144,15 @@ def _kept(path: Path, stamp: tuple[int, int], meaning: _Meaning) -> Features | F
     try:
         assumed = _crs(settings.assume_crs) if settings.assume_crs else None
         vectors = read_vectors(path, field=settings.field, layer=settings.layer, assume_crs=assumed)
-        values = _values(vectors, meaning)
-        found = areas(vectors, buffer=settings.buffer)
+        empty = vectors.unclassed if settings.without_class != "error" else np.zeros(len(vectors.shapes), bool)
+        values = _values(vectors, empty, meaning)
+        skipped = settings.without_class == "skip" and bool(empty.any())
+        found = areas(vectors.without(empty) if skipped else vectors, buffer=settings.buffer)
     except FPNError as error:
         return error
     labels = Labels(path, found, values, vectors.crs)
-    return Features(labels, len(vectors.shapes), found.invalid, found.lost, found.widened)
+    lost = found.lost - (int(empty.sum()) if skipped else 0)
+    return Features(labels, len(vectors.shapes), found.invalid, lost, found.widened, int(empty.sum()))
 
 
 @functools.lru_cache(8)
@@ -141,8 +163,8 @@ def _crs(text: str) -> str:
         raise ConfigError(error.found, field="polygons.assume_crs", allowed=error.allowed) from error
 
 
-def _values(vectors: Vectors, meaning: _Meaning) -> NDArray[np.int64]:
-    """[N]: what each feature is drawn as."""
+def _values(vectors: Vectors, unclassed: NDArray[np.bool_], meaning: _Meaning) -> NDArray[np.int64]:
+    """[N]: what each feature is drawn as. unclassed: those without a class that are no error."""
     settings, classes = meaning.polygons, meaning.classes
     if settings.field is None:
         if settings.burn is None:
@@ -155,20 +177,23 @@ def _values(vectors: Vectors, meaning: _Meaning) -> NDArray[np.int64]:
     known |= {i: k + 1 for k, (_, i) in enumerate(classes)}
     known |= {str(value): drawn for value, drawn in known.items()}  # numbers may be stored as text
     known |= {name: k + 1 for k, (name, _) in enumerate(classes)}
-    if unknown := Counter(value for value in vectors.column if value not in known):
+    pairs = list(zip(vectors.column, unclassed, strict=True))
+    if unknown := Counter(value for value, empty in pairs if value not in known and not empty):
         raise _unknown(unknown, classes, settings.field, vectors.file)
-    return np.array([known[value] for value in vectors.column], np.int64)
+    return np.array([known.get(value, NOT_LABELLED) for value, _ in pairs], np.int64)
 
 
 def _unknown(found: Counter[Any], classes: tuple[tuple[str, int], ...], field: str, file: Path) -> DataError:
     shown = [f"{_shown(value)} in {n:,} feature{'s' * (n > 1)}" for value, n in found.most_common(_SHOWN)]
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     hint = nearest(str(found.most_common(1)[0][0]), [name for name, _ in classes])
+    if all(value is None or not str(value).strip() for value in found):
+        hint = "give them one, or write polygons: {without_class: ignore} (not labelled) or skip (left out)"
     return DataError("no class " + ", ".join(shown) + more, file=file, field=field, hint=hint)
 
 
 def _shown(value: Any) -> str:
-    return "(empty)" if value is None else f'"{value}"'
+    return "(empty)" if value is None or not str(value).strip() else f'"{value}"'
 
 
 def spelt(error: FPNError, dataset: Dataset) -> FPNError:

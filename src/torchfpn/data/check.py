@@ -1,22 +1,25 @@
 """Looking at every file of a dataset before anything is trained on it: what is bad, what is odd, what there is."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torchfpn.data.annotated import split_dropped
 from torchfpn.data.dataset import Dataset
-from torchfpn.data.each import Watch, each, unwatched
+from torchfpn.data.each import Watch, each, spread, unwatched
 from torchfpn.data.facts import Facts, Seen, gather, look, problem_of
 from torchfpn.data.notes import notes, object_notes
 from torchfpn.data.object_counts import ObjectCounts
-from torchfpn.data.polygon_facts import PolygonReport, polygon_reports
+from torchfpn.data.polygon_facts import PolygonReport, polygon_reports, unmet_polygons
 from torchfpn.data.reading import grey_cure
 from torchfpn.data.splits import Problem
 from torchfpn.data.statistics import ClassCounts
 from torchfpn.data.windows import Piece, pieces
 from torchfpn.errors import DataError, amount
+
+TRAIN, VALIDATE = "train", "val"  # the splits that a training reads
 
 
 @dataclass(frozen=True)
@@ -83,27 +86,38 @@ class CheckReport:
         }
 
 
-def check(dataset: Dataset, *, watch: Watch = unwatched) -> CheckReport:
-    """Reads every file of every split, whatever is wrong with others, and reports on all of it."""
-    work, problems = _listed(dataset)
+def check(
+    dataset: Dataset, *, watch: Watch = unwatched, splits: Sequence[str] | None = None, most: int | None = None
+) -> CheckReport:
+    """Reads every file of every split, whatever is wrong with others, and reports on all of it.
+
+    splits: only these. most: of more images and windows of scenes, as many evenly spread; the notes then say so.
+    """
+    if splits is not None:
+        dataset = replace(dataset, splits={name: dataset.splits[name] for name in splits})
+    listed, problems = _listed(dataset)
+    work = listed if most is None else spread(listed, most)
     facts = list(gather(dataset, work, each(lambda item: look(dataset, *item), work, watch)))
     problems += [problem for f in facts for problem in f.problems]
     problems += _unlike(dataset, facts)
+    taught = [problem for name in dataset.splits for problem in _untaught(dataset, name, facts, problems)]
+    if taught and len(work) < len(listed):  # maybe in those that were not looked at
+        return check(dataset, watch=watch)
+    problems += taught
     problems = list(dict.fromkeys(problems))  # a file of polygons is met once for every image
     bad = {problem.file for problem in problems}
     good = [f for f in facts if f.pair.image not in bad and f.pair.label not in bad]
     polygons = polygon_reports(dataset, facts)
-    splits = tuple(_split_report(dataset, name, [f for f in good if f.split == name]) for name in dataset.splits)
+    reports = tuple(_split_report(dataset, name, [f for f in good if f.split == name]) for name in dataset.splits)
+    found = notes(dataset, good, {split.name: split.counts for split in reports}, polygons)
+    found += [line for split in reports for line in object_notes(dataset, split.name, split.objects, split.dropped)]
     return CheckReport(
         dataset=dataset,
-        splits=splits,
+        splits=reports,
         bands=_band_reports([f.seen for f in good if f.seen is not None]),
         dtypes=dict(Counter(f.seen.dtype for f in good if f.seen is not None)),
         problems=tuple(problems),
-        notes=(
-            *notes(dataset, good, {split.name: split.counts for split in splits}, polygons),
-            *(line for split in splits for line in object_notes(dataset, split.name, split.objects, split.dropped)),
-        ),
+        notes=tuple(_partly(found, len(work), len(listed))),
         polygons=polygons,
     )
 
@@ -126,6 +140,48 @@ def _listed(dataset: Dataset) -> tuple[list[tuple[str, Piece]], list[Problem]]:
             except DataError as error:
                 problems.append(problem_of(error, pair.image))
     return work, problems
+
+
+def _partly(notes: list[str], seen: int, there: int) -> list[str]:
+    """The notes, saying of how much they are where not all was looked at."""
+    return notes if seen == there else [f"in {seen:,} of {there:,} images and windows: {note}" for note in notes]
+
+
+def _untaught(dataset: Dataset, split: str, facts: list[Facts], problems: list[Problem]) -> list[Problem]:
+    """Why there is nothing to learn from, or to validate on, in a split: no label, no object, no polygon on an image.
+
+    Splits without labels are for predictions, but for "train". problems: what is known to be bad; where that is so of a
+    file of the split, nothing more is said.
+    """
+    own = [f for f in facts if f.split == split]
+    files = {file for f in own for file in (f.pair.image, f.pair.label, f.pair.annotations)}
+    if not own or any(problem.file in files for problem in problems):
+        return []
+    labelled = [f for f in own if f.pair.label is not None or f.pair.annotations is not None]
+    if not labelled:
+        missing = f'no labels in the split "{split}", so nothing to learn from'
+        return [Problem(dataset.file, missing)] if split == TRAIN else []
+    if unmet := unmet_polygons(dataset, split, own):
+        others = [f for f in facts if f.split != split]
+        elsewhere = {f.pair.label for f in others if f.met is not None and len(f.met)}
+        return [problem for problem in unmet if split == TRAIN or problem.file not in elsewhere]
+    if dataset.has_objects:
+        return _without_objects(dataset, split, labelled)
+    if any(f.counts.labelled for f in labelled):
+        return []
+    found = f'no labelled pixel in the split "{split}": all {len(labelled)} label files say "not labelled"'
+    return [Problem(dataset.file, f"{found}, or their images hold no data; look at ignore_index and nodata")]
+
+
+def _without_objects(dataset: Dataset, split: str, facts: list[Facts]) -> list[Problem]:
+    """The same of objects; a split "test" may well have none."""
+    counts = sum((f.objects for f in facts if f.objects is not None), ObjectCounts.none(len(dataset.classes)))
+    if counts.total or split not in (TRAIN, VALIDATE):
+        return []
+    file = facts[0].pair.annotations or dataset.file
+    crowds = f": all {counts.crowds:,} are crowds" if counts.crowds else ""
+    hint = "; set iscrowd to 0 where an annotation is one object" if counts.crowds and file != dataset.file else ""
+    return [Problem(file, f'no object in the split "{split}"{crowds}{hint}')]
 
 
 def _unlike(dataset: Dataset, facts: list[Facts]) -> list[Problem]:

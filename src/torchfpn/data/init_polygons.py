@@ -28,7 +28,7 @@ def polygon_lines(pairs: list[Pair], watch: Watch = unwatched) -> list[str]:
     burning()  # says so if what reads polygons is not installed
     files = list(dict.fromkeys(pair.label for pair in pairs if pair.label is not None))
     field = _field(files)
-    values = _values(files, field, watch) if field else []
+    values, empty = _values(files, field, watch) if field else ([], False)
     if not 1 <= len(values) <= _MOST_VALUES:
         name = files[0].stem if len(files) == 1 or len({file.stem for file in files}) == 1 else ""
         called = "object" if name.lower() in ("", *_ANY) else " ".join(re.split(r"[_\W]+", name))
@@ -37,7 +37,9 @@ def polygon_lines(pairs: list[Pair], watch: Watch = unwatched) -> list[str]:
         classes: Any = {0: _BACKGROUND} | {value: f"class{value}" for value in values}
     else:
         classes = [_BACKGROUND, *(str(value) for value in values if value != _BACKGROUND)]
-    return [f"classes: {inline(classes)}", f"polygons: {inline({'field': field})}", *_place_lines(pairs)]
+    settings = {"field": field} | ({"without_class": "ignore"} if empty else {})
+    comment = " # some features have no class: their pixels are not labelled; skip: they are left out" if empty else ""
+    return [f"classes: {inline(classes)}", f"polygons: {inline(settings)}{comment}", *_place_lines(pairs)]
 
 
 def inline(value: Any) -> str:
@@ -54,21 +56,24 @@ def _field(files: list[Path]) -> str | None:
     return next((known[name] for name in _FIELDS if name in known), None)
 
 
-def _values(files: list[Path], field: str, watch: Watch) -> list[Any]:
-    """What the attribute says, in order; nothing where a feature says nothing."""
+def _values(files: list[Path], field: str, watch: Watch) -> tuple[list[Any], bool]:
+    """What the attribute says, in order, and whether it says nothing of some feature."""
     from torchfpn.vectors.reading import read_vectors
 
-    def look(file: Path) -> set[Any]:
-        column = read_vectors(file, field=field).column
-        return set() if column is None else set(column)
+    def look(file: Path) -> tuple[set[Any], bool]:
+        vectors = read_vectors(file, field=field)
+        if vectors.column is None:
+            return set(), False
+        return set(vectors.column[~vectors.unclassed]), bool(vectors.unclassed.any())
 
     try:
-        found = set().union(*each(look, spread(files, _MOST_FILES), watch))
+        looks = list(each(look, spread(files, _MOST_FILES), watch))
     except DataError:  # not every file has it
-        return []
-    if None in found or len({isinstance(value, int) for value in found}) > 1:
-        return []
-    return sorted(found)
+        return [], False
+    found = set().union(*(values for values, _ in looks))
+    if len({isinstance(value, int) for value in found}) > 1:
+        return [], False
+    return sorted(found), any(empty for _, empty in looks)
 
 
 def _place_lines(pairs: list[Pair]) -> list[str]:

@@ -28,6 +28,7 @@ def notes(
         *_alpha(facts),
         *_band_names(facts),
         *_elsewhere(polygons),
+        *_unclassed(dataset, polygons),
         *_unmet(facts),
         *_striped(dataset, facts),
     ]
@@ -107,6 +108,14 @@ def _elsewhere(polygons: Sequence[PolygonReport]) -> list[str]:
     """Files of polygons that lie beside all images: mostly a coordinate system that is not theirs."""
     found = [printable(one.file.name) for one in polygons if one.features > one.empty and one.outside == one.features]
     return [f"polygons that touch no image: {_few(found)}; are both in the right place?"] if found else []
+
+
+def _unclassed(dataset: Dataset, polygons: Sequence[PolygonReport]) -> list[str]:
+    """Features without a class, which the dataset allows."""
+    count = sum(one.unclassed for one in polygons)
+    what = "left out" if dataset.polygons.without_class == "skip" else "not labelled"
+    files = _few([printable(one.file.name) for one in polygons if one.unclassed])
+    return [f"{count:,} feature{'s' * (count != 1)} without a class, {what}: {files}"] if count else []
 
 
 def _unmet(facts: list[Facts]) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.facts import Facts
 from torchfpn.data.reading import burning
+from torchfpn.data.splits import Pair, Problem
 from torchfpn.errors import DataError
 from torchfpn.vectors.formats import is_vector
 
@@ -18,7 +19,8 @@ from torchfpn.vectors.formats import is_vector
 class PolygonReport:
     """One file, its features counted. mended: with invalid rings. widened: lines and points. empty: without an area.
 
-    outside: on no image. One of a class that is not known is a problem, not a number.
+    outside: on no image. unclassed: without a class, ignored or skipped as the dataset says. One of a class that is not
+    known is a problem, not a number.
     """
 
     file: Path
@@ -27,6 +29,7 @@ class PolygonReport:
     widened: int
     empty: int
     outside: int
+    unclassed: int = 0
 
 
 def polygon_reports(dataset: Dataset, facts: Sequence[Facts]) -> tuple[PolygonReport, ...]:
@@ -43,6 +46,31 @@ def polygon_reports(dataset: Dataset, facts: Sequence[Facts]) -> tuple[PolygonRe
             continue
         on = [f.met for f in users if f.met is not None]
         touched = len(np.unique(np.concatenate(on))) if on else 0
-        outside = features.count - features.lost - touched
-        found.append(PolygonReport(file, features.count, features.mended, features.widened, features.lost, outside))
+        skipped = features.unclassed if dataset.polygons.without_class == "skip" else 0
+        outside = features.count - features.lost - skipped - touched
+        numbers = (features.mended, features.widened, features.lost, outside, features.unclassed)
+        found.append(PolygonReport(file, features.count, *numbers))
     return tuple(found)
+
+
+def unmet_polygons(dataset: Dataset, split: str, facts: Sequence[Facts]) -> list[Problem]:
+    """The files of polygons of a split, if no polygon of any of them meets an image: one problem each.
+
+    Some images without a polygon are a usual thing; a split of such images alone has nothing to teach, and mostly the
+    polygons lie elsewhere: their axes are swapped, or their coordinate system is not the one that the file names.
+    facts: of the images of the split.
+    """
+    used = [f for f in facts if f.met is not None and f.pair.label is not None]
+    if not used or any(len(f.met) for f in used if f.met is not None):
+        return []
+    files: dict[Path, list[Pair]] = defaultdict(list)
+    for f in used:
+        assert f.pair.label is not None  # filtered above
+        files[f.pair.label].append(f.pair)
+    return [Problem(file, _why_unmet(dataset, split, file, pairs)) for file, pairs in files.items()]
+
+
+def _why_unmet(dataset: Dataset, split: str, file: Path, pairs: Sequence[Pair]) -> str:
+    if burning().read_features(dataset, file).count == 0:
+        return f'no polygon for the images of the split "{split}"'
+    return f'no polygon meets an image of the split "{split}"; {burning().why_unmet(dataset, file, pairs)}'

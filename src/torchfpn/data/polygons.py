@@ -12,6 +12,7 @@ from torchfpn.errors import nearest
 _BACKGROUND = "background"
 _OF_PIXELS = ("background", "all_touched", "border", "border_class")
 _WIDEST = 1000  # pixels of a border
+WITHOUT_CLASS = ("error", "ignore", "skip")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class Polygons:
     pixels are not labelled. layer: of files with several. all_touched: every pixel a polygon reaches into, not only
     those whose centre it holds. border: pixels beside outlines that are not labelled, or are of `border_class`: houses
     that touch can then be told apart. buffer: metres around lines and points, which are refused without. assume_crs:
-    coordinate system of files that do not say, such as "EPSG:32633".
+    coordinate system of files that do not say, such as "EPSG:32633". without_class: what becomes of features whose
+    attribute `field` is empty: "error", "ignore" (their pixels are not labelled; of objects, crowds), or "skip" (as if
+    they were not in the file).
     """
 
     field: str | None = None
@@ -34,6 +37,7 @@ class Polygons:
     border_class: int | None = None
     buffer: float | None = None
     assume_crs: str | None = None
+    without_class: str = WITHOUT_CLASS[0]
 
 
 def parse_polygons(fields: Fields, classes: tuple[Class, ...], *, objects: bool = False) -> Polygons:
@@ -62,6 +66,7 @@ def parse_polygons(fields: Fields, classes: tuple[Class, ...], *, objects: bool 
         border_class=_class(inner, "border_class", inner.raw("border_class"), classes),
         buffer=_number(inner, "buffer", math.ulp(0), 1e6, "metres, more than 0"),
         assume_crs=inner.text("assume_crs"),
+        without_class=inner.choice("without_class", WITHOUT_CLASS) or WITHOUT_CLASS[0],
     )
     inner.finish()
     if fields.raw("polygons") is not None and field is None and burn is None:

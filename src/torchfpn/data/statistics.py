@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.each import Watch, each, unwatched
-from torchfpn.data.reading import read_pair, refuse_objects
+from torchfpn.data.reading import burning, read_pair, refuse_objects
+from torchfpn.data.splits import Pair
 from torchfpn.data.windows import pieces
-from torchfpn.errors import ConfigError, nearest
+from torchfpn.errors import ConfigError, DataError, nearest
 from torchfpn.recipe import IGNORE
+from torchfpn.vectors.formats import is_vector
 
 METHODS = ("median-frequency", "sqrt-median-frequency", "inverse", "enet")
 
@@ -73,18 +75,35 @@ def class_counts(dataset: Dataset, split: str = "train", *, watch: Watch = unwat
     """The counts of a split as the loss will see it: pixels without image data count as ignored.
 
     Raises:
-        DataError: a file that cannot be used. ConfigError: a dataset of objects.
+        DataError: a file that cannot be used, or polygons of which none is drawn on an image. ConfigError: a dataset of
+            objects.
     """
     refuse_objects(dataset)
     classes = len(dataset.classes)
     total, image = ClassCounts.empty(classes), np.zeros(IGNORE + 1, np.int64)
-    parts = pieces(dataset, dataset.pairs(split))
+    pairs = dataset.pairs(split)
+    parts = pieces(dataset, pairs)
     counted = each(lambda piece: bins(read_pair(dataset, piece.pair, piece.window).target), parts, watch)
     for piece, after, counts in zip(parts, [*parts[1:], None], counted, strict=True):
         image += counts
         if after is None or after.window is None or after.pair is not piece.pair:
             total, image = total + ClassCounts.of_bins(image, classes), np.zeros_like(image)
+    _refuse_undrawn(dataset, split, pairs, total)
     return total
+
+
+def _refuse_undrawn(dataset: Dataset, split: str, pairs: list[Pair], counts: ClassCounts) -> None:
+    """Refuses labels from polygons that leave nothing but background.
+
+    Raises:
+        DataError: with the likely reason.
+    """
+    background = dataset.polygons.background
+    files = list(dict.fromkeys(pair.label for pair in pairs if pair.label is not None and is_vector(pair.label)))
+    drawn = counts.labelled - (0 if background is None else counts.pixels[background])
+    if files and not drawn:
+        reason = burning().why_unmet(dataset, files[0], [pair for pair in pairs if pair.label == files[0]])
+        raise DataError(f'no polygon is drawn on an image of the split "{split}"; {reason}', file=files[0])
 
 
 def bins(target: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -2,11 +2,15 @@
 
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 PREFIX, SUFFIX = ".fpn-", ".part"  # what a killed writer leaves behind; swept by `sweep`
+STALE = 24 * 3600.0  # seconds after which nobody writes a file any more
+TRIES = (0.01, 0.04, 0.15, 0.3, 0.5)  # seconds between attempts to rename
 
 
 @contextlib.contextmanager
@@ -19,12 +23,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     part = path.with_name(f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}{SUFFIX}{path.suffix}")
     try:
         yield part
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
-        part.replace(path)
+        with part.open("r+b") as handle:
+            sync(handle)
+        _replace(part, path)
         _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def sync(handle: IO[bytes]) -> None:
+    """Has the content of an open file reach the disk.
+
+    Raises:
+        ValueError: the file was opened for reading alone, which works everywhere but on Windows.
+    """
+    if not handle.writable():
+        raise ValueError("a file opened for reading cannot be synced on Windows")
+    handle.flush()
+    os.fsync(handle.fileno())
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -38,19 +54,27 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def sweep(folder: str | Path) -> int:
-    """Removes what killed writers left in `folder` (not below it); how many there were."""
+def sweep(folder: str | Path, *, system: str = os.name) -> int:
+    """Removes what killed writers left in `folder` (not below it); how many there were. system: as `os.name` has it."""
     parts = [p for p in Path(folder).glob(f"{PREFIX}*") if SUFFIX in p.name and p.is_file()]
-    stale = [p for p in parts if not _is_written(p)]
+    stale = [p for p in parts if not _is_written(p, system)]
     for part in stale:
         part.unlink(missing_ok=True)
     return len(stale)
 
 
-def _is_written(part: Path) -> bool:
-    """Whether another process of this machine, which its name tells, may still be writing it."""
+def _is_written(part: Path, system: str) -> bool:
+    """Whether another process of this machine may still be writing it. system: as `os.name` has it.
+
+    The name tells the process, and POSIX whether it runs. On Windows the same question would end the process; there a
+    file that is a day old has been left behind.
+    """
     number = part.name.removeprefix(PREFIX).partition("-")[0]
     if not number.isdecimal() or int(number) == os.getpid():
+        return False
+    if system == "nt":
+        with contextlib.suppress(OSError):
+            return time.time() - part.stat().st_mtime < STALE
         return False
     try:
         os.kill(int(number), 0)
@@ -59,6 +83,16 @@ def _is_written(part: Path) -> bool:
     except (OSError, OverflowError):
         return False
     return True
+
+
+def _replace(part: Path, path: Path) -> None:
+    """Renames; on Windows again for a second while somebody, a virus scanner say, has `path` open."""
+    for pause in TRIES if os.name == "nt" else ():
+        with contextlib.suppress(PermissionError):
+            part.replace(path)
+            return
+        time.sleep(pause)
+    part.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:

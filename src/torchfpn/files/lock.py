@@ -1,17 +1,25 @@
-"""One at a time: a lock file that says who holds it, taken over when its holder is dead."""
+"""One at a time: a lock that the operating system takes from a process that ends, and a file beside it that names it."""
 
+import contextlib
 import json
 import os
 import socket
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torchfpn.errors import ConfigError
+from filelock import FileLock, Timeout
+
+from torchfpn.errors import ConfigError, FPNError
+from torchfpn.files.atomic import write_text
 
 NAME = ".lock"  # in the folder of a run
+
+
+def holder_file(path: Path) -> Path:
+    """The file that names who holds the lock `path`; Windows lets nobody read the lock file itself."""
+    return path.with_name(f"{path.name}.json")
 
 
 @contextmanager
@@ -22,76 +30,56 @@ def locked(
 
     Raises:
         ConfigError: another process holds it; its pid and host are named.
+        FPNError: the lock file cannot be made.
     """
-    mine = {"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
-    _take(path, mine, doing, instead)
+    lock = FileLock(path, thread_local=False)
     try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise _refusal(path, doing, instead) from error
+    except OSError as error:
+        raise FPNError(f"cannot be locked: {error.strerror or error}", file=path) from error
+    try:
+        _take(path, doing, instead)
         yield
     finally:
-        if _read(path) == mine:
+        _release(lock, path)
+
+
+def _take(path: Path, doing: str, instead: str) -> None:
+    """Writes down who holds the lock.
+
+    Where several machines share a disk, its locks may hold on one machine alone: what another one wrote is believed.
+    """
+    holder = _read(path)
+    if holder is not None and holder.get("host") != socket.gethostname():
+        raise _refusal(path, doing, instead)
+    write_text(holder_file(path), json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+
+
+def _release(lock: FileLock, path: Path) -> None:
+    holder = _read(path)
+    if holder == {"pid": os.getpid(), "host": socket.gethostname()}:
+        holder_file(path).unlink(missing_ok=True)
+    if os.name != "nt":  # still held: afterwards the file could be that of the next holder
+        path.unlink(missing_ok=True)
+    lock.release()
+    if os.name == "nt":  # an open file cannot be removed there, neither this one nor that of the next holder
+        with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
 
 
-def _take(path: Path, mine: dict[str, Any], doing: str, instead: str) -> None:
-    for _ in range(10):  # a holder may go, or a third process come, between two looks
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            holder = _read(path)
-            if holder is not None and _alive(holder):
-                break
-            _set_aside(path, holder)
-        else:
-            with os.fdopen(handle, "w") as file:
-                json.dump(mine, file)
-            return
+def _refusal(path: Path, doing: str, instead: str) -> ConfigError:
     holder = _read(path) or {}
-    raise ConfigError(
-        f"process {holder.get('pid')} on {holder.get('host')} is {doing}",
-        file=path.parent,
-        hint=f"wait for it, or {instead}; if it is dead, delete {path}",
-    )
-
-
-def _set_aside(path: Path, seen: dict[str, Any] | None) -> None:
-    """Removes a stale lock by renaming it, so that of two who do it only one meets the stale one."""
-    aside = path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}")
-    with suppress(FileNotFoundError):
-        path.rename(aside)
-        if _read(aside) != seen:  # somebody took it over in between: give it back
-            with suppress(FileExistsError):
-                os.link(aside, path)
-        aside.unlink()
+    who = f"process {holder.get('pid')} on {holder.get('host')}" if holder else "another process"
+    elsewhere = bool(holder) and holder.get("host") != socket.gethostname()
+    dead = f"; if it is dead, delete {holder_file(path)}" if elsewhere else ""
+    return ConfigError(f"{who} is {doing}", file=path.parent, hint=f"wait for it, or {instead}{dead}")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        holder = json.loads(path.read_text())
-    except (OSError, ValueError):  # gone, or its writer was killed before the first byte
+        holder = json.loads(holder_file(path).read_text("utf-8"))
+    except (OSError, ValueError):  # none, or damaged
         return None
-    return holder if isinstance(holder, dict) else None
-
-
-def _alive(holder: dict[str, Any]) -> bool:
-    """Whether the holder still runs; of another machine we cannot know, and believe it."""
-    if holder.get("host") != socket.gethostname():
-        return True
-    pid = holder.get("pid")
-    if not isinstance(pid, int) or pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's process
-        return True
-    return _started(pid) == holder.get("started")  # a pid is used again after a while
-
-
-def _started(pid: int) -> int | None:
-    """When a process began, in clock ticks since the machine did; None where there is no /proc."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else int(fields[19])  # a zombie is dead
+    return holder if isinstance(holder, dict) and "host" in holder else None

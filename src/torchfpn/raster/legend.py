@@ -44,18 +44,20 @@ class Legend:
         """Of label files, the same for all images."""
         return "uint8" if max(*self.names, self.ignored) <= 255 else "uint16"
 
-    def labels(self, vectors: Vectors) -> NDArray[np.int64]:
-        """[N]: the label value of each feature.
+    def labels(self, vectors: Vectors, *, unclassed: bool = False) -> NDArray[np.int64]:
+        """[N]: the label value of each feature. unclassed: those without a class get `ignored`.
 
         Raises:
             DataError: values of the attribute that are no class, or features without one.
         """
         if self.attribute is None or vectors.column is None:
             return np.full(len(vectors.shapes), self.burn, np.int64)
-        unknown = Counter(value for value in vectors.column if value not in self.values)
+        passed = vectors.unclassed if unclassed else np.zeros(len(vectors.shapes), bool)
+        pairs = list(zip(vectors.column, passed, strict=True))
+        unknown = Counter(value for value, empty in pairs if value not in self.values and not empty)
         if unknown:
             raise _unknown(unknown, self, vectors.file)
-        return np.array([self.values[value] for value in vectors.column], np.int64)
+        return np.array([self.ignored if empty else self.values[value] for value, empty in pairs], np.int64)
 
 
 def legend_of_one(classes: Sequence[str] = (), burn: int = 1) -> Legend:
@@ -117,7 +119,8 @@ def _check_names(names: Sequence[str]) -> None:
 def _unknown(found: Counter[Any], legend: Legend, file: Path) -> DataError:
     if found[None]:
         n = f"{found[None]:,} feature{'s' * (found[None] > 1)}"
-        return DataError(f"{n} without a value", file=file, field=legend.attribute, hint="give them one")
+        hint = "give them one, or say what becomes of them with --without-class ignore | skip"
+        return DataError(f"{n} without a value", file=file, field=legend.attribute, hint=hint)
     shown = [f'"{value}" in {count:,} feature{"s" * (count > 1)}' for value, count in found.most_common(SHOWN)]
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     hint = nearest(str(found.most_common(1)[0][0]), legend.names.values())

@@ -1,6 +1,7 @@
 """On which device and in which precision a trained model computes its answers."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -11,15 +12,17 @@ Precision = Literal["auto", "fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16")
 
 
-def find_device(name: str = "auto") -> torch.device:
-    """The device called `name`: "cpu", "cuda", "cuda:1", "mps"; "auto" is the first GPU, else the CPU.
+def find_device(name: str = "auto", there: Sequence[str] | None = None) -> torch.device:
+    """The device called `name`: "cpu", "cuda", "cuda:1", "mps"; "auto" is the first GPU, on a Mac its own, or the CPU.
+
+    there: the devices to choose from, the best one first; None: those of this machine.
 
     Raises:
         ConfigError: this machine has none of that name; what there is is named.
     """
+    there = available() if there is None else there
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    there = available()
+        return torch.device("cuda" if there[0].startswith("cuda") else there[0])
     wanted = "cuda:0" if name == "cuda" else name
     if wanted not in there:
         raise ConfigError(f'"{name}"', field="device", allowed=f"{', '.join(there)}")
@@ -27,7 +30,7 @@ def find_device(name: str = "auto") -> torch.device:
 
 
 def available() -> list[str]:
-    """Every device of this machine."""
+    """Every device of this machine, the best one first."""
     cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 

@@ -10,26 +10,34 @@ import torch
 from torchfpn import __version__
 from torchfpn.config import TrainConfig
 from torchfpn.criteria.region import ANCHORS, PROPOSALS, RegionCriterion
+from torchfpn.data.check import TRAIN, VALIDATE, check
 from torchfpn.data.dataset import Band, Dataset, read_dataset
 from torchfpn.data.each import Watch, unwatched
 from torchfpn.data.scaling import find_scaling
+from torchfpn.data.splits import refuse
 from torchfpn.data.statistics import class_counts, class_weights
 from torchfpn.errors import ConfigError, nearest
 from torchfpn.recipe import Scaling
 from torchfpn.tasks.build import create_task
 from torchfpn.tasks.model import create_model
 from torchfpn.tasks.task import Task
-from torchfpn.train.sampling import TRAIN, First, ObjectSampling, PixelSampling, Sampling
+from torchfpn.train.sampling import First, ObjectSampling, PixelSampling, Sampling
+
+MOST_CHECKED = 1000  # images and windows of scenes that are looked at before a training
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training is made of: the task, its samples; `validate` is None without a "val" split."""
+    """What a training is made of: the task, its samples; `validate` is None without a "val" split.
+
+    notes: what `fpn check` finds worth a look in the two splits.
+    """
 
     task: Task
     dataset: Dataset
     train: Any
     validate: Any
+    notes: tuple[str, ...] = ()
 
 
 def open_dataset(config: TrainConfig) -> Dataset:
@@ -46,14 +54,23 @@ def open_dataset(config: TrainConfig) -> Dataset:
     return replace(dataset, use_bands=tuple(_band(dataset, band) for band in config.data.use_bands), scaling=None)
 
 
-def build(config: TrainConfig, dataset: Dataset, watch: Callable[[str], Watch] = lambda _: unwatched) -> Parts:
+def build(
+    config: TrainConfig,
+    dataset: Dataset,
+    watch: Callable[[str], Watch] = lambda _: unwatched,
+    *,
+    checked: bool = True,
+) -> Parts:
     """Reads what is needed of the dataset, and makes the task. watch: of a title, shows how far the reading is.
+
+    checked: looks at the files first as `fpn check` does; of several processes the first one is enough.
 
     Raises:
         FPNError: whatever is wrong with files, settings or pretrained weights.
     """
     sampling: Sampling = (ObjectSampling if dataset.has_objects else PixelSampling)(config, dataset)
     _check_options(config)
+    notes = _look(config, dataset, watch("checking the dataset")) if checked else ()
     method, pretrained = config.data.scaling, bool(config.model.pretrained)
     scaling, dtype = find_scaling(dataset, TRAIN, method, pretrained=pretrained, watch=watch("scaling"))
     weights = _class_weights(config, dataset, watch("class weights"))
@@ -63,9 +80,22 @@ def build(config: TrainConfig, dataset: Dataset, watch: Callable[[str], Watch] =
         task.criterion.proposals = replace(PROPOSALS, count=config.loss.boxes)
     if config.overfit_batches:
         count = config.overfit_batches * config.batch_size * config.accumulate
-        return Parts(task, dataset, First(sampling.fixed(), count), First(sampling.plain, count))
+        return Parts(task, dataset, First(sampling.fixed(), count), First(sampling.plain, count), notes)
     train = sampling.augmented(scaling, watch("places of the classes"))
-    return Parts(task, dataset, train, sampling.validation())
+    return Parts(task, dataset, train, sampling.validation(), notes)
+
+
+def _look(config: TrainConfig, dataset: Dataset, watch: Watch) -> tuple[str, ...]:
+    """The notes of `fpn check` on what the training reads.
+
+    Raises:
+        DataError: it would find files that are bad, or nothing to learn from.
+    """
+    validated = not config.overfit_batches and config.limit_val_batches != 0
+    splits = [name for name in (TRAIN, VALIDATE) if name in dataset.splits and (name == TRAIN or validated)]
+    report = check(dataset, watch=watch, splits=splits, most=MOST_CHECKED)
+    refuse(list(report.problems))
+    return report.notes
 
 
 def _task(

@@ -8,6 +8,7 @@ from torchfpn.config import TrainConfig
 from torchfpn.errors import ConfigError
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.lock import NAME as LOCK
+from torchfpn.files.lock import holder_file
 
 CHECKPOINTS = "checkpoints"
 PROBE = ".probe"
@@ -33,7 +34,8 @@ def empty(folder: Path) -> None:
     Raises:
         ConfigError: what lies there does not look like a run.
     """
-    children = [child for child in folder.iterdir() if child.name != LOCK]
+    own = (LOCK, holder_file(folder / LOCK).name)
+    children = [child for child in folder.iterdir() if child.name not in own]
     if children and not (folder / "config.yaml").is_file():
         raise ConfigError("is not a run folder, so it is not overwritten", file=folder, hint="give another --name")
     for child in children:

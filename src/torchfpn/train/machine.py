@@ -1,13 +1,14 @@
 """What there is to train on, and what was asked for: device, number of devices, precision, loader processes."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from torchfpn.config import TrainConfig
 from torchfpn.errors import ConfigError
-from torchfpn.tasks.precision import has_bf16
+from torchfpn.tasks.precision import available, has_bf16
 
 GPU_WORKERS, CPU_WORKERS = 8, 1  # at most, when the number is "auto"
 
@@ -29,20 +30,22 @@ class Machine:
         return f"{self.devices} x {torch.cuda.get_device_name(0)}"
 
 
-def machine(config: TrainConfig) -> Machine:
+def machine(config: TrainConfig, there: Sequence[str] | None = None) -> Machine:
     """What the config asks for, settled.
 
-    "auto" devices is one device: more have to be asked for.
+    "auto" devices is one device: more have to be asked for. there: the devices to choose from, the best one first;
+    None: those of this machine.
 
     Raises:
         ConfigError: it is not there; what is there is named.
     """
-    accelerator = _accelerator(config.accelerator)
+    there = available() if there is None else there
+    accelerator = _accelerator(config.accelerator, there)
     devices = 1 if config.devices == "auto" else config.devices
-    available = torch.cuda.device_count() if accelerator == "cuda" else 1
-    if devices > available:
+    count = sum(name.startswith(accelerator) for name in there)
+    if devices > count:
         raise ConfigError(
-            f"{devices}", field="devices", allowed=f"{available}: {_what(accelerator)}", hint="leave out --devices"
+            f"{devices}", field="devices", allowed=f"{count}: {_what(accelerator)}", hint="leave out --devices"
         )
     if config.auto_batch and devices > 1:
         raise ConfigError("with several devices", field="auto_batch", allowed="one device", hint="give --batch-size")
@@ -52,15 +55,14 @@ def machine(config: TrainConfig) -> Machine:
     return Machine(accelerator, devices, precision, _workers(config, accelerator))
 
 
-def _accelerator(asked: str) -> str:
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    asked = "cuda" if asked == "gpu" and not mps else "mps" if asked == "gpu" else asked
-    if asked == "auto":
-        return "cuda" if cuda else "cpu"
-    if (asked == "cuda" and not cuda) or (asked == "mps" and not mps):
-        there = [name for name, has in (("cuda", cuda), ("mps", mps), ("cpu", True)) if has]
-        raise ConfigError(f'"{asked}", which this machine has not', field="accelerator", allowed=" | ".join(there))
-    return asked
+def _accelerator(asked: str, there: Sequence[str]) -> str:
+    kinds = list(dict.fromkeys(name.partition(":")[0] for name in there))
+    if asked == "auto" or (asked == "gpu" and kinds[0] != "cpu"):
+        return kinds[0]
+    wanted = "cuda" if asked == "gpu" else asked
+    if wanted not in kinds:
+        raise ConfigError(f'"{wanted}", which this machine has not', field="accelerator", allowed=" | ".join(kinds))
+    return wanted
 
 
 def _what(accelerator: str) -> str:

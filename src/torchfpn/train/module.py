@@ -113,7 +113,7 @@ class Training(pl.LightningModule):
         self.stop.install()
         for group, settings in zip(self._optimizer.param_groups, self._settings, strict=True):
             group.update(settings)  # what the config says now, not what it said when the checkpoint was written
-        self._set_rates(factor(config.schedule, max(0, self.position.step - 1), self.total_steps))
+        self._set_rates(factor(config.schedule, max(0, self.steps_done - 1), self.total_steps))
         self._stepper = Stepper(
             self.task,
             self.optimizers(),
@@ -136,7 +136,7 @@ class Training(pl.LightningModule):
         if len(batch) == 0:
             return
         position = self.position
-        self._set_rates(factor(self.config.schedule, position.step, self.total_steps))
+        self._set_rates(factor(self.config.schedule, self.steps_done, self.total_steps))
         seed = key(self.config.seed, position.epoch, position.batch, self.global_rank)
         self.last = self._stepper.step(batch, seed)
         position.batch, position.step = position.batch + 1, position.step + 1
@@ -180,7 +180,7 @@ class Training(pl.LightningModule):
         self.row = {
             "epoch": position.epoch + 1,
             "step": position.step,
-            "lr": self.config.lr * factor(self.config.schedule, position.step - 1, self.total_steps),
+            "lr": self.config.lr * factor(self.config.schedule, self.steps_done - 1, self.total_steps),
             **{f"train/{_column(name)}": value for name, value in self.mean.means().items()},
             **(self._validation.row() if self._validation is not None else {}),
         }
@@ -211,7 +211,13 @@ class Training(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the state; what points at weights waits until they are on their device."""
+        """Takes the state; what points at weights waits until they are on their device.
+
+        The moments of another kind of optimiser are left behind: neither could go on from those of the other.
+        """
+        groups = [group for states in checkpoint["optimizer_states"] for group in states["param_groups"]]
+        if any(("betas" in group) != (self.config.optimizer.name == "adamw") for group in groups):
+            checkpoint["optimizer_states"] = []
         self._state = state = checkpoint[STATE]
         self.position = Position(**state["position"])
         self.mean.load_state_dict(state["mean"])
@@ -227,6 +233,15 @@ class Training(pl.LightningModule):
     def total_steps(self) -> int:
         """Steps of the whole training."""
         return self.config.max_epochs * self.train_loader.steps
+
+    @property
+    def steps_done(self) -> int:
+        """How many of `total_steps` are behind: where the schedule is.
+
+        Not `position.step`, which counts the steps that were taken: after resuming with another batch size an epoch has
+        another number of steps, and the schedule would end early, with a learning rate of 0, or never.
+        """
+        return min(self.total_steps, self.position.epoch * self.train_loader.steps + self.position.batch)
 
     @property
     def _optimizer(self) -> torch.optim.Optimizer:

@@ -115,7 +115,7 @@ class Progress(pl.Callback):
     def _left(self, module: Training) -> str:
         """Time left, judged by all the time spent so far, validation included."""
         spent = time.monotonic() - self.begun
-        remaining = module.total_steps - module.position.step
+        remaining = module.total_steps - module.steps_done
         return _clock(spent / self.done * remaining) if self.done else "?"
 
     def _time(self, epoch: int, trained: float, rate: float) -> None:

@@ -56,6 +56,29 @@ def check_fit(checkpoint: dict[str, Any], task: Task, file: Path) -> None:
         raise WeightsError(found, file=file, field="loss.deep_supervision", allowed="the same on resuming, 0 or not")
 
 
+def changed_data(checkpoint: dict[str, Any], task: Task) -> list[str]:
+    """What follows from the data and is not what it was when the checkpoint was written: scaling, pixel type, nodata.
+
+    It is found anew at every start, so it changes with images that are added and with settings of the data.
+    """
+    recipe = Recipe.from_json(checkpoint[STATE]["recipe"])
+    found = []
+    was, now = recipe.scaling, task.recipe.scaling
+    for name in ("offset", "scale"):
+        before, after = getattr(was, name), getattr(now, name)
+        if before != after:
+            found.append(f"scaling.{name}: {_numbers(after)}, was {_numbers(before)}")
+    for name in ("dtype", "nodata", "rules"):
+        before, after = repr(getattr(recipe, name)), repr(getattr(task.recipe, name))
+        if before != after:  # as text: NaN is NaN
+            found.append(f"{name}: {after}, was {before}")
+    return found
+
+
+def _numbers(values: Any) -> str:
+    return "[" + ", ".join(f"{value:.6g}" for value in values) + "]"
+
+
 def _architecture(recipe: Recipe, task: Task) -> dict[str, Any]:
     """What a recipe says of the architecture, one way of saying it for all. task: has the tensors it speaks of."""
     parameters = inspect.signature(create_model).parameters.values()

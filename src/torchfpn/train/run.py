@@ -16,7 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 from rich.console import Console
 
-from torchfpn.config import TrainConfig, to_yaml
+from torchfpn.config import TrainConfig, changed_settings, to_yaml
 from torchfpn.config.check import check
 from torchfpn.errors import amount
 from torchfpn.files.atomic import sweep, write_text
@@ -36,7 +36,7 @@ from torchfpn.train.module import Training
 from torchfpn.train.plan import best_by, columns, count, hurried, steps
 from torchfpn.train.progress import Progress, watcher
 from torchfpn.train.quiet import quiet
-from torchfpn.train.resume import check_fit, explain_restore
+from torchfpn.train.resume import changed_data, check_fit, explain_restore
 from torchfpn.train.signals import Interrupted, StopRequest, watch_loaders
 
 FOLDER_FOR_RANKS, CHECKPOINT_FOR_RANKS = "FPN_RUN_FOLDER", "FPN_RUN_CHECKPOINT"  # told by the first process of several
@@ -77,7 +77,9 @@ class _Run:
         found = find_folder(self.config) if self.config.resume and self.rank == 0 else None
         if found is None and self.rank == 0:
             probe(Path(self.config.out), 0)  # before the dataset is read, which may take long
-        parts = build(self.config, self.dataset, partial(watcher, self.console))
+        parts = build(self.config, self.dataset, partial(watcher, self.console), checked=self.rank == 0)
+        for note in parts.notes:
+            self._say(f"note: {note}")
         folder = self._folder(found[0] if found else None, parts)
         if self.rank == 0:
             stack.enter_context(locked(folder / LOCK))
@@ -125,6 +127,9 @@ class _Run:
         for complaint in complaints:
             self._say(f"{complaint}; going on from {self.resumed.name}, the one before it")
         check_fit(self.checkpoint, parts.task, self.resumed)
+        changed = changed_settings(folder / "config.yaml", self.config) + changed_data(self.checkpoint, parts.task)
+        if changed:
+            self._say(f"{folder}: not as before: {'; '.join(changed)}")
         position = self.checkpoint[STATE]["position"]
         self._say(f"{folder}: going on after step {position['step']}, in epoch {position['epoch'] + 1}")
 

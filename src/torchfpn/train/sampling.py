@@ -5,6 +5,7 @@ from typing import Any
 
 from torchfpn.config import DataConfig, LossConfig, ModelConfig, TrainConfig
 from torchfpn.data.augment import Augment
+from torchfpn.data.check import TRAIN, VALIDATE
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.each import Watch
 from torchfpn.data.keys import Draw
@@ -16,7 +17,6 @@ from torchfpn.errors import ConfigError
 from torchfpn.recipe import Scaling
 from torchfpn.types import Size
 
-TRAIN, VALIDATE = "train", "val"
 OF_PIXELS: dict[str, tuple[str, ...]] = {  # settings that one kind of dataset listens to, and the other does not
     "model": ("head_channels", "norm", "dropout"),
     "loss": ("terms", "class_weights", "label_smoothing", "deep_supervision"),

@@ -27,7 +27,7 @@ from torchfpn.tasks.precision import Precision
 from torchfpn.tasks.task import Task
 from torchfpn.train.loader import ValidationLoader
 from torchfpn.train.machine import Machine
-from torchfpn.train.sampling import VALIDATE
+from torchfpn.data.check import VALIDATE
 from torchfpn.types import Batch
 
 PICTURES = 8

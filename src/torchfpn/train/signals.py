@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks to stop after the step, the second stops at once."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first asks to stop after the step, the second stops at once."""
 
 import contextlib
 import os
@@ -7,10 +7,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
+from typing import Any
 
 from torch.utils.data._utils.signal_handling import _set_SIGCHLD_handler
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # SIGHUP: POSIX alone; SIGBREAK: Windows alone
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+HANGUP = getattr(signal, "SIGHUP", None)
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
@@ -36,17 +39,19 @@ class StopRequest:
     def __init__(self) -> None:
         self.signum: int | None = None
         self.is_graceful = False
-        self._before: dict[int, object] = {}
+        self._before: dict[Any, Any] = {}
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.getsignal(number) for number in SIGNALS}
+            if self._before.get(HANGUP) is signal.SIG_IGN:  # nohup: the training outlives its terminal
+                del self._before[HANGUP]
             self.install()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
     def install(self) -> None:
         """Takes the signals (again: Lightning puts its own handler before ours when a fit begins)."""
@@ -69,7 +74,7 @@ class StopRequest:
         if not self.is_graceful:
             raise Interrupted(signum)
         name = signal.Signals(signum).name
-        with contextlib.suppress(RuntimeError):  # it came in the middle of another print
+        with contextlib.suppress(RuntimeError, OSError):  # in the middle of another print; a terminal that is gone
             print(f"\n{name}: finishing the step, then saving; once more to stop at once", file=sys.stderr, flush=True)
 
 

@@ -3,7 +3,7 @@
 Every grid is a plain one there: north up or south up, turned, pixels square or not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,56 @@ def around(tree: shapely.STRtree, crs: str, geo: Geo, window: tuple[int, int, in
         if box is None
         else np.asarray(np.sort(tree.query(shapely.box(*box))), dtype=np.int64)
     )
+
+
+def why_apart(shapes: NDArray[Any], crs: str, images: Sequence[tuple[Geo, tuple[int, int]]]) -> str:
+    """The likely reason why none of the polygons meets one of the images, and what to do about it.
+
+    shapes: [N] polygons in `crs` (well-known text). images: the place of each, and its (height, width).
+    """
+    swapped = shapely.transform(shapes, lambda points: points[:, ::-1])
+    if _any_meets(swapped, [crs], images):
+        order = "longitude, latitude" if rasterio.crs.CRS.from_wkt(crs).is_geographic else "east, north"
+        return f"they would with their axes swapped: write each coordinate as {order}"
+    theirs = list(dict.fromkeys(geo.crs for geo, _ in images if geo.crs is not None))
+    for other in theirs:
+        if _any_meets(shapes, [other], images):
+            return f"they would in the coordinate system of the images ({_called(other)}): the file names another one"
+    places = [_called_place(crs, shapely.total_bounds(shapes))]
+    for geo, (height, width) in images[:1]:
+        corners = np.array([geo.world(0, 0), geo.world(width, height)])
+        places.append(_called_place(str(geo.crs), np.concatenate([corners.min(0), corners.max(0)])))
+    where = f"the polygons lie around {places[0]}" + (f", the images around {places[1]}" if places[1:] else "")
+    return f"{where}: is the coordinate system of both the right one?"
+
+
+def _any_meets(shapes: NDArray[Any], systems: Sequence[str], images: Sequence[tuple[Geo, tuple[int, int]]]) -> bool:
+    """Whether a shape, read in one of the coordinate systems, meets one of the images."""
+    for crs in systems:
+        for geo, size in images:
+            try:
+                if len(placed(shapes, crs, geo, size)[1]):
+                    return True
+            except RasterError:  # no such place in that system
+                continue
+    return False
+
+
+def _called(crs: str) -> str:
+    """A coordinate system by its code, or else its name."""
+    known = rasterio.crs.CRS.from_wkt(crs)
+    code = known.to_epsg()
+    return f"EPSG:{code}" if code is not None else crs.split('"')[1]
+
+
+def _called_place(crs: str, bounds: NDArray[np.float64]) -> str:
+    """The middle of bounds, in degrees where it has some."""
+    x, y = float(bounds[[0, 2]].mean()), float(bounds[[1, 3]].mean())
+    try:
+        (longitude,), (latitude,) = rasterio.warp.transform(crs, "OGC:CRS84", [x], [y])
+    except (rasterio.errors.RasterioError, CPLE_BaseError):
+        return f"({x:.10g}, {y:.10g}) of {_called(crs)}"
+    return f"longitude {longitude:.4f}, latitude {latitude:.4f}"
 
 
 class _NoPlaceError(Exception):

@@ -9,7 +9,7 @@ import json
 import mmap
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,17 @@ class Vectors:
     unclosed: NDArray[np.bool_]
     column: NDArray[Any] | None
     crs: str
+
+    @property
+    def unclassed(self) -> NDArray[np.bool_]:
+        """[N]: whether the attribute asked for is empty: nothing, or blanks."""
+        if self.column is None:
+            return np.zeros(len(self.shapes), bool)
+        return np.array([value is None or not str(value).strip() for value in self.column], bool)
+
+    def without(self, features: NDArray[np.bool_]) -> "Vectors":
+        """The same file, those features without a geometry."""
+        return replace(self, shapes=np.where(features, None, self.shapes))
 
 
 def read_vectors(
