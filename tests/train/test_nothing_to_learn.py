@@ -7,8 +7,8 @@ import pytest
 import shapely
 from PIL import Image
 
-from made_maps import NORTH, WEST, box, write_geojson, write_map
 from made_data import write_png
+from made_maps import NORTH, WEST, box, write_geojson, write_map
 from made_objects import record
 from torchfpn.cli.main import main
 from train.tiny import make_data, train

@@ -200,7 +200,7 @@ def test_another_optimiser_begins_with_moments_of_its_own(small, capsys, there_a
 
 
 def test_with_fewer_steps_an_epoch_the_schedule_goes_on_by_epochs(small, capsys):
-    """Six steps of an epoch, then two: the rate is that of three epochs of four, not of the end; no time is negative."""
+    """Six steps an epoch, then two: the rate is that of the third epoch of four, not of the end; no time below 0."""
     assert train("--max_epochs", "2", "--steps_per_epoch", "6") == 0
     flags = ("--max_epochs", "4", "--steps_per_epoch", "2", "--schedule.warmup", "0", "--schedule.power", "1")
     assert train("--resume", *flags) == 0

@@ -1,4 +1,4 @@
-"""One at a time: a lock that the operating system takes from a process that ends, and a file beside it that names it."""
+"""One at a time: a lock that the system takes from a process that ends, and a file beside it that names the process."""
 
 import contextlib
 import json

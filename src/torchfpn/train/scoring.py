@@ -11,6 +11,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from torchfpn.data.check import VALIDATE
 from torchfpn.data.region_sample import RegionSample
 from torchfpn.data.region_samples import RegionSamples
 from torchfpn.data.sample import Sample
@@ -27,7 +28,6 @@ from torchfpn.tasks.precision import Precision
 from torchfpn.tasks.task import Task
 from torchfpn.train.loader import ValidationLoader
 from torchfpn.train.machine import Machine
-from torchfpn.data.check import VALIDATE
 from torchfpn.types import Batch
 
 PICTURES = 8
