@@ -1,13 +1,22 @@
 """A first dataset.yaml: what is found in folders of every shape, and that it passes the check."""
 
+import contextlib
+import io
+import json
 import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from made_data import labels, picture, write_png, write_tiff
+from made_objects import coco, record
 from shared import DATA, needs_shared
+from torchfpn.cli.main import main
 from torchfpn.data.check import check
 from torchfpn.data.dataset import read_dataset
 from torchfpn.data.init import init_dataset
@@ -176,3 +185,62 @@ def test_folders_that_are_no_dataset(tmp_path):
     (tmp_path / "masks" / "s0.png").unlink()
     with pytest.raises(DataError, match=r"s0\.png: image without label"):
         init_dataset(tmp_path)
+
+
+KINDS = {
+    "grey": lambda path, seed: write_png(path, picture(seed)[..., 0]),
+    "colour": lambda path, seed: write_png(path, picture(seed)),
+    "grey with a mask": lambda path, seed: Image.fromarray(picture(seed)[..., 0]).convert("LA").save(path),
+    "colour with a mask": lambda path, seed: Image.fromarray(picture(seed)).convert("RGBA").save(path),
+    "palette": lambda path, seed: Image.fromarray(picture(seed)).quantize(16).save(path),
+    "four bands": lambda path, seed: write_tiff(path.with_suffix(".tif"), picture(seed, bands=4).transpose(2, 0, 1)),
+    "16 bit": lambda path, seed: write_png(path, picture(seed)[..., 0].astype("uint16") * 200),
+    "cut off": lambda path, seed: path.write_bytes(b"\x89PNG\r\n\x1a\n"),
+}
+DECIDED = ("grey", "colour", "grey with a mask", "colour with a mask", "palette")
+
+
+def made(folder, kinds, layout):
+    """Images of the kinds given, labelled by masks or by boxes, and a second split of the same ones."""
+    for split in ("train", "val"):
+        place = folder / split / "images" if layout == "splits" else folder / "images"
+        place.mkdir(parents=True, exist_ok=True)
+        names = []
+        for i, kind in enumerate(kinds):
+            KINDS[kind](place / f"{split}{i}.png", i + 50 * (split == "val"))
+            names.append(next(place.glob(f"{split}{i}.*")).name)
+        if layout == "objects":
+            annotations = [record(i + 1, (2, 3, 10, 9), image=i + 1) for i in range(len(kinds))]
+            value = coco(annotations, images=len(kinds))
+            for image, name in zip(value["images"], names, strict=True):
+                image["file_name"] = name
+            (folder / "annotations").mkdir(exist_ok=True)
+            (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(value))
+        else:
+            (place.parent / "masks").mkdir(exist_ok=True)
+            for i in range(len(kinds)):
+                write_png(place.parent / "masks" / f"{split}{i}.png", labels(i))
+    return folder
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=3), st.sampled_from(["splits", "flat", "objects"]))
+@example(["grey", "colour"], "flat")
+@example(["colour", "grey", "palette"], "objects")
+@example(["grey", "colour with a mask"], "splits")
+def test_what_is_written_passes_the_check_or_what_is_left_is_said(kinds, layout):
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()) as told:
+        code = main(["check", "--init", str(made(Path(name), kinds, layout)), "-q"])
+        assert code in ((0,) if set(kinds) <= set(DECIDED) else (0, 1)), told.getvalue()
+        assert (code == 1) == ("left to decide: " in told.getvalue())
+        assert main(["check", name, "-q"]) == (2 if code else 0)
+        grey = {kind.startswith("grey") for kind in kinds}
+        if set(kinds) <= set(DECIDED):
+            assert ("grey_as_color: true" in (Path(name) / "dataset.yaml").read_text()) == (len(grey) == 2)
+
+
+def test_grey_and_colour_train_as_described(tmp_path, capsys):
+    folder = made(tmp_path / "set", ["grey", "colour"], "splits")
+    assert main(["check", "--init", str(folder)]) == 0
+    words = ["--data.crop", "16", "--model.backbone", "test_resnet", "--accelerator", "cpu", "--num_workers", "0"]
+    assert main(["train", "--dataset", str(folder), "--fast_dev_run", "true", *words]) == 0

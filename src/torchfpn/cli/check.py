@@ -1,7 +1,7 @@
 """Validates a dataset before training: reads every file, names every bad one, counts classes, measures bands.
 
 fpn check DATASET            a folder with a dataset.yaml, or the yaml itself; exit code 2 if anything is bad
-fpn check --init FOLDER      writes a first dataset.yaml for a folder that has none
+fpn check --init FOLDER      writes a first dataset.yaml for a folder that has none; 1 if it leaves something to decide
 """
 
 import argparse
@@ -36,16 +36,24 @@ def run(args: argparse.Namespace) -> int:
     """Checks, or describes, the dataset; 2 if anything in it is bad."""
     if args.sheet and args.sheet.exists() and not args.overwrite:
         raise ConfigError("is there already", file=args.sheet, hint="replace it with --overwrite")
+    from torchfpn.data.check import check
+
     watch = Progress("reading", quiet=args.quiet)
     if args.init:
         from torchfpn.data.init import init_dataset
 
+<<<<<<< HEAD
         _say_written(init_dataset(args.dataset, colors=args.palette, overwrite=args.overwrite, watch=watch))
         return 0
     dataset = _dataset(args)  # before the import of what reads files, which takes seconds
     from torchfpn.data.check import check
 
     report = check(dataset, watch=watch)
+=======
+        dataset = init_dataset(args.dataset, colors=args.palette, overwrite=args.overwrite, watch=watch)
+        return _say_written(dataset, check(dataset, watch=watch))
+    report = check(_dataset(args), watch=watch)
+>>>>>>> 430a3ad (check --init: grey beside colour is described; what is left to decide is said)
     if args.sheet:
         _write_sheet(report, args.sheet)
     if args.json:
@@ -68,14 +76,21 @@ def _dataset(args: argparse.Namespace) -> "Dataset":
     return replace(dataset, labels_are="colors") if args.palette else dataset
 
 
-def _say_written(dataset: "Dataset") -> None:
+def _say_written(dataset: "Dataset", report: "CheckReport") -> int:
+    """What was written, and what a first look cannot decide; 1 if there is any of that."""
     from torchfpn.files.formats import printable
 
     splits = ", ".join(f"{name} {len(dataset.pairs(name))}" for name in dataset.splits)
+<<<<<<< HEAD
     classes = f"{len(dataset.classes)} class{'es' * (len(dataset.classes) != 1)}"
     print(f"wrote {printable(dataset.file)}: {classes} ({', '.join(dataset.names)}); {splits}")
+=======
+    print(f"wrote {printable(dataset.file)}: {len(dataset.classes)} classes ({', '.join(dataset.names)}); {splits}")
+    _complain(report, "left to decide")
+>>>>>>> 430a3ad (check --init: grey beside colour is described; what is left to decide is said)
     first = "" if dataset.has_objects else "rename the classes in it, then: "
     print(f"next: {first}fpn check {printable(dataset.file.parent)} --sheet sheet.png")
+    return 0 if report.ok else 1
 
 
 def _write_sheet(report: "CheckReport", path: Path) -> None:
@@ -101,15 +116,15 @@ def _print(report: "CheckReport") -> None:
         out.print(f"ok: {images} image{'s' * (images != 1)}, nothing bad")
 
 
-def _complain(report: "CheckReport") -> None:
-    """What is bad, at most 20 lines of it, on stderr."""
+def _complain(report: "CheckReport", word: str = "bad") -> None:
+    """What is bad, at most 20 lines of it, on stderr. word: what each line begins with."""
     from torchfpn.data.splits import SHOWN
     from torchfpn.files.formats import printable
 
     for problem in report.problems[:SHOWN]:
-        print(f"bad: {printable(problem.file)}: {problem.line}", file=sys.stderr)
+        print(f"{word}: {printable(problem.file)}: {problem.line}", file=sys.stderr)
     if len(report.problems) > SHOWN:
-        print(f"bad: and {len(report.problems) - SHOWN} more (all of them: --json)", file=sys.stderr)
+        print(f"{word}: and {len(report.problems) - SHOWN} more (all of them: --json)", file=sys.stderr)
     if report.problems:
         files = len({problem.file for problem in report.problems})
         print(f"fpn: {files} bad file{'s' * (files != 1)} in {printable(report.dataset.file)}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from torchfpn.data.headers import quick_size
 from torchfpn.data.init_objects import Annotated, find_annotated, object_lines
 from torchfpn.data.init_polygons import inline, polygon_lines
 from torchfpn.data.layout import Layout, find_layout
+from torchfpn.data.listing import list_files
+from torchfpn.data.reading import COLORS
 from torchfpn.data.windows import tiling
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.files.atomic import write_text
@@ -45,7 +47,7 @@ def init_dataset(
         raise ConfigError("no such folder", file=folder)
     annotated = find_annotated(folder)
     if annotated:
-        files = {NAME: _object_text(folder, annotated)}
+        files = {NAME: _object_text(folder, annotated, watch)}
     else:
         layout = find_layout(folder)
         files = {NAME: _text(folder, layout, colors, watch), **layout.lists}
@@ -60,9 +62,11 @@ def init_dataset(
     return read_dataset(folder)
 
 
-def _object_text(folder: Path, annotated: dict[str, Annotated]) -> str:
+def _object_text(folder: Path, annotated: dict[str, Annotated], watch: Watch) -> str:
     head = _HEAD.replace("rename the classes, then look", "look")
-    return "\n".join([head + f"#   fpn check {folder.name} --sheet sheet.png", *object_lines(annotated)]) + "\n"
+    images = [path for split in annotated.values() for path in list_files(folder, split.images).files.values()]
+    lines = [head + f"#   fpn check {folder.name} --sheet sheet.png", *object_lines(annotated)]
+    return "\n".join([*lines, *_grey_lines(_all_names(images, watch))]) + "\n"
 
 
 def _text(folder: Path, layout: Layout, colors: bool, watch: Watch) -> str:
@@ -73,7 +77,7 @@ def _text(folder: Path, layout: Layout, colors: bool, watch: Watch) -> str:
         lines += polygon_lines(pairs, watch)
     else:
         lines += _color_lines(labels, watch) if colors else _value_lines(labels, watch)
-    lines += _band_lines(pairs[0].image)
+    lines += _band_lines([pair.image for pair in pairs], watch)
     lines.append("splits:")
     for name, split in layout.splits.items():
         parts = {"images": split.images, "labels": split.labels, "list": split.stems}
@@ -146,6 +150,7 @@ def _values(path: Path, colors: bool) -> tuple[NDArray[Any], int | None]:
     return found, nodata
 
 
+<<<<<<< HEAD
 def _labelled(file: LabelFile, colors: bool) -> NDArray[Any]:
     """The values that may be classes; a transparent colour may, as in `class_indices`."""
     return file.values if file.valid is None or colors else file.values[file.valid]
@@ -162,3 +167,52 @@ def _band_lines(path: Path) -> list[str]:
         if len(np.unique(marked)) > 2:
             names.insert(picture.alpha - 1, f"band{picture.alpha}")
     return [f"bands: {inline(names)}"] if len(set(names)) == len(names) else []
+=======
+class _Names(NamedTuple):
+    """The names of the bands of an image. full: with a band that is marked as alpha and is no mask."""
+
+    plain: tuple[str, ...]
+    full: tuple[str, ...]
+
+
+def _band_lines(images: list[Path], watch: Watch) -> list[str]:
+    """The names of the bands, if they are all different, and whether grey images are to be shown in colours."""
+    found = _all_names(images, watch)
+    if not found:
+        return []
+    names = [each.full for each in found]
+    if len({len(one) for one in names}) > 1:  # what is marked as alpha in some files is none in others
+        names = [each.plain for each in found]
+    most = Counter(len(one) for one in names).most_common(1)[0][0]
+    grey = _grey_lines(found)
+    first = next(one for one in names if len(one) == (len(COLORS) if grey else most))
+    return [*([f"bands: {inline(list(first))}"] if len(set(first)) == len(first) else []), *grey]
+
+
+def _grey_lines(found: list[_Names]) -> list[str]:
+    """What a dataset says that mixes grey images and images in colours."""
+    mixed = {len(each.plain) for each in found} == {1, len(COLORS)}
+    return ["grey_as_color: true # some images are grey, others in colours"] if mixed else []
+
+
+def _all_names(images: list[Path], watch: Watch) -> list[_Names]:
+    """Of the images that can be read; `fpn check` tells of the others."""
+    found = each(_names_of, spread(images, _MOST_FILES), watch)
+    return [names for names in found if names is not None]
+
+
+def _names_of(path: Path) -> _Names | None:
+    """The names of the bands of an image; a band of more than two values is no alpha mask."""
+    try:
+        size = quick_size(path)
+        window = (0, 0, 64, 64) if size is not None and size[0] * size[1] > SCENE_PIXELS and min(size) >= 64 else None
+        picture = read_image(path, window=window)
+        names = list(picture.band_names)
+        if picture.alpha is not None:
+            marked = read_image(path, bands=[picture.alpha], window=window).array
+            if len(np.unique(marked)) > 2:
+                names.insert(picture.alpha - 1, f"band{picture.alpha}")
+    except (DataError, OSError):
+        return None
+    return _Names(picture.band_names, tuple(names))
+>>>>>>> 430a3ad (check --init: grey beside colour is described; what is left to decide is said)

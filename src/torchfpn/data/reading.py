@@ -18,7 +18,7 @@ from torchfpn.files.rasters import same_crs
 from torchfpn.recipe import IGNORE
 from torchfpn.vectors.formats import is_vector
 
-_COLORS = ("red", "green", "blue")
+COLORS = ("red", "green", "blue")
 _MANY = 5  # unknown values that a message names
 
 
@@ -79,7 +79,7 @@ def grey_cure(one: int, other: int) -> str | None:
 
 def _in_color(dataset: Dataset, picture: Picture) -> Picture:
     """A grey image as one of three equal bands, or of those of them that are used."""
-    names = dataset.bands if len(dataset.bands) == len(_COLORS) else _COLORS
+    names = dataset.bands if len(dataset.bands) == len(COLORS) else COLORS
     used = tuple(names[band - 1] if isinstance(band, int) else band for band in dataset.use_bands) or names
     return replace(picture, array=np.repeat(picture.array, len(used), axis=0), band_names=used)
 

@@ -68,7 +68,9 @@ class Vectors:
 
     def without(self, features: NDArray[np.bool_]) -> "Vectors":
         """The same file, those features without a geometry."""
-        return replace(self, shapes=np.where(features, None, self.shapes))
+        shapes = self.shapes.copy()
+        shapes[features] = None
+        return replace(self, shapes=shapes)
 
 
 def read_vectors(
