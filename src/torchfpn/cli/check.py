@@ -36,24 +36,18 @@ def run(args: argparse.Namespace) -> int:
     """Checks, or describes, the dataset; 2 if anything in it is bad."""
     if args.sheet and args.sheet.exists() and not args.overwrite:
         raise ConfigError("is there already", file=args.sheet, hint="replace it with --overwrite")
-    from torchfpn.data.check import check
-
     watch = Progress("reading", quiet=args.quiet)
     if args.init:
         from torchfpn.data.init import init_dataset
 
-<<<<<<< HEAD
-        _say_written(init_dataset(args.dataset, colors=args.palette, overwrite=args.overwrite, watch=watch))
-        return 0
-    dataset = _dataset(args)  # before the import of what reads files, which takes seconds
+        dataset = init_dataset(args.dataset, colors=args.palette, overwrite=args.overwrite, watch=watch)
+    else:
+        dataset = _dataset(args)  # before the import of what reads files, which takes seconds
     from torchfpn.data.check import check
 
     report = check(dataset, watch=watch)
-=======
-        dataset = init_dataset(args.dataset, colors=args.palette, overwrite=args.overwrite, watch=watch)
-        return _say_written(dataset, check(dataset, watch=watch))
-    report = check(_dataset(args), watch=watch)
->>>>>>> 430a3ad (check --init: grey beside colour is described; what is left to decide is said)
+    if args.init:
+        return _say_written(dataset, report)
     if args.sheet:
         _write_sheet(report, args.sheet)
     if args.json:
@@ -81,13 +75,9 @@ def _say_written(dataset: "Dataset", report: "CheckReport") -> int:
     from torchfpn.files.formats import printable
 
     splits = ", ".join(f"{name} {len(dataset.pairs(name))}" for name in dataset.splits)
-<<<<<<< HEAD
     classes = f"{len(dataset.classes)} class{'es' * (len(dataset.classes) != 1)}"
     print(f"wrote {printable(dataset.file)}: {classes} ({', '.join(dataset.names)}); {splits}")
-=======
-    print(f"wrote {printable(dataset.file)}: {len(dataset.classes)} classes ({', '.join(dataset.names)}); {splits}")
     _complain(report, "left to decide")
->>>>>>> 430a3ad (check --init: grey beside colour is described; what is left to decide is said)
     first = "" if dataset.has_objects else "rename the classes in it, then: "
     print(f"next: {first}fpn check {printable(dataset.file.parent)} --sheet sheet.png")
     return 0 if report.ok else 1

@@ -150,24 +150,11 @@ def _values(path: Path, colors: bool) -> tuple[NDArray[Any], int | None]:
     return found, nodata
 
 
-<<<<<<< HEAD
 def _labelled(file: LabelFile, colors: bool) -> NDArray[Any]:
     """The values that may be classes; a transparent colour may, as in `class_indices`."""
     return file.values if file.valid is None or colors else file.values[file.valid]
 
 
-def _band_lines(path: Path) -> list[str]:
-    """The names of the bands, if they are all different; a band of more than two values is no alpha mask."""
-    size = quick_size(path)
-    window = (0, 0, 64, 64) if size is not None and size[0] * size[1] > SCENE_PIXELS and min(size) >= 64 else None
-    picture = read_image(path, window=window)
-    names = list(picture.band_names)
-    if picture.alpha is not None:
-        marked = read_image(path, bands=[picture.alpha], window=window).array
-        if len(np.unique(marked)) > 2:
-            names.insert(picture.alpha - 1, f"band{picture.alpha}")
-    return [f"bands: {inline(names)}"] if len(set(names)) == len(names) else []
-=======
 class _Names(NamedTuple):
     """The names of the bands of an image. full: with a band that is marked as alpha and is no mask."""
 
@@ -180,9 +167,9 @@ def _band_lines(images: list[Path], watch: Watch) -> list[str]:
     found = _all_names(images, watch)
     if not found:
         return []
-    names = [each.full for each in found]
+    names = [one.full for one in found]
     if len({len(one) for one in names}) > 1:  # what is marked as alpha in some files is none in others
-        names = [each.plain for each in found]
+        names = [one.plain for one in found]
     most = Counter(len(one) for one in names).most_common(1)[0][0]
     grey = _grey_lines(found)
     first = next(one for one in names if len(one) == (len(COLORS) if grey else most))
@@ -191,7 +178,7 @@ def _band_lines(images: list[Path], watch: Watch) -> list[str]:
 
 def _grey_lines(found: list[_Names]) -> list[str]:
     """What a dataset says that mixes grey images and images in colours."""
-    mixed = {len(each.plain) for each in found} == {1, len(COLORS)}
+    mixed = {len(one.plain) for one in found} == {1, len(COLORS)}
     return ["grey_as_color: true # some images are grey, others in colours"] if mixed else []
 
 
@@ -215,4 +202,3 @@ def _names_of(path: Path) -> _Names | None:
     except (DataError, OSError):
         return None
     return _Names(picture.band_names, tuple(names))
->>>>>>> 430a3ad (check --init: grey beside colour is described; what is left to decide is said)
