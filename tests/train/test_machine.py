@@ -75,7 +75,7 @@ def test_the_gpu_of_a_mac_is_taken_by_itself(there, asked, taken):
 
 
 def test_a_mac_has_one_device_of_its_own():
-    with pytest.raises(ConfigError, match="devices: 2; 1: the mps counts as one device"):
+    with pytest.raises(ConfigError, match="devices: 2; expected 1: the mps counts as one device"):
         machine(TrainConfig(devices=2), ["mps", "cpu"])
-    with pytest.raises(ConfigError, match=r'"cuda", which this machine has not; mps \| cpu'):
+    with pytest.raises(ConfigError, match=r'"cuda", which this machine has not; expected mps \| cpu'):
         machine(TrainConfig(accelerator="cuda"), ["mps", "cpu"])

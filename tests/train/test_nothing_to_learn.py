@@ -46,7 +46,7 @@ def test_what_check_notes_is_said_before_the_training(tmp_path, monkeypatch, cap
     (tmp_path / "small.yaml").write_text(SETTINGS)
     monkeypatch.chdir(tmp_path)
     assert train("--fast_dev_run", "true") == 0
-    assert "note: 1 images in several splits: train/1.png = val/0.png\n" in capsys.readouterr().err
+    assert "note: 1 image in several splits: train/1.png = val/0.png\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -171,4 +171,4 @@ def test_an_image_without_a_polygon_beside_one_that_has_some_is_no_error(town, c
     write_geojson(town / "labels.geojson", [box(5, 5)])
     (town / "dataset.yaml").write_text(MAPS.format(more=", val: {images: val, labels: labels.geojson}"))
     assert fit(town) == 0
-    assert "note: 1 images that no polygon meets: b.tif" in capsys.readouterr().err
+    assert "note: 1 image that no polygon meets: b.tif" in capsys.readouterr().err

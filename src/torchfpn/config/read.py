@@ -117,7 +117,7 @@ def changed_settings(file: Path, config: TrainConfig) -> list[str]:
         return []
     now = _flatten(asdict(config))
     return [
-        f"{name}: {_told(now[name])}, was {_told(was)}"
+        f"{name}: {_in_yaml(now[name])}, was {_in_yaml(was)}"
         for name, was in before.items()
         if name not in UNTOLD and _comparable(name, was) != _comparable(name, now[name])
     ]
@@ -127,7 +127,7 @@ def _comparable(name: str, value: Any) -> Any:
     return os.path.realpath(value) if name in PATHS and isinstance(value, str) and value else value
 
 
-def _told(value: Any) -> str:
+def _in_yaml(value: Any) -> str:
     """A value as people write it in YAML, on one line."""
     plain = list(value) if isinstance(value, tuple) else value
     return str(yaml.safe_dump([plain], default_flow_style=True, allow_unicode=True, width=10**9)).strip()[1:-1]
