@@ -257,7 +257,8 @@ def test_what_cannot_be(tmp_path, capsys):
     assert "window" in fails(capsys, file, "--truth", held, "--window", "1,2,3", *out)
     assert "inside it" in fails_one(capsys, file, "--truth", held, "--window", "0,0,61,80", *out)
     assert "largest" in fails(capsys, file, "--truth", held, "--largest", 3, *out)
-    assert 'no class "rof"; did you mean "roof"' in fails(capsys, file, "--truth", held, "--background", "rof", *out)
+    both = ("--truth", held, "--prediction", held)
+    assert 'no class "rof"; did you mean "roof"' in fails(capsys, file, *both, "--background", "rof", *out)
     assert 'no class "road"' in fails_one(capsys, file, "--truth", held, "--classes", "background,roof", *out)
     assert "has 3 bands, band 9 is wanted" in fails_one(capsys, file, "--truth", held, "--bands", "9", *out)
     assert "allowed" not in fails(capsys, file, "--truth", held, "--classes", "a=b", *out)
@@ -362,3 +363,10 @@ def test_nothing_is_cut_off_on_narrow_and_wide_sheets():
         assert (sheet[:, -10:] == 255).all()
         assert (sheet[-10:] == 255).all()
         assert (sheet[:8] == 255).all()
+
+
+def test_polygons_that_meet_no_image_are_told(tmp_path, capsys):
+    file, away = image(tmp_path / "images" / "a.tif"), layer(tmp_path / "away.geojson", (9000, 9000, 9100, 9100, 1))
+    assert run(file, "--truth", away, "--out", tmp_path / "out") == 0
+    assert "away.geojson: no polygon of the classes that count meets a image" not in (line := capsys.readouterr().err)
+    assert "away.geojson: no polygon of the classes that count meets an image; is the coordinate system" in line

@@ -11,6 +11,8 @@ import yaml
 from made_data import write_png, write_tiff
 from tiny_model import BANDS, CLASSES, IDS, tiny_task
 from torchfpn.cli.main import main
+from torchfpn.files.labels import read_labels
+from torchfpn.raster.answers import write_labels
 
 YAML = {
     "task": "semantic",
@@ -133,3 +135,25 @@ def test_nothing_is_overwritten_unasked(model, tmp_path, capsys):
     assert (tmp_path / "scores.json").read_text() == "mine"
     assert run(model, tmp_path / "data", "--json", tmp_path / "scores.json", "--overwrite") == 0
     assert json.loads((tmp_path / "scores.json").read_text())["images"] == 2
+
+
+@pytest.mark.parametrize("kind", ["tif", "png"])
+def test_pictures_of_the_answers_score_as_the_model_on_the_dataset(model, tmp_path, capsys, kind):
+    """Label files carry their classes and the value of no data, so that 0 is not labelled in the truth either."""
+    make(tmp_path / "data")
+    assert run(model, tmp_path / "data", "--json", "-", "--no-boundary") == 0
+    right = json.loads(capsys.readouterr().out)
+    images, labels, found = tmp_path / "data" / "images", tmp_path / "data" / "labels", tmp_path / "found"
+    assert main(["predict", str(model), str(images), "--out", str(found), "--device", "cpu"]) == 0
+    if kind == "png":
+        for path in list(found.glob("*.tif")):
+            write_labels(path.with_suffix(".png"), read_labels(path).values.astype(np.uint16), tiny_task().recipe, None)
+            path.unlink()
+    capsys.readouterr()
+    assert main(["evaluate", str(found), str(labels), "--json", "-"]) == 0
+    held = json.loads(capsys.readouterr().out)
+    assert (held["classes"], held["confusion"], held["miou"]) == (list(CLASSES), right["confusion"], right["miou"])
+    words = ["compare", str(images), "--truth", str(labels), "--prediction", str(found), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    data = json.loads((tmp_path / "out" / "compare.json").read_text())["over_all"]
+    assert (data["classes"], data["miou"]) == (list(CLASSES), right["miou"])

@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pytest
 import rasterio
 import rasterio.features
 import shapely
+from PIL import Image
 
 from made_data import write_png, write_tiff
 from shared import DATA, needs_shared
@@ -287,7 +289,40 @@ def test_a_folder_of_label_files_against_polygons(tmp_path, capsys):
     assert "has no file for 1 of 2 maps, the first is b.tif" in fails(capsys, tmp_path / "p", tmp_path / "t")
 
 
+def test_polygons_that_meet_no_map_are_told(tmp_path, capsys):
+    labels = np.ones((20, 30), np.uint8)
+    write_label_raster(tmp_path / "p.tif", labels, geo=Geo(crs_wkt("EPSG:32633"), tuple(PLACE)[:6]))
+    swapped = "urn:ogc:def:crs:EPSG::32634"
+    for truth, told in (
+        (layer(tmp_path / "away.geojson", (9000, 0, 9010, 10)), True),
+        (layer(tmp_path / "zone.geojson", (1, 1, 5, 5), crs=swapped), True),
+        (layer(tmp_path / "here.geojson", (1, 1, 5, 5)), False),
+        (layer(tmp_path / "none.geojson"), False),
+    ):
+        assert run(tmp_path / "p.tif", truth) == 0
+        assert ("meets a label file" in capsys.readouterr().out) == told, truth
+
+
 # -- what does not go together
+
+
+@pytest.mark.parametrize("side", ["first", "second"])
+def test_photographs_are_no_label_files(tmp_path, capsys, side):
+    """A folder of JPEGs, or one of them, is neither a model nor a map, and its dataset.yaml is not asked for."""
+    photos, labels = tmp_path / "photos", tmp_path / "labels"
+    photos.mkdir()
+    labels.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(photos / name)
+    write_png(labels / "a.png", np.zeros((8, 8), np.uint8))
+    for given in (photos, photos / "a.jpg"):
+        line = fails(capsys, *((given, labels) if side == "first" else (labels, given)))
+        assert f"{given}: neither label files nor polygons" in line
+        assert "JPEG changes the values it stores" in line
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "notes.txt").write_text("")
+    assert "neither label files nor polygons (1 file: .txt)" in fails(capsys, bare, labels)
 
 
 def test_what_cannot_be_compared(tmp_path, capsys):
@@ -300,7 +335,7 @@ def test_what_cannot_be_compared(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path / 'empty'}: neither label files nor polygons" in fails(capsys, tmp_path / "empty", vectors)
     assert "holds no area" in fails(capsys, vectors, vectors, "--within", layer(tmp_path / "none.geojson"))
-    assert "for polygons against polygons only" in fails(capsys, labels, labels, "--within", vectors)
+    assert "--within: says nothing of label files" in fails(capsys, labels, labels, "--within", vectors)
     assert "no georeference" in fails(capsys, labels, vectors)
     assert "iou: 0.0; expected more than 0" in fails(capsys, vectors, vectors, "--iou", 0)
     assert "least: -1" in fails(capsys, vectors, vectors, "--least", -1)

@@ -30,7 +30,8 @@ def tiny_detector(path, task="detection", *, classes=CLASSES, seed=0):
 
 
 def run(*words):
-    return main(["evaluate", *map(str, words), "--device", "cpu"])
+    device = ["--device", "cpu"] if str(words[0]).endswith(".safetensors") else []
+    return main(["evaluate", *map(str, words), *device])
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_classes_are_found_by_name(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--no-boundary"], "--no-boundary: says nothing of a model of detection; leave it out"),
+        (["--no-boundary"], "--no-boundary: says nothing of a model of objects; leave it out"),
         (["--iou", "0.7"], "--iou: says nothing of"),
         (["--within", "a.tif"], "--within: says nothing of"),
         (["--classes", "a"], "--classes: says nothing of"),
@@ -111,7 +112,7 @@ def test_most_is_for_objects_alone(tmp_path, capsys):
     np.save(tmp_path / "a.npy", np.zeros(1))
     (tmp_path / "a.tif").write_bytes(b"")
     assert run(tmp_path / "a.tif", tmp_path / "a.tif", "--most", "200") == 2
-    assert "--most: says nothing of anything but objects" in capsys.readouterr().err
+    assert "--most: says nothing of label files against label files" in capsys.readouterr().err
 
 
 # -- COCO results ------------------------------------------------------------------------------------------------------

@@ -46,5 +46,21 @@ def test_it_says_how_images_are_shown_to_a_detector(tmp_path, capsys):
     assert main(["info", str(tmp_path / "model.safetensors")]) == 0
     out = capsys.readouterr().out
     assert "the shorter side 320 pixels, or less for the longer side 512 pixels" in " ".join(out.split())
-    assert "masks       as detectron2 lays them" in out
+    assert "masks as detectron2 lays them" in " ".join(out.split())
     assert "looks at" not in out
+
+
+def test_nothing_is_shown_as_python_and_no_name_twice(tmp_path, capsys):
+    source = {"convert": {"family": "smp", "file": "a.pth"}, "bands_of": ["red", "nir"], "finished": True}
+    task = tiny_detector("instance", source=source)
+    task.save(tmp_path / "model.safetensors")
+    assert main(["info", str(tmp_path / "model.safetensors")]) == 0
+    out = capsys.readouterr().out
+    assert not set("{}'") & set(out)
+    assert not {"None", "True", "False"} & set(out.split())
+    shown = " ".join(out.split())
+    for line in ("head options hidden 32, proposals 50", "convert family smp, file a.pth", "bands of red, nir"):
+        assert line in shown, line
+    names = [line.split("  ")[0] for line in out.splitlines()[1:] if line[:1].isalpha()]
+    assert len(names) == len(set(names))
+    assert "backbone test_resnet: 32 channels at 1/4; 48 channels at 1/8" in shown

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from rasterio.crs import CRS
 
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import read_image
+from torchfpn.files.labels import read_legend
 from torchfpn.raster.answers import file_values, nodata_value, write_labels, write_probabilities
+from torchfpn.raster.label_maps import open_label_map
 from torchfpn.raster.sink import write_bands
 from torchfpn.recipe import Recipe, Scaling
 
@@ -92,3 +95,31 @@ def test_bands_come_back_as_they_were(tmp_path, dtype, bands):
     assert picture.alpha is None
     assert picture.geo.transform == GEO.transform
     assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
+
+
+@pytest.mark.parametrize("ids", [(1, 7), (300, 40_000)])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_label_files_carry_their_classes(tmp_path, ids, suffix):
+    """Names, colours and the value of no data, whatever the type of the file and of its pixels."""
+    written = recipe(ids, ignore=9, names=("grass", 'Dach "süd"'))
+    path = tmp_path / f"a{suffix}"
+    write_labels(path, file_values(np.array([[0, 1, 255]]), written), written, None)
+    names, colors = read_legend(path)
+    assert names == dict(zip(ids, written.classes, strict=True))
+    if suffix == ".png" or max(ids) < 256:
+        assert {value: colors[value] for value in ids} == dict(zip(ids, COLORS, strict=True))
+    with open_label_map(path) as held:
+        assert (held.nodata, held.ignored) == (9, {9})
+
+
+def test_text_chunks_of_other_programs_say_nothing(tmp_path):
+    for number, text in enumerate(("[]", "{", "[[" * 5000, '{"x": 1}', '{"0": {"a": 1}}')):
+        notes = PngInfo()
+        for key in ("CLASSES", "COLORS", "IGNORE"):
+            notes.add_text(key, text)
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(np.zeros((2, 2), np.uint8)).save(path, pnginfo=notes)
+        names, colors = read_legend(path)
+        assert (set(names) <= {0}, colors) == (True, {})
+        with open_label_map(path) as held:
+            assert held.nodata is None

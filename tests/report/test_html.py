@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from made_page import EVIL, Page
 from torchfpn.errors import DataError
 from torchfpn.report.html import write_report
-from torchfpn.report.run import parse_scores, read_run
+from torchfpn.report.run import parse_scores, read_run, write_about
 from torchfpn.report.table import class_table
 
 
@@ -146,8 +147,6 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_the_table_of_the_terminal_says_the_same(capsys):
-    from rich.console import Console
-
     found = parse_scores(scores(["[road]", "roof", "water"], ((90, 10, 0), (20, 60, 0), (0, 0, 0))))
     Console(width=100).print(class_table(found))
     out = capsys.readouterr().out
@@ -155,3 +154,32 @@ def test_the_table_of_the_terminal_says_the_same(capsys):
     assert rows["[road]"] == ["75.00", "37.50", "81.82", "90.00", "100"]
     assert rows["water"] == ["-", "-", "-", "-", "0"]
     assert "left out of the mean (water)" in out
+
+
+def test_the_report_says_when_how_long_how_many_and_how_large(tmp_path):
+    folder = make_run(tmp_path / "run")
+    (folder / "about.json").write_text(
+        json.dumps({"date": "2026-11-30T15:04:05+00:00", "seconds": 754.3, "parameters": 25_600_123,
+                    "images": {"train": 1200, "val": 80}})
+    )  # fmt: skip
+    page = write_report(folder).read_text()
+    for words in ("2026-11-30 15:04 UTC", "12 min 34 s", "1,200 in train, 80 in val", "25,600,123"):
+        assert f"<dd>{words}</dd>" in page, words
+    for seconds, shown in ((5.25, "5.2 s"), (59.99, "60.0 s"), (3600, "1 h 0 min"), (7384, "2 h 3 min")):
+        write_about(folder, seconds=seconds, parameters=None, images={})
+        page = write_report(folder).read_text()
+        assert f"<dd>{shown}</dd>" in page
+        assert "<dt>parameters</dt>" not in page
+    (folder / "about.json").write_text('{"date": 3, "seconds": "x", "images": [1], "parameters": "<b>"}')
+    page = write_report(folder).read_text()
+    assert "duration" not in page
+    assert "<b>&" not in page
+
+
+def test_notes_below_a_table_are_as_wide_as_the_terminal(capsys):
+    found = parse_scores(
+        scores(["a", "a class of a long name", "another one of a long name"], [[1, 0, 0]] + [[0] * 3] * 2)
+    )
+    Console(width=120).print(class_table(found))
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == "-: nothing to score, left out of the mean (a class of a long name, another one of a long name)"

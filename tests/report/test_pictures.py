@@ -88,3 +88,16 @@ def test_an_overlay_has_the_size_of_the_image_and_tints_it():
     assert shown[5, 9, 1] > shown[5, 9, 0]
     assert tuple(shown[5, 6, :3]) == COLORS[1]  # the line between them
     assert tuple(shown[0, 0, :3]) == (100, 100, 100)
+
+
+def test_an_overlay_with_names_has_a_legend_below_the_image():
+    image, labels = np.full((3, 40, 200), 90, np.uint8), np.zeros((40, 200), np.uint8)
+    labels[:, 100:] = 2
+    plain = opened(overlay(image, labels, COLORS))
+    shown = opened(overlay(image, labels, COLORS, names=["land", "water", "ice"]))
+    assert plain.shape == (40, 200, 4)
+    assert (shown[:40] == plain).all()
+    below = {tuple(color) for color in shown[40:, :, :3].reshape(-1, 3).tolist()}
+    assert {tuple(COLORS[0]), tuple(COLORS[2])} <= below
+    assert tuple(COLORS[1]) not in below
+    assert opened(overlay(image[..., :20], labels[:, :20], COLORS, names=["land"])).shape[1] == 160

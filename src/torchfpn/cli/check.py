@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchfpn.cli.holding import refuse_idle
 from torchfpn.cli.progress import Progress
 from torchfpn.errors import ConfigError
 
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("is there already", file=args.sheet, hint="replace it with --overwrite")
     watch = Progress("reading", quiet=args.quiet)
     if args.init:
+        refuse_idle(args, "check", "--init")
         from torchfpn.data.init import init_dataset
 
         dataset = init_dataset(args.dataset, colors=args.palette, overwrite=args.overwrite, watch=watch)
@@ -63,6 +65,7 @@ def _dataset(args: argparse.Namespace) -> "Dataset":
     from torchfpn.data.dataset import read_dataset
 
     dataset = replace(read_dataset(args.dataset), allow_vrt=args.allow_vrt)
+    refuse_idle(args, "check", f"a dataset of {'objects' if dataset.has_objects else 'label files'}")
     if args.max_pixels is not None:
         dataset = replace(dataset, max_pixels=args.max_pixels)
     if args.fix:

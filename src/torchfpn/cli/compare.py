@@ -13,13 +13,16 @@ the others go on, and the exit code is 1.
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfpn.cli.compare_sheets import Work, draw_all, draw_worst, finish
-from torchfpn.cli.evaluate_maps import ignored_values, kind_of, listed, named_values
+from torchfpn.cli.evaluate_maps import UNMET, ignored_values, kind_of, listed, named_values, no_map
+from torchfpn.cli.holding import refuse_idle
 from torchfpn.errors import amount
+from torchfpn.files.formats import printable
 
 if TYPE_CHECKING:
     from torchfpn.raster.label_classes import LabelClasses
@@ -60,18 +63,34 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     jobs = _jobs(args)
     sides = [_side(args, path, len(jobs)) for path in (args.truth, args.prediction) if path is not None]
+    refuse_idle(args, "compare", _kind(sides))
     _refuse_labels(args, jobs, sides)
     check_folder(args.out)
     work = Work(args, sides, _classes(args, sides), _window(args.window))
     failed = draw_worst(work, jobs) if args.worst is not None else draw_all(work, [(job, job.labels) for job in jobs])
     finish(work, len(jobs) - failed)
+    _tell_unmet(sides)
     print(f"{amount(len(work.rows), 'picture')}, {failed} failed")
     return 0 if not failed else 1 if failed < len(jobs) else 2
 
 
+def _kind(sides: "Sequence[Side]") -> str:
+    """What is compared, as the table of flags calls it."""
+    if any(side.layers for side in sides):
+        return "polygons on one side alone" if len(sides) == 1 else "polygons on one of two sides"
+    return "label files alone" if len(sides) == 1 else "label files on both sides"
+
+
+def _tell_unmet(sides: "Sequence[Side]") -> None:
+    """Warns of polygons that lie on none of the images they were drawn on."""
+    for side in sides:
+        for layer in side.layers.values():
+            if len(layer.shapes) and side.met.get(layer.file) == 0:
+                print(f"fpn: {UNMET.format(printable(layer.file), 'an image')}", file=sys.stderr)
+
+
 def _check(args: argparse.Namespace) -> None:
     from torchfpn.errors import ConfigError
-    from torchfpn.files.formats import printable
 
     both = args.truth is not None and args.prediction is not None
     if args.truth is None and args.prediction is None:
@@ -125,14 +144,13 @@ def _side(args: argparse.Namespace, path: Path, images: int) -> "Side":
                         found, file=path, hint="give a folder of label files with the names of the images"
                     )
     else:
-        raise ConfigError("neither label files nor polygons", file=path)
+        raise no_map(path)
     return side
 
 
 def _refuse_labels(args: argparse.Namespace, jobs: "Sequence[Job]", sides: "Sequence[Side]") -> None:
     """Passes pictures that overwrite none of the label files, whatever `--overwrite` says."""
     from torchfpn.errors import ConfigError
-    from torchfpn.files.formats import printable
 
     labels = {os.path.realpath(path) for side in sides for path in side.maps.values()}
     for job in jobs:
@@ -157,6 +175,7 @@ def _classes(args: argparse.Namespace, sides: "Sequence[Side]") -> "LabelClasses
         [layer for side in sides for layer in side.layers.values()],
         colors,
         ignore=ignored_values(args.ignore),
+        told={value for side in sides for value in side.ignored()},
         burn=args.burn,
         maps=any(side.maps for side in sides),
     )

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchfpn.cli.holding import once
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _named(recipe: "Recipe", classes: str | None, scaling: str | None) -> "Recip
     from torchfpn.importers.convert import scaled_inputs
 
     if classes is not None:
-        names = tuple(name.strip() for name in classes.split(","))
+        names = tuple(once([name.strip() for name in classes.split(",")], "--classes"))
         if len(names) != len(recipe.classes):
             raise ConfigError(
                 amount(len(names), "name"),

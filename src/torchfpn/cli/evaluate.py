@@ -11,6 +11,7 @@ one grid; polygons may be in any coordinate system.
 """
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +46,12 @@ def run(args: argparse.Namespace) -> int:
     """Scores the model, or the map, and prints the table."""
     from torchfpn.cli import evaluate_maps, evaluate_regions
 
+    args.begun = time.monotonic()
     _check_outputs(args)
     if evaluate_regions.is_results(args):
         _write(args, evaluate_regions.score_results(args))
         return 0
     if evaluate_maps.is_map(args):
-        evaluate_regions.refuse_most(args)
         scores, lines = evaluate_maps.score(args)
         if not args.quiet and str(args.json) != "-":
             print("\n".join(lines))
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     _check_labels(dataset, args.split)
     device = find_device(args.device)
     task = load(args.model).to(device)
+    args.parameters = sum(each.numel() for each in task.model.parameters())
     of_objects = task.recipe.task != "semantic"
     _write(args, evaluate_regions.score(args, task, dataset) if of_objects else _score_pixels(args, task, dataset))
     return 0
@@ -71,12 +73,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[str, Any]:
     """Of a model that gives a class for every pixel."""
-    from torchfpn.cli.evaluate_regions import refuse_most
     from torchfpn.cli.evaluate_samples import open_samples
     from torchfpn.data.samples import SemanticSamples
     from torchfpn.tasks.evaluate import class_order, evaluate
 
-    refuse_most(args)
     order = class_order(task.classes, dataset.names)
     samples = open_samples(SemanticSamples, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
     from torchfpn.cli.counting import counted
@@ -97,12 +97,12 @@ def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[
 
 def _objects(args: argparse.Namespace, dataset: Any, samples: Any, order: list[int]) -> "DatasetObjects | None":
     """Counts objects where the labels are polygons and the images are read whole."""
-    from torchfpn.errors import ConfigError
+    from torchfpn.cli.holding import refuse_idle
     from torchfpn.raster.dataset_objects import DatasetObjects, has_objects
 
-    if args.least:
-        raise ConfigError(f"{args.least}", field="least", allowed="to come with maps, whose square metres are known")
-    if not has_objects(samples.pairs) or len(samples) != len(samples.pairs):
+    of_objects = has_objects(samples.pairs) and len(samples) == len(samples.pairs)
+    refuse_idle(args, "evaluate", f"a model of pixels on {'polygons' if of_objects else 'label files'}")
+    if not of_objects:
         return None
     return DatasetObjects(dataset, samples.pairs, order, iou=args.iou)
 
@@ -182,7 +182,7 @@ def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
     from torchfpn.report.object_table import object_table
     from torchfpn.report.precision_table import precision_table
     from torchfpn.report.region_scores import is_region_scores
-    from torchfpn.report.run import parse_scores
+    from torchfpn.report.run import parse_scores, write_about
     from torchfpn.report.table import class_table
 
     text = json.dumps(scores, indent=2, ensure_ascii=False) + "\n"
@@ -200,4 +200,6 @@ def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
         write_text(args.json, text)
     if args.out:
         write_text(args.out / "validation.json", text)
+        parameters, images = getattr(args, "parameters", None), {scores["split"]: scores["images"]}
+        write_about(args.out, seconds=time.monotonic() - args.begun, parameters=parameters, images=images)
         print(write_report(args.out))

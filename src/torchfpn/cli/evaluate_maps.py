@@ -9,10 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from torchfpn.cli.holding import once, refuse_idle
+
 if TYPE_CHECKING:
+    from torchfpn.errors import DataError
     from torchfpn.raster.label_pairs import PixelScores
     from torchfpn.vectors.objects import Objects
 
+LOSSY = {".jpg", ".jpeg"}
+PICTURES = {*LOSSY, ".webp", ".bmp", ".gif", ".jp2"}  # whose pixels are no label values, or are not read as such
+UNMET = "{}: no polygon of the classes that count meets {}; is the coordinate system of one of them wrong?"
 Kind = Literal["labels", "polygons"]
 Scored = tuple[dict[str, Any], list[str]]  # plain values for JSON, lines for people
 
@@ -49,10 +55,36 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def is_map(args: argparse.Namespace) -> bool:
-    """Whether the first word is a map and not a model."""
-    if args.model.suffix.lower() == ".safetensors" or (args.dataset / "dataset.yaml").is_file():
+    """Whether the first word is a map and not a model.
+
+    Raises:
+        DataError: it is a picture or a folder, which no model is, without labels or polygons.
+    """
+    if args.model.suffix.lower() == ".safetensors":
         return False
-    return kind_of(args.model) is not None or (not args.dataset.is_dir() and kind_of(args.dataset) is not None)
+    found = kind_of(args.model)
+    if found is None and (args.model.is_dir() or args.model.suffix.lower() in PICTURES):
+        raise no_map(args.model)
+    if (args.dataset / "dataset.yaml").is_file():
+        return False
+    return found is not None or (not args.dataset.is_dir() and kind_of(args.dataset) is not None)
+
+
+def no_map(path: Path) -> "DataError":
+    """The error about a file or a folder that holds neither label files nor polygons."""
+    from torchfpn.errors import DataError
+
+    names = [child.name for child in path.iterdir() if child.is_file()] if path.is_dir() else [path.name]
+    endings = sorted({Path(name).suffix.lower() for name in names if not name.startswith(".")} - {""})
+    found = "neither label files nor polygons"
+    if path.is_dir():
+        count = f"{len(names):,} file{'s' * (len(names) != 1)}"
+        found += f" ({count}: {', '.join(endings[:6])})" if endings else " (no file)" if not names else f" ({count})"
+    lossy = bool(LOSSY & set(endings))
+    hint = "JPEG changes the values it stores: write the labels as PNG or TIFF" if lossy else None
+    return DataError(
+        found, file=path, allowed="PNG or TIFF label files, polygons, or a folder of one of them", hint=hint
+    )
 
 
 def score(args: argparse.Namespace) -> Scored:
@@ -61,7 +93,7 @@ def score(args: argparse.Namespace) -> Scored:
     Raises:
         ConfigError: flags or files that do not go together. DataError: files that cannot be used.
     """
-    from torchfpn.errors import ConfigError, DataError
+    from torchfpn.errors import ConfigError
 
     if not 0 < args.iou <= 1:
         raise ConfigError(f"{args.iou}", field="iou", allowed="more than 0, up to 1")
@@ -69,12 +101,12 @@ def score(args: argparse.Namespace) -> Scored:
         raise ConfigError(f"{args.least}", field="least", allowed="square metres from 0")
     found, truth = kind_of(args.model), kind_of(args.dataset)
     if found is None or truth is None:
-        file, allowed = args.dataset if found else args.model, "label files, polygons, or a folder of one of them"
-        raise DataError("neither label files nor polygons", file=file, allowed=allowed)
-    if args.within and (found, truth) != ("polygons", "polygons"):
-        raise ConfigError(
-            "for polygons against polygons only", field="within", hint="label files have their own border"
+        raise no_map(args.dataset if found else args.model)
+    if (found, truth) != ("polygons", "labels"):
+        kind = (
+            f"{'label files' if found == 'labels' else found} against {'label files' if truth == 'labels' else truth}"
         )
+        refuse_idle(args, "evaluate", "polygons within an area" if args.within and found == "polygons" else kind)
     if found == "labels":
         return _labels_against_labels(args) if truth == "labels" else _labels_against_polygons(args)
     if truth == "labels":
@@ -100,6 +132,15 @@ def listed(text: str | None) -> list[str]:
     return [word.strip() for word in text.split(",")] if text else []
 
 
+def wanted(text: str | None) -> list[str]:
+    """Names of classes between commas, each once.
+
+    Raises:
+        ConfigError: one is empty or there twice.
+    """
+    return once(listed(text), "classes")
+
+
 def named_values(text: str | None) -> dict[int, str]:
     """Value -> name of "land,water" (the values 0, 1, ...) or "0=land,255=water".
 
@@ -110,13 +151,14 @@ def named_values(text: str | None) -> dict[int, str]:
 
     words = listed(text)
     if not any("=" in word for word in words):
-        return dict(enumerate(words))
+        return dict(enumerate(once(words, "classes")))
     pairs = [word.partition("=")[::2] for word in words]
     if not all(value.strip().isdecimal() and name.strip() for value, name in pairs):
         raise ConfigError(f'"{text}"', field="classes", allowed="names of 0, 1, ..., or 0=land,255=water")
     named = {int(value): name.strip() for value, name in pairs}
     if len(named) < len(pairs):
         raise ConfigError(f'a value twice in "{text}"', field="classes")
+    once(list(named.values()), "classes")
     return named
 
 
@@ -165,7 +207,7 @@ def _labels_against_labels(args: argparse.Namespace) -> Scored:
 
 def _labels_against_polygons(args: argparse.Namespace) -> Scored:
     from torchfpn.cli.counting import counted
-    from torchfpn.files.formats import name_key
+    from torchfpn.files.formats import name_key, printable
     from torchfpn.raster.label_maps import label_folder
     from torchfpn.raster.map_scores import MapScores, Place, classes_of
     from torchfpn.vectors.reading import crs_wkt
@@ -177,14 +219,18 @@ def _labels_against_polygons(args: argparse.Namespace) -> Scored:
     )
     maps = label_folder(args.model) if args.model.is_dir() else {name_key(args.model.stem): args.model}
     layers = _layers(args, maps)
-    names = classes_of(_names(list(maps.values())), list(layers.values()), listed(args.classes), args.model)
+    names = classes_of(_names(list(maps.values())), list(layers.values()), wanted(args.classes), args.model)
     scores = MapScores(names, iou=args.iou, least=args.least, ignore=ignored_values(args.ignore))
     with counted("comparing", len(maps)) as step:
         for stem, file in maps.items():
             scores.add(file, layers[stem if args.dataset.is_dir() else ""], place)
             step()
     found = scores.pixels()
-    lines = [f"{len(maps):,} label file{'s' * (len(maps) != 1)}", *(described(layer) for layer in layers.values())]
+    lines = [f"{len(maps):,} label file{'s' * (len(maps) != 1)}"]
+    for layer in layers.values():
+        lines.append(described(layer))
+        if len(layer.shapes) and not scores.met[layer.file]:
+            lines.append(UNMET.format(printable(layer.file), "a label file"))
     return plain_scores(found, len(maps)) | {"objects": scores.objects.to_dict()}, lines + _lines(found)
 
 

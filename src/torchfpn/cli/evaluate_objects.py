@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchfpn.cli.evaluate_maps import Scored, described, listed, read_layer
+from torchfpn.cli.evaluate_maps import Scored, described, read_layer, wanted
 
 if TYPE_CHECKING:
     from torchfpn.vectors.comparing import Compared, Layer
@@ -22,7 +22,7 @@ def polygons_against_polygons(args: argparse.Namespace) -> Scored:
             raise ConfigError("a folder", file=path, allowed="one vector file against another")
     predicted, truth = read_layer(args, args.model, truth=False), read_layer(args, args.dataset, truth=True)
     area = _area(args) if args.within else []
-    found = compare_objects(predicted, truth, iou=args.iou, only=listed(args.classes), within=area, least=args.least)
+    found = compare_objects(predicted, truth, iou=args.iou, only=wanted(args.classes), within=area, least=args.least)
     left = [_left(found, k) for k in (0, 1)]
     lines = [described(layer) + words for layer, words in zip((predicted, truth), left, strict=True)]
     if found.apart:

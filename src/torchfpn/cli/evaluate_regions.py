@@ -4,24 +4,12 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
+from torchfpn.cli.holding import refuse_idle
+
 if TYPE_CHECKING:
     from torchfpn.data.dataset import Dataset
     from torchfpn.tasks.task import Task
 
-OF_PIXELS = {"no_boundary": False}  # flags that say nothing of boxes and masks, as they are by themselves
-OF_MAPS: dict[str, Any] = {
-    "classes": None,
-    "ignore": None,
-    "iou": 0.5,
-    "least": 0.0,
-    "field": None,
-    "truth_field": None,
-    "score": None,
-    "within": None,
-    "layer": None,
-    "assume_crs": None,
-    "tiles": None,
-}
 PEEK = 2**20  # bytes of a file in which GeoJSON says what it is
 
 
@@ -43,7 +31,7 @@ def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[st
     from torchfpn.tasks.evaluate import class_order
     from torchfpn.tasks.evaluate_regions import evaluate_regions
 
-    _refuse(args, OF_PIXELS | OF_MAPS, f"a model of {task.recipe.task}")
+    refuse_idle(args, "evaluate", "a model of objects")
     order = class_order(task.classes, dataset.names)
     samples = open_samples(RegionSamples, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
     with counted("evaluating", len(samples)) as step:
@@ -71,32 +59,14 @@ def score_results(args: argparse.Namespace) -> dict[str, Any]:
     """
     from torchfpn.tasks.evaluate_results import evaluate_results
 
-    _refuse(args, OF_PIXELS | OF_MAPS | {"accept_dtype": False, "split": "val"}, "COCO results")
+    refuse_idle(args, "evaluate", "COCO results")
     return evaluate_results(args.model, args.dataset, most=_most(args)).to_dict("all")
-
-
-def refuse_most(args: argparse.Namespace) -> None:
-    """Passes what no model of objects is, without its flag."""
-    _refuse(args, {"most": None}, "anything but objects")
 
 
 def _most(args: argparse.Namespace) -> int:
     from torchfpn.metrics.precisions import LIMITS
 
     return LIMITS[-1] if args.most is None else int(args.most)
-
-
-def _refuse(args: argparse.Namespace, usual: dict[str, Any], what: str) -> None:
-    """Passes flags that were not given.
-
-    Raises:
-        ConfigError: one was.
-    """
-    from torchfpn.errors import ConfigError
-
-    for name, value in usual.items():
-        if getattr(args, name) != value:
-            raise ConfigError(f"says nothing of {what}", field=f"--{name.replace('_', '-')}", hint="leave it out")
 
 
 def _is_geojson(path: Any) -> bool:

@@ -2,9 +2,12 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 KINDS = {
     "semantic": "semantic segmentation",
@@ -59,17 +62,15 @@ def model_facts(path: Path) -> dict[str, Any]:
 
 def _print(facts: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False)
-    console.print(f"[bold]{facts['file']}[/]  {facts['bytes'] / 1e6:.1f} MB, {KINDS[facts['task']]}")
-    for line in _lines(facts):
-        console.print(line)
+    console.print(f"[bold]{escape(facts['file'])}[/]  {facts['bytes'] / 1e6:.1f} MB, {KINDS[facts['task']]}")
+    console.print(_grid(_rows(facts)))
     bands = Table("band", "offset", "scale", title=f"scaling: {facts['scaling']['method']}", title_justify="left")
     for row in zip(facts["bands"], facts["scaling"]["offset"], facts["scaling"]["scale"], strict=True):
-        bands.add_row(row[0], f"{row[1]:.6g}", f"{row[2]:.6g}")
-    from rich.markup import escape
-
+        bands.add_row(escape(row[0]), f"{row[1]:.6g}", f"{row[2]:.6g}")
     console.print(bands)
     classes = Table("label", "in files", "class", "color", title="classes", title_justify="left")
     for i, (name, value) in enumerate(zip(facts["classes"], facts["label_ids"], strict=True)):
@@ -77,36 +78,68 @@ def _print(facts: dict[str, Any]) -> None:
         classes.add_row(str(i), str(value), escape(name), f"[on rgb({r},{g},{b})]    [/] #{r:02x}{g:02x}{b:02x}")
     if facts["classes"]:
         console.print(classes)
-    for key, value in facts["source"].items():
-        console.print(f"{key:<11} {value}", markup=False)
+    if facts["source"]:
+        console.print(_grid((_spaced(key), words(value)) for key, value in facts["source"].items()))
 
 
-def _lines(facts: dict[str, Any]) -> Iterator[str]:
+def _grid(rows: Iterable[tuple[str, str]]) -> "Table":
+    """Names and what is said of them; lines that are too long go on below their beginning."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, min_width=10)
+    grid.add_column()
+    for name, said in rows:
+        grid.add_row(escape(name), escape(said))
+    return grid
+
+
+def words(value: Any) -> str:
+    """A plain value as people write it: no brackets, no quotes; "none" for nothing."""
+    if isinstance(value, dict):
+        return ", ".join(f"{_spaced(key)} {words(part)}" for key, part in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(words, value)) or "none"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return str(value)
+
+
+def _spaced(name: str) -> str:
+    return str(name).replace("_", " ")
+
+
+def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The architecture, and how images are shown to it."""
     total = sum(facts["parameters"].values())
-    yield f"parameters  {total:,}  ({', '.join(f'{k} {v:,}' for k, v in facts['parameters'].items())})"
+    yield "parameters", f"{total:,}  ({', '.join(f'{k} {v:,}' for k, v in facts['parameters'].items())})"
+    maps = {
+        name: "; ".join(f"{channels} channels at 1/{stride}" for channels, stride in levels)
+        for name, levels in facts["levels"].items()
+    }
     for key, value in facts["model"].items():
-        yield f"{key:<11} {value}"
-    for name, levels in facts["levels"].items():
-        yield f"{name:<11} " + ", ".join(f"{c} channels at 1/{s}" for c, s in levels)
+        yield _spaced(key), f"{words(value)}: {maps.pop(key)}" if key in maps else words(value)
+    yield from maps.items()  # of models whose recipe does not name the part
     if facts["task"] == "semantic":
         pixels = "the whole image" if facts["reach"] is None else f"{facts['reach']} pixels to every side at most"
-        yield f"looks at    {pixels}"
+        yield "looks at", pixels
     yield from _rules(facts["rules"])
     if facts["inputs"] is None:
-        yield f"trained on  {facts['dtype'] or 'unknown pixel type'}, nodata {facts['nodata']}"
+        nodata = "no nodata value" if facts["nodata"] is None else f"nodata {facts['nodata']:g}"
+        yield "trained on", f"{facts['dtype'] or 'unknown pixel type'}, {nodata}"
     else:
         from torchfpn.recipe import Inputs
 
-        yield f"range       {Inputs(**facts['inputs']).words()}"
+        yield "range", Inputs(**facts["inputs"]).words()
 
 
-def _rules(rules: dict[str, Any]) -> Iterator[str]:
+def _rules(rules: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """How images are shown to the model, and how its masks are laid into them."""
     if resize := rules.get("resize"):
         sides = [f"the {name} side {resize[name]} pixels" for name in ("shorter", "longer") if resize.get(name)]
-        yield f"images      resized: {', or less for '.join(sides)}"
+        yield "images", f"resized: {', or less for '.join(sides)}"
     if rules.get("grey_as_color"):
-        yield "images      one band may stand for three"
+        yield "images", "one band may stand for three"
     if "masks" in rules:
-        yield f"masks       as {rules['masks']} lays them"
+        yield "masks", f"as {rules['masks']} lays them"

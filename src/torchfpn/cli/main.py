@@ -80,6 +80,7 @@ def _run(verb: str, words: list[str]) -> int:
     parser.add_argument("-q", "--quiet", action="store_true", help="say less")
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     args = parser.parse_args(_hyphens(words))
+    args.usual = {name: parser.get_default(name) for name in vars(args)}
     level = logging.ERROR if args.quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     return int(module.run(args))

@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchfpn.cli.holding import once, refuse_idle
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     counts, raster = Counts(), not is_vector(args.source)
     with open_layer(
         args.source,
-        outlined=[word.strip() for word in args.outlined.split(",")] if args.outlined else None,
+        outlined=once([word.strip() for word in args.outlined.split(",")], "outlined") if args.outlined else None,
         least=args.least,
         simplify=0.0 if args.square else args.simplify,  # else neighbours share their borders before some get walls
         field=args.field,
@@ -105,6 +106,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("a share of no layer", field="known-overlap", hint="give the layer with --known")
     if is_vector(args.source) and args.least:
         raise ConfigError("pixels of a vector file", field="least", hint="give --least-area in square metres")
+    refuse_idle(args, "polygons", "a file of polygons" if is_vector(args.source) else "a label raster")
     for path in (args.source, args.known):
         if path is not None and not path.exists():
             remote = str(path).startswith(REMOTE)

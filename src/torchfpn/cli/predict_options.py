@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchfpn.cli.holding import once
+
 if TYPE_CHECKING:
     from torchfpn.raster.predict import Options
     from torchfpn.raster.stream import Streaming
@@ -31,7 +33,9 @@ def options_of(args: argparse.Namespace) -> "Options":
     return Options(
         probabilities=args.probs,
         polygons=args.polygons,
-        outlined=None if args.outlined is None else [word.strip() for word in args.outlined.split(",")],
+        outlined=None
+        if args.outlined is None
+        else once([word.strip() for word in args.outlined.split(",")], "outlined"),
         least=args.least,
         simplify=args.simplify,
         assume_crs=_crs(args.assume_crs) if args.assume_crs else None,

@@ -84,7 +84,7 @@ def _overlay(task: "Task") -> "Overlay":
     from torchfpn.report.pictures import overlay
 
     recipe = task.recipe
-    return lambda image, labels: overlay(image, labels, recipe.colors, bands=recipe.bands)
+    return lambda image, labels: overlay(image, labels, recipe.colors, bands=recipe.bands, names=recipe.classes)
 
 
 def _predict_all(

@@ -14,7 +14,7 @@ from torchfpn.files.atomic import atomic_path
 from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import Window, read_image
-from torchfpn.files.photographs import deep_png, palette_of, read_indices
+from torchfpn.files.photographs import deep_png, notes_of, palette_of, read_indices
 from torchfpn.files.rasters import Color, color_table, geo_of, open_raster, pixel_types
 
 _RGB_CURE = (
@@ -109,23 +109,62 @@ def label_nodata(source: Any) -> int | None:
 
 
 def read_legend(path: str | Path) -> tuple[dict[int, str], dict[int, Color]]:
-    """Names and colours of the values, as far as the file tells: tags of `write_label_raster`, colour table, palette.
+    """Names and colours of the values, as far as the file tells: our tags or text chunks, colour table, palette.
 
     Raises:
         DataError: damaged.
     """
     path = Path(path)
     kind = format_of(path)
-    if kind == "png" and not deep_png(path):
-        return {}, dict(enumerate(palette_of(path, MAX_PIXELS)))
+    if kind == "png":
+        notes = notes_of(path, MAX_PIXELS)
+        palette = {} if deep_png(path) else dict(enumerate(palette_of(path, MAX_PIXELS)))
+        colors = {value: color for value, text in _told(notes, "COLORS").items() if (color := _color(text)) is not None}
+        return _told(notes, "CLASSES"), palette or colors
     with open_raster(path) as source:
-        table = color_table(source)
-        try:
-            tagged = json.loads(source.tags().get("CLASSES", "{}"))
-            names = {int(value): str(name) for value, name in tagged.items()}
-        except (ValueError, AttributeError):  # a tag of that name that somebody else wrote
-            names = {}
-    return names, table
+        return _told(source.tags(), "CLASSES"), color_table(source)
+
+
+def read_ignored(path: str | Path) -> int | None:
+    """The value that means "not labelled" in a PNG of labels that `label_notes` describe; None where it does not say.
+
+    Raises:
+        DataError: damaged, or no PNG.
+    """
+    text = notes_of(Path(path), MAX_PIXELS).get("IGNORE", "")
+    return int(text) if text.isdecimal() and len(text) <= 5 else None
+
+
+def label_notes(names: Mapping[int, str], colors: Mapping[int, Color], ignored: int | None) -> Any:
+    """The text chunks of a label PNG, for Pillow's `pnginfo`: what the tags of a label GeoTIFF say.
+
+    `CLASSES`: JSON, value -> name. `COLORS`: JSON, value -> "#rrggbb". `IGNORE`: the value of what is not labelled.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    notes = PngInfo()
+    shown = {value: "#{:02x}{:02x}{:02x}".format(*color) for value, color in colors.items()}
+    for key, values in (("CLASSES", names), ("COLORS", shown)):
+        notes.add_itxt(key, json.dumps(dict(values), ensure_ascii=False))
+    if ignored is not None:
+        notes.add_text("IGNORE", str(ignored))
+    return notes
+
+
+def _told(tags: Mapping[str, str], key: str) -> dict[int, str]:
+    """A JSON object of values and texts among the tags; empty where somebody else wrote a tag of that name."""
+    try:
+        return {int(value): str(text) for value, text in json.loads(tags.get(key, "{}")).items()}
+    except (ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def _color(text: str) -> Color | None:
+    try:
+        red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    except ValueError:
+        return None
+    return red, green, blue
 
 
 def write_label_png(path: str | Path, labels: NDArray[Any], colors: Mapping[int, Color] | Sequence[Color] = ()) -> None:

@@ -79,14 +79,28 @@ def palette_of(path: Path, max_pixels: int) -> list[tuple[int, int, int]]:
     return _open(path, "png", max_pixels, colors)
 
 
-def _open(path: Path, kind: str, max_pixels: int, read: Callable[[Any], T]) -> T:
-    """`read` of the upright picture, every failure of the decoder told as a damaged file."""
+def notes_of(path: Path, max_pixels: int) -> dict[str, str]:
+    """The text chunks of a PNG by keyword: those before its pixels, which are not decoded."""
+    return _open(
+        path,
+        "png",
+        max_pixels,
+        lambda image: {key: str(value) for key, value in image.info.items() if isinstance(value, str)},
+        decoded=False,
+    )
+
+
+def _open(path: Path, kind: str, max_pixels: int, read: Callable[[Any], T], *, decoded: bool = True) -> T:
+    """`read` of the upright picture, every failure of the decoder told as a damaged file.
+
+    decoded: False: its head alone.
+    """
     try:
         with quiet(UserWarning):  # damaged EXIF data takes nothing from the picture
             opened = _plugin(kind)(path)
         with opened as image:
             check_size(path, (len(image.getbands()), image.height, image.width), 1, max_pixels)
-            return read(_upright(image))
+            return read(_upright(image) if decoded else image)
     except DataError:
         raise
     except MemoryError as error:

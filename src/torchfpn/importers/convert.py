@@ -106,6 +106,9 @@ def converted(
     if variant is not None and variant not in family.variants:
         allowed = f"{family.name} has {' | '.join(family.variants) or 'none'}"
         raise ConfigError(f'"{variant}"', field="variant", allowed=allowed, hint=nearest(variant, family.variants))
+    for name, given in (("backbone", backbone), ("align_corners", align_corners)):
+        if given and name not in family.asks:
+            raise ConfigError(f"says nothing of {family.name}", file=file, field=name, hint="leave it out")
     found = family.read(tensors, Asked(file, backbone, align_corners, variant))
     names = _band_names(found, bands, file)
     recipe = _recipe(found, family, names, scaling, file)

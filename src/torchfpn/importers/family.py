@@ -59,13 +59,14 @@ class Family(NamedTuple):
     """One row of the table of families.
 
     signs: a pattern that names of this family match and no other's. read: understands the state_dict. variants: what
-    the caller may have to say where the file leaves it open.
+    the caller may have to say where the file leaves it open. asks: which of "backbone" and "align_corners" it reads.
     """
 
     name: str
     signs: str
     read: Callable[[Tensors, Asked], Found]
     variants: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
 
     def score(self, tensors: Tensors) -> int:
         """How many names carry this family's signs."""

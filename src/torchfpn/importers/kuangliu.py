@@ -72,4 +72,4 @@ def _retina_name_of(ours: str) -> str:
     )
 
 
-KUANGLIU = Family("kuangliu", r"toplayer\.|latlayer\d\.|smooth\d\.", read)
+KUANGLIU = Family("kuangliu", r"toplayer\.|latlayer\d\.|smooth\d\.", read, asks=("align_corners",))

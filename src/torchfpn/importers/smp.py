@@ -140,4 +140,4 @@ def _name_of(ours: str, prefix: tuple[str, str]) -> str:
     return renamed(ours, prefix, (r"head\.classify\.", "segmentation_head.0."))
 
 
-SMP = Family("segmentation-models-pytorch", r"decoder\.(p\d|seg_blocks)\.", read)
+SMP = Family("segmentation-models-pytorch", r"decoder\.(p\d|seg_blocks)\.", read, asks=("backbone",))

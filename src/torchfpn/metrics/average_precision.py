@@ -35,6 +35,8 @@ class AveragePrecision:
     def __init__(self, classes: Sequence[str], *, masks: bool = False, most: int = LIMITS[-1]) -> None:
         if not classes:
             raise ConfigError("no classes", field="classes")
+        if len(set(classes)) < len(classes):
+            raise ConfigError(", ".join(classes)[:200], field="classes", allowed="each name once")
         if most < LIMITS[-1]:
             raise ConfigError(f"{most}", field="most", allowed=f"{LIMITS[-1]} or more detections")
         require("objects", "the score of objects")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from torchfpn.files.atomic import atomic_path, write_bytes
 from torchfpn.files.geo import Geo
+from torchfpn.files.labels import label_notes
 from torchfpn.files.rasters import write_label_raster
 from torchfpn.raster.sink import write_bands
 from torchfpn.recipe import IGNORE, Recipe
@@ -35,16 +36,21 @@ def file_values(labels: NDArray[Any], recipe: Recipe) -> NDArray[np.uint16]:
 
 
 def write_label_png(path: Path, values: NDArray[np.uint16], recipe: Recipe) -> None:
-    """A palette PNG of the class colours, no data transparent; 16-bit grey where a value exceeds 255."""
+    """A palette PNG of the class colours, no data transparent; 16-bit grey where a value exceeds 255.
+
+    Its text chunks say names and colours of the classes, and the value of no data (`files.labels.label_notes`).
+    """
     target = io.BytesIO()
+    names = dict(zip(recipe.label_ids, recipe.classes, strict=True))
+    notes = label_notes(names, dict(zip(recipe.label_ids, recipe.colors, strict=True)), nodata_value(recipe))
     if max(*recipe.label_ids, nodata_value(recipe)) > 255:
-        Image.fromarray(values).save(target, "PNG")
+        Image.fromarray(values).save(target, "PNG", pnginfo=notes)
     else:
         picture = Image.fromarray(values.astype(np.uint8))  # "L": a palette makes it "P"
         palette = np.zeros((256, 3), np.uint8)
         palette[list(recipe.label_ids)] = recipe.colors
         picture.putpalette(palette.tobytes())
-        picture.save(target, "PNG", transparency=nodata_value(recipe))
+        picture.save(target, "PNG", transparency=nodata_value(recipe), pnginfo=notes)
     write_bytes(path, target.getvalue())
 
 

@@ -89,29 +89,31 @@ def label_classes(
     colors: Mapping[int, Color],
     *,
     ignore: Collection[int] | None = None,
+    told: Collection[int] = (),
     burn: int | None = None,
     maps: bool = True,
 ) -> LabelClasses:
     """The classes of label files and polygons, settled before the first image.
 
     given: value -> name as the user says, before `files`, as the label files say; where nobody says, every value is a
-    class. layers: polygons, each with or without classes. colors: of values, as the files say. ignore: None: 255,
-    unless it is a class. burn: the value of polygons without a class; None: the only one besides the background, or 1.
+    class. layers: polygons, each with or without classes. colors: of values, as the files say. ignore: None: 255 and
+    those that the files have `told`, unless they are classes. burn: the value of polygons without a class; None: the
+    only one besides the background, or 1.
     maps: whether there are label files.
 
     Raises:
         ConfigError: it cannot be told which value the polygons have.
     """
     names = dict(given or files) or _named_by(layers, maps)
-    ignored = frozenset({IGNORE} - names.keys() if ignore is None else ignore)
-    told = bool(names)
-    if not told:
+    ignored = frozenset({IGNORE, *told} - names.keys() if ignore is None else ignore)
+    named = bool(names)
+    if not named:
         names = {value: str(value) for value in range(IGNORE)}
     names = {value: name for value, name in sorted(names.items()) if value not in ignored}
     shown = class_colors(list(names.values()), [colors.get(value) for value in names])
     plain = any(layer.classes is None for layer in layers)
     value = _burnt(names, given or files) if burn is None and plain else burn or 1
-    return LabelClasses(tuple(names), tuple(names.values()), tuple(shown), ignored, value, told)
+    return LabelClasses(tuple(names), tuple(names.values()), tuple(shown), ignored, value, named)
 
 
 def _named_by(layers: Sequence[Objects], maps: bool) -> dict[int, str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.files.formats import format_of, name_key
 from torchfpn.files.geo import SAME_GRID, Geo
-from torchfpn.files.labels import label_nodata, label_values, read_labels, read_legend
+from torchfpn.files.labels import label_nodata, label_values, read_ignored, read_labels, read_legend
 from torchfpn.files.photographs import deep_png
 from torchfpn.files.rasters import Color, geo_of, import_rasterio, open_raster, same_crs
 from torchfpn.raster.blocks import Rectangle, plan_blocks
@@ -39,6 +39,11 @@ class LabelMap:
     colors: dict[int, Color]
     read: Callable[[Rectangle], NDArray[Any]]
 
+    @property
+    def ignored(self) -> set[int]:
+        """Not labelled in other files of the same classes either: the nodata of a file that names its classes."""
+        return {self.nodata} - self.names.keys() if self.names and self.nodata is not None else set()
+
     def plan(self) -> list[Rectangle]:
         """Windows that tile the map, in bands from top to bottom."""
         return [block.block for block in plan_blocks(*self.size, side=SIDE, margin=0)]
@@ -61,9 +66,11 @@ def open_label_map(path: str | Path, *, allow_vrt: bool = False) -> Iterator[Lab
             row, column, height, width = window
             return labels.values[row : row + height, column : column + width]
 
-        yield LabelMap(path, _size(labels.values), None, labels.nodata, names, colors, part)
+        nodata = labels.nodata if kind != "png" else read_ignored(path)
+        yield LabelMap(path, _size(labels.values), None, None if nodata is None else int(nodata), names, colors, part)
         return
     names, colors = read_legend(path) if kind != "vrt" else ({}, {})
+    ignored = read_ignored(path) if kind == "png" else None
     with import_rasterio().Env(GDAL_CACHEMAX=CACHE), open_raster(path, allow_vrt=allow_vrt) as source:
         if source.count != 1:
             raise DataError(f"{source.count} bands", file=path, allowed="one band of class values")
@@ -72,7 +79,7 @@ def open_label_map(path: str | Path, *, allow_vrt: bool = False) -> Iterator[Lab
             values, valid = label_values(path, source, place)
             return values if valid is None else np.where(valid, values, np.int64(NOTHING))
 
-        size, nodata = (source.height, source.width), label_nodata(source)
+        size, nodata = (source.height, source.width), label_nodata(source) if ignored is None else ignored
         yield LabelMap(path, size, geo_of(source), NOTHING if nodata is None else nodata, names, colors, window)
 
 

@@ -30,12 +30,14 @@ class LabelPairs:
     """Pixels over all files, and what the files say of the values.
 
     counts: of each (true value, predicted value, whether the truth is nodata of its file, whether the prediction is).
+    ignored: values that files which name their classes call "not labelled".
     """
 
     counts: Counter[tuple[int, int, bool, bool]] = field(default_factory=Counter)
     names: dict[int, str] = field(default_factory=dict)
     colors: dict[int, Color] = field(default_factory=dict)
     files: int = 0
+    ignored: set[int] = field(default_factory=set)
 
     def add(self, predicted: Path, truth: Path, *, allow_vrt: bool = False) -> None:
         """Counts the pixels of two files of one grid.
@@ -61,6 +63,7 @@ class LabelPairs:
                 raise DataError(found, file=printable(held.file), allowed="the same names in all files")
         for value, color in held.colors.items():
             self.colors.setdefault(value, color)
+        self.ignored |= held.ignored
 
 
 @dataclass(frozen=True)
@@ -94,15 +97,16 @@ def pixel_scores(
     """What the counts say of the classes.
 
     classes: names of the values; none: those in the tags of the files, else every value is a class.
-    ignore: values that mean "not labelled"; None: 255, unless it is a class or there is nothing but 0 and 255. What a
-    file itself declares as nodata is not labelled either, unless the value is one of the named classes.
+    ignore: values that mean "not labelled"; None: 255, unless it is a class or there is nothing but 0 and 255, and what
+    a file that names its classes calls so. What a file itself declares as nodata is not labelled either, unless the
+    value is one of the named classes.
 
     Raises:
         DataError: a value that is neither class nor ignored, too many values, no pixel to score.
     """
     names = dict(classes or pairs.names)
     present = {value for pair in pairs.counts for value in pair[:2]}
-    ignored = _ignored(present, names) if ignore is None else set(ignore)
+    ignored = _ignored(present, names) | (pairs.ignored - names.keys()) if ignore is None else set(ignore)
     names = {value: name for value, name in names.items() if value not in ignored}
     counted, unlabelled, unanswered = _counted(pairs, names, ignored)
     values = sorted(names or {value for pair in counted for value in pair})

@@ -4,6 +4,7 @@ All are read by windows of the image, as places in the list of classes (`label_c
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,18 +35,26 @@ Read = Callable[[Rectangle], NDArray[np.uint8]]
 class Side:
     """The truth or the prediction of all images. maps, layers: by the stem of the image, or one for all under "".
 
-    assume_crs, tiles: where images lie that do not say, for polygons.
+    assume_crs, tiles: where images lie that do not say, for polygons. met: polygons of each file that lie on an image.
     """
 
     maps: dict[str, Path] = field(default_factory=dict)
     layers: dict[str, Objects] = field(default_factory=dict)
     assume_crs: str | None = None
     tiles: str | None = None
+    met: Counter[Path] = field(default_factory=Counter)
     _trees: dict[str, shapely.STRtree] = field(default_factory=dict)
 
     def legend(self) -> tuple[dict[int, str], dict[int, Color]]:
         """Names and colours of the values, as far as the first label file tells."""
         return next((read_legend(path) for path in self.maps.values()), ({}, {}))
+
+    def ignored(self) -> set[int]:
+        """Values that mean "not labelled" in all files, as far as the first label file tells."""
+        for path in self.maps.values():
+            with open_label_map(path) as held:
+                return held.ignored
+        return set()
 
     @contextlib.contextmanager
     def open(self, image: Grid, classes: LabelClasses) -> Iterator[Read]:
@@ -73,6 +82,7 @@ class Side:
             geo = tile_geo(image.file, self.tiles, image.size)
         geo = check_grid(geo, image.file, self.assume_crs)
         shapes, numbers = placed(layer.shapes, layer.crs, geo, image.size, image.file, tree=self._trees[stem])
+        self.met[layer.file] += len(numbers)
         labels = classes.of_objects(layer)[numbers] + 1  # 0 is where none lies
         scene = Scene(shapes, np.arange(len(shapes)), labels, shapes[:0], IGNORE, image.size)
         empty = classes.values.index(0) if 0 in classes.values else IGNORE

@@ -43,7 +43,7 @@ class Place:
 
 
 class MapScores:
-    """Counts over maps; `pixels()` and `objects` tell what came of it."""
+    """Counts over maps; `pixels()` and `objects` tell what came of it. met: polygons of each file that lie on a map."""
 
     def __init__(
         self, names: Mapping[int, str], *, iou: float = 0.5, least: float = 0.0, ignore: Collection[int] | None = None
@@ -58,6 +58,7 @@ class MapScores:
         self.colors: dict[int, Color] = {}
         self.counts: Counter[tuple[int, int, bool]] = Counter()
         self.objects = ObjectCounter(names, iou=iou).scores
+        self.met: Counter[Path] = Counter()
         self._last: tuple[Objects, shapely.STRtree, NDArray[np.int64]] | None = None
 
     def add(self, file: Path, truth: Objects, place: Place | None = None) -> None:
@@ -73,6 +74,7 @@ class MapScores:
                 self.colors.setdefault(value, color)
             tree, known = self._wanted(truth)
             shapes, numbers = placed(np.asarray(tree.geometries), truth.crs, geo, held.size, file, tree=tree)
+            self.met[truth.file] += len(numbers)
             broken = ~shapely.is_valid(shapes)  # by the rounding of coordinates
             shapes[broken] = shapely.make_valid(shapes[broken], method="structure", keep_collapsed=False)
             values = known[numbers]

@@ -54,10 +54,11 @@ def with_unit(value: Number) -> str:
 
 
 def bar(value: Number) -> str:
-    """A share as a bar and a number."""
+    """A fraction as a bar and a number of one width, so that the bars of a column begin at one place."""
     if value is None:
         return DASH
-    return f'<span class="bar"><span style="width:{100 * value:.1f}%"></span></span>{percent(value)}'
+    filled = f'<span class="bar"><span style="width:{100 * value:.1f}%"></span></span>'
+    return f'{filled}<span class="number">{percent(value)}</span>'
 
 
 def css(color: tuple[int, int, int]) -> str:

@@ -133,7 +133,7 @@ def _headlines(run: Run) -> list[tuple[str, str]]:
 def _facts(run: Run) -> list[tuple[str, str]]:
     """The settings and the machine in a few words."""
     flat = dict(_flat(run.config))
-    facts = []
+    facts = _work(run.about)
     of_objects = "train/loss_objectness" in run.curves  # whose loss has no terms to choose
     for label, names in HIGHLIGHTS.items():
         if label == "loss" and of_objects:
@@ -151,6 +151,27 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         chosen = [f"{name} {packages[name]}" for name in ("torchfpn", "torch", "timm") if packages.get(name)]
         facts.append(("versions", ", ".join(chosen)))
     return facts
+
+
+def _work(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """When the work was done, how long it took, on how many images, with how many parameters."""
+    facts: list[tuple[str, str]] = []
+    if isinstance(date := about.get("date"), str):
+        facts.append(("date", f"{date[:16].replace('T', ' ')} UTC"))
+    if isinstance(seconds := about.get("seconds"), int | float):
+        facts.append(("duration", _duration(seconds)))
+    if isinstance(images := about.get("images"), Mapping) and images:
+        facts.append(("images", ", ".join(f"{count:,} in {name}" for name, count in images.items())))
+    if isinstance(parameters := about.get("parameters"), int):
+        facts.append(("parameters", f"{parameters:,}"))
+    return facts
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
 def _curves(run: Run) -> str:

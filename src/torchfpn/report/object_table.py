@@ -4,17 +4,18 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
-from torchfpn.report.cells import literal, percents
+from torchfpn.report.cells import literal, percents, with_notes
 from torchfpn.report.class_table import percent
 
 MEASURES, COUNTS = ("precision", "recall", "f1"), ("matched", "predicted", "truth")
 
 
-def object_table(scores: Mapping[str, Any]) -> Table:
+def object_table(scores: Mapping[str, Any]) -> Group:
     """Shares in percent and counts; "-" where nothing is to measure. scores: as `ObjectScores.to_dict` has them."""
-    table = Table(box=None, pad_edge=False, caption=_note(scores), caption_justify="left")
+    table = Table(box=None, pad_edge=False)
     table.add_column("objects")
     for name in (*MEASURES, *COUNTS):
         table.add_column("F1" if name == "f1" else name, justify="right", no_wrap=True)
@@ -23,7 +24,7 @@ def object_table(scores: Mapping[str, Any]) -> Table:
         table.add_row(literal(str(name)), *_cells(row))
     if len(scores["classes"]) != 1:
         table.add_row("all", *_cells(scores["all"]), style="bold")
-    return table
+    return with_notes(table, [_note(scores)])
 
 
 def object_section(scores: Mapping[str, Any]) -> str:

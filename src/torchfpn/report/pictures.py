@@ -15,6 +15,8 @@ from torchfpn.report.display import Pixels, displayed, marked_errors, painted
 
 Color = Sequence[int]
 INK, GAP, TITLE, LEGEND = (125, 133, 144, 255), 12, 26, 24  # grey that reads on white and on black
+DARK = (30, 34, 42, 255)  # letters on white
+NARROWEST = 160  # pixels, of a picture with a legend
 TEXT = 14  # pixels, of the letters of a legend
 SMALLEST, LARGEST = 192, 640  # pixels; panels are enlarged and reduced to between these heights
 
@@ -51,8 +53,18 @@ def side_by_side(
     return encoded(sheet.quantize(256, Image.Quantize.FASTOCTREE) if palette else sheet)
 
 
-def overlay(image: ArrayLike, labels: ArrayLike, colors: Sequence[Color], *, bands: Sequence[str] = ()) -> bytes:
-    """One PNG of the size of the image: the labels [H, W] laid over it, with a line around every area."""
+def overlay(
+    image: ArrayLike,
+    labels: ArrayLike,
+    colors: Sequence[Color],
+    *,
+    bands: Sequence[str] = (),
+    names: Sequence[str] = (),
+) -> bytes:
+    """One PNG: the labels [H, W] laid over the image, pixel by pixel, with a line around every area.
+
+    names: of the classes, for a legend of those that occur below the image; without, the PNG has the size of the image.
+    """
     values, pixels = np.asarray(labels), displayed(image, bands)
     known = (values >= 0) & (values < len(colors))
     tinted = (0.55 * pixels + 0.45 * painted(values, colors)).astype(np.uint8)
@@ -61,7 +73,24 @@ def overlay(image: ArrayLike, labels: ArrayLike, colors: Sequence[Color], *, ban
     edge[1:] |= values[1:] != values[:-1]
     result = np.where(known[..., None], tinted, pixels)
     result[edge & known] = painted(values, colors)[edge & known]
-    return encoded(Image.fromarray(result))
+    return encoded(_above(Image.fromarray(result), _legend([labels], colors, names)))
+
+
+def _above(picture: Image.Image, legend: list[tuple[Color, str]]) -> Image.Image:
+    """The picture with a legend on white below it; letters grow with it."""
+    if not legend:
+        return picture
+    size = max(TEXT, min(4 * TEXT, round(TEXT * picture.width / 1000)))
+    line, width = round(LEGEND * size / TEXT), max(picture.width, NARROWEST)
+    rows = legend_rows(legend, width - 8, size)
+    sheet = Image.new("RGB", (width, picture.height + line * len(rows) + 8), (255, 255, 255))
+    sheet.paste(picture, (0, 0))
+    pen = ImageDraw.Draw(sheet)
+    for k, row in enumerate(rows):
+        draw_legend_row(
+            pen, [(x + 4, color, name) for x, color, name in row], picture.height + 4 + line * k, DARK, size
+        )
+    return sheet
 
 
 def encoded(picture: Image.Image) -> bytes:

@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
-from torchfpn.report.cells import literal, percents
+from torchfpn.report.cells import literal, percents, with_notes
 from torchfpn.report.region_scores import Found, RegionScores, RegionTable, parse_region_scores
 
 NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar100": "AR"}
 
 
-def precision_table(scores: Mapping[str, Any] | RegionScores) -> Table:
+def precision_table(scores: Mapping[str, Any] | RegionScores) -> Group:
     """AP, AP50, AP75 and AR in percent and objects per class; "-" where the truth has none. Of masks, then of boxes.
 
     scores: as `RegionEvaluation.to_dict` or `Precisions.to_dict` have them.
@@ -20,7 +21,7 @@ def precision_table(scores: Mapping[str, Any] | RegionScores) -> Table:
         DataError: they are not.
     """
     found = scores if isinstance(scores, RegionScores) else parse_region_scores(scores)
-    table = Table(box=None, pad_edge=False, caption="\n".join(_notes(found)) or None, caption_justify="left")
+    table = Table(box=None, pad_edge=False)
     table.add_column("class")
     columns = _columns(found)
     for name, _, _ in columns:
@@ -31,7 +32,7 @@ def precision_table(scores: Mapping[str, Any] | RegionScores) -> Table:
         table.add_row(literal(name), *values, f"{found.main.objects[k]:,}")
     mean = [percents(each.single[score]) for _, each, score in columns]
     table.add_row("mean", *mean, f"{sum(found.main.objects):,}", style="bold")
-    return table
+    return with_notes(table, _notes(found))
 
 
 def _found(total: Found) -> list[str]:
@@ -39,7 +40,7 @@ def _found(total: Found) -> list[str]:
     counts = f"{total.matched:,} found, {total.missed:,} missed, {total.false:,} false"
     if total.f1 is None:
         return [f"F1 -: {counts}"]
-    return [f"F1 {percents(total.f1)} at scores from {total.threshold:.2f}, where it is best:", counts]
+    return [f"F1 {percents(total.f1)} at scores from {total.threshold:.2f}, where it is best: {counts}"]
 
 
 def _columns(scores: RegionScores) -> list[tuple[str, RegionTable, str]]:

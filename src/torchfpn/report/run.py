@@ -4,12 +4,14 @@ import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from torchfpn.errors import DataError
+from torchfpn.files.atomic import write_text
 from torchfpn.report.numbers import Number, class_colors, number, numbers
 from torchfpn.report.region_scores import KINDS, RegionScores, is_region_scores, parse_region_scores
 
@@ -57,7 +59,7 @@ class Scores:
 class Run:
     """What the folder holds. curves: the columns of metrics.csv, None where a cell is empty.
 
-    scores: of a semantic model; regions: of a detector.
+    scores: of a semantic model; regions: of a detector. about: see `write_about`.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Run:
     environment: dict[str, Any] = field(default_factory=dict)
     samples: list[tuple[str, bytes]] = field(default_factory=list)
     regions: RegionScores | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -77,6 +80,19 @@ class Run:
         if self.scores is not None or "train/loss_objectness" not in self.curves:
             return "semantic segmentation"
         return KINDS["instance" if "train/loss_masks" in self.curves else "detection"]
+
+
+ABOUT = "about.json"
+
+
+def write_about(folder: Path, *, seconds: float, parameters: int | None, images: Mapping[str, int]) -> None:
+    """Writes about.json: what a report says of the work besides scores; the date is that of now, in UTC.
+
+    seconds: that it took. parameters: of the model, None without one. images: of each split.
+    """
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    facts = {"date": date, "seconds": round(seconds, 3), "parameters": parameters, "images": dict(images)}
+    write_text(folder / ABOUT, json.dumps(facts, indent=2) + "\n")
 
 
 def read_run(folder: Path) -> Run:
@@ -100,6 +116,7 @@ def read_run(folder: Path) -> Run:
         config=_mapping(config, yaml.safe_load, text) if text else {},
         config_text=text,
         environment=_json(folder / "env.json") if (folder / "env.json").is_file() else {},
+        about=_json(folder / ABOUT) if (folder / ABOUT).is_file() else {},
         samples=[(path.stem, path.read_bytes()) for path in sorted((folder / "samples").glob("*.png"))],
     )
 

@@ -1,14 +1,15 @@
 """The per-class table for a terminal."""
 
+from rich.console import Group
 from rich.table import Table
 
-from torchfpn.report.cells import literal, percents
+from torchfpn.report.cells import literal, percents, with_notes
 from torchfpn.report.run import Scores
 
 
-def class_table(scores: Scores) -> Table:
+def class_table(scores: Scores) -> Group:
     """IoU, boundary IoU, precision, recall in percent and pixels per class; "-" where nothing is to score."""
-    table = Table(box=None, pad_edge=False, caption=_note(scores) or None, caption_justify="left")
+    table = Table(box=None, pad_edge=False)
     boundary = scores.boundary or [None] * len(scores.classes)
     measures = ["IoU", *(["boundary IoU"] if scores.boundary is not None else []), "precision", "recall", "pixels"]
     for name in ("class", *measures):
@@ -20,9 +21,9 @@ def class_table(scores: Scores) -> Table:
     mean = [scores.miou, *([scores.mean_boundary()] if scores.boundary is not None else [])]
     accuracy = f"{percents(scores.pixel_accuracy)} right"
     table.add_row("mean", *(percents(n) for n in mean), "", "", accuracy, style="bold")
-    return table
+    return with_notes(table, _notes(scores))
 
 
-def _note(scores: Scores) -> str:
+def _notes(scores: Scores) -> list[str]:
     missing = [literal(name) for k, name in enumerate(scores.classes) if scores.iou[k] is None]
-    return f"-: nothing to score, left out of the mean ({', '.join(missing)})" if missing else ""
+    return [f"-: nothing to score, left out of the mean ({', '.join(missing)})"] if missing else []

@@ -148,6 +148,8 @@ def _names(field: str, names: Sequence[str] | None, count: int | None, prefix: s
         raise ConfigError(
             f"{len(names)} {field}", field=field, allowed="at least one, and as many as their number says"
         )
+    if twice := next((name for name in names if list(names).count(name) > 1), None):
+        raise ConfigError(f'"{twice}" twice', field=field, allowed="each name once")
     return tuple(names)
 
 

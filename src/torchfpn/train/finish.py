@@ -1,6 +1,7 @@
 """After the last step: the kept weights are scored on the validation images, saved, shown and reported."""
 
 import contextlib
+import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from safetensors import SafetensorError
 
+from torchfpn.data.check import TRAIN, VALIDATE
 from torchfpn.errors import FPNError, WeightsError
 from torchfpn.files.atomic import write_text
 from torchfpn.metrics.plain import plain
@@ -69,11 +71,23 @@ def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, co
         console.print(f"validation of the {origin} weights", highlight=False)
         Console(highlight=False).print(scored.table)
     from torchfpn.report.html import write_report
+    from torchfpn.report.run import write_about
 
+    images = {name: len(samples) for name, samples in ((TRAIN, parts.train), (VALIDATE, parts.validate)) if samples}
+    parameters = sum(each.numel() for each in task.model.parameters())
+    write_about(folder, seconds=_seconds(folder / "timing.csv"), parameters=parameters, images=images)
     write_report(folder)
     console.print(f"{model}  {folder / 'report.html'}", highlight=False, soft_wrap=True)
     unsaved = None if keeper.failure is None else str(keeper.failure)
     return RunResult(folder, metrics, model, unsaved)
+
+
+def _seconds(timing: Path) -> float:
+    """All that training and validation took, over all the processes that took part."""
+    if not timing.is_file():
+        return 0.0
+    with timing.open(newline="", encoding="utf-8") as file:
+        return sum(float(row["train_s"]) + float(row["validate_s"]) for row in csv.DictReader(file))
 
 
 def _take(training: Training, console: Console) -> str:

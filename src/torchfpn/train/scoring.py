@@ -6,9 +6,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import track
-from rich.table import Table
 from torch import Tensor
 
 from torchfpn.data.check import VALIDATE
@@ -39,7 +38,7 @@ class Scored:
 
     values: dict[str, Any]
     metrics: dict[str, float | None]
-    table: Table
+    table: RenderableType
 
 
 def score_pixels(task: Task, loader: ValidationLoader, machine: Machine, folder: Path, console: Console) -> Scored:

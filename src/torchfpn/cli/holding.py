@@ -1,0 +1,72 @@
+"""Flags that hold for some kinds of input only: those that would change nothing are refused by name.
+
+`HOLD` says for every verb which flags its kinds of input read; a verb that is not in it reads all of its flags always.
+`--json`, `--out`, `--overwrite` and the like, which say where results go, hold everywhere and are not listed.
+"""
+
+import argparse
+from collections.abc import Mapping
+
+PLACED = ("layer", "assume_crs", "tiles")  # where polygons lie
+OF_MODELS = ("split", "device", "precision", "accept_dtype")
+HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "evaluate": {
+        "a model of pixels on label files": (*OF_MODELS, "no_boundary"),
+        "a model of pixels on polygons": (*OF_MODELS, "no_boundary", "iou"),
+        "a model of objects": (*OF_MODELS, "most"),
+        "COCO results": ("most",),
+        "label files against label files": ("classes", "ignore"),
+        "label files against polygons": ("classes", "ignore", "iou", "least", "field", "truth_field", *PLACED),
+        "polygons against polygons": (
+            *("classes", "iou", "least", "field", "truth_field", "score", "within", "layer", "assume_crs"),
+        ),
+        "polygons within an area": (*("classes", "iou", "least", "field", "truth_field", "score", "within", *PLACED),),
+    },
+    "compare": {
+        "label files alone": ("ignore",),
+        "label files on both sides": ("ignore", "background", "worst"),
+        "polygons on one side alone": ("ignore", "field", "burn", *PLACED),
+        "polygons on one of two sides": ("ignore", "background", "worst", "field", "burn", *PLACED),
+    },
+    "polygons": {
+        "a label raster": ("least", "allow_vrt"),
+        "a file of polygons": ("field", "layer"),
+    },
+    "check": {
+        "--init": ("init", "palette"),
+        "a dataset of label files": ("sheet", "palette", "max_pixels", "allow_vrt", "json"),
+        "a dataset of objects": ("sheet", "fix", "max_pixels", "allow_vrt", "json"),
+    },
+}
+
+
+def refuse_idle(args: argparse.Namespace, verb: str, kind: str) -> None:
+    """Passes arguments in which no flag is given that changes nothing for this kind of input.
+
+    args: as parsed; `args.usual` holds the value that each flag has by itself. kind: one of `HOLD[verb]`.
+
+    Raises:
+        ConfigError: the first such flag.
+    """
+    from torchfpn.errors import ConfigError
+
+    known = {name for names in HOLD[verb].values() for name in names}
+    for name in args.usual:
+        if name in known and name not in HOLD[verb][kind] and getattr(args, name) != args.usual[name]:
+            raise ConfigError(f"says nothing of {kind}", field=f"--{name.replace('_', '-')}", hint="leave it out")
+
+
+def once(names: list[str], field: str) -> list[str]:
+    """The names of classes that a flag gives, each of them once.
+
+    Raises:
+        ConfigError: one is empty, or is there twice.
+    """
+    from torchfpn.errors import ConfigError
+
+    for name in names:
+        if not name:
+            raise ConfigError("an empty name", field=field, allowed="names with commas between them")
+        if names.count(name) > 1:
+            raise ConfigError(f'"{name}" twice', field=field, allowed="each class once")
+    return names

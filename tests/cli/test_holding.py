@@ -1,0 +1,125 @@
+"""Flags that would change nothing are refused by name: for every verb and kind of input, which of its flags hold."""
+
+import json
+
+import numpy as np
+import pytest
+
+from made_data import write_png
+from made_maps import box, noise, write_geojson, write_map
+from made_objects import YAML, coco, make_objects
+from tiny_model import tiny_task
+from torchfpn.cli.holding import HOLD
+from torchfpn.cli.main import main
+
+# What each flag is given as. Some name files that are not there: the flag is refused before.
+VALUES = {
+    "split": "test", "device": "cuda:9", "precision": "bf16", "accept_dtype": None, "no_boundary": None, "iou": "0.7",
+    "most": "200", "classes": "a,b", "ignore": "7", "least": "3", "field": "kind", "truth_field": "kind",
+    "score": "score", "within": "area.geojson", "layer": "a", "assume_crs": "EPSG:32633", "tiles": "{z}/{x}/{y}",
+    "background": "0", "worst": "1", "burn": "1", "allow_vrt": None, "init": None, "palette": None,
+    "sheet": "sheet.png", "max_pixels": "100000", "json": None, "fix": None,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """The words of each kind of input."""
+    top = tmp_path_factory.mktemp("kinds")
+    labels = top / "labels"
+    labels.mkdir()
+    write_png(labels / "a.png", np.array([[0, 1], [1, 0]], np.uint8))
+    (top / "images").mkdir()
+    write_png(top / "images" / "a.png", noise(0, (2, 2)).transpose(1, 2, 0))
+    polygons = write_geojson(top / "p.geojson", [box(3, 3)])
+    write_map(top / "map.tif", np.ones((1, 40, 50), np.uint8))
+    objects = make_objects(top / "objects", coco([]), yaml=YAML.replace("instance", "detection", 1))
+    (top / "dataset.yaml").write_text("classes: [a, b]\nsplits: {train: {images: images, labels: labels}}\n")
+    (top / "r.json").write_text("[]")
+    (top / "t.json").write_text(json.dumps(coco([])))
+    tiny_task().save(top / "pixels.safetensors")
+    found = {
+        "COCO results": [top / "r.json", top / "t.json"],
+        "label files against label files": [labels, labels],
+        "label files against polygons": [top / "map.tif", polygons],
+        "polygons against polygons": [polygons, polygons],
+        "polygons within an area": [polygons, polygons, "--within", polygons],
+        "polygons on one of two sides": [
+            *(top / "map.tif", "--truth", polygons, "--prediction", polygons, "--out", top / "s"),
+        ],
+        "a label raster": [top / "map.tif", top / "out.gpkg"],
+        "a file of polygons": [polygons, top / "out.gpkg"],
+        "--init": [top, "--init"],
+        "a dataset of label files": [top],
+        "a dataset of objects": [objects],
+        "label files alone": [top / "images", "--truth", labels, "--out", top / "sheets"],
+        "label files on both sides": [top / "images", "--truth", labels, "--prediction", labels, "--out", top / "s"],
+        "polygons on one side alone": [top / "map.tif", "--truth", polygons, "--out", top / "sheets"],
+    }
+    return {kind: list(map(str, words)) for kind, words in found.items()}
+
+
+def idle(verb):
+    """(verb, kind, flag) of every flag that does not hold for a kind of input, without those that make another kind."""
+    flags = {name for names in HOLD[verb].values() for name in names} - {"init", "within"}
+    kinds = {kind: names for kind, names in HOLD[verb].items() if not kind.startswith("a model")}
+    return [(verb, kind, flag) for kind, names in kinds.items() for flag in sorted(flags - set(names))]
+
+
+@pytest.mark.parametrize(("verb", "kind", "flag"), [row for verb in HOLD for row in idle(verb)])
+def test_flags_that_change_nothing_are_refused(inputs, capsys, verb, kind, flag):
+    name = f"--{flag.replace('_', '-')}"
+    words = [*inputs[kind], name, *([] if VALUES[flag] is None else [VALUES[flag]])]
+    assert main([verb, *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert name.removeprefix("--") in error
+
+
+def test_every_flag_of_the_table_is_one_of_the_verb(capsys):
+    for verb, kinds in HOLD.items():
+        assert main([verb, "--help"]) == 0
+        shown = capsys.readouterr().out
+        for flag in {name for names in kinds.values() for name in names}:
+            assert f"--{flag.replace('_', '-')}" in shown, (verb, flag)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "LABELS", "LABELS", "--classes", "a,a"],
+        ["evaluate", "LABELS", "LABELS", "--classes", "0=a,1=a"],
+        ["evaluate", "MAP", "POLYGONS", "--classes", "a,a"],
+        ["evaluate", "POLYGONS", "POLYGONS", "--classes", "a,b,a"],
+        ["compare", "IMAGES", "--truth", "LABELS", "--out", "OUT", "--classes", "a,a"],
+        ["polygons", "MAP", "OUT.gpkg", "--outlined", "a,a"],
+        ["predict", "MODEL", "IMAGES", "--out", "OUT", "--polygons", "gpkg", "--outlined", "a,a"],
+        ["rasterize", "POLYGONS", "MAP", "--out", "OUT", "--classes", "a,a"],
+    ],
+)
+def test_classes_twice_are_refused(inputs, tmp_path, capsys, words):
+    labels, polygons = inputs["label files against label files"][0], inputs["a file of polygons"][0]
+    known = {"LABELS": labels, "POLYGONS": polygons, "MAP": inputs["a label raster"][0], "OUT": str(tmp_path / "out")}
+    known |= {"IMAGES": inputs["label files alone"][0], "OUT.gpkg": str(tmp_path / "out.gpkg")}
+    known["MODEL"] = labels.replace("labels", "pixels.safetensors")
+    assert main([known.get(word, word) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert '"a" twice' in error
+    assert error.count("\n") == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_flags_of_maps_are_refused_with_a_model_of_pixels(inputs, tmp_path, capsys):
+    model = inputs["label files against label files"][0].replace("labels", "pixels.safetensors")
+    dataset = tmp_path / "data"
+    (dataset / "images").mkdir(parents=True)
+    (dataset / "labels").mkdir()
+    write_map(dataset / "images" / "a.tif", noise(0, (32, 32), bands=4, dtype=np.uint16), size=(32, 32))
+    write_png(dataset / "labels" / "a.png", np.ones((32, 32), np.uint8))
+    (dataset / "dataset.yaml").write_text(
+        "classes: {1: grass, 2: road, 7: roof}\nsplits: {val: {images: images, labels: labels}}\n"
+    )
+    for flag in ("classes", "ignore", "within", "field", "truth_field", "score", "layer", "assume_crs", "tiles", "iou"):
+        assert main(["evaluate", model, str(dataset), f"--{flag.replace('_', '-')}", VALUES[flag]]) == 2
+        error = capsys.readouterr().err
+        assert f"--{flag.replace('_', '-')}: says nothing of a model of pixels on label files" in error
