@@ -55,8 +55,10 @@ def _formatter() -> type:
             return "".join(indent + line for line in text.splitlines(keepends=True))
 
         def _get_help_string(self, action: Any) -> Any:
-            is_setting = action.default not in (None, "") and (action.nargs != 0 or action.default is not False)
-            return super()._get_help_string(action) if is_setting else action.help
+            if action.nargs == 0 or action.default in (None, ""):
+                return action.help
+            default = str(action.default).lower() if isinstance(action.default, bool) else "%(default)s"
+            return f"{action.help} (default: {default})"
 
     return Formatter
 
