@@ -25,7 +25,7 @@ def test_a_run_leaves_everything_and_the_next_one_a_folder_of_its_own(small, cap
     names = {p.name for p in run.iterdir()}
     assert names == {
         *("config.yaml", "env.json", "metrics.csv", "timing.csv", "tb", "checkpoints", "model.safetensors"),
-        *("validation.json", "samples", "report.html"),
+        *("validation.json", "samples", "about.json", "report.html"),
     }
     assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt", "best.ckpt"}
     assert len(list((run / "samples").glob("*.png"))) == 2
