@@ -61,6 +61,23 @@ def run(*words):
     return main(["evaluate", *map(str, words), "--device", "cpu"])
 
 
+@pytest.mark.parametrize("bands", [["nir", "red", "green", "vv"], ["nir", "blue", "green", "red"]], ids=str)
+def test_other_bands_than_the_model_s_are_refused_or_read_by_name(model, tmp_path, capsys, bands):
+    """Bands that dataset.yaml names are names, too."""
+    arrays = make(tmp_path / "data", bands=bands)
+    for path in (tmp_path / "data/images").iterdir():
+        with rasterio.open(path, "r+") as sink:
+            sink.descriptions = ("",) * 4
+    code = run(model, tmp_path / "data", "--json", tmp_path / "scores.json")
+    if "vv" in bands:
+        assert code == 2
+        assert "names its bands nir, red, green, vv; expected 4, as the model has" in capsys.readouterr().err
+        return
+    assert code == 0
+    held = json.loads((tmp_path / "scores.json").read_text())
+    assert held["confusion"] == counted([(image[[3, 2, 1, 0]], labels) for image, labels in arrays]).tolist()
+
+
 def test_table_and_numbers(model, tmp_path, capsys):
     confusion = counted(make(tmp_path / "data"))
     assert run(model, tmp_path / "data", "--json", tmp_path / "scores.json") == 0

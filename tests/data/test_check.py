@@ -1,13 +1,20 @@
 """The check: facts that are right, problems that are all named, and oddities that are noticed."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from made_data import YAML, labels, make_dataset, picture, write_png, write_tiff
 from torchfpn.data.check import check
 from torchfpn.data.dataset import read_dataset
+from torchfpn.data.headers import page_count
+from torchfpn.data.samples import SemanticSamples
 from torchfpn.data.sheet import write_sheet
+from torchfpn.errors import DataError
 
 
 def report(folder, **options):
@@ -116,6 +123,69 @@ class TestNotes:
             write_tiff(path.with_suffix(".tif"), np.ones((3, 24, 32), "uint8"), descriptions=("nir", "red", path.stem))
             path.unlink()
         assert "bands are called differently" in self.note(tmp_path)
+
+    def test_several_pages_of_images_and_labels(self, tmp_path):
+        """Overviews and masks are directories of a TIFF as well, but no pages."""
+        make_dataset(tmp_path, train=2)
+        for kind, bands in (("images", 3), ("labels", 1)):
+            (tmp_path / f"train/{kind}/a0.png").unlink()
+            pages = [Image.fromarray(np.full((24, 32, 3)[: 2 + (bands > 1)], i, "uint8")) for i in range(3)]
+            pages[0].save(tmp_path / f"train/{kind}/a0.tif", save_all=True, append_images=pages[1:])
+        (tmp_path / "train/images/a1.png").unlink()
+        layered = write_tiff(
+            tmp_path / "train/images/a1.tif", np.ones((3, 24, 32), "uint8"), mask=np.ones((24, 32), "uint8")
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(layered, "r+") as sink:
+                sink.write_mask(np.full((24, 32), 255, "uint8"))
+                sink.build_overviews([2, 4])
+        assert page_count(layered) == 1
+        assert "2 files of several pages, of which the first is read: a0.tif (3), a0.tif (3)" in self.note(tmp_path)
+
+    @pytest.mark.parametrize(("dtype", "start"), [("float64", 1e9), ("int32", 2_000_000_000)])
+    def test_values_too_fine_for_float32(self, tmp_path, dtype, start):
+        make_dataset(tmp_path, train=2, val=1)
+        for path in list(tmp_path.glob("*/images/*.png")):
+            array = np.random.default_rng(0).integers(-1, 2, (1, 24, 32)) + (start if "train" in str(path) else 0)
+            write_tiff(path.with_suffix(".tif"), array.astype(dtype))
+            path.unlink()
+        note = self.note(tmp_path)
+        assert "a0.tif: float32, which models compute in, is too coarse for the band grey (" in note
+        assert note.count("too coarse") == 1
+
+
+class TestNamesInAnotherOrder:
+    """Bands that the files name are not read in the order of other files, or of dataset.yaml."""
+
+    def folder(self, tmp_path, *orders, yaml=YAML):
+        make_dataset(tmp_path, train=len(orders), val=0, yaml=yaml.split("  val")[0])
+        names = np.array(["B2", "B3", "B4", "B8"])
+        array = np.arange(4)[:, None, None] + np.zeros((4, 24, 32))
+        for i, order in enumerate(orders):
+            path = tmp_path / f"train/images/a{i}.png"
+            write_tiff(
+                path.with_suffix(".tif"), array[list(order)].astype("uint16"), descriptions=tuple(names[list(order)])
+            )
+            path.unlink()
+        return read_dataset(tmp_path)
+
+    def test_files_of_one_split(self, tmp_path):
+        dataset = self.folder(tmp_path, (0, 1, 2, 3), (3, 2, 1, 0))
+        (problem,) = check(dataset).problems
+        assert problem.file.name == "a1.tif"
+        assert "names its bands B8, B4, B3, B2" in problem.line
+        samples = SemanticSamples(dataset, "train")
+        with pytest.raises(DataError, match=r"a1\.tif: names its bands B8, B4, B3, B2; expected the order of a0\.tif"):
+            samples[1]
+        samples = SemanticSamples(replace(dataset, use_bands=("B02", "B08")), "train")
+        assert [sample.image[:, 0, 0].tolist() for sample in (samples[0], samples[1])] == [[0, 3], [0, 3]]
+
+    def test_the_yaml_says_another_order_than_the_file(self, tmp_path):
+        dataset = self.folder(tmp_path, (3, 2, 1, 0), yaml="bands: [B02, B03, B04, B08]\n" + YAML)
+        assert "names its bands B8, B4, B3, B2; expected the order of `bands`" in check(dataset).problems[0].line
+        other = self.folder(tmp_path / "other", (3, 2, 1, 0), yaml="bands: [a, b, c, d]\n" + YAML)
+        assert check(other).ok
 
 
 def test_contact_sheet_shows_pixels_labels_and_bad_files(tmp_path):

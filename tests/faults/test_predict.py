@@ -49,6 +49,77 @@ def lines(capsys):
     return [line for line in capsys.readouterr().err.splitlines() if line]
 
 
+class TestBands:
+    """Files whose bands are not called as the model's."""
+
+    @pytest.fixture(scope="class")
+    def sentinel(self, tmp_path_factory):
+        path = tmp_path_factory.mktemp("model") / "s2.safetensors"
+        tiny_task(bands=("B02", "B03", "B04", "B08")).save(path)
+        return path
+
+    def scene(self, path, order=(0, 1, 2, 3), dtype="uint16", **options):
+        array = np.random.default_rng(3).integers(0, 1000, (4, 40, 48)).astype(dtype)
+        return write_tiff(path, array[list(order)], **options, **PLACE)
+
+    @pytest.mark.parametrize("more", [(), ("--window", 32)], ids=["whole", "windows"])
+    def test_other_spellings_are_read_by_name(self, sentinel, tmp_path, more):
+        self.scene(tmp_path / "plain.tif")
+        self.scene(tmp_path / "numbers.tif", (3, 2, 1, 0), descriptions=("B8", "B4", "B3", "B2"))
+        self.scene(tmp_path / "words.tif", (3, 2, 1, 0), descriptions=("NIR", "red", "green", "blue"))
+        assert run(sentinel, *sorted(tmp_path.glob("*.tif")), "--out", tmp_path / "out", *more) == 0
+        answers = []
+        for name in ("plain", "numbers", "words"):
+            with rasterio.open(tmp_path / f"out/{name}.tif") as source:
+                answers.append(source.read(1))
+        assert len(np.unique(answers[0])) > 1
+        np.testing.assert_array_equal(answers[0], answers[1])
+        np.testing.assert_array_equal(answers[0], answers[2])
+
+    @pytest.mark.parametrize("more", [(), ("--window", 32)], ids=["whole", "windows"])
+    def test_other_names_are_refused_unless_chosen(self, sentinel, tmp_path, capsys, more):
+        path = self.scene(tmp_path / "a.tif", descriptions=("vv", "vh", "red", "nir"))
+        assert run(sentinel, path, "--out", tmp_path / "out", *more) == 2
+        (line,) = lines(capsys)
+        assert "a.tif: names its bands vv, vh, red, nir; 4, as the model has (B02, B03, B04, B08); " in line
+        assert "--bands" in line
+        assert run(sentinel, path, "--out", tmp_path / "out", "--bands", "1,2,3,4", *more) == 0
+
+    def test_a_fourth_band_taken_for_alpha_is_told_with_the_cure(self, sentinel, tmp_path, capsys):
+        array = np.random.default_rng(3).integers(0, 255, (4, 40, 48)).astype("uint8")
+        path = write_tiff(tmp_path / "a.tif", array)  # GDAL marks the fourth band, since nobody says what it is
+        assert run(sentinel, path, "--out", tmp_path / "out", "--accept-dtype") == 2
+        (line,) = lines(capsys)
+        assert "has 3 bands (red, green, blue)" in line
+        assert line.endswith("band 4 is marked as alpha and taken for a mask; if it is data: --bands 1,2,3,4")
+        assert run(sentinel, path, "--out", tmp_path / "out", "--accept-dtype", "--bands", "1,2,3,4") == 0
+
+    @pytest.mark.parametrize("more", [(), ("--window", 32)], ids=["whole", "windows"])
+    def test_the_number_of_bands_is_told_before_a_pixel_is_decoded(self, sentinel, tmp_path, capsys, more):
+        """The blocks of the file are rubbish: who decodes one fails differently."""
+        path = tmp_path / "a.tif"
+        write_tiff(path, np.zeros((2, 64, 64), "uint16"), compress="deflate", tiled=True, blockxsize=16, blockysize=16)
+        with rasterio.open(path) as source:
+            offset, size = (int(source.get_tag_item(f"BLOCK_{what}_0_0", "TIFF", 1)) for what in ("OFFSET", "SIZE"))
+        data = bytearray(path.read_bytes())
+        data[offset : offset + size] = bytes(size)
+        path.write_bytes(data)
+        assert run(sentinel, path, "--out", tmp_path / "out", *more) == 2
+        (line,) = lines(capsys)
+        assert "a.tif: has 2 bands (band1, band2); expected 4, as the model has" in line
+
+
+@pytest.mark.parametrize("more", [(), ("--window", 32)], ids=["whole", "windows"])
+def test_pages_and_values_too_fine_for_float32_are_told(four_bands, tmp_path, capsys, more):
+    array = 1e9 + np.random.default_rng(0).normal(size=(4, 40, 48))
+    write_tiff(tmp_path / "fine.tif", array, **PLACE)
+    write_tiff(tmp_path / "plain.tif", array - 1e9, **PLACE)
+    sources = [tmp_path / "fine.tif", tmp_path / "plain.tif"]
+    assert run(four_bands, *sources, "--out", tmp_path / "out", "--accept-dtype", *more) == 0
+    (line,) = lines(capsys)
+    assert "fine.tif: float32, which models compute in, is too coarse for the bands band1 (999999" in line
+
+
 @pytest.mark.parametrize("name", ["cut.png", "cut.jpg", "cut.tif"])
 def test_fault_01_a_truncated_image_fails_and_the_others_go_on(photo, tmp_path, capsys, name):
     whole = tmp_path / f"whole{name[3:]}"

@@ -34,6 +34,22 @@ def test_bands_go_by_name_or_else_by_place(found, order):
 
 
 @pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (["nir", "red", "blue"], True),
+        (["B4", "B3", "B2"], True),  # of which sensor?
+        (["red", "nir", "band3"], [True, True, False]),  # nir is the model's third band
+    ],
+)
+def test_names_that_the_file_tells_and_the_model_does_not_know_are_refused(found, told):
+    told = [True] * 3 if told is True else told
+    with pytest.raises(DataError, match=r"x\.tif: names its bands .*; expected 3, as the model has .*--bands"):
+        band_order(found, RECIPE.bands, file="x.tif", told=told)
+    assert band_order(found, ["band1", "band2", "band3"], file="x.tif", told=told) == [0, 1, 2]
+    assert band_order(["vv", "green", "nir"], ["band1", "green", "nir"], file="x.tif", told=[True] * 3) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
     ("found", "hint"), [(["red", "green"], None), (["band1", "band2", "band3", "band4"], "--bands")]
 )
 def test_another_number_of_bands_is_refused_with_both_lists(found, hint):
@@ -41,7 +57,7 @@ def test_another_number_of_bands_is_refused_with_both_lists(found, hint):
         band_order(found, RECIPE.bands, file="x.tif")
     error = raised.value
     assert str(error).startswith(f"x.tif: has {len(found)} bands (")
-    assert "the model wants 3 (red, green, nir)" in str(error)
+    assert "3, as the model has (red, green, nir)" in str(error)
     assert (error.hint or "").endswith(hint or "")
     assert bool(error.hint) == bool(hint)
 

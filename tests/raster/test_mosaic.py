@@ -53,6 +53,24 @@ def quarters(rows=100, columns=140):
     return ["a.tif", "b.tif", "c.tif", "d.tif"]
 
 
+def test_a_file_whose_bands_are_in_another_order_is_read_by_name(tmp_path):
+    array = np.arange(3 * 16, dtype=np.uint8).reshape(3, 4, 4)
+    a, b, x, d, e, y = UTM.transform
+    write_bands(tmp_path / "a.tif", array, names=("B2", "B3", "B4"), geo=UTM)
+    write_bands(
+        tmp_path / "b.tif", array[::-1], names=("B04", "B03", "B02"), geo=Geo(UTM.crs, (a, b, x + 4 * a, d, e, y))
+    )
+    write_bands(tmp_path / "c.tif", array, names=("B8", "B3", "B4"), geo=Geo(UTM.crs, (a, b, x + 4 * a, d, e, y)))
+    read = open_mosaic(tmp_path, [tmp_path / "a.tif", tmp_path / "b.tif"], Reading()).read((0, 0, 4, 8))
+    np.testing.assert_array_equal(read.array, np.concatenate([array, array], axis=2))
+    other = open_mosaic(tmp_path, [tmp_path / "a.tif", tmp_path / "c.tif"], Reading())
+    for look in (other.header, lambda: other.read((0, 0, 4, 8))):
+        with pytest.raises(DataError, match=r"c\.tif: names its bands B8, B3, B4; expected B2, B3, B4 as in a\.tif"):
+            look()
+    chosen = open_mosaic(tmp_path, [tmp_path / "a.tif", tmp_path / "c.tif"], Reading(bands=(1, 2, 3)))
+    np.testing.assert_array_equal(chosen.read((0, 0, 4, 8)).array, read.array)
+
+
 def test_files_side_by_side_are_predicted_as_the_raster_they_were_cut_from(folder):
     flags = ("--window", "96", "--margin", "exact", "--polygons", "geojson", "--probs", "uint8")
     assert predict("one", "scene.tif", *flags) == 0

@@ -24,12 +24,15 @@ def open_samples(
     """
     from dataclasses import replace
 
+    from torchfpn.files.bands import is_name
     from torchfpn.raster.fitting import band_order, check_dtype
 
     samples = kind(dataset, split, cache=False)
     file = samples.pairs[0].image
     check_dtype(samples.dtype, recipe, file=file, accept=accept_dtype)
-    order = band_order(samples.bands, recipe.bands, file=file)
+    told = [is_name(name) for name in samples.bands]
+    cure = "name them in `bands` of dataset.yaml as the model does, or choose the model's with `use_bands`"
+    order = band_order(samples.bands, recipe.bands, file=file, told=told, cure=cure)
     if order == list(range(len(samples.bands))):
         return samples
     return kind(replace(dataset, use_bands=tuple(samples.bands[i] for i in order)), split, cache=False)

@@ -23,6 +23,10 @@ class Predicted(Protocol):
     def polygons(self) -> int:
         """How many were written."""
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What else is to be said of the source."""
+
 
 def tell(words: list[str], outcome: Predicted, source: Path, *, polygons: bool) -> None:
     """The line that begins with `words`. polygons: whether they were asked for."""
@@ -31,5 +35,7 @@ def tell(words: list[str], outcome: Predicted, source: Path, *, polygons: bool) 
     if outcome.empty:
         words.append(f"{amount(outcome.empty, 'pixel')} without data")
     print(", ".join(words))
+    for line in outcome.remarks:
+        print(f"fpn: {printable(source)}: {line}", file=sys.stderr)
     if outcome.empty == outcome.pixels:
         print(f"fpn: {printable(source)}: holds no data at all", file=sys.stderr)

@@ -13,7 +13,7 @@ from torchfpn.data.facts import Facts, Seen, gather, look, problem_of
 from torchfpn.data.notes import notes, object_notes
 from torchfpn.data.object_counts import ObjectCounts
 from torchfpn.data.polygon_facts import PolygonReport, polygon_reports, unmet_polygons
-from torchfpn.data.reading import grey_cure
+from torchfpn.data.reading import grey_cure, swapped
 from torchfpn.data.splits import Problem
 from torchfpn.data.statistics import ClassCounts
 from torchfpn.data.windows import Piece, pieces
@@ -190,7 +190,8 @@ def _unlike(dataset: Dataset, facts: list[Facts]) -> list[Problem]:
     if not seen:
         return []
     count = Counter(len(s.bands) for _, s in seen).most_common(1)[0][0]
-    names = ", ".join(next(s.bands for _, s in seen if len(s.bands) == count))
+    first = Counter(s.bands for _, s in seen if len(s.bands) == count).most_common(1)[0][0]
+    names = ", ".join(first)
     dtype = Counter(s.dtype for _, s in seen).most_common(1)[0][0]
     found = []
     for file, s in seen:
@@ -198,6 +199,9 @@ def _unlike(dataset: Dataset, facts: list[Facts]) -> list[Problem]:
             line = f"has {amount(len(s.bands), 'band')} ({', '.join(s.bands)}); most images have {count} ({names})"
             cure = grey_cure(len(s.bands), count)
             found.append(Problem(file, f"{line}; {cure}" if cure else line))
+        elif swapped(s.bands, first):
+            line = f"names its bands {', '.join(s.bands)}; most images {', '.join(first)}; read them by name: list them"
+            found.append(Problem(file, line + " in `use_bands`"))
         elif s.dtype != dtype and dataset.scaling is None:
             line = f"pixels of type {s.dtype}; most images are {dtype}; convert it, or if the values mean the same give"
             found.append(Problem(file, line + " `scaling: {offset: [...], scale: [...]}`"))

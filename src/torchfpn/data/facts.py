@@ -1,7 +1,7 @@
 """What one image and its labels turn out to be when they are read, errors included."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from hashlib import blake2b
 from itertools import groupby
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torchfpn.data.annotated import split_annotations
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.geometry import Geometry, Window
+from torchfpn.data.headers import page_count
 from torchfpn.data.moments import Moments
 from torchfpn.data.moving import moved
 from torchfpn.data.object_counts import ObjectCounts
@@ -31,7 +32,7 @@ from torchfpn.vectors.formats import is_vector
 class Seen:
     """An image that could be read. size: (height, width). missing: pixels without data. digest: of the pixels.
 
-    alpha: the number of a band that was taken for a mask.
+    alpha: the number of a band that was taken for a mask. pages: files of the pair with several pages -> how many.
     """
 
     size: tuple[int, int]
@@ -41,6 +42,7 @@ class Seen:
     missing: int
     alpha: int | None
     digest: bytes
+    pages: dict[Path, int] = field(default_factory=dict)
 
     def __add__(self, other: "Seen") -> "Seen":
         """Of both windows of one scene."""
@@ -175,7 +177,16 @@ def _seen(dataset: Dataset, piece: Piece, picture: Picture) -> Seen:
         missing=0 if picture.valid is None else int((~picture.valid).sum()),
         alpha=picture.alpha,
         digest=blake2b(np.ascontiguousarray(picture.array).data, digest_size=16).digest(),
+        pages=_pages(piece),
     )
+
+
+def _pages(piece: Piece) -> dict[Path, int]:
+    """Told by the first piece of an image."""
+    if piece.window is not None and piece.window[:2] != (0, 0):
+        return {}
+    files = [file for file in (piece.pair.image, piece.pair.label) if file is not None]
+    return {file: pages for file in files if (pages := page_count(file)) > 1}
 
 
 def _sum(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> NDArray[np.int64] | None:

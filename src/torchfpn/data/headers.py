@@ -2,6 +2,7 @@
 
 import functools
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import geo_of, open_raster
 
 _SIZES = (257, 256)  # the TIFF tags of height and width
+_KIND, _REDUCED, _MASK = 254, 1, 4  # the tag that says what a directory is for, and two of its bits
+_MOST_DIRECTORIES = 2**16
 _WHOLE = {3: "H", 4: "I", 16: "Q"}  # TIFF types of whole numbers
 
 
@@ -40,23 +43,47 @@ def quick_size(path: Path) -> tuple[int, int] | None:
 
     It decides only whether a file is worth a closer look: folders may hold 10^5 of them.
     """
+    tags = next(_directories(path), {})
+    return (tags[_SIZES[0]], tags[_SIZES[1]]) if len(tags.keys() & set(_SIZES)) == 2 else None
+
+
+def page_count(path: Path) -> int:
+    """The pages of a TIFF, as GDAL counts them: its directories without overviews and masks; 1 of other files."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return 1
+    kinds = (tags.get(_KIND, 0) for tags in _directories(path))
+    return max(1, sum(1 for kind in kinds if not kind & (_REDUCED | _MASK)))
+
+
+def _directories(path: Path) -> Iterator[dict[int, int]]:
+    """Tag -> value of the size and the kind in each directory of a TIFF, as far as they can be read."""
     try:
         with path.open("rb") as handle:
             order = {b"II": "<", b"MM": ">"}[handle.read(2)]
             (version,) = struct.unpack(order + "H", handle.read(2))
-            offset, count, entry = ("I", "H", 12) if version == 42 else ("4xQ", "Q", 20)
+            offset, count, entry = ("I", "H", 12) if version == 42 else ("Q", "Q", 20)
+            handle.seek(4 if version == 42 else 8)
             (start,) = struct.unpack(order + offset, handle.read(struct.calcsize(order + offset)))
-            handle.seek(start)
-            (n,) = struct.unpack(order + count, handle.read(struct.calcsize(order + count)))
-            table = handle.read(entry * min(n, 64))
+            known = set[int]()
+            while start and start not in known and len(known) < _MOST_DIRECTORIES:
+                known.add(start)
+                handle.seek(start)
+                (n,) = struct.unpack(order + count, handle.read(struct.calcsize(order + count)))
+                table = handle.read(entry * min(n, 64))
+                yield _whole_tags(table, order, entry)
+                handle.seek(start + struct.calcsize(order + count) + entry * n)
+                (start,) = struct.unpack(order + offset, handle.read(struct.calcsize(order + offset)))
     except (OSError, KeyError, ValueError, struct.error):  # of a place beyond all files, too
-        return None
-    sizes = {}
+        return
+
+
+def _whole_tags(table: bytes, order: str, entry: int) -> dict[int, int]:
+    found = {}
     for at in range(0, len(table) - entry + 1, entry):
         tag, kind = struct.unpack_from(order + "HH", table, at)
-        if tag in _SIZES and kind in _WHOLE:
-            (sizes[tag],) = struct.unpack_from(order + _WHOLE[kind], table, at + entry - (4 if entry == 12 else 8))
-    return (sizes[_SIZES[0]], sizes[_SIZES[1]]) if len(sizes) == 2 else None
+        if tag in (*_SIZES, _KIND) and kind in _WHOLE:
+            (found[tag],) = struct.unpack_from(order + _WHOLE[kind], table, at + entry - (4 if entry == 12 else 8))
+    return found
 
 
 def read_header(dataset: Dataset, path: Path) -> Header | None:

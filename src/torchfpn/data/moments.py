@@ -1,5 +1,6 @@
 """Minimum, maximum, mean and deviation of bands, exact however many images they are gathered from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ Vector = NDArray[np.float64]
 class Moments:
     """Of C bands, float64 [C] each; squares: the sum of squared distances from the mean.
 
+    rounding: the sum of the squares of what the values lose as float32, which is what models see.
+
     Two of them add up to the moments of both without loss of digits (Chan, Golub and LeVeque 1983, formula 2.1).
     """
 
@@ -21,6 +24,7 @@ class Moments:
     squares: Vector
     low: Vector
     high: Vector
+    rounding: Vector
 
     @classmethod
     def of(cls, image: NDArray[Any], valid: NDArray[np.bool_] | None) -> "Moments":
@@ -30,10 +34,15 @@ class Moments:
         values = (image.reshape(len(image), -1) if valid is None else image[:, valid]).astype(np.float64)
         bands, count = values.shape
         if count == 0:
-            return cls(0, np.zeros(bands), np.zeros(bands), np.full(bands, np.inf), np.full(bands, -np.inf))
+            none = np.zeros(bands)
+            return cls(0, none, none, np.full(bands, np.inf), np.full(bands, -np.inf), none)
         mean = values.mean(1)
         squares = np.square(values - mean[:, None]).sum(1)
-        return cls(count, mean, squares, values.min(1), values.max(1))
+        rounding = np.zeros(bands)
+        if image.dtype.itemsize > 2 and image.dtype != np.float32:
+            with np.errstate(over="ignore"):
+                rounding = np.square(values - values.astype(np.float32)).sum(1)
+        return cls(count, mean, squares, values.min(1), values.max(1), rounding)
 
     @classmethod
     def _of_bytes(cls, image: NDArray[np.uint8], valid: NDArray[np.bool_] | None) -> "Moments":
@@ -46,7 +55,8 @@ class Moments:
         mean = counts @ values / bands.shape[1]
         squares = (counts * np.square(values - mean[:, None])).sum(1)
         low, high = (counts > 0).argmax(1), 255 - (counts[:, ::-1] > 0).argmax(1)
-        return cls(bands.shape[1], mean, squares, low.astype(np.float64), high.astype(np.float64))
+        none = np.zeros(len(bands))
+        return cls(bands.shape[1], mean, squares, low.astype(np.float64), high.astype(np.float64), none)
 
     def __add__(self, other: "Moments") -> "Moments":
         """Of both."""
@@ -56,7 +66,23 @@ class Moments:
         step = other.mean - self.mean
         mean = self.mean + step * (other.count / count)
         squares = self.squares + other.squares + np.square(step) * (self.count * other.count / count)
-        return Moments(count, mean, squares, np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        return Moments(count, mean, squares, low, high, self.rounding + other.rounding)
+
+    def coarse(self, names: Sequence[str]) -> str | None:
+        """Which bands lose more than a hundredth of their deviation as float32, in words; None: none does.
+
+        names: of the bands.
+        """
+        found = np.flatnonzero((self.rounding > 1e-4 * self.squares) & (self.high > self.low))
+        if not self.count or not len(found):
+            return None
+        shown = ", ".join(
+            f"{names[i]} ({self.low[i]:.10g} to {self.high[i]:.10g}, deviation {self.std[i]:.3g})" for i in found[:3]
+        )
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        which = "band" if len(found) == 1 else "bands"
+        return f"float32, which models compute in, is too coarse for the {which} {shown}{more}; subtract an offset"
 
     @property
     def std(self) -> Vector:

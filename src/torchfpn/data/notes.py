@@ -27,6 +27,8 @@ def notes(
         *_twins(facts),
         *_alpha(facts),
         *_band_names(facts),
+        *_pages(facts),
+        *_coarse(facts),
         *_elsewhere(polygons),
         *_unclassed(dataset, polygons),
         *_unmet(facts),
@@ -102,6 +104,24 @@ def _band_names(facts: list[Facts]) -> list[str]:
         return []
     shown = [" ".join(each) for each in sorted(names)]
     return [f"bands are called differently from file to file: {_few(shown)}; name them in `bands`"]
+
+
+def _pages(facts: list[Facts]) -> list[str]:
+    files = {file: n for f in facts if f.seen is not None for file, n in f.seen.pages.items()}
+    shown = [f"{printable(file.name)} ({n})" for file, n in files.items()]
+    return (
+        [f"{amount(len(files), 'file')} of several pages, of which the first is read: {_few(shown)}"] if files else []
+    )
+
+
+def _coarse(facts: list[Facts]) -> list[str]:
+    """Values that differ by less than float32 can tell."""
+    found = [f for f in facts if f.seen is not None and f.seen.moments.coarse(f.seen.bands)]
+    if not found or found[0].seen is None:
+        return []
+    first = found[0].seen
+    more = "" if len(found) == 1 else f" ({amount(len(found), 'image')} like it)"
+    return [f"{printable(found[0].pair.image.name)}: {first.moments.coarse(first.bands)}{more}"]
 
 
 def _elsewhere(polygons: Sequence[PolygonReport]) -> list[str]:

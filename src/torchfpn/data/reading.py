@@ -1,5 +1,6 @@
 """Reading one image and its labels as the dataset says: bands chosen, label values turned into class indices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torchfpn.data.dataset import Dataset
 from torchfpn.data.headers import read_header
 from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, RasterError, amount
+from torchfpn.files.bands import match_bands
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.images import Picture, Window, read_image
 from torchfpn.files.labels import LabelFile, read_labels
@@ -75,6 +77,11 @@ def read_picture(dataset: Dataset, path: Path, window: Window | None = None) -> 
 def grey_cure(one: int, other: int) -> str | None:
     """What helps where images have these numbers of bands: maybe some are grey, and others in colours."""
     return "show grey images in colours with `grey_as_color: true`" if {one, other} == {1, 3} else None
+
+
+def swapped(found: Sequence[str], first: Sequence[str]) -> bool:
+    """Whether these are the names of the same bands in another order."""
+    return match_bands(found, first) not in (None, list(range(len(first))))
 
 
 def _in_color(dataset: Dataset, picture: Picture) -> Picture:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import DataError, amount
-from torchfpn.files.bands import Wanted, band_numbers
+from torchfpn.files.bands import Wanted, band_numbers, is_name, misplaced
 from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.photographs import deep_png, read_photograph
@@ -26,6 +26,7 @@ class Picture:
     array: [C, H, W] in the type of the file. valid: [H, W] False where there is no data; None: everywhere is.
     band_names: of the C bands. dtype: "uint8", "int16", "float32", ... nodata: what the file calls missing.
     geo: where it lies, if it says. alpha: the band that was taken for a mask and left out, counted from 1.
+    told: whether the file itself describes each band by a name; colours that GDAL assumes, and numbers, are none.
     """
 
     array: NDArray[Any]
@@ -35,6 +36,7 @@ class Picture:
     nodata: float | None = None
     geo: Geo | None = None
     alpha: int | None = None
+    told: tuple[bool, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -93,6 +95,62 @@ def read_image(
         return _read_raster(path, source, bands, names, nodata, max_pixels, window)
 
 
+def read_bands(path: Path, *, bands: Wanted = None, allow_vrt: bool = False) -> Picture:
+    """What a TIFF or VRT says of its bands, or of some of them: as a picture without pixels. None is decoded.
+
+    Raises:
+        DataError: damaged, or without the bands wanted.
+    """
+    with open_raster(path, allow_vrt=allow_vrt) as source:
+        return raster_bands(path, source, bands)
+
+
+def raster_bands(path: Path, source: Any, bands: Wanted = None) -> Picture:
+    """The same of an open raster.
+
+    Raises:
+        DataError: without the bands wanted.
+    """
+    if color_table(source):
+        numbers = band_numbers(bands, ("red", "green", "blue"), file=path)
+        names = _pick(["red", "green", "blue"], numbers)
+        return Picture(np.zeros((len(names), 0, 0), np.uint8), None, names, "uint8", None, geo_of(source))
+    chosen = _choose(path, source, bands, ())
+    dtype = _dtype(path, source, chosen.real)
+    array = np.zeros((len(chosen.real), 0, 0), dtype)
+    return Picture(array, None, chosen.names, str(dtype), None, geo_of(source), chosen.alpha, chosen.told)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Bands of a raster. real: their numbers in the file, from 1. names, told, alpha: as of `Picture`."""
+
+    real: list[int]
+    names: tuple[str, ...]
+    told: tuple[bool, ...]
+    alpha: int | None
+
+
+def _choose(path: Path, source: Any, bands: Wanted, names: Sequence[str]) -> _Chosen:
+    alpha = _alpha(source, bands, names)
+    places = [i for i in range(1, source.count + 1) if i != alpha]
+    all_names = _raster_names(source)
+    found = [all_names[i - 1] for i in places]
+    described = [source.descriptions[i - 1] or "" for i in places]
+    told = [bool(name.strip()) and is_name(name, i) for name, i in zip(described, places, strict=True)]
+    called = _called(path, found, names)
+    if names and misplaced(found, told, names):
+        raise DataError(
+            f"names its bands {', '.join(found[:20])}",
+            file=path,
+            allowed=f"the order of `bands`: {', '.join(names)}",
+            hint="give the names in the order of the file, or leave `bands` out and list `use_bands` by name",
+        )
+    numbers = band_numbers(bands, called, file=path)
+    kept = tuple(told[n - 1] for n in numbers)
+    return _Chosen([places[n - 1] for n in numbers], _pick(called, numbers), kept, alpha)
+
+
 def _read_raster(
     path: Path,
     source: Any,
@@ -102,11 +160,8 @@ def _read_raster(
     max_pixels: int,
     window: Window | None,
 ) -> Picture:
-    alpha = _alpha(source, bands, names)
-    found = [name for i, name in enumerate(_raster_names(source), start=1) if i != alpha]
-    called = _called(path, found, names)
-    numbers = band_numbers(bands, called, file=path)
-    real = [n + 1 if alpha is not None and n >= alpha else n for n in numbers]
+    chosen = _choose(path, source, bands, names)
+    real, alpha = chosen.real, chosen.alpha
     dtype = _dtype(path, source, real)
     check_size(path, (len(real), *_extent(source, window)), dtype.itemsize, max_pixels)
     array = source.read(real, window=_slices(window))
@@ -116,7 +171,9 @@ def _read_raster(
         raise DataError("no pixel was ever written: its writer was stopped", file=path, hint="make it again")
     missing = [nodata if source.nodatavals[n - 1] is None else source.nodatavals[n - 1] for n in real]
     valid = raster_valid(source, real, array, nodata=nodata, alpha=alpha, place=_slices(window))
-    return Picture(array, valid, _pick(called, numbers), str(array.dtype), missing[0], geo_of(source), alpha)
+    return Picture(
+        array, valid, chosen.names, str(array.dtype), missing[0], geo_of(source), alpha=alpha, told=chosen.told
+    )
 
 
 def _extent(source: Any, window: Window | None) -> tuple[int, int]:

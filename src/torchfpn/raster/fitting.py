@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torchfpn.errors import DataError, amount
+from torchfpn.files.bands import is_name, match_bands, misplaced, same_band
 from torchfpn.files.images import Picture
 from torchfpn.files.validity import valid_pixels
 from torchfpn.recipe import Recipe
@@ -19,7 +20,7 @@ def fitted(picture: Picture, recipe: Recipe, *, file: str | Path, accept_dtype: 
     Raises:
         DataError: another number of bands, or another pixel type, than the model was trained on.
     """
-    order = band_order(picture.band_names, recipe.bands, file=file)
+    order = band_order(picture.band_names, recipe.bands, file=file, told=picture.told, alpha=picture.alpha)
     check_dtype(picture.dtype, recipe, file=file, accept=accept_dtype)
     image = torch.from_numpy(np.ascontiguousarray(picture.array[order], dtype=np.float32))
     valid = picture.valid
@@ -30,23 +31,38 @@ def fitted(picture: Picture, recipe: Recipe, *, file: str | Path, accept_dtype: 
     return image
 
 
-def band_order(found: Sequence[str], wanted: Sequence[str], *, file: str | Path) -> list[int]:
+def band_order(
+    found: Sequence[str],
+    wanted: Sequence[str],
+    *,
+    file: str | Path,
+    told: Sequence[bool] = (),
+    alpha: int | None = None,
+    cure: str = "say which they are, in the model's order, with --bands",
+) -> list[int]:
     """Which of the bands `found` are the ones `wanted`: by name where all names are there, else all in their order.
 
+    told: which of the names the file itself tells; none: they are read in their order. alpha: the band of the file that
+    was taken for a mask, from 1. cure: what helps where names do not fit.
+
     Raises:
-        DataError: neither; both lists are named.
+        DataError: another number of bands, or the file tells names that are not the model's.
     """
-    names = [name.lower() for name in found]
-    if all(names.count(name.lower()) == 1 for name in wanted):
-        return [names.index(name.lower()) for name in wanted]
-    if len(found) == len(wanted):
-        return list(range(len(found)))
-    raise DataError(
-        f"has {amount(len(found), 'band')} ({_listed(found)})",
-        file=file,
-        allowed=f"{len(wanted)}, as the model has ({_listed(wanted)})",
-        hint="choose them with --bands" if len(found) > len(wanted) else None,
-    )
+    order = match_bands(found, wanted)
+    if order is not None:
+        return order
+    model = f"{len(wanted)}, as the model has ({_listed(wanted)})"
+    if len(found) != len(wanted):
+        hint = cure if len(found) > len(wanted) else None
+        if alpha is not None and len(found) + 1 == len(wanted):
+            every = ",".join(str(i) for i in range(1, len(wanted) + 1))
+            hint = f"band {alpha} is marked as alpha and taken for a mask; if it is data: --bands {every}"
+        raise DataError(f"has {amount(len(found), 'band')} ({_listed(found)})", file=file, allowed=model, hint=hint)
+    if told and any(is_name(name) for name in wanted):
+        other = [is_name(own) and not same_band(name, own) for name, own in zip(found, wanted, strict=True)]
+        if (all(told) and any(other)) or misplaced(found, told, wanted):
+            raise DataError(f"names its bands {_listed(found)}", file=file, allowed=model, hint=cure)
+    return list(range(len(found)))
 
 
 def check_dtype(found: str, recipe: Recipe, *, file: str | Path, accept: bool = False) -> None:

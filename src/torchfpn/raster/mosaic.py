@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import DataError, RasterError, amount
+from torchfpn.files.bands import match_bands
 from torchfpn.files.formats import format_of
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.images import Picture, Window
@@ -68,7 +69,7 @@ class Mosaic:
             picture, place = self._cut(part, window)
             if array is None:
                 array = np.zeros((len(picture.array), rows, columns), picture.array.dtype)
-            self._check_like_first(part, picture)
+            picture = self._like_first(part, picture)
             here = slice(None), *place
             if picture.valid is None:
                 array[here], valid[place] = picture.array, True
@@ -77,7 +78,14 @@ class Mosaic:
                 valid[place] |= picture.valid
         if array is None:
             array = np.zeros((len(first.band_names), rows, columns), first.dtype)
-        return Picture(array, None if valid.all() else valid, first.band_names, first.dtype, None, self.geo)
+        return replace(first, array=array, valid=None if valid.all() else valid, nodata=None, geo=self.geo)
+
+    def header(self) -> Picture:
+        """See `Scene`; every TIFF or VRT is opened for it."""
+        for part in self.parts:
+            if part.windowed:
+                self._like_first(part, self.reading.bands_of(part.file))
+        return self._first
 
     def grounds(self, side: int) -> set[tuple[int, int]]:
         """The squares that a file reaches into."""
@@ -100,9 +108,10 @@ class Mosaic:
 
     @functools.cached_property
     def _first(self) -> Picture:
-        """One pixel of the first file, for its bands and type."""
+        """The first file without its pixels, for its bands and type."""
         part = self.parts[0]
-        return self._cut(part, (part.row, part.column, 1, 1))[0]
+        picture = self.reading.bands_of(part.file) if part.windowed else self._whole(part.file)
+        return replace(picture, array=picture.array[:, :0, :0], valid=None)
 
     @functools.cached_property
     def _whole(self) -> Any:
@@ -130,10 +139,10 @@ class Mosaic:
             raise DataError(found, file=part.file, allowed=f"{part.width} x {part.height}, as when it was listed")
         cut = slice(inner[0], inner[0] + inner[2]), slice(inner[1], inner[1] + inner[3])
         valid = None if picture.valid is None else picture.valid[cut]
-        names = picture.band_names
-        return Picture(picture.array[:, *cut], valid, names, picture.dtype, picture.nodata, picture.geo), place
+        return replace(picture, array=picture.array[:, *cut], valid=valid), place
 
-    def _check_like_first(self, part: Part, picture: Picture) -> None:
+    def _like_first(self, part: Part, picture: Picture) -> Picture:
+        """The picture, its bands in the order of the first file where both files tell their names."""
         first = self._first
         if len(picture.band_names) != len(first.band_names):
             raise DataError(
@@ -144,6 +153,17 @@ class Mosaic:
         if picture.dtype != first.dtype:
             allowed = f"{first.dtype} as in {self.parts[0].file.name}"
             raise DataError(f"pixels of type {picture.dtype}", file=part.file, allowed=allowed)
+        if self.reading.bands or not (any(first.told) and any(picture.told)):
+            return picture
+        order = match_bands(picture.band_names, first.band_names)
+        if order is None and all(first.told) and all(picture.told):
+            raise DataError(
+                f"names its bands {', '.join(picture.band_names[:12])}",
+                file=part.file,
+                allowed=f"{', '.join(first.band_names[:12])} as in {self.parts[0].file.name}",
+                hint="say which they are with --bands",
+            )
+        return picture if order is None else replace(picture, array=picture.array[order])
 
 
 def open_mosaic(name: Path, files: Sequence[Path], reading: Reading) -> Mosaic:

@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchfpn.data.headers import page_count
+from torchfpn.data.moments import Moments
 from torchfpn.files.atomic import write_bytes
+from torchfpn.files.formats import format_of, printable
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import Picture
 from torchfpn.raster.answering import answers
@@ -56,12 +59,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one source. empty: pixels without data. polygons: how many were written."""
+    """What came of one source. empty: pixels without data. polygons: how many were written. remarks: to be said."""
 
     job: Job
     size: tuple[int, int]
     empty: int
     polygons: int = 0
+    remarks: tuple[str, ...] = ()
 
     @property
     def pixels(self) -> int:
@@ -76,7 +80,7 @@ def predict_file(task: Task, job: Job, options: Options, *, overlay: Overlay | N
         DataError: the source is damaged, too large, or not what the model wants. RasterError: it has no place on the
             earth, and polygons need one.
     """
-    image, geo = opened(task, job, options)
+    image, geo, said = opened(task, job, options)
     answer = answers(task, image[None], options.precision, shares=options.probabilities)[0]
     labels, probabilities = answer.labels, answer.shares
     values = file_values(labels, task.recipe)
@@ -86,20 +90,43 @@ def predict_file(task: Task, job: Job, options: Options, *, overlay: Overlay | N
     if probabilities is not None:
         write_probabilities(job.others["probabilities"], probabilities, task.recipe, geo)
     count = _write_polygons(job, values, answer.scores, task, geo, options) if options.polygons else 0
-    return Outcome(job, (labels.shape[0], labels.shape[1]), int((labels == IGNORE).sum()), count)
+    return Outcome(job, (labels.shape[0], labels.shape[1]), int((labels == IGNORE).sum()), count, said)
 
 
-def opened(task: Task, job: Job, options: Options) -> tuple[Tensor, Geo | None]:
-    """The source as the model wants it, and where it lies.
+def opened(task: Task, job: Job, options: Options) -> tuple[Tensor, Geo | None, tuple[str, ...]]:
+    """The source as the model wants it, where it lies, and what is to be said of it.
 
     Raises:
         DataError: damaged, too large, or not what the model wants. RasterError: it has no place on the earth, and
             polygons need one.
     """
+    if format_of(job.source) in ("tiff", "vrt"):
+        as_input(task, reading(options).bands_of(job.source), options, file=job.source)  # other bands are told at once
     picture = reading(options).whole(job.source)
     geo = reading(options).place(picture.geo, job.source, picture.size)
     check_polygons(geo, job, options)
-    return as_input(task, picture, options, file=job.source), geo
+    return as_input(task, picture, options, file=job.source), geo, (*remarks(job), *coarseness(picture))
+
+
+def remarks(job: Job) -> list[str]:
+    """What is to be said of the files of a job before they are read: that they have more pages than the one taken."""
+    found = []
+    for file in job.parts or ([job.source] if job.source.is_file() else []):
+        if (pages := page_count(file)) > 1:
+            name = f"{printable(file.name)}: " if job.parts else ""
+            found.append(
+                f"{name}has {pages} pages, of which page 1 is taken; write the others to files of their own (tiffsplit)"
+            )
+    return found
+
+
+def coarseness(picture: Picture) -> list[str]:
+    """That values differ by less than float32 can tell, if they do."""
+    dtype = picture.array.dtype
+    if dtype.itemsize <= 2 or dtype == np.float32:
+        return []
+    line = Moments.of(picture.array, picture.valid).coarse(picture.band_names)
+    return [] if line is None else [line]
 
 
 def as_input(task: Task, picture: Picture, options: Options, *, file: Path) -> Tensor:
@@ -112,9 +139,9 @@ def as_input(task: Task, picture: Picture, options: Options, *, file: Path) -> T
     """
     if task.recipe.rules.get("grey_as_color") and len(picture.band_names) == 1:
         bands = task.recipe.bands
-        picture = replace(picture, array=np.repeat(picture.array, len(bands), axis=0), band_names=bands)
+        picture = replace(picture, array=np.repeat(picture.array, len(bands), axis=0), band_names=bands, told=())
     if options.bands and len(options.bands) == len(task.recipe.bands):
-        picture = replace(picture, band_names=task.recipe.bands)  # the user's order is the model's
+        picture = replace(picture, band_names=task.recipe.bands, told=())  # the user's order is the model's
     return fitted(picture, task.recipe, file=file, accept_dtype=options.accept_dtype)
 
 

@@ -35,6 +35,7 @@ class Outcome:
     shown: int
     empty: int
     polygons: int = 0
+    remarks: tuple[str, ...] = ()
 
     @property
     def pixels(self) -> int:
@@ -51,7 +52,7 @@ def predict_objects(task: Task, job: Job, options: Options, *, score: float, ove
         DataError: the source is damaged, too large, or not what the model wants. RasterError: it has no place on the
             earth, and polygons need one.
     """
-    image, geo = opened(task, job, options)
+    image, geo, said = opened(task, job, options)
     found, empty = objects_of(task, image, options.precision)
     shown = found.above(score)
     if "instances" in job.others and shown.crops is not None:
@@ -59,7 +60,7 @@ def predict_objects(task: Task, job: Job, options: Options, *, score: float, ove
     if overlay is not None:
         write_bytes(job.others["overlay"], overlay(image.numpy(), shown))
     count = _write_polygons(task, job, options, shown, geo) if options.polygons else 0
-    return Outcome(job, found, len(shown), empty, count)
+    return Outcome(job, found, len(shown), empty, count, said)
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from torchfpn.files.blocks import block_bytes, check_blocks
 from torchfpn.files.geo import Geo
-from torchfpn.files.images import Picture, Window, read_image
+from torchfpn.files.images import Picture, Window, read_bands, read_image
 from torchfpn.files.rasters import geo_of, open_raster
 from torchfpn.vectors.tiles import tile_geo
 
@@ -47,6 +47,14 @@ class Reading:
         """
         limit = max(self.max_pixels, window[2] * window[3])
         return read_image(file, bands=self._wanted, max_pixels=limit, allow_vrt=self.allow_vrt, window=window)
+
+    def bands_of(self, file: Path) -> Picture:
+        """What a TIFF or VRT says of its bands, as a picture without pixels; nothing is decoded.
+
+        Raises:
+            DataError: damaged, or without these bands.
+        """
+        return read_bands(file, bands=self._wanted, allow_vrt=self.allow_vrt)
 
     def place(self, geo: Geo | None, file: Path, size: tuple[int, int]) -> Geo | None:
         """Where a file lies, by what it says of itself or else by what is said here. size: height and width."""
@@ -92,6 +100,14 @@ class Scene(Protocol):
         """
         ...
 
+    def header(self) -> Picture:
+        """Its bands and the type of its pixels, as a picture without pixels.
+
+        Raises:
+            DataError: a file of it is damaged, or not like the others.
+        """
+        ...
+
     def grounds(self, side: int) -> set[tuple[int, int]] | None:
         """Which squares of `side` pixels hold anything, as (row, column) of squares; None: all of them."""
         ...
@@ -114,6 +130,10 @@ class FileScene:
     def read(self, window: Window) -> Picture:
         """See `Scene`."""
         return self.reading.part(self.name, window)
+
+    def header(self) -> Picture:
+        """See `Scene`."""
+        return self.reading.bands_of(self.name)
 
     def grounds(self, side: int) -> None:
         """All."""

@@ -32,7 +32,17 @@ from torchfpn.raster.blend import Blender, Seams
 from torchfpn.raster.blocks import Block, plan_blocks, rounded_up
 from torchfpn.raster.journal import Journal, fingerprint
 from torchfpn.raster.mosaic import Mosaic, open_mosaic
-from torchfpn.raster.predict import Options, Outcome, as_input, check_polygons, outlining, reading, write_outlines
+from torchfpn.raster.predict import (
+    Options,
+    Outcome,
+    as_input,
+    check_polygons,
+    coarseness,
+    outlining,
+    reading,
+    remarks,
+    write_outlines,
+)
 from torchfpn.raster.scenes import Scene, open_file
 from torchfpn.raster.sources import Job
 from torchfpn.raster.tile_map import open_tiles
@@ -134,6 +144,8 @@ def _predicted(
     task: Task, scene: Scene, job: Job, options: Options, streaming: Streaming, step: Callable[[], None]
 ) -> Outcome:
     check_polygons(scene.geo, job, options)
+    as_input(task, scene.header(), options, file=scene.name)  # other bands are told before a window is decoded
+    said = dict.fromkeys(remarks(job))
     multiple = int(getattr(task.model, "multiple", 1))
     margin = rounded_up(model_reach(task) if streaming.margin is None else streaming.margin, multiple)
     size, grounds = (scene.height, scene.width), scene.grounds(streaming.side)
@@ -142,7 +154,7 @@ def _predicted(
     journal = Journal.beside(job.labels)
     journal.begin(_facts(scene, options, streaming, margin), resume=streaming.resume, anew=streaming.anew)
     sweep(job.labels.parent)  # what a killed writer left
-    for block, arrays in _computed(task, scene, options, _to_do(blocks, streaming.batch, journal, step), seams):
+    for block, arrays in _computed(task, scene, options, _to_do(blocks, streaming.batch, journal, step), seams, said):
         journal.put(block.index, arrays)
         step()
     finished = journal if seams is None else _blended(task, journal, blocks, seams)
@@ -158,7 +170,7 @@ def _predicted(
         count = write_outlines(job, options, outlines(canvas, **outlining(task, job, options)), scene.geo)
     journal.close()
     seen = sum(block.block[2] * block.block[3] for block in blocks)
-    return Outcome(job, size, empty + size[0] * size[1] - seen, count)
+    return Outcome(job, size, empty + size[0] * size[1] - seen, count, tuple(said))
 
 
 def model_reach(task: Task) -> int:
@@ -212,11 +224,16 @@ def _to_do(blocks: Sequence[Block], batch: int, journal: Journal, step: Callable
 
 
 def _computed(
-    task: Task, scene: Scene, options: Options, groups: Sequence[Sequence[Block]], seams: Seams | None
+    task: Task,
+    scene: Scene,
+    options: Options,
+    groups: Sequence[Sequence[Block]],
+    seams: Seams | None,
+    said: dict[str, None],
 ) -> Iterator[tuple[Block, dict[str, NDArray[Any]]]]:
-    """Blocks with their answers, in order; the next windows are being read meanwhile."""
+    """Blocks with their answers, in order; the next windows are being read meanwhile. said: see `_read_ahead`."""
     shares = "float32" if seams else options.probabilities
-    with closing(_read_ahead(task, scene, options, [block for group in groups for block in group])) as windows:
+    with closing(_read_ahead(task, scene, options, [block for group in groups for block in group], said)) as windows:
         for group in groups:
             images = [next(windows) for _ in group]
             given = [image for image in images if image is not None]
@@ -255,13 +272,14 @@ def _is_empty(picture: Picture) -> bool:
 
 
 def _read_ahead(
-    task: Task, scene: Scene, options: Options, blocks: Sequence[Block]
+    task: Task, scene: Scene, options: Options, blocks: Sequence[Block], said: dict[str, None]
 ) -> Generator[Tensor | None, None, None]:
     """The windows of the blocks, as the model wants them, None where nothing is.
 
-    Those that wait have the type of the file: it is smaller.
+    Windows that were read ahead are kept in the type of the file, which is smaller. said: gets the first window's
+    remark on values too fine for float32.
     """
-    rest, waiting = iter(blocks), deque[Future[Picture]]()
+    rest, waiting, fine = iter(blocks), deque[Future[Picture]](), list[str]()
     with ThreadPoolExecutor(READERS, "fpn-read") as pool:
         try:
             while True:
@@ -270,6 +288,9 @@ def _read_ahead(
                 if not waiting:
                     return
                 picture = waiting.popleft().result()
+                if not fine:
+                    fine = coarseness(picture)
+                    said.update(dict.fromkeys(fine))
                 yield None if _is_empty(picture) else as_input(task, picture, options, file=scene.name)
         finally:
             for window in waiting:
