@@ -49,14 +49,15 @@ def lines(capsys):
     return [line for line in capsys.readouterr().err.splitlines() if line]
 
 
+@pytest.fixture(scope="module")
+def sentinel(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "s2.safetensors"
+    tiny_task(bands=("B02", "B03", "B04", "B08")).save(path)
+    return path
+
+
 class TestBands:
     """Files whose bands are not called as the model's."""
-
-    @pytest.fixture(scope="class")
-    def sentinel(self, tmp_path_factory):
-        path = tmp_path_factory.mktemp("model") / "s2.safetensors"
-        tiny_task(bands=("B02", "B03", "B04", "B08")).save(path)
-        return path
 
     def scene(self, path, order=(0, 1, 2, 3), dtype="uint16", **options):
         array = np.random.default_rng(3).integers(0, 1000, (4, 40, 48)).astype(dtype)

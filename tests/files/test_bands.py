@@ -54,5 +54,5 @@ def test_sensors_are_told_by_their_numbers():
 
 def test_bands_are_chosen_in_any_spelling():
     assert band_numbers(["B8", "red", 1], ["B02_10m", "B04_10m", "B08_10m"]) == [3, 2, 1]
-    with pytest.raises(DataError, match='has no band "B3"; expected.* 1 B02_10m'):
+    with pytest.raises(DataError, match=r'has no band "B3"; expected .* B02_10m'):
         band_numbers(["B3"], ["B02_10m", "B04_10m"])

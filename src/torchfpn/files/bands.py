@@ -10,7 +10,8 @@ Wanted = Sequence[int | str] | None  # None: every band
 
 # B2, B02, B02_10m, SR_B2, S2_B8A, Band 4
 _NUMBERED = re.compile(
-    r"(?P<sensor>s2|sentinel[ _-]?2|sr)?[ _-]?b(?:and)?[ _-]?(?P<zero>0?)(?P<number>[1-9]\d?a?)(?P<side>[ _-][126]0 ?m)?"
+    r"(?P<sensor>s2|sentinel[ _-]?2|sr)?[ _-]?b(?:and)?[ _-]?"
+    r"(?P<zero>0?)(?P<number>[1-9]\d?a?)(?P<side>[ _-][126]0 ?m)?"
 )
 _UNNAMED = re.compile(r"(band|layer|channel)?[ _-]?0*(\d+)")
 _WORDS = {
