@@ -82,7 +82,7 @@ class TestBands:
         path = self.scene(tmp_path / "a.tif", descriptions=("vv", "vh", "red", "nir"))
         assert run(sentinel, path, "--out", tmp_path / "out", *more) == 2
         (line,) = lines(capsys)
-        assert "a.tif: names its bands vv, vh, red, nir; 4, as the model has (B02, B03, B04, B08); " in line
+        assert "a.tif: names its bands vv, vh, red, nir; expected 4, as the model has (B02, B03, B04, B08); " in line
         assert "--bands" in line
         assert run(sentinel, path, "--out", tmp_path / "out", "--bands", "1,2,3,4", *more) == 0
 
@@ -99,7 +99,9 @@ class TestBands:
     def test_the_number_of_bands_is_told_before_a_pixel_is_decoded(self, sentinel, tmp_path, capsys, more):
         """The blocks of the file are rubbish: who decodes one fails differently."""
         path = tmp_path / "a.tif"
-        write_tiff(path, np.zeros((2, 64, 64), "uint16"), compress="deflate", tiled=True, blockxsize=16, blockysize=16)
+        write_tiff(
+            path, np.zeros((2, 64, 64), "uint16"), compress="deflate", tiled=True, blockxsize=16, blockysize=16, **PLACE
+        )
         with rasterio.open(path) as source:
             offset, size = (int(source.get_tag_item(f"BLOCK_{what}_0_0", "TIFF", 1)) for what in ("OFFSET", "SIZE"))
         data = bytearray(path.read_bytes())
@@ -111,7 +113,19 @@ class TestBands:
 
 
 @pytest.mark.parametrize("more", [(), ("--window", 32)], ids=["whole", "windows"])
-def test_pages_and_values_too_fine_for_float32_are_told(four_bands, tmp_path, capsys, more):
+def test_the_first_of_several_pages_is_taken_and_told(photo, tmp_path, capsys, more):
+    pages = [Image.fromarray(rgb((40, 48), seed)) for seed in range(3)]
+    pages[0].save(tmp_path / "one.tif")
+    pages[0].save(tmp_path / "three.tif", save_all=True, append_images=pages[1:])
+    assert run(photo, tmp_path / "one.tif", tmp_path / "three.tif", "--out", tmp_path / "out", *more) == 0
+    assert [line for line in lines(capsys) if "page" in line] == [
+        f"fpn: {tmp_path / 'three.tif'}: has 3 pages, of which page 1 is taken; write the others to files of their own"
+        " (tiffsplit)"
+    ]
+
+
+@pytest.mark.parametrize("more", [(), ("--window", 32)], ids=["whole", "windows"])
+def test_values_too_fine_for_float32_are_told(four_bands, tmp_path, capsys, more):
     array = 1e9 + np.random.default_rng(0).normal(size=(4, 40, 48))
     write_tiff(tmp_path / "fine.tif", array, **PLACE)
     write_tiff(tmp_path / "plain.tif", array - 1e9, **PLACE)
