@@ -1,0 +1,148 @@
+"""What the fuzzer tries: families of damaged files, and the commands that read them. A case is a pure function of its seed."""
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fuzz import damage
+
+OUT = "out"  # where every command of a case writes
+
+
+@dataclass(frozen=True)
+class Family:
+    """Files of one kind, how they are damaged, and the commands that read them ("{}" is the damaged file)."""
+
+    files: tuple[str, ...]
+    damages: tuple[damage.Damage, ...]
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One command on one damaged file.
+
+    name: family and seed, enough to run it again. words: the command line. damaged: file -> its new bytes.
+    """
+
+    name: str
+    words: list[str]
+    damaged: dict[str, bytes] = field(default_factory=dict)
+
+
+BYTES = (damage.in_bytes, damage.in_bytes, damage.cut)
+TEXT = (damage.in_text, damage.in_text, damage.in_bytes, damage.cut)
+JSON = (damage.in_json, damage.in_json, damage.in_json, damage.in_bytes, damage.cut)
+PIXELS, OBJECTS = "models/pixels.safetensors", "models/objects.safetensors"
+FAMILIES = {
+    "image": Family(
+        tuple(f"images/{n}" for n in "exif.png palette.png color.jpg cmyk.jpg color.bmp color.webp".split()),
+        BYTES,
+        (f"predict {PIXELS} {{}} --out out", f"predict {OBJECTS} {{}} --out out", "compare {} --out out"),
+    ),
+    "raster": Family(
+        ("images/strips.tif", "images/tiles.tif", "images/masked.tif", "maps/scene.tif"),
+        BYTES,
+        (
+            f"predict {PIXELS} {{}} --out out --polygons pixels",
+            f"predict {PIXELS} {{}} --out out --window 64 --probs uint8 --polygons gpkg",
+            f"predict {PIXELS} {{}} maps/scene.tif --out out",
+            "compare {} --out out",
+            "rasterize maps/roofs.geojson {} --out out",
+        ),
+    ),
+    "training image": Family(
+        ("pixels/train/images/a0.png", "pixels/val/images/a0.png", "scenes/scene.tif"),
+        BYTES,
+        ("check pixels", "check scenes", "weights pixels", f"evaluate {PIXELS} pixels --json out.json"),
+    ),
+    "labels": Family(
+        ("pixels/train/labels/a0.png", "pixels/val/labels/a0.png", "scenes/mask.tif", "labels/a0.png", "labels/a1.tif"),
+        BYTES,
+        (
+            "check pixels",
+            "check scenes",
+            "weights pixels",
+            f"evaluate {PIXELS} pixels --json out.json",
+            "evaluate {} labels/a0.png --json out.json",
+            "compare pixels/train/images/a0.png --truth {} --prediction labels/a0.png --out out",
+        ),
+    ),
+    "label map": Family(
+        ("maps/predicted.tif", "maps/truth.tif"),
+        BYTES,
+        (
+            "polygons {} out.geojson",
+            "polygons {} out.gpkg --least 3 --simplify 1",
+            "evaluate maps/predicted.tif maps/truth.tif --json out.json",
+            "evaluate maps/predicted.tif maps/roofs.geojson --classes x,y,roof --json out.json",
+            "compare maps/scene.tif --truth maps/truth.tif --prediction maps/predicted.tif --out out",
+        ),
+    ),
+    "coco": Family(
+        ("objects/train/instances.json",), JSON, ("check objects", "check objects --init", f"evaluate {OBJECTS} objects --split train")
+    ),
+    "panoptic": Family(("panoptic/train/panoptic.json",), JSON, ("check panoptic",)),
+    "panoptic map": Family(("panoptic/train/panoptic/a0.png",), BYTES, ("check panoptic",)),
+    "results": Family(("results.json",), JSON, ("evaluate {} objects/train/instances.json --json out.json",)),
+    "geojson": Family(
+        ("maps/roofs.geojson",),
+        JSON,
+        (
+            "rasterize {} maps/scene.tif --out out --field kind --classes bg,roof,shed",
+            "polygons {} out.gpkg --field kind --merge 1 --square",
+            "evaluate {} maps/roofs.gpkg --field kind --truth-field kind --json out.json",
+            "compare maps/scene.tif --truth {} --out out",
+        ),
+    ),
+    "vectors": Family(
+        ("maps/roofs.gpkg", "maps/roofs.fgb", "maps/roofs.shp", "maps/roofs.shx", "maps/roofs.dbf", "maps/roofs.prj"),
+        BYTES,
+        (
+            "rasterize {} maps/scene.tif --out out",
+            "polygons {} out.geojson --field kind",
+            "evaluate maps/roofs.geojson {} --json out.json",
+        ),
+    ),
+    "dataset": Family(
+        ("pixels/dataset.yaml", "objects/dataset.yaml", "scenes/dataset.yaml"),
+        TEXT,
+        ("check pixels", "check objects", "check scenes", "weights pixels", f"evaluate {PIXELS} pixels --json out.json"),
+    ),
+    "settings": Family(("train.yaml",), TEXT, ("train --config train.yaml --out out --name run",)),
+    "recipe": Family(
+        (PIXELS, OBJECTS), (damage.in_recipe,), ("info {}", "info {} --json", "predict {} images/exif.png --out out")
+    ),
+    "model": Family((PIXELS, OBJECTS), BYTES, ("info {}", "predict {} images/exif.png --out out")),
+    "checkpoint": Family(("models/foreign.pth",), BYTES, ("convert {} out.safetensors", "info {}")),
+}
+FLAGS = (
+    "check pixels", "weights pixels", f"info {PIXELS}", "train --config train.yaml --out out --name run",
+    f"predict {PIXELS} images/exif.png --out out", f"evaluate {PIXELS} pixels", "polygons maps/truth.tif out.geojson",
+    "compare maps/scene.tif --truth maps/truth.tif --prediction maps/predicted.tif --out out",
+    "rasterize maps/roofs.geojson maps/scene.tif --out out", "convert models/foreign.pth out.safetensors",
+    "evaluate maps/predicted.tif maps/truth.tif", "check objects",
+)  # fmt: skip
+NAMES = (
+    "--split --json --method --classes --ignore --least --field --layer --bands --window --margin --batch --score --iou "
+    "--max-pixels --simplify --merge --assume-crs --tiles --out --device --precision --lr --max_epochs --batch_size "
+    "--model.backbone --model.channels --data.crop --seed --within --burn --buffer --most --worst --largest --known"
+).split()
+
+
+def make_case(seed: int, originals: Path) -> Case:
+    """The case of a seed; families take turns, so that every one gets its share."""
+    rng = random.Random(seed)
+    names = [*FAMILIES, "flags"]
+    name = names[seed % len(names)]
+    if name == "flags":
+        words = rng.choice(FLAGS).split()
+        for _ in range(rng.choice([1, 1, 2])):
+            value = str(rng.choice(damage.ODD_VALUES)).replace("\ud800", "?")
+            words[len(words) :] = rng.choice([[rng.choice(NAMES), value], [value], [f"{rng.choice(NAMES)}={value}"]])
+        return Case(f"{name}:{seed}", words)
+    family = FAMILIES[name]
+    file = rng.choice(family.files)
+    data = rng.choice(family.damages)(rng, (originals / file).read_bytes())
+    words = [word.replace("{}", file) for word in rng.choice(family.commands).split()]
+    return Case(f"{name}:{seed}", words, {file: data})

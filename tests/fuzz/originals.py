@@ -1,0 +1,102 @@
+"""The undamaged files that the fuzzer starts from: a small one of every kind that a verb of `fpn` reads."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from PIL import Image
+
+import torchfpn
+from made_data import labels, make_dataset, picture, write_png, write_tiff
+from made_maps import box, make_scene, write_geojson, write_map
+from made_objects import make_objects
+from made_panoptic import make_panoptic
+from tiny_detector import tiny_detector
+from tiny_model import tiny_task
+
+TRAINING = """dataset: pixels
+max_epochs: 1
+steps_per_epoch: 1
+batch_size: 2
+num_workers: 0
+accelerator: cpu
+model: {backbone: test_resnet, channels: 8, head_channels: 8}
+data: {crop: 32, hflip: 0.5}
+optimizer: {name: adamw, weight_decay: 0.01}
+schedule: {name: poly, warmup: 1}
+loss: {terms: ce}
+"""
+
+
+def make_originals(folder: Path) -> Path:
+    """Writes every file; returns the folder. Paths inside are relative to it, so that a copy works anywhere."""
+    make_dataset(folder / "pixels", train=2, val=1)
+    make_objects(folder / "objects")
+    make_panoptic(folder / "panoptic")
+    make_scene(folder / "scenes", size=(70, 90))
+    (folder / "train.yaml").write_text(TRAINING)
+    _images(folder / "images")
+    _labels(folder / "labels")
+    _maps(folder / "maps")
+    _models(folder / "models")
+    _results(folder)
+    return folder
+
+
+def _images(folder: Path) -> None:
+    folder.mkdir()
+    array, exif = picture(0, (40, 50)), Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    write_png(folder / "exif.png", array, exif=exif)
+    Image.fromarray(array).quantize(16).save(folder / "palette.png")
+    Image.fromarray(array).save(folder / "color.jpg", exif=exif)
+    Image.fromarray(array).convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(array).save(folder / "color.bmp")
+    Image.fromarray(array).save(folder / "color.webp")
+    bands, grid = array.transpose(2, 0, 1), rasterio.Affine(10, 0, 5, 0, -10, 3)
+    write_tiff(folder / "strips.tif", bands, crs="EPSG:32633", transform=grid)
+    tiled = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
+    write_tiff(folder / "tiles.tif", bands.astype("float32"), nodata=-9999.0, **tiled)
+    write_tiff(folder / "masked.tif", bands, mask=array[..., 0] > 9, photometric="rgb")
+
+
+def _labels(folder: Path) -> None:
+    folder.mkdir()
+    Image.fromarray(labels(0)).save(folder / "a0.png")
+    write_tiff(folder / "a1.tif", labels(1)[None], nodata=255)
+
+
+def _maps(folder: Path) -> None:
+    write_map(folder / "scene.tif", size=(64, 80), descriptions=("red", "green", "blue"))
+    write_map(folder / "predicted.tif", labels(0, (64, 80))[None])
+    write_map(folder / "truth.tif", labels(1, (64, 80))[None])
+    shapes = [box(5, 5), box(20, 20, 15), box(50, 30, 20)]
+    write_geojson(folder / "roofs.geojson", shapes, ["roof", "shed", "roof"])
+    from pyogrio.raw import write
+
+    wkb, kind = np.array([shape.wkb for shape in shapes], object), np.array(["roof", "shed", "roof"], object)
+    for name, driver in (("roofs.gpkg", "GPKG"), ("roofs.fgb", "FlatGeobuf"), ("roofs.shp", "ESRI Shapefile")):
+        write(folder / name, wkb, [kind], ["kind"], geometry_type="Polygon", crs="EPSG:32633", driver=driver)
+
+
+def _models(folder: Path) -> None:
+    folder.mkdir()
+    tiny_task(bands=("red", "green", "blue"), dtype="uint8").save(folder / "pixels.safetensors")
+    tiny_detector(proposals=5).save(folder / "objects.safetensors")
+    torch.manual_seed(0)
+    state = torchfpn.create_model("semantic", backbone="torchvision/mobilenet_v2", channels=16, num_classes=2)
+    torch.save({"state_dict": state.state_dict(), "epoch": 3, "lr": 0.1}, folder / "foreign.pth")
+
+
+def _results(folder: Path) -> None:
+    found = [{"image_id": 1, "category_id": 3, "bbox": [2, 3, 8, 6], "score": 0.9}]
+    (folder / "results.json").write_text(json.dumps(found))
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """A copy by hard links: fast; a damaged file replaces its link and leaves the original alone."""
+    shutil.copytree(source, target, copy_function=os.link)
