@@ -1,4 +1,4 @@
-"""What the fuzzer tries: families of damaged files, and the commands that read them. A case is a pure function of its seed."""
+"""What the fuzzer tries: families of damaged files and the commands that read them. A seed gives its case, always."""
 
 import random
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ JSON = (damage.in_json, damage.in_json, damage.in_json, damage.in_bytes, damage.
 PIXELS, OBJECTS = "models/pixels.safetensors", "models/objects.safetensors"
 FAMILIES = {
     "image": Family(
-        tuple(f"images/{n}" for n in "exif.png palette.png color.jpg cmyk.jpg color.bmp color.webp".split()),
+        tuple(f"images/{n}" for n in ["exif.png", "palette.png", "color.jpg", "cmyk.jpg", "color.bmp", "color.webp"]),
         BYTES,
         (f"predict {PIXELS} {{}} --out out", f"predict {OBJECTS} {{}} --out out", "compare {} --out out"),
     ),
@@ -80,7 +80,9 @@ FAMILIES = {
         ),
     ),
     "coco": Family(
-        ("objects/train/instances.json",), JSON, ("check objects", "check objects --init", f"evaluate {OBJECTS} objects --split train")
+        ("objects/train/instances.json",),
+        JSON,
+        ("check objects", "check objects --init", f"evaluate {OBJECTS} objects --split train"),
     ),
     "panoptic": Family(("panoptic/train/panoptic.json",), JSON, ("check panoptic",)),
     "panoptic map": Family(("panoptic/train/panoptic/a0.png",), BYTES, ("check panoptic",)),
@@ -107,7 +109,13 @@ FAMILIES = {
     "dataset": Family(
         ("pixels/dataset.yaml", "objects/dataset.yaml", "scenes/dataset.yaml"),
         TEXT,
-        ("check pixels", "check objects", "check scenes", "weights pixels", f"evaluate {PIXELS} pixels --json out.json"),
+        (
+            "check pixels",
+            "check objects",
+            "check scenes",
+            "weights pixels",
+            f"evaluate {PIXELS} pixels --json out.json",
+        ),
     ),
     "settings": Family(("train.yaml",), TEXT, ("train --config train.yaml --out out --name run",)),
     "recipe": Family(
@@ -123,11 +131,14 @@ FLAGS = (
     "rasterize maps/roofs.geojson maps/scene.tif --out out", "convert models/foreign.pth out.safetensors",
     "evaluate maps/predicted.tif maps/truth.tif", "check objects",
 )  # fmt: skip
-NAMES = (
-    "--split --json --method --classes --ignore --least --field --layer --bands --window --margin --batch --score --iou "
-    "--max-pixels --simplify --merge --assume-crs --tiles --out --device --precision --lr --max_epochs --batch_size "
-    "--model.backbone --model.channels --data.crop --seed --within --burn --buffer --most --worst --largest --known"
-).split()
+NAMES = tuple(
+    (
+        "--split --json --method --classes --ignore --least --field --layer --bands --window --margin --batch --score "
+        "--iou --max-pixels --simplify --merge --assume-crs --tiles --out --device --precision --lr --max_epochs "
+        "--batch_size --model.backbone --model.channels --data.crop --seed --within --burn --buffer --most --worst "
+        "--largest --known "
+    ).split()
+)
 
 
 def make_case(seed: int, originals: Path) -> Case:

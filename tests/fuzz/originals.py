@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
 
-import torchfpn
 from made_data import labels, make_dataset, picture, write_png, write_tiff
 from made_maps import box, make_scene, write_geojson, write_map
 from made_objects import make_objects
@@ -88,8 +88,10 @@ def _models(folder: Path) -> None:
     tiny_task(bands=("red", "green", "blue"), dtype="uint8").save(folder / "pixels.safetensors")
     tiny_detector(proposals=5).save(folder / "objects.safetensors")
     torch.manual_seed(0)
-    state = torchfpn.create_model("semantic", backbone="torchvision/mobilenet_v2", channels=16, num_classes=2)
-    torch.save({"state_dict": state.state_dict(), "epoch": 3, "lr": 0.1}, folder / "foreign.pth")
+    theirs = smp.FPN(
+        "mobilenet_v2", encoder_weights=None, classes=2, decoder_pyramid_channels=32, decoder_segmentation_channels=32
+    )
+    torch.save({"state_dict": theirs.state_dict(), "epoch": 3, "lr": 0.1}, folder / "foreign.pth")
 
 
 def _results(folder: Path) -> None:

@@ -2,8 +2,9 @@
 
     python tests/fuzz/run.py --cases 20000 [--processes 2] [--first 0] [--only recipe]
 
-A case passes if the command ends within the time allowed with exit code 0, 1 or 2, prints no traceback and no warning of a
-library, says in one line what is wrong where it fails, and leaves no partial file behind. Exit code 1 if one does not.
+A case passes if the command ends within the time allowed with exit code 0, 1 or 2, prints no traceback and no warning
+of a library, says in one line what is wrong where it fails, and leaves no partial file behind. Exit code 1 if one does
+not.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fuzz.cases import FAMILIES, Case, make_case  # noqa: E402
+from fuzz.cases import FAMILIES, Case, make_case
 
 SECONDS = 20.0  # a case that takes longer hangs
 MEMORY = 8 * 2**30  # bytes of private memory a command may ask for; what torch maps at its start counts too
@@ -53,7 +54,18 @@ def preload() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in ("check", "compare", "convert", "evaluate", "info", "polygons", "predict", "rasterize", "train", "weights"):
+    for name in (
+        "check",
+        "compare",
+        "convert",
+        "evaluate",
+        "info",
+        "polygons",
+        "predict",
+        "rasterize",
+        "train",
+        "weights",
+    ):
         __import__(f"torchfpn.cli.{name}")
     for name in ("lightning", "pyogrio", "rasterio", "shapely", "torchvision", "faster_coco_eval", "matplotlib"):
         __import__(name)
@@ -71,17 +83,18 @@ def run_case(case: Case, originals: Path, seconds: float = SECONDS) -> Verdict:
         for file, data in case.damaged.items():
             (folder / file).unlink()
             (folder / file).write_bytes(data)
-        before = {path for path in folder.rglob("*")}
+        before = set(folder.rglob("*"))
         log = Path(name) / "log"
         begun = time.monotonic()
-        code = _wait(_fork(case, folder, log), begun + seconds)
+        code = wait_for(fork_command(case, folder, log), seconds)
         spent = time.monotonic() - begun
         printed = log.read_text(errors="replace") if log.exists() else ""
-        fault = _fault(code, spent, seconds, printed, {p for p in folder.rglob("*")} - before)
+        fault = _fault(code, spent, seconds, printed, set(folder.rglob("*")) - before)
         return Verdict(case, code, spent, fault, printed)
 
 
-def _fork(case: Case, folder: Path, log: Path) -> int:
+def fork_command(case: Case, folder: Path, log: Path) -> int:
+    """Starts the command of a case in `folder`; the process id. What it prints goes into `log`."""
     process = os.fork()
     if process:
         return process
@@ -106,8 +119,9 @@ def _fork(case: Case, folder: Path, log: Path) -> int:
         os._exit(code)
 
 
-def _wait(process: int, until: float) -> int:
+def wait_for(process: int, seconds: float) -> int:
     """The exit code; negative the signal it died of; a process that runs on is killed with all it has started."""
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
@@ -128,6 +142,13 @@ def _fault(code: int, spent: float, seconds: float, printed: str, left: set[Path
         return f"died of {signal.Signals(-code).name}"
     if code not in (0, 1, 2):
         return f"exit code {code}"
+    return _fault_of_text(code, printed) or next(
+        (f"left behind: {path.name}" for path in left if PARTIAL.search(path.name)), ""
+    )
+
+
+def _fault_of_text(code: int, printed: str) -> str:
+    """What is wrong with what a command printed; "" if nothing."""
     lines = printed.splitlines()
     if foreign := next((line for line in lines if FOREIGN.search(line) and not line.startswith("fpn")), ""):
         return f"a library's words: {foreign[:160]}"
@@ -137,8 +158,6 @@ def _fault(code: int, spent: float, seconds: float, printed: str, left: set[Path
         return f"a line of {len(longest)} characters"
     if code and not any(line.startswith("fpn") or ": " in line for line in lines):
         return "failed without a line that says why"
-    if part := next((path.name for path in left if PARTIAL.search(path.name)), ""):
-        return f"left behind: {part}"
     return ""
 
 
@@ -184,7 +203,9 @@ def _work(folder: Path, first: int, last: int, step: int, args: argparse.Namespa
             fault = " ".join(verdict.fault.split())
             sink.write(f"{family}\t{verdict.code}\t{verdict.seconds:.2f}\t{fault}\n")
             if verdict.fault or args.verbose:
-                print(f"{verdict.case.name}: {fault or verdict.code}: fpn {' '.join(map(repr, verdict.case.words))}"[:600])
+                print(
+                    f"{verdict.case.name}: {fault or verdict.code}: fpn {' '.join(map(repr, verdict.case.words))}"[:600]
+                )
                 tail = verdict.printed[-1500:] if fault == "traceback" or args.verbose else ""
                 print("\n".join(f"    {ascii(line)[1:-1]}" for line in tail.splitlines()), flush=True)
     os._exit(0)

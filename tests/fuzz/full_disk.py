@@ -1,0 +1,172 @@
+"""Fills a small disk while every verb writes to it: no traceback, no half file, and a training that can be resumed.
+
+    python tests/fuzz/full_disk.py [--sizes 40] [--verb predict]
+
+Each verb first runs on a disk with room, then on disks of sizes spread between nothing and what it needed. It must
+either end with exit code 0 and the same files, or say in one line what could not be written and leave only whole files
+behind. A training is resumed on a larger disk and must end with the weights of the undisturbed one. Mounts a tmpfs, so
+it needs root. Exit code 1 if a run breaks these rules.
+"""
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fuzz.cases import Case
+from fuzz.run import FOREIGN, PARTIAL, fork_command, preload, wait_for
+
+TRAIN = ["train", "--config", "train.yaml", "--out", "disk/runs", "--name", "run", "--max_epochs", "2"]
+PREDICT = ["predict", "models/pixels.safetensors"]
+COMMANDS = {
+    "train": [TRAIN],
+    "predict": [
+        [*PREDICT, "maps/scene.tif", "--out", "disk/o", "--window", "64", "--probs", "float32", "--polygons", "gpkg"],
+        [*PREDICT, "images", "--out", "disk/o", "--overlay", "--probs", "float32"],
+        [*PREDICT, "maps/scene.tif", "--out", "disk/o", "--polygons", "geojson"],
+    ],
+    "objects": [["predict", "models/objects.safetensors", "pixels/train/images", "--out", "disk/o", "--overlay"]],
+    "convert": [["convert", "models/foreign.pth", "disk/model.safetensors"]],
+    "evaluate": [
+        ["evaluate", "models/pixels.safetensors", "pixels", "--out", "disk/o", "--json", "disk/scores.json"],
+        ["evaluate", "maps/predicted.tif", "maps/truth.tif", "--json", "disk/scores.json"],
+    ],
+    "rasterize": [["rasterize", "maps/roofs.geojson", "maps/scene.tif", "--out", "disk/o"]],
+    "polygons": [["polygons", "maps/truth.tif", f"disk/out.{s}"] for s in ("geojson", "gpkg", "fgb")],
+    "compare": [
+        [
+            "compare",
+            "maps/scene.tif",
+            "--truth",
+            "maps/truth.tif",
+            "--prediction",
+            "maps/predicted.tif",
+            "--out",
+            "disk/o",
+        ]
+    ],
+    "check": [["check", "pixels", "--sheet", "disk/sheet.png"]],
+}
+ROOMY = 256 * 2**20  # bytes: more than any verb needs
+VARYING = {"env.json", "timing.csv", "report.html", "index.html", "config.yaml"}  # hold times and paths
+
+
+def main() -> int:
+    """Runs every verb on disks of many sizes; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, default=40, help="disks for each command")
+    parser.add_argument("--verb", choices=COMMANDS, help="this one alone")
+    args = parser.parse_args()
+    from fuzz.originals import make_originals
+
+    with tempfile.TemporaryDirectory(prefix="full-disk-") as name:
+        folder = make_originals(Path(name) / "files")
+        os.chdir(folder)
+        Path("disk").mkdir()
+        preload()
+        failures = 0
+        for verb, commands in COMMANDS.items():
+            if args.verb in (None, verb):
+                failures += sum(fill_disk(command, args.sizes) for command in commands)
+    print(f"{failures} failures")
+    return 1 if failures else 0
+
+
+def fill_disk(words: list[str], count: int) -> int:
+    """One command on `count` disks; how many runs broke a rule."""
+    with disk(ROOMY):
+        code, printed = run(words)
+        assert code == 0, printed
+        whole, needed = contents(), used()
+    sizes = [4096 * max(1, round(needed * (i + 1) / (count + 1) / 4096)) for i in range(count)]
+    failures, codes = 0, {}
+    for size in sizes:
+        with disk(size):
+            code, printed = run(words)
+            faults = list(broken_rules(code, printed, whole))
+            if not faults and words[0] == "train" and code != 0:
+                remount(ROOMY)
+                again, printed = run([*words, "--resume"])
+                differing = [
+                    n for n in whole if n.endswith((".safetensors", "metrics.csv")) and contents().get(n) != whole[n]
+                ]
+                if again != 0 or differing:
+                    faults = [f"resumed on a larger disk: exit code {again}, differing {differing}"]
+        codes[code] = codes.get(code, 0) + 1
+        failures += bool(faults)
+        for fault in faults:
+            print(f"  {size} of {needed} bytes: exit code {code}: {fault}\n" + printed[-1200:], flush=True)
+    ends = ", ".join(f"exit code {code}: {n}" for code, n in sorted(codes.items()))
+    print(f"{' '.join(words[:3])} ...: {needed} bytes; {count} smaller disks: {ends}; {failures} failures", flush=True)
+    return failures
+
+
+def broken_rules(code: int, printed: str, whole: dict[str, bytes]) -> list[str]:
+    """What is wrong with how a run on a full disk ended."""
+    faults = []
+    if "Traceback (most recent call last)" in printed or code not in (0, 1, 2):
+        faults.append("traceback" if "Traceback" in printed else f"exit code {code}")
+    faults += [f"a library's words: {line[:200]}" for line in printed.splitlines() if FOREIGN.search(line)][:1]
+    if code and "disk" not in printed:
+        faults.append("the path that could not be written is not named")
+    if code and "copy it again" in printed:
+        faults.append("a source is blamed for the disk")
+    faults += [flaw for name, data in contents().items() if (flaw := flaw_of(name, data, code, whole))]
+    if code == 0 and (missing := [n for n in whole if n not in contents() and "tb/" not in n and ".fpn-" not in n]):
+        faults.append(f"exit code 0 without {missing[:3]}")
+    return faults
+
+
+def flaw_of(name: str, data: bytes, code: int, whole: dict[str, bytes]) -> str:
+    """What is wrong with a file that is left on the disk; "" if nothing."""
+    if PARTIAL.search(Path(name).name):
+        return f"left behind: {name}"
+    if code == 0 and name not in whole:
+        return f"another file: {name}"
+    varies = Path(name).name in VARYING or "tb/" in name or name.endswith((".ckpt", ".gpkg", ".csv", ".json"))
+    if name in whole and data != whole[name] and not varies:
+        return f"a file that is not whole: {name}, {len(data)} of {len(whole[name])} bytes"
+    return ""
+
+
+def contents() -> dict[str, bytes]:
+    """Every file of the disk."""
+    return {str(path): path.read_bytes() for path in Path("disk").rglob("*") if path.is_file()}
+
+
+def used() -> int:
+    """Bytes used on the disk, the temporary ones gone by then not counted."""
+    state = os.statvfs("disk")
+    return (state.f_blocks - state.f_bfree) * state.f_frsize
+
+
+def run(words: list[str], seconds: float = 120.0) -> tuple[int, str]:
+    """Exit code and what was printed."""
+    log = Path("log")
+    log.unlink(missing_ok=True)
+    code = wait_for(fork_command(Case("full disk", words), Path.cwd(), log), seconds)
+    return code, log.read_text(errors="replace")
+
+
+@contextlib.contextmanager
+def disk(size: int):
+    """A disk of so many bytes at "disk"."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", "disk"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", "disk"], check=True)
+
+
+def remount(size: int) -> None:
+    """The same disk, larger."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", "disk"], check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
