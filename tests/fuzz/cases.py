@@ -132,12 +132,44 @@ FLAGS = (
     "evaluate maps/predicted.tif maps/truth.tif", "check objects",
 )  # fmt: skip
 NAMES = tuple(
-    (
-        "--split --json --method --classes --ignore --least --field --layer --bands --window --margin --batch --score "
-        "--iou --max-pixels --simplify --merge --assume-crs --tiles --out --device --precision --lr --max_epochs "
-        "--batch_size --model.backbone --model.channels --data.crop --seed --within --burn --buffer --most --worst "
-        "--largest --known "
-    ).split()
+    [
+        "--split",
+        "--json",
+        "--method",
+        "--classes",
+        "--ignore",
+        "--least",
+        "--field",
+        "--layer",
+        "--bands",
+        "--window",
+        "--margin",
+        "--batch",
+        "--score",
+        "--iou",
+        "--max-pixels",
+        "--simplify",
+        "--merge",
+        "--assume-crs",
+        "--tiles",
+        "--out",
+        "--device",
+        "--precision",
+        "--lr",
+        "--max_epochs",
+        "--batch_size",
+        "--model.backbone",
+        "--model.channels",
+        "--data.crop",
+        "--seed",
+        "--within",
+        "--burn",
+        "--buffer",
+        "--most",
+        "--worst",
+        "--largest",
+        "--known",
+    ]
 )
 
 
