@@ -107,16 +107,16 @@ FC = "roi_heads.box_head.fc1.weight"
 BAD_PICKLES = {
     "truncated": (
         lambda path: pickled(path, arrays(), cut=5000),
-        "not a pickle of arrays, or damaged after 5000 bytes",
+        "not a checkpoint: a pickle, truncated or damaged after 5000 bytes",
     ),
-    "html": (lambda path: path.write_text("<html>404</html>"), "not a pickle of arrays, or damaged after 16 bytes"),
+    "html": (lambda path: path.write_text("<html>404</html>"), "not a checkpoint: it is an HTML page"),
     "malicious": (lambda path: pickled(path, {"a": Harmful()}), "refused: it would import posix.system"),
-    "a tensor": (lambda path: pickled(path, {"a": torch.zeros(1)}), "refused: it would import torch._utils._rebuild"),
-    "an object": (lambda path: pickled(path, {"a": np.array([{}])}), "not a pickle of arrays, or damaged after"),
-    "no dictionary": (
-        lambda path: path.write_bytes(pickle.dumps([1, 2])),
-        "a list; expected a state_dict: names and tensors",
+    "a tensor": (
+        lambda path: pickled(path, {"a": torch.zeros(1)}),
+        "refused: it would import torch.storage._load_from_bytes",
     ),
+    "an object": (lambda path: pickled(path, {"a": np.array([{}])}), "no tensors: a (numpy.ndarray)"),
+    "no dictionary": (lambda path: path.write_bytes(pickle.dumps([1, 2])), "a list; expected a state_dict: names and tensors"),
     "one missing": (
         lambda path: pickled(path, {k: v for k, v in arrays().items() if k != FC}),
         f'1 tensors do not fit Faster R-CNN on resnet50: "{FC}" [1024, 12544] is missing',

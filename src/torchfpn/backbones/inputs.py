@@ -95,7 +95,7 @@ def widen_first_conv(
         ConfigError: as `check_bands`; or a convolution that is not given the three bands themselves.
     """
     check_bands(in_channels, rgb, how)
-    for name in _named(network, names) or _first_conv(network):
+    for name in _named(network, names) or first_convs(network):
         conv = network.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)
         if conv.in_channels != 3:
@@ -115,7 +115,8 @@ def _named(network: nn.Module, names: Sequence[str]) -> list[str]:
     return [name for name in convs if name.removeprefix("model.").replace("_", ".") in wanted]
 
 
-def _first_conv(network: nn.Module) -> list[str]:
+def first_convs(network: nn.Module) -> list[str]:
+    """The name of the first convolution, where there is one."""
     return [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)][:1]
 
 

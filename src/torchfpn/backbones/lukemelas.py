@@ -6,20 +6,19 @@ for b0), whatever the size of the image, so that convolutions of stride 2 may be
 trainings take timm's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from torchfpn.backbones.inputs import RGB, BandInit, widen_first_conv
+from torchfpn.backbones.inputs import RGB, BandInit, check_bands, widen_first_conv
 from torchfpn.backbones.levels import pick_by_stride
 from torchfpn.backbones.names import LUKEMELAS, LUKEMELAS_PREFIX
+from torchfpn.backbones.weights import Wanted, fitting_weights
 from torchfpn.errors import ConfigError, WeightsError, nearest
-from torchfpn.files.checkpoints import read_tensors
 from torchfpn.types import Level, Maps
 
 DROP_RATE = 0.2  # of the last block; those before it have their share of it
@@ -189,9 +188,9 @@ class LukemelasBackbone(LukemelasEfficientNet):
                 f"no weights of {LUKEMELAS_PREFIX}{name} to download",
                 hint="give their file, pretrained=<path>, or take timm's tf_efficientnet",
             )
-        if pretrained:
-            _load(self, Path(pretrained), name)
-        widen_first_conv(self, in_channels, band_init, rgb)
+        check_bands(in_channels, rgb, band_init)
+        if not pretrained or not _load(self, Path(pretrained), name, in_channels):
+            widen_first_conv(self, in_channels, band_init, rgb)
         self.name, self.in_channels = name, in_channels
         self.indices = pick_by_stride(self.all_levels, strides, name=f"{LUKEMELAS_PREFIX}{name}")
         self.levels = tuple(self.all_levels[i] for i in self.indices)
@@ -235,15 +234,25 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
-def _load(network: nn.Module, path: Path, name: str) -> None:
-    """The file's tensors into `network`, but the last convolution's and the classifier's, which it does not have."""
-    tensors, _ = read_tensors(path)
-    own, unused = network.state_dict(), ("_conv_head.", "_bn1.", "_fc.")
-    given = {key: tensor for key, tensor in tensors.items() if not key.startswith(unused)}
-    wrong = sorted(own.keys() ^ given.keys())
-    wrong += [key for key in own if key in given and own[key].shape != given[key].shape]
-    if wrong:
-        found = f"{len(wrong)} tensors do not fit {LUKEMELAS_PREFIX}{name}: {', '.join(wrong[:5])}"
-        raise WeightsError(found, file=path, hint="timm's files go with timm's names")
-    with torch.no_grad():
-        network.load_state_dict(given)
+def _load(network: nn.Module, path: Path, name: str, in_channels: int) -> bool:
+    """The file's tensors into `network`; whether its first convolution takes `in_channels` bands then.
+
+    The last convolution's and the classifier's, which the network does not have, are left out.
+    """
+    full, unused = LUKEMELAS_PREFIX + name, ("_conv_head.", "_bn1.", "_fc.")
+    own = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    given = fitting_weights(path, Wanted(full, own, unused, ("_conv_stem.weight",), _kin), in_channels)
+    if given.bands != 3:
+        widen_first_conv(network, in_channels)
+    tensors = {key: tensor for key, tensor in given.renamed.items() if key in own}
+    network.load_state_dict(network.state_dict() | tensors)
+    return given.bands == in_channels != 3
+
+
+def _kin(tensors: Mapping[str, Tensor]) -> str | None:
+    """The network whose depth and last width these are."""
+    depth = len({key.split(".")[1] for key in tensors if key.startswith("_blocks.")})
+    last = tensors.get("_conv_head.weight")
+    fitting = (name for name in SCALES if last is not None and blocks_and_width(name) == (depth, len(last)))
+    found = next(fitting, None)
+    return found and LUKEMELAS_PREFIX + found

@@ -6,16 +6,21 @@ do not count: they may have been changed.
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 
 import timm
 import torch
+import torchvision
+from timm.models import model_entrypoint
 from torch import Tensor, nn
 
+from torchfpn.backbones.names import PREFIX, TORCHVISION
 from torchfpn.recipe import Scaling
 
 ALIKE = 0.5  # share of common names, numbers left out, from which on a family of networks is searched
+CLASSIFIER = 8  # tensors that a network's classifier has at most
 
 
 def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
@@ -60,6 +65,58 @@ def fits(name: str, tensors: Mapping[str, Tensor]) -> bool:
         return False
     differing = [key for key in own if own[key] != given[key]]
     return all(key == first_conv(name) and _but_bands(own[key]) == _but_bands(given[key]) for key in differing)
+
+
+def kin(tensors: Mapping[str, Tensor], name: str, *, seconds: float = 4.0) -> str | None:
+    """The network, of the family of `name` or of torchvision, that has these tensors; a classifier does not count.
+
+    name: a timm model, or "torchvision/<name>", whose own kind is searched first. What was not looked at after
+    `seconds` of work is left out.
+    """
+    given = {key: _but_bands(tuple(tensor.shape)) for key, tensor in tensors.items()}
+    end = time.process_time() + seconds
+    for other in _relatives(name):
+        if time.process_time() > end:
+            break
+        with suppress(Exception):  # a network that cannot be built without storage
+            own = {key: _but_bands(shape) for key, shape in whole_shapes(other).items() if not _is_counter(key)}
+            left = [key for key in given if key not in own and not _is_counter(key)]
+            if own.items() <= given.items() and len(left) <= CLASSIFIER:
+                return other
+    return None
+
+
+@cache
+def whole_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a whole network but for its classifier."""
+    heads: tuple[str, ...] = ()
+    with torch.device("meta"):
+        if name.startswith(PREFIX):
+            network = torchvision.models.get_model(name.removeprefix(PREFIX), weights=None)
+            heads = ("classifier.", "fc.")
+        else:
+            network = timm.create_model(name, num_classes=0)
+    return {key: tuple(each.shape) for key, each in network.state_dict().items() if not key.startswith(heads)}
+
+
+def _relatives(name: str) -> Iterator[str]:
+    """Names of networks, those that are written like `name` first."""
+    plain = name.removeprefix(PREFIX).split(".", 1)[0]
+
+    def nearness(other: str) -> tuple[int, int]:  # convnext_small is nearer to convnext_tiny than convnextv2_tiny is
+        mine, theirs = (re.findall(r"[a-z]+|\d+", each) for each in (plain, other.removeprefix(PREFIX)))
+        return abs(len(mine) - len(theirs)) + sum(map(str.__ne__, mine, theirs)), len(other)
+
+    torchvisions = [PREFIX + other for other in sorted(TORCHVISION, key=nearness)]
+    family: list[str] = []
+    if timm.is_model(plain):
+        module = str(model_entrypoint(plain).__module__.rpartition(".")[2])
+        family = sorted(timm.list_models(module=module), key=nearness)
+    yield from (*torchvisions, *family) if name.startswith(PREFIX) else (*family, *torchvisions)
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith(".num_batches_tracked")
 
 
 def first_conv(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import FeatureInfo, load_pretrained, model_entrypoint
+from timm.models import FeatureInfo, model_entrypoint
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torchfpn.backbones.hub import offline_if_unreachable
 from torchfpn.backbones.inputs import RGB, BandInit, check_bands, widen_first_conv
 from torchfpn.backbones.levels import pick_by_stride
+from torchfpn.backbones.recognise import kin
+from torchfpn.backbones.weights import Fitting, Wanted, fitting_weights
 from torchfpn.errors import ConfigError, WeightsError
-from torchfpn.files.checkpoints import read_tensors
 from torchfpn.types import Level, Maps
 
 # What the transformers must be told so that they take images of any size, by the module that defines them.
@@ -51,14 +52,19 @@ class TimmBackbone(nn.Module):
         check_bands(in_channels, rgb, band_init)
         self.name, self.in_channels = name, in_channels
         bands = in_channels if band_init == "repeat" else 3  # timm's own way is "repeat"
-        self.features = _features(name, bands, pretrained, options)
+        given: Fitting | bool = (
+            pretrained if isinstance(pretrained, bool) else _from_file(name, pretrained, in_channels)
+        )
+        if isinstance(given, Fitting) and given.bands == in_channels != 3:
+            bands, band_init = in_channels, "repeat"  # of a file that has learnt from as many: taken as they are
+        self.features = _features(name, bands, given, options)
         available = _levels(self.features)
         self.indices = pick_by_stride(available, strides, name=name)
         self.levels = tuple(available[index] for index in self.indices)
         self._whole = (bands, options)
         if self.indices[-1] < len(available) - 1:  # what lies behind the last map is left out
             kept = _out_indices(self.features)[: self.indices[-1] + 1]
-            self.features = _features(name, bands, pretrained, {**options, "out_indices": kept})
+            self.features = _features(name, bands, given, {**options, "out_indices": kept})
         _cut_unread(self.features)
         if band_init != "repeat":
             widen_first_conv(self.features, in_channels, band_init, rgb, names=_first_convs(name))
@@ -105,15 +111,20 @@ def _cut_unread(features: Any) -> None:
         features.blocks = features.blocks[: max(features._stage_out_idx)]
 
 
-def _features(name: str, in_channels: int, pretrained: bool | str | Path, options: dict[str, Any]) -> nn.Module:
+def _features(name: str, in_channels: int, pretrained: Fitting | bool, options: dict[str, Any]) -> nn.Module:
     options = {**_any_size(name, options), **options}
-    overlay = {}
-    if not isinstance(pretrained, bool):
-        overlay = {"pretrained_cfg_overlay": {"state_dict": _checked(name, Path(pretrained))}}
+    overlay: dict[str, Any] = {}
+    if isinstance(pretrained, Fitting):
+        overlay = {"state_dict": dict(pretrained.tensors)}
+        if pretrained.bands == in_channels:  # else timm would adapt what fits as it is
+            config = timm.get_pretrained_cfg(name)
+            size = config.input_size[1:] if config is not None else (224, 224)
+            overlay |= {"input_size": (in_channels, *size), "first_conv": None}
+        overlay = {"pretrained_cfg_overlay": overlay}
     try:
         with _quiet(), offline_if_unreachable() if pretrained is True else nullcontext():
             network: nn.Module = timm.create_model(
-                name, features_only=True, in_chans=in_channels, pretrained=bool(pretrained), **overlay, **options
+                name, features_only=True, in_chans=in_channels, pretrained=pretrained is not False, **overlay, **options
             )
     except Exception as error:  # the hub client has many ways to say that there is no network
         if isinstance(error, TypeError) and (unknown := _refused(error, options)):
@@ -159,29 +170,51 @@ def _family(name: str) -> str:
     return str(model_entrypoint(name.split(".", 1)[0]).__module__.rpartition(".")[2])
 
 
-def _checked(name: str, path: Path) -> dict[str, Tensor]:
-    """The file's tensors, after proving on the whole network that every tensor of it is in the file.
+def _from_file(name: str, path: str | Path, in_channels: int) -> Fitting:
+    """The tensors of a file of the whole network.
 
-    timm loads feature extractors non-strictly, which would leave the wrong file unnoticed: the network is filled with
-    NaN first, and what is still NaN afterwards was not in the file.
+    timm loads feature extractors non-strictly, which would leave the wrong file unnoticed, so that they are compared
+    with the whole network here: every tensor of it must be in the file, and no others but the classifier's.
     """
-    tensors, _ = read_tensors(path)
-    network = timm.create_model(name, num_classes=0)
-    for tensor in network.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.fill_(torch.nan)
+    network = _without_storage(name, num_classes=0)
     rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
-    config = {**network.pretrained_cfg, "state_dict": dict(tensors)}
+
+    def renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        if rename is None:
+            return tensors
+        try:
+            return dict(rename(tensors, network))
+        except TypeError:  # some take the tensors alone
+            return dict(rename(tensors))
+
+    wanted = Wanted(
+        name,
+        {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()},
+        _classifiers(name, network),
+        tuple(f"{conv}.weight" for conv in _first_convs(name)),
+        lambda tensors: kin(tensors, name),
+        renamed,
+    )
+    return fitting_weights(path, wanted, in_channels)
+
+
+def _without_storage(name: str, **options: int) -> nn.Module:
+    """The whole network, for names and shapes; with storage where it cannot be without."""
     try:
-        with _quiet():
-            load_pretrained(network, config, num_classes=0, filter_fn=rename, strict=False)
-        missing = [key for key, value in network.state_dict().items() if value.isnan().any()]
-        problem = f"{len(missing)} tensors are missing: {', '.join(missing[:5])}" if missing else ""
-    except RuntimeError as error:
-        problem = " ".join(str(error).split())[:200]
-    if problem:
-        raise WeightsError(f"not {name}: {problem}", file=path, hint="torchvision's files go with torchvision/<name>")
-    return tensors
+        with torch.device("meta"):
+            network: nn.Module = timm.create_model(name, **options)
+    except (RuntimeError, NotImplementedError):
+        network = timm.create_model(name, **options)
+    return network
+
+
+def _classifiers(name: str, headless: nn.Module) -> tuple[str, ...]:
+    """Beginnings of the names of the classifier's tensors."""
+    config = timm.get_pretrained_cfg(name)
+    names = config.classifier if config is not None else None
+    own = headless.state_dict()
+    only = (key for key in _without_storage(name).state_dict() if key not in own)
+    return (*(f"{each}." for each in ((names,) if isinstance(names, str) else names or ())), *only, "AuxLogits.")
 
 
 @contextmanager

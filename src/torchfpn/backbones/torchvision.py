@@ -12,10 +12,12 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
-from torchfpn.backbones.inputs import RGB, BandInit, widen_first_conv
+from torchfpn.backbones.inputs import RGB, BandInit, check_bands, first_convs, widen_first_conv
 from torchfpn.backbones.levels import pick_by_stride
+from torchfpn.backbones.names import PREFIX
+from torchfpn.backbones.recognise import kin
+from torchfpn.backbones.weights import Wanted, fitting_weights
 from torchfpn.errors import ConfigError, WeightsError, nearest
-from torchfpn.files.checkpoints import read_tensors
 from torchfpn.nn.containers import Chain, Pick, Stages, chain
 from torchfpn.types import Level
 
@@ -23,6 +25,7 @@ from torchfpn.types import Level
 # cut stands the 1x1 convolution that widens C5 for the classifier.
 MOBILENET_CUTS = {"mobilenet_v2": (2, 4, 7, 14, 18), "mobilenet_v3_large": (2, 4, 7, 13, 16)}
 EFFICIENTNET_CUTS = {"b": (2, 3, 4, 6, 8), "v2_s": (2, 3, 4, 6, 7), "v2_m": (2, 3, 4, 6, 8), "v2_l": (2, 3, 4, 6, 8)}
+HEADS = ("classifier.", "fc.")  # of the classifier, which is not used
 DILATED = "replace_stride_with_dilation"  # torchvision's argument
 
 
@@ -57,8 +60,8 @@ class TorchvisionBackbone(Chain):
             raise ConfigError(f"{options[DILATED]}", field=DILATED, allowed="output_stride says it: 8, 16 or 32")
         if output_stride != 32:
             options[DILATED] = _dilated(name, output_stride)
-        network = _network(name, pretrained, options)
-        widen_first_conv(network, in_channels, band_init, rgb)
+        network: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+        _fill(network, name, pretrained, in_channels, band_init, rgb)
         self.name, self.in_channels = name, in_channels
         if stride_in_1x1:
             _stride_first(network, name, output_stride)
@@ -114,13 +117,6 @@ def _stride(stage: nn.Module) -> int:
     return strides
 
 
-def _network(name: str, pretrained: bool | str | Path, options: dict[str, Any]) -> nn.Module:
-    network: nn.Module = torchvision.models.get_model(name, weights=None, **options)
-    if pretrained is not False:
-        _load(network, _weights_file(name, pretrained), name)
-    return network
-
-
 def _weights_file(name: str, pretrained: Literal[True] | str | Path) -> Path:
     """The file itself, or that of weights which torchvision publishes: by their name, or True for its default ones.
 
@@ -157,27 +153,31 @@ def _downloaded(name: str, url: str) -> Path:
     return path
 
 
-def _load(network: nn.Module, path: Path, name: str) -> None:
-    tensors, _ = read_tensors(path)
-    own = network.state_dict()
-    heads = ("classifier.", "fc.")  # class count may differ: the classifier is not used
-    counters = {key for key in own if key.endswith(".num_batches_tracked")}  # torchvision's oldest files have none
-    wanted = {key for key in own if not key.startswith(heads)} - (counters - tensors.keys())
-    given = {key: value for key, value in tensors.items() if not key.startswith(heads)}
-    wrong = [f"missing {key}" for key in sorted(wanted - given.keys())]
-    wrong += [f"unknown {key}" for key in sorted(given.keys() - wanted)]
-    wrong += [
-        f"{key} is {list(given[key].shape)}, not {list(own[key].shape)}"
-        for key in sorted(wanted & given.keys())
-        if given[key].shape != own[key].shape
-    ]
-    if wrong:
-        raise WeightsError(
-            f"{len(wrong)} tensors do not fit torchvision/{name}: {', '.join(wrong[:5])}",
-            file=path,
-            hint="timm's files go with timm's names",
-        )
-    network.load_state_dict(own | given)
+def _fill(
+    network: nn.Module,
+    name: str,
+    pretrained: bool | str | Path,
+    in_channels: int,
+    band_init: BandInit,
+    rgb: Sequence[int],
+) -> None:
+    """The weights that are asked for, and a first convolution that takes the bands."""
+    check_bands(in_channels, rgb, band_init)
+    if pretrained is False or not _load(network, _weights_file(name, pretrained), name, in_channels):
+        widen_first_conv(network, in_channels, band_init, rgb)
+
+
+def _load(network: nn.Module, path: Path, name: str, in_channels: int) -> bool:
+    """The file's tensors into `network`; whether its first convolution takes `in_channels` bands then."""
+    own = {key: tuple(each.shape) for key, each in network.state_dict().items() if not key.startswith(HEADS)}
+    full = PREFIX + name
+    first = f"{first_convs(network)[0]}.weight"
+    given = fitting_weights(path, Wanted(full, own, HEADS, (first,), lambda found: kin(found, full)), in_channels)
+    if given.bands != 3:
+        widen_first_conv(network, in_channels)
+    tensors = {key: tensor for key, tensor in given.renamed.items() if not key.startswith(HEADS)}
+    network.load_state_dict(network.state_dict() | tensors)
+    return given.bands == in_channels != 3
 
 
 def _stages(name: str, network: Any, *, final_conv: bool, cuts: Sequence[int] | None) -> list[nn.Module]:

@@ -1,41 +1,121 @@
-"""Tensors from a file, without ever running what the file says: safetensors, or pickles of tensors or arrays alone.
+"""Tensors from a file, without ever running what the file says: safetensors, or pickles of tensors or arrays.
 
-A file that is not what it claims gives one line that says so.
+A file that is not what it claims gives one line that says so. What a checkpoint holds beside its tensors (settings, an
+optimiser's state) is left out and named.
 """
 
-import pickle
-import pickletools
-import warnings
-import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from torchfpn.errors import WeightsError
-from torchfpn.files.array_pickles import unpickle_arrays
+from torchfpn.files.archives import kind_of, read_archive
+from torchfpn.files.array_pickles import Stand
 
 PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".pkl")
 NESTS = ("state_dict", "model_state_dict", "model", "module")  # where training scripts put the weights
+COPIES = (
+    "ema",
+    "average",
+    "averaged",
+    "avg",
+    "swa",
+    "teacher",
+    "momentum",
+    "shadow",
+    "target",
+)  # words in the names of copies of the weights
+SHOWN = 6  # names of what was left out
+
+
+class Weights(NamedTuple):
+    """What a file holds. metadata: of .safetensors. notes: for people, what was left out and where the tensors lay."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a .safetensors or pickled state_dict by name, and the file's metadata. A .pkl holds NumPy arrays.
 
     Raises:
-        WeightsError: missing, empty, truncated, not a weights file, a pickle with more than tensors, or NaN in it.
+        WeightsError: missing, empty, truncated, not a weights file, a pickle that would run code, or NaN in it.
+    """
+    found = read_weights(path)
+    check_finite(found.tensors, file=path)
+    return found.tensors, found.metadata
+
+
+def read_weights(path: str | Path) -> Weights:
+    """As `read_tensors`, with what was left out; values are not looked at.
+
+    Raises:
+        WeightsError: missing, empty, truncated, not a weights file, or a pickle that would run code.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError("no such file", file=path)
     if path.stat().st_size == 0:
         raise WeightsError("the file is empty", file=path, hint="copy or download it again")
-    pickled = path.suffix in PICKLES
-    tensors, metadata = (_from_pickle(path), {}) if pickled else _from_safetensors(path)
-    check_finite(tensors, file=path)
-    return tensors, metadata
+    if path.suffix in PICKLES:
+        return state_dict_of(read_archive(path), file=path)
+    return Weights(*_from_safetensors(path))
+
+
+def state_dict_of(content: Any, *, file: str | Path) -> Weights:
+    """The names and tensors in what a training script saved, wherever it put them.
+
+    Looked for under the usual names ("state_dict", "model"), and else under the one name that holds tensors; of copies
+    of the weights ("ema") the original is taken. A module that was pickled whole gives its state_dict.
+
+    Raises:
+        WeightsError: none, or several that could be meant.
+    """
+    notes, left = [], []
+    while True:
+        if isinstance(content, Stand) and content.tensors is not None:
+            notes.append(f"the tensors of a pickled {content.spelled}, which was not run")
+            content = content.tensors
+        if not isinstance(content, Mapping) or not content:
+            found = f"a {_word(content)}" if not isinstance(content, Mapping) else "nothing in it"
+            raise WeightsError(found, file=file, allowed="a state_dict: names and tensors")
+        nest = _nest(content, file)
+        if nest is None:
+            break
+        notes += [f'tensors taken from "{nest}"'] if nest not in NESTS else []
+        left += [_told(name, value) for name, value in content.items() if name != nest]
+        content = content[nest]
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    left += [_told(name, value) for name, value in content.items() if name not in tensors]
+    if not tensors:
+        raise WeightsError(f"no tensors: {listed(left)}", file=file, allowed="a state_dict: names and tensors")
+    notes += [f"left out: {listed(left)}"] if left else []
+    return Weights(tensors, {}, tuple(notes))
+
+
+def prefixes(names: Mapping[str, Any], least: int) -> Iterator[tuple[str, int]]:
+    """("", all), then each beginning up to a dot that `least` names or more share, the shortest first, and how many."""
+    counts: dict[str, int] = {"": len(names)}
+    for name in names:
+        parts = name.split(".")
+        for end in range(1, len(parts)):
+            beginning = ".".join(parts[:end]) + "."
+            counts[beginning] = counts.get(beginning, 0) + 1
+    yield from sorted(((p, n) for p, n in counts.items() if n >= least), key=lambda found: found[0].count("."))
+
+
+def originals(found: list[str]) -> list[str]:
+    """Of names of several sets of weights, those that do not say that they are a copy; all, where every one does."""
+    return [name for name in found if not _is_copy(name)] or found
+
+
+def listed(names: list[str]) -> str:
+    """The first few."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def check_finite(tensors: dict[str, Tensor], *, file: str | Path) -> None:
@@ -51,25 +131,21 @@ def check_finite(tensors: dict[str, Tensor], *, file: str | Path) -> None:
             )
 
 
-def unpickle(path: Path, *, map_location: str = "cpu") -> Any:
+def unpickle(path: Path) -> Any:
     """What torch.save wrote, admitting tensors and plain containers only.
 
     Raises:
-        WeightsError: truncated, another kind of file, or a pickle that would run code (what it asks for is named).
+        WeightsError: truncated, another kind of file, or a pickle of anything else (what it asks for is named).
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # "pickle protocol 4": refused or read all the same
-            return torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError) as error:
-        if strangers := _strangers(path):
-            raise WeightsError(
-                f"refused: it would import {', '.join(strangers[:3])}",
-                file=path,
-                allowed="tensors and plain containers",
-                hint="a pickle can run code; ask its author for safetensors",
-            ) from error
-        raise WeightsError(f"not a checkpoint: {_kind(path)}", file=path, hint="copy or download it again") from error
+    content = read_archive(path)
+    if strangers := sorted(set(_strangers(content, set()))):
+        raise WeightsError(
+            f"refused: it would import {', '.join(strangers[:3])}",
+            file=path,
+            allowed="tensors and plain containers",
+            hint="a pickle can run code; ask its author for safetensors",
+        )
+    return content
 
 
 def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -78,55 +154,62 @@ def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
-            f"not a safetensors file: {_kind(path)}", file=path, hint="copy or download it again"
+            f"not a safetensors file: {kind_of(path)}", file=path, hint="copy or download it again"
         ) from error
 
 
-def _from_pickle(path: Path) -> dict[str, Tensor]:
-    arrays = path.suffix == ".pkl" and not zipfile.is_zipfile(path)  # detectron2's; what torch.save writes is a zip
-    content = unpickle_arrays(path) if arrays else unpickle(path)
-    for nest in NESTS:
-        if isinstance(content, dict) and isinstance(content.get(nest), dict):
-            content = content[nest]
-    if not isinstance(content, dict) or not content:
-        raise WeightsError(f"a {type(content).__name__}", file=path, allowed="a state_dict: names and tensors")
-    strangers = [name for name, value in content.items() if not isinstance(value, Tensor)]
-    if strangers:
-        raise WeightsError(f"{len(strangers)} entries are no tensors", file=path, field=str(strangers[0]))
-    return content
+def _nest(content: Mapping[str, Any], file: str | Path) -> str | None:
+    """The name under which the weights lie; None where they are not nested.
+
+    Raises:
+        WeightsError: several names could be meant.
+    """
+    for name in NESTS:
+        if _holds_tensors(content.get(name)):
+            return name
+    if any(isinstance(value, Tensor) for value in content.values()):
+        return None
+    found = originals([str(name) for name, value in content.items() if _holds_tensors(value)])
+    if len(found) > 1:
+        raise WeightsError(
+            f"several sets of weights: {listed(found)}",
+            file=file,
+            allowed="one state_dict",
+            hint="save the one you mean alone",
+        )
+    return found[0] if found else next((name for name in NESTS if isinstance(content.get(name), Mapping)), None)
 
 
-def _strangers(path: Path) -> list[str]:
-    """What a pickle would import besides tensors and containers, read off its opcodes without running any of them."""
-    names: list[str] = []
-    for stream in _streams(path):
-        strings: list[str] = []
-        try:
-            for opcode, argument, _ in pickletools.genops(stream):
-                if isinstance(argument, str):
-                    strings.append(argument)
-                if opcode.name == "GLOBAL":
-                    names.append(str(argument).replace(" ", "."))
-                elif opcode.name == "STACK_GLOBAL" and len(strings) > 1:
-                    names.append(".".join(strings[-2:]))
-        except ValueError:  # not a pickle, or cut off: what was read until here counts
-            continue
-    return [name for name in names if not name.startswith(("torch.", "torch._utils", "collections.OrderedDict"))]
+def _holds_tensors(value: Any) -> bool:
+    """Whether this is a state_dict, or holds one under a usual name."""
+    if isinstance(value, Stand):
+        return value.tensors is not None
+    if not isinstance(value, Mapping):
+        return False
+    direct = any(isinstance(name, str) and isinstance(each, Tensor) for name, each in value.items())
+    return direct or any(_holds_tensors(value.get(name)) for name in NESTS)
 
 
-def _streams(path: Path) -> list[bytes]:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return [archive.read(name) for name in archive.namelist() if name.endswith(".pkl")]
-    return [path.read_bytes()]
+def _is_copy(name: str) -> bool:
+    words = name.lower().replace(".", "_").split("_")
+    return any(word in COPIES for word in words)
 
 
-def _kind(path: Path) -> str:
-    """What the first bytes look like, for the message."""
-    with path.open("rb") as file:
-        head = file.read(512)
-    if head.lstrip()[:1] == b"<":
-        return "it is an HTML page"
-    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
-        return f"a pickle, truncated or damaged after {path.stat().st_size} bytes"
-    return f"damaged or another format, {path.stat().st_size} bytes beginning {head[:8]!r}"
+def _told(name: Any, value: Any) -> str:
+    return f"{name} ({value.spelled})" if isinstance(value, Stand) else str(name)
+
+
+def _word(value: Any) -> str:
+    return str(value.spelled) if isinstance(value, Stand) else type(value).__name__
+
+
+def _strangers(value: Any, seen: set[int]) -> Iterator[str]:
+    """What is neither a tensor nor plain, by the names that the pickle uses."""
+    if isinstance(value, Mapping | list | tuple):
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        for each in (*value.keys(), *value.values()) if isinstance(value, Mapping) else value:
+            yield from _strangers(each, seen)
+    elif spelled := getattr(value, "spelled", None):
+        yield spelled

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from torchfpn.errors import ConfigError, WeightsError, amount, nearest
-from torchfpn.files.checkpoints import NESTS, check_finite, read_tensors
+from torchfpn.files.checkpoints import (
+    Weights,
+    check_finite,
+    listed,
+    originals,
+    prefixes,
+    read_weights,
+    state_dict_of,
+)
 from torchfpn.importers.detectron2 import DETECTRON2
 from torchfpn.importers.family import Asked, Family, Found
 from torchfpn.importers.kuangliu import KUANGLIU
@@ -26,7 +34,7 @@ from torchfpn.tasks.storage import FEATURES, RECIPE, build_model
 from torchfpn.tasks.task import Task
 
 FAMILIES: tuple[Family, ...] = (PYTORCH_FPN, ROBOSAT, KUANGLIU, SMP, TORCHVISION, DETECTRON2)
-WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")  # DataParallel, torch.compile, Lightning
+SETS = 4  # so many models of one size may a file hold, such as averages and a teacher beside the model itself
 
 
 def convert(
@@ -101,8 +109,9 @@ def converted(
     variant: str | None = None,
 ) -> Converted:
     """As `convert`, with the report."""
-    tensors, file = _read(path_or_state_dict)
-    tensors, family = _family(tensors, source, file)
+    given, file = _read(path_or_state_dict)
+    tensors, family, others = _family(given.tensors, source, file)
+    check_finite(tensors, file=file)
     if variant is not None and variant not in family.variants:
         allowed = f"{family.name} has {' | '.join(family.variants) or 'none'}"
         raise ConfigError(f'"{variant}"', field="variant", allowed=allowed, hint=nearest(variant, family.variants))
@@ -116,39 +125,43 @@ def converted(
     unread = _place(model, found, len(names) - found.in_channels, file)
     made = model.eval() if recipe.task == FEATURES else assemble(model, recipe).eval()
     placed = len(found.tensors) - len(unread)
-    return Converted(made, recipe, family.name, found.about, placed, unread, found.notes)
+    return Converted(made, recipe, family.name, found.about, placed, unread, (*found.notes, *given.notes, *others))
 
 
-def _read(given: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
+def _read(given: str | Path | Mapping[str, Any]) -> tuple[Weights, str]:
     """(tensors, what to call them in messages)."""
-    if not isinstance(given, Mapping):
-        tensors, metadata = read_tensors(given)
-        if RECIPE in metadata:
-            raise WeightsError("a torchfpn model already", file=given, hint="torchfpn.load reads it")
-        return tensors, str(given)
-    content: Any = given
-    for nest in NESTS:
-        if isinstance(content.get(nest), Mapping):
-            content = content[nest]
-    if not content or not all(isinstance(value, Tensor) for value in content.values()):
-        strange = next((name for name, value in content.items() if not isinstance(value, Tensor)), "nothing in it")
-        raise WeightsError(f"{strange}", file="state_dict", allowed="names and tensors")
-    tensors = dict(content)
-    check_finite(tensors, file="state_dict")
-    return tensors, "state_dict"
+    if isinstance(given, Mapping):
+        return state_dict_of(given, file="state_dict"), "state_dict"
+    weights = read_weights(given)
+    if RECIPE in weights.metadata:
+        raise WeightsError("a torchfpn model already", file=given, hint="torchfpn.load reads it")
+    return weights, str(given)
 
 
-def _family(tensors: dict[str, Tensor], source: str | None, file: str) -> tuple[dict[str, Tensor], Family]:
-    """(tensors without what a wrapper put before their names, the family)."""
+def _family(
+    tensors: dict[str, Tensor], source: str | None, file: str
+) -> tuple[dict[str, Tensor], Family, tuple[str, ...]]:
+    """(the tensors of the model, without what stands before their names; the family; notes).
+
+    Training scripts wrap the model (DataParallel's "module.", Lightning's "model.") and keep other tensors beside it,
+    such as constants, states of metrics, or a moving average of the model.
+
+    Raises:
+        ConfigError: no such family.
+        WeightsError: of no family, or several models.
+    """
     known = {family.name: family for family in FAMILIES}
     if source is not None and source not in known:
         raise ConfigError(f'"{source}"', field="source", allowed=" | ".join(known), hint=nearest(source, known))
     candidates = [known[source]] if source else list(FAMILIES)
-    score, family, stripped = max(
-        ((family.score(names), family, names) for names in _unwrapped(tensors) for family in candidates),
-        key=lambda row: row[0],
-    )
-    if score == 0:
+    scores = [
+        (family.score(inner), prefix, family)
+        for prefix, _ in prefixes(tensors, -(-len(tensors) // SETS))
+        if (inner := _behind(tensors, prefix))
+        for family in candidates
+    ]
+    best, _, family = max(scores, key=lambda row: row[0])
+    if best == 0:
         first = next(iter(tensors))
         raise WeightsError(
             f'of no family that is known here: {amount(len(tensors), "tensor")}, the first is "{first}"',
@@ -156,15 +169,18 @@ def _family(tensors: dict[str, Tensor], source: str | None, file: str) -> tuple[
             allowed=" | ".join(family.name for family in candidates),
             hint="a backbone alone goes to create_model(pretrained=<file>)",
         )
-    return stripped, family
+    alike = [prefix for score, prefix, other in scores if score == best and other is family]
+    models = [prefix for prefix in originals(alike) if not any(prefix != o and prefix.startswith(o) for o in alike)]
+    if len(models) > 1:
+        found = f"several models of {family.name}: {listed([prefix + '*' for prefix in models])}"
+        raise WeightsError(found, file=file, hint="save the one you mean alone")
+    chosen = _behind(tensors, models[0])
+    left = [name for name in tensors if not name.startswith(models[0])]
+    return chosen, family, (f"left out, beside {models[0]}*: {listed(left)}",) if left else ()
 
 
-def _unwrapped(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The tensors as they are, and with each wrapper's prefix taken off all names, as long as they carry one."""
-    versions = [tensors]
-    while prefix := next((w for w in WRAPPERS if all(name.startswith(w) for name in versions[-1])), None):
-        versions.append({name.removeprefix(prefix): tensor for name, tensor in versions[-1].items()})
-    return versions
+def _behind(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _band_names(found: Found, bands: int | Sequence[str] | None, file: str) -> tuple[str, ...]:
