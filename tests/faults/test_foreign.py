@@ -116,7 +116,10 @@ BAD_PICKLES = {
         "refused: it would import torch.storage._load_from_bytes",
     ),
     "an object": (lambda path: pickled(path, {"a": np.array([{}])}), "no tensors: a (numpy.ndarray)"),
-    "no dictionary": (lambda path: path.write_bytes(pickle.dumps([1, 2])), "a list; expected a state_dict: names and tensors"),
+    "no dictionary": (
+        lambda path: path.write_bytes(pickle.dumps([1, 2])),
+        "a list; expected a state_dict: names and tensors",
+    ),
     "one missing": (
         lambda path: pickled(path, {k: v for k, v in arrays().items() if k != FC}),
         f'1 tensors do not fit Faster R-CNN on resnet50: "{FC}" [1024, 12544] is missing',

@@ -28,8 +28,8 @@ def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for key, tensor in _network(name).state_dict().items()}
 
 
-def candidates(tensors: Mapping[str, Tensor], *, seconds: float = 6.0) -> list[str]:
-    """Names of the timm networks whose tensors have these names and shapes, the plainest first.
+def candidates(tensors: Mapping[str, Tensor], *, seconds: float = 30.0) -> tuple[list[str], bool]:
+    """(names of the timm networks whose tensors have these names and shapes, the plainest first; are these all?).
 
     The likeliest families are searched first; what was not looked at after `seconds` of work is left out.
     """
@@ -49,7 +49,7 @@ def candidates(tensors: Mapping[str, Tensor], *, seconds: float = 6.0) -> list[s
             name = (kin or names)[0]
             names.remove(name)
             fitting += [name] if fits(name, tensors) else []
-    return sorted(fitting, key=lambda name: (len(name), name))
+    return sorted(fitting, key=lambda name: (len(name), name)), not any(names for _, names in alike)
 
 
 def fits(name: str, tensors: Mapping[str, Tensor]) -> bool:

@@ -7,7 +7,7 @@ the file does not know which, so the caller says. All maps but the coarsest are 
 
 from torchfpn.importers.family import Asked, Family, Found, Tensors, renamed, shape
 from torchfpn.importers.resnets import resnet_shape
-from torchfpn.recipe import Scaling
+from torchfpn.recipe import Inputs, Scaling
 
 
 def read(tensors: Tensors, asked: Asked) -> Found:
@@ -38,6 +38,7 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         first_convs=("backbone.features.conv1.weight",),
         in_channels=bands,
         num_classes=None,
+        inputs=Inputs.unknown(),
         scaling=Scaling.identity(bands),
         about=f"{'RetinaFPN' if retina else 'FPN'} of {list(blocks)} {'bottlenecks' if convs == 3 else 'basic blocks'}",
         notes=(f"maps are enlarged with align_corners={asked.align_corners}; the file does not say which",),

@@ -10,7 +10,7 @@ import re
 from torchfpn.importers.efficientnets import efficientnet_name
 from torchfpn.importers.family import Asked, Family, Found, Tensors, shape
 from torchfpn.importers.resnets import resnet_name
-from torchfpn.recipe import Scaling
+from torchfpn.recipe import Inputs, Scaling
 
 PLAIN, SECOND, MAIN = "0.m.", "0.1.1.m.", "0.2.m."  # one backbone; FuseNet's other one, and its main one
 SUMMED = "0.1.0.m."  # the first of two EfficientNets
@@ -46,6 +46,7 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         num_classes=shape(tensors, classifier, asked)[0],
         scaling=Scaling.identity(bands),
         about=f"{kind} on {name}{', two streams' if fused else ''}",
+        inputs=Inputs.unknown(),
         notes=("images are taken as they come: scale them as you did for the original",),
     )
 

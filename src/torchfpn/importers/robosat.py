@@ -8,7 +8,7 @@ import torch
 
 from torchfpn.importers.family import Asked, Family, Found, Tensors, renamed, shape
 from torchfpn.importers.resnets import resnet_name
-from torchfpn.recipe import Scaling
+from torchfpn.recipe import Inputs, Scaling
 
 LEVELS = 4
 
@@ -37,6 +37,7 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         in_channels=bands,
         num_classes=num_classes,
         scaling=Scaling.imagenet() if bands == 3 else Scaling.identity(bands),
+        inputs=Inputs.eight_bit() if bands == 3 else Inputs.unknown(),
         about=f"FPNSegmentation on {backbone}",
         unread=r"fpn\.resnet\.fc\..*",
     )

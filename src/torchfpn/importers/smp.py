@@ -1,13 +1,13 @@
 """segmentation_models_pytorch's FPN: its decoder is a Panoptic FPN head on a pyramid that is not smoothed.
 
 Group norm, bilinear enlargement with align_corners=True, levels added or concatenated coarsest first. Encoders:
-ResNets, ResNeXts, MobileNetV2, lukemelas' EfficientNets (`efficientnet-b*`), and any of timm (`tu-*`), which keys and
-shapes alone do not tell: `backbone` names it. Images are normalised with ImageNet's constants, as its preprocessing
-does.
+ResNets, ResNeXts, MobileNetV2, lukemelas' EfficientNets (`efficientnet-b*`), and any of timm (`tu-*`): `backbone` names
+it where several networks of timm have the same tensors. Images of three bands are normalised with ImageNet's constants,
+as the library's preprocessing does with 8-bit files; how images of other bands were, the file does not say.
 """
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from torchfpn.backbones.recognise import candidates, first_conv, fits, normalisation
 from torchfpn.errors import ConfigError, WeightsError
@@ -15,7 +15,7 @@ from torchfpn.importers.efficientnets import efficientnet_name
 from torchfpn.importers.family import Asked, Family, Found, Tensors, renamed, shape
 from torchfpn.importers.resnets import resnet_name
 from torchfpn.importers.robosat import finest_first
-from torchfpn.recipe import Scaling
+from torchfpn.recipe import Inputs, Scaling
 
 LEVELS = 4
 B0_ENDS = [0, 2, 4, 8, 15]  # of efficientnet-b0: the library takes C4 two blocks before the last of its stride
@@ -25,7 +25,8 @@ DROPOUT = 0.2  # the library's default; the file does not say
 
 def read(tensors: Tensors, asked: Asked) -> Found:
     """The state_dict of an smp.FPN of depth 5."""
-    backbone, options, prefix, stem, scaling = _encoder(tensors, asked)
+    encoder = _encoder(tensors, asked)
+    backbone, prefix, stem = encoder.name, encoder.prefix, encoder.stem
     width = shape(tensors, "decoder.seg_blocks.3.block.0.block.0.weight", asked)[0]
     num_classes, merged, *_ = shape(tensors, "segmentation_head.0.weight", asked)
     is_concat = merged != width
@@ -35,7 +36,7 @@ def read(tensors: Tensors, asked: Asked) -> Found:
     return Found(
         model={
             "backbone": backbone,
-            **({"backbone_options": options} if options else {}),
+            **({"backbone_options": encoder.options} if encoder.options else {}),
             "strides": [4, 8, 16, 32],
             "pyramid": "fpn",
             "channels": shape(tensors, "decoder.p5.weight", asked)[0],
@@ -52,29 +53,46 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         first_convs=(stem,),
         in_channels=bands,
         num_classes=num_classes,
-        scaling=scaling if bands == 3 else Scaling.identity(bands),
+        scaling=encoder.scaling if bands == 3 else Scaling.identity(bands),
         about=f"FPN ({'cat' if is_concat else 'add'}) on {backbone}",
+        notes=encoder.notes,
+        inputs=Inputs.eight_bit() if bands == 3 else Inputs.unknown(),
         unread=UNREAD,
     )
 
 
 HEAD = "segmentation_head.0.weight"
-Encoder = tuple[str, dict[str, Any], tuple[str, str], str, Scaling]  # name, options, our prefix and theirs, ...
+
+
+class Encoder(NamedTuple):
+    """An encoder understood. prefix: (pattern of ours, theirs). stem: our name of the first convolution's weight."""
+
+    name: str
+    options: dict[str, Any]
+    prefix: tuple[str, str]
+    stem: str
+    scaling: Scaling
+    notes: tuple[str, ...] = ()
 
 
 def _encoder(tensors: Tensors, asked: Asked) -> Encoder:
-    """(backbone, its options, (pattern of our prefix, theirs), our name of the first convolution, normalisation)."""
+    """Which encoder it is.
+
+    Raises:
+        WeightsError: one that is not taken over. ConfigError: the caller names another, or several fit.
+    """
     timm_name = re.sub("^(tu|timm)-", "", asked.backbone) if asked.backbone else None
     if "encoder._conv_stem.weight" in tensors:
         name = "lukemelas/" + efficientnet_name(tensors, "encoder.", asked)
         options = {"ends": B0_ENDS} if name.endswith("_b0") else {}
-        found: Encoder = (name, options, (r"backbone\.", "encoder."), "backbone._conv_stem.weight", Scaling.imagenet())
+        stem = "backbone._conv_stem.weight"
+        found = Encoder(name, options, (r"backbone\.", "encoder."), stem, Scaling.imagenet())
     elif "encoder.features.0.0.weight" in tensors:
         found = _mobilenet(tensors, asked)
     elif any(name.startswith("encoder.layer1.") for name in tensors):
         name = resnet_name(tensors, "encoder.layer{}", asked)
         stem = "backbone.features.conv1.weight"
-        found = (name, {}, (r"backbone\.features\.", "encoder."), stem, Scaling.imagenet())
+        found = Encoder(name, {}, (r"backbone\.features\.", "encoder."), stem, Scaling.imagenet())
     elif any(name.startswith("encoder.model.") for name in tensors):
         return _timm(tensors, "encoder.model.", timm_name, asked)
     elif "encoder.conv_stem.weight" in tensors:
@@ -87,7 +105,7 @@ def _encoder(tensors: Tensors, asked: Asked) -> Encoder:
             field=first,
             allowed="ResNet, ResNeXt, MobileNetV2, EfficientNet, tu-*",
         )
-    plain = found[0].rpartition("/")[2]
+    plain = found.name.rpartition("/")[2]
     if timm_name is not None and timm_name.replace("-", "_") != plain:
         raise ConfigError(f'"{asked.backbone}"', field="backbone", allowed=f"{plain}, the file's encoder")
     return found
@@ -96,7 +114,7 @@ def _encoder(tensors: Tensors, asked: Asked) -> Encoder:
 def _mobilenet(tensors: Tensors, asked: Asked) -> Encoder:
     shape(tensors, "encoder.features.18.0.weight", asked)
     stem = "backbone.stages.c1.0.0.weight"
-    return (
+    return Encoder(
         "torchvision/mobilenet_v2",
         {"final_conv": True},
         (r"backbone\.stages\.c\d\.", "encoder.features."),
@@ -114,7 +132,11 @@ def _timm(tensors: Tensors, prefix: str, name: str | None, asked: Asked) -> Enco
     own_class = prefix == "encoder."  # timm-efficientnet-b*: as timm's plain ones, whose tensors tf_ ones have too
     name = name.replace("-", "_") if name and own_class else name
     if name is None or not fits(name, inner) or (own_class and name.startswith("tf_")):
-        fitting = [other for other in candidates(inner) if not (own_class and other.startswith("tf_"))]
+        every, complete = candidates(inner)
+        fitting = [other for other in every if not (own_class and other.startswith("tf_"))]
+        if name is None and complete and len(fitting) == 1:
+            note = f"the encoder is timm's {fitting[0]}, the only network of timm with these tensors"
+            return _of_timm(fitting[0], prefix, note)
         found = "names and shapes do not tell the encoder" if name is None else f'"{asked.backbone}" has other tensors'
         raise ConfigError(
             found,
@@ -123,8 +145,12 @@ def _timm(tensors: Tensors, prefix: str, name: str | None, asked: Asked) -> Enco
             allowed=f"fitting: {' | '.join(fitting[:6])}" if fitting else None,
             hint=f"say which: backbone={fitting[0] if fitting else '<name in timm>'}",
         )
+    return _of_timm(name, prefix)
+
+
+def _of_timm(name: str, prefix: str, *notes: str) -> Encoder:
     stem = f"backbone.features.{first_conv(name)}"
-    return name, {}, (r"backbone\.features\.", prefix), stem, normalisation(name)
+    return Encoder(name, {}, (r"backbone\.features\.", prefix), stem, normalisation(name), notes)
 
 
 def _name_of(ours: str, prefix: tuple[str, str]) -> str:
