@@ -9,6 +9,7 @@ import torch
 import torchfpn
 from importers.test_convert import random
 from torchfpn.errors import ConfigError, WeightsError
+from torchfpn.importers.convert import converted
 
 
 def theirs(encoder, **options):
@@ -101,7 +102,6 @@ def test_added_bands_change_nothing(merge):
 @pytest.mark.parametrize(
     ("encoder", "backbone", "told"),
     [
-        ("tu-mobilenetv3_small_050", None, "names and shapes do not tell.*fitting: mobilenetv3_small_050.*backbone="),
         ("tu-mobilenetv3_small_050", "tu-resnet18", '"tu-resnet18" has other tensors.*mobilenetv3_small_050'),
         ("resnet18", "resnet34", 'backbone: "resnet34"; expected resnet18, the file\'s encoder'),
     ],
@@ -110,6 +110,17 @@ def test_added_bands_change_nothing(merge):
 def test_encoders_that_must_be_named(encoder, backbone, told):
     with pytest.raises(ConfigError, match=told):
         torchfpn.convert(theirs(encoder).state_dict(), backbone=backbone)
+
+
+@pytest.mark.usefixtures("few_modules")
+@torch.no_grad()
+def test_an_encoder_that_one_network_of_timm_alone_can_be_is_taken_and_told():
+    model = theirs("tu-mobilenetv3_small_050")
+    made = converted(model.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+    wanted = model(images)
+    assert (made.model(images) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    assert "the encoder is timm's mobilenetv3_small_050, the only network of timm with these tensors" in made.notes
 
 
 @pytest.mark.usefixtures("few_modules")

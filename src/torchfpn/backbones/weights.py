@@ -123,7 +123,7 @@ def _unfit(path: str | Path, wanted: Wanted, given: Tensors, wrong: list[str]) -
     shown = ", ".join(wrong[:SHOWN]) + (", ..." if len(wrong) > SHOWN else "")
     number = "1 tensor does" if len(wrong) == 1 else f"{len(wrong)} tensors do"
     hint = (
-        f"the file seems to be of {kin}"
+        f"the file seems to be of {kin}: take that backbone"
         if kin
         else "timm's files go with timm's names, torchvision's with torchvision/"
     )
