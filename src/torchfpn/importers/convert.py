@@ -109,8 +109,8 @@ def converted(
     variant: str | None = None,
 ) -> Converted:
     """As `convert`, with the report."""
-    given, file = _read(path_or_state_dict)
-    tensors, family, others = _family(given.tensors, source, file)
+    weights, file = _read(path_or_state_dict)
+    tensors, family, others = _family(weights.tensors, source, file)
     check_finite(tensors, file=file)
     if variant is not None and variant not in family.variants:
         allowed = f"{family.name} has {' | '.join(family.variants) or 'none'}"
@@ -125,7 +125,7 @@ def converted(
     unread = _place(model, found, len(names) - found.in_channels, file)
     made = model.eval() if recipe.task == FEATURES else assemble(model, recipe).eval()
     placed = len(found.tensors) - len(unread)
-    return Converted(made, recipe, family.name, found.about, placed, unread, (*found.notes, *given.notes, *others))
+    return Converted(made, recipe, family.name, found.about, placed, unread, (*found.notes, *weights.notes, *others))
 
 
 def _read(given: str | Path | Mapping[str, Any]) -> tuple[Weights, str]:
