@@ -118,7 +118,8 @@ class Recipe:
     source: where the weights came from, for people. rules: what else is fixed of a detector: how large images are shown
     to it, {"resize": {"shorter": 800, "longer": 1333}} (null: any; "antialias": true where it learnt so, "pillow": true
     where detectron2 resized), and how masks are laid into them, {"masks": "detectron2"}; of every task
-    {"grey_as_color": true} where one band may stand for three.
+    {"grey_as_color": true} where one band may stand for three, {"tiles": "{z}/{x}/{y}"} as paths of images told their
+    place.
     """
 
     task: str

@@ -85,7 +85,7 @@ def test_a_folder_of_label_files_by_name(tmp_path, capsys):
     shown = capsys.readouterr()
     failed, unmet = shown.err.splitlines()
     assert failed == f"fpn: {tmp_path}/in/c.tif: no labels for it in {tmp_path}/polygons"
-    assert unmet == f"fpn: {tmp_path}/polygons/z.geojson: its labels touch no image; are both in the right place?"
+    assert unmet.startswith(f"fpn: {tmp_path}/polygons/z.geojson: its labels touch no image; are the coordinate")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.tif", "b.tif"]
     assert np.unique(read(tmp_path / "out" / "a.tif")).tolist() == [0, 2]  # the words of all files have their numbers
     rows = [[cell.strip() for cell in row.split("│")[1:-1]] for row in shown.out.splitlines() if row.startswith("│")]

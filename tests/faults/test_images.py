@@ -19,6 +19,7 @@ from torchfpn.data.dataset import read_dataset
 from torchfpn.data.samples import SemanticSamples
 from torchfpn.data.scaling import find_scaling
 from torchfpn.errors import DataError
+from torchfpn.files.formats import READ
 from torchfpn.types import IGNORE
 
 UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(10.0, 0.0, 500000.0, 0.0, -10.0, 5500000.0)}
@@ -70,7 +71,7 @@ def test_fault_02_empty_file_text_and_folder_instead_of_an_image(tmp_path, capsy
     assert code == 2
     assert lines[:3] == [
         f"bad: {empty}: empty file (0 bytes); copy it again",
-        f"bad: {text}: not an image this program reads; expected PNG, JPEG, TIFF and GeoTIFF",
+        f"bad: {text}: not an image this program reads; expected {READ}",
         f"bad: {folder}: a folder, not an image; move it elsewhere",
     ]
 

@@ -136,7 +136,7 @@ def test_fault_28_labels_elsewhere_are_a_warning(tmp_path, capsys):
     assert run(tmp_path, labels) == 0
     out, err = capsys.readouterr()
     assert "no feature meets it, so all is background" in out
-    assert err == f"fpn: {labels}: its labels touch no image; are both in the right place?\n"
+    assert err == f"fpn: {labels}: its labels touch no image; are the coordinate system and the axes right?\n"
 
 
 def test_fault_28_unknown_classes_name_the_nearest(tmp_path, capsys):

@@ -70,7 +70,7 @@ def test_fractions_are_no_labels(tmp_path, array):
 
 def test_jpeg_is_no_label_file(tmp_path):
     Image.fromarray(VALUES).save(tmp_path / "a.jpg")
-    with pytest.raises(DataError, match="JPEG, which changes the values"):
+    with pytest.raises(DataError, match="JPEG, which may change the values"):
         read_labels(tmp_path / "a.jpg")
 
 

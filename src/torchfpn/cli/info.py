@@ -141,5 +141,7 @@ def _rules(rules: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "images", f"resized: {', or less for '.join(sides)}"
     if rules.get("grey_as_color"):
         yield "images", "one band may stand for three"
+    if "tiles" in rules:
+        yield "tiles", f"placed by their paths, {rules['tiles']}, where files do not say where they lie"
     if "masks" in rules:
         yield "masks", f"as {rules['masks']} lays them"

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.predict_objects import run_objects
-    from torchfpn.cli.predict_options import options_of, streaming_of
+    from torchfpn.cli.predict_options import options_of, streaming_of, with_model_tiles
     from torchfpn.cli.predict_pixels import run_pixels
     from torchfpn.tasks.precision import find_device
     from torchfpn.tasks.storage import load
@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     options, streaming = options_of(args), streaming_of(args)
     device = find_device(args.device)
     task = load(args.model)
+    options = with_model_tiles(options, task, args.sources)
     if task.recipe.task != "semantic":
         return run_objects(args, task.to(device), options)
     return run_pixels(args, task, device, options, streaming)

@@ -44,12 +44,14 @@ def run_objects(args: argparse.Namespace, task: "Task", options: "Options") -> i
     """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.outputs import check_folder
     from torchfpn.cli.predict_options import check_classes
+    from torchfpn.cli.told import tell_passed_over
     from torchfpn.raster.sources import refuse_existing, refuse_own_sources
 
     _check_flags(args, task)
     check_classes(task, args.model, options)
     jobs = _plan(args, masks=_has_masks(task))
     refuse_own_sources(jobs)
+    tell_passed_over(args.sources)
     if not args.overwrite:
         refuse_existing(jobs)
     check_folder(args.out)

@@ -1,6 +1,7 @@
 """What the flags of fpn predict mean, checked as far as that can be done before the first image."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,26 @@ def _tiles(args: argparse.Namespace) -> str | None:
     if args.tiles is None:
         return PATTERN if args.mosaic and any(is_tile_map(Path(source)) for source in args.sources) else None
     return check_pattern(args.tiles)
+
+
+def with_model_tiles(options: "Options", task: "Task", sources: Sequence[str]) -> "Options":
+    """The options with the pattern of tiles that the model learnt, where `--tiles` is not given; it is said if it fits.
+
+    Raises:
+        ConfigError: the model's pattern is none.
+    """
+    from dataclasses import replace
+
+    from torchfpn.raster.sources import find_sources
+    from torchfpn.vectors.tiles import check_pattern, is_tile
+
+    pattern = task.recipe.rules.get("tiles")
+    if pattern is None or options.tiles is not None:
+        return options
+    pattern = check_pattern(str(pattern))
+    if any(is_tile(source, pattern) for source in find_sources(sources, tiles=True)):
+        print(f'files that do not say where they lie are placed by their paths, "{pattern}", as in training (--tiles)')
+    return replace(options, model_tiles=pattern)
 
 
 def streaming_of(args: argparse.Namespace) -> "Streaming":

@@ -26,6 +26,7 @@ def run_pixels(
     """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.outputs import check_folder
     from torchfpn.cli.predict_options import check_classes, check_window
+    from torchfpn.cli.told import tell_passed_over
     from torchfpn.errors import ConfigError
     from torchfpn.raster.sources import refuse_own_sources
 
@@ -33,6 +34,7 @@ def run_pixels(
         raise ConfigError(f"{args.score}", field="score", allowed="to come with models of objects")
     planned = _plan(args)
     refuse_own_sources(planned)
+    tell_passed_over(args.sources)
     jobs = _to_do(planned, resume=args.resume, overwrite=args.overwrite)
     check_folder(args.out)
     task = task.to(device)

@@ -61,12 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some images failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.outputs import check_folder
+    from torchfpn.cli.told import tell_passed_over
     from torchfpn.raster.sources import refuse_existing, refuse_own_sources
     from torchfpn.raster.tally import Tally
 
     options = _options(args)
     jobs = _jobs(args)
     refuse_own_sources(jobs)
+    tell_passed_over(args.images)
     if not args.overwrite:
         refuse_existing(jobs)
     check_folder(args.out)
@@ -217,7 +219,10 @@ def _print(tally: "Tally", done: int, failed: int) -> None:
     if done:
         _print_table(tally)
         for file in tally.unmet():
-            print(f"fpn: {printable(file)}: its labels touch no image; are both in the right place?", file=sys.stderr)
+            print(
+                f"fpn: {printable(file)}: its labels touch no image; are the coordinate system and the axes right?",
+                file=sys.stderr,
+            )
         if tally.doubled:
             print(f"{tally.doubled:,} pixels are covered by features of several classes; the last in the file counts")
     print(f"{done} rasterized, {failed} failed")

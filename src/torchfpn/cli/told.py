@@ -1,6 +1,7 @@
-"""What fpn predict says of each source: one line, and a warning where the source holds nothing at all."""
+"""What verbs say of their sources: one line for each, and warnings: no data at all, files that are no images."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -39,3 +40,17 @@ def tell(words: list[str], outcome: Predicted, source: Path, *, polygons: bool) 
         print(f"fpn: {printable(source)}: {line}", file=sys.stderr)
     if outcome.empty == outcome.pixels:
         print(f"fpn: {printable(source)}: holds no data at all", file=sys.stderr)
+
+
+SHOWN = 3  # names in a line
+
+
+def tell_passed_over(sources: Sequence[str]) -> None:
+    """One line about the files in folders of images that are no images."""
+    from torchfpn.raster.sources import passed_over
+
+    files = passed_over(sources)
+    if files:
+        names = ", ".join(printable(file) for file in files[:SHOWN]) + (" ..." if len(files) > SHOWN else "")
+        what = "1 file that is no image was" if len(files) == 1 else f"{len(files):,} files that are no images were"
+        print(f"fpn: {what} passed over: {names}", file=sys.stderr)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torchfpn.data.dataset import Dataset
 from torchfpn.files.blocks import block_bytes
-from torchfpn.files.formats import format_of
+from torchfpn.files.formats import WINDOWED, format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import geo_of, open_raster
 
@@ -87,12 +87,12 @@ def _whole_tags(table: bytes, order: str, entry: int) -> dict[int, int]:
 
 
 def read_header(dataset: Dataset, path: Path) -> Header | None:
-    """The header of a TIFF, or of a VRT if they are allowed; None for pictures, which are only ever read whole.
+    """The header of a TIFF or JPEG 2000, or of a VRT if allowed; None for photographs, which are always read whole.
 
     Raises:
         DataError: missing or damaged.
     """
-    if format_of(path) not in ("tiff", "vrt"):
+    if format_of(path) not in WINDOWED:
         return None
     stat = path.stat()
     return _read(path, (stat.st_mtime_ns, stat.st_size), dataset.allow_vrt, dataset.root)

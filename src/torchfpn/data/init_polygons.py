@@ -98,7 +98,7 @@ def _place_lines(pairs: list[Pair]) -> list[str]:
 
 
 def _has_place(image: Path) -> bool:
-    from torchfpn.files.formats import format_of
+    from torchfpn.files.formats import WINDOWED, format_of
 
-    window = (0, 0, 1, 1) if format_of(image) == "tiff" else None
+    window = (0, 0, 1, 1) if format_of(image) in WINDOWED else None
     return read_image(image, window=window).geo is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torchfpn.data.splits import Paths, Problem, natural, tile_parts
 from torchfpn.errors import DataError
-from torchfpn.files.formats import SUFFIXES, name_key, on_disk
+from torchfpn.files.formats import READ, SUFFIXES, UNREAD_SUFFIXES, is_companion, name_key, on_disk
 from torchfpn.vectors.formats import SUFFIXES as VECTORS
 from torchfpn.vectors.formats import is_vector
 
@@ -47,10 +47,31 @@ def list_files(root: Path, paths: Paths, *, polygons: bool = False) -> Listing:
     if polygons and not images:
         images = [entry for entry in entries if is_vector(entry.name)]
     listing = _folder(root, where, images)
+    listing.problems.extend(
+        Problem(
+            where / entry.name,
+            f"{Path(entry.name).suffix.lower()} is not read; expected {READ}; convert it, or move it away",
+        )
+        for entry in sorted(entries, key=lambda entry: natural(entry.name))
+        if _has(entry.name, UNREAD_SUFFIXES)
+    )
     if not images and (below := sorted(entry.name for entry in entries if entry.name.isdigit())):
         hint = f'if it is a map of tiles, write "{paths}/{{z}}/{{x}}/{{y}}"'
         raise DataError(f"no image, but folders such as {below[0]}", file=where, hint=hint)
     return listing
+
+
+def passed_over(root: Path, paths: Paths) -> list[Path]:
+    """The files of a folder that are neither images nor side files of images; none of listed files and of tiles.
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    if isinstance(paths, tuple) or tile_parts(paths) is not None or not (where := on_disk(root, paths)).is_dir():
+        return []
+    known = SUFFIXES + UNREAD_SUFFIXES + VECTORS
+    names = sorted(e.name for e in _scan(root, where) if not _has(e.name, known) and not is_companion(e.name))
+    return [where / name for name in names if (where / name).is_file()]
 
 
 def is_inside(root: Path, path: Path) -> bool:

@@ -2,14 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.facts import Facts
+from torchfpn.data.listing import passed_over
 from torchfpn.data.object_counts import ObjectCounts
 from torchfpn.data.polygon_facts import PolygonReport
+from torchfpn.data.splits import Paths
 from torchfpn.data.statistics import ClassCounts
 from torchfpn.data.windows import SIDE, scene_of
-from torchfpn.errors import amount
+from torchfpn.errors import DataError, amount
 from torchfpn.files.formats import printable
 
 _SHOWN = 3
@@ -33,6 +36,7 @@ def notes(
         *_unclassed(dataset, polygons),
         *_unmet(facts),
         *_striped(dataset, facts),
+        *_no_images(dataset),
     ]
 
 
@@ -150,6 +154,28 @@ def _striped(dataset: Dataset, facts: list[Facts]) -> list[str]:
         found += [f] if header is not None and header.striped and header.size[1] > 4 * SIDE else []
     names = _files("stored by rows, so that each crop reads whole rows", found)
     return [f"{line}; faster in tiles: gdal_translate -of COG" for line in names]
+
+
+def _no_images(dataset: Dataset) -> list[str]:
+    """Folders of images or labels that hold other files, too: mostly labels of a kind that is not read."""
+    folders = {
+        (dataset.root, paths)
+        for split in dataset.splits.values()
+        if split.annotations is None
+        for paths in (split.images, split.labels)
+        if paths is not None
+    }
+    files = sorted({file for root, paths in folders for file in _passed_over(root, paths)})
+    names = [printable(file.relative_to(dataset.root)) for file in files]
+    what = "1 file that is no image is" if len(names) == 1 else f"{len(names)} files that are no images are"
+    return [f"{what} passed over: {_few(names)}"] if names else []
+
+
+def _passed_over(root: Path, paths: Paths) -> list[Path]:
+    try:
+        return passed_over(root, paths)
+    except DataError:  # a problem, which is told
+        return []
 
 
 def _files(what: str, facts: list[Facts]) -> list[str]:

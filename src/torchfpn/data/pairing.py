@@ -23,7 +23,8 @@ def match_pairs(root: Path, name: str, split: Split, *, tiles: str | None = None
     chosen: list[str] | None = None
     if split.stems is not None:
         chosen, more = _chosen(root, split, images)
-        images, problems = {stem: images[stem] for stem in chosen if stem in images}, problems + more
+        images = {stem: images[stem] for stem in chosen if stem in images}
+        problems = [problem for problem in problems if name_key(problem.file.stem) in chosen] + more
     labels: dict[str, Path] = {}
     if split.labels is not None:
         labels, alone, more = _labels(root, name, split, listed, images, chosen)

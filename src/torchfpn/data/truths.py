@@ -17,8 +17,10 @@ from torchfpn.data.reading import burning
 from torchfpn.data.splits import Pair, refuse
 from torchfpn.data.truth import Truth, meets
 from torchfpn.errors import DataError
+from torchfpn.files.formats import format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import Window
+from torchfpn.files.photographs import photograph_geo
 from torchfpn.ops.masks import Crops
 from torchfpn.vectors.formats import is_vector
 
@@ -69,7 +71,9 @@ def _annotated(dataset: Dataset, annotations: Annotations, number: int) -> Truth
 def _place(dataset: Dataset, pair: Pair) -> Geo | None:
     """Where the image lies, if its file says."""
     header = read_header(dataset, pair.image)
-    return None if header is None else header.geo
+    if header is not None:
+        return header.geo
+    return photograph_geo(pair.image, format_of(pair.image), dataset.max_pixels)
 
 
 def _part(truth: Truth, window: Part) -> Truth:

@@ -16,7 +16,7 @@ from torchfpn.recipe import IGNORE
 from torchfpn.vectors.formats import is_vector
 
 SIDE, MARGIN = 1024, 64  # pixels of a window, and of what is seen around it without being counted
-_SUFFIXES = (".tif", ".tiff", ".vrt")
+_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf")
 _AT_ONCE = SIDE * SIDE  # pixels that are read at a time
 
 
@@ -28,7 +28,7 @@ class Piece(NamedTuple):
 
 
 def scene_of(dataset: Dataset, pair: Pair) -> Header | None:
-    """The header of an image that is a scene: a TIFF with more than `dataset.scene_pixels`, labels that allow it.
+    """The header of an image that is a scene: a TIFF or JPEG 2000 of more than `scene_pixels`, labels that allow it.
 
     A mask that is no TIFF can only be read whole, and so is its image then. Files that are damaged are no scenes: who
     reads them says so.

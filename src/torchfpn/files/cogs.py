@@ -9,9 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from torchfpn.files.atomic import atomic_path
-from torchfpn.files.geo import Geo
+from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.quiet import quiet
-from torchfpn.files.rasters import Color, import_rasterio, translated
+from torchfpn.files.rasters import Color, import_rasterio, place_profile, translated
 
 TILE = 512
 CACHE = 64  # MiB that GDAL may keep of what it reads and writes
@@ -25,7 +25,7 @@ class Layout:
     width: int
     dtype: str
     names: tuple[str, ...]
-    geo: Geo | None = None
+    geo: Geo | Ties | None = None
     nodata: float | None = None
     colors: Mapping[int, Color] = field(default_factory=dict)
     classes: Mapping[int, str] = field(default_factory=dict)
@@ -51,8 +51,7 @@ def write_cog(path: str | Path, layout: Layout, blocks: Iterable[tuple[int, int,
 
 
 def _write_plain(part: Path, layout: Layout, blocks: Iterable[tuple[int, int, NDArray[Any]]]) -> None:
-    rasterio = import_rasterio()
-    profile = {
+    profile: dict[str, Any] = {
         "driver": "GTiff",
         "count": len(layout.names),
         "height": layout.height,
@@ -69,9 +68,7 @@ def _write_plain(part: Path, layout: Layout, blocks: Iterable[tuple[int, int, ND
         "photometric": "MINISBLACK",
         "alpha": "NO",
     }
-    if layout.geo is not None:
-        profile["transform"] = rasterio.Affine(*layout.geo.transform)
-        profile["crs"] = rasterio.crs.CRS.from_wkt(layout.geo.crs) if layout.geo.crs else None
+    profile |= place_profile(layout.geo)
     with import_rasterio().open(part, "w", **profile) as sink:
         for row, column, array in blocks:
             rows, columns = array.shape[-2:]

@@ -8,7 +8,23 @@ from torchfpn.errors import DataError
 
 MAX_PIXELS = 2**28  # rows times columns; a decompression bomb says far more than it weighs on disk
 BYTES_PER_PIXEL = 16  # the other half of the budget: 8 bands of 16 bits; more bands may then have fewer pixels
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".vrt")  # what a listing of a folder takes for an image
+SUFFIXES = (  # what a listing of a folder takes for an image
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"),
+    *(".tif", ".tiff", ".vrt", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf"),
+)
+UNREAD_SUFFIXES = (  # images and rasters too, but of formats that this program does not read
+    *(".heic", ".heif", ".avif", ".jxl", ".psd", ".svg", ".exr", ".tga", ".ico", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
+    *(".img", ".ecw", ".sid", ".nc", ".hdf", ".h5", ".hdf5", ".he5", ".ntf", ".nitf", ".grib", ".grb", ".grb2", ".asc"),
+    *(".bil", ".bip", ".bsq", ".dt1", ".dt2", ".hgt", ".mrf", ".dcm", ".npy", ".npz", ".mat"),
+)
+COMPANIONS = (  # beside images: what belongs to them, and what systems leave in folders
+    *(".xml", ".ovr", ".msk", ".prj", ".tab", ".hdr", ".rpb", ".rpc", ".imd", ".wld", ".db", ".ini"),
+    *(".jgw", ".pgw", ".tfw", ".bpw", ".gfw", ".wpw", ".j2w", ".jpgw", ".jpegw", ".pngw", ".tifw", ".tiffw"),
+)
+WINDOWED = ("tiff", "vrt", "jp2")  # the formats that GDAL reads, whole or by windows
+LOSSY = ("jpeg", "webp", "jp2")  # the formats that may change the values they store, so that no label stands in them
+READ = "PNG, JPEG, WebP, BMP, GIF, TIFF, GeoTIFF and JPEG 2000"
 
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "png",
@@ -17,14 +33,35 @@ _MAGIC = {
     b"MM\0*": "tiff",
     b"II+\0": "tiff",  # BigTIFF
     b"MM\0+": "tiff",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "jp2",
+    b"\xff\x4f\xff\x51": "jp2",  # a code stream without its box
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
 }
+_UNREAD_MAGIC = {
+    b"EHFA_HEADER_TAG": "ERDAS Imagine",
+    b"\x89HDF\r\n\x1a\n": "HDF5",
+    b"CDF": "NetCDF",
+    b"NITF": "NITF",
+    b"GRIB": "GRIB",
+    b"msid": "MrSID",
+    b"8BPS": "Photoshop",
+    b"\x76\x2f\x31\x01": "OpenEXR",
+    b"\x93NUMPY": "NumPy",
+    b"P5\n": "PNM",
+    b"P6\n": "PNM",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\xff\x0a": "JPEG XL",
+}
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes
+_CAMERA = (".dng", ".cr2", ".nef", ".arw", ".orf", ".rw2")  # TIFFs, whose first picture is a thumbnail
 
 
 def format_of(path: str | Path) -> str:
-    """One of png, jpeg, tiff and vrt: by content, since suffixes lie and GDAL would guess among a hundred formats.
+    """One of png, jpeg, webp, bmp, gif, tiff, jp2 and vrt: by content, since suffixes lie and GDAL guesses.
 
     Raises:
-        DataError: missing, a folder, empty, unreadable, or none of the four.
+        DataError: missing, a folder, empty, unreadable, or of another format, with the way to convert it.
     """
     path = Path(path)
     try:
@@ -36,12 +73,40 @@ def format_of(path: str | Path) -> str:
         raise DataError(f"cannot be opened ({error.strerror or error})", file=path) from error
     if not head:
         raise DataError("empty file (0 bytes)", file=path, hint="copy it again")
+    found = _named(head)
+    if found is None or (found == "tiff" and path.suffix.lower() in _CAMERA):
+        raise _unread(path, head)
+    return found
+
+
+def _named(head: bytes) -> str | None:
+    """The format that the first bytes of a file tell."""
     for magic, name in _MAGIC.items():
         if head.startswith(magic):
             return name
-    if b"<VRTDataset" in head:
-        return "vrt"
-    raise DataError("not an image this program reads", file=path, allowed="PNG, JPEG, TIFF and GeoTIFF")
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "webp"
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "bmp"
+    return "vrt" if b"<VRTDataset" in head else None
+
+
+def _unread(path: Path, head: bytes) -> DataError:
+    """What a file is that is not read, as far as its first bytes and its suffix tell, and how to convert it."""
+    name = next((name for magic, name in _UNREAD_MAGIC.items() if head.startswith(magic)), None)
+    if head[4:8] == b"ftyp":
+        name = "HEIF or AVIF"
+    hint = None
+    if name is not None or path.suffix.lower() in UNREAD_SUFFIXES:
+        hint = f"convert it: save it as PNG or TIFF, or gdal_translate {path.name} {path.stem}.tif"
+    kind = f" ({name})" if name is not None else f" ({path.suffix.lower()})" if hint else ""
+    return DataError(f"not an image this program reads{kind}", file=path, allowed=READ, hint=hint)
+
+
+def is_companion(name: str) -> bool:
+    """Whether a file is no image by itself and nothing to speak of: side files, hidden files."""
+    lower = name.lower()
+    return lower.startswith(".") or lower.endswith(COMPANIONS) or lower.endswith("_rpc.txt")
 
 
 def check_size(path: str | Path, shape: tuple[int, int, int], itemsize: int, max_pixels: int) -> None:

@@ -1,6 +1,10 @@
 """Where an image lies on the earth: coordinate system and affine transform, as plain values."""
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
+
+from torchfpn.errors import DataError
 
 Affine6 = tuple[float, float, float, float, float, float]
 SAME_GRID = 0.01  # pixels; how far apart two grids may lie and still be one
@@ -42,3 +46,50 @@ class Geo:
             c, r = self.pixel(*other.world(column, row))
             worst = max(worst, abs(c - column), abs(r - row))
         return worst
+
+
+@dataclass(frozen=True)
+class Ties:
+    """Where an image lies that has no transform: by points whose place is known, or by the model of its camera.
+
+    points: (row, column, x, y, z) of each ground control point, in pixels and in units of `crs` (well-known text; None
+    where unknown). rpcs: the rational polynomials of a sensor, GDAL's names and texts.
+    """
+
+    points: tuple[tuple[float, float, float, float, float], ...] = ()
+    crs: str | None = None
+    rpcs: tuple[tuple[str, str], ...] = ()
+
+
+def world_file(path: str | Path) -> Path | None:
+    """The world file of an image: a.jgw, a.jpgw or a.wld beside a.jpg, as GDAL looks for it; None without one."""
+    path = Path(path)
+    ending = path.suffix[1:].lower()
+    if not ending:
+        return None
+    for suffix in (f"{ending[0]}{ending[-1]}w", f"{ending}w", "wld"):
+        for spelt in (suffix, suffix.upper()):
+            file = path.with_suffix(f".{spelt}")
+            if file.is_file():
+                return file
+    return None
+
+
+def read_world_file(file: Path) -> Geo:
+    """The transform of a world file, which knows no coordinate system: six numbers, one a line.
+
+    Its last two are the place of the middle of the upper left pixel.
+
+    Raises:
+        DataError: not six finite numbers, or a transform that cannot be inverted.
+    """
+    try:
+        with file.open("rb") as handle:
+            words = handle.read(4096).decode("ascii").replace(",", ".").split()
+        a, d, b, e, x, y = (float(word) for word in words[:6])
+    except (OSError, ValueError) as error:
+        raise DataError("a damaged world file", file=file, allowed="six numbers", hint="mend or remove it") from error
+    if not all(map(math.isfinite, (a, d, b, e, x, y))) or a * e - b * d == 0:
+        found = f"a world file of the numbers {a:g}, {d:g}, {b:g}, {e:g}, {x:g}, {y:g}"
+        raise DataError(found, file=file, allowed="a transform that can be inverted", hint="mend or remove it")
+    return Geo(None, (a, b, x - (a + b) / 2, d, e, y - (d + e) / 2))

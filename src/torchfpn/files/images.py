@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torchfpn.errors import DataError, amount
 from torchfpn.files.bands import Wanted, band_numbers, is_name, misplaced
 from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
-from torchfpn.files.geo import Geo
-from torchfpn.files.photographs import deep_png, read_photograph
-from torchfpn.files.rasters import Color, color_table, geo_of, never_written, open_raster, pixel_types
+from torchfpn.files.geo import Geo, Ties
+from torchfpn.files.photographs import is_photograph, photograph_geo, read_photograph
+from torchfpn.files.rasters import Color, color_table, geo_of, never_written, open_raster, pixel_types, ties_of
 from torchfpn.files.validity import raster_valid, valid_pixels
 
 Window = tuple[int, int, int, int]  # row, column, height, width in pixels
@@ -27,6 +27,7 @@ class Picture:
     band_names: of the C bands. dtype: "uint8", "int16", "float32", ... nodata: what the file calls missing.
     geo: where it lies, if it says. alpha: the band that was taken for a mask and left out, counted from 1.
     told: whether the file itself describes each band by a name; colours that GDAL assumes, and numbers, are none.
+    ties: where it lies by ground control points or a camera model, without a `geo`.
     """
 
     array: NDArray[Any]
@@ -37,6 +38,7 @@ class Picture:
     geo: Geo | None = None
     alpha: int | None = None
     told: tuple[bool, ...] = ()
+    ties: Ties | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -57,14 +59,15 @@ def read_image(
 ) -> Picture:
     """The image at `path`, or some of its bands.
 
-    8-bit PNG and JPEG need Pillow only; everything else goes through rasterio. Bands are called by `names`, or else by
-    their descriptions in the file, or else red, green, blue as far as the file says so, or else band1, band2, ...
+    JPEG, WebP, BMP, GIF and 8-bit PNG need Pillow only; everything else goes through rasterio. Bands are called by
+    `names`, or else by their descriptions in the file, or else red, green, blue as far as the file says so, or else
+    band1, band2, ...
 
     A band the file marks as alpha is a mask, not a band, unless it is described, named or chosen by the caller: GDAL
     marks the fourth band of every 8-bit file as alpha if the writer says nothing, near infrared included.
 
     Args:
-        path: PNG, JPEG, TIFF; recognised by content.
+        path: of any format that `format_of` knows, recognised by content.
         bands: numbers from 1 or names, in the order wanted; None: all.
         names: what the caller calls the bands of the file, in their order.
         nodata: the value of missing pixels, where the file does not say.
@@ -78,7 +81,7 @@ def read_image(
     """
     path = Path(path)
     kind = format_of(path)
-    if kind == "jpeg" or (kind == "png" and not deep_png(path)):
+    if is_photograph(path, kind):
         if window is not None:
             raise DataError(f"a {kind.upper()}, which is read whole", file=path, allowed="windows of a TIFF or VRT")
         array, valid, found = read_photograph(path, kind, max_pixels)
@@ -87,7 +90,8 @@ def read_image(
         if numbers != list(range(1, len(called) + 1)):
             array = array[[n - 1 for n in numbers]]
         valid = valid_pixels(array, [nodata] * len(numbers), valid) if nodata is not None else valid
-        return Picture(array, valid, _pick(called, numbers), str(array.dtype), nodata)
+        geo = photograph_geo(path, kind, max_pixels)
+        return Picture(array, valid, _pick(called, numbers), str(array.dtype), nodata, geo)
     with open_raster(path, allow_vrt=allow_vrt, root=root) as source:
         colors = color_table(source)
         if colors:
@@ -172,7 +176,15 @@ def _read_raster(
     missing = [nodata if source.nodatavals[n - 1] is None else source.nodatavals[n - 1] for n in real]
     valid = raster_valid(source, real, array, nodata=nodata, alpha=alpha, place=_slices(window))
     return Picture(
-        array, valid, chosen.names, str(array.dtype), missing[0], geo_of(source), alpha=alpha, told=chosen.told
+        array,
+        valid,
+        chosen.names,
+        str(array.dtype),
+        missing[0],
+        geo_of(source),
+        alpha=alpha,
+        told=chosen.told,
+        ties=ties_of(source),
     )
 
 
@@ -208,7 +220,7 @@ def _read_palette(
     numbers = band_numbers(bands, called, file=path)
     array = np.ascontiguousarray(table[indices].transpose(2, 0, 1)[[n - 1 for n in numbers]])
     valid = raster_valid(source, [1], indices[None], place=_slices(window))
-    return Picture(array, valid, _pick(called, numbers), "uint8", None, geo_of(source))
+    return Picture(array, valid, _pick(called, numbers), "uint8", geo=geo_of(source), ties=ties_of(source))
 
 
 def _dtype(path: Path, source: Any, numbers: list[int]) -> np.dtype[Any]:

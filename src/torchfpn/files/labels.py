@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import DataError, amount
 from torchfpn.files.atomic import atomic_path
-from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
+from torchfpn.files.formats import LOSSY, MAX_PIXELS, check_size, format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import Window, read_image
-from torchfpn.files.photographs import deep_png, notes_of, palette_of, read_indices
+from torchfpn.files.photographs import deep_png, is_photograph, notes_of, palette_of, photograph_geo, read_indices
 from torchfpn.files.rasters import Color, color_table, geo_of, open_raster, pixel_types
 
 _RGB_CURE = (
@@ -50,7 +50,7 @@ def read_labels(
     root: str | Path | None = None,
     window: Window | None = None,
 ) -> LabelFile:
-    """The labels at `path`: PNG (grey of 1 to 16 bits, or palette, whose indices count) or TIFF of one band.
+    """The labels at `path`: PNG, BMP, GIF (grey, or a palette whose indices count) or TIFF of one band.
 
     With `colors`, the labels are colours: an RGB image, or the colours of a palette. window: the part to read of a
     TIFF; `geo` stays the whole one's, `max_pixels` is the part's.
@@ -61,18 +61,20 @@ def read_labels(
     """
     path = Path(path)
     kind = format_of(path)
-    if kind == "jpeg":
-        raise DataError("a JPEG, which changes the values it stores", file=path, allowed="PNG or TIFF labels")
+    if kind in LOSSY:
+        raise DataError(
+            f"a {kind.upper()}, which may change the values it stores", file=path, allowed="PNG, BMP, GIF, TIFF"
+        )
     if colors:
         picture = read_image(path, max_pixels=max_pixels, allow_vrt=allow_vrt, root=root, window=window)
         return LabelFile(_packed(path, picture.array), None, picture.geo, picture.valid)
-    if kind == "png" and not deep_png(path):
+    if is_photograph(path, kind):
         if window is not None:
-            raise DataError("a PNG, which is read whole", file=path, allowed="windows of a TIFF or VRT")
-        values, transparent = read_indices(path, max_pixels)
+            raise DataError(f"a {kind.upper()}, which is read whole", file=path, allowed="windows of a TIFF or VRT")
+        values, transparent = read_indices(path, max_pixels, kind)
         if values.ndim != 2:
             raise _several_bands(path, values.shape[2])
-        return LabelFile(values, transparent)
+        return LabelFile(values, transparent, photograph_geo(path, kind, max_pixels))
     with open_raster(path, allow_vrt=allow_vrt, root=root) as source:
         if source.count != 1:
             raise _several_bands(path, source.count)
@@ -121,6 +123,8 @@ def read_legend(path: str | Path) -> tuple[dict[int, str], dict[int, Color]]:
         palette = {} if deep_png(path) else dict(enumerate(palette_of(path, MAX_PIXELS)))
         colors = {value: color for value, text in _told(notes, "COLORS").items() if (color := _color(text)) is not None}
         return _told(notes, "CLASSES"), palette or colors
+    if is_photograph(path, kind):
+        return {}, dict(enumerate(palette_of(path, MAX_PIXELS, kind)))
     with open_raster(path) as source:
         return _told(source.tags(), "CLASSES"), color_table(source)
 

@@ -1,4 +1,4 @@
-"""PNG and JPEG of 8 bits through Pillow, with every colour model turned into plain bands.
+"""PNG, JPEG, WebP, BMP and GIF through Pillow, with every colour model turned into plain bands of 8 bits.
 
 | in the file              | bands             | valid                     |
 | ------------------------ | ----------------- | ------------------------- |
@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import DataError
-from torchfpn.files.formats import check_size
+from torchfpn.files.formats import WINDOWED, check_size
+from torchfpn.files.geo import Geo, read_world_file, world_file
 from torchfpn.files.quiet import quiet
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG colour type to values per pixel
@@ -33,6 +34,28 @@ T = TypeVar("T")
 Decoded = tuple[NDArray[Any], NDArray[np.bool_] | None, tuple[str, ...]]
 
 
+def is_photograph(path: Path, kind: str) -> bool:
+    """Whether a file of the format `kind` is read by Pillow, always whole; the others are read by GDAL."""
+    return kind not in WINDOWED and not (kind == "png" and deep_png(path))
+
+
+def photograph_geo(path: Path, kind: str, max_pixels: int) -> Geo | None:
+    """Where a photograph lies, by its world file.
+
+    Raises:
+        DataError: a damaged world file, or one beside a picture that its EXIF data turns: of which of the two pictures
+            it speaks is unknown.
+    """
+    file = world_file(path)
+    if file is None:
+        return None
+    geo = read_world_file(file)
+    if _open(path, kind, max_pixels, lambda image: image.getexif().get(_ORIENTATION, 1), decoded=False) > 1:
+        hint = "save the picture without its EXIF orientation, or remove the world file"
+        raise DataError(f"turned by its EXIF orientation, and placed by {file.name}", file=path, hint=hint)
+    return geo
+
+
 def deep_png(path: Path) -> bool:
     """Whether a PNG has 16 bits for each of several values, which Pillow would cut to 8."""
     with path.open("rb") as handle:
@@ -41,7 +64,7 @@ def deep_png(path: Path) -> bool:
 
 
 def read_photograph(path: Path, kind: str, max_pixels: int) -> Decoded:
-    """Bands [C, H, W], the valid pixels [H, W] (None: all) and the names of the bands of a PNG or JPEG.
+    """Bands [C, H, W], the valid pixels [H, W] (None: all) and the names of the bands of a photograph.
 
     Raises:
         DataError: damaged, or larger than `max_pixels`.
@@ -49,8 +72,8 @@ def read_photograph(path: Path, kind: str, max_pixels: int) -> Decoded:
     return _open(path, kind, max_pixels, _bands)
 
 
-def read_indices(path: Path, max_pixels: int) -> tuple[NDArray[Any], int | None]:
-    """[H, W] of a PNG as it stands: of a palette the index, not the colour; one bit as 0 and 1. Colours: [H, W, C].
+def read_indices(path: Path, max_pixels: int, kind: str = "png") -> tuple[NDArray[Any], int | None]:
+    """[H, W] of a PNG, BMP or GIF as it stands: of a palette the index, one bit as 0 and 1. Colours: [H, W, C].
 
     And the value that alone is transparent, which GDAL takes for the nodata value of a PNG; None: there is none.
     """
@@ -58,7 +81,7 @@ def read_indices(path: Path, max_pixels: int) -> tuple[NDArray[Any], int | None]
     def stored(image: Any) -> tuple[NDArray[Any], int | None]:
         return np.array(image).astype(np.uint16 if "I" in image.mode else np.uint8), _transparent(image)
 
-    return _open(path, "png", max_pixels, stored)
+    return _open(path, kind, max_pixels, stored)
 
 
 def _transparent(image: Any) -> int | None:
@@ -69,14 +92,14 @@ def _transparent(image: Any) -> int | None:
     return told if isinstance(told, int) else None
 
 
-def palette_of(path: Path, max_pixels: int) -> list[tuple[int, int, int]]:
-    """Red, green, blue of each index of a palette PNG; empty for other PNGs."""
+def palette_of(path: Path, max_pixels: int, kind: str = "png") -> list[tuple[int, int, int]]:
+    """Red, green, blue of each index of a picture with a palette; empty for others."""
 
     def colors(image: Any) -> list[tuple[int, int, int]]:
         values = (image.getpalette("RGB") or []) if image.mode == "P" else []
         return list(zip(values[::3], values[1::3], values[2::3], strict=True))
 
-    return _open(path, "png", max_pixels, colors)
+    return _open(path, kind, max_pixels, colors)
 
 
 def notes_of(path: Path, max_pixels: int) -> dict[str, str]:
@@ -100,6 +123,9 @@ def _open(path: Path, kind: str, max_pixels: int, read: Callable[[Any], T], *, d
             opened = _plugin(kind)(path)
         with opened as image:
             check_size(path, (len(image.getbands()), image.height, image.width), 1, max_pixels)
+            if kind in ("gif", "webp") and (frames := getattr(image, "n_frames", 1)) > 1:
+                hint = "save the frame that is wanted as a PNG"
+                raise DataError(f"an animation of {frames} frames", file=path, allowed="one picture", hint=hint)
             return read(_upright(image) if decoded else image)
     except DataError:
         raise
@@ -131,9 +157,15 @@ def _upright(image: Any) -> Any:
 
 def _plugin(kind: str) -> Any:
     """The plugin itself, not Image.open: that one guesses the format and has a size limit of its own, fixed in code."""
-    from PIL import JpegImagePlugin, PngImagePlugin
+    from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-    return PngImagePlugin.PngImageFile if kind == "png" else JpegImagePlugin.JpegImageFile
+    return {
+        "png": PngImagePlugin.PngImageFile,
+        "jpeg": JpegImagePlugin.JpegImageFile,
+        "webp": WebPImagePlugin.WebPImageFile,
+        "bmp": BmpImagePlugin.BmpImageFile,
+        "gif": GifImagePlugin.GifImageFile,
+    }[kind]
 
 
 def _bands(image: Any) -> Decoded:

@@ -9,15 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.errors import RasterError
+from torchfpn.errors import DataError, RasterError
 from torchfpn.files.atomic import atomic_path
 from torchfpn.files.formats import format_of
-from torchfpn.files.geo import Geo
+from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.quiet import quiet
 from torchfpn.files.vrt import check_vrt
 
 Color = tuple[int, int, int]
-_DRIVERS = {"png": "PNG", "jpeg": "JPEG", "tiff": "GTiff", "vrt": "VRT"}  # a COG is a GTiff when it is read
+_DRIVERS = {  # a COG is a GTiff when it is read
+    "png": "PNG",
+    "jpeg": "JPEG",
+    "webp": "WEBP",
+    "bmp": "BMP",
+    "gif": "GIF",
+    "tiff": "GTiff",
+    "jp2": "JP2OpenJPEG",
+    "vrt": "VRT",
+}
 # Not every neighbour listed at each open: slow in folders of 10^5 files, and side files are still found by name.
 _OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 _TILED_FROM = 512  # pixels
@@ -45,7 +54,7 @@ def open_raster(path: str | Path, *, allow_vrt: bool = False, root: str | Path |
     Every failure of GDAL inside the block, not only at the opening, comes out as a RasterError that names the file.
 
     Args:
-        path: PNG, JPEG or TIFF; a VRT only with `allow_vrt`.
+        path: of any format that `format_of` knows; a VRT only with `allow_vrt`.
         allow_vrt: pass VRTs whose sources lie under `root`.
         root: by default the folder of `path`.
 
@@ -101,6 +110,55 @@ def geo_of(source: Any) -> Geo | None:
     return Geo(crs, transform)  # type: ignore[arg-type]  # six of them
 
 
+def ties_of(source: Any) -> Ties | None:
+    """Ground control points and camera model of an open raster that says nothing else; None without them."""
+    points, crs = source.gcps
+    rpcs = source.tags(ns="RPC")
+    if geo_of(source) is not None or not (points or rpcs):
+        return None
+    rows = tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in points)
+    return Ties(rows, crs.to_wkt() if crs else None, tuple(sorted(rpcs.items())))
+
+
+def no_place(file: str | Path, lacks: str, hint: str | None) -> RasterError:
+    """The error of a raster without a transform, where one is needed: says what it has instead, and the cure.
+
+    lacks: what cannot be done, in words, for rasters that have nothing instead; hint: the cure for those.
+    """
+    try:
+        with open_raster(file) as source:
+            ties = ties_of(source)
+    except (DataError, OSError):
+        ties = None
+    if ties is None:
+        return RasterError(lacks, file=file, hint=hint)
+    count, path = len(ties.points), Path(file)
+    found = f"{count} ground control point{'s' * (count != 1)} and no transform" if count else "an RPC and no transform"
+    cure = f"warp it first: gdalwarp {'' if count else '-rpc '}{path.name} {path.stem}_warped.tif"
+    return RasterError(found, file=file, allowed="a raster with a transform", hint=cure)
+
+
+def place_profile(place: Geo | Ties | None) -> dict[str, Any]:
+    """What rasterio needs to write where a raster lies."""
+    if place is None:
+        return {}
+    rasterio = import_rasterio()
+    crs = rasterio.crs.CRS.from_wkt(place.crs) if place.crs else None
+    if isinstance(place, Geo):
+        return {"transform": rasterio.Affine(*place.transform), "crs": crs}
+    profile: dict[str, Any] = {}
+    if place.points:
+        from rasterio.control import GroundControlPoint
+
+        profile["gcps"] = [GroundControlPoint(*point) for point in place.points]
+        profile["crs"] = crs or rasterio.crs.CRS()  # points without a coordinate system: rasterio refuses None
+    if place.rpcs:
+        from rasterio.rpc import RPC
+
+        profile["rpcs"] = RPC.from_gdal(dict(place.rpcs))
+    return profile
+
+
 def same_crs(one: str, other: str) -> bool:
     """Whether two coordinate systems given as text are one."""
     crs = import_rasterio().crs.CRS
@@ -132,7 +190,7 @@ def write_label_raster(
     path: str | Path,
     labels: NDArray[Any],
     *,
-    geo: Geo | None = None,
+    geo: Geo | Ties | None = None,
     colors: Mapping[int, Color] | Sequence[Color] = (),
     names: Mapping[int, str] | Sequence[str] = (),
     nodata: int | None = None,
@@ -171,17 +229,13 @@ def write_label_raster(
             sink.update_tags(1, **{f"CLASS_{value}": name for value, name in named.items()})
 
 
-def _profile(labels: NDArray[Any], dtype: str, geo: Geo | None, nodata: int | None) -> dict[str, Any]:
+def _profile(labels: NDArray[Any], dtype: str, geo: Geo | Ties | None, nodata: int | None) -> dict[str, Any]:
     height, width = labels.shape
     profile: dict[str, Any] = {"driver": "GTiff", "count": 1, "height": height, "width": width, "dtype": dtype}
     profile |= {"compress": "deflate", "nodata": nodata, "bigtiff": "IF_SAFER"}
     if min(height, width) >= _TILED_FROM:
         profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512}
-    if geo is not None:
-        rasterio = import_rasterio()
-        profile["transform"] = rasterio.Affine(*geo.transform)
-        profile["crs"] = rasterio.crs.CRS.from_wkt(geo.crs) if geo.crs else None
-    return profile
+    return profile | place_profile(geo)
 
 
 def _items(given: Mapping[int, Any] | Sequence[Any]) -> list[tuple[int, Any]]:

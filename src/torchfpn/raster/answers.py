@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from torchfpn.files.atomic import atomic_path, write_bytes
-from torchfpn.files.geo import Geo
+from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.labels import label_notes
 from torchfpn.files.rasters import write_label_raster
 from torchfpn.raster.sink import write_bands
@@ -54,7 +54,7 @@ def write_label_png(path: Path, values: NDArray[np.uint16], recipe: Recipe) -> N
     write_bytes(path, target.getvalue())
 
 
-def write_labels(path: Path, values: NDArray[np.uint16], recipe: Recipe, geo: Geo | None) -> None:
+def write_labels(path: Path, values: NDArray[np.uint16], recipe: Recipe, geo: Geo | Ties | None) -> None:
     """A GeoTIFF on the grid of the image, or a PNG, as the suffix of `path` says."""
     if path.suffix != ".tif":
         write_label_png(path, values, recipe)
@@ -69,7 +69,7 @@ def write_labels(path: Path, values: NDArray[np.uint16], recipe: Recipe, geo: Ge
     )
 
 
-def write_probabilities(path: Path, probabilities: NDArray[Any], recipe: Recipe, geo: Geo | None) -> None:
+def write_probabilities(path: Path, probabilities: NDArray[Any], recipe: Recipe, geo: Geo | Ties | None) -> None:
     """[K, H, W], float32 (NaN: no data) or uint8, as they are: a band per class (.tif), or an array (.npz)."""
     if path.suffix == ".npz":
         target = io.BytesIO()

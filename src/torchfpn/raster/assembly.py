@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.files.cogs import Layout, write_cog
-from torchfpn.files.geo import Geo
+from torchfpn.files.geo import Geo, Ties
 from torchfpn.raster.answers import nodata_value, write_label_png
 from torchfpn.raster.blocks import Block, Rectangle
 from torchfpn.raster.mosaic import Part
@@ -32,6 +32,7 @@ class Canvas:
 
     blocks: those that hold anything; read: number of a block -> its arrays ("labels" [h, w], and where wanted "scores"
     [h, w] and "probabilities" [K, h, w]). size: height and width of the whole; side: of blocks.
+    ties: where it lies without a transform.
     """
 
     size: tuple[int, int]
@@ -40,6 +41,7 @@ class Canvas:
     blocks: Sequence[Block]
     read: Callable[[int], dict[str, NDArray[Any]]]
     recipe: Recipe
+    ties: Ties | None = None
 
     @property
     def dtype(self) -> str:
@@ -72,7 +74,7 @@ def write_map(canvas: Canvas, path: Path) -> int:
         *canvas.size,
         dtype=canvas.dtype,
         names=("class",),
-        geo=canvas.geo,
+        geo=canvas.geo or canvas.ties,
         nodata=canvas.nodata,
         colors=dict(zip(recipe.label_ids, recipe.colors, strict=True)) if canvas.dtype == "uint8" else {},
         classes=dict(zip(recipe.label_ids, recipe.classes, strict=True)),
@@ -84,7 +86,9 @@ def write_map(canvas: Canvas, path: Path) -> int:
 def write_shares(canvas: Canvas, path: Path, dtype: str) -> None:
     """The probabilities as a cloud-optimised GeoTIFF, a band for each class."""
     missing = float("nan") if dtype == "float32" else None
-    layout = Layout(*canvas.size, dtype=dtype, names=canvas.recipe.classes, geo=canvas.geo, nodata=missing)
+    layout = Layout(
+        *canvas.size, dtype=dtype, names=canvas.recipe.classes, geo=canvas.geo or canvas.ties, nodata=missing
+    )
     blocks = ((b.block[0], b.block[1], canvas.read(b.index)["probabilities"]) for b in canvas.blocks)
     write_cog(path, layout, blocks)
 

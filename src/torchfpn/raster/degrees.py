@@ -12,6 +12,7 @@ from rasterio._err import CPLE_BaseError
 
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
+from torchfpn.files.rasters import no_place
 from torchfpn.raster.unrolling import unrolled
 
 LON_LAT = "OGC:CRS84"  # WGS 84, longitude first
@@ -31,7 +32,8 @@ def check_place(geo: Geo | None, file: str | Path | None = None) -> None:
     """
     if geo is None:
         hint = "give --polygons pixels, --tiles for tiles of a web map, or a world file and --assume-crs EPSG:..."
-        raise RasterError("no georeference, so no longitude and latitude", file=file, hint=hint)
+        lacks = "no georeference, so no longitude and latitude"
+        raise RasterError(lacks, hint=hint) if file is None else no_place(file, lacks, hint)
     a, b, _, d, e, _ = geo.transform
     if a * e - b * d == 0:  # pixels without an area: every polygon would be empty
         raise RasterError(f"its transform {geo.transform} cannot be inverted", file=file, hint="give it a pixel size")

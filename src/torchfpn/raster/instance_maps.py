@@ -8,7 +8,7 @@ from PIL import Image
 
 from torchfpn.errors import DataError, amount
 from torchfpn.files.atomic import write_bytes
-from torchfpn.files.geo import Geo
+from torchfpn.files.geo import Geo, Ties
 from torchfpn.ops.masks import Crops
 from torchfpn.ops.overlaps import numbered
 from torchfpn.raster.sink import write_bands
@@ -16,7 +16,7 @@ from torchfpn.raster.sink import write_bands
 TOP = 65535  # of 16 bits
 
 
-def write_instances(path: Path, crops: Crops, geo: Geo | None, *, file: Path | None = None) -> None:
+def write_instances(path: Path, crops: Crops, geo: Geo | Ties | None, *, file: Path | None = None) -> None:
     """A 16-bit PNG, or a GeoTIFF on the grid of the image (32 bits if there are so many), as the suffix says.
 
     Where objects overlap the better one is seen; one that is hidden as a whole has no pixel. file: for messages.

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.formats import format_of, name_key
+from torchfpn.files.formats import LOSSY, format_of, name_key
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.labels import label_nodata, label_values, read_ignored, read_labels, read_legend
-from torchfpn.files.photographs import deep_png
+from torchfpn.files.photographs import is_photograph
 from torchfpn.files.rasters import Color, geo_of, import_rasterio, open_raster, same_crs
 from torchfpn.raster.blocks import Rectangle, plan_blocks
 
 SIDE = 512  # pixels, of a window: that of the blocks of our own label files
-KINDS, BESIDE = (".png", ".tif", ".tiff"), (".overlay.png", ".probs.tif")
+KINDS, BESIDE = (".png", ".tif", ".tiff", ".bmp", ".gif"), (".overlay.png", ".probs.tif")
 CACHE = 64  # MiB that GDAL may keep of what it reads
 NOTHING = -(2**31)  # stands for pixels that the mask of a file takes out, or a nodata value that is no whole number
 
@@ -51,14 +51,14 @@ class LabelMap:
 
 @contextlib.contextmanager
 def open_label_map(path: str | Path, *, allow_vrt: bool = False) -> Iterator[LabelMap]:
-    """A label file: PNG, or TIFF of one band with whole numbers.
+    """A label file: PNG, BMP, GIF, or TIFF of one band with whole numbers.
 
     Raises:
         DataError: not a label file, or damaged; while reading, values that are no whole numbers.
     """
     path = Path(path)
     kind = format_of(path)
-    if kind in ("jpeg", "png") and not (kind == "png" and deep_png(path)):
+    if is_photograph(path, kind):
         labels = read_labels(path)
         names, colors = read_legend(path)
 
@@ -67,8 +67,14 @@ def open_label_map(path: str | Path, *, allow_vrt: bool = False) -> Iterator[Lab
             return labels.values[row : row + height, column : column + width]
 
         nodata = labels.nodata if kind != "png" else read_ignored(path)
-        yield LabelMap(path, _size(labels.values), None, None if nodata is None else int(nodata), names, colors, part)
+        yield LabelMap(
+            path, _size(labels.values), labels.geo, None if nodata is None else int(nodata), names, colors, part
+        )
         return
+    if kind in LOSSY:
+        raise DataError(
+            f"a {kind.upper()}, which may change the values it stores", file=path, allowed="PNG, BMP, GIF, TIFF"
+        )
     names, colors = read_legend(path) if kind != "vrt" else ({}, {})
     ignored = read_ignored(path) if kind == "png" else None
     with import_rasterio().Env(GDAL_CACHEMAX=CACHE), open_raster(path, allow_vrt=allow_vrt) as source:

@@ -15,7 +15,7 @@ from torchfpn.errors import RasterError
 from torchfpn.files.atomic import atomic_path
 from torchfpn.files.geo import Geo
 from torchfpn.files.quiet import quiet
-from torchfpn.files.rasters import import_rasterio
+from torchfpn.files.rasters import import_rasterio, place_profile
 
 BLOCK = 512  # pixels; also the height of what is written at a time, so that no block is written twice
 Write = Callable[[int, NDArray[Any]], None]
@@ -53,15 +53,11 @@ def label_stream(path: str | Path, size: tuple[int, int], dtype: str, geo: Geo |
 
 
 def _profile(size: tuple[int, int], dtype: str, geo: Geo | None, nodata: int | None) -> dict[str, Any]:
-    rasterio = import_rasterio()
     profile: dict[str, Any] = {"driver": "GTiff", "count": 1, "height": size[0], "width": size[1], "dtype": dtype}
     profile |= {"compress": "deflate", "nodata": nodata, "bigtiff": "IF_SAFER"}
     if min(size) >= BLOCK:
         profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK}
-    if geo is not None:
-        profile["transform"] = rasterio.Affine(*geo.transform)
-        profile["crs"] = rasterio.crs.CRS.from_wkt(geo.crs) if geo.crs else None
-    return profile
+    return profile | place_profile(geo)
 
 
 def _tag(sink: Any, tags: Tags, top: int) -> None:

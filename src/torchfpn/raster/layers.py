@@ -11,6 +11,7 @@ import shapely
 
 from torchfpn.errors import ConfigError, RasterError, nearest
 from torchfpn.files.geo import Geo
+from torchfpn.files.rasters import no_place
 from torchfpn.raster.blocks import plan_blocks
 from torchfpn.raster.degrees import check_place, decimals_for, places
 from torchfpn.raster.label_maps import LabelMap, open_label_map
@@ -77,13 +78,10 @@ def open_layer(
         geo = labels.geo
         if geo is not None and geo.crs is None and assume_crs is not None:
             geo = Geo(assume_crs, geo.transform)
-        if geo is None or geo.crs is None:
-            hint = (
-                "only rasters with a transform have polygons on the earth"
-                if geo is None
-                else "give --assume-crs EPSG:..."
-            )
-            raise RasterError("no coordinate system", file=path, hint=hint)
+        if geo is None:
+            raise no_place(path, "no coordinate system", "only rasters with a transform have polygons on the earth")
+        if geo.crs is None:
+            raise RasterError("no coordinate system", file=path, hint="give --assume-crs EPSG:...")
         yield _of_labels(labels, geo, outlined, least, simplify)
 
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import DataError, RasterError, amount
 from torchfpn.files.bands import match_bands
-from torchfpn.files.formats import format_of
+from torchfpn.files.formats import WINDOWED, format_of
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.images import Picture, Window
-from torchfpn.files.rasters import geo_of, open_raster, same_crs
+from torchfpn.files.rasters import geo_of, no_place, open_raster, same_crs
 from torchfpn.raster.scenes import Reading, digest
 
 KEPT = 32  # photographs that stay decoded: neighbours are read again for the margin
@@ -44,6 +44,7 @@ class Mosaic:
     parts: tuple[Part, ...]
     geo: Geo | None
     reading: Reading = field(default_factory=Reading)
+    ties: None = None
 
     @property
     def height(self) -> int:
@@ -194,13 +195,13 @@ def open_mosaic(name: Path, files: Sequence[Path], reading: Reading) -> Mosaic:
 
 def _look(file: Path, reading: Reading) -> tuple[tuple[int, int], Geo, bool]:
     """Height and width, place, and whether it can be read in parts; no pixel is read."""
-    windowed = format_of(file) in ("tiff", "vrt")
+    windowed = format_of(file) in WINDOWED
     with open_raster(file, allow_vrt=reading.allow_vrt) as source:
         size, geo = (source.height, source.width), geo_of(source)
     geo = reading.place(geo, file, size)
     if geo is None:
         hint = "give the pattern of their names with --tiles, or predict them one by one"
-        raise RasterError("no georeference, so no place beside the others", file=file, hint=hint)
+        raise no_place(file, "no georeference, so no place beside the others", hint)
     return size, geo, windowed
 
 

@@ -12,7 +12,7 @@ from torchfpn.files.bands import Wanted, band_numbers
 from torchfpn.files.formats import format_of, printable
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import read_image
-from torchfpn.files.photographs import deep_png
+from torchfpn.files.photographs import is_photograph
 from torchfpn.files.rasters import color_table, geo_of, import_rasterio, open_raster
 from torchfpn.files.validity import raster_valid
 from torchfpn.raster.blocks import Rectangle
@@ -70,8 +70,9 @@ def grid_of(file: Path, *, allow_vrt: bool = False) -> Grid:
     Raises:
         DataError: no image, or damaged.
     """
-    if _photograph(file):
-        return Grid(file, read_image(file).size, None)
+    if is_photograph(file, format_of(file)):
+        picture = read_image(file)
+        return Grid(file, picture.size, picture.geo)
     with open_raster(file, allow_vrt=allow_vrt) as source:
         return Grid(file, (source.height, source.width), geo_of(source))
 
@@ -99,7 +100,7 @@ def view(file: Path, look: Sampling, *, bands: Wanted = None, allow_vrt: bool = 
         DataError: damaged, or without these bands.
     """
     row, column, height, width = look.part
-    if _photograph(file):
+    if is_photograph(file, format_of(file)):
         picture = read_image(file, bands=bands)
         rows, columns, _, _ = look.inside(look.part)
         here = np.ix_(rows + row, columns + column)
@@ -117,11 +118,6 @@ def view(file: Path, look: Sampling, *, bands: Wanted = None, allow_vrt: bool = 
         array = source.read(numbers, window=place, out_shape=(len(numbers), *look.size), resampling=how)
         held_valid = raster_valid(source, numbers, array, alpha=held.alpha, place=place)
     return View(array, np.ones(look.size, bool) if held_valid is None else held_valid, names)
-
-
-def _photograph(file: Path) -> bool:
-    kind = format_of(file)
-    return kind == "jpeg" or (kind == "png" and not deep_png(file))
 
 
 def _chosen(file: Path, names: tuple[str, ...], alpha: int | None, wanted: Wanted) -> tuple[list[int], tuple[str, ...]]:

@@ -13,7 +13,7 @@ from torchfpn.data.headers import page_count
 from torchfpn.data.moments import Moments
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.formats import format_of, printable
-from torchfpn.files.geo import Geo
+from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.images import Picture
 from torchfpn.raster.answering import answers
 from torchfpn.raster.answers import file_values, write_features, write_labels, write_polygons, write_probabilities
@@ -39,8 +39,9 @@ class Options:
     system of the file ("gpkg", "fgb"), or in pixels. outlined: classes that get polygons, None: all. least: pixels of
     the smallest polygon. simplify: about how many pixels outlines may be off. assume_crs: well-known text for files
     that have a transform but no coordinate system. tiles: how paths of files without a georeference end, such as
-    "{z}/{x}/{y}". bands: which bands of the files to use, names or numbers from 1, in the model's order. accept_dtype:
-    take pixels of another type than the model was trained on.
+    "{z}/{x}/{y}"; model_tiles: the same as the model learnt it, for files whose paths end so. bands: which bands of the
+    files to use, names or numbers from 1, in the model's order. accept_dtype: take pixels of another type than the
+    model was trained on.
     """
 
     probabilities: Literal["uint8", "float32"] | None = None
@@ -50,6 +51,7 @@ class Options:
     simplify: float = 0.0
     assume_crs: str | None = None
     tiles: str | None = None
+    model_tiles: str | None = None
     bands: Sequence[int | str] | None = None
     accept_dtype: bool = False
     allow_vrt: bool = False
@@ -80,21 +82,21 @@ def predict_file(task: Task, job: Job, options: Options, *, overlay: Overlay | N
         DataError: the source is damaged, too large, or not what the model wants. RasterError: it has no place on the
             earth, and polygons need one.
     """
-    image, geo, said = opened(task, job, options)
+    image, geo, place, said = opened(task, job, options)
     answer = answers(task, image[None], options.precision, shares=options.probabilities)[0]
     labels, probabilities = answer.labels, answer.shares
     values = file_values(labels, task.recipe)
-    write_labels(job.labels, values, task.recipe, geo)
+    write_labels(job.labels, values, task.recipe, place)
     if overlay is not None:
         write_bytes(job.others["overlay"], overlay(image.numpy(), labels))
     if probabilities is not None:
-        write_probabilities(job.others["probabilities"], probabilities, task.recipe, geo)
+        write_probabilities(job.others["probabilities"], probabilities, task.recipe, place)
     count = _write_polygons(job, values, answer.scores, task, geo, options) if options.polygons else 0
     return Outcome(job, (labels.shape[0], labels.shape[1]), int((labels == IGNORE).sum()), count, said)
 
 
-def opened(task: Task, job: Job, options: Options) -> tuple[Tensor, Geo | None, tuple[str, ...]]:
-    """The source as the model wants it, where it lies, and what is to be said of it.
+def opened(task: Task, job: Job, options: Options) -> tuple[Tensor, Geo | None, Geo | Ties | None, tuple[str, ...]]:
+    """The source as the model wants it, where it lies, what its answers say of that, and what is to be said of it.
 
     Raises:
         DataError: damaged, too large, or not what the model wants. RasterError: it has no place on the earth, and
@@ -105,7 +107,12 @@ def opened(task: Task, job: Job, options: Options) -> tuple[Tensor, Geo | None, 
     picture = reading(options).whole(job.source)
     geo = reading(options).place(picture.geo, job.source, picture.size)
     check_polygons(geo, job, options)
-    return as_input(task, picture, options, file=job.source), geo, (*remarks(job), *coarseness(picture))
+    return (
+        as_input(task, picture, options, file=job.source),
+        geo,
+        geo or picture.ties,
+        (*remarks(job), *coarseness(picture)),
+    )
 
 
 def remarks(job: Job) -> list[str]:
@@ -148,7 +155,7 @@ def as_input(task: Task, picture: Picture, options: Options, *, file: Path) -> T
 def reading(options: Options) -> Reading:
     """How the files of a prediction are read."""
     bands = tuple(options.bands) if options.bands else None
-    return Reading(bands, options.assume_crs, options.tiles, options.allow_vrt, options.max_pixels)
+    return Reading(bands, options.assume_crs, options.tiles, options.model_tiles, options.allow_vrt, options.max_pixels)
 
 
 def check_polygons(geo: Geo | None, job: Job, options: Options) -> None:

@@ -52,11 +52,11 @@ def predict_objects(task: Task, job: Job, options: Options, *, score: float, ove
         DataError: the source is damaged, too large, or not what the model wants. RasterError: it has no place on the
             earth, and polygons need one.
     """
-    image, geo, said = opened(task, job, options)
+    image, geo, place, said = opened(task, job, options)
     found, empty = objects_of(task, image, options.precision)
     shown = found.above(score)
     if "instances" in job.others and shown.crops is not None:
-        write_instances(job.others["instances"], shown.crops, geo, file=job.source)
+        write_instances(job.others["instances"], shown.crops, place, file=job.source)
     if overlay is not None:
         write_bytes(job.others["overlay"], overlay(image.numpy(), shown))
     count = _write_polygons(task, job, options, shown, geo) if options.polygons else 0

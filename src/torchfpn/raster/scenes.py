@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torchfpn.files.blocks import block_bytes, check_blocks
-from torchfpn.files.geo import Geo
+from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.images import Picture, Window, read_bands, read_image
-from torchfpn.files.rasters import geo_of, open_raster
-from torchfpn.vectors.tiles import tile_geo
+from torchfpn.files.rasters import geo_of, open_raster, ties_of
+from torchfpn.vectors.tiles import is_tile, tile_geo
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,13 @@ class Reading:
     """How files are read.
 
     bands: names or numbers from 1, None: all. assume_crs: well-known text for files with a transform and no coordinate
-    system. tiles: how paths of files without a georeference end (`vectors.tiles`).
+    system. tiles: how paths of files without a georeference end (`vectors.tiles`); model_tiles: how they may end.
     """
 
     bands: tuple[int | str, ...] | None = None
     assume_crs: str | None = None
     tiles: str | None = None
+    model_tiles: str | None = None
     allow_vrt: bool = False
     max_pixels: int = 2**24
 
@@ -60,6 +61,8 @@ class Reading:
         """Where a file lies, by what it says of itself or else by what is said here. size: height and width."""
         if geo is None and self.tiles is not None:
             return tile_geo(file, self.tiles, size)
+        if geo is None and self.model_tiles is not None and is_tile(file, self.model_tiles):
+            return tile_geo(file, self.model_tiles, size)
         if geo is not None and geo.crs is None and self.assume_crs is not None:
             return Geo(self.assume_crs, geo.transform)
         return geo
@@ -92,6 +95,11 @@ class Scene(Protocol):
         """Where it lies, if it says."""
         ...
 
+    @property
+    def ties(self) -> Ties | None:
+        """Where it lies without a transform, if it says."""
+        ...
+
     def read(self, window: Window) -> Picture:
         """A window of it, not valid where nothing lies. Safe in threads.
 
@@ -119,13 +127,14 @@ class Scene(Protocol):
 
 @dataclass(frozen=True)
 class FileScene:
-    """A TIFF or VRT."""
+    """A TIFF, VRT or JPEG 2000. ties: where it lies without a transform."""
 
     name: Path
     height: int
     width: int
     geo: Geo | None
     reading: Reading = field(default_factory=Reading)
+    ties: Ties | None = None
 
     def read(self, window: Window) -> Picture:
         """See `Scene`."""
@@ -153,7 +162,7 @@ def open_file(file: Path, reading: Reading) -> FileScene:
         if source.driver == "GTiff":  # the blocks of a VRT are no blocks of its files
             check_blocks(source.block_shapes[0], block_bytes(source), file)
         size = (source.height, source.width)
-        return FileScene(file, *size, reading.place(geo_of(source), file, size), reading)
+        return FileScene(file, *size, reading.place(geo_of(source), file, size), reading, ties_of(source))
 
 
 def stamp(file: Path) -> list[Any]:

@@ -8,14 +8,19 @@ from typing import Any
 from numpy.typing import NDArray
 
 from torchfpn.files.atomic import write_bytes
-from torchfpn.files.geo import Geo
-from torchfpn.files.rasters import import_rasterio
+from torchfpn.files.geo import Geo, Ties
+from torchfpn.files.rasters import import_rasterio, place_profile
 
 COLORS = ("red", "green", "blue")
 
 
 def write_bands(
-    path: str | Path, array: NDArray[Any], *, names: Sequence[str], geo: Geo | None = None, nodata: float | None = None
+    path: str | Path,
+    array: NDArray[Any],
+    *,
+    names: Sequence[str],
+    geo: Geo | Ties | None = None,
+    nodata: float | None = None,
 ) -> None:
     """A GeoTIFF of `array` [C, H, W] in its own type, its bands called `names`.
 
@@ -29,9 +34,7 @@ def write_bands(
     profile |= {"predictor": 3 if array.dtype.kind == "f" else 2, "photometric": "MINISBLACK", "alpha": "NO"}
     if min(height, width) >= 512:
         profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512}
-    if geo is not None:
-        profile["transform"] = rasterio.Affine(*geo.transform)
-        profile["crs"] = rasterio.crs.CRS.from_wkt(geo.crs) if geo.crs else None
+    profile |= place_profile(geo)
     if [name.lower() for name in names[:3]] == list(COLORS):
         profile["photometric"] = "RGB"
     with rasterio.MemoryFile() as memory, warnings.catch_warnings():

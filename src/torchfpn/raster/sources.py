@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchfpn.errors import ConfigError, DataError, require
-from torchfpn.files.formats import SUFFIXES, format_of, name_key, printable
+from torchfpn.files.formats import SUFFIXES, UNREAD_SUFFIXES, WINDOWED, format_of, is_companion, name_key, printable
+from torchfpn.files.geo import world_file
 from torchfpn.raster.tile_map import is_tile_map, list_tiles
 
 NAME_BYTES = 255  # of a file name, on every common file system
@@ -41,6 +42,8 @@ class Job:
 def find_sources(sources: Sequence[str], *, tiles: bool = False) -> list[Path]:
     """The files that `sources` name: files as they are, the images of folders, what globs match. Each file once.
 
+    Images of formats that are not read are among them, so that they fail by name.
+
     Folders are not searched below; the pattern "folder/**/*.tif" does that. tiles: folders of web map tiles (z/x/y.png)
     are named themselves.
 
@@ -60,8 +63,19 @@ def find_sources(sources: Sequence[str], *, tiles: bool = False) -> list[Path]:
     return list(found.values())
 
 
+def passed_over(sources: Sequence[str]) -> list[Path]:
+    """The files of the folders among `sources` that are no images, side files and hidden ones left out."""
+    folders = [Path(source) for source in sources if Path(source).is_dir()]
+    return [
+        child
+        for folder in folders
+        for child in sorted(folder.iterdir())
+        if child.is_file() and not _is_image(child) and not is_companion(child.name)
+    ]
+
+
 def plan(sources: Sequence[Path], out: Path, extras: dict[str, str], *, raster_extras: dict[str, str]) -> list[Job]:
-    """A job for every source. Labels are <stem>.tif for TIFFs and <stem>.png for pictures, in `out`.
+    """A job for every source. Labels are <stem>.tif of rasters and pictures with a world file, else <stem>.png.
 
     extras: what else is made -> its ending, such as {"overlay": ".overlay.png"}; raster_extras: the same for TIFFs.
     Sources with one stem keep their suffix in the name (a.jpg.png beside a.png.png); with one name, their folder
@@ -145,7 +159,7 @@ def _named(source: str) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in SUFFIXES + UNREAD_SUFFIXES and not path.name.startswith(".")
 
 
 def _stems(sources: Sequence[Path]) -> list[str]:
@@ -165,9 +179,9 @@ def _stems(sources: Sequence[Path]) -> list[str]:
 
 
 def _is_raster(source: Path) -> bool:
-    """Whether the answer is a GeoTIFF: told by the content, or by the suffix of a file that will fail anyway."""
+    """Whether the answer is a GeoTIFF: of rasters and of photographs with a world file; the content decides."""
     try:
-        return format_of(source) in ("tiff", "vrt")
+        return format_of(source) in WINDOWED or world_file(source) is not None
     except DataError:
         return source.suffix.lower() in (".tif", ".tiff", ".vrt")
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from torchfpn.errors import ConfigError
 from torchfpn.files.atomic import PREFIX, sweep
-from torchfpn.files.formats import format_of
+from torchfpn.files.formats import WINDOWED, format_of
 from torchfpn.files.images import Picture
 from torchfpn.files.lock import locked
 from torchfpn.nn.reach import reach
@@ -91,7 +91,7 @@ def _opened(job: Job, options: Options, streaming: Streaming) -> Scene | None:
         return open_mosaic(job.source, job.parts, reading(options))
     if job.is_tiles:
         return open_tiles(job.source, reading(options))
-    if not job.source.is_file() or format_of(job.source) not in ("tiff", "vrt"):
+    if not job.source.is_file() or format_of(job.source) not in WINDOWED:
         return None
     scene = open_file(job.source, reading(options))
     return scene if streaming.always or scene.height * scene.width > options.max_pixels else None
@@ -158,7 +158,7 @@ def _predicted(
         journal.put(block.index, arrays)
         step()
     finished = journal if seams is None else _blended(task, journal, blocks, seams)
-    canvas = Canvas(size, scene.geo, streaming.side, blocks, finished.get, task.recipe)
+    canvas = Canvas(size, scene.geo, streaming.side, blocks, finished.get, task.recipe, scene.ties)
     if options.probabilities:
         write_shares(canvas, job.others["probabilities"], options.probabilities)
     if job.is_tiles and isinstance(scene, Mosaic):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.formats import SUFFIXES, format_of
+from torchfpn.files.formats import SUFFIXES, WINDOWED, format_of
 from torchfpn.files.rasters import open_raster
 from torchfpn.raster.mosaic import Mosaic, Part
 from torchfpn.raster.scenes import Reading
@@ -41,7 +41,7 @@ def open_tiles(folder: Path, reading: Reading) -> Mosaic:
         height, width = source.height, source.width
     left, top = min(x for x, _ in places), min(y for _, y in places)
     parts = tuple(
-        Part(found[x, y], (y - top) * height, (x - left) * width, height, width, format_of(found[x, y]) == "tiff")
+        Part(found[x, y], (y - top) * height, (x - left) * width, height, width, format_of(found[x, y]) in WINDOWED)
         for x, y in places
     )
     corner = Path(str(zooms[0]), str(left), f"{top}.png")

@@ -13,6 +13,7 @@ from torchfpn.data.region_augment import RegionAugment
 from torchfpn.data.region_samples import RegionSamples
 from torchfpn.data.resize import Resize
 from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.splits import tile_parts
 from torchfpn.errors import ConfigError
 from torchfpn.recipe import Scaling
 from torchfpn.types import Size
@@ -86,8 +87,12 @@ class Sampling(ABC):
                     found = f"{given} with a dataset for {self.dataset.task}"
                     raise ConfigError(found, field=f"{group}.{name}", allowed=f"{usual}: it does not use this")
 
-    def _grey(self) -> dict[str, Any]:
-        return {"grey_as_color": True} if self.dataset.grey_as_color else {}
+    def _common(self) -> dict[str, Any]:
+        """The rules of every task: whether grey images are taken, how paths of images tell their place."""
+        grey = {"grey_as_color": True} if self.dataset.grey_as_color else {}
+        folder = tile_parts(self.dataset.splits[TRAIN].images)
+        tiles = self.dataset.tiles or (folder[1] if folder is not None else None)
+        return grey if tiles is None else grey | {"tiles": tiles}
 
     def _jitter(self, scaling: Scaling) -> dict[str, Any]:
         """What both kinds of augmentation have."""
@@ -117,8 +122,8 @@ class PixelSampling(Sampling):
 
     @property
     def rules(self) -> dict[str, Any]:
-        """Whether grey images are taken, too."""
-        return self._grey()
+        """Whether grey images are taken, too, and how tiles are placed."""
+        return self._common()
 
     def augmented(self, scaling: Scaling, watch: Watch) -> SemanticSamples:
         """Crops."""
@@ -138,12 +143,12 @@ class ObjectSampling(Sampling):
 
     @property
     def rules(self) -> dict[str, Any]:
-        """The size images are shown in, the larger end of a range; whether grey images are taken, too."""
+        """The size images are shown in, the larger end of a range, and the rules of every task."""
         resize = self._resize()
         if resize is None:
-            return self._grey()
+            return self._common()
         shorter = None if resize.shorter is None else resize.shorter[1]
-        return {"resize": {"shorter": shorter, "longer": resize.longest, "antialias": True}} | self._grey()
+        return {"resize": {"shorter": shorter, "longer": resize.longest, "antialias": True}} | self._common()
 
     def fixed(self) -> RegionSamples:
         """Resized as in prediction."""

@@ -16,6 +16,7 @@ from rasterio._err import CPLE_BaseError
 
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
+from torchfpn.files.rasters import no_place
 from torchfpn.vectors.edges import edges
 
 BEND = 0.05  # pixels that a straight edge may be off once the coordinate system has bent it
@@ -31,9 +32,7 @@ def check_grid(geo: Geo | None, file: str | Path, assumed: str | None = None) ->
         RasterError: no transform, one that cannot be inverted, or no coordinate system.
     """
     if geo is None or geo.transform == (1.0, 0.0, 0.0, 0.0, 1.0, 0.0):
-        raise RasterError(
-            "no georeference, so nothing can be drawn on it", file=file, hint="for tiles of a web map: --tiles"
-        )
+        raise no_place(file, "no georeference, so nothing can be drawn on it", "for tiles of a web map: --tiles")
     a, b, _, d, e, _ = geo.transform
     if a * e - b * d == 0:
         raise RasterError(f"its transform {geo.transform} cannot be inverted", file=file)
