@@ -261,7 +261,7 @@ def test_ground_control_points_and_camera_models_go_into_every_raster(photo, tmp
     assert run("predict", photo, image, "--out", tmp_path / "x", "--polygons", "geojson", "--device", "cpu") == 2
     (line,) = err(capsys)
     found = "an RPC and no transform" if kind == "rpc" else "4 ground control points and no transform"
-    assert f"a.tif: {found}; a raster with a transform; warp it first: gdalwarp " in line
+    assert f"a.tif: {found}; expected a raster with a transform; warp it first: gdalwarp " in line
     write_geojson(tmp_path / "b.geojson", [box(0, 0)])
     assert run("rasterize", tmp_path / "b.geojson", image, "--out", tmp_path / "masks") == 2
     assert f"a.tif: {found}" in err(capsys)[0]
@@ -378,7 +378,7 @@ class TestFormats:
         assert "1 file that is no image is passed over: labels/a0.txt" in capsys.readouterr().out
         (tmp_path / "images" / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
         assert run("check", tmp_path) == 2
-        assert "b.heic: .heic is not read; PNG, JPEG" in "".join(err(capsys))
+        assert "b.heic: .heic is not read; expected PNG, JPEG" in "".join(err(capsys))
 
 
 @pytest.fixture(scope="module")

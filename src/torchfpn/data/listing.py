@@ -47,13 +47,10 @@ def list_files(root: Path, paths: Paths, *, polygons: bool = False) -> Listing:
     if polygons and not images:
         images = [entry for entry in entries if is_vector(entry.name)]
     listing = _folder(root, where, images)
+    unread = sorted((e.name for e in entries if _has(e.name, UNREAD_SUFFIXES)), key=natural)
+    cure = f"expected {READ}; convert it, or move it away"
     listing.problems.extend(
-        Problem(
-            where / entry.name,
-            f"{Path(entry.name).suffix.lower()} is not read; expected {READ}; convert it, or move it away",
-        )
-        for entry in sorted(entries, key=lambda entry: natural(entry.name))
-        if _has(entry.name, UNREAD_SUFFIXES)
+        Problem(where / name, f"{Path(name).suffix.lower()} is not read; {cure}") for name in unread
     )
     if not images and (below := sorted(entry.name for entry in entries if entry.name.isdigit())):
         hint = f'if it is a map of tiles, write "{paths}/{{z}}/{{x}}/{{y}}"'
