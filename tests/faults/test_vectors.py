@@ -228,7 +228,7 @@ def test_fault_15_labels_across_the_180th_meridian(tmp_path):
         ("l.geojson", b'{"type": "Topology", "objects": {}, "arcs": []}', "damaged or not readable"),
         ("l.json", b'{"type": "gdal_streamed_alg", "command_line": "gdal vector pipeline ! read x"}', "damaged or not"),
         ("l.gpkg", b"SQLite format 3\0" + bytes(600), "is no GPKG"),
-        ("l.fgb", b"fgb\x03fgb\x00" + bytes(40), "damaged or not readable"),
+        ("l.fgb", b"fgb\x03fgb\x00" + bytes(40), "cut off"),
         ("l.shp", b"\0\0\x27\x0a" + bytes(96), "damaged or not readable"),
         ("l.kml", b"<kml/>", "not a vector file this program reads"),
         ("l.csv", b"WKT\n", "not a vector file this program reads"),
@@ -321,3 +321,51 @@ def test_fault_28_mutated_files_give_labels_or_one_line(tmp_path_factory, seed, 
     except FPNError as raised:
         error = str(raised)
     assert error is None or ("l.geojson" in error and "\n" not in error)
+
+
+def write_vectors(path, driver):
+    """Thirty squares with an attribute."""
+    shapes = np.array([box(3 * i, 2 * i) for i in range(30)], dtype=object)
+    kinds = np.array([f"kind{i % 3}" for i in range(30)], dtype=object)
+    pyogrio.raw.write(
+        path, shapely.to_wkb(shapes), [kinds], ["kind"], driver=driver, geometry_type="Polygon", crs="EPSG:32633"
+    )
+    return shapes
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "driver"),
+    [("a.shp", "a.shp", "ESRI Shapefile"), ("a.shp", "a.shx", "ESRI Shapefile"), ("a.shp", "a.dbf", "ESRI Shapefile"),
+     ("a.fgb", "a.fgb", "FlatGeobuf"), ("a.gpkg", "a.gpkg", "GPKG")],
+)  # fmt: skip
+def test_vector_files_that_are_cut_off_are_refused_wherever_the_cut_is(tmp_path, name, part, driver):
+    shapes = write_vectors(tmp_path / name, driver)
+    assert len(read_vectors(tmp_path / name, field="kind").shapes) == len(shapes)
+    whole = (tmp_path / part).read_bytes()
+    end = len(whole) - (1 if part.endswith(".dbf") else 0)  # a mark ends the table, after its last row
+    for size in sorted({int(end * i / 41) for i in range(41)} | {end - 1, end - 4}):
+        (tmp_path / part).write_bytes(whole[:size])
+        with pytest.raises(FPNError, match=r"a\.\w+"):
+            read_vectors(tmp_path / name, field="kind")
+
+
+def test_an_attribute_table_of_another_shapefile_is_refused(tmp_path, capsys):
+    write_vectors(tmp_path / "a.shp", "ESRI Shapefile")
+    pyogrio.raw.write(
+        tmp_path / "b.shp", shapely.to_wkb(np.array([box()])), [np.array(["x"])], ["kind"],
+        driver="ESRI Shapefile", geometry_type="Polygon", crs="EPSG:32633",
+    )  # fmt: skip
+    (tmp_path / "b.dbf").replace(tmp_path / "a.dbf")
+    assert run(tmp_path, tmp_path / "a.shp", "--field", "kind") == 2
+    assert "a.shp: 30 features, and 1 row in a.dbf; expected as many rows" in line(capsys)
+
+
+@pytest.mark.parametrize("count", [0, 1, 16, 17, 300])
+@pytest.mark.parametrize("index", ["YES", "NO"])
+def test_whole_flatgeobufs_of_any_number_of_features_are_read(tmp_path, count, index):
+    shapes = np.array([box(i % 7, i % 5) for i in range(count)], dtype=object)
+    pyogrio.raw.write(
+        tmp_path / "a.fgb", shapely.to_wkb(shapes), [np.arange(count)], ["n"],
+        driver="FlatGeobuf", geometry_type="Polygon", crs="EPSG:32633", SPATIAL_INDEX=index,
+    )  # fmt: skip
+    assert len(read_vectors(tmp_path / "a.fgb").shapes) == count

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torchfpn.errors import ConfigError, DataError, RasterError, nearest
 from torchfpn.files.formats import name_key
 from torchfpn.files.quiet import quiet
+from torchfpn.vectors.cut_off import refuse_cut_off
 from torchfpn.vectors.formats import DRIVERS
 
 FAILURES = (  # all that pyogrio raises of files
@@ -173,6 +174,7 @@ def _driver(path: Path) -> str:
             allowed=f"at most {MAX_BYTES / 2**30:.0f} GiB",
             hint="cut it to the area of the images",
         )
+    refuse_cut_off(path, driver)
     return driver
 
 

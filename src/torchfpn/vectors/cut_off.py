@@ -1,0 +1,126 @@
+"""Whether a vector file is all there: lengths that its headers and its index declare, against the bytes on the disk.
+
+GDAL reads what is left of a shapefile or a FlatGeobuf that was cut off, and says nothing of the features it lost.
+"""
+
+import mmap
+import struct
+from pathlib import Path
+
+from torchfpn.errors import DataError, amount
+
+_SHP_HEADER = 100  # bytes, of .shp and .shx
+_NODE = 40  # bytes of a node in the index of a FlatGeobuf
+_COUNT, _NODE_SIZE = 8, 9  # numbers of fields in its header
+
+
+def refuse_cut_off(path: Path, driver: str) -> None:
+    """Passes vector files that are as long as they say.
+
+    Args:
+        path: the file; of a shapefile the .shp, beside which .shx and .dbf lie.
+        driver: GDAL's name of its format.
+
+    Raises:
+        DataError: it is cut off, or its parts do not belong together.
+    """
+    try:
+        if driver == "ESRI Shapefile":
+            _check_shapefile(path)
+        elif driver == "FlatGeobuf":
+            _check_flatgeobuf(path)
+        elif driver == "GPKG":
+            _check_geopackage(path)
+    except (OSError, struct.error, ValueError) as error:  # headers that are cut off themselves; an empty file
+        raise DataError(f"damaged or cut off ({error})", file=path, hint="copy it again") from error
+
+
+def _check_shapefile(path: Path) -> None:
+    """The .shp and its index by the lengths in their headers; the table by its number of records."""
+    _check_words(path)
+    index = _beside(path, ".shx")
+    if index is None:  # GDAL refuses it
+        return
+    records = (_check_words(index) - _SHP_HEADER) // 8
+    with index.open("rb") as handle:
+        handle.seek(_SHP_HEADER)
+        table = struct.unpack(f">{2 * records}i", handle.read(8 * records))
+    size = path.stat().st_size
+    ends = (2 * (start + length) + 8 for start, length in zip(table[::2], table[1::2], strict=True))
+    if any(end > size for end in ends):
+        raise DataError("its index points beyond its end", file=path, hint="copy it again, with .shx and .dbf")
+    attributes = _beside(path, ".dbf")
+    if attributes is not None:
+        _check_table(attributes, path, records)
+
+
+def _check_words(path: Path) -> int:
+    """The length that the header of a .shp or .shx declares, in bytes."""
+    with path.open("rb") as handle:
+        (words,) = struct.unpack(">24xi", handle.read(28))
+    _check_length(path, 2 * words)
+    return max(2 * words, _SHP_HEADER)
+
+
+def _check_table(attributes: Path, path: Path, records: int) -> None:
+    with attributes.open("rb") as handle:
+        count, header, width = struct.unpack("<4xIHH", handle.read(12))
+    _check_length(attributes, header + count * width)
+    if count != records:
+        found = f"{amount(records, 'feature')}, and {amount(count, 'row')} in {attributes.name}"
+        raise DataError(found, file=path, allowed="as many rows as features", hint="copy both again")
+
+
+def _beside(path: Path, suffix: str) -> Path | None:
+    found = (path.with_suffix(spelt) for spelt in (suffix, suffix.upper()))
+    return next((file for file in found if file.is_file()), None)
+
+
+def _check_flatgeobuf(path: Path) -> None:
+    """Its features are walked through: each says how long it is, the header how many there are."""
+    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        (length,) = struct.unpack_from("<I", data, 8)
+        count = _field(data, 12, _COUNT, "<Q", 0)
+        node_size = _field(data, 12, _NODE_SIZE, "<H", 16)
+        at, size, found = 12 + length + _index_bytes(count, node_size), len(data), 0
+        while at + 4 <= size and (length := struct.unpack_from("<I", data, at)[0]):
+            at, found = at + 4 + length, found + 1
+        if at != size or count not in (0, found):
+            declared = f"of {amount(count, 'feature')}" if count else "in the last feature"
+            raise DataError(f"cut off {declared}", file=path, hint="copy it again")
+
+
+def _field(data: mmap.mmap, start: int, number: int, kind: str, default: int) -> int:
+    """A plain field of the table that begins a flatbuffer."""
+    table = start + struct.unpack_from("<I", data, start)[0]
+    names = table - struct.unpack_from("<i", data, table)[0]
+    (length,) = struct.unpack_from("<H", data, names)
+    place = 4 + 2 * number
+    offset = struct.unpack_from("<H", data, names + place)[0] if place < length else 0
+    return int(struct.unpack_from(kind, data, table + offset)[0]) if offset else default
+
+
+def _index_bytes(count: int, node_size: int) -> int:
+    """The packed R-tree: the features, and nodes above them until one is left."""
+    if not count or node_size < 2:
+        return 0
+    nodes = level = count
+    while True:
+        level = -(-level // node_size)
+        nodes += level
+        if level == 1:
+            return nodes * _NODE
+
+
+def _check_geopackage(path: Path) -> None:
+    """SQLite's header: bytes of a page, and how many pages there are."""
+    with path.open("rb") as handle:
+        page, changes, pages, valid_for = struct.unpack(">16xH6xII60xI", handle.read(96))
+    if changes == valid_for:  # else an old program wrote it, which did not count the pages
+        _check_length(path, (65536 if page == 1 else page) * pages)
+
+
+def _check_length(path: Path, declared: int) -> None:
+    size = path.stat().st_size
+    if size < declared:
+        raise DataError(f"cut off: {size:,} bytes of {declared:,}", file=path, hint="copy it again")
