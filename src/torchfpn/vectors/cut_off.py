@@ -57,7 +57,7 @@ def _check_shapefile(path: Path) -> None:
 def _check_words(path: Path) -> int:
     """The length that the header of a .shp or .shx declares, in bytes."""
     with path.open("rb") as handle:
-        (words,) = struct.unpack(">24xi", handle.read(28))
+        words = int(struct.unpack(">24xi", handle.read(28))[0])
     _check_length(path, 2 * words)
     return max(2 * words, _SHP_HEADER)
 
