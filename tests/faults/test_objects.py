@@ -158,7 +158,7 @@ def test_fault_21_shapes_that_cannot_be(tmp_path, capsys, shape, found):
     assert complaints(folder, capsys, "--fix") == (0, [])
     (folder / "dataset.yaml").write_text("fix: true\n" + YAML)
     samples = RegionSamples(read_dataset(folder), "train")
-    assert len(samples[0].objects) == 1
+    assert len(samples[0].objects) == 1 + found.startswith("segmentation[1]")  # the other polygon is good
     (folder / "dataset.yaml").write_text(YAML.replace("instance\n", "detection\n"))  # masks are not looked at
     assert "nan" in found or len(RegionSamples(read_dataset(folder), "train")[0].objects) == 2
 
@@ -191,15 +191,17 @@ def test_fault_22_values_that_do_not_fit_are_all_told(tmp_path, capsys):
     assert complaints(folder, capsys, "--fix") == (0, [])
     main(["check", str(folder), "--fix", "--json"])
     report = json.loads(capsys.readouterr().out)
-    assert report["splits"]["train"]["dropped"] == {"annotations": 12, "boxes cut": 1, "images": 1}
-    assert report["splits"]["train"]["objects"] == 2  # the good one, and the one that was cut
+    assert report["splits"]["train"]["dropped"] == {"annotations": 10, "areas": 2, "boxes cut": 1, "images": 1}
+    assert (
+        report["splits"]["train"]["objects"] == 4
+    )  # the good one, the one that was cut, two that get the area of their box
     many = coco([record(i, box) | {"bbox": [0, 0, 0, 0]} for i in range(30)])
     code, lines = complaints(make_objects(tmp_path, many), capsys)
     assert len(lines) == 20
     line = refused(tmp_path)
     assert "annotations[19].bbox" in line
     assert "annotations[20]" not in line
-    assert line.endswith("and 10 more")
+    assert "; and 10 more; or leave them out with `fix: true`" in line
 
 
 def test_fault_22_boxes_may_be_off_by_a_pixel(tmp_path):

@@ -108,7 +108,8 @@ def test_fault_24_an_id_in_the_png_that_is_not_in_the_json(tmp_path, capsys):
     problems = [one["problem"] for one in json.loads(capsys.readouterr().out)["problems"]]
     assert len(problems) == 4 + 20 + 1
     assert problems[-1] == "and 748 more ids that are not in annotations[0] of panoptic.json"
-    assert dropped(folder, capsys) == ({"segments": 4 + 768}, 1)
+    assert main(["check", str(folder), "--fix"]) == 2  # the only dot is among them
+    assert '`fix` would leave nothing of "dot" (1 segment); mend them' in capsys.readouterr().err
 
 
 def test_fault_24_an_id_in_the_json_that_is_not_in_the_png(tmp_path, capsys):
@@ -146,7 +147,7 @@ def test_fault_24_all_is_told_at_once_and_twenty_are_shown(tmp_path, capsys):
     line = refused(folder)
     assert "segments_info[23]" in line
     assert "segments_info[24]" not in line
-    assert line.endswith("and 10 more")
+    assert "; and 10 more; or leave them out with `fix: true`" in line
     assert dropped(folder, capsys) == ({"segments": 30}, 3)
 
 
@@ -228,7 +229,7 @@ def test_fault_24_annotations_that_cannot_be(tmp_path, capsys):
         f"panoptic.json: annotations[5].file_name: 'gone.png': no such file in {maps}",
     ]
     assert main(["check", str(folder), "--fix"]) == 2  # nothing is left
-    assert 'no image in the split "train"' in capsys.readouterr().err
+    assert '`fix` would leave nothing of "dot"' in capsys.readouterr().err
 
 
 def test_fault_24_images_without_an_annotation_and_maps_of_two_images(tmp_path, capsys):

@@ -121,3 +121,11 @@ def _complain(report: "CheckReport", word: str = "bad") -> None:
     if report.problems:
         files = len({problem.file for problem in report.problems})
         print(f"fpn: {files} bad file{'s' * (files != 1)} in {printable(report.dataset.file)}", file=sys.stderr)
+    for line in report.fix or _segments_fix(report):
+        print(f"fpn: {line}", file=sys.stderr)
+
+
+def _segments_fix(report: "CheckReport") -> list[str]:
+    """What --fix does where only panoptic maps are bad, of which no annotation is lost for certain."""
+    bad = any(problem.fixable for problem in report.problems)
+    return ["--fix leaves out bad segments, and counts them"] if bad else []

@@ -1,6 +1,7 @@
 """Splits whose images and objects a COCO file names: which files, which objects, and what is wrong with them."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +14,22 @@ from torchfpn.data.splits import Pair, Problem, Split
 from torchfpn.errors import DataError
 from torchfpn.files.formats import on_disk
 
+_SHOWN = 6  # classes that a line names
+_SINGULAR = {
+    "annotations": "annotation",
+    "areas": "area",
+    "boxes cut": "box cut",
+    "categories": "category",
+    "images": "image",
+    "polygons": "polygon",
+    "segments": "segment",
+}
+
 
 def annotated_pairs(dataset: Dataset, split: str) -> tuple[list[Pair], list[Problem]]:
-    """The images of a split in the order of its file, and what is wrong with it; nothing is, with `dataset.fix`.
+    """The images of a split in the order of its file, and what is wrong with it.
+
+    With `dataset.fix`, bad annotations are no problem, unless a class would lose all it has.
 
     Raises:
         DataError: the file cannot be used at all.
@@ -29,7 +43,9 @@ def annotated_pairs(dataset: Dataset, split: str) -> tuple[list[Pair], list[Prob
         Pair(found.folder / name, maps[i], tiles=dataset.tiles, annotations=file, number=i)
         for i, name in enumerate(found.names)
     ]
-    problems = [] if dataset.fix else [Problem(file, str(flaw)) for flaw in coco.flaws]
+    problems = [Problem(file, str(flaw), fixable=True) for flaw in coco.flaws]
+    if dataset.fix:
+        problems = [Problem(file, f"`fix` {line}") for line in _emptied(coco)]
     if not pairs and not problems:
         problems.append(Problem(file, f'no image in the split "{split}"'))
     return pairs, problems
@@ -49,21 +65,83 @@ def split_dropped(dataset: Dataset, split: str) -> dict[str, int]:
     return {} if dataset.splits[split].annotations is None or not dataset.fix else _read(dataset, split).dropped
 
 
-def read_categories(root: Path, split: Split, *, masks: bool) -> tuple[Category, ...]:
-    """Those of the annotations of a split.
+def annotation_notes(dataset: Dataset, split: str) -> list[str]:
+    """What is odd about the annotations of a split and no error: categories left out, crowds instead of objects."""
+    if dataset.splits[split].annotations is None:
+        return []
+    coco = _read(dataset, split)
+    names = [f'"{root.name}"' for root in coco.roots if root not in coco.categories]
+    lines = (
+        [f"{split}: without annotations and above other categories, so no class: {', '.join(names)}"] if names else []
+    )
+    crowd = coco.annotations.crowd
+    if crowd.any() and 2 * crowd.sum() >= len(crowd):
+        marked = (
+            f"{crowd.sum():,} of {counted(len(crowd), 'annotations')} marked `iscrowd: 1`, neither learnt nor counted"
+        )
+        lines.append(f"{split}: {marked}; CVAT marks every mask so: `crowds: objects` reads them as objects")
+    return lines
+
+
+def fix_lines(dataset: Dataset, split: str) -> list[str]:
+    """What `dataset.fix` would do to the annotations of a split, before it does."""
+    if dataset.splits[split].annotations is None or dataset.fix:
+        return []
+    coco = _read(dataset, split)
+    if not coco.flaws:
+        return []
+    return [f"{split}: --fix {line}" for line in _emptied(coco)] or [
+        f"{split}: --fix leaves out or mends {listed(coco.dropped)}{lost_line(split_losses(dataset, split))}"
+    ]
+
+
+def split_losses(dataset: Dataset, split: str) -> dict[str, tuple[int, int]]:
+    """By class, how many annotations of how many are bad and lost with `dataset.fix`."""
+    return {category.name: lost for category, lost in _read(dataset, split).losses.items()}
+
+
+def lost_line(losses: Mapping[str, tuple[int, int]]) -> str:
+    """``: 3 of 12 annotations of "fish" are lost``; empty without losses."""
+    parts = [f'{lost:,} of {counted(total, "annotations")} of "{name}"' for name, (lost, total) in losses.items()]
+    more = f" and of {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
+    return f"; lost: {', '.join(parts[:_SHOWN])}{more}" if parts else ""
+
+
+def listed(dropped: Mapping[str, int]) -> str:
+    """``3 annotations, 1 image, 2 boxes cut``."""
+    return ", ".join(counted(count, what) for what, count in dropped.items())
+
+
+def counted(count: int, what: str) -> str:
+    """``1 annotation``, ``3 annotations``. what: the plural."""
+    return f"{count:,} {_SINGULAR.get(what, what) if count == 1 else what}"
+
+
+def _emptied(coco: Coco) -> list[str]:
+    """The classes that would lose all they have."""
+    return [
+        f'would leave nothing of "{category.name}" ({counted(total, "annotations")}); mend them, or leave out the'
+        f" class: name the others in `classes`, and `ignore_index: {category.id}`"
+        for category, (lost, total) in coco.losses.items()
+        if lost == total
+    ]
+
+
+def read_categories(root: Path, split: Split, *, masks: bool, crowds: bool, roots: bool) -> tuple[Category, ...]:
+    """Those of the annotations of a split. masks, crowds: see `Wanted`. roots: also those that only group others.
 
     Raises:
         DataError: the file cannot be used, or has no categories.
     """
-    coco = _open(root, split, masks)
+    coco = _open(root, split, masks, crowds)
     if not coco.categories:
         raise DataError("no categories, so no classes", file=coco.annotations.file, field="categories")
-    return coco.categories
+    return tuple(each for each in coco.categories if roots or each not in coco.roots) or coco.categories
 
 
 def _read(dataset: Dataset, split: str) -> Coco:
     found = dataset.splits[split]
-    coco = _open(dataset.root, found, dataset.task == "instance")
+    coco = _open(dataset.root, found, dataset.task == "instance", dataset.crowds == "objects")
     classes = tuple(Category(c.id, c.name) for c in dataset.classes)
     return _fitted(_Same(coco), classes, dataset.ignored)
 
@@ -86,7 +164,7 @@ def _fitted(same: _Same, classes: tuple[Category, ...], ignored: tuple[int, ...]
     return in_classes(same.coco, classes, ignored)
 
 
-def _open(root: Path, split: Split, masks: bool) -> Coco:
+def _open(root: Path, split: Split, masks: bool, crowds: bool) -> Coco:
     path, folder = on_disk(root, str(split.annotations)), on_disk(root, str(split.images))
     for one in (path, folder):
         if not is_inside(root, one):
@@ -94,4 +172,5 @@ def _open(root: Path, split: Split, masks: bool) -> Coco:
     if not folder.is_dir():
         raise DataError("no such folder", file=folder)
     maps = path.with_suffix("") if split.panoptic is None else on_disk(root, split.panoptic)
-    return read_coco(path, Wanted(root, folder, masks, maps=maps, panoptic=split.panoptic is not None))
+    panoptic = split.panoptic is not None
+    return read_coco(path, Wanted(root, folder, masks, maps=maps, panoptic=panoptic, crowds=crowds))

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torchfpn.data.annotated import split_dropped
+import numpy as np
+
+from torchfpn.data.annotated import counted, fix_lines, split_annotations, split_dropped
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.each import Watch, each, spread, unwatched
 from torchfpn.data.facts import Facts, Seen, gather, look, problem_of
@@ -54,7 +56,7 @@ class SplitReport:
 class CheckReport:
     """What `check` found. problems: what must be mended before training. notes: what is worth a look.
 
-    polygons: of each file of polygons that is used.
+    polygons: of each file of polygons that is used. fix: of each split with bad annotations, what `fix` would do.
     """
 
     dataset: Dataset
@@ -64,6 +66,7 @@ class CheckReport:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     polygons: tuple[PolygonReport, ...] = ()
+    fix: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -81,6 +84,7 @@ class CheckReport:
             "bands": [vars(band) for band in self.bands],
             "dtypes": self.dtypes,
             "polygons": [{**vars(one), "file": str(one.file)} for one in self.polygons],
+            "fix": list(self.fix),
             "problems": [{"file": str(p.file), "problem": p.line} for p in self.problems],
             "notes": list(self.notes),
         }
@@ -109,8 +113,9 @@ def check(
     good = [f for f in facts if f.pair.image not in bad and f.pair.label not in bad]
     polygons = polygon_reports(dataset, facts)
     reports = tuple(_split_report(dataset, name, [f for f in good if f.split == name]) for name in dataset.splits)
+    problems += [problem for split in reports for problem in _emptied(dataset, split)]
     found = notes(dataset, good, {split.name: split.counts for split in reports}, polygons)
-    found += [line for split in reports for line in object_notes(dataset, split.name, split.objects, split.dropped)]
+    found += [line for split in reports for line in _object_notes(dataset, split)]
     return CheckReport(
         dataset=dataset,
         splits=reports,
@@ -119,6 +124,7 @@ def check(
         problems=tuple(problems),
         notes=tuple(_partly(found, len(work), len(listed))),
         polygons=polygons,
+        fix=tuple(line for name in dataset.splits for line in _fix_lines(dataset, name)),
     )
 
 
@@ -223,6 +229,33 @@ def _split_report(dataset: Dataset, name: str, facts: list[Facts]) -> SplitRepor
     dropped = Counter(_dropped(dataset, name))
     dropped["segments"] += objects.dropped
     return SplitReport(name, len(facts), counts, *sizes, missing, objects, dict(sorted((+dropped).items())))
+
+
+def _object_notes(dataset: Dataset, split: SplitReport) -> list[str]:
+    try:
+        return object_notes(dataset, split.name, split.objects, split.dropped)
+    except DataError:  # a problem, which is told
+        return []
+
+
+def _fix_lines(dataset: Dataset, split: str) -> list[str]:
+    try:
+        return fix_lines(dataset, split)
+    except DataError:  # of the file as a whole: nothing can be left out
+        return []
+
+
+def _emptied(dataset: Dataset, split: SplitReport) -> list[Problem]:
+    """Classes of panoptic annotations that `fix` leaves nothing of: only their maps tell."""
+    found = split_annotations(dataset, split.name) if dataset.fix and split.objects and split.images else None
+    if found is None or found.segments is None or split.objects is None:
+        return []
+    named = np.bincount(found.labels[~found.crowd], minlength=len(dataset.classes)).tolist()
+    return [
+        Problem(found.file, f'`fix` would leave nothing of "{c.name}" ({counted(n, "segments")}); mend them')
+        for c, n, left in zip(dataset.classes, named, split.objects.objects, strict=True)
+        if n and not left
+    ]
 
 
 def _dropped(dataset: Dataset, split: str) -> dict[str, int]:

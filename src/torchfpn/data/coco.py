@@ -6,8 +6,8 @@ Nothing of the file reaches compiled code before it has been checked: libraries 
 import functools
 import threading
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +15,24 @@ import numpy as np
 
 from torchfpn.data.annotations import Annotations, Shape, Shapes
 from torchfpn.data.coco_files import ImageFiles
-from torchfpn.data.coco_records import Category, Records, is_id, places_of
-from torchfpn.data.coco_shapes import BadValueError, Box, Cut, check_area, check_box, check_shape
-from torchfpn.data.strict_json import Flaw, read_json, shown
+from torchfpn.data.coco_records import Category, Records, is_id, losses_of, places_of
+from torchfpn.data.coco_shapes import (
+    BadValueError,
+    Box,
+    Cut,
+    Kept,
+    check_area,
+    check_box,
+    check_shape,
+    fractions,
+    is_box,
+)
+from torchfpn.data.strict_json import Flaw, Keys, read_json, shown
 from torchfpn.errors import DataError, nearest
 from torchfpn.types import Size
 
 _LISTS = ("images", "annotations", "categories")
+BOXES_CUT = "boxes cut"
 _KEPT = 8  # files whose annotations are kept
 _lock = threading.Lock()
 
@@ -30,7 +41,8 @@ class Wanted(NamedTuple):
     """What is wanted of a file. root: of the dataset; folder: of the images, below it. masks: as well as boxes.
 
     files: the images are wanted, too, and have to be there. maps: the folder of the PNGs of panoptic annotations; None:
-    those are not wanted. panoptic: the annotations are said to be panoptic, else it is seen from them.
+    those are not wanted. panoptic: the annotations are said to be panoptic, else it is seen from them. crowds: what is
+    marked `iscrowd: 1` is an object like others.
     """
 
     root: Path
@@ -39,27 +51,31 @@ class Wanted(NamedTuple):
     files: bool = True
     maps: Path | None = None
     panoptic: bool = False
+    crowds: bool = False
 
 
 @dataclass(frozen=True)
 class Coco:
     """What a file turned out to be: the good annotations, and what is wrong with the others.
 
-    categories: the labels of the annotations are places among them. cuts: places in `flaws` of boxes that only reach
-    out of their image; they are among the annotations, cut.
+    categories: the labels of the annotations are places among them. roots: categories without annotations that are the
+    supercategory of others; also among `categories`, unless another one has the same name. mended: by place in `flaws`,
+    what was mended of an annotation that is kept: a box that reaches out of its image is cut, a bad polygon among good
+    ones left out, a bad area replaced by that of the box. losses: of each category that loses annotations with the
+    flaws, how many of how many.
     """
 
     annotations: Annotations
     categories: tuple[Category, ...]
     flaws: tuple[Flaw, ...]
-    cuts: frozenset[int] = frozenset()
+    roots: tuple[Category, ...] = ()
+    mended: Mapping[int, str] = field(default_factory=dict)
+    losses: Mapping[Category, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def dropped(self) -> dict[str, int]:
         """What was left out or cut, counted: {"images": 1, "annotations": 3, "boxes cut": 2}."""
-        found = Counter(
-            "boxes cut" if i in self.cuts else _kind(flaw) for i, flaw in enumerate(self.flaws) if flaw.keys
-        )
+        found = Counter(self.mended.get(i, _kind(flaw)) for i, flaw in enumerate(self.flaws) if flaw.keys)
         return dict(sorted(found.items()))
 
 
@@ -84,21 +100,32 @@ def read_coco(path: Path, wanted: Wanted) -> Coco:
 def in_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[int] = ()) -> Coco:
     """The same with labels that are places among `classes`: of a category the class of its name, else of its id.
 
-    Annotations of categories that are no class are left out; if the category is not `ignored`, that is a flaw.
+    Annotations of categories that are no class are left out; if the category is not `ignored`, that is a flaw, and its
+    annotations are lost. Roots need not be a class.
     """
     names = {each.name: i for i, each in enumerate(classes)}
     ids = {each.id: i for i, each in enumerate(classes)}
     table, flaws = np.full(len(coco.categories), -1), []
+    losses = {category: lost for category, lost in coco.losses.items() if category.id not in ignored}
+    counts = np.bincount(coco.annotations.labels, minlength=len(coco.categories)).tolist()
     for i, category in enumerate(coco.categories):
         place = names.get(category.name, ids.get(category.id, -1))
         if category.id not in ignored:
             table[i] = place
-        if place < 0 and category.id not in ignored:
+        if place < 0 and category.id not in ignored and category not in coco.roots:
             hint = f"{nearest(category.name, names)}; or leave it out: ignore_index: {category.id}"
+            total = max(counts[i], losses.get(category, (0, 0))[1])
+            losses |= {category: (total, total)} if total else {}
             flaws.append(Flaw(("categories", i), f'"{category.name}" is no class of the dataset; {hint}'))
     annotations = coco.annotations.relabelled(table)
-    cuts = frozenset(at + len(flaws) for at in coco.cuts)
-    return replace(coco, annotations=annotations, categories=tuple(classes), flaws=(*flaws, *coco.flaws), cuts=cuts)
+    return replace(
+        coco,
+        annotations=annotations,
+        categories=tuple(classes),
+        flaws=(*flaws, *coco.flaws),
+        mended={at + len(flaws): what for at, what in coco.mended.items()},
+        losses=losses,
+    )
 
 
 @functools.lru_cache(_KEPT)
@@ -133,10 +160,14 @@ class _Reader(Records):
 
     def __init__(self, wanted: Wanted, flaws: list[Flaw]) -> None:
         super().__init__(flaws)
-        self.wanted, self.cuts = wanted, set[int]()
+        self.wanted = wanted
+        self.known = {flaw.keys[:4]: at for at, flaw in enumerate(flaws) if flaw.keys[:2] not in self.odd}
+        self.mended = {at: "areas" if keys[2:] == ("area",) else "polygons" for keys, at in self.known.items()}
 
     def read(self, path: Path, value: dict[str, list[Any]]) -> Coco:
-        categories = self.categories(value["categories"])
+        _refuse_fractions(path, value["annotations"])
+        named = [record.get("category_id") for record in value["annotations"] if isinstance(record, dict)]
+        categories = self.categories(value["categories"], {number for number in named if is_id(number)})
         classes = {number: place for place, number in enumerate(categories)}
         files = ImageFiles(self.wanted.root, self.wanted.folder) if self.wanted.files else None
         images = self.images(value["images"], files)
@@ -159,8 +190,16 @@ class _Reader(Records):
             shapes=Shapes.of([row[6] for row in rows]) if self.wanted.masks else None,
         )
         order = self.order()
-        cuts = frozenset(at for at, i in enumerate(order) if i in self.cuts)
-        return Coco(annotations, tuple(categories.values()), tuple(self.flaws[i] for i in order), cuts)
+        ids = list(categories)
+        kept = Counter(ids[label] for label in annotations.labels.tolist())
+        return Coco(
+            annotations,
+            tuple(categories.values()),
+            tuple(self.flaws[i] for i in order),
+            tuple(self.roots),
+            {at: self.mended[i] for at, i in enumerate(order) if i in self.mended},
+            losses_of(named, kept, value["categories"]),
+        )
 
     def _objects(
         self,
@@ -180,7 +219,9 @@ class _Reader(Records):
             try:
                 row = self._object(i, record, images, known, classes)
             except BadValueError as bad:
-                self.flaw(("annotations", i, *bad.keys), bad.line)
+                keys: Keys = ("annotations", i, *bad.keys)
+                if self.mended.pop(self.known.get(keys, -1), None) is None:
+                    self.flaw(keys, bad.line)
                 continue
             if row is not None:
                 at, box, label, crowd, area, shape = row
@@ -206,15 +247,52 @@ class _Reader(Records):
         crowd = record.get("iscrowd", 0)
         if crowd not in (0, 1):
             raise BadValueError(("iscrowd",), f"{shown(crowd)}; expected 0 or 1")
+        crowd = bool(crowd) and not self.wanted.crowds
         found = check_box(record.get("bbox"), size)
         cut, box = (found, found.box) if isinstance(found, Cut) else (None, found)
-        area = check_area(record.get("area"), box) if cut is None else (box[2] - box[0]) * (box[3] - box[1])
-        wanted = self.wanted.masks and not crowd
-        shape = check_shape(record.get("segmentation"), size, box) if wanted else None
+        shape = self._shape(i, record, size, box) if self.wanted.masks and not crowd else None
         if cut is not None:
-            self.cuts.add(len(self.flaws))
-            self.flaw(("annotations", i, "bbox"), cut.line)
-        return at, box, classes[category], bool(crowd), area, shape
+            self._mend(i, ("bbox",), cut.line, BOXES_CUT)
+        area = self._area(i, record.get("area") if cut is None else None, box)
+        return at, box, classes[category], crowd, area, shape
+
+    def _shape(self, i: int, record: dict[str, Any], size: Size, box: Box) -> Shape:
+        """The mask; a bad polygon among good ones is left out."""
+        shape = check_shape(record.get("segmentation"), size, box)
+        if not isinstance(shape, Kept):
+            return shape
+        for bad in shape.bad:
+            self._mend(i, bad.keys, bad.line, "polygons")
+        return shape.rings
+
+    def _area(self, i: int, value: Any, box: Box) -> float:
+        """The area as the file says; that of the box where it cannot be."""
+        try:
+            return check_area(value, box)
+        except BadValueError as bad:
+            self._mend(i, bad.keys, bad.line, "areas")
+            return check_area(None, box)
+
+    def _mend(self, i: int, keys: Keys, line: str, what: str) -> None:
+        """Notes what is wrong with a part of an annotation that is kept."""
+        whole: Keys = ("annotations", i, *keys)
+        self.mended[self.known.get(whole, len(self.flaws))] = what
+        if whole not in self.known:
+            self.flaw(whole, line)
+
+
+def _refuse_fractions(path: Path, records: Sequence[Any]) -> None:
+    """Passes boxes in pixels."""
+    every: list[Any] = [record.get("bbox") for record in records if isinstance(record, dict)]
+    boxes = [box for box in every if is_box(box)]
+    if boxes and fractions(boxes):
+        raise DataError(
+            f"all boxes lie within 0..1 ({len(boxes):,}, the first {shown(boxes[0])}), so they are shares of the image",
+            file=path,
+            field="annotations[].bbox",
+            allowed="[x, y, width, height] in pixels",
+            hint="multiply x and width by the width of the image, y and height by its height",
+        )
 
 
 def _kind(flaw: Flaw) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from torchfpn.data.coco import Coco
-from torchfpn.data.coco_shapes import BadValueError
+from torchfpn.data.coco_shapes import BadValueError, fractions
 from torchfpn.data.strict_json import Flaw, read_json, shown
 from torchfpn.errors import DataError
 from torchfpn.ops.rle import bbox, from_rle, run_lengths, to_rle
@@ -61,6 +61,14 @@ def read_detections(path: Path, truth: Coco) -> list[Detection]:
             flaws.append(Flaw((*start, i, *bad.keys), bad.line))
     if flaws:
         raise _refused(path, flaws)
+    if found and fractions([one.box for one in found]):
+        raise DataError(
+            f"all boxes lie within 0..1 ({len(found):,}), so they are shares of the image",
+            file=path,
+            field="bbox",
+            allowed="[x, y, width, height] in pixels",
+            hint="multiply x and width by the width of the image, y and height by its height",
+        )
     return found
 
 

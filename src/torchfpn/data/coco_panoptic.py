@@ -6,7 +6,9 @@ all of them, stuff as well. The PNGs are only looked for here; each is read with
 Source: Kirillov et al. 2019; the format as cocodataset.org has it. An id is R + 256 G + 65536 B, 0 is void.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ from torchfpn.data.annotations import Annotations
 from torchfpn.data.coco import Coco, Wanted
 from torchfpn.data.coco_files import ImageFiles
 from torchfpn.data.coco_panoptic_segments import MOST, Segment, Segments, segments_of
-from torchfpn.data.coco_records import Category, Records, is_id, places_of
+from torchfpn.data.coco_records import Category, Records, is_id, losses_of, places_of
 from torchfpn.data.coco_shapes import BadValueError, Box, Cut, check_area, check_box
 from torchfpn.data.listing import is_inside
 from torchfpn.data.strict_json import Flaw, shown
@@ -51,8 +53,9 @@ class PanopticReader(Records):
             DataError: the masks are not wanted, or their folder cannot be used.
         """
         maps = _folder(path, self.wanted)
-        categories = self.categories(value["categories"])
-        things = self._things(value["categories"], categories)
+        named = _named(value["annotations"])
+        categories = self.categories(value["categories"], {number for number in named if is_id(number)})
+        things = self._things(path, value["categories"], categories)
         classes = {number: place for place, number in enumerate(categories)}
         files = ImageFiles(self.wanted.root, self.wanted.folder)
         images = {image[0]: image for image in self.images(value["images"], files)}
@@ -61,16 +64,31 @@ class PanopticReader(Records):
         whole = [_Image(*images[number], *found[number]) for number in images if number in found]
         listed = [(image.map, image.record, image.segments) for image in whole]
         segments = segments_of(maps, listed, list(categories.values()), [number in things for number in categories])
-        flaws = tuple(self.flaws[i] for i in self.order())
+        if self.wanted.crowds:
+            segments = replace(segments, crowd=np.zeros_like(segments.crowd))
+        ids = np.array([*categories, 0], np.int64)
+        kept = Counter(ids[segments.category[segments.category >= 0]].tolist())
         return Coco(
             _things_of(path, self.wanted.folder, whole, segments),
             tuple(category for category in categories.values() if category.id in things),
-            flaws,
+            tuple(self.flaws[i] for i in self.order()),
+            tuple(category for category in self.roots if category.id in things),
+            losses=losses_of(
+                [number for number in named if is_id(number) and number in things], kept, value["categories"]
+            ),
         )
 
-    def _things(self, records: Sequence[Any], categories: dict[int, Category]) -> set[int]:
+    def _things(self, path: Path, records: Sequence[Any], categories: dict[int, Category]) -> set[int]:
         """Ids of the categories whose objects can be counted."""
         found = set()
+        if categories and not any(isinstance(record, dict) and "isthing" in record for record in records):
+            raise DataError(
+                "no category says whether it is a thing",
+                file=path,
+                field="categories[].isthing",
+                allowed="1 of things, which can be counted, or 0 of stuff",
+                hint="copy it from the categories of the data set that the annotations were made for",
+            )
         for number, i in places_of(records).items():
             kind = records[i].get("isthing")
             if number in categories and kind not in (0, 1):
@@ -136,6 +154,13 @@ class PanopticReader(Records):
             except BadValueError as bad:
                 self.flaw(("annotations", i, "segments_info", j, *bad.keys), bad.line)
         return list(found.values())
+
+
+def _named(records: Sequence[Any]) -> list[Any]:
+    """The category of every segment, good or bad."""
+    lists = [record.get("segments_info") for record in records if isinstance(record, dict)]
+    every = [one for segments in lists if isinstance(segments, list) for one in segments]
+    return [one.get("category_id") for one in every if isinstance(one, dict)]
 
 
 def _folder(path: Path, wanted: Wanted) -> Path:

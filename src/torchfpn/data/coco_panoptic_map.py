@@ -63,12 +63,13 @@ def read_map(annotations: Annotations, number: int, max_pixels: int) -> Panoptic
         Problem(
             annotations.file,
             str(Flaw(("annotations", record, "segments_info", int(segments.places[rows[i]]), key), line)),
+            fixable=True,
         )
         for i, (key, line) in sorted(lines.items())
     ]
     unknown = np.setdiff1d(np.arange(len(there.ids)), at).tolist()
     of = f"annotations[{record}] of {annotations.file.name}"
-    problems += [Problem(file, _riddle(there, k, width, of)) for k in unknown[:SHOWN]]
+    problems += [Problem(file, _riddle(there, k, width, of), fixable=True) for k in unknown[:SHOWN]]
     if len(unknown) > SHOWN:  # of a photograph there would be as many as pixels
         problems.append(Problem(file, f"and {len(unknown) - SHOWN:,} more ids that are not in {of}"))
     good = (at >= 0) & (segments.category[rows] >= 0)

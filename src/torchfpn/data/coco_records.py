@@ -1,6 +1,7 @@
 """The records that COCO's instances and panoptic annotations share: categories, images, ids; and what is wrong."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torchfpn.data.coco_files import ImageFiles
@@ -19,29 +20,41 @@ class Category(NamedTuple):
 
 
 class Records:
-    """Goes through one file. Collects flaws on the way; records that have one are left out."""
+    """Goes through one file. Collects flaws on the way; records that have one are left out.
+
+    odd: records that are bad already. roots: categories without annotations that only group others (`categories`).
+    """
 
     def __init__(self, flaws: list[Flaw]) -> None:
         self.flaws = flaws
-        self.odd = {flaw.keys[:2] for flaw in flaws}  # records that are bad already
+        self.odd = {flaw.keys[:2] for flaw in flaws if not _mendable(flaw.keys)}
+        self.roots = list[Category]()
 
-    def categories(self, records: Sequence[Any]) -> dict[int, Category]:
-        """By their ids."""
-        found: dict[int, Category] = {}
-        names: dict[str, int] = {}
+    def categories(self, records: Sequence[Any], used: Collection[Any]) -> dict[int, Category]:
+        """By their ids. used: the ids that annotations name.
+
+        Of two categories of one name the one without annotations is the bad one; it is no flaw if it is a root, as
+        exports of Roboflow have it: a first category without annotations that is the `supercategory` of the others.
+        """
+        read: dict[int, tuple[int, Category]] = {}
         for i, record in enumerate(records):
-            number = self.number("categories", i, record, found)
+            number = self.number("categories", i, record, read)
             if number is None:
                 continue
             name = record.get("name")
-            if not isinstance(name, str) or not name.strip():
-                self.flaw(("categories", i, "name"), f"{shown(name)}; expected text")
-            elif name in names:
-                self.flaw(("categories", i, "name"), f'"{name}" again, as categories[{names[name]}]')
+            if isinstance(name, str) and name.strip():
+                read[number] = i, Category(number, " ".join(name.split()))
             else:
-                names[name] = i
-                found[number] = Category(number, " ".join(name.split()))
-        return found
+                self.flaw(("categories", i, "name"), f"{shown(name)}; expected text")
+        self.roots = _roots(records, read, used)
+        owners: dict[str, int] = {}
+        for i, category in sorted(read.values(), key=lambda one: one[1].id not in used):
+            first = owners.setdefault(category.name, i)
+            if first != i:
+                del read[category.id]
+                if category not in self.roots:
+                    self.flaw(("categories", i, "name"), f'"{category.name}" again, as categories[{first}]')
+        return {number: category for number, (_, category) in read.items()}
 
     def images(self, records: Sequence[Any], files: ImageFiles | None) -> list[tuple[int, Size, str]]:
         """(id, size, file name) of the good ones. files: where they have to be; None: nowhere."""
@@ -63,7 +76,7 @@ class Records:
         for key in ("height", "width"):
             value = record.get(key)
             if type(value) is not int or not 0 < value < 2**31:
-                self.flaw(("images", i, key), f"{shown(value)}; expected a number of pixels")
+                self.flaw(("images", i, key), f"{shown(value)}; expected a number of pixels{_without_point(value)}")
                 return None
         return record["height"], record["width"]
 
@@ -76,7 +89,7 @@ class Records:
             return None
         number: Any = record.get("id")
         if not is_id(number):
-            self.flaw((key, i, "id"), f"{shown(number)}; expected a whole number")
+            self.flaw((key, i, "id"), f"{shown(number)}; expected a whole number{_without_point(number)}")
         elif number in known:
             self.flaw((key, i, "id"), f"{number} again")
         else:
@@ -97,6 +110,21 @@ def is_id(value: Any) -> bool:
     return type(value) is int and -_IDS <= value < _IDS
 
 
+def losses_of(named: Iterable[Any], kept: Mapping[int, int], records: Sequence[Any]) -> dict[Category, tuple[int, int]]:
+    """Of each category that loses annotations: how many of how many.
+
+    named: the category of every annotation, good or bad. kept: the number of good ones by id. records: the categories
+    of the file; bad ones are called by their id.
+    """
+    names = {number: records[i].get("name") for number, i in places_of(records).items()}
+    counts = Counter(number for number in named if is_id(number) and number in names)
+    return {
+        Category(number, " ".join(str(names[number]).split())): (total - kept.get(number, 0), total)
+        for number, total in sorted(counts.items())
+        if total > kept.get(number, 0)
+    }
+
+
 def places_of(records: Sequence[Any]) -> dict[int, int]:
     """Of every id, good or bad, the record that has it first."""
     found: dict[int, int] = {}
@@ -104,6 +132,26 @@ def places_of(records: Sequence[Any]) -> dict[int, int]:
         if isinstance(record, dict) and is_id(record.get("id")):
             found.setdefault(record["id"], i)
     return found
+
+
+def _without_point(value: Any) -> str:
+    return ", written without a point" if isinstance(value, float) and value.is_integer() else ""
+
+
+def _mendable(keys: Keys) -> bool:
+    """Whether it is a number in the area or in one of the polygons of an annotation, which alone is then bad."""
+    return keys[:1] == ("annotations",) and (
+        keys[2:] == ("area",) or (keys[2:3] == ("segmentation",) and len(keys) > 4)
+    )
+
+
+def _roots(records: Sequence[Any], read: Mapping[int, tuple[int, Category]], used: Collection[Any]) -> list[Category]:
+    """Categories without annotations that are the supercategory of another one."""
+    above: dict[Any, set[int]] = {}
+    for i, _ in read.values():
+        text = records[i].get("supercategory")
+        above.setdefault(" ".join(text.split()) if isinstance(text, str) else None, set()).add(i)
+    return [one for i, one in read.values() if one.id not in used and above.get(one.name, set()) - {i}]
 
 
 def _place(flaw: Flaw) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Checking what COCO files say of one object before anything trusts it: box, area, polygons, run lengths."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,13 @@ class Cut(NamedTuple):
     line: str
 
 
+class Kept(NamedTuple):
+    """The good polygons of an object, and what is wrong with the others."""
+
+    rings: Rings
+    bad: tuple[BadValueError, ...]
+
+
 def check_box(value: Any, size: Size) -> Box | Cut:
     """[x, y, width, height] -> (x1, y1, x2, y2), cut to the image of (height, width) `size`.
 
@@ -40,7 +47,7 @@ def check_box(value: Any, size: Size) -> Box | Cut:
     Raises:
         BadValueError: no four finite numbers, no area, or all of it outside of the image.
     """
-    if not isinstance(value, list) or len(value) != 4 or not set(map(type, value)) <= {int, float}:
+    if not is_box(value):
         raise BadValueError(("bbox",), f"{shown(value)}; expected [x, y, width, height]")
     x, y, w, h = map(_float, value)
     if not math.isfinite(x + y + w + h):
@@ -55,6 +62,11 @@ def check_box(value: Any, size: Size) -> Box | Cut:
     if min(x, y) < -BEYOND or x + w > width + BEYOND or y + h > height + BEYOND:
         return Cut((x1, y1, x2, y2), text % "reaches out of")
     return x1, y1, x2, y2
+
+
+def is_box(value: Any) -> bool:
+    """Whether it is a list of four numbers, whichever they are."""
+    return isinstance(value, list) and len(value) == 4 and set(map(type, value)) <= {int, float}
 
 
 def check_area(value: Any, box: Box) -> float:
@@ -73,11 +85,11 @@ def check_area(value: Any, box: Box) -> float:
     return float(value)
 
 
-def check_shape(value: Any, size: Size, box: Box) -> Shape:
-    """Polygons as arrays of points, or run lengths as a string.
+def check_shape(value: Any, size: Size, box: Box) -> Shape | Kept:
+    """Polygons as arrays of points, or run lengths as a string. `Kept` if some of several polygons are bad.
 
     Raises:
-        BadValueError: neither, or polygons or run lengths that cannot be.
+        BadValueError: neither, run lengths that cannot be, or no good polygon.
     """
     if isinstance(value, Mapping):
         return _runs(value, size)
@@ -90,16 +102,29 @@ def check_shape(value: Any, size: Size, box: Box) -> Shape:
     return _rings(value, size, box)
 
 
-def _rings(value: list[Any], size: Size, box: Box) -> Rings:
+def fractions(boxes: Sequence[Sequence[float]]) -> bool:
+    """Whether boxes (x, y, width, height) are shares of their image, not pixels: all of them lie within 0..1."""
+    inside = all(min(x, y) >= 0 and x + w <= 1 and y + h <= 1 for x, y, w, h in boxes)
+    return inside and any(not float(value).is_integer() for box in boxes for value in box)
+
+
+def _rings(value: list[Any], size: Size, box: Box) -> Rings | Kept:
     rings: Rings = []
+    bad: list[BadValueError] = []
     far = [math.inf, math.inf, -math.inf, -math.inf]
     for i, ring in enumerate(value):
-        low_x, low_y, high_x, high_y = _bounds(ring, i, size)
+        try:
+            low_x, low_y, high_x, high_y = _bounds(ring, i, size)
+        except BadValueError as error:
+            bad.append(error)
+            continue
         far = [min(far[0], low_x), min(far[1], low_y), max(far[2], high_x), max(far[3], high_y)]
         rings.append(np.array(ring, np.float32).reshape(-1, 2))
+    if not rings:
+        raise bad[0]
     if far[0] > box[2] or far[1] > box[3] or far[2] < box[0] or far[3] < box[1]:
         raise BadValueError(("segmentation",), f"lies outside of its bbox {[round(v, 3) for v in box]}")
-    return rings
+    return Kept(rings, tuple(bad)) if bad else rings
 
 
 def _bounds(ring: Any, number: int, size: Size) -> Box:

@@ -19,6 +19,7 @@ from torchfpn.recipe import IGNORE, Scaling
 NAME = "dataset.yaml"
 SCALINGS = ("auto", "imagenet", "mean-std", "percentile")
 TASKS = ("semantic", "detection", "instance")
+_LABELS_ARE = ("values", "colors"), ("values", "components")  # of pixels, of objects
 SCENE_PIXELS = 2**22  # height times width; a larger TIFF is read by windows, never whole
 VARIABLE = re.compile(r"\$\{(TORCHFPN_\w+)\}")  # what `root` may take from the environment
 Band = int | str  # a band of the files: its number from 1, or its name
@@ -31,10 +32,12 @@ class Dataset:
     file: the yaml. root: the folder all paths are below. ignored: values in label files that mean "not labelled".
     bands: names of the bands in the files, in order; empty: as the files say. use_bands: those to be used; empty: all.
     nodata: the value of missing pixels where the files do not say. scaling: if the yaml gives the numbers, else None;
-    scaling_method: how else to find it. labels_are: "values" or "colors". ignore_color: as `ignored`, for colours.
+    scaling_method: how else to find it. labels_are: "values" or "colors"; of objects "components".
+    ignore_color: as `ignored`, for colours.
     scene_pixels: TIFFs with more pixels are scenes, read by windows. polygons: how labels that are polygons are drawn.
     tiles: how the paths of images tell their place, where the files do not say. fix: leave out bad annotations.
-    grey_as_color: images of one band are read as three equal ones.
+    grey_as_color: images of one band are read as three equal ones. crowds: of annotations marked `iscrowd: 1`, "apart"
+    or "objects", if they are objects like others.
     allow_vrt: never from the yaml; whoever runs the program says so.
     """
 
@@ -57,6 +60,7 @@ class Dataset:
     tiles: str | None = None
     fix: bool = False
     grey_as_color: bool = False
+    crowds: str = "apart"
     allow_vrt: bool = field(default=False)
 
     @property
@@ -117,7 +121,8 @@ def read_dataset(path: str | Path) -> Dataset:
     root = _parse_root(fields)
     splits = parse_splits(fields)
     _check_task(fields, task, splits)
-    classes = _parse_classes(fields, task, root, splits)
+    crowds = _parse_crowds(fields, splits)
+    classes = _parse_classes(fields, task, root, splits, crowds == "objects")
     bands = _parse_bands(fields)
     use_bands = _parse_use_bands(fields, bands)
     scaling, method = _parse_scaling(fields, len(use_bands or bands))
@@ -133,7 +138,7 @@ def read_dataset(path: str | Path) -> Dataset:
         nodata=fields.number("nodata"),
         scaling=scaling,
         scaling_method=method,
-        labels_are=fields.choice("labels_are", ("values", "colors")) or "values",
+        labels_are=fields.choice("labels_are", _LABELS_ARE[task != "semantic"]) or "values",
         ignore_color=_parse_ignore_color(fields),
         max_pixels=_parse_pixels(fields, "max_pixels", MAX_PIXELS),
         scene_pixels=_parse_pixels(fields, "scene_pixels", SCENE_PIXELS),
@@ -141,6 +146,7 @@ def read_dataset(path: str | Path) -> Dataset:
         tiles=parse_tiles(fields),
         fix=fields.flag("fix"),
         grey_as_color=fields.flag("grey_as_color"),
+        crowds=crowds,
     )
     fields.finish()
     _check_colors(fields, dataset)
@@ -168,12 +174,21 @@ def _check_task(fields: Fields, task: str, splits: dict[str, Split]) -> None:
             field = f"splits.{name}.annotations"
             hint = "write `task: detection` or `task: instance`"
             raise ConfigError("annotations of objects", file=fields.file, field=field, allowed="masks", hint=hint)
-    for key in ("labels_are", "ignore_color") if task != "semantic" else ():
+    annotated = any(split.annotations is not None for split in splits.values())
+    for key in ["ignore_color", *(["labels_are"] if annotated else [])] if task != "semantic" else ():
         if fields.raw(key) is not None:
-            raise fields.wrong(key, fields.raw(key), f"nothing with `task: {task}`")
+            beside = " and annotations" if key == "labels_are" else ""
+            raise fields.wrong(key, fields.raw(key), f"nothing with `task: {task}`{beside}")
 
 
-def _parse_classes(fields: Fields, task: str, root: Path, splits: dict[str, Split]) -> tuple[Class, ...]:
+def _parse_crowds(fields: Fields, splits: dict[str, Split]) -> str:
+    crowds = fields.choice("crowds", ("apart", "objects"))
+    if crowds is not None and not any(split.annotations for split in splits.values()):
+        raise fields.wrong("crowds", crowds, "nothing without `annotations`, which mark crowds")
+    return crowds or "apart"
+
+
+def _parse_classes(fields: Fields, task: str, root: Path, splits: dict[str, Split], crowds: bool) -> tuple[Class, ...]:
     """As listed; with annotations, names alone get the ids of those categories, and nothing gets all categories."""
     first = next((split for split in splits.values() if split.annotations is not None), None)
     given = fields.raw("classes")
@@ -181,7 +196,9 @@ def _parse_classes(fields: Fields, task: str, root: Path, splits: dict[str, Spli
         return parse_classes(fields)
     from torchfpn.data.annotated import read_categories
 
-    ids = {each.name: each.id for each in read_categories(root, first, masks=task == "instance")}
+    masks, named = task == "instance", given is not None
+    categories = read_categories(root, first, masks=masks, crowds=crowds, roots=named)
+    ids = {each.name: each.id for each in categories}
     if given is None:
         rows = [{"name": name, "id": number} for name, number in ids.items()]
         return parse_classes(Fields({"classes": rows}, fields.file))

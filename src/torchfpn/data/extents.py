@@ -47,6 +47,42 @@ def extents(values: NDArray[Any]) -> Extents:
     return Extents(ids[first], np.stack(windows, 1), np.add.reduceat(length, first), begin[first])
 
 
+def components(values: NDArray[Any]) -> NDArray[np.int32]:
+    """[H, W] numbers from 1, row by row, of the connected areas of one value other than 0; corners connect.
+
+    Memory follows runs of equal pixels. Areas are found by giving every run the lowest number among its neighbours and
+    then that one's number, until nothing changes.
+    """
+    height, width = values.shape
+    turns = np.ones(values.shape, bool)
+    np.not_equal(values[:, 1:], values[:, :-1], out=turns[:, 1:])
+    begin = np.flatnonzero(turns)
+    length = np.diff(begin, append=values.size)
+    shown = values.reshape(-1)[begin]
+    row, column = np.divmod(begin, width)
+    start = row * (width + 2) + column  # rows apart by more than a pixel, so that ends do not touch the next one
+    stop = start + length
+    low = np.searchsorted(stop, start + width + 2, side="left")
+    count = np.searchsorted(start, stop + width + 2, side="right") - low
+    above = np.repeat(np.arange(len(begin)), count)
+    below = np.arange(count.sum()) + np.repeat(low - (count.cumsum() - count), count)
+    same = (shown[above] == shown[below]) & (shown[above] != 0)
+    above, below = above[same], below[same]
+    lowest = np.arange(len(begin))
+    while True:
+        before = lowest.copy()
+        least = np.minimum(lowest[above], lowest[below])
+        np.minimum.at(lowest, lowest[above], least)
+        np.minimum.at(lowest, lowest[below], least)
+        lowest = lowest[lowest]
+        if (lowest == before).all():
+            break
+    _, numbers = np.unique(lowest[shown != 0], return_inverse=True)
+    filled = np.zeros(len(begin), np.int32)
+    filled[shown != 0] = numbers + 1
+    return np.repeat(filled, length).reshape(height, width)
+
+
 def crops_of(values: NDArray[Any], ids: NDArray[np.int64], windows: NDArray[np.int64]) -> Crops:
     """The pixels of `ids` [N] in an image [H, W]. windows: [N, 4], those of `extents`."""
     made = [

@@ -17,6 +17,7 @@ from torchfpn.data.geometry import Geometry, Window
 from torchfpn.data.headers import page_count
 from torchfpn.data.moments import Moments
 from torchfpn.data.moving import moved
+from torchfpn.data.numbered import parts_of
 from torchfpn.data.object_counts import ObjectCounts
 from torchfpn.data.reading import burning, fitting_target, hidden, read_picture, read_target, whole_size
 from torchfpn.data.splits import BadFilesError, Pair, Problem
@@ -162,7 +163,8 @@ def _objects(
     seen = moved(replace(truth, masks=None), Geometry(Window(0, 0, *size), size), smallest=0.0)
     counts = replace(ObjectCounts.of(seen, len(dataset.classes)), dropped=truth.dropped)
     if pair.label is None or not is_vector(pair.label):
-        return counts, None
+        parts = parts_of(dataset, pair) if counts.total == 1 else 0
+        return (replace(counts, scattered=1, parts=parts) if parts > 1 else counts), None
     from torchfpn.data.polygon_objects import features_met
 
     return counts, features_met(dataset, pair, picture.geo, size)

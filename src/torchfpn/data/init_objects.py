@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torchfpn.data.init_polygons import inline
 from torchfpn.data.layout import image_folder, label_folder, ordered, split_name
+from torchfpn.data.listing import is_inside
 from torchfpn.data.strict_json import read_json
 from torchfpn.errors import DataError
 from torchfpn.files.formats import SUFFIXES
@@ -17,11 +18,15 @@ _FOLDERS = ("annotations", "labels", ".")  # where the files of a data set lie t
 
 
 class Annotated(NamedTuple):
-    """A split: its folder of images and its annotations, relative to the folder. masks: it has some."""
+    """A split: its folder of images and its annotations, relative to the folder.
+
+    masks: all objects have some. crowds: everything is marked as a crowd, so that there would be no object.
+    """
 
     images: str
     annotations: str
     masks: bool
+    crowds: bool = False
 
 
 def find_annotated(folder: Path) -> dict[str, Annotated]:
@@ -38,15 +43,17 @@ def find_annotated(folder: Path) -> dict[str, Annotated]:
     for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         own, images = _coco_files(child), image_folder(child) or ("." if _has_images(child) else None)
         if len(own) == 1 and images and child.name not in _FOLDERS:
-            file, masks = own[0]
+            file = own[0]
             where = child.name if images == "." else f"{child.name}/{images}"
-            found[split_name(child.name)] = Annotated(where, f"{child.name}/{file.name}", masks)
+            found[split_name(child.name)] = Annotated(where, f"{child.name}/{file.path.name}", file.masks, file.crowds)
     return ordered(found or _together(folder))
 
 
 def object_lines(found: dict[str, Annotated]) -> list[str]:
     """Task and splits, classes left to the categories of the annotations."""
     lines = [f"task: {'instance' if all(split.masks for split in found.values()) else 'detection'}"]
+    if all(split.crowds for split in found.values()):
+        lines.append("crowds: objects # all annotations are marked `iscrowd: 1`, as CVAT marks masks")
     lines.append("splits:")
     for name, split in found.items():
         parts = {"images": split.images, "annotations": split.annotations}
@@ -60,38 +67,48 @@ def _together(folder: Path) -> dict[str, Annotated]:
         files = _coco_files(folder / name) if (folder / name).is_dir() else []
         prefix = "" if name == "." else f"{name}/"
         found = {}
-        for file, masks in files:
-            word = _KINDS.sub("", file.stem)
-            images = _images_of(folder, word)
+        for file in files:
+            word = _KINDS.sub("", file.path.stem)
+            images = _images_of(folder, word, file.first)
             if images is not None:
                 split = split_name(re.sub(r"\d+$", "", word)) if len(files) > 1 else "train"
-                found[split] = Annotated(images, f"{prefix}{file.name}", masks)
+                found[split] = Annotated(images, f"{prefix}{file.path.name}", file.masks, file.crowds)
         if found:
             return found
     return {}
 
 
-def _images_of(folder: Path, word: str) -> str | None:
-    """The folder of images of a split called `word`."""
+def _images_of(folder: Path, word: str, first: str | None) -> str | None:
+    """The folder of images of a split called `word`. first: an image as the annotations name it, below that folder."""
     images = image_folder(folder)
     named = [f"{images}/{word}", word] if word else []
-    for name in [*named, images, "."]:
-        if name and (folder / name).is_dir() and _has_images(folder / name):
+    places = [name for name in [*named, images, "."] if name and (folder / name).is_dir()]
+    for name in places if first else []:
+        if is_inside(folder, folder / name / str(first)) and (folder / name / str(first)).is_file():
             return name
-    return None
+    return next((name for name in places if _has_images(folder / name)), None)
 
 
 def _has_images(folder: Path) -> bool:
     return any(path.name.lower().endswith(SUFFIXES) for path in folder.iterdir())
 
 
-def _coco_files(folder: Path) -> list[tuple[Path, bool]]:
-    """The COCO files in a folder, and whether each has masks: those of objects, or else panoptic ones beside maps.
+class _File(NamedTuple):
+    """A COCO file. masks, crowds: see `Annotated`. first: an image as it names it."""
+
+    path: Path
+    masks: bool
+    crowds: bool
+    first: str | None
+
+
+def _coco_files(folder: Path) -> list[_File]:
+    """The COCO files in a folder: those of objects, or else panoptic ones beside maps.
 
     Raises:
         DataError: panoptic annotations without maps, and no other labels.
     """
-    objects, panoptic = list[tuple[Path, bool]](), list[Path]()
+    objects, panoptic = list[_File](), list[_File]()
     for path in sorted(folder.glob("*.json")):
         try:
             value: Any = read_json(path)[0]
@@ -101,15 +118,22 @@ def _coco_files(folder: Path) -> list[tuple[Path, bool]]:
             continue
         records = [record for record in value["annotations"] if isinstance(record, dict)]
         if any("segments_info" in record for record in records):
-            panoptic.append(path)
+            panoptic.append(_File(path, True, False, _first(value["images"])))
             continue
         own = [record for record in records if not record.get("iscrowd")]
-        objects.append((path, bool(own) and all(record.get("segmentation") for record in own)))
+        masks = bool(records) and all(record.get("segmentation") for record in own or records)
+        objects.append(_File(path, masks, bool(records) and not own, _first(value["images"])))
     if objects:
         return objects
-    whole = [path for path in panoptic if path.with_suffix("").is_dir()]
+    whole = [file for file in panoptic if file.path.with_suffix("").is_dir()]
     if panoptic and not whole and label_folder(folder) is None:
-        allowed = f"PNGs in {panoptic[0].stem}/ beside it"
+        allowed = f"PNGs in {panoptic[0].path.stem}/ beside it"
         hint = "or name their folder in a dataset.yaml: panoptic"
-        raise DataError("panoptic annotations without maps", file=panoptic[0], allowed=allowed, hint=hint)
-    return [(path, True) for path in whole]
+        raise DataError("panoptic annotations without maps", file=panoptic[0].path, allowed=allowed, hint=hint)
+    return whole
+
+
+def _first(images: list[Any]) -> str | None:
+    """The name of the first image; Windows' separators as others have them."""
+    names = [record.get("file_name") for record in images[:1] if isinstance(record, dict)]
+    return names[0].replace("\\", "/") if names and isinstance(names[0], str) and "\0" not in names[0] else None

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from torchfpn.data.annotated import annotation_notes, listed, lost_line, split_losses
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.facts import Facts
 from torchfpn.data.listing import passed_over
@@ -49,8 +50,13 @@ def object_notes(dataset: Dataset, split: str, counts: ObjectCounts | None, drop
     found += (
         [f"{split}: {amount(counts.empty, 'image')} without an object, learnt from as such"] if counts.empty else []
     )
-    named = ", ".join(f"{n} {what}" for what, n in dropped.items())
-    return [*found, *([f"{split}: bad and left out or mended, as `fix` says: {named}"] if dropped else [])]
+    if counts.scattered and counts.total == counts.images - counts.empty:
+        one = f"{amount(counts.scattered, 'image')} with one number in several parts ({counts.parts:,} in all)"
+        found.append(f"{split}: {one}, so one object each; if each part is an object: `labels_are: components`")
+    if dropped:
+        lost = lost_line(split_losses(dataset, split)) if dataset.splits[split].annotations else ""
+        found.append(f"{split}: bad and left out or mended, as `fix` says: {listed(dropped)}{lost}")
+    return found + annotation_notes(dataset, split)
 
 
 def _absent_classes(dataset: Dataset, counts: dict[str, ClassCounts]) -> list[str]:

@@ -18,7 +18,8 @@ class ObjectCounts:
 
     objects: of each class. holding: images that hold the class. sizes: small (below 32 x 32 pixels), medium (below 96 x
     96), large. crowds: areas of objects nobody told apart. images: in all; empty: those without an object. least, most:
-    of the square roots of areas, in pixels; 0 without objects. dropped: labels left out, see `Truth`.
+    of the square roots of areas, in pixels; 0 without objects. dropped: labels left out, see `Truth`. scattered: images
+    of which the only object is a number in several separate parts; parts: of those images.
     """
 
     objects: tuple[int, ...]
@@ -30,6 +31,8 @@ class ObjectCounts:
     least: float = 0.0
     most: float = 0.0
     dropped: int = 0
+    scattered: int = 0
+    parts: int = 0
 
     @classmethod
     def none(cls, classes: int) -> "ObjectCounts":
@@ -72,6 +75,8 @@ class ObjectCounts:
             min(few, default=0.0),
             max(self.most, other.most),
             self.dropped + other.dropped,
+            self.scattered + other.scattered,
+            self.parts + other.parts,
         )
 
     def to_dict(self) -> dict[str, Any]:

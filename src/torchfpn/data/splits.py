@@ -45,10 +45,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that cannot be used, and why; `line` is one line for people."""
+    """A file that cannot be used, and why; `line` is one line for people. fixable: `fix` would leave it out."""
 
     file: Path
     line: str
+    fixable: bool = False
 
 
 class BadFilesError(DataError):
@@ -68,7 +69,8 @@ def refuse(problems: list[Problem]) -> None:
     if problems:
         lines = [f"{printable(p.file)}: {p.line}" for p in problems[:SHOWN]]
         rest = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise BadFilesError("; ".join(lines) + rest, problems)
+        cure = "; or leave them out with `fix: true` in dataset.yaml: `fpn check --fix` says what is lost"
+        raise BadFilesError("; ".join(lines) + rest + cure * any(p.fixable for p in problems), problems)
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], str]:

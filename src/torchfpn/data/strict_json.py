@@ -36,8 +36,9 @@ def spelt(keys: Keys) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value on one short line."""
+    """A value on one short line; 1.0 keeps its point, since where a whole number belongs the point is what is wrong."""
     text = ascii(value) if not isinstance(value, float) else f"{value:.10g}"
+    text += ".0" if isinstance(value, float) and text.lstrip("-").isdigit() else ""
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.coco import Coco, Wanted, read_coco
+from torchfpn.data.coco import BOXES_CUT, Coco, Wanted, read_coco
 from torchfpn.data.coco_detections import Detection, read_detections
-from torchfpn.data.coco_shapes import BadValueError, check_shape
+from torchfpn.data.coco_shapes import BadValueError, Kept, check_shape
 from torchfpn.data.strict_json import Flaw, read_json
 from torchfpn.errors import DataError
 from torchfpn.metrics.average_precision import AveragePrecision
@@ -58,7 +58,7 @@ def evaluate_results(results: Path, truth: Path, *, most: int = LIMITS[-1]) -> R
 def _read(truth: Path, *, masks: bool) -> Coco:
     """The annotations, all of them good; boxes may reach out of their image."""
     coco = read_coco(truth, Wanted(truth.parent, truth.parent, masks, files=False))
-    flaws = [flaw for i, flaw in enumerate(coco.flaws) if i not in coco.cuts]
+    flaws = [flaw for i, flaw in enumerate(coco.flaws) if coco.mended.get(i) != BOXES_CUT]
     if flaws:
         more = f" (and {len(flaws) - 1:,} more)" if len(flaws) > 1 else ""
         raise DataError(f"{flaws[0]}{more}", file=truth)
@@ -74,7 +74,9 @@ def _annotations(truth: Path, *, masks: bool) -> list[Record]:
         if masks and record.get("iscrowd", 0):
             x, y, w, h = record["bbox"]
             try:
-                check_shape(record.get("segmentation"), sizes[record["image_id"]], (x, y, x + w, y + h))
+                shape = check_shape(record.get("segmentation"), sizes[record["image_id"]], (x, y, x + w, y + h))
+                if isinstance(shape, Kept):
+                    raise shape.bad[0]
             except BadValueError as bad:
                 raise DataError(str(Flaw(("annotations", i, *bad.keys), bad.line)), file=truth) from None
     return records
