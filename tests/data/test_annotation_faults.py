@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from made_data import picture, write_png
 from made_objects import YAML, coco, make_objects, record, ring, write_numbers
@@ -216,3 +217,74 @@ def test_panoptic_categories_that_do_not_say_what_is_a_thing(tmp_path, capsys):
     assert (
         "categories[].isthing: no category says whether it is a thing; expected 1 of things" in capsys.readouterr().err
     )
+<<<<<<< HEAD
+=======
+
+
+@pytest.mark.parametrize("kind", ["lines", "records", "CRLF"])
+def test_geojson_of_a_feature_on_each_line_is_read_whole_or_refused(tmp_path, kind):
+    vectors = pytest.importorskip("torchfpn.vectors.reading")
+    corners = [[0, 0], [1, 0], [1, 1], [0, 0]]
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"n": i, "t": "x" * 700},
+            "geometry": {"type": "Polygon", "coordinates": [corners]},
+        }
+        for i in range(3)
+    ]
+    before, after = {"lines": ("", "\n"), "records": ("\x1e", "\n"), "CRLF": ("", "\r\n")}[kind]
+    text = "".join(before + json.dumps(feature) + after for feature in features)
+    for name in ("a.geojson", "b.geojsonl", "c.ndjson"):
+        (tmp_path / name).write_text(text)
+        found = vectors.read_vectors(tmp_path / name, field="n")
+        assert (len(found.shapes), list(found.column)) == (3, [0, 1, 2])
+        assert vectors.field_names(tmp_path / name) == ["n", "t"]
+    (tmp_path / "a.geojson").write_text(text[: -len(text) // 6])
+    with pytest.raises(DataError, match="2 of 3 lines are features"):
+        vectors.read_vectors(tmp_path / "a.geojson")
+
+
+def test_a_file_of_labelme_is_called_so(tmp_path):
+    vectors = pytest.importorskip("torchfpn.vectors.reading")
+    value = {"version": "5.0", "flags": {}, "shapes": [], "imagePath": "a.png"}
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    with pytest.raises(DataError, match=r"a file of LabelMe.*; fpn check --init FOLDER makes COCO"):
+        vectors.read_vectors(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("task", ["instance", "semantic"])
+@pytest.mark.parametrize("turn", [1, 6])
+def test_sides_that_changed_places_are_blamed_on_exif_only_where_there_is_one(tmp_path, capsys, task, turn):
+    folder = make_objects(tmp_path, coco([record(1, BOX)], images=1), images=1)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    size = (24, 32) if turn == 1 else (32, 24)  # width, height
+    (folder / "train" / "labels").mkdir()
+    Image.new("RGB", size).save(folder / "train" / "images" / "a0.png", exif=exif)
+    write_png(folder / "train" / "labels" / "a0.png", np.zeros((24, 32), np.uint8))
+    if task == "semantic":
+        splits = "classes: [a]\nsplits: {train: {images: train/images, labels: train/labels}}\n"
+        (folder / "train" / "images" / "a1.png").unlink(missing_ok=True)
+        (folder / "dataset.yaml").write_text(splits)
+    assert main(["check", str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert ("the EXIF orientation of the image has been applied" in err) == (turn == 6)
+    assert ("height and width have changed places" in err) == (turn == 1)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_the_note_on_255_needs_a_label_of_255(tmp_path, value):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    image = np.full((24, 32, 4), 200, np.uint8)
+    image[:5, :, 3] = 0  # no data, so not labelled either
+    write_png(tmp_path / "images" / "a.png", image)
+    labels = np.zeros((24, 32), np.uint8)
+    labels[20:] = value
+    write_png(tmp_path / "labels" / "a.png", labels)
+    yaml = "classes: [ground, roof]\nsplits: {train: {images: images, labels: labels}}\n"
+    (tmp_path / "dataset.yaml").write_text(yaml)
+    notes = check(read_dataset(tmp_path)).notes
+    assert any("255 means" in note for note in notes) == (value == 255)
+>>>>>>> 36f2e50 (--init writes COCO from YOLO, LabelMe and Pascal VOC; messages of annotations and GeoJSON lines)

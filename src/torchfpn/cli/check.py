@@ -42,14 +42,22 @@ def run(args: argparse.Namespace) -> int:
         refuse_idle(args, "check", "--init")
         from torchfpn.data.init import init_dataset
 
-        dataset = init_dataset(args.dataset, colors=args.palette, overwrite=args.overwrite, watch=watch)
+        told: list[str] = []
+        dataset = init_dataset(
+            args.dataset,
+            colors=args.palette,
+            overwrite=args.overwrite,
+            fix=args.fix,
+            watch=watch,
+            tell=told.append,
+        )
     else:
         dataset = _dataset(args)  # before the import of what reads files, which takes seconds
     from torchfpn.data.check import check
 
     report = check(dataset, watch=watch)
     if args.init:
-        return _say_written(dataset, report)
+        return _say_written(dataset, report, told)
     if args.sheet:
         _write_sheet(report, args.sheet)
     if args.json:
@@ -73,13 +81,16 @@ def _dataset(args: argparse.Namespace) -> "Dataset":
     return replace(dataset, labels_are="colors") if args.palette else dataset
 
 
-def _say_written(dataset: "Dataset", report: "CheckReport") -> int:
-    """What was written, and what a first look cannot decide; 1 if there is any of that."""
+def _say_written(dataset: "Dataset", report: "CheckReport", told: list[str]) -> int:
+    """What was written, and what a first look cannot decide; 1 if there is any of that. told: on the way."""
+    from torchfpn.data.annotated import annotation_notes
     from torchfpn.files.formats import printable
 
     splits = ", ".join(f"{name} {len(dataset.pairs(name))}" for name in dataset.splits)
     classes = f"{len(dataset.classes)} class{'es' * (len(dataset.classes) != 1)}"
     print(f"wrote {printable(dataset.file)}: {classes} ({', '.join(dataset.names)}); {splits}")
+    for note in [*told, *(note for name in dataset.splits for note in annotation_notes(dataset, name))]:
+        print(f"note: {note}")
     _complain(report, "left to decide")
     first = "" if dataset.has_objects else "rename the classes in it, then: "
     print(f"next: {first}fpn check {printable(dataset.file.parent)} --sheet sheet.png")

@@ -113,7 +113,7 @@ def check(
     good = [f for f in facts if f.pair.image not in bad and f.pair.label not in bad]
     polygons = polygon_reports(dataset, facts)
     reports = tuple(_split_report(dataset, name, [f for f in good if f.split == name]) for name in dataset.splits)
-    problems += [problem for split in reports for problem in _emptied(dataset, split)]
+    problems += [problem for split in reports if len(work) == len(listed) for problem in _emptied(dataset, split)]
     found = notes(dataset, good, {split.name: split.counts for split in reports}, polygons)
     found += [line for split in reports for line in _object_notes(dataset, split)]
     return CheckReport(

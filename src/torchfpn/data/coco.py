@@ -145,6 +145,9 @@ def _opened(path: Path) -> tuple[dict[str, list[Any]], list[Flaw]]:
     value, flaws = read_json(path)
     if not isinstance(value, dict):
         raise DataError(f"{shown(value)}", file=path, allowed="an object with images, annotations and categories")
+    if isinstance(value.get("shapes"), list) and "imagePath" in value:
+        hint = "fpn check --init FOLDER makes COCO of the folder of such files"
+        raise DataError("a file of LabelMe", file=path, allowed="COCO", hint=hint)
     for key in _LISTS:
         if not isinstance(value.get(key), list):
             found = f'no list "{key}"' if key not in value else f"{key}: {shown(value[key])}"

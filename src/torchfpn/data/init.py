@@ -1,6 +1,8 @@
 """A first dataset.yaml for a folder that has none: what can be seen is written down, the names are left to people."""
 
+import contextlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +18,8 @@ from torchfpn.data.layout import Layout, find_layout
 from torchfpn.data.listing import list_files
 from torchfpn.data.reading import COLORS
 from torchfpn.data.windows import tiling
-from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.atomic import write_text
+from torchfpn.errors import ConfigError, DataError, FPNError
+from torchfpn.files.atomic import write_bytes, write_text
 from torchfpn.files.formats import format_of
 from torchfpn.files.images import read_image
 from torchfpn.files.labels import LabelFile, read_labels, read_legend
@@ -29,14 +31,27 @@ _MOST_VALUES = 255
 _HEAD = "# A first description, written by `fpn check --init`: rename the classes, then look at the contact sheet of\n"
 
 
+def _nobody(line: str) -> None:
+    """Hears it."""
+
+
 def init_dataset(
-    folder: str | Path, *, colors: bool = False, overwrite: bool = False, watch: Watch = unwatched
+    folder: str | Path,
+    *,
+    colors: bool = False,
+    overwrite: bool = False,
+    fix: bool = False,
+    watch: Watch = unwatched,
+    tell: Callable[[str], None] = _nobody,
 ) -> Dataset:
     """Writes dataset.yaml (and train.txt and val.txt, if the images are not split yet) into `folder`, and reads it.
 
     Classes are the values found in the labels; 255, or a nodata value the files declare, is taken for "not labelled"
     if two others remain. With `colors`, the colours of RGB masks are the classes. Where COCO files annotate the images,
-    their categories are.
+    their categories are. YOLO's, LabelMe's and Pascal VOC's files are written anew as COCO: `instances_train.json`.
+    fix: bad annotations are left out. tell: is given what people should know, a line each.
+
+    Nothing is left behind if the dataset cannot be used.
 
     Raises:
         ConfigError: there is one already and not `overwrite`, or the folder cannot be written to.
@@ -45,27 +60,81 @@ def init_dataset(
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError("no such folder", file=folder)
-    annotated = find_annotated(folder)
-    if annotated:
-        files = {NAME: _object_text(folder, annotated, watch)}
-    else:
-        layout = find_layout(folder)
-        files = {NAME: _text(folder, layout, colors, watch), **layout.lists}
+    files, notes = _files(folder, colors, fix, watch)
     for name in files:
         if (folder / name).exists() and not overwrite:
             raise ConfigError("is there already", file=folder / name, hint="replace it with --overwrite")
+    dataset = _written(folder, files)
+    for line in notes:
+        tell(line)
+    return dataset
+
+
+def _written(folder: Path, files: dict[str, str]) -> Dataset:
+    """The dataset of the files, or the folder as it was."""
+    before = {name: (folder / name).read_bytes() for name in files if (folder / name).is_file()}
     try:
         for name in reversed(files):  # the lists before the description that names them
             write_text(folder / name, files[name])
+        dataset = read_dataset(folder)
+        for name in dataset.splits:
+            dataset.pairs(name)
     except OSError as error:
+        _put_back(folder, files, before)
         raise ConfigError(f"cannot be written ({error.strerror or error})", file=folder / NAME) from error
-    return read_dataset(folder)
+    except FPNError:
+        _put_back(folder, files, before)
+        raise
+    return dataset
 
 
-def _object_text(folder: Path, annotated: dict[str, Annotated], watch: Watch) -> str:
+def _put_back(folder: Path, files: dict[str, str], before: dict[str, bytes]) -> None:
+    """The folder as it was: what cannot be used is not left behind."""
+    for name in files:
+        if name in before:
+            write_bytes(folder / name, before[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _files(folder: Path, colors: bool, fix: bool, watch: Watch) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What is to be written, dataset.yaml first, and what people should know of it."""
+    annotated = find_annotated(folder, converted=False)
+    if annotated:
+        return _annotated_files(folder, annotated, fix, watch)
+    try:
+        layout = find_layout(folder)
+        return {NAME: _text(folder, layout, colors, watch), **layout.lists}, ()
+    except DataError:
+        from torchfpn.data.annotation_formats.conversion import convert_folder
+
+        found = convert_folder(folder, fix=fix, watch=watch)
+        if found is None:
+            annotated = find_annotated(folder)  # made before of files that are gone
+            if not annotated:
+                raise
+            return _annotated_files(folder, annotated, fix, watch)
+    splits = {name: Annotated(".", f"instances_{name}.json", found.masks) for name in found.texts}
+    text = _object_text(folder, splits, list(found.images), False, watch)
+    return {NAME: text, **{splits[name].annotations: coco for name, coco in found.texts.items()}}, found.notes
+
+
+def _annotated_files(
+    folder: Path, annotated: dict[str, Annotated], fix: bool, watch: Watch
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The same of COCO files that are there."""
+    images = list[Path]()
+    for split in annotated.values():
+        with contextlib.suppress(DataError):  # images in folders below are found by the annotations alone
+            images += list_files(folder, split.images).files.values()
+    return {NAME: _object_text(folder, annotated, images, fix, watch)}, ()
+
+
+def _object_text(
+    folder: Path, annotated: dict[str, Annotated], images: list[Path], fix: bool, watch: Watch
+) -> str:
     head = _HEAD.replace("rename the classes, then look", "look")
-    images = [path for split in annotated.values() for path in list_files(folder, split.images).files.values()]
-    lines = [head + f"#   fpn check {folder.name} --sheet sheet.png", *object_lines(annotated)]
+    lines = [head + f"#   fpn check {folder.name} --sheet sheet.png", *object_lines(annotated, fix=fix)]
     return "\n".join([*lines, *_grey_lines(_all_names(images, watch))]) + "\n"
 
 

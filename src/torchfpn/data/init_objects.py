@@ -11,6 +11,7 @@ from torchfpn.data.strict_json import read_json
 from torchfpn.errors import DataError
 from torchfpn.files.formats import SUFFIXES
 
+MARK = "converted_from"  # in the `info` of COCO files that `--init` makes of other formats
 _KEYS = ("images", "annotations", "categories")
 _WORDS = "coco|annotations?|instances?|panoptic"  # what names of files say besides that of a split
 _KINDS = re.compile(rf"^({_WORDS}|labels?)(_|$)|[_.]({_WORDS})$")
@@ -29,8 +30,10 @@ class Annotated(NamedTuple):
     crowds: bool = False
 
 
-def find_annotated(folder: Path) -> dict[str, Annotated]:
+def find_annotated(folder: Path, *, converted: bool = True) -> dict[str, Annotated]:
     """The splits that COCO files annotate, train first; none if there are no such files.
+
+    converted: also files that `--init` itself has made of other formats.
 
     Known are a file in the folder of a split (``train/instances.json`` beside ``train/images``, or beside the images
     themselves), and files that name their split (``annotations/instances_train2017.json`` with ``train2017/``, or with
@@ -41,17 +44,19 @@ def find_annotated(folder: Path) -> dict[str, Annotated]:
     """
     found: dict[str, Annotated] = {}
     for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        own, images = _coco_files(child), image_folder(child) or ("." if _has_images(child) else None)
+        own, images = _coco_files(child, converted), image_folder(child) or ("." if _has_images(child) else None)
         if len(own) == 1 and images and child.name not in _FOLDERS:
             file = own[0]
             where = child.name if images == "." else f"{child.name}/{images}"
             found[split_name(child.name)] = Annotated(where, f"{child.name}/{file.path.name}", file.masks, file.crowds)
-    return ordered(found or _together(folder))
+    return ordered(found or _together(folder, converted))
 
 
-def object_lines(found: dict[str, Annotated]) -> list[str]:
-    """Task and splits, classes left to the categories of the annotations."""
+def object_lines(found: dict[str, Annotated], *, fix: bool) -> list[str]:
+    """Task and splits, classes left to the categories of the annotations. fix: bad ones are left out."""
     lines = [f"task: {'instance' if all(split.masks for split in found.values()) else 'detection'}"]
+    if fix:
+        lines.append("fix: true # bad annotations are left out: `fpn check` counts them")
     if all(split.crowds for split in found.values()):
         lines.append("crowds: objects # all annotations are marked `iscrowd: 1`, as CVAT marks masks")
     lines.append("splits:")
@@ -61,10 +66,10 @@ def object_lines(found: dict[str, Annotated]) -> list[str]:
     return lines
 
 
-def _together(folder: Path) -> dict[str, Annotated]:
+def _together(folder: Path, converted: bool) -> dict[str, Annotated]:
     """Files in one folder, each named after its split."""
     for name in _FOLDERS:
-        files = _coco_files(folder / name) if (folder / name).is_dir() else []
+        files = _coco_files(folder / name, converted) if (folder / name).is_dir() else []
         prefix = "" if name == "." else f"{name}/"
         found = {}
         for file in files:
@@ -102,7 +107,7 @@ class _File(NamedTuple):
     first: str | None
 
 
-def _coco_files(folder: Path) -> list[_File]:
+def _coco_files(folder: Path, converted: bool) -> list[_File]:
     """The COCO files in a folder: those of objects, or else panoptic ones beside maps.
 
     Raises:
@@ -115,6 +120,8 @@ def _coco_files(folder: Path) -> list[_File]:
         except DataError:  # whatever it is
             continue
         if not isinstance(value, dict) or not all(isinstance(value.get(key), list) for key in _KEYS):
+            continue
+        if not converted and isinstance(value.get("info"), dict) and MARK in value["info"]:
             continue
         records = [record for record in value["annotations"] if isinstance(record, dict)]
         if any("segments_info" in record for record in records):

@@ -13,10 +13,19 @@ from torchfpn.files.formats import SUFFIXES, name_key
 from torchfpn.vectors.formats import is_vector
 
 T = TypeVar("T")
-_SPLITS = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "val",
+    "test": "test",
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "testing": "test",
+}
 _ORDER = ("train", "val", "test")
-_IMAGES = ("images", "image", "imgs", "img", "scenes", "rgb", "jpegimages", "x")
-_LABELS = (
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "scenes", "rgb", "jpegimages", "x")
+LABEL_FOLDERS = (
     "labels",
     "label",
     "masks",
@@ -74,8 +83,8 @@ def _split_folders(folder: Path) -> dict[str, Split]:
     """``train/images`` and ``train/labels``."""
     found = {}
     for child in _folders(folder):
-        images, labels = _one_of(child, _IMAGES), _one_of(child, _LABELS) or _polygons(child)
-        if images and (labels or child.name.lower() not in _IMAGES + _LABELS):
+        images, labels = _one_of(child, IMAGE_FOLDERS), _one_of(child, LABEL_FOLDERS) or _polygons(child)
+        if images and (labels or child.name.lower() not in IMAGE_FOLDERS + LABEL_FOLDERS):
             found[split_name(child.name)] = Split(
                 _spelt(folder, f"{child.name}/{images}"), _spelt(folder, f"{child.name}/{labels}") if labels else None
             )
@@ -84,7 +93,7 @@ def _split_folders(folder: Path) -> dict[str, Split]:
 
 def _split_below(folder: Path) -> dict[str, Split]:
     """``images/train`` and ``labels/train``."""
-    images, labels = _one_of(folder, _IMAGES), _one_of(folder, _LABELS)
+    images, labels = _one_of(folder, IMAGE_FOLDERS), _one_of(folder, LABEL_FOLDERS)
     if not images or not labels or _is_map(folder / images):
         return {}
     theirs = {name_key(path.stem): path.name for path in (folder / labels).iterdir() if is_vector(path)}
@@ -102,7 +111,7 @@ def _split_below(folder: Path) -> dict[str, Split]:
 
 def _flat(folder: Path) -> tuple[dict[str, Split], dict[str, str]]:
     """``images`` and ``labels``: every fifth image by the hash of its name is held out, the same on every machine."""
-    name, labels = _one_of(folder, _IMAGES), _one_of(folder, _LABELS) or _polygons(folder)
+    name, labels = _one_of(folder, IMAGE_FOLDERS), _one_of(folder, LABEL_FOLDERS) or _polygons(folder)
     if name is None and labels is not None and is_vector(labels):
         name = _lone_images(folder)  # beside the polygons
     if not name or not labels:
@@ -117,13 +126,18 @@ def _flat(folder: Path) -> tuple[dict[str, Split], dict[str, str]]:
             raise DataError("a name that cannot stand in a list", file=path, hint="rename it")
     if listing.named or len(pairs) < 2:
         return {"train": Split(images, labels)}, {}
-    stems.sort(key=lambda stem: blake2b(stem.encode()).digest())
-    held = max(1, round(len(stems) / _HELD_OUT))
-    lists = {"train.txt": stems[held:], "val.txt": stems[:held]}
+    held = held_out(stems)
+    lists = {"train.txt": [stem for stem in stems if stem not in held], "val.txt": list(held)}
     return (
         {name.removesuffix(".txt"): Split(images, labels, name) for name in lists},
         {name: "".join(f"{stem}\n" for stem in sorted(chosen, key=natural)) for name, chosen in lists.items()},
     )
+
+
+def held_out(names: list[str]) -> set[str]:
+    """One name in five, at least one, by its hash: the same on every machine."""
+    names = sorted(names, key=lambda name: blake2b(name.encode()).digest())
+    return set(names[: max(1, round(len(names) / _HELD_OUT))])
 
 
 def _polygons(folder: Path) -> str | None:
@@ -161,17 +175,17 @@ def _one_of(folder: Path, names: tuple[str, ...]) -> str | None:
 
 def image_folder(folder: Path) -> str | None:
     """The name of the folder of images within a folder."""
-    return _one_of(folder, _IMAGES)
+    return _one_of(folder, IMAGE_FOLDERS)
 
 
 def label_folder(folder: Path) -> str | None:
     """The name of the folder of labels within a folder."""
-    return _one_of(folder, _LABELS)
+    return _one_of(folder, LABEL_FOLDERS)
 
 
 def split_name(folder: str) -> str:
     """The habitual name of a split that somebody calls `folder`."""
-    return _SPLITS.get(folder.lower(), folder.lower())
+    return SPLIT_FOLDERS.get(folder.lower(), folder.lower())
 
 
 def ordered(splits: dict[str, T]) -> dict[str, T]:

@@ -2,10 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+<<<<<<< HEAD
 from pathlib import Path
+=======
+from typing import Any
+>>>>>>> e3e73eb (--init writes COCO from YOLO, LabelMe and Pascal VOC; messages of annotations and GeoJSON lines)
 
 from torchfpn.data.annotated import annotation_notes, listed, lost_line, split_losses
 from torchfpn.data.dataset import Dataset
+from torchfpn.data.each import spread
 from torchfpn.data.facts import Facts
 from torchfpn.data.listing import passed_over
 from torchfpn.data.object_counts import ObjectCounts
@@ -15,8 +20,11 @@ from torchfpn.data.statistics import ClassCounts
 from torchfpn.data.windows import SIDE, scene_of
 from torchfpn.errors import DataError, amount
 from torchfpn.files.formats import printable
+from torchfpn.files.labels import read_labels
+from torchfpn.vectors.formats import is_vector
 
 _SHOWN = 3
+_LOOKED = 20  # label files that are looked at a second time
 
 
 def notes(
@@ -25,7 +33,7 @@ def notes(
     """One line for each oddity. counts: of each split."""
     return [
         *_absent_classes(dataset, counts),
-        *_byte_masks(dataset, counts),
+        *_byte_masks(dataset, facts, counts),
         *([] if dataset.has_objects else _unlabelled(facts)),
         *_without_data(facts),
         *_twins(facts),
@@ -68,15 +76,23 @@ def _absent_classes(dataset: Dataset, counts: dict[str, ClassCounts]) -> list[st
     return found
 
 
-def _byte_masks(dataset: Dataset, counts: dict[str, ClassCounts]) -> list[str]:
+def _byte_masks(dataset: Dataset, facts: list[Facts], counts: dict[str, ClassCounts]) -> list[str]:
     """Masks of 0 and 255 read with the default ignore value: the class itself would be ignored."""
     total = sum((count.pixels[0] for count in counts.values()), 0)
     others = sum(count.labelled for count in counts.values()) - total
-    ignored = sum(count.ignored for count in counts.values())
-    if 255 in dataset.ignored and len(dataset.classes) == 2 and total and ignored and not others:
+    if 255 in dataset.ignored and len(dataset.classes) == 2 and total and not others and _holds_255(dataset, facts):
         names = dataset.names
         return [f"255 means `not labelled` here; for masks of 0 and 255: classes: {{0: {names[0]}, 255: {names[1]}}}"]
     return []
+
+
+def _holds_255(dataset: Dataset, facts: list[Facts]) -> bool:
+    """Whether a label file has the value; pixels without image data are ignored as well."""
+    labels = [f.pair.label for f in facts if f.counts.ignored and f.pair.label and not is_vector(f.pair.label)]
+    if dataset.labels_are == "colors":
+        return False
+    limits: dict[str, Any] = {"max_pixels": dataset.max_pixels, "allow_vrt": dataset.allow_vrt, "root": dataset.root}
+    return any((read_labels(label, **limits).values == 255).any() for label in spread(labels, _LOOKED))
 
 
 def _unlabelled(facts: list[Facts]) -> list[str]:

@@ -13,9 +13,11 @@ from torchfpn.data.headers import read_header
 from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, RasterError, amount
 from torchfpn.files.bands import match_bands
+from torchfpn.files.formats import format_of
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.images import Picture, Window, read_image
 from torchfpn.files.labels import LabelFile, read_labels
+from torchfpn.files.photographs import swaps_sides
 from torchfpn.files.rasters import same_crs
 from torchfpn.recipe import IGNORE
 from torchfpn.vectors.formats import is_vector
@@ -183,7 +185,7 @@ def check_fit(
     """
     (h, w), (th, tw) = size, label_size
     if (h, w) != (th, tw):
-        turned = "; the EXIF orientation of the image has been applied" if (w, h) == (th, tw) else ""
+        turned = turned_hint(pair.image) if (w, h) == (th, tw) else ""
         raise DataError(f"labels of {tw} x {th} pixels for an image of {w} x {h}{turned}", file=pair.label)
     if label_place is None or place is None:
         return
@@ -197,6 +199,14 @@ def check_fit(
             file=pair.label,
             allowed=f"at most {SAME_GRID} pixels",
         )
+
+
+def turned_hint(image: Path) -> str:
+    """Why the sides of an image and of its labels may have changed places."""
+    kind = format_of(image)
+    if kind in ("png", "jpeg") and swaps_sides(image, kind):
+        return "; the EXIF orientation of the image has been applied"
+    return "; height and width have changed places"
 
 
 def class_indices(

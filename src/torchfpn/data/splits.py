@@ -69,7 +69,7 @@ def refuse(problems: list[Problem]) -> None:
     if problems:
         lines = [f"{printable(p.file)}: {p.line}" for p in problems[:SHOWN]]
         rest = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        cure = "; or leave them out with `fix: true` in dataset.yaml: `fpn check --fix` says what is lost"
+        cure = "; or leave them out with `fix: true` (or check --init --fix): `fpn check` says what would be lost"
         raise BadFilesError("; ".join(lines) + rest + cure * any(p.fixable for p in problems), problems)
 
 

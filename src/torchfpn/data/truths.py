@@ -13,7 +13,7 @@ from torchfpn.data.geometry import Window as Part
 from torchfpn.data.headers import read_header
 from torchfpn.data.moving import move_masks
 from torchfpn.data.numbered import read_numbered
-from torchfpn.data.reading import burning
+from torchfpn.data.reading import burning, turned_hint
 from torchfpn.data.splits import Pair, refuse
 from torchfpn.data.truth import Truth, meets
 from torchfpn.errors import DataError
@@ -43,7 +43,7 @@ def truth_of(
     if pair.annotations is not None and annotations is not None:
         said = annotations.size(pair.number)
         if said != size:
-            turned = "; the EXIF orientation of the image has been applied" if said[::-1] == size else ""
+            turned = turned_hint(pair.image) if said[::-1] == size else ""
             found = f"{size[1]} x {size[0]} pixels, {said[1]} x {said[0]} in {pair.annotations.name}{turned}"
             raise DataError(found, file=pair.image)
         truth = _annotated(dataset, annotations, pair.number)

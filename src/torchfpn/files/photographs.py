@@ -155,6 +155,15 @@ def _upright(image: Any) -> Any:
     return image if turn is None else image.transpose(turn)
 
 
+def swaps_sides(path: Path, kind: str) -> bool:
+    """Whether the EXIF orientation of a PNG or JPEG lays it on its side, so that height and width change places."""
+    try:
+        with quiet(UserWarning), _plugin(kind)(path) as image:
+            return image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError, ArithmeticError):
+        return False
+
+
 def _plugin(kind: str) -> Any:
     """The plugin itself, not Image.open: that one guesses the format and has a size limit of its own, fixed in code."""
     from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin

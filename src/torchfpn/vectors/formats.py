@@ -5,6 +5,9 @@ from pathlib import PurePath
 DRIVERS = {
     ".geojson": "GeoJSON",
     ".json": "GeoJSON",
+    ".geojsonl": "GeoJSON",  # a feature on each line
+    ".geojsons": "GeoJSON",
+    ".ndjson": "GeoJSON",
     ".gpkg": "GPKG",
     ".fgb": "FlatGeobuf",
     ".shp": "ESRI Shapefile",

@@ -36,6 +36,8 @@ FAILURES = (  # all that pyogrio raises of files
 )
 LON_LAT = "OGC:CRS84"  # what RFC 7946 says of every GeoJSON
 MAX_BYTES = 2**30
+_JSON = ("GeoJSON", "GeoJSONSeq")
+_RECORD = b"\x1e"  # begins each feature of a GeoJSON text sequence
 FARTHEST = 1e12  # of coordinates, in any unit; beyond, areas lose their digits and then overflow
 # The key "crs" as GDAL takes it: small or capital, letters or escapes. Its object may hold one more; else "{" alone.
 _MEMBER = re.compile(
@@ -85,18 +87,20 @@ def read_vectors(
     """
     path = Path(path)
     driver = _driver(path)
-    crs = _geojson_crs(path, assume_crs) if driver == "GeoJSON" else None  # before GDAL, which follows links in it
-    source = path.absolute() if driver != "GeoJSON" else f"GeoJSON:{path.absolute()}"  # no other driver of JSON
+    crs = _geojson_crs(path, assume_crs) if driver in _JSON else None  # before GDAL, which follows links in it
+    source = _source(path, driver)
     with _translated(path), quiet(RuntimeWarning):  # what GDAL warns of is counted here
         layer = _layer(source, layer, path) if driver == "GPKG" else None
         info = pyogrio.read_info(source, layer=layer)
         _check(info, driver, field, path)
         columns = [field] if field and info["features"] else []
         _, _, wkb, values = pyogrio.raw.read(source, layer=layer, columns=columns, force_2d=True)
+    if driver == "GeoJSONSeq":
+        _check_lines(path, 0 if wkb is None else len(wkb))
     crs = crs or _known_crs(info["crs"], assume_crs, path)
     shapes, unclosed = _decoded(wkb)
     _check_numbers(shapes, path)
-    if driver == "GeoJSON" and crs == crs_wkt(LON_LAT):
+    if driver in _JSON and crs == crs_wkt(LON_LAT):
         _check_degrees(shapes, path)
     column = np.array([_plain(value) for value in values[0]], dtype=object) if values else None
     return Vectors(path, shapes, unclosed, column, crs)
@@ -124,9 +128,9 @@ def field_names(path: str | Path) -> list[str]:
     """
     path = Path(path)
     driver = _driver(path)
-    if driver == "GeoJSON":
+    if driver in _JSON:
         _geojson_crs(path, None)  # before GDAL, which follows links in it
-    source = path.absolute() if driver != "GeoJSON" else f"GeoJSON:{path.absolute()}"
+    source = _source(path, driver)
     with _translated(path), quiet(RuntimeWarning):
         info = pyogrio.read_info(source, layer=_layer(source, None, path) if driver == "GPKG" else None)
         _check(info, driver, None, path)
@@ -165,6 +169,8 @@ def _driver(path: Path) -> str:
         raise DataError(f"cannot be opened ({error.strerror or error})", file=path) from error
     if not head:
         raise DataError("empty file (0 bytes)", file=path, hint="copy it again")
+    if driver == "GeoJSON":
+        driver = _json_driver(path, head)
     if not _looks_like(driver, head):
         raise DataError(f"is no {driver}, whatever its name says", file=path, hint="copy it again")
     if size > MAX_BYTES:
@@ -178,9 +184,51 @@ def _driver(path: Path) -> str:
     return driver
 
 
+def _source(path: Path, driver: str) -> str | Path:
+    """What GDAL opens: of JSON with its driver, since others look at such files, too."""
+    return f"{driver}:{path.absolute()}" if driver in _JSON else path.absolute()
+
+
+def _json_driver(path: Path, head: bytes) -> str:
+    """Whether a file is one value of GeoJSON or a line, or a record (RFC 8142), for each feature.
+
+    Raises:
+        DataError: other tools' JSON.
+    """
+    first, _, rest = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    if b'"shapes"' in head and b'"Feature' not in head:
+        cure = "fpn check --init FOLDER makes COCO of its folder"
+        raise DataError("a file of LabelMe, which tells pixels, not places", file=path, allowed="GeoJSON", hint=cure)
+    if head.startswith(_RECORD):
+        return "GeoJSONSeq"
+    lines = rest.lstrip().startswith(b"{") or (len(head) == 512 and not rest and _next_line(path).startswith(b"{"))
+    whole = first.rstrip().endswith(b"}") or (len(head) == 512 and not rest)
+    return "GeoJSONSeq" if lines and whole and first.startswith(b"{") else "GeoJSON"
+
+
+def _next_line(path: Path) -> bytes:
+    """The begin of the second line."""
+    with path.open("rb") as handle:
+        handle.readline(MAX_BYTES)
+        return handle.read(64).lstrip()
+
+
+def _check_lines(path: Path, features: int) -> None:
+    """Passes files of which every line, or record, became a feature: GDAL leaves out those that it cannot read."""
+    with path.open("rb") as handle:
+        records = handle.read(512).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(_RECORD)
+        handle.seek(0)
+        count = sum(line.count(_RECORD) if records else bool(line.strip()) for line in handle)
+    if count != features:
+        found = f"{features} of {count} lines are features"
+        raise DataError(found, file=path, allowed="one of GeoJSON on each line", hint="copy it again")
+
+
 def _looks_like(driver: str, head: bytes) -> bool:
     if driver == "GeoJSON":
         return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    if driver == "GeoJSONSeq":
+        return True
     if driver == "GPKG":  # a plain SQLite file may hold tables that read other files
         return head.startswith(b"SQLite format 3\0") and head[68:72] in (b"GPKG", b"GP10", b"GP11")
     return head.startswith(b"fgb\x03fgb" if driver == "FlatGeobuf" else b"\0\0\x27\x0a")
