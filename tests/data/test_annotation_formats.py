@@ -194,7 +194,7 @@ model:
   options:
     head_options:
       {{hidden: 8, mask_hidden: 8, proposals: 20, detections: 5, anchor_sizes: [[8], [16], [32], [64], [128]]}}
-data: {{shorter: [64]}}
+data: {{shorter: [64, 64]}}
 loss: {{anchors: 16, boxes: 8}}
 """
 

@@ -34,7 +34,9 @@ class ImageFiles:
             return f"{shown(name)} cannot be opened ({getattr(error, 'strerror', None) or 'no name of a file'})"
 
     def spelt(self, name: str) -> str:
-        """The name as the disk spells it, where its accents are composed otherwise (NFC, NFD) than in the record."""
+        """The name as the disk spells it: accents may be composed otherwise (NFC, NFD), folders be Windows' in the record."""
+        if "\\" in name and not (self.folder / name).exists():
+            name = name.replace("\\", "/")
         if name.isascii() or (self.folder / name).exists():
             return name
         folder = PurePosixPath(name).parent

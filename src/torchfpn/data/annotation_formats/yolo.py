@@ -83,9 +83,9 @@ class Yolo:
 
 def _thing(label: str, words: Sequence[str], size: Size) -> Thing:
     values = [float(word) for word in words]
-    if any(not -_BEYOND <= value <= 1 + _BEYOND for value in values):
-        worst = max(values, key=lambda value: abs(value - 0.5))
-        raise DataError(f"the value {worst:.6g}; shares of the image, 0 to 1, not pixels")
+    wrong = [value for value in values if not -_BEYOND <= value <= 1 + _BEYOND]
+    if wrong:
+        raise DataError(f"the value {wrong[0]:.6g}; shares of the image, 0 to 1, not pixels")
     height, width = size
     if len(values) == 4:
         x, y, w, h = values
