@@ -166,6 +166,7 @@ def test_layouts_of_other_tools(tmp_path, make, capsys):
     task = make(tmp_path)
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     assert main(["check", "--init", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
     assert main(["check", str(tmp_path)]) == 0
     dataset = read_dataset(tmp_path)
     assert dataset.task == task
@@ -175,6 +176,8 @@ def test_layouts_of_other_tools(tmp_path, make, capsys):
     assert [dataset.names[label] for label in sample.labels.tolist()] == ["cat"]
     if task == "instance":
         assert sample.masks.pixels.sum() == 8 * 12
+    if make is voc_roboflow:
+        assert "marked difficult, so neither learnt nor counted: 1" in out
     assert all(path.is_file() for path in before)
     assert main(["check", "--init", str(tmp_path), "--overwrite"]) == 0  # again, of the files it found at first
     assert read_dataset(tmp_path) == dataset
@@ -213,8 +216,11 @@ def test_images_of_yolo_without_labels_have_no_objects_and_are_said(tmp_path, ca
     yolo_darknet(tmp_path)
     image(tmp_path / "obj_train_data" / "empty.png", 9)
     text(tmp_path / "obj_train_data" / "1.txt", "")
+    image(tmp_path / "runs" / "results.png", 8)  # of another folder, where nothing is labelled
     assert main(["check", "--init", str(tmp_path)]) == 0
-    assert "note: 1 image without a .txt file, taken for images without objects" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "note: 1 image without a .txt file, taken for images without objects" in out
+    assert "note: 1 image without a .txt file left out" in out
     assert len(RegionSamples(read_dataset(tmp_path), "train").pairs) == 4
 
 

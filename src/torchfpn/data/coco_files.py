@@ -34,7 +34,7 @@ class ImageFiles:
             return f"{shown(name)} cannot be opened ({getattr(error, 'strerror', None) or 'no name of a file'})"
 
     def spelt(self, name: str) -> str:
-        """The name as the disk spells it: accents may be composed otherwise (NFC, NFD), folders be Windows' in the record."""
+        """The name as the disk spells it: in the record accents may be composed otherwise, separators be Windows'."""
         if "\\" in name and not (self.folder / name).exists():
             name = name.replace("\\", "/")
         if name.isascii() or (self.folder / name).exists():

@@ -88,7 +88,8 @@ def _converted(
 ) -> Conversion:
     alone = [path for key, path in labels.items() if key not in images and kind.matches(path)]
     problems = [Problem(path, f"{kind.name} without an image of its name") for path in alone]
-    wanted = [(image, labels.get(key)) for key, image in images.items() if key in labels or kind.background]
+    places = {image.parent for key, image in images.items() if key in labels} if kind.background else set()
+    wanted = [(image, labels.get(key)) for key, image in images.items() if key in labels or image.parent in places]
 
     def read(item: tuple[Path, Path | None]) -> _Read | Problem:
         image, label = item
@@ -110,6 +111,10 @@ def _converted(
     notes += [f"{amount(bare, 'image')} without a {kind.suffix} file, taken for images without objects"] if bare else []
     left = len(images) - len(wanted)
     notes += [f"{amount(left, 'image')} without a {kind.suffix} file left out"] if left else []
+    crowds = sum(thing.crowd for one in reads for thing in one.things)
+    notes += (
+        [f"marked difficult, so neither learnt nor counted: {crowds:,}; `crowds: objects` reads them"] if crowds else []
+    )
     lost = sum(len(one.bad) for one in reads)
     notes += [f"{amount(lost, 'bad object')} left out, as --fix says"] if lost else []
     every = [thing for one in reads for thing in one.things]

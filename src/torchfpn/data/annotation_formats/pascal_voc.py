@@ -75,7 +75,7 @@ class PascalVoc:
     name, suffix, background = "Pascal VOC", ".xml", False
 
     def __init__(self, files: list[Path]) -> None:
-        self.from_one, self.difficult, self.files = True, 0, len(files)
+        self.from_one = True
         for path in files:
             try:
                 boxes = [_corners(one) for one in read_xml(path).parts if one.name == "object"]
@@ -113,7 +113,6 @@ class PascalVoc:
             label = one.value("name") or None
             try:
                 things.append(self._thing(label, one, size))
-                self.difficult += things[-1].crowd
             except DataError as error:
                 bad.append(Bad(f"object {i + 1}: {error.found}", label))
         return things, bad
@@ -131,12 +130,7 @@ class PascalVoc:
     def notes(self) -> list[str]:
         """What people should know of how the files were read."""
         base = "from 1, the last pixel included, as Pascal VOC does" if self.from_one else "from 0"
-        lines = [f"boxes are taken to count pixels {base}"]
-        if self.difficult:
-            lines.append(
-                f"marked `difficult`, so neither learnt nor counted: {self.difficult:,}; `crowds: objects` does"
-            )
-        return lines
+        return [f"boxes are taken to count pixels {base}"]
 
 
 def _corners(one: Element) -> list[float] | None:
