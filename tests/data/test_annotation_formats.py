@@ -115,12 +115,7 @@ def voc(folder):
 def voc_roboflow(folder):
     for split in ("train", "valid"):
         image(folder / split / "a.png")
-        text(
-            folder / split / "a.xml",
-            VOC.format(4.0, 6.5, 12, 18, name="a.png", difficult=0)
-            .replace("6.5", "6")
-            .replace("<xmin>4.0", "<xmin>4.0"),
-        )
+        text(folder / split / "a.xml", VOC.format(4, 6, 12, 18, name="a.png", difficult=0))
     image(folder / "train" / "b.png", 1)
     text(folder / "train" / "b.xml", VOC.format(0, 0, 5, 5, name="b.png", difficult=1))
     return "detection"
