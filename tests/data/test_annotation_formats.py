@@ -197,14 +197,14 @@ loss: {{anchors: 16, boxes: 8}}
 """
 
 
-@pytest.mark.parametrize("make", [yolo_roboflow, yolo_polygons, labelme_beside, voc, label_studio, cvat, roboflow],
+@pytest.mark.parametrize("make", [yolo_polygons, labelme_beside, voc, label_studio, cvat, roboflow],
                          ids=lambda make: make.__name__)  # fmt: skip
 def test_layouts_of_other_tools_are_trained_on(tmp_path, make, capsys):
     make(tmp_path / "data")
     assert main(["check", "--init", str(tmp_path / "data")]) == 0
     (tmp_path / "small.yaml").write_text(SETTINGS.format(folder=tmp_path / "data"))
     assert main(["train", "--config", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "run")]) == 0
-    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert (tmp_path / "run" / "small" / "model.safetensors").is_file()
 
 
 def test_images_of_yolo_without_labels_have_no_objects_and_are_said(tmp_path, capsys):
