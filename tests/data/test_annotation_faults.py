@@ -129,6 +129,7 @@ def test_crowds_instead_of_objects_are_said_and_read_as_objects(tmp_path, capsys
     assert "`crowds: objects` reads them as objects" in out
     (folder / "dataset.yaml").unlink()
     assert main(["check", "--init", str(folder)]) == 0
+    assert "they are read as objects: `crowds: objects`" in capsys.readouterr().out
     dataset = read_dataset(folder)
     assert (dataset.crowds, dataset.task) == ("objects", "instance")
     assert objects_of(folder).masks.pixels.sum() == 3 * 24

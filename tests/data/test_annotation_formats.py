@@ -338,3 +338,13 @@ def test_labels_of_other_tools_in_a_description_are_answered_with_the_command(tm
         )
         assert main(["check", str(tmp_path)]) == 2
         assert "a file of LabelMe; expected COCO; fpn check --init FOLDER" in capsys.readouterr().err
+
+
+def test_masks_of_the_names_of_images_are_no_images(tmp_path, capsys):
+    yolo_roboflow(tmp_path)
+    image(tmp_path / "train" / "masks" / "a.png", 5)
+    assert main(["check", "--init", str(tmp_path)]) == 0
+    assert [pair.image.parent.name for pair in RegionSamples(read_dataset(tmp_path), "train").pairs] == ["images"]
+    Image.open(tmp_path / "train" / "images" / "a.png").convert("RGB").save(tmp_path / "train" / "images" / "a.jpg")
+    assert main(["check", "--init", str(tmp_path), "--overwrite"]) == 2
+    assert "a.png: has the same name as train/images/a.jpg" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torchfpn.data.dataset import NAME, SCENE_PIXELS, Dataset, read_dataset
 from torchfpn.data.each import Watch, each, spread, unwatched
 from torchfpn.data.headers import quick_size
-from torchfpn.data.init_objects import Annotated, find_annotated, object_lines
+from torchfpn.data.init_objects import Annotated, crowd_notes, find_annotated, object_lines
 from torchfpn.data.init_polygons import inline, polygon_lines
 from torchfpn.data.layout import Layout, find_layout
 from torchfpn.data.listing import list_files
@@ -127,7 +127,7 @@ def _annotated_files(
     for split in annotated.values():
         with contextlib.suppress(DataError):  # images in folders below are found by the annotations alone
             images += list_files(folder, split.images).files.values()
-    return {NAME: _object_text(folder, annotated, images, fix, watch)}, ()
+    return {NAME: _object_text(folder, annotated, images, fix, watch)}, crowd_notes(annotated)
 
 
 def _object_text(

@@ -57,13 +57,22 @@ def object_lines(found: dict[str, Annotated], *, fix: bool) -> list[str]:
     lines = [f"task: {'instance' if all(split.masks for split in found.values()) else 'detection'}"]
     if fix:
         lines.append("fix: true # bad annotations are left out: `fpn check` counts them")
-    if all(split.crowds for split in found.values()):
+    if crowd_notes(found):
         lines.append("crowds: objects # all annotations are marked `iscrowd: 1`, as CVAT marks masks")
     lines.append("splits:")
     for name, split in found.items():
         parts = {"images": split.images, "annotations": split.annotations}
         lines.append(f"  {inline(name)}: {inline(parts)}")
     return lines
+
+
+def crowd_notes(found: dict[str, Annotated]) -> tuple[str, ...]:
+    """What is decided of annotations that are all crowds, for people."""
+    if not all(split.crowds for split in found.values()):
+        return ()
+    return (
+        "all annotations are marked `iscrowd: 1`, as CVAT marks masks; they are read as objects: `crowds: objects`",
+    )
 
 
 def _together(folder: Path, converted: bool) -> dict[str, Annotated]:

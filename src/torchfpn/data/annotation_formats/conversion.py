@@ -23,6 +23,7 @@ from torchfpn.files.formats import SUFFIXES, name_key
 from torchfpn.files.images import read_image
 from torchfpn.types import Size
 
+_Key = tuple[str, ...]  # what an image and its labels share
 _LOOKED = 50  # label files that are looked at to tell the format
 _DARKNET = {"obj_train_data": "train", "obj_valid_data": "val", "obj_test_data": "test"}
 
@@ -61,12 +62,13 @@ def convert_folder(folder: Path, *, fix: bool = False, watch: Watch = unwatched)
     Raises:
         DataError: bad objects or files, at most 20 by name.
     """
-    images, files = _scan(folder)
+    images, twins, files = _scan(folder)
     for suffix, make in _FORMATS.items():
         labels = {key: path for key, path in files.get(suffix, {}).items() if key in images}
         kind = make(folder, list(labels.values())) if labels else None
         shown = [path for path in sorted(labels.values()) if path.stat().st_size][:_LOOKED]
         if kind is not None and any(map(kind.matches, shown)):
+            refuse([twin for twin in twins if _key(folder, twin.file) in labels])
             return _converted(folder, kind, images, files[suffix], fix, watch)
     return None
 
@@ -81,8 +83,8 @@ _FORMATS: dict[str, Callable[[Path, list[Path]], Format]] = {
 def _converted(
     folder: Path,
     kind: Format,
-    images: dict[tuple[str, ...], Path],
-    labels: dict[tuple[str, ...], Path],
+    images: dict[_Key, Path],
+    labels: dict[_Key, Path],
     fix: bool,
     watch: Watch,
 ) -> Conversion:
@@ -150,23 +152,25 @@ def _bad(reads: list[_Read], fix: bool) -> list[Problem]:
     ]
 
 
-def _scan(folder: Path) -> tuple[dict[tuple[str, ...], Path], dict[str, dict[tuple[str, ...], Path]]]:
-    """Images, and files that may label them by suffix, both by what pairs them.
-
-    Raises:
-        DataError: two images that would have the same labels.
-    """
-    images: dict[tuple[str, ...], Path] = {}
-    files: dict[str, dict[tuple[str, ...], Path]] = {}
+def _scan(folder: Path) -> tuple[dict[_Key, Path], list[Problem], dict[str, dict[_Key, Path]]]:
+    """Images, those of them that would have the same labels, and files that may label them by suffix."""
+    images: dict[_Key, Path] = {}
+    twins: list[Problem] = []
+    files: dict[str, dict[_Key, Path]] = {}
     for path in _walk(folder):
         key, suffix = _key(folder, path), path.suffix.lower()
-        if suffix in SUFFIXES:
-            if key in images:
-                raise DataError(f"has the same name as {images[key].relative_to(folder)}", file=path)
-            images[key] = path
-        elif suffix in _FORMATS:
+        if suffix in _FORMATS:
             files.setdefault(suffix, {}).setdefault(key, path)
-    return images, files
+        elif suffix in SUFFIXES and (key not in images or _among_labels(folder, images[key])):
+            images[key] = path
+        elif suffix in SUFFIXES and not _among_labels(folder, path):  # else a mask
+            twins.append(Problem(path, f"has the same name as {images[key].relative_to(folder)}"))
+    return images, twins, files
+
+
+def _among_labels(folder: Path, path: Path) -> bool:
+    """Whether an image lies in a folder of labels."""
+    return any(part.lower() in LABEL_FOLDERS for part in path.relative_to(folder).parts[:-1])
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -179,7 +183,7 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _key(folder: Path, path: Path) -> tuple[str, ...]:
+def _key(folder: Path, path: Path) -> _Key:
     """What an image and its labels share: their path without "images", "labels" and the like, and the suffix."""
     parts = path.relative_to(folder).parts[:-1]
     known = (*IMAGE_FOLDERS, *LABEL_FOLDERS, "xmls", "json", "xml", "txt")
