@@ -130,9 +130,7 @@ def _annotated_files(
     return {NAME: _object_text(folder, annotated, images, fix, watch)}, crowd_notes(annotated)
 
 
-def _object_text(
-    folder: Path, annotated: dict[str, Annotated], images: list[Path], fix: bool, watch: Watch
-) -> str:
+def _object_text(folder: Path, annotated: dict[str, Annotated], images: list[Path], fix: bool, watch: Watch) -> str:
     head = _HEAD.replace("rename the classes, then look", "look")
     lines = [head + f"#   fpn check {folder.name} --sheet sheet.png", *object_lines(annotated, fix=fix)]
     return "\n".join([*lines, *_grey_lines(_all_names(images, watch))]) + "\n"

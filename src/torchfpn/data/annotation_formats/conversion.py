@@ -30,7 +30,7 @@ _DARKNET = {"obj_train_data": "train", "obj_valid_data": "val", "obj_test_data":
 
 @dataclass(frozen=True)
 class Conversion:
-    """texts: COCO files by split. images: of all of them. masks: every object has one. notes: what was decided, for people."""
+    """texts: COCO files by split. images: of all of them. masks: every object has one. notes: what was decided."""
 
     texts: dict[str, str]
     images: tuple[Path, ...]
