@@ -218,8 +218,6 @@ def test_panoptic_categories_that_do_not_say_what_is_a_thing(tmp_path, capsys):
     assert (
         "categories[].isthing: no category says whether it is a thing; expected 1 of things" in capsys.readouterr().err
     )
-<<<<<<< HEAD
-=======
 
 
 @pytest.mark.parametrize("kind", ["lines", "records", "CRLF"])
@@ -288,4 +286,3 @@ def test_the_note_on_255_needs_a_label_of_255(tmp_path, value):
     (tmp_path / "dataset.yaml").write_text(yaml)
     notes = check(read_dataset(tmp_path)).notes
     assert any("255 means" in note for note in notes) == (value == 255)
->>>>>>> 36f2e50 (--init writes COCO from YOLO, LabelMe and Pascal VOC; messages of annotations and GeoJSON lines)
