@@ -33,7 +33,7 @@ HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "a file of polygons": ("field", "layer"),
     },
     "check": {
-        "--init": ("init", "palette"),
+        "--init": ("init", "palette", "fix"),
         "a dataset of label files": ("sheet", "palette", "max_pixels", "allow_vrt", "json"),
         "a dataset of objects": ("sheet", "fix", "max_pixels", "allow_vrt", "json"),
     },
