@@ -5,13 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchfpn.data.splits import Paths, Problem, natural, tile_parts
-<<<<<<< HEAD
-from torchfpn.errors import DataError
-from torchfpn.files.formats import READ, SUFFIXES, UNREAD_SUFFIXES, is_companion, name_key, on_disk
-=======
 from torchfpn.errors import DataError, amount
-from torchfpn.files.formats import SUFFIXES, name_key, on_disk
->>>>>>> e3e73eb (--init writes COCO from YOLO, LabelMe and Pascal VOC; messages of annotations and GeoJSON lines)
+from torchfpn.files.formats import READ, SUFFIXES, UNREAD_SUFFIXES, is_companion, name_key, on_disk
 from torchfpn.vectors.formats import SUFFIXES as VECTORS
 from torchfpn.vectors.formats import is_vector
 
@@ -64,7 +59,6 @@ def list_files(root: Path, paths: Paths, *, polygons: bool = False) -> Listing:
     return listing
 
 
-<<<<<<< HEAD
 def passed_over(root: Path, paths: Paths) -> list[Path]:
     """The files of a folder that are neither images nor side files of images; none of listed files and of tiles.
 
@@ -76,7 +70,8 @@ def passed_over(root: Path, paths: Paths) -> list[Path]:
     known = SUFFIXES + UNREAD_SUFFIXES + VECTORS
     names = sorted(e.name for e in _scan(root, where) if not _has(e.name, known) and not is_companion(e.name))
     return [where / name for name in names if (where / name).is_file()]
-=======
+
+
 def _refuse_foreign(folder: Path, entries: list["os.DirEntry[str]"]) -> None:
     """Passes folders of labels, but for those of other tools."""
     for suffix, kind in ((".txt", "YOLO"), (".xml", "Pascal VOC")):
@@ -88,7 +83,6 @@ def _refuse_foreign(folder: Path, entries: list["os.DirEntry[str]"]) -> None:
                 allowed="masks, polygons, or COCO annotations",
                 hint="fpn check --init FOLDER writes COCO of the folder of the data set",
             )
->>>>>>> e3e73eb (--init writes COCO from YOLO, LabelMe and Pascal VOC; messages of annotations and GeoJSON lines)
 
 
 def is_inside(root: Path, path: Path) -> bool:

@@ -2,11 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-<<<<<<< HEAD
 from pathlib import Path
-=======
 from typing import Any
->>>>>>> e3e73eb (--init writes COCO from YOLO, LabelMe and Pascal VOC; messages of annotations and GeoJSON lines)
 
 from torchfpn.data.annotated import annotation_notes, listed, lost_line, split_losses
 from torchfpn.data.dataset import Dataset
