@@ -115,7 +115,7 @@ BAD_PICKLES = {
         lambda path: pickled(path, {"a": torch.zeros(1)}),
         "refused: it would import torch.storage._load_from_bytes",
     ),
-    "an object": (lambda path: pickled(path, {"a": np.array([{}])}), "no tensors: a (numpy.ndarray)"),
+    "an object": (lambda path: pickled(path, {"a": np.array([{}])}), "no tensors: __author__, a (numpy.ndarray)"),
     "no dictionary": (
         lambda path: path.write_bytes(pickle.dumps([1, 2])),
         "a list; expected a state_dict: names and tensors",
