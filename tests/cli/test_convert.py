@@ -44,6 +44,8 @@ def test_more_bands(theirs):
         (["there.safetensors"], "--overwrite replaces it"),
         (["m.safetensors", "--classes", "a,b,c"], "--classes: 3 names; expected 2 classes"),
         (["m.safetensors", "--bands", "5", "--scaling", "imagenet"], "--scaling: 5 bands"),
+        (["m.safetensors", "--anchors", "32,64:x"], '--anchors: "32,64:x"; expected SIZES or SIZES:RATIOS'),
+        (["m.safetensors", "--anchors", "32,64"], "anchors: says nothing of pytorch-fpn"),
         (["m.safetensors", "--source", "robosatt"], 'did you mean "robosat"'),
     ],
 )

@@ -6,6 +6,8 @@ oracle that computes the same stages, and the ways in which its files differ.
 
 import pickle
 import re
+from copy import copy
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -20,6 +22,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 import torchfpn
 from importers.detectron2_oracle import Oracle, noisy
 from importers.fixtures import Fixture
+from importers.photographs import PHOTO, same_as_python
 from shared import needs_shared
 from torchfpn.cli.main import main
 from torchfpn.errors import ConfigError, WeightsError
@@ -108,6 +111,18 @@ def test_the_same_instances_from_file_to_answer(size, kind):
     found = predicted(task, image)
     assert len(found) >= 50
     same(found, oracle(image))
+
+
+@needs_shared
+@torch.inference_mode()
+def test_a_photograph_gives_the_originals_instances(tmp_path):
+    oracle, task = small("boxes")
+    with Image.open(PHOTO) as photo:
+        image = torch.from_numpy(np.array(photo.convert("RGB"))).permute(2, 0, 1)
+    same(predicted(task, image), oracle(image))
+    task = copy(task)
+    task.recipe = replace(task.recipe, rules={**task.recipe.rules, "resize": {**SMALL, "pillow": True}})
+    same_as_python(task, PHOTO, tmp_path, task.predict([image])[0])
 
 
 @torch.inference_mode()
@@ -382,3 +397,16 @@ def test_photographs_are_resized_to_the_bit_as_pillow_does():
 )
 def test_what_is_a_photograph(values, is_so):
     assert is_8_bit(torch.tensor(values)) == is_so
+
+
+def test_anchors_of_files_that_do_not_hold_them_are_said_or_given():
+    tensors = small("boxes")[0].state_dict()
+    assert any("assumed: sizes 32, 64, 128, 256, 512, ratios 0.5, 1, 2" in note for note in converted(tensors).notes)
+    own = converted(tensors, anchors=([8, 16, 32, 64, 128], [0.3, 1, 3]))
+    options = own.recipe.model["head_options"]
+    assert options["anchor_sizes"] == [[8.0], [16.0], [32.0], [64.0], [128.0]]
+    assert options["anchor_ratios"] == [0.3, 1.0, 3.0]
+    assert not any("anchors" in note for note in own.notes)
+    for wrong, told in (([[8, 16]], "3 at each place of 5"), (([[8, 16, 32]] * 5, [1]), "one size on every level")):
+        with pytest.raises(ConfigError, match=told):
+            converted(tensors, anchors=wrong)

@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant", metavar="NAME", help="what the file leaves open: torchvision: 320; detectron2: caffe, torchvision"
     )
+    parser.add_argument(
+        "--anchors",
+        metavar="SIZES[:RATIOS]",
+        help="anchors of a detector, if not the usual ones: sizes of each level in pixels, 16,32,64,128,256:0.5,1,2; "
+        "several sizes of a level: 8+16,16+32,...",
+    )
     parser.add_argument("--align-corners", action="store_true", help="kuangliu: trained with torch 0.3 or earlier")
     parser.add_argument(
         "--bands", metavar="N|NAMES", help="more bands than it was trained with: how many, or all names"
@@ -63,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         align_corners=args.align_corners,
         bands=_bands(args.bands),
         variant=args.variant,
+        anchors=_anchors(args.anchors),
     )
     recipe = _named(made.recipe, args.classes, args.scaling)
     save_model(made.model, recipe, args.out)
@@ -74,6 +81,21 @@ def _bands(text: str | None) -> int | list[str] | None:
     if text is None:
         return None
     return int(text) if text.isdecimal() else [name.strip() for name in text.split(",")]
+
+
+def _anchors(text: str | None) -> list[Any] | None:
+    """Sizes and, after a colon, ratios."""
+    if text is None:
+        return None
+    sizes, colon, ratios = text.partition(":")
+    try:
+        levels = [[float(size) for size in level.split("+")] for level in sizes.split(",")]
+        return [levels, [float(ratio) for ratio in ratios.split(",")]] if colon else [levels]
+    except ValueError:
+        from torchfpn.errors import ConfigError
+
+        allowed = "SIZES or SIZES:RATIOS, such as 32,64,128,256,512:0.5,1,2"
+        raise ConfigError(f'"{text}"', field="--anchors", allowed=allowed) from None
 
 
 def _named(recipe: "Recipe", classes: str | None, scaling: str | None) -> "Recipe":

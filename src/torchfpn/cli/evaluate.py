@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[str, Any]:
     """Of a model that gives a class for every pixel."""
-    from torchfpn.cli.evaluate_samples import open_samples
+    from torchfpn.cli.evaluate_samples import fitting, open_samples
     from torchfpn.data.samples import SemanticSamples
     from torchfpn.tasks.evaluate import class_order, evaluate
 
@@ -91,6 +91,7 @@ def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[
             order=order,
             progress=step,
             watch=_watch(args, task.recipe, objects),
+            fit=fitting(samples, task.recipe, accept_dtype=args.accept_dtype),
         )
     return found.to_dict(args.split) | ({} if objects is None else {"objects": objects.to_dict()})
 

@@ -26,7 +26,7 @@ def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[st
         ConfigError: flags or a dataset that do not go with it. DataError: files that cannot be used.
     """
     from torchfpn.cli.counting import counted
-    from torchfpn.cli.evaluate_samples import open_samples
+    from torchfpn.cli.evaluate_samples import fitting, open_samples
     from torchfpn.data.region_samples import RegionSamples
     from torchfpn.tasks.evaluate import class_order
     from torchfpn.tasks.evaluate_regions import evaluate_regions
@@ -34,14 +34,17 @@ def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[st
     refuse_idle(args, "evaluate", "a model of objects")
     order = class_order(task.classes, dataset.names)
     samples = open_samples(RegionSamples, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
+    fit = fitting(samples, task.recipe, accept_dtype=args.accept_dtype)
     with counted("evaluating", len(samples)) as step:
-        found = evaluate_regions(task, samples, precision=args.precision, order=order, most=_most(args), progress=step)
+        found = evaluate_regions(
+            task, samples, precision=args.precision, order=order, most=_most(args), progress=step, fit=fit
+        )
     if args.out:
         from torchfpn.report.extreme_pictures import picture_names, write_pictures
 
         names = picture_names(found)
         folder = args.out / "samples"
-        write_pictures(folder, names, found, task, samples.__getitem__, order=order, precision=args.precision)
+        write_pictures(folder, names, found, task, samples.__getitem__, order=order, precision=args.precision, fit=fit)
     return found.to_dict(args.split)
 
 

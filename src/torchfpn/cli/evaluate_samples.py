@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from torchfpn.data.dataset import Dataset
     from torchfpn.data.split_images import SplitImages
     from torchfpn.recipe import Recipe
+    from torchfpn.tasks.evaluate import Fit
 
 S = TypeVar("S", bound="SplitImages")
 
@@ -25,14 +26,25 @@ def open_samples(
     from dataclasses import replace
 
     from torchfpn.files.bands import is_name
-    from torchfpn.raster.fitting import band_order, check_dtype
+    from torchfpn.raster.fitting import band_order, divisor_of
 
+    if recipe.inputs is not None:  # values of several pixel types would need a divisor each
+        dataset = replace(dataset, scaling=None)
     samples = kind(dataset, split, cache=False)
     file = samples.pairs[0].image
-    check_dtype(samples.dtype, recipe, file=file, accept=accept_dtype)
+    divisor_of(samples.dtype, recipe, file=file, accept=accept_dtype)
     told = [is_name(name) for name in samples.bands]
     cure = "name them in `bands` of dataset.yaml as the model does, or choose the model's with `use_bands`"
     order = band_order(samples.bands, recipe.bands, file=file, told=told, cure=cure)
     if order == list(range(len(samples.bands))):
         return samples
     return kind(replace(dataset, use_bands=tuple(samples.bands[i] for i in order)), split, cache=False)
+
+
+def fitting(samples: "SplitImages", recipe: "Recipe", *, accept_dtype: bool = False) -> "Fit":
+    """What brings images of `samples` to the values that the model learnt on."""
+    from functools import partial
+
+    from torchfpn.raster.fitting import in_range
+
+    return partial(in_range, dtype=samples.dtype, recipe=recipe, file=samples.dataset.file, accept=accept_dtype)

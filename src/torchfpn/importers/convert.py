@@ -22,7 +22,7 @@ from torchfpn.files.checkpoints import (
     state_dict_of,
 )
 from torchfpn.importers.detectron2 import DETECTRON2
-from torchfpn.importers.family import Asked, Family, Found
+from torchfpn.importers.family import Anchors, Asked, Family, Found
 from torchfpn.importers.kuangliu import KUANGLIU
 from torchfpn.importers.pytorch_fpn import PYTORCH_FPN
 from torchfpn.importers.robosat import ROBOSAT
@@ -46,6 +46,7 @@ def convert(
     *,
     scaling: Scaling | None = None,
     variant: str | None = None,
+    anchors: Sequence[Any] | None = None,
 ) -> Task | nn.Sequential:
     """The model that a checkpoint of another project holds, in eval mode, with the same outputs.
 
@@ -54,7 +55,9 @@ def convert(
     MobileNetV3), detectron2 (Faster and Mask R-CNN with an FPN); source: its name, where they fit several. backbone:
     the encoder, where names and shapes leave it open (timm's in segmentation-models-pytorch). variant: what else a file
     may leave open: of torchvision "320", the MobileNet for small images; of detectron2 "caffe" or "torchvision", how
-    its ResNet was trained (`torchfpn.importers.detectron2`). align_corners: of kuangliu's enlargement. bands: more
+    its ResNet was trained (`torchfpn.importers.detectron2`). anchors: of a detector, (sizes, ratios), where it was
+    trained with others than the usual ones: sizes in pixels of each level, finest first, a number or several; ratios
+    of height to width; a checkpoint of torchvision holds neither. align_corners: of kuangliu's enlargement. bands: more
     bands than the model was trained with, their number or all their names; weights of new bands are zero, so that the
     outputs stay what they were. scaling: raw values to what the network was fed; by default the family's own: none for
     models that take normalised images, ImageNet's constants for robosat and segmentation-models-pytorch, and for
@@ -64,7 +67,7 @@ def convert(
 
     Raises:
         WeightsError: not a checkpoint, of no known family, or a tensor is missing, left over, or of another shape.
-        ConfigError: `backbone` is needed or does not fit, no such variant, impossible bands.
+        ConfigError: `backbone` is needed or does not fit, no such variant, impossible bands, anchors of another number.
     """
     return converted(
         path_or_state_dict,
@@ -74,6 +77,7 @@ def convert(
         bands=bands,
         scaling=scaling,
         variant=variant,
+        anchors=anchors,
     ).made
 
 
@@ -107,6 +111,7 @@ def converted(
     bands: int | Sequence[str] | None = None,
     scaling: Scaling | None = None,
     variant: str | None = None,
+    anchors: Sequence[Any] | None = None,
 ) -> Converted:
     """As `convert`, with the report."""
     weights, file = _read(path_or_state_dict)
@@ -115,10 +120,11 @@ def converted(
     if variant is not None and variant not in family.variants:
         allowed = f"{family.name} has {' | '.join(family.variants) or 'none'}"
         raise ConfigError(f'"{variant}"', field="variant", allowed=allowed, hint=nearest(variant, family.variants))
-    for name, given in (("backbone", backbone), ("align_corners", align_corners)):
-        if given and name not in family.asks:
+    for name, given in (("backbone", backbone), ("align_corners", align_corners), ("anchors", anchors)):
+        if given not in (None, False) and name not in family.asks:
             raise ConfigError(f"says nothing of {family.name}", file=file, field=name, hint="leave it out")
-    found = family.read(tensors, Asked(file, backbone, align_corners, variant))
+    own = None if anchors is None else Anchors.given(anchors)
+    found = family.read(tensors, Asked(file, backbone, align_corners, variant, own))
     names = _band_names(found, bands, file)
     recipe = _recipe(found, family, names, scaling, file)
     model = build_model(recipe)

@@ -9,10 +9,10 @@ their groups. Here bands are always red, green, blue: the filters of the first c
 import torch
 from torch import Tensor
 
-from torchfpn.errors import WeightsError
+from torchfpn.errors import ConfigError, WeightsError
 from torchfpn.importers.coco_names import coco_names
 from torchfpn.importers.detectron2_names import BODY, ROI, RPN, STAGE, STEM, name_of
-from torchfpn.importers.family import Asked, Family, Found, Tensors, numbers, shape
+from torchfpn.importers.family import RATIOS, Anchors, Asked, Family, Found, Tensors, numbers, shape
 from torchfpn.importers.resnets import resnet_name
 from torchfpn.ops.anchors import shapes
 from torchfpn.recipe import Inputs, Scaling
@@ -20,7 +20,7 @@ from torchfpn.recipe import Inputs, Scaling
 ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
 SCORES = ROI + "box_predictor.cls_score.weight"
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of red, green, blue
-RATIOS = (0.5, 1.0, 2.0)
+LEVELS = 5  # P2 to P6
 RESIZE = {"shorter": 800, "longer": 1333, "pillow": True}
 CAFFE, TORCHVISION = "caffe", "torchvision"
 METHOD = "of detectron2"
@@ -39,7 +39,7 @@ def read(tensors: Tensors, asked: Asked) -> Found:
     kind = _kind(tensors, asked)
     scaling, is_bgr = _scaling(tensors, kind, bands, is_grouped)
     first_stride = kind == CAFFE and not is_grouped and _is_deep(tensors)
-    known = coco_names(classes)
+    known, (anchors, assumed) = coco_names(classes), _anchors(tensors, asked)
     return Found(
         model={
             "backbone": f"torchvision/{name}",
@@ -49,7 +49,7 @@ def read(tensors: Tensors, asked: Asked) -> Found:
             "channels": shape(tensors, "backbone.fpn_lateral2.weight", asked)[0],
             **({"pyramid_options": {"norm": "batch"}} if normed else {}),
             "head": "two-stage",
-            "head_options": _head(tensors, convs, asked),
+            "head_options": _head(tensors, convs, anchors),
         },
         tensors=_as_ours(tensors, is_bgr),
         name_of=lambda ours: name_of(ours, normed=normed, several=RPN + "conv.conv0.weight" in tensors),
@@ -59,7 +59,7 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         scaling=scaling,
         about=f"{'Mask' if has_masks else 'Faster'} R-CNN on {name}",
         unread=rf"pixel_mean|pixel_std|{ANCHORS}\d",
-        notes=(_told(kind, is_bgr, scaling, first_stride, "pixel_std" in tensors),),
+        notes=(_told(kind, is_bgr, scaling, first_stride, "pixel_std" in tensors), *assumed),
         task="instance" if has_masks else "detection",
         rules={"resize": RESIZE, "masks": "detectron2"},
         classes=tuple(known.values()),
@@ -126,10 +126,10 @@ def _is_deep(tensors: Tensors) -> bool:
     return STAGE.format(2) + ".0.conv3.weight" in tensors  # basic blocks have no 1x1 to put the stride in
 
 
-def _head(tensors: Tensors, convs: int, asked: Asked) -> dict[str, object]:
+def _head(tensors: Tensors, convs: int, anchors: dict[str, object]) -> dict[str, object]:
     depth = len(numbers(tensors, r"proposal_generator\.rpn_head\.conv\.conv(\d+)\.weight"))
     return {
-        **_anchors(tensors, asked),
+        **anchors,
         "proposal_smallest": 0.0,
         "smallest": 0.0,
         **({"dense_depth": depth} if depth > 1 else {}),
@@ -138,9 +138,28 @@ def _head(tensors: Tensors, convs: int, asked: Asked) -> dict[str, object]:
     }
 
 
-def _anchors(tensors: Tensors, asked: Asked) -> dict[str, object]:
-    """Sizes of each level and ratios, where an old file holds its anchors and they are not the usual ones."""
+def _anchors(tensors: Tensors, asked: Asked) -> tuple[dict[str, object], tuple[str, ...]]:
+    """(sizes and ratios as the head takes them, a note where they are assumed).
+
+    An old file holds its anchors; else they are the caller's, or the usual ones.
+
+    Raises:
+        ConfigError: the caller says what the file holds, or another number than it has. WeightsError: the file's
+            levels have several sizes.
+    """
     cells = [tensors[name] for name in sorted(tensors) if name.startswith(ANCHORS)]
+    if cells and asked.anchors:
+        raise ConfigError(asked.anchors.words(), file=asked.file, field="anchors", allowed="none: the file holds them")
+    if cells:
+        return _held(cells, asked), ()
+    per_place = shape(tensors, RPN + "objectness_logits.weight", asked)[0]
+    anchors = asked.anchors or Anchors(tuple((32.0 * 2**i,) for i in range(LEVELS)), RATIOS)
+    options = anchors.options(per_place, LEVELS, file=asked.file, most_sizes=1)
+    return (options, ()) if asked.anchors else ({}, (anchors.told(),))
+
+
+def _held(cells: list[Tensor], asked: Asked) -> dict[str, object]:
+    """The anchors of an old file, {} where they are the usual ones."""
     usual = [shapes((32 * 2**i,), RATIOS) for i in range(len(cells))]
     if all(a.shape == b.shape and torch.allclose(a, b, atol=0.01) for a, b in zip(cells, usual, strict=True)):
         return {}
@@ -174,4 +193,5 @@ DETECTRON2 = Family(
     r"backbone\.(bottom_up|fpn_\w+\d)\.|proposal_generator\.|roi_heads\.(box_head\.fc[12]|mask_head\.mask_fcn)",
     read,
     variants=(CAFFE, TORCHVISION),
+    asks=("anchors",),
 )

@@ -1,16 +1,76 @@
 """What a family of foreign checkpoints has to tell: how to know it, what model it is, and where each tensor goes."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from torchfpn.errors import WeightsError
+from torchfpn.errors import ConfigError, WeightsError
 from torchfpn.recipe import Inputs, Scaling
 
 Tensors = Mapping[str, Tensor]
+
+
+class Anchors(NamedTuple):
+    """The anchors of a detector, which its checkpoint does not hold.
+
+    sizes: of each level, finest first, the square roots of areas in pixels. ratios: height over width, on every level.
+    """
+
+    sizes: tuple[tuple[float, ...], ...]
+    ratios: tuple[float, ...]
+
+    @classmethod
+    def given(cls, value: Any) -> "Anchors":
+        """(sizes,) or (sizes, ratios) as a caller says them; a size stands for a level that has one.
+
+        Raises:
+            ConfigError: anything else.
+        """
+        try:
+            sizes, ratios = (*value, RATIOS)[:2]
+            levels = [each if isinstance(each, Sequence) else (each,) for each in sizes]
+            made = cls(tuple(tuple(map(float, level)) for level in levels), tuple(map(float, ratios)))
+        except (TypeError, ValueError):
+            made = cls((), ())
+        numbers = [*made.ratios, *(size for level in made.sizes for size in level)]
+        if not made.sizes or not all(made.sizes) or not made.ratios or not all(0 < n < 1e6 for n in numbers):
+            allowed = "(sizes, ratios): numbers above 0, such as ([32, 64, 128, 256, 512], [0.5, 1, 2])"
+            raise ConfigError(f"{value!r}", field="anchors", allowed=allowed)
+        return made
+
+    def options(self, per_place: int, levels: int, *, file: str, most_sizes: int | None = None) -> dict[str, Any]:
+        """The arguments of `heads.two_stage`. per_place: anchors at each place of a map, as the checkpoint has them.
+
+        most_sizes: of a level, where the order of several differs from ours.
+
+        Raises:
+            ConfigError: another number of levels, of anchors at a place, or several sizes.
+        """
+        counts = {len(own) * len(self.ratios) for own in self.sizes}
+        if counts != {per_place} or len(self.sizes) != levels:
+            many = " or ".join(map(str, sorted(counts)))
+            found = f"{self.words()}: {many} at each place of {len(self.sizes)} levels"
+            allowed = f"{per_place} at each place of {levels} levels, as the checkpoint has them"
+            hint = "say the sizes and ratios of its training: anchors=(sizes, ratios), --anchors SIZES:RATIOS"
+            raise ConfigError(found, file=file, field="anchors", allowed=allowed, hint=hint)
+        if most_sizes is not None and max(map(len, self.sizes)) > most_sizes:
+            raise ConfigError(self.words(), file=file, field="anchors", allowed="one size on every level")
+        return {"anchor_sizes": [list(own) for own in self.sizes], "anchor_ratios": list(self.ratios)}
+
+    def words(self) -> str:
+        """For people: "sizes 32, 64, 128, 256, 512, ratios 0.5, 1, 2"."""
+        sizes = ", ".join("+".join(f"{size:g}" for size in own) for own in self.sizes)
+        return f"sizes {sizes}, ratios {', '.join(f'{ratio:g}' for ratio in self.ratios)}"
+
+    def told(self) -> str:
+        """What is said where they were assumed."""
+        return f"anchors are not in the checkpoint; assumed: {self.words()}; say others with anchors, --anchors"
+
+
+RATIOS = (0.5, 1.0, 2.0)
 
 
 class Asked(NamedTuple):
@@ -20,6 +80,7 @@ class Asked(NamedTuple):
     backbone: str | None = None
     align_corners: bool = False
     variant: str | None = None
+    anchors: Anchors | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +120,8 @@ class Family(NamedTuple):
     """One row of the table of families.
 
     signs: a pattern that names of this family match and no other's. read: understands the state_dict. variants: what
-    the caller may have to say where the file leaves it open. asks: which of "backbone" and "align_corners" it reads.
+    the caller may have to say where the file leaves it open. asks: which of "backbone",
+    "align_corners" and "anchors" it reads.
     """
 
     name: str

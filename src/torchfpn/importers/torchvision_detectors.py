@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchfpn.errors import ConfigError
 from torchfpn.importers.coco_names import coco_names
-from torchfpn.importers.family import Asked, Family, Found, Tensors, numbers, renamed, shape
+from torchfpn.importers.family import RATIOS, Anchors, Asked, Family, Found, Tensors, numbers, renamed, shape
 from torchfpn.importers.resnets import resnet_name
 from torchfpn.recipe import Inputs, Scaling
 
@@ -21,10 +21,12 @@ SMALL, SMALL_RESIZE = "320", {"shorter": 320, "longer": 640}
 MOBILENET = "torchvision/mobilenet_v3_large"
 MOBILENET_OPTIONS = {"cuts": [2, 4, 7, 13, 14, 17], "norm_eps": 1e-5}
 MOBILENET_HEAD = {
-    "anchor_sizes": [[32, 64, 128, 256, 512]] * 3,
     "proposal_threshold": 0.05,
     "roi_levels": 1,  # both maps have the same stride, and the original reads the first
 }
+SIZES = (32.0, 64.0, 128.0, 256.0, 512.0)
+ANCHORS = Anchors(tuple((size,) for size in SIZES), RATIOS)
+MOBILENET_ANCHORS = Anchors((SIZES,) * 3, RATIOS)
 SCORES, BOXES = "roi_heads.box_predictor.cls_score.", "roi_heads.box_predictor.bbox_pred."
 MASKS = "roi_heads.mask_predictor.mask_fcn_logits."
 OLD = {"rpn.head.conv.": "rpn.head.conv.0.0.", "mask_fcn": "roi_heads.mask_head.mask_fcn"}  # before version 0.12
@@ -44,7 +46,10 @@ def read(tensors: Tensors, asked: Asked) -> Found:
     whole = not is_mobile and "backbone.body.bn1.num_batches_tracked" not in tensors  # as published
     normed = "backbone.fpn.inner_blocks.0.1.weight" in tensors
     convs = "roi_heads.box_head.0.0.weight" in tensors
+    anchors = asked.anchors or (MOBILENET_ANCHORS if is_mobile else ANCHORS)
+    per_place = shape(tensors, "rpn.head.cls_logits.weight", asked)[0]
     options = {
+        **anchors.options(per_place, 3 if is_mobile else 5, file=asked.file),
         "anchor_stride": "measured",
         "rounded_anchors": True,
         "sampling": 2,
@@ -77,7 +82,10 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         num_classes=classes,
         scaling=SCALING,
         about=f"{kind} on {backbone.rpartition('/')[2]}" + (", version 2" if normed else ""),
-        notes=("batch norm without epsilon, as in the published weights",) if whole else (),
+        notes=(
+            *(() if asked.anchors else (anchors.told(),)),
+            *(("batch norm without epsilon, as in the published weights",) if whole else ()),
+        ),
         task=task,
         rules={"resize": SMALL_RESIZE if asked.variant == SMALL else RESIZE, "masks": "torchvision"},
         classes=tuple(known.values()),
@@ -150,4 +158,4 @@ def _name_of(ours: str, convs: bool, normed: bool) -> str:
     )
 
 
-TORCHVISION = Family("torchvision", r"(rpn\.head|roi_heads)\.", read, variants=(SMALL,))
+TORCHVISION = Family("torchvision", r"(rpn\.head|roi_heads)\.", read, variants=(SMALL,), asks=("anchors",))

@@ -13,15 +13,19 @@ from torchfpn.files.images import Picture
 from torchfpn.files.validity import valid_pixels
 from torchfpn.recipe import Recipe
 
+EIGHT_BITS = "bring it to 8 bits as it was done for the training"
+
 
 def fitted(picture: Picture, recipe: Recipe, *, file: str | Path, accept_dtype: bool = False) -> Tensor:
-    """[C, H, W] float32, raw values, NaN in every band of a pixel without data.
+    """[C, H, W] float32, the values of the file, NaN in every band of a pixel without data.
+
+    `in_range` brings them to the values that a converted model learnt on.
 
     Raises:
         DataError: another number of bands, or another pixel type, than the model was trained on.
     """
     order = band_order(picture.band_names, recipe.bands, file=file, told=picture.told, alpha=picture.alpha)
-    check_dtype(picture.dtype, recipe, file=file, accept=accept_dtype)
+    divisor_of(picture.dtype, recipe, file=file, accept=accept_dtype)
     image = torch.from_numpy(np.ascontiguousarray(picture.array[order], dtype=np.float32))
     valid = picture.valid
     if recipe.nodata is not None and picture.nodata is None:  # as in training, where the files do not say
@@ -65,19 +69,53 @@ def band_order(
     return list(range(len(found)))
 
 
-def check_dtype(found: str, recipe: Recipe, *, file: str | Path, accept: bool = False) -> None:
-    """Passes the pixel type that the model's scaling was found on; any, where the recipe does not say or `accept`.
+def in_range(image: Tensor, dtype: str, recipe: Recipe, *, file: str | Path | None, accept: bool = False) -> Tensor:
+    """Values of a file of pixel type `dtype` -> values as the model learnt on them; no data stays NaN.
+
+    accept: also pixels of another type, if their values lie in the range of those that the model takes: whole numbers
+    as 8-bit files hold them, floating-point numbers as the model learnt on them.
 
     Raises:
-        DataError: another one: the same scaling would mean other values.
+        DataError: another pixel type, or values out of the range.
     """
-    if recipe.dtype and found != recipe.dtype and not accept:
+    divisor = divisor_of(dtype, recipe, file=file, accept=accept)
+    inputs = recipe.inputs
+    if inputs is not None and inputs.low is not None and inputs.high is not None and dtype not in inputs.divisors:
+        known = image[image.isfinite()]
+        low, high = inputs.low * divisor, inputs.high * divisor
+        if known.numel() and not (low <= float(known.min()) and float(known.max()) <= high):
+            found = f"{dtype} values from {float(known.min()):g} to {float(known.max()):g}"
+            allowed = f"{low:g} to {high:g}, as the model learnt on them"
+            raise DataError(found, file=file, allowed=allowed, hint=EIGHT_BITS)
+    return image if divisor == 1 else image / divisor
+
+
+def divisor_of(dtype: str, recipe: Recipe, *, file: str | Path | None, accept: bool = False) -> float:
+    """What values of files of pixel type `dtype` are divided by, to be as the model learnt on them. accept: any type.
+
+    Raises:
+        DataError: another pixel type than the model was trained on: the same scaling would mean other values.
+    """
+    inputs = recipe.inputs
+    if inputs is None:
+        if recipe.dtype and dtype != recipe.dtype and not accept:
+            allowed = f"{recipe.dtype}, as the model was trained on"
+            hint = "convert it, or, if the values mean the same, --accept-dtype"
+            raise DataError(f"holds {dtype}", file=file, allowed=allowed, hint=hint)
+        return 1.0
+    if dtype in inputs.divisors:
+        return inputs.divisors[dtype]
+    if accept:
+        return 1.0 if dtype.startswith("float") else max(inputs.divisors.values(), default=1.0)
+    if inputs.low is None:
         raise DataError(
-            f"holds {found}",
+            f"holds {dtype}",
             file=file,
-            allowed=f"{recipe.dtype}, as the model was trained on",
-            hint="convert it, or, if the values mean the same, --accept-dtype",
+            allowed="images normalised as for its training, which the converted checkpoint does not tell",
+            hint="say how in fpn convert: --scaling unit | imagenet | none, or take values as they are: --accept-dtype",
         )
+    allowed = f"{' | '.join(inputs.divisors)}, of which the model learnt values of {inputs.low:g} to {inputs.high:g}"
+    raise DataError(f"holds {dtype}", file=file, allowed=allowed, hint=f"{EIGHT_BITS}, or --accept-dtype")
 
 
 def _listed(names: Sequence[str]) -> str:

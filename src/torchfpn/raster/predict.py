@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.images import Picture
 from torchfpn.raster.answering import answers
 from torchfpn.raster.answers import file_values, write_features, write_labels, write_polygons, write_probabilities
-from torchfpn.raster.fitting import fitted
+from torchfpn.raster.fitting import fitted, in_range
 from torchfpn.raster.scenes import Reading
 from torchfpn.raster.sources import Job
 from torchfpn.tasks.precision import Precision
@@ -82,21 +82,35 @@ def predict_file(task: Task, job: Job, options: Options, *, overlay: Overlay | N
         DataError: the source is damaged, too large, or not what the model wants. RasterError: it has no place on the
             earth, and polygons need one.
     """
-    image, geo, place, said = opened(task, job, options)
+    image, raw, geo, place, said = opened(task, job, options)
     answer = answers(task, image[None], options.precision, shares=options.probabilities)[0]
     labels, probabilities = answer.labels, answer.shares
     values = file_values(labels, task.recipe)
     write_labels(job.labels, values, task.recipe, place)
     if overlay is not None:
-        write_bytes(job.others["overlay"], overlay(image.numpy(), labels))
+        write_bytes(job.others["overlay"], overlay(raw.numpy(), labels))
     if probabilities is not None:
         write_probabilities(job.others["probabilities"], probabilities, task.recipe, place)
     count = _write_polygons(job, values, answer.scores, task, geo, options) if options.polygons else 0
     return Outcome(job, (labels.shape[0], labels.shape[1]), int((labels == IGNORE).sum()), count, said)
 
 
-def opened(task: Task, job: Job, options: Options) -> tuple[Tensor, Geo | None, Geo | Ties | None, tuple[str, ...]]:
-    """The source as the model wants it, where it lies, what its answers say of that, and what is to be said of it.
+class Opened(NamedTuple):
+    """A source.
+
+    image: as the model wants it. raw: with the values of the file, for pictures. geo: where it lies. place: what its
+    answers say of that. said: what is to be said of it.
+    """
+
+    image: Tensor
+    raw: Tensor
+    geo: Geo | None
+    place: Geo | Ties | None
+    said: tuple[str, ...]
+
+
+def opened(task: Task, job: Job, options: Options) -> Opened:
+    """Reads the source of a job.
 
     Raises:
         DataError: damaged, too large, or not what the model wants. RasterError: it has no place on the earth, and
@@ -107,12 +121,9 @@ def opened(task: Task, job: Job, options: Options) -> tuple[Tensor, Geo | None, 
     picture = reading(options).whole(job.source)
     geo = reading(options).place(picture.geo, job.source, picture.size)
     check_polygons(geo, job, options)
-    return (
-        as_input(task, picture, options, file=job.source),
-        geo,
-        geo or picture.ties,
-        (*remarks(job), *coarseness(picture)),
-    )
+    raw = _raw(task, picture, options, file=job.source)
+    image = _in_range(task, picture, raw, options, file=job.source)
+    return Opened(image, raw, geo, geo or picture.ties, (*remarks(job), *coarseness(picture)))
 
 
 def remarks(job: Job) -> list[str]:
@@ -137,13 +148,21 @@ def coarseness(picture: Picture) -> list[str]:
 
 
 def as_input(task: Task, picture: Picture, options: Options, *, file: Path) -> Tensor:
-    """An image as the model wants it: its bands, in its order, NaN where there is no data.
+    """An image as the model wants it: its bands, its order, its range of values, NaN where there is no data.
 
     A grey image is one of equal bands for models that learnt so from grey ones.
 
     Raises:
-        DataError: other bands or another pixel type than the model was trained on.
+        DataError: other bands, another pixel type or other values than the model was trained on.
     """
+    return _in_range(task, picture, _raw(task, picture, options, file=file), options, file=file)
+
+
+def _in_range(task: Task, picture: Picture, raw: Tensor, options: Options, *, file: Path) -> Tensor:
+    return in_range(raw, picture.dtype, task.recipe, file=file, accept=options.accept_dtype)
+
+
+def _raw(task: Task, picture: Picture, options: Options, *, file: Path) -> Tensor:
     if task.recipe.rules.get("grey_as_color") and len(picture.band_names) == 1:
         bands = task.recipe.bands
         picture = replace(picture, array=np.repeat(picture.array, len(bands), axis=0), band_names=bands, told=())

@@ -52,20 +52,20 @@ def predict_objects(task: Task, job: Job, options: Options, *, score: float, ove
         DataError: the source is damaged, too large, or not what the model wants. RasterError: it has no place on the
             earth, and polygons need one.
     """
-    image, geo, place, said = opened(task, job, options)
+    image, raw, geo, place, said = opened(task, job, options)
     found, empty = objects_of(task, image, options.precision)
     shown = found.above(score)
     if "instances" in job.others and shown.crops is not None:
         write_instances(job.others["instances"], shown.crops, place, file=job.source)
     if overlay is not None:
-        write_bytes(job.others["overlay"], overlay(image.numpy(), shown))
+        write_bytes(job.others["overlay"], overlay(raw.numpy(), shown))
     count = _write_polygons(task, job, options, shown, geo) if options.polygons else 0
     return Outcome(job, found, len(shown), empty, count, said)
 
 
 @torch.inference_mode()
 def objects_of(task: Task, image: Tensor, precision: Precision) -> tuple[Instances, int]:
-    """What lies in a raw image [C, H, W], on the CPU, best first; and how many of its pixels hold no data.
+    """What lies in an image [C, H, W] that fits the model, on the CPU, best first; and how many pixels hold no data.
 
     Masks end where the data does. What has no pixel of it is no object: a mask without one, a box over none.
 

@@ -8,6 +8,7 @@ from torchfpn.data.region_sample import RegionSample
 from torchfpn.files.atomic import write_bytes
 from torchfpn.report.region_page import BEST, WORST
 from torchfpn.report.region_scores import picture_stem
+from torchfpn.tasks.evaluate import Fit
 from torchfpn.tasks.evaluate_regions import RegionEvaluation, relabelled
 from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
@@ -39,11 +40,12 @@ def write_pictures(
     *,
     order: Sequence[int] | None = None,
     precision: Precision = "fp32",
+    fit: Fit | None = None,
 ) -> None:
     """Draws the images of `names` as PNG files in `folder`, which is made; each is predicted anew.
 
-    Objects are drawn from the score on that `evaluation.threshold` has. sample: gives the sample with a number. order:
-    as for `evaluate_regions`.
+    Objects are drawn from the score on that `evaluation.threshold` has. sample: gives the sample with a number. order,
+    fit: as for `evaluate_regions`.
     """
     from torchfpn.report.object_pictures import objects_side_by_side
 
@@ -52,8 +54,9 @@ def write_pictures(
     device = next(task.model.parameters()).device
     for name, number in names.items():
         one = sample(number)
+        image = one.image if fit is None else fit(one.image)
         with computing(device, precision):
-            found: Any = task.predict([one.image.to(device)])[0].to("cpu")
+            found: Any = task.predict([image.to(device)])[0].to("cpu")
         picture = objects_side_by_side(
             one.image.numpy(),
             relabelled(one.objects, order),

@@ -16,6 +16,7 @@ from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
 
+Fit = Callable[[Tensor], Tensor]  # an image as its file has it -> with the values that the model learnt on
 Watch = Callable[[Sample, Tensor], None]  # a sample and the labels [H, W] predicted for it
 
 
@@ -67,11 +68,13 @@ def evaluate(
     order: Sequence[int] | None = None,
     progress: Callable[[], None] | None = None,
     watch: Watch | None = None,
+    fit: Fit | None = None,
 ) -> Evaluation:
     """Predicts every sample whole, on the device the task is on, and counts.
 
     boundary: also the boundary IoU, which costs more than the rest. order: the task's label of each class of the
     samples (see `class_order`). progress: called after every image. watch: is shown every sample with its prediction.
+    fit: brings images to the values that a converted model learnt on (`raster.fitting.in_range`).
     """
     confusion = ConfusionMatrix(len(task.classes))
     edges = BoundaryIoU(len(task.classes)) if boundary else None
@@ -79,8 +82,9 @@ def evaluate(
     images = 0
     for sample in samples:
         truth = reordered(sample.target, order)
+        image = sample.image if fit is None else fit(sample.image)
         with computing(device, precision):
-            labels = task.predict([sample.image.to(device)])[0].labels.cpu()
+            labels = task.predict([image.to(device)])[0].labels.cpu()
         truth = torch.where(labels == IGNORE, IGNORE, truth)  # no data: no answer was asked for
         confusion.update(labels, truth)
         if edges is not None:

@@ -16,6 +16,7 @@ from torchfpn.metrics.average_precision import AveragePrecision
 from torchfpn.metrics.object_matches import Counts, ImageMatches, best_threshold
 from torchfpn.metrics.precisions import LIMITS, Precisions
 from torchfpn.ops.instances import Instances
+from torchfpn.tasks.evaluate import Fit
 from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
 from torchfpn.types import Objects
@@ -77,6 +78,7 @@ def evaluate_regions(
     most: int = LIMITS[-1],
     progress: Callable[[], None] | None = None,
     watch: RegionWatch | None = None,
+    fit: Fit | None = None,
 ) -> RegionEvaluation:
     """Predicts every sample whole, on the device the task is on, and counts.
 
@@ -92,6 +94,7 @@ def evaluate_regions(
         most: detections of each image and class that AP counts.
         progress: called after every image.
         watch: is shown every sample with what was found.
+        fit: brings images to the values that a converted model learnt on.
 
     Raises:
         DataError: a sample that cannot be read. ShapeError: a task with masks, samples without.
@@ -103,8 +106,9 @@ def evaluate_regions(
     names = []
     for sample, facts in _each(samples, source):
         truth = relabelled(sample.objects, order)
+        image = sample.image if fit is None else fit(sample.image)
         with computing(device, precision):
-            found = task.predict([sample.image.to(device)])[0].to("cpu")
+            found = task.predict([image.to(device)])[0].to("cpu")
         crowd_labels = None if facts.crowd_labels is None else _table(order, facts.crowd_labels)
         scores.update(found, truth, areas=facts.areas, crowd_labels=crowd_labels)
         names.append(sample.name)

@@ -30,8 +30,9 @@ class RegionTask(Task):
         Boxes are sampled with torch's global generator on the CPU.
 
         Raises:
-            ShapeError: a batch without targets, or of another number of them than images.
+            ShapeError: no Batch, one without targets, or of another number of them than images.
         """
+        self._check_batch(batch)
         targets = batch.targets
         if not isinstance(targets, Sequence) or len(targets) != len(batch.images):
             found = f"{len(targets)} targets" if isinstance(targets, Sequence) else f"targets {targets}"

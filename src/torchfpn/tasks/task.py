@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchfpn.criteria.deep import DeepSupervision
-from torchfpn.errors import ShapeError
+from torchfpn.errors import DataError, ShapeError
 from torchfpn.nn.modes import evaluating
 from torchfpn.nn.normalize import Normalize
 from torchfpn.recipe import Recipe
@@ -50,8 +50,9 @@ class Task(nn.Module):
         Pixels without data are no pixels: the network sees the mean there and the loss leaves them out.
 
         Raises:
-            ShapeError: a batch without targets, or targets of another size than the images.
+            ShapeError: no Batch, one without targets, or targets of another size than the images.
         """
+        self._check_batch(batch)
         if not isinstance(batch.targets, Tensor) or batch.targets.shape[-2:] != batch.images.shape[-2:]:
             found = list(batch.targets.shape) if isinstance(batch.targets, Tensor) else batch.targets
             raise ShapeError(f"targets {found}", allowed=f"[B, H, W] like the images {list(batch.images.shape)}")
@@ -71,20 +72,23 @@ class Task(nn.Module):
         A result is a `Semantic`; of a detector, `Instances`.
 
         images: [B, C, H, W], or a list of [C, H, W] of any sizes, or a Batch. Values as in the files the task was
-        trained on; NaN means no data.
+        trained on; of a converted model as its network learnt on them (`recipe.inputs`: 0..1 of torchvision's
+        detectors), or 8-bit ones as uint8, which are brought there. NaN means no data.
 
         Raises:
             ShapeError: images of another number of bands than the recipe's.
+            DataError: values that are not those that a converted model learnt on.
         """
         with evaluating(self):
             if isinstance(images, Batch):
-                return self._predict(images.images, images.sizes)
+                return self._predict(self._in_range(images.images), images.sizes)
             if isinstance(images, Tensor):
                 self._check(images, 4)
-                return self._predict(images, [(images.shape[-2], images.shape[-1])] * len(images))
+                return self._predict(self._in_range(images), [(images.shape[-2], images.shape[-1])] * len(images))
             for image in images:
                 self._check(image, 3)
-            return [r for x in images for r in self._predict(x[None], [(x.shape[-2], x.shape[-1])])]
+            ready = (self._in_range(x) for x in images)
+            return [r for x in ready for r in self._predict(x[None], [(x.shape[-2], x.shape[-1])])]
 
     def save(self, path: str | Path) -> None:
         """Weights and recipe as one .safetensors, whole or not at all; `torchfpn.load` gives the task back."""
@@ -97,6 +101,37 @@ class Task(nn.Module):
         images, valid = self.normalize(raw.to(device))
         results: list[Any] = self.postprocess(self.model(images), sizes, valid)
         return results
+
+    def _in_range(self, images: Tensor) -> Tensor:
+        """Images of a converted model with the values that it learnt on.
+
+        Raises:
+            DataError: whole numbers that nothing brings there, or values far out of the range.
+        """
+        inputs = self.recipe.inputs
+        if inputs is None:
+            return images
+        dtype = str(images.dtype).removeprefix("torch.")
+        if not images.is_floating_point():
+            if dtype not in inputs.divisors:
+                raise DataError(f"images of {dtype}", allowed=f"the converted model takes {inputs.words()}")
+            return images.float() / inputs.divisors[dtype]
+        if inputs.low is not None and inputs.high is not None:
+            most = float(images.nan_to_num(inputs.low, inputs.low, inputs.low).amax()) if images.numel() else inputs.low
+            if most > 2 * inputs.high - inputs.low:  # resampling overshoots a little, another unit by far
+                hint = "give 8-bit images as uint8, or bring them to the range"
+                raise DataError(f"values up to {most:g}", allowed=f"the model takes {inputs.words()}", hint=hint)
+        return images
+
+    def _check_batch(self, batch: Any) -> None:
+        """Raises ShapeError of anything but a Batch, with what to give instead."""
+        if not isinstance(batch, Batch):
+            found = f"a {type(batch).__name__}" + (
+                f" of shape {list(batch.shape)}" if isinstance(batch, Tensor) else ""
+            )
+            allowed = "task(batch) and task.losses(batch) take a torchfpn.Batch(images, sizes, targets)"
+            hint = "task.predict(images) gives the results for images alone, task.logits(images) what the model gives"
+            raise ShapeError(found, allowed=allowed, hint=hint)
 
     def _check(self, images: Tensor, ndim: int) -> None:
         bands = self.recipe.bands
