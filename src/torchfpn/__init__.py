@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from torchfpn.backbones import backbone as backbone
+    from torchfpn.backbones.names import list_backbones as list_backbones
     from torchfpn.errors import ConfigError as ConfigError
     from torchfpn.errors import DataError as DataError
     from torchfpn.errors import FPNError as FPNError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torchfpn.heads.finest import FinestHead as FinestHead
     from torchfpn.heads.semantic import SemanticHead as SemanticHead
     from torchfpn.importers.convert import convert as convert
+    from torchfpn.nn.any_size import AnySize as AnySize
     from torchfpn.nn.containers import Chain as Chain
     from torchfpn.nn.containers import Concat as Concat
     from torchfpn.nn.containers import Fork as Fork
@@ -53,11 +55,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "torchfpn.backbones": ["backbone"],
+    "torchfpn.backbones.names": ["list_backbones"],
     "torchfpn.errors": ["ConfigError", "DataError", "FPNError", "RasterError", "ShapeError", "WeightsError"],
     "torchfpn.heads.concat": ["ConcatHead"],
     "torchfpn.heads.finest": ["FinestHead"],
     "torchfpn.heads.semantic": ["SemanticHead"],
     "torchfpn.importers.convert": ["convert"],
+    "torchfpn.nn.any_size": ["AnySize"],
     "torchfpn.nn.containers": ["Chain", "Concat", "Fork", "Parallel", "Pick", "Shared", "Stages", "Sum", "chain"],
     "torchfpn.pyramids.extra": ["ConvLevels", "FromBackbone", "PoolLevel"],
     "torchfpn.pyramids.fpn": ["FPN"],

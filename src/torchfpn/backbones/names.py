@@ -5,6 +5,7 @@ literal table below, written ``torchvision/<name>``, and those of lukemelas/Effi
 ``lukemelas/<name>``.
 """
 
+import fnmatch
 import importlib.util
 import re
 from functools import cache
@@ -31,6 +32,20 @@ def known_backbones() -> list[str]:
     """Every name that `backbone` takes, sorted; timm's without their pretrained tags."""
     prefixed = [*(PREFIX + name for name in TORCHVISION), *(LUKEMELAS_PREFIX + name for name in LUKEMELAS)]
     return sorted([*_timm_names(), *prefixed])
+
+
+def list_backbones(pattern: str = "*") -> list[str]:
+    """The names that `backbone` and `create_model` take, sorted, without importing torch or timm.
+
+    Args:
+        pattern: with wildcards, such as "resnet*" or "torchvision/*"; a word without wildcards is looked for anywhere
+            in a name.
+
+    Returns:
+        timm's names without their pretrained tags, torchvision's as "torchvision/<name>", and "lukemelas/<name>".
+    """
+    wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    return fnmatch.filter(known_backbones(), wanted)
 
 
 def check_backbone(name: str) -> None:

@@ -1,5 +1,6 @@
 """The objects found in one image, as values. Masks stay crops within their boxes until somebody asks for whole ones."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor
 
 from torchfpn.ops.masks import Crops, paste, select
 from torchfpn.types import Size
+
+SHOWN = 10  # classes that are named when the objects are printed
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,16 @@ class Instances:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __repr__(self) -> str:
+        """Number, classes and scores: "Instances(3 objects: class 0 x 2, class 4 x 1; scores 0.31 to 0.98; ...)"."""
+        words = [f"{len(self)} object{'s' * (len(self) != 1)}"]
+        if len(self):
+            each = [f"class {label} x {count}" for label, count in sorted(Counter(self.labels.tolist()).items())]
+            words[0] += ": " + ", ".join(each[:SHOWN]) + (", ..." if len(each) > SHOWN else "")
+            words.append(f"scores {float(self.scores.min()):.2f} to {float(self.scores.max()):.2f}")
+        words += ["boxes" if self.crops is None else "boxes and masks", f"image {self.size[0]} x {self.size[1]}"]
+        return f"Instances({'; '.join(words)})"
 
     @property
     def masks(self) -> Tensor | None:
