@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from torchfpn.pyramids.fpn import FPN as FPN
     from torchfpn.pyramids.panet import PANet as PANet
     from torchfpn.pyramids.simple import SimplePyramid as SimplePyramid
+    from torchfpn.raster.in_memory import predict as predict
     from torchfpn.recipe import Recipe as Recipe
     from torchfpn.recipe import Scaling as Scaling
     from torchfpn.tasks.build import create_task as create_task
@@ -67,6 +68,7 @@ _HOMES = {
     "torchfpn.pyramids.fpn": ["FPN"],
     "torchfpn.pyramids.panet": ["PANet"],
     "torchfpn.pyramids.simple": ["SimplePyramid"],
+    "torchfpn.raster.in_memory": ["predict"],
     "torchfpn.recipe": ["Recipe", "Scaling"],
     "torchfpn.tasks.build": ["create_task"],
     "torchfpn.tasks.factories": ["make_fpn_efficientnet", "make_fpn_resnet"],

@@ -15,10 +15,10 @@ from torchfpn.data.dataset import read_dataset
 from torchfpn.data.init import init_dataset
 from torchfpn.data.reading import read_target
 from torchfpn.data.scaling import find_scaling
+from torchfpn.files.fitting import fitted
 from torchfpn.files.images import read_image
 from torchfpn.files.labels import read_labels
 from torchfpn.files.rasters import open_raster, write_label_raster
-from torchfpn.raster.fitting import fitted
 from torchfpn.raster.label_maps import open_label_map
 from torchfpn.raster.overview import grid_of, sampling, view
 from torchfpn.recipe import Recipe, Scaling

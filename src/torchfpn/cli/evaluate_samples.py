@@ -26,7 +26,7 @@ def open_samples(
     from dataclasses import replace
 
     from torchfpn.files.bands import is_name
-    from torchfpn.raster.fitting import band_order, divisor_of
+    from torchfpn.files.fitting import band_order, divisor_of
 
     if recipe.inputs is not None:  # values of several pixel types would need a divisor each
         dataset = replace(dataset, scaling=None)
@@ -45,6 +45,6 @@ def fitting(samples: "SplitImages", recipe: "Recipe", *, accept_dtype: bool = Fa
     """What brings images of `samples` to the values that the model learnt on."""
     from functools import partial
 
-    from torchfpn.raster.fitting import in_range
+    from torchfpn.files.fitting import in_range
 
     return partial(in_range, dtype=samples.dtype, recipe=recipe, file=samples.dataset.file, accept=accept_dtype)

@@ -12,12 +12,12 @@ from torch import Tensor
 from torchfpn.data.headers import page_count
 from torchfpn.data.moments import Moments
 from torchfpn.files.atomic import write_bytes
+from torchfpn.files.fitting import fitted, in_range
 from torchfpn.files.formats import format_of, printable
 from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.images import Picture
 from torchfpn.raster.answering import answers
 from torchfpn.raster.answers import file_values, write_features, write_labels, write_polygons, write_probabilities
-from torchfpn.raster.fitting import fitted, in_range
 from torchfpn.raster.scenes import Reading
 from torchfpn.raster.sources import Job
 from torchfpn.tasks.precision import Precision
@@ -150,8 +150,6 @@ def coarseness(picture: Picture) -> list[str]:
 def as_input(task: Task, picture: Picture, options: Options, *, file: Path) -> Tensor:
     """An image as the model wants it: its bands, its order, its range of values, NaN where there is no data.
 
-    A grey image is one of equal bands for models that learnt so from grey ones.
-
     Raises:
         DataError: other bands, another pixel type or other values than the model was trained on.
     """
@@ -163,9 +161,6 @@ def _in_range(task: Task, picture: Picture, raw: Tensor, options: Options, *, fi
 
 
 def _raw(task: Task, picture: Picture, options: Options, *, file: Path) -> Tensor:
-    if task.recipe.rules.get("grey_as_color") and len(picture.band_names) == 1:
-        bands = task.recipe.bands
-        picture = replace(picture, array=np.repeat(picture.array, len(bands), axis=0), band_names=bands, told=())
     if options.bands and len(options.bands) == len(task.recipe.bands):
         picture = replace(picture, band_names=task.recipe.bands, told=())  # the user's order is the model's
     return fitted(picture, task.recipe, file=file, accept_dtype=options.accept_dtype)

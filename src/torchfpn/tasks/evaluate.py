@@ -74,7 +74,7 @@ def evaluate(
 
     boundary: also the boundary IoU, which costs more than the rest. order: the task's label of each class of the
     samples (see `class_order`). progress: called after every image. watch: is shown every sample with its prediction.
-    fit: brings images to the values that a converted model learnt on (`raster.fitting.in_range`).
+    fit: brings images to the values that a converted model learnt on (`files.fitting.in_range`).
     """
     confusion = ConfusionMatrix(len(task.classes))
     edges = BoundaryIoU(len(task.classes)) if boundary else None

@@ -4,10 +4,12 @@ raw images --scaling--> model --> raw predictions --+--> criterion(., targets)  
                                                     +--> postprocess(., sizes)   -> [Semantic, ...]
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,22 @@ from torchfpn.nn.modes import evaluating
 from torchfpn.nn.normalize import Normalize
 from torchfpn.recipe import Recipe
 from torchfpn.types import IGNORE, Batch, Size
+
+
+def _each(images: Any) -> list[Any]:
+    """The images, paths and arrays of what `Task.predict` was given.
+
+    Raises:
+        ShapeError: something else.
+    """
+    one = isinstance(images, str | PathLike) or (isinstance(images, np.ndarray) and images.ndim < 4)
+    listed = [images] if one else list(images) if isinstance(images, Iterable) and not isinstance(images, dict) else []
+    wrong = next((x for x in listed if not isinstance(x, Tensor | str | PathLike | np.ndarray)), None)
+    if wrong is not None or (not listed and not isinstance(images, Sequence | np.ndarray)):
+        found = type(images if wrong is None else wrong).__name__
+        allowed = "a Tensor [B, C, H, W], a Batch, a path, an array, or a list of Tensors [C, H, W], paths or arrays"
+        raise ShapeError(f"a {found}", allowed=allowed)
+    return listed
 
 
 class Task(nn.Module):
@@ -66,18 +84,22 @@ class Task(nn.Module):
         return losses
 
     @torch.inference_mode()
-    def predict(self, images: Tensor | Sequence[Tensor] | Batch) -> list[Any]:
-        """Raw images -> one result per image, whatever modes the task and its pieces are in, which they keep.
+    def predict(self, images: Any, *, accept_dtype: bool = False) -> list[Any]:
+        """Images -> one result per image, whatever modes the task and its pieces are in, which they keep.
 
-        A result is a `Semantic`; of a detector, `Instances`.
+        Args:
+            images: Tensor [B, C, H, W] or a list of [C, H, W] of any sizes, or a Batch: values as in the files the task
+                was trained on, NaN where there is no data; of a converted model as its network learnt on them
+                (`recipe.inputs`: 0..1 of torchvision's detectors), or uint8, which is brought there. Or a path, an
+                array [H, W, C], [C, H, W] or [H, W], or a list of such: they are read as `fpn predict` reads files.
+            accept_dtype: of paths and arrays, take pixels of another type than the model was trained on.
 
-        images: [B, C, H, W], or a list of [C, H, W] of any sizes, or a Batch. Values as in the files the task was
-        trained on; of a converted model as its network learnt on them (`recipe.inputs`: 0..1 of torchvision's
-        detectors), or 8-bit ones as uint8, which are brought there. NaN means no data.
+        Returns:
+            A `Semantic` each; of a detector, `Instances`.
 
         Raises:
-            ShapeError: images of another number of bands than the recipe's.
-            DataError: values that are not those that a converted model learnt on.
+            ShapeError: something else, or images of another number of bands than the recipe's.
+            DataError: a file that cannot be read; another pixel type or other values than the model was trained on.
         """
         with evaluating(self):
             if isinstance(images, Batch):
@@ -85,10 +107,17 @@ class Task(nn.Module):
             if isinstance(images, Tensor):
                 self._check(images, 4)
                 return self._predict(self._in_range(images), [(images.shape[-2], images.shape[-1])] * len(images))
-            for image in images:
-                self._check(image, 3)
-            ready = (self._in_range(x) for x in images)
+            every = _each(images)
+            for image in every:
+                if isinstance(image, Tensor):
+                    self._check(image, 3)
+            ready = (self._in_range(x) if isinstance(x, Tensor) else self._read(x, accept_dtype) for x in every)
             return [r for x in ready for r in self._predict(x[None], [(x.shape[-2], x.shape[-1])])]
+
+    def _read(self, source: Any, accept_dtype: bool) -> Tensor:
+        from torchfpn.files.fitting import read_input
+
+        return read_input(source, self.recipe, accept_dtype=accept_dtype)
 
     def save(self, path: str | Path) -> None:
         """Weights and recipe as one .safetensors, whole or not at all; `torchfpn.load` gives the task back."""
@@ -114,13 +143,13 @@ class Task(nn.Module):
         dtype = str(images.dtype).removeprefix("torch.")
         if not images.is_floating_point():
             if dtype not in inputs.divisors:
-                raise DataError(f"images of {dtype}", allowed=f"the converted model takes {inputs.words()}")
+                raise DataError(f"images of {dtype}", allowed=f"the model's range, {inputs.words()}")
             return images.float() / inputs.divisors[dtype]
         if inputs.low is not None and inputs.high is not None:
             most = float(images.nan_to_num(inputs.low, inputs.low, inputs.low).amax()) if images.numel() else inputs.low
             if most > 2 * inputs.high - inputs.low:  # resampling overshoots a little, another unit by far
                 hint = "give 8-bit images as uint8, or bring them to the range"
-                raise DataError(f"values up to {most:g}", allowed=f"the model takes {inputs.words()}", hint=hint)
+                raise DataError(f"values up to {most:g}", allowed=f"the model's range, {inputs.words()}", hint=hint)
         return images
 
     def _check_batch(self, batch: Any) -> None:
@@ -129,8 +158,8 @@ class Task(nn.Module):
             found = f"a {type(batch).__name__}" + (
                 f" of shape {list(batch.shape)}" if isinstance(batch, Tensor) else ""
             )
-            allowed = "task(batch) and task.losses(batch) take a torchfpn.Batch(images, sizes, targets)"
-            hint = "task.predict(images) gives the results for images alone, task.logits(images) what the model gives"
+            allowed = "a torchfpn.Batch(images, sizes, targets) in task(batch) and task.losses(batch)"
+            hint = "task.predict(images) gives results for images alone"
             raise ShapeError(found, allowed=allowed, hint=hint)
 
     def _check(self, images: Tensor, ndim: int) -> None:

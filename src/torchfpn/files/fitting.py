@@ -1,29 +1,36 @@
-"""An image as its file has it -> what a model wants: its bands, in its order, NaN where there is no data."""
+"""An image as its file has it -> what a model wants: its bands, its order, its range, NaN where there is no data."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from torchfpn.errors import DataError, amount
+from torchfpn.errors import DataError, ShapeError, amount
 from torchfpn.files.bands import is_name, match_bands, misplaced, same_band
-from torchfpn.files.images import Picture
+from torchfpn.files.images import Picture, read_image
 from torchfpn.files.validity import valid_pixels
 from torchfpn.recipe import Recipe
 
 EIGHT_BITS = "bring it to 8 bits as it was done for the training"
 
 
-def fitted(picture: Picture, recipe: Recipe, *, file: str | Path, accept_dtype: bool = False) -> Tensor:
+def fitted(picture: Picture, recipe: Recipe, *, file: str | Path | None, accept_dtype: bool = False) -> Tensor:
     """[C, H, W] float32, the values of the file, NaN in every band of a pixel without data.
 
-    `in_range` brings them to the values that a converted model learnt on.
+    A grey image is one of equal bands for models that learnt so from grey ones. `in_range` brings the values to those
+    that a converted model learnt on.
 
     Raises:
         DataError: another number of bands, or another pixel type, than the model was trained on.
     """
+    if recipe.rules.get("grey_as_color") and len(picture.band_names) == 1:
+        array = np.repeat(picture.array, len(recipe.bands), axis=0)
+        picture = replace(picture, array=array, band_names=recipe.bands, told=())
     order = band_order(picture.band_names, recipe.bands, file=file, told=picture.told, alpha=picture.alpha)
     divisor_of(picture.dtype, recipe, file=file, accept=accept_dtype)
     image = torch.from_numpy(np.ascontiguousarray(picture.array[order], dtype=np.float32))
@@ -35,11 +42,48 @@ def fitted(picture: Picture, recipe: Recipe, *, file: str | Path, accept_dtype: 
     return image
 
 
+def read_input(source: str | Path | NDArray[Any], recipe: Recipe, *, accept_dtype: bool = False) -> Tensor:
+    """An image file, or an array that stands for one, as `Task.predict` takes it: [C, H, W] float32, NaN without data.
+
+    source: a path of anything that `fpn predict` reads; or [H, W, C] as Pillow gives it, [C, H, W] as rasterio does, or
+    [H, W] of one band. The type of an array is the pixel type of the file that it stands for.
+
+    Raises:
+        DataError: damaged, too large, other bands, another pixel type or other values than the model was trained on.
+        ShapeError: an array of another shape, or of a shape that can be read in two ways.
+    """
+    if isinstance(source, np.ndarray):
+        picture, file = _as_picture(source, recipe), None
+    else:
+        file = Path(source)
+        picture = read_image(file)
+    image = fitted(picture, recipe, file=file, accept_dtype=accept_dtype)
+    return in_range(image, picture.dtype, recipe, file=file, accept=accept_dtype)
+
+
+def _as_picture(array: NDArray[Any], recipe: Recipe) -> Picture:
+    counts = {len(recipe.bands), 1} if recipe.rules.get("grey_as_color") else {len(recipe.bands)}
+    shape = array.shape
+    grey = array[None] if array.ndim == 2 and 1 in counts else None
+    first = array if array.ndim == 3 and shape[0] in counts else None
+    last = array.transpose(2, 0, 1) if array.ndim == 3 and shape[2] in counts else None
+    found = [each for each in (grey, first, last) if each is not None]
+    if len(found) != 1 or array.dtype.kind not in "uif":
+        wanted = f"{len(recipe.bands)} bands ({_listed(recipe.bands)})"
+        raise ShapeError(
+            f"an array {array.dtype} of shape {list(shape)}",
+            allowed=f"numbers [H, W, C] or [C, H, W] with C = {wanted}",
+            hint="give a Tensor [C, H, W], which is read in one way" if len(found) > 1 else None,
+        )
+    names = recipe.bands if len(found[0]) == len(recipe.bands) else ("grey",)
+    return Picture(found[0], None, tuple(names), str(array.dtype))
+
+
 def band_order(
     found: Sequence[str],
     wanted: Sequence[str],
     *,
-    file: str | Path,
+    file: str | Path | None,
     told: Sequence[bool] = (),
     alpha: int | None = None,
     cure: str = "say which they are, in the model's order, with --bands",
