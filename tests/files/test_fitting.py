@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from torchfpn.errors import DataError
-from torchfpn.files.images import Picture
 from torchfpn.files.fitting import band_order, fitted
+from torchfpn.files.images import Picture
 from torchfpn.recipe import Recipe, Scaling
 
 RECIPE = Recipe("semantic", {}, ("a", "b"), ("red", "green", "nir"), Scaling.identity(3), (0, 1), dtype="uint16")
