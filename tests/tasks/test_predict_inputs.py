@@ -14,7 +14,7 @@ from tiny_detector import tiny_detector
 from tiny_model import IDS, tiny_task
 from torchfpn import AnySize, Batch, DataError, ShapeError
 from torchfpn.cli.main import main
-from torchfpn.files.images import read_image
+from torchfpn.files.rasters import open_raster
 from torchfpn.ops.instances import Instances
 from torchfpn.types import IGNORE, Semantic
 
@@ -45,7 +45,8 @@ def test_a_folder_gives_what_fpn_predict_writes(folder):
     results = torchfpn.predict(model, scenes)
     assert len(results) == 2
     for i, result in enumerate(results):
-        written = read_image(folder / "out" / f"{i}.tif", bands=[1]).array[0]
+        with open_raster(folder / "out" / f"{i}.tif") as source:
+            written = source.read(1)
         values = torch.tensor([*IDS, *[0] * (IGNORE - len(IDS) + 1)])[result.labels]
         assert np.array_equal(written, values.numpy())
         assert (result.labels[:6] == IGNORE).all()
