@@ -131,46 +131,13 @@ FLAGS = (
     "rasterize maps/roofs.geojson maps/scene.tif --out out", "convert models/foreign.pth out.safetensors",
     "evaluate maps/predicted.tif maps/truth.tif", "check objects",
 )  # fmt: skip
-NAMES = tuple(
-    [
-        "--split",
-        "--json",
-        "--method",
-        "--classes",
-        "--ignore",
-        "--least",
-        "--field",
-        "--layer",
-        "--bands",
-        "--window",
-        "--margin",
-        "--batch",
-        "--score",
-        "--iou",
-        "--max-pixels",
-        "--simplify",
-        "--merge",
-        "--assume-crs",
-        "--tiles",
-        "--out",
-        "--device",
-        "--precision",
-        "--lr",
-        "--max_epochs",
-        "--batch_size",
-        "--model.backbone",
-        "--model.channels",
-        "--data.crop",
-        "--seed",
-        "--within",
-        "--burn",
-        "--buffer",
-        "--most",
-        "--worst",
-        "--largest",
-        "--known",
-    ]
-)
+NAMES = (
+    "--split", "--json", "--method", "--classes", "--ignore", "--least", "--field", "--layer", "--bands",
+    "--window", "--margin", "--batch", "--score", "--iou", "--max-pixels", "--simplify", "--merge", "--assume-crs",
+    "--tiles", "--out", "--device", "--precision", "--lr", "--max_epochs", "--batch_size", "--model.backbone",
+    "--model.channels", "--data.crop", "--seed", "--within", "--burn", "--buffer", "--most", "--worst", "--largest",
+    "--known",
+)  # fmt: skip
 
 
 def make_case(seed: int, originals: Path) -> Case:
