@@ -135,7 +135,7 @@ def _parse_split(
         _check_inside(fields, key, paths)
     _check_annotated(fields, split)
     if split.stems and isinstance(split.images, tuple):
-        raise fields.wrong("list", split.stems, "a list chooses from a folder; these images are listed already")
+        raise fields.wrong("list", split.stems, "a folder to choose from; these images are listed already")
     return split
 
 
