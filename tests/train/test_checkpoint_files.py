@@ -3,6 +3,7 @@
 import errno
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -82,4 +83,49 @@ def test_stale_parts_are_swept(tmp_path):
 def test_a_state_dict_is_no_checkpoint_of_a_training(tmp_path):
     torch.save({"w": torch.zeros(1)}, tmp_path / LAST)
     with pytest.raises(WeightsError, match="no checkpoint of fpn train"):
+        read(tmp_path / LAST)
+
+
+def flip(data, rng):
+    place = int(rng.integers(len(data)))
+    return data[:place] + bytes([data[place] ^ (1 << int(rng.integers(8)))]) + data[place + 1 :]
+
+
+def zero_a_block(data, rng):
+    place = int(rng.integers(len(data) - 512))
+    return data[:place] + bytes(512) + data[place + 512 :]
+
+
+DAMAGES = {
+    "a bit": flip,
+    "a block of zeros": zero_a_block,
+    "cut off": lambda data, rng: data[: int(rng.integers(len(data)))],
+    "two blocks swapped": lambda data, rng: data[512:1024] + data[:512] + data[1024:],
+    "bytes behind it": lambda data, rng: data + b"PK",
+    "the digest cut off": lambda data, rng: data[:-71],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_damage_falls_back_to_the_one_before_and_is_said(tmp_path, damage):
+    for number in range(2):
+        save(tmp_path, number)
+    data, rng = (tmp_path / LAST).read_bytes(), np.random.default_rng(0)
+    for _ in range(25):
+        broken = DAMAGES[damage](data, rng)
+        assert broken != data
+        (tmp_path / LAST).write_bytes(broken)
+        path, content, complaints = newest(tmp_path)
+        assert (path.name, content[STATE]) == (PREVIOUS, 0)
+        assert len(complaints) == 1
+        assert str(tmp_path / LAST) in complaints[0]
+
+
+def test_checkpoints_of_earlier_versions_are_read_and_their_damage_is_found(tmp_path):
+    torch.save({STATE: 7, "state_dict": {"w": torch.arange(1000.0)}}, tmp_path / LAST)
+    assert read(tmp_path / LAST)[STATE] == 7
+    data = (tmp_path / LAST).read_bytes()
+    place = data.index(torch.arange(500.0, 520.0).numpy().tobytes())
+    (tmp_path / LAST).write_bytes(data[:place] + b"\x01" + data[place + 1 :])
+    with pytest.raises(WeightsError, match="damaged: it is not as it was written"):
         read(tmp_path / LAST)

@@ -14,7 +14,8 @@ def config(tmp_path, **changes):
 def run(tmp_path, name):
     folder = tmp_path / "runs" / name
     (folder / "checkpoints").mkdir(parents=True)
-    (folder / "config.yaml").write_text("")
+    for file in ("config.yaml", "env.json"):
+        (folder / file).write_text("")
     return folder
 
 
@@ -56,3 +57,30 @@ def test_resume_takes_a_folder_or_a_checkpoint(tmp_path):
 def test_probe_leaves_nothing_behind(tmp_path):
     probe(tmp_path / "new", 1)
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_overwrite_leaves_what_no_run_wrote(tmp_path):
+    folder = run(tmp_path, "roofs")
+    for name in ("metrics.csv", "samples/0.png", "checkpoints/last.ckpt", "thesis.tex", "samples/best.tif", "notes/a.md"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "events.out.tfevents.1").write_text("another run's")
+    (folder / "tb").symlink_to(tmp_path / "elsewhere")
+    empty(folder)
+    left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert left == ["notes/a.md", "samples/best.tif", "thesis.tex"]
+    assert (tmp_path / "elsewhere" / "events.out.tfevents.1").exists()
+
+
+@pytest.mark.parametrize("missing", ["config.yaml", "env.json"])
+def test_overwrite_refuses_a_folder_of_another_kind_and_a_link(tmp_path, missing):
+    folder = run(tmp_path, "roofs")
+    (tmp_path / "runs" / "link").symlink_to(folder)
+    with pytest.raises(ConfigError, match="is a link"):
+        empty(tmp_path / "runs" / "link")
+    (folder / missing).unlink()
+    (folder / "metrics.csv").write_text("mine")
+    with pytest.raises(ConfigError, match="not a run folder"):
+        empty(folder)
+    assert (folder / "metrics.csv").exists()

@@ -12,6 +12,18 @@ from torchfpn.files.lock import holder_file
 
 CHECKPOINTS = "checkpoints"
 PROBE = ".probe"
+MARKS = ("config.yaml", "env.json")  # every run has both
+WRITTEN = (  # by a training, and by nobody else
+    *MARKS,
+    "metrics.csv",
+    "timing.csv",
+    "model.safetensors",
+    "validation.json",
+    "report.html",
+    "checkpoints/*.ckpt",
+    "samples/*.png",
+    "tb/events.out.tfevents.*",
+)
 
 
 def make_folder(config: TrainConfig) -> Path:
@@ -29,20 +41,24 @@ def make_folder(config: TrainConfig) -> Path:
 
 
 def empty(folder: Path) -> None:
-    """Removes what an earlier run left in `folder`.
+    """Removes what an earlier run wrote into `folder`; whatever else lies there stays.
 
     Raises:
-        ConfigError: what lies there does not look like a run.
+        ConfigError: it is a link, or what lies there does not look like a run.
     """
+    if folder.is_symlink():
+        raise ConfigError("is a link, so it is not overwritten", file=folder, hint="give another --name")
     own = (LOCK, holder_file(folder / LOCK).name)
     children = [child for child in folder.iterdir() if child.name not in own]
-    if children and not (folder / "config.yaml").is_file():
+    if children and not all((folder / name).is_file() for name in MARKS):
         raise ConfigError("is not a run folder, so it is not overwritten", file=folder, hint="give another --name")
+    for pattern in WRITTEN:
+        for path in folder.glob(pattern):
+            if path.is_file() and not path.parent.is_symlink():
+                path.unlink()
     for child in children:
-        if child.is_dir() and not child.is_symlink():
-            shutil.rmtree(child)
-        else:
-            child.unlink()
+        if child.is_dir() and not child.is_symlink() and not any(child.iterdir()):
+            child.rmdir()
 
 
 def find_folder(config: TrainConfig) -> tuple[Path, Path | None] | None:
