@@ -61,7 +61,14 @@ def test_probe_leaves_nothing_behind(tmp_path):
 
 def test_overwrite_leaves_what_no_run_wrote(tmp_path):
     folder = run(tmp_path, "roofs")
-    for name in ("metrics.csv", "samples/0.png", "checkpoints/last.ckpt", "thesis.tex", "samples/best.tif", "notes/a.md"):
+    for name in (
+        "metrics.csv",
+        "samples/0.png",
+        "checkpoints/last.ckpt",
+        "thesis.tex",
+        "samples/best.tif",
+        "notes/a.md",
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("x")
     (tmp_path / "elsewhere").mkdir()
