@@ -114,7 +114,7 @@ def _stream(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def _seal(path: Path) -> None:
-    """Writes the digest of a checkpoint into its own end: the comment that a zip file may have, which torch passes over.
+    """Writes the digest of a checkpoint into its own end: the comment that a zip file may have, which torch skips.
 
     torch.load takes changed weights as they are: it does not look at the checksums of the file.
     """
