@@ -58,7 +58,8 @@ def test_the_lock_of_another_process_names_it_and_a_killed_one_is_no_hindrance(t
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_loader_process_that_outlives_its_training_does_not_hold_the_lock(tmp_path):
-    process = holding(tmp_path, "pid = os.fork(); pid or time.sleep(20); print(pid, flush=True); os._exit(9)")
+    child = "r, w = os.pipe(); pid = os.fork(); pid or (os.write(w, b'.'), time.sleep(60)); "
+    process = holding(tmp_path, child + "os.read(r, 1); print(pid, flush=True); os._exit(9)")
     process.wait()
     with locked(tmp_path / NAME):
         pass
