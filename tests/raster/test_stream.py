@@ -13,8 +13,10 @@ import rasterio
 import torch
 
 import torchfpn
+from made_data import write_tiff
 from made_scenes import HEIGHT, UTM, WIDTH, make_scene, make_task, read
 from torchfpn.cli.main import main
+from torchfpn.errors import DataError
 from torchfpn.files.geo import Geo
 from torchfpn.files.lock import locked
 from torchfpn.raster.journal import Journal
@@ -182,6 +184,47 @@ def test_fault_48_killed_and_resumed_to_the_same_bytes(scene):
     assert predict("out", "--window", "64", "--resume") == 0
     assert (scene / "out/scene.tif").read_bytes() == (scene / "undisturbed/scene.tif").read_bytes()
     assert [path.name for path in (scene / "out").iterdir()] == ["scene.tif"]
+
+
+def damage_last_block(path):
+    """Zeros instead of the last compressed block of a TIFF."""
+    with rasterio.open(path) as source:
+        rows, columns = (-(-side // block) - 1 for side, block in zip(source.shape, source.block_shapes[0], strict=True))
+        tags = [int(source.get_tag_item(f"BLOCK_{what}_{columns}_{rows}", "TIFF", 1)) for what in ("OFFSET", "SIZE")]
+    data = bytearray(path.read_bytes())
+    data[tags[0] : sum(tags)] = bytes(tags[1])
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("flags", [(), ("--resume",)])
+@pytest.mark.parametrize("mosaic", [False, True])
+def test_a_damaged_source_leaves_nothing_in_the_way_of_the_mended_one(scene, capsys, flags, mosaic):
+    more = ("--window", "64", *(("--mosaic", "scene") if mosaic else ()))
+    array = np.random.default_rng(0).integers(0, 255, (3, HEIGHT, WIDTH)).astype("uint8")
+    profile = {"crs": UTM.crs, "transform": rasterio.Affine(*UTM.transform), "compress": "deflate"}
+    write_tiff(scene / "scene.tif", array, photometric="RGB", tiled=True, blockxsize=64, blockysize=64, **profile)
+    whole = (scene / "scene.tif").read_bytes()
+    damage_last_block(scene / "scene.tif")
+    assert predict("out", *more) == 2
+    assert "damaged or not readable" in capsys.readouterr().err
+    assert list((scene / "out").iterdir()) == []
+    (scene / "scene.tif").write_bytes(whole)
+    assert predict("out", *more, *flags) == 0
+
+
+def test_a_prediction_without_room_on_the_disk_can_be_resumed(scene, monkeypatch):
+    with monkeypatch.context() as patch:
+        put, calls = Journal.put, iter(range(1000))
+
+        def full(self, *args):
+            if next(calls) == 3:
+                raise DataError("No space left on device", file=self.folder)
+            put(self, *args)
+
+        patch.setattr(Journal, "put", full)
+        assert predict("out", "--window", "64") == 2
+    assert len(list((scene / "out" / ".fpn-scene.tif.blocks").glob("*.block"))) == 3
+    assert predict("out", "--window", "64", "--resume") == 0
 
 
 def test_blocks_of_another_prediction_are_refused(scene, monkeypatch, capsys):

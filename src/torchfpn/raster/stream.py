@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchfpn.errors import ConfigError
+from torchfpn.errors import ConfigError, DataError
 from torchfpn.files.atomic import PREFIX, sweep
 from torchfpn.files.formats import WINDOWED, format_of
 from torchfpn.files.images import Picture
@@ -154,7 +154,8 @@ def _predicted(
     journal = Journal.beside(job.labels)
     journal.begin(_facts(scene, options, streaming, margin), resume=streaming.resume, anew=streaming.anew)
     sweep(job.labels.parent)  # what a killed writer left
-    for block, arrays in _computed(task, scene, options, _to_do(blocks, streaming.batch, journal, step), seams, said):
+    groups = _to_do(blocks, streaming.batch, journal, step)
+    for block, arrays in _cleaning_up(journal, _computed(task, scene, options, groups, seams, said)):
         journal.put(block.index, arrays)
         step()
     finished = journal if seams is None else _blended(task, journal, blocks, seams)
@@ -171,6 +172,22 @@ def _predicted(
     journal.close()
     seen = sum(block.block[2] * block.block[3] for block in blocks)
     return Outcome(job, size, empty + size[0] * size[1] - seen, count, tuple(said))
+
+
+def _cleaning_up(
+    journal: Journal, computed: Iterator[tuple[Block, dict[str, NDArray[Any]]]]
+) -> Iterator[tuple[Block, dict[str, NDArray[Any]]]]:
+    """The computed blocks; if a source file turns out to be damaged, the journal is removed before the error goes on.
+
+    The mended file is another source, so blocks of the damaged one would only be in its way. Errors that name no file
+    (out of memory), and errors of writing, leave the journal to `--resume`.
+    """
+    try:
+        yield from computed
+    except DataError as error:
+        if error.file is not None:
+            journal.close()
+        raise
 
 
 def model_reach(task: Task) -> int:
