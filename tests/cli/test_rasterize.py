@@ -1,8 +1,10 @@
 """fpn rasterize: polygons in, label files out, as a user runs it."""
 
+import itertools
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -228,3 +230,52 @@ def test_real_buildings(tmp_path, capsys):
     words = (tiles / "buildings.geojson", tiles / "images", "--out", tmp_path, "--tiles", "OAM-{x}-{y}-{z}")
     assert run(*words) == 0
     assert "8 rasterized, 0 failed" in capsys.readouterr().out
+
+
+class TestCrossings:
+    """A ring of n random vertices crosses itself about 0.11 n^2 times; mending it takes time that grows with that."""
+
+    @staticmethod
+    def write(path, vertices, hole=False):
+        points = 20 * np.random.default_rng(0).random((vertices, 2)) + (WEST, NORTH - 20)
+        ring = [*points.tolist(), points[0].tolist()]
+        outer = [[WEST - 5, NORTH - 25], [WEST + 25, NORTH - 25], [WEST + 25, NORTH + 5], [WEST - 5, NORTH + 5]]
+        rings = [[*outer, outer[0]], ring] if hole else [ring]
+        shape = {"type": "Polygon", "coordinates": rings}
+        features = [{"type": "Feature", "properties": {}, "geometry": shape}]
+        path.write_text(json.dumps({"type": "FeatureCollection", "crs": UTM, "features": features}))
+        return path
+
+    @pytest.mark.parametrize("hole", [False, True])
+    def test_too_many_are_told_in_seconds(self, tmp_path, capsys, hole):
+        image(tmp_path / "a.tif")
+        held = self.write(tmp_path / "b.geojson", 2000, hole)
+        start = time.process_time()
+        assert run(held, tmp_path / "a.tif", "--out", tmp_path / "out") == 2
+        assert time.process_time() - start < 10
+        assert capsys.readouterr().err.splitlines() == [
+            f"fpn: {held}: feature 1: its rings cross more than 20,000 times; expected up to 20,000 crossings in a"
+            ' polygon; mend it first ("Fix geometries" of QGIS), or allow more with --max-crossings N'
+        ]
+
+    def test_the_limit_is_adjustable_and_exact(self, tmp_path, capsys):
+        image(tmp_path / "a.tif")
+        held = self.write(tmp_path / "b.geojson", 60)
+        ring = shapely.from_geojson(held.read_text()).geoms[0].exterior
+        edges = [shapely.LineString(pair) for pair in itertools.pairwise(ring.coords)]
+        count = sum(one.crosses(other) for one, other in itertools.combinations(edges, 2))
+        assert count > 100
+        assert run(held, tmp_path / "a.tif", "--out", tmp_path / "out", "--max-crossings", count - 1) == 2
+        assert f"more than {count - 1:,} times" in capsys.readouterr().err
+        assert run(held, tmp_path / "a.tif", "--out", tmp_path / "out", "--max-crossings", count) == 0
+        assert "1 with invalid rings, mended" in capsys.readouterr().out
+
+    def test_crossings_of_other_polygons_do_not_count(self, tmp_path):
+        image(tmp_path / "a.tif")
+        bow = np.array([[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]) + (WEST, NORTH - 1)
+        shapes = [{"type": "Polygon", "coordinates": [(bow - (0, i)).tolist()]} for i in range(3)]
+        features = [{"type": "Feature", "properties": {}, "geometry": shape} for shape in shapes]
+        (tmp_path / "b.geojson").write_text(json.dumps({"type": "FeatureCollection", "crs": UTM, "features": features}))
+        words = (tmp_path / "b.geojson", tmp_path / "a.tif", "--out", tmp_path / "out")
+        assert run(*words, "--max-crossings", 1) == 0
+        assert run(*words, "--max-crossings", 0, "--overwrite") == 2

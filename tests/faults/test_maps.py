@@ -247,10 +247,12 @@ class TestFault28:
             folder = self.town(tmp_path, [shapely.Polygon(np.stack([x, y], 1))], crs=crs)
             assert np.array_equal(self.target(folder), expected)
 
-    def test_fault_28_an_empty_file_is_background(self, tmp_path):
+    def test_fault_28_an_empty_file_is_background_that_is_told(self, tmp_path, capsys):
         for more in ("", "polygons: {field: kind, background: ground}\n"):
             assert not self.target(self.town(tmp_path, [], more=more)).any()
-            assert check(read_dataset(tmp_path)).ok
+            code, lines = checked(tmp_path, capsys)
+            assert code == 2
+            assert 'no polygon for the images of the split "train"' in lines[0]
 
     def test_fault_28_unknown_classes_are_counted_and_named(self, tmp_path, capsys):
         folder = self.town(tmp_path, [box(5, 5), box(9, 9)], ["roof", "roov"], more="polygons: {field: kind}\n")

@@ -39,7 +39,7 @@ def test_bands_by_number_and_by_name_in_the_order_asked(tmp_path):
     assert by_name.band_names == ("nir", "red")
     np.testing.assert_array_equal(by_name.array, array[[3, 2]])
     np.testing.assert_array_equal(read_image(path, bands=[4, 3]).array, by_name.array)
-    renamed = read_image(path, bands=["d"], names=["a", "b", "c", "d"])
+    renamed = read_image(path, bands=["w"], names=["x", "y", "z", "w"])
     np.testing.assert_array_equal(renamed.array, array[[3]])
 
 

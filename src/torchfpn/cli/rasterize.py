@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--buffer", type=float, metavar="METRES", help="draw lines and points too, this far around them"
     )
     parser.add_argument(
+        "--max-crossings", type=int, default=20_000, metavar="N", help="how often the rings of one polygon may cross"
+    )
+    parser.add_argument(
         "--ignore-border", type=float, default=0.0, metavar="PIXELS", help="this near to an outline: not labelled"
     )
     parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
@@ -91,6 +94,8 @@ def _options(args: argparse.Namespace) -> "Options":
 
     if args.buffer is not None and not 0 < args.buffer < math.inf:
         raise ConfigError(f"{args.buffer}", field="buffer", allowed="metres, more than 0")
+    if args.max_crossings < 0:
+        raise ConfigError(f"{args.max_crossings}", field="max-crossings", allowed="a number from 0")
     if not 0 <= args.ignore_border <= 1000:
         raise ConfigError(f"{args.ignore_border}", field="ignore-border", allowed="0..1000 pixels")
     if args.field is not None and args.burn is not None:
@@ -148,7 +153,8 @@ def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Name
     try:
         values = legend.labels(vectors, unclassed=args.without_class != "error")
         empty = vectors.unclassed if args.without_class != "error" else vectors.unclassed[:0]
-        drawn = areas(vectors.without(empty) if args.without_class == "skip" else vectors, buffer=args.buffer)
+        wanted = vectors.without(empty) if args.without_class == "skip" else vectors
+        drawn = areas(wanted, buffer=args.buffer, crossings=args.max_crossings)
         if args.without_class == "skip":
             drawn = replace(drawn, lost=drawn.lost - int(empty.sum()))
         labels = Labels(vectors.file, drawn, values, vectors.crs)

@@ -35,6 +35,7 @@ _SHOWN = 3
 _COMPARED = 100  # images whose place is compared with that of polygons that meet none
 _KEYS = {  # flags of `fpn rasterize` in the hints of its errors -> keys of dataset.yaml
     "--layer": "polygons: {layer: NAME}",
+    "--max-crossings N": "polygons: {max_crossings: N}",
     "--buffer METRES": "polygons: {buffer: METRES}",
     "--assume-crs EPSG:...": 'polygons: {assume_crs: "EPSG:..."}',
     "--tiles": 'tiles: "{z}/{x}/{y}"',
@@ -147,7 +148,8 @@ def _kept(path: Path, stamp: tuple[int, int], meaning: _Meaning) -> Features | F
         empty = vectors.unclassed if settings.without_class != "error" else np.zeros(len(vectors.shapes), bool)
         values = _values(vectors, empty, meaning)
         skipped = settings.without_class == "skip" and bool(empty.any())
-        found = areas(vectors.without(empty) if skipped else vectors, buffer=settings.buffer)
+        wanted = vectors.without(empty) if skipped else vectors
+        found = areas(wanted, buffer=settings.buffer, crossings=settings.max_crossings)
     except FPNError as error:
         return error
     labels = Labels(path, found, values, vectors.crs)

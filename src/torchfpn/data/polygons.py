@@ -22,10 +22,10 @@ class Polygons:
     burn: that class, its index; None where nobody can tell. background: the class where no polygon lies; None: those
     pixels are not labelled. layer: of files with several. all_touched: every pixel a polygon reaches into, not only
     those whose centre it holds. border: pixels beside outlines that are not labelled, or are of `border_class`: houses
-    that touch can then be told apart. buffer: metres around lines and points, which are refused without. assume_crs:
-    coordinate system of files that do not say, such as "EPSG:32633". without_class: what becomes of features whose
-    attribute `field` is empty: "error", "ignore" (their pixels are not labelled; of objects, crowds), or "skip" (as if
-    they were not in the file).
+    that touch can then be told apart. buffer: metres around lines and points, which are refused without. max_crossings:
+    how often the rings of one polygon may cross. assume_crs: coordinate system of files that do not say, such as
+    "EPSG:32633". without_class: what becomes of features whose attribute `field` is empty: "error", "ignore" (their
+    pixels are not labelled; of objects, crowds), or "skip" (as if they were not in the file).
     """
 
     field: str | None = None
@@ -36,6 +36,7 @@ class Polygons:
     border: float = 0.0
     border_class: int | None = None
     buffer: float | None = None
+    max_crossings: int = 20_000
     assume_crs: str | None = None
     without_class: str = WITHOUT_CLASS[0]
 
@@ -65,6 +66,7 @@ def parse_polygons(fields: Fields, classes: tuple[Class, ...], *, objects: bool 
         border=_number(inner, "border", 0, _WIDEST, f"0 to {_WIDEST} pixels") or 0.0,
         border_class=_class(inner, "border_class", inner.raw("border_class"), classes),
         buffer=_number(inner, "buffer", math.ulp(0), 1e6, "metres, more than 0"),
+        max_crossings=_crossings(inner),
         assume_crs=inner.text("assume_crs"),
         without_class=inner.choice("without_class", WITHOUT_CLASS) or WITHOUT_CLASS[0],
     )
@@ -112,6 +114,15 @@ def _class(inner: Fields, key: str, given: Any, classes: tuple[Class, ...]) -> i
     hint = nearest(given, [c.name for c in classes]) if isinstance(given, str) else None
     also = ", or false: not labelled" if key == "background" else ""
     raise inner.wrong(key, given, f"the name or the value of one of the classes{also}", hint)
+
+
+def _crossings(inner: Fields) -> int:
+    given = inner.raw("max_crossings")
+    if given is None:
+        return Polygons.max_crossings
+    if not is_whole(given) or given < 0:
+        raise inner.wrong("max_crossings", given, "a whole number from 0")
+    return int(given)
 
 
 def _number(inner: Fields, key: str, low: float, high: float, allowed: str) -> float | None:

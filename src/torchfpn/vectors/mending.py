@@ -7,6 +7,7 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.errors import DataError, amount
+from torchfpn.vectors.crossings import check_crossings
 from torchfpn.vectors.reading import Vectors
 from torchfpn.vectors.widening import widened
 
@@ -29,13 +30,18 @@ class Areas:
     widened: int
 
 
-def areas(vectors: Vectors, *, buffer: float | None = None) -> Areas:
-    """Polygons of all features. buffer: metres on the ground to each side of a line, and around a point.
+def areas(vectors: Vectors, *, buffer: float | None = None, crossings: int | None = None) -> Areas:
+    """Polygons of all features.
 
     Rings that cross themselves keep everything they enclose; overlapping parts of a feature are joined.
 
+    Args:
+        vectors: the features.
+        buffer: metres on the ground to each side of a line, and around a point.
+        crossings: how often the rings of one polygon may cross; None: `CROSSINGS`.
+
     Raises:
-        DataError: lines or points, and no buffer.
+        DataError: lines or points, and no buffer; a polygon whose rings cross more often.
     """
     shapes, features = _parts(vectors.shapes)
     dimensions = shapely.get_dimensions(shapes)
@@ -45,6 +51,7 @@ def areas(vectors: Vectors, *, buffer: float | None = None) -> Areas:
             raise _thin_error(vectors, features, dimensions)
         shapes[thin] = widened(shapes[thin], vectors.crs, buffer, vectors.file)
     broken = ~shapely.is_valid(shapes)
+    check_crossings(shapes[broken], features[broken], vectors.file, crossings)
     shapes[broken] = shapely.make_valid(shapes[broken], method="structure", keep_collapsed=False)
     kept = shapely.area(shapes) > 0
     invalid = np.unique(features[kept & (broken | vectors.unclosed[features])])
