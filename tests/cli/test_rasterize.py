@@ -272,7 +272,7 @@ class TestCrossings:
 
     def test_crossings_of_other_polygons_do_not_count(self, tmp_path):
         image(tmp_path / "a.tif")
-        bow = np.array([[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]) + (WEST, NORTH - 1)
+        bow = np.array([[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]) + np.array([WEST, NORTH - 1])
         shapes = [{"type": "Polygon", "coordinates": [(bow - (0, i)).tolist()]} for i in range(3)]
         features = [{"type": "Feature", "properties": {}, "geometry": shape} for shape in shapes]
         (tmp_path / "b.geojson").write_text(json.dumps({"type": "FeatureCollection", "crs": UTM, "features": features}))

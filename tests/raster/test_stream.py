@@ -189,7 +189,9 @@ def test_fault_48_killed_and_resumed_to_the_same_bytes(scene):
 def damage_last_block(path):
     """Zeros instead of the last compressed block of a TIFF."""
     with rasterio.open(path) as source:
-        rows, columns = (-(-side // block) - 1 for side, block in zip(source.shape, source.block_shapes[0], strict=True))
+        rows, columns = (
+            -(-side // block) - 1 for side, block in zip(source.shape, source.block_shapes[0], strict=True)
+        )
         tags = [int(source.get_tag_item(f"BLOCK_{what}_{columns}_{rows}", "TIFF", 1)) for what in ("OFFSET", "SIZE")]
     data = bytearray(path.read_bytes())
     data[tags[0] : sum(tags)] = bytes(tags[1])
