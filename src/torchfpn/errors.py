@@ -13,6 +13,8 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
+from torchfpn.printing import shortened, visible
+
 SHOWN = 24  # names that a hint lists at most: all keys of a dataset.yaml
 EXTRAS = {  # the packages that each optional part of torchfpn imports
     "raster": ("rasterio", "shapely", "pyogrio"),
@@ -46,7 +48,8 @@ class FPNError(Exception):
     ) -> None:
         self.found, self.file, self.field, self.allowed, self.hint = found, file, field, allowed, hint
         where = [str(part) for part in (file, field) if part]
-        super().__init__(" ".join(": ".join([*where, self.said]).split()))  # names of files may hold newlines
+        line = " ".join(": ".join([*where, self.said]).split())  # names of files may hold newlines
+        super().__init__(shortened(visible(line)))
 
     @property
     def said(self) -> str:

@@ -89,7 +89,7 @@ def _tried(do: Any, job: "Job") -> Any:
         return do()
     except (FPNError, OSError) as error:
         line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
-        print(f"fpn: {line}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+        print(f"fpn: {line}", file=sys.stderr)
         return None
 
 

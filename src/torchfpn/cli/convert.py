@@ -131,12 +131,12 @@ def _scaling(word: str, bands: int) -> "Scaling":
 
 
 def _print(made: "Converted", recipe: "Recipe", args: argparse.Namespace) -> None:
-    from rich.console import Console
+    from torchfpn.report.console import Console
 
-    console = Console(highlight=False)
+    console = Console()
 
     def line(name: str, value: Any) -> None:
-        console.print(f"{name:<11} {value}", markup=False, soft_wrap=True)
+        console.print(f"{name:<11} {value}", soft_wrap=True)
 
     line("recognised", f"{made.family}: {made.about}")
     unread = f", {len(made.unread)} left out that it never used ({', '.join(made.unread[:2])}, ...)"

@@ -4,9 +4,10 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from torchfpn.report.console import Console
 
 EVERY = 15.0  # seconds between two plain lines
 Step = Callable[[], None]
@@ -53,6 +54,6 @@ def _plain_lines(what: str, total: int, unit: str, console: Console) -> Step:
             return
         shown, rate = now, done / (now - begun)
         left = (total - done) / rate
-        console.print(f"{what} {done}/{total}  {rate:.1f} {unit}/s  {left:.0f} s left", highlight=False, soft_wrap=True)
+        console.print(f"{what} {done}/{total}  {rate:.1f} {unit}/s  {left:.0f} s left", soft_wrap=True)
 
     return step

@@ -176,9 +176,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
 def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
     import json
 
-    from rich.console import Console
-
     from torchfpn.files.atomic import write_text
+    from torchfpn.report.console import Console
     from torchfpn.report.html import write_report
     from torchfpn.report.object_table import object_table
     from torchfpn.report.precision_table import precision_table
@@ -190,7 +189,7 @@ def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
     if str(args.json) == "-":
         print(text, end="")
     else:
-        console = Console(highlight=False)
+        console = Console()
         if is_region_scores(scores):
             console.print(precision_table(scores))
         if "confusion" in scores:

@@ -61,21 +61,24 @@ def model_facts(path: Path) -> dict[str, Any]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console(highlight=False)
-    console.print(f"[bold]{escape(facts['file'])}[/]  {facts['bytes'] / 1e6:.1f} MB, {KINDS[facts['task']]}")
+    from torchfpn.report.console import Console
+
+    console = Console()
+    about = f"  {facts['bytes'] / 1e6:.1f} MB, {KINDS[facts['task']]}"
+    console.print(Text.assemble((facts["file"], "bold"), about))
     console.print(_grid(_rows(facts)))
     bands = Table("band", "offset", "scale", title=f"scaling: {facts['scaling']['method']}", title_justify="left")
     for row in zip(facts["bands"], facts["scaling"]["offset"], facts["scaling"]["scale"], strict=True):
-        bands.add_row(escape(row[0]), f"{row[1]:.6g}", f"{row[2]:.6g}")
+        bands.add_row(row[0], f"{row[1]:.6g}", f"{row[2]:.6g}")
     console.print(bands)
     classes = Table("label", "in files", "class", "color", title="classes", title_justify="left")
     for i, (name, value) in enumerate(zip(facts["classes"], facts["label_ids"], strict=True)):
         r, g, b = facts["colors"][i]
-        classes.add_row(str(i), str(value), escape(name), f"[on rgb({r},{g},{b})]    [/] #{r:02x}{g:02x}{b:02x}")
+        color = Text.assemble(("    ", f"on rgb({r},{g},{b})"), f" #{r:02x}{g:02x}{b:02x}")
+        classes.add_row(str(i), str(value), name, color)
     if facts["classes"]:
         console.print(classes)
     if facts["source"]:
@@ -84,14 +87,13 @@ def _print(facts: dict[str, Any]) -> None:
 
 def _grid(rows: Iterable[tuple[str, str]]) -> "Table":
     """Names and what is said of them; lines that are too long go on below their beginning."""
-    from rich.markup import escape
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, min_width=10)
     grid.add_column()
     for name, said in rows:
-        grid.add_row(escape(name), escape(said))
+        grid.add_row(name, said)
     return grid
 
 

@@ -5,6 +5,7 @@ Nothing heavy is imported before a verb needs it.
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from torchfpn.errors import ConfigError, FPNError, missing_package, nearest, require
+from torchfpn.printing import doors, log_to_stderr, occupy_closed
 
 SIGPIPE_CODE = 141  # 128 + 13; Windows has no such signal
 VERBS = {
@@ -42,6 +44,24 @@ NEEDS = {  # extras without which a verb can do nothing at all
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    occupy_closed()
+    with doors() as out:
+        try:
+            code = _answer(words)
+            out.flush()
+        except BrokenPipeError:  # `fpn ... | head`
+            _drop_the_rest()
+            return SIGPIPE_CODE
+        if out.failure is None:
+            return code
+        error = ConfigError(f"cannot be written to ({out.failure.strerror or out.failure})", file="standard output")
+        print(f"fpn: {error}", file=sys.stderr)
+        _drop_the_rest()
+        return code or 1
+
+
+def _answer(words: list[str]) -> int:
+    """Runs one verb and says its errors; the exit code."""
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
         return 0
@@ -51,21 +71,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     try:
         return _run(words[0], [word for word in words[1:] if word != "--debug"])
-    except FPNError as error:
-        return _fail(str(error), debug)
+    except BrokenPipeError:
+        raise
+    except (FPNError, OSError, ModuleNotFoundError) as error:
+        return _fail(_line_of(error), debug)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # `fpn ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SIGPIPE_CODE
-    except ModuleNotFoundError as error:
-        return _fail(_missing(error), debug)
     except SystemExit as stop:  # argparse: 0 after --help
         return stop.code if isinstance(stop.code, int) else 2
 
 
+def _line_of(error: FPNError | OSError | ModuleNotFoundError) -> str:
+    """What is said of an error."""
+    if isinstance(error, ModuleNotFoundError):
+        return _missing(error)
+    return str(error) if isinstance(error, FPNError) else _reason(error)
+
+
+def _reason(error: OSError) -> str:
+    """What an error of the system says, with the file it is about."""
+    file = next(
+        (name for name in (error.filename2, error.filename) if isinstance(name, str | bytes | os.PathLike)), None
+    )
+    return str(FPNError(error.strerror or str(error), file=None if file is None else os.fsdecode(file)))
+
+
+def _drop_the_rest() -> None:
+    """What is still buffered for stdout goes nowhere, so that it fails no second time when Python ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # no file of the system; closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _run(verb: str, words: list[str]) -> int:
+    if odd := next((word for word in words if "\0" in word), ""):
+        raise ConfigError(f'"{odd}"', allowed="words without a zero byte")
     if verb not in VERBS:
         raise FPNError(f'there is no "fpn {verb}"', hint=nearest(verb, VERBS))
     module = import_module(f"torchfpn.cli.{verb}")
@@ -82,7 +122,7 @@ def _run(verb: str, words: list[str]) -> int:
     args = parser.parse_args(_hyphens(words))
     args.usual = {name: parser.get_default(name) for name in vars(args)}
     level = logging.ERROR if args.quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr(level)
     return int(module.run(args))
 
 

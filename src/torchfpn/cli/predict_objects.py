@@ -142,7 +142,7 @@ def _predict_one(
         outcome = predict_objects(task, job, options, score=score, overlay=overlay)
     except (FPNError, OSError) as error:
         line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
-        print(f"fpn: {line}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+        print(f"fpn: {line}", file=sys.stderr)
         return None
     _report(outcome, score)
     return outcome

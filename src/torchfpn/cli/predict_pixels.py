@@ -118,7 +118,7 @@ def _predict_all(
             except (FPNError, OSError) as error:
                 failed += 1
                 line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
-                print(f"fpn: {line}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+                print(f"fpn: {line}", file=sys.stderr)
     print(_summary(done, failed, time.monotonic() - begun))
     return 0 if not failed else 1 if done else 2
 

@@ -25,9 +25,10 @@ class Progress:
         return self._bar(items, total) if sys.stderr.isatty() else self._lines(items, total)
 
     def _bar(self, items: Iterable[Any], total: int) -> Iterable[Any]:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
+
+        from torchfpn.report.console import Console
 
         rate = TextColumn("{task.fields[rate]} files/s")
         columns = (TextColumn(self.doing), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
@@ -52,6 +53,6 @@ class Progress:
 
 def console() -> Any:
     """Where results are printed: as wide as the terminal, wide enough for tables elsewhere."""
-    from rich.console import Console
+    from torchfpn.report.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH)
+    return Console(width=None if sys.stdout.isatty() else _WIDTH)

@@ -205,7 +205,7 @@ def _draw_all(
             except (FPNError, OSError) as error:
                 failed += 1
                 line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
-                print(f"fpn: {line}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+                print(f"fpn: {line}", file=sys.stderr)
             step()
     return failed
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torchfpn.config import read_config, to_yaml
 from torchfpn.data.dataset import read_dataset
+from torchfpn.printing import log_to_stderr
 
 VERBOSE, QUIET = ("-v", "--verbose"), ("-q", "--quiet")
 
@@ -16,7 +17,7 @@ def main(argv: Sequence[str]) -> int:
     words = [word for word in argv if word not in VERBOSE + QUIET]
     verbose, is_quiet = any(word in VERBOSE for word in argv), any(word in QUIET for word in argv)
     level = logging.INFO if verbose else logging.ERROR if is_quiet else logging.WARNING
-    logging.basicConfig(level=level, format="fpn: %(message)s")
+    log_to_stderr(level)
     request = read_config(words)
     if request.print_config:
         print(to_yaml(request.config), end="")
@@ -24,8 +25,7 @@ def main(argv: Sequence[str]) -> int:
     for note in request.notes if not is_quiet else ():
         print(f"fpn: {note}", file=sys.stderr)
     read_dataset(request.config.dataset)  # what is wrong in it is said before torch is imported
-    from rich.console import Console
-
+    from torchfpn.report.console import Console
     from torchfpn.train.run import fit
     from torchfpn.train.signals import Interrupted
 

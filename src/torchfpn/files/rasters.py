@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import logging
+import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.errors import DataError, RasterError
+from torchfpn.errors import DataError, RasterError, amount
 from torchfpn.files.atomic import atomic_path
 from torchfpn.files.formats import format_of
 from torchfpn.files.geo import Geo, Ties
@@ -30,6 +33,57 @@ _DRIVERS = {  # a COG is a GTiff when it is read
 # Not every neighbour listed at each open: slow in folders of 10^5 files, and side files are still found by name.
 _OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 _TILED_FROM = 512  # pixels
+_TOLD_MOST = 4096  # files whose warnings are remembered
+log = logging.getLogger(__name__)
+
+
+class _Warnings(logging.Filter):
+    """Keeps what GDAL says of the file that this thread has open, so that it is told once, with the file's name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.local = threading.local()
+        self.told: dict[tuple[str, str], None] = {}  # file and words, in the order they were told
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is let through: not while a file is open."""
+        heard = getattr(self.local, "heard", None)
+        if heard is None:
+            return True
+        if record.levelno >= logging.WARNING:
+            heard.append(_plain(record.getMessage()))
+        return False
+
+    @contextlib.contextmanager
+    def about(self, path: Path) -> Iterator[None]:
+        """Collects inside; tells what is new in the end, unless an error says what is wrong with the file."""
+        outer, heard = getattr(self.local, "heard", None), list[str]()
+        self.local.heard = heard
+        try:
+            yield
+        finally:
+            self.local.heard = outer
+        self._tell(path, heard)
+
+    def _tell(self, path: Path, heard: list[str]) -> None:
+        kinds = {(str(path), re.sub(r"\d+", "#", words)): words for words in reversed(heard)}
+        new = {kind: words for kind, words in kinds.items() if kind not in self.told}
+        if not new:
+            return
+        self.told |= dict.fromkeys(new)
+        while len(self.told) > _TOLD_MOST:
+            self.told.pop(next(iter(self.told)))
+        found = f"{amount(len(heard), 'warning')} while it was read ({list(new.values())[-1][:200]})"
+        log.warning(str(RasterError(found, file=path, hint="it may be damaged: compare it with the original")))
+
+
+_warnings = _Warnings()
+
+
+def _plain(words: str) -> str:
+    """GDAL's words without the names of its functions: "CPLE_AppDefined in a.tif: TIFFFetchNormalTag:IO error"."""
+    words = re.sub(r"^CPLE_\w+(:| in )", "", words)
+    return re.sub(r"^([^:]*: ?)?(_?(TIFF|JPEG|PixarLog|LZW|Zip|ZIP|Fax|Sgi|Predictor)\w*:\s*)+", "", words)
 
 
 def import_rasterio() -> Any:
@@ -67,7 +121,15 @@ def open_raster(path: str | Path, *, allow_vrt: bool = False, root: str | Path |
         if not allow_vrt:
             raise RasterError("a VRT, which may point anywhere", file=path, hint="if you trust it: --allow-vrt")
         check_vrt(path, Path(root) if root else path.parent)
-    with translated(path), import_rasterio().Env(**_OPTIONS), _opened(path, _DRIVERS[kind]) as source:
+    rasterio = import_rasterio()
+    for name in ("rasterio._env", "rasterio._err"):
+        logging.getLogger(name).addFilter(_warnings)  # the same filter is not added again
+    with (
+        translated(path),
+        _warnings.about(path),
+        rasterio.Env(**_OPTIONS),
+        _opened(path, _DRIVERS[kind]) as source,
+    ):
         yield source
 
 
@@ -93,7 +155,7 @@ def translated(path: Path) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """GDAL's own words: rasterio keeps them in the cause."""
-    return str(error.__cause__ or error)[:200]
+    return _plain(str(error.__cause__ or error))[:200]
 
 
 def pixel_types(source: Any) -> list[np.dtype[Any]]:

@@ -1,5 +1,6 @@
 """Reading YAML that somebody else wrote: plain values only, no tags, no aliases, bounded size and depth."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torchfpn.errors import ConfigError
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 20
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")  # no name of a file holds them, and no text in UTF-8
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the C one where it was built
@@ -62,6 +64,8 @@ def _check_events(path: Path, events: Iterator[Any]) -> None:
             raise ConfigError(
                 f"the alias *{event.anchor}", file=path, field=where, allowed="no aliases", hint="write it out"
             )
+        if isinstance(event, yaml.ScalarEvent) and (odd := _UNUSABLE.search(event.value)):
+            raise ConfigError(f"the character {odd.group()!a}", file=path, field=where, hint="remove it")
         if depth > MAX_DEPTH:
             raise ConfigError("nested too deeply", file=path, field=where, allowed=f"at most {MAX_DEPTH} levels")
 

@@ -5,18 +5,20 @@ from collections.abc import Sequence
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
+from torchfpn.printing import visible
 from torchfpn.report.numbers import Number
 
 
-def literal(name: str) -> str:
-    """A name in which rich finds no markup."""
-    return name.replace("[", r"\[")
+def literal(name: str) -> Text:
+    """A name as text in which rich finds no markup."""
+    return Text(visible(name))
 
 
 def with_notes(table: Table, notes: Sequence[str]) -> Group:
     """A table with lines below it that are as wide as the terminal: a caption would wrap at the width of the table."""
-    return Group(table, *notes)
+    return Group(table, *(Text(visible(note)) for note in notes))
 
 
 def percents(value: Number) -> str:

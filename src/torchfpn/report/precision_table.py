@@ -57,7 +57,7 @@ def _notes(scores: RegionScores) -> list[str]:
     notes.append(f"AP: {', '.join(sizes)}")
     if scores.total is not None:
         notes += _found(scores.total)
-    missing = [literal(name) for k, name in enumerate(scores.classes) if scores.main.classes["class_ap"][k] is None]
+    missing = [name for k, name in enumerate(scores.classes) if scores.main.classes["class_ap"][k] is None]
     if missing:
         notes.append(f"-: no object, left out of the mean ({', '.join(missing)})")
     if scores.crowded:

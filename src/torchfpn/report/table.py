@@ -25,5 +25,5 @@ def class_table(scores: Scores) -> Group:
 
 
 def _notes(scores: Scores) -> list[str]:
-    missing = [literal(name) for k, name in enumerate(scores.classes) if scores.iou[k] is None]
+    missing = [name for k, name in enumerate(scores.classes) if scores.iou[k] is None]
     return [f"-: nothing to score, left out of the mean ({', '.join(missing)})"] if missing else []

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from safetensors import SafetensorError
 
 from torchfpn.data.check import TRAIN, VALIDATE
 from torchfpn.errors import FPNError, WeightsError
 from torchfpn.files.atomic import write_text
 from torchfpn.metrics.plain import plain
+from torchfpn.report.console import Console
 from torchfpn.tasks.region_task import RegionTask
 from torchfpn.tasks.storage import fill
 from torchfpn.train.build import Parts
@@ -68,8 +68,8 @@ def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, co
             scored = score(task.to(machine.accelerator), loader, machine, folder, console)
         write_text(folder / "validation.json", json.dumps(scored.values) + "\n")
         metrics |= scored.metrics
-        console.print(f"validation of the {origin} weights", highlight=False)
-        Console(highlight=False).print(scored.table)
+        console.print(f"validation of the {origin} weights")
+        Console().print(scored.table)
     from torchfpn.report.html import write_report
     from torchfpn.report.run import write_about
 
@@ -77,7 +77,7 @@ def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, co
     parameters = sum(each.numel() for each in task.model.parameters())
     write_about(folder, seconds=_seconds(folder / "timing.csv"), parameters=parameters, images=images)
     write_report(folder)
-    console.print(f"{model}  {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"{model}  {folder / 'report.html'}", soft_wrap=True)
     unsaved = None if keeper.failure is None else str(keeper.failure)
     return RunResult(folder, metrics, model, unsaved)
 
@@ -98,7 +98,7 @@ def _take(training: Training, console: Console) -> str:
             fill(task.model, kept_weights(read(keeper.best)), file=keeper.best)
             return f"best (epoch {keeper.best_epoch})"
         except WeightsError as error:
-            console.print(f"{error}; the last weights are kept instead", highlight=False, soft_wrap=True)
+            console.print(f"{error}; the last weights are kept instead", soft_wrap=True)
     if training.averages is not None:
         task.model.load_state_dict(task.model.state_dict() | training.averages.named())
     elif training.position.step == 0:  # nothing was trained in this process

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from rich.console import Console
 from rich.progress import BarColumn, TextColumn, track
 from rich.progress import Progress as Bar
 
 from torchfpn.data.each import Watch
 from torchfpn.files.atomic import write_text
 from torchfpn.report.cells import percents
+from torchfpn.report.console import Console
 from torchfpn.train.module import Training
 
 EVERY = 30.0  # seconds between two plain lines within an epoch
@@ -110,7 +110,7 @@ class Progress(pl.Callback):
         self.bar.stop()
 
     def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     def _left(self, module: Training) -> str:
         """Time left, judged by all the time spent so far, validation included."""
@@ -129,7 +129,7 @@ def watcher(console: Console, title: str) -> Watch:
 
     def watch(items: Iterable[Any], total: int) -> Iterable[Any]:
         if not console.is_terminal and total >= MANY:
-            console.print(f"{title}: {total} files", highlight=False)
+            console.print(f"{title}: {total} files")
         return track(items, title, total, console=console, transient=True, disable=not console.is_terminal)
 
     return watch

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from rich.console import Console
 
 from torchfpn.config import TrainConfig, changed_settings, to_yaml
 from torchfpn.config.check import check
@@ -22,6 +21,7 @@ from torchfpn.errors import amount
 from torchfpn.files.atomic import sweep, write_text
 from torchfpn.files.lock import NAME as LOCK
 from torchfpn.files.lock import locked
+from torchfpn.report.console import Console
 from torchfpn.train.board import Board
 from torchfpn.train.build import Parts, build, open_dataset
 from torchfpn.train.checkpoints import STATE, AtomicCheckpointIO, newest, read
@@ -57,7 +57,7 @@ def fit(config: TrainConfig, *, console: Console | None = None) -> RunResult:
             config = hurried(config, stack.enter_context(tempfile.TemporaryDirectory()))
         result = _Run(config, stop, console).go(stack)
         if config.fast_dev_run:
-            console.print("everything ran; nothing was kept", highlight=False)
+            console.print("everything ran; nothing was kept")
         return result
 
 
@@ -216,7 +216,7 @@ class _Run:
         self._say(f"{folder}: {model}; {images}; {self.machine.device}, {self.machine.precision}")
 
     def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
 
 @contextlib.contextmanager

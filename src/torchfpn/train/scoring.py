@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import track
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from torchfpn.data.region_samples import RegionSamples
 from torchfpn.data.sample import Sample
 from torchfpn.files.atomic import write_bytes
 from torchfpn.metrics.plain import plain
+from torchfpn.report.console import Console
 from torchfpn.report.extreme_pictures import picture_names, write_pictures
 from torchfpn.report.pictures import side_by_side
 from torchfpn.report.precision_table import precision_table
