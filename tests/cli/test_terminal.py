@@ -61,7 +61,7 @@ def test_attributes_of_polygons_are_spelt_out(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("words", [["check", HOSTILE], [f"--{HOSTILE}"], ["info", "a", f"--{HOSTILE}"], [HOSTILE],
-                                   ["train", f"--lr={HOSTILE}"], ["train", f"--{HOSTILE}", "1"]])  # fmt: skip
+                                   ["train", f"--lr={HOSTILE}"], ["train", f"--{HOSTILE}", "1"], ["info", "a", " "]])  # fmt: skip
 def test_flags_and_names_of_files_are_spelt_out_in_errors(words, capsys):
     for given_words in (words, [word.replace("\0", "") for word in words]):
         assert main(given_words) == 2

@@ -154,7 +154,7 @@ class _Parser(argparse.ArgumentParser):
         if "arguments are required: " in message:
             raise ConfigError("missing", field=message.split("required: ")[1], hint=help_hint)
         if "unrecognized arguments: " in message:
-            raise self._unknown(message.split("arguments: ")[1].split()[0], help_hint)
+            raise self._unknown((message.split("arguments: ")[1].split() or [" "])[0], help_hint)
         match = re.match(r"argument (?P<field>[^:]+): (?P<rest>.*)", message, re.DOTALL)
         raise _wrong_value(match["field"], match["rest"], help_hint) if match else ConfigError(message, hint=help_hint)
 
