@@ -1,6 +1,7 @@
 """The one place that opens rasters with rasterio, for reading and for writing labels."""
 
 import contextlib
+import functools
 import json
 import logging
 import re
@@ -17,6 +18,7 @@ from torchfpn.files.atomic import atomic_path
 from torchfpn.files.formats import format_of
 from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.quiet import quiet
+from torchfpn.files.side_files import OFFLINE, check_overviews, side_files
 from torchfpn.files.vrt import check_vrt
 
 Color = tuple[int, int, int]
@@ -31,7 +33,7 @@ _DRIVERS = {  # a COG is a GTiff when it is read
     "vrt": "VRT",
 }
 # Not every neighbour listed at each open: slow in folders of 10^5 files, and side files are still found by name.
-_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", **OFFLINE}
 _TILED_FROM = 512  # pixels
 _TOLD_MOST = 4096  # files whose warnings are remembered
 log = logging.getLogger(__name__)
@@ -117,13 +119,16 @@ def open_raster(path: str | Path, *, allow_vrt: bool = False, root: str | Path |
     """
     path = Path(path)
     kind = format_of(path)
+    sources = list[Path]()
     if kind == "vrt":
         if not allow_vrt:
             raise RasterError("a VRT, which may point anywhere", file=path, hint="if you trust it: --allow-vrt")
-        check_vrt(path, Path(root) if root else path.parent)
+        sources = check_vrt(path, Path(root) if root else path.parent)
     rasterio = import_rasterio()
     for name in ("rasterio._env", "rasterio._err"):
         logging.getLogger(name).addFilter(_warnings)  # the same filter is not added again
+    for file in sources:
+        _check_source(file)
     with (
         translated(path),
         _warnings.about(path),
@@ -135,10 +140,28 @@ def open_raster(path: str | Path, *, allow_vrt: bool = False, root: str | Path |
 
 @contextlib.contextmanager
 def _opened(path: Path, driver: str) -> Iterator[Any]:
+    for side in side_files(path):
+        _check_source(side)
     with quiet(import_rasterio().errors.NotGeoreferencedWarning):  # images without a place are welcome
         source = import_rasterio().open(path.absolute(), driver=driver)
     with source:
+        check_overviews(source, path)
         yield source
+
+
+def _check_source(file: Path) -> None:
+    """Passes a file that GDAL will open by itself: a source of a VRT, or a side file."""
+    for side in side_files(file):
+        _check_source(side)
+    status = file.stat()
+    _check_named(file.absolute(), (status.st_size, status.st_mtime_ns, status.st_ino))
+
+
+@functools.lru_cache(2**14)
+def _check_named(file: Path, stamp: tuple[int, ...]) -> None:  # stamp: a file that changed is looked at again
+    opened = _opened(file, _DRIVERS[format_of(file)])
+    with translated(file), _warnings.about(file), import_rasterio().Env(**_OPTIONS), opened:
+        pass
 
 
 @contextlib.contextmanager

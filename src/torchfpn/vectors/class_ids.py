@@ -18,6 +18,8 @@ def class_ids(path: str | Path, *, field: str = NAME, layer: str | None = None) 
     """
     path = Path(path)
     source = f"GeoJSON:{path.absolute()}" if DRIVERS[path.suffix.lower()] == "GeoJSON" else path.absolute()
+    if layer is None:  # the one with geometries, as `reading.read_vectors` takes it
+        layer = next(str(name) for name, kind in pyogrio.list_layers(source) if kind is not None)
     info = pyogrio.read_info(source, layer=layer)
     if not {field, NUMBER} <= set(info["fields"]) or not info["features"]:
         return {}
