@@ -180,9 +180,9 @@ def _untaught(dataset: Dataset, split: str, facts: list[Facts], problems: list[P
 
 
 def _without_objects(dataset: Dataset, split: str, facts: list[Facts]) -> list[Problem]:
-    """The same of objects; a split "test" may well have none."""
+    """The same of objects, for the split that is learnt from; another without objects has scores of nothing."""
     counts = sum((f.objects for f in facts if f.objects is not None), ObjectCounts.none(len(dataset.classes)))
-    if counts.total or split not in (TRAIN, VALIDATE):
+    if counts.total or split != TRAIN:
         return []
     file = facts[0].pair.annotations or dataset.file
     crowds = f": all {counts.crowds:,} are crowds" if counts.crowds else ""
