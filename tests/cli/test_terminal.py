@@ -61,7 +61,8 @@ def test_attributes_of_polygons_are_spelt_out(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("words", [["check", HOSTILE], [f"--{HOSTILE}"], ["info", "a", f"--{HOSTILE}"], [HOSTILE],
-                                   ["train", f"--lr={HOSTILE}"], ["train", f"--{HOSTILE}", "1"], ["info", "a", " "]])  # fmt: skip
+                                   ["train", f"--lr={HOSTILE}"], ["train", f"--{HOSTILE}", "1"],
+                                   ["info", "a", " "]])  # fmt: skip
 def test_flags_and_names_of_files_are_spelt_out_in_errors(words, capsys):
     for given_words in (words, [word.replace("\0", "") for word in words]):
         assert main(given_words) == 2
@@ -140,3 +141,29 @@ def test_zero_bytes_in_a_dataset_yaml_are_one_line(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert r"the character '\x00'" in error
+
+
+UNUSABLE = (
+    "info FILE/x", "check FILE/x", "check DATA --sheet FILE/s.png", "convert FILE/a.pth b.safetensors",
+    "polygons FILE/a.tif b.geojson", "polygons MAP FILE/b.geojson", "polygons MAP FOLDER --overwrite",
+    "compare MAP --truth MAP --out FILE", "evaluate MAP MAP --json FILE/a.json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", UNUSABLE)
+def test_what_cannot_be_opened_or_written_is_one_line_with_its_name(tmp_path, capsys, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    make_dataset(tmp_path / "data")
+    write_map(tmp_path / "map.tif", np.zeros((1, 8, 8), np.uint8))
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder.geojson").mkdir()
+    places = {"FILE": "file", "DATA": "data", "MAP": "map.tif", "FOLDER": "folder.geojson"}
+    for name, place in places.items():
+        words = words.replace(name, place)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fpn: ")
+    assert error.count("\n") == 1
+    assert "file" in error or "folder.geojson" in error
+    assert sorted(tmp_path.rglob("*")) == before
