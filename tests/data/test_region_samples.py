@@ -137,7 +137,8 @@ def test_one_pattern_for_all_splits(tmp_path):
 def test_an_image_of_another_size_than_its_record(tmp_path):
     make_objects(tmp_path)
     write_png(tmp_path / "train" / "images" / "a1.png", picture(1, (32, 24)))
-    with pytest.raises(DataError, match=r"a1.png: 24 x 32 pixels, 32 x 24 in instances.json; height and width have changed places"):
+    told = r"a1.png: 24 x 32 pixels, 32 x 24 in instances.json; height and width have changed places"
+    with pytest.raises(DataError, match=told):
         samples_of(tmp_path)[1]
 
 
