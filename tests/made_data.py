@@ -1,5 +1,6 @@
 """Small files and datasets that tests make for themselves."""
 
+import struct
 import warnings
 
 import numpy as np
@@ -60,3 +61,16 @@ def make_dataset(folder, *, train=3, val=2, size=(24, 32), yaml=YAML):
     if yaml:
         (folder / "dataset.yaml").write_text(yaml)
     return folder
+
+
+def declare_size(path, width, height):
+    """Another width and height in the header of a TIFF, as damage or a hostile hand leaves it."""
+    data = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    for place in range(start + 2, start + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from("<H", data, place)
+        if tag in (256, 257):  # ImageWidth, ImageLength
+            struct.pack_into("<HHII", data, place, tag, 4, 1, width if tag == 256 else height)
+    path.write_bytes(data)
+    return path

@@ -370,3 +370,10 @@ def test_polygons_that_meet_no_image_are_told(tmp_path, capsys):
     assert run(file, "--truth", away, "--out", tmp_path / "out") == 0
     assert "away.geojson: no polygon of the classes that count meets a image" not in (line := capsys.readouterr().err)
     assert "away.geojson: no polygon of the classes that count meets an image; is the coordinate system" in line
+
+
+def test_files_of_the_image_folder_that_are_no_images_are_named(tmp_path, capsys):
+    image(tmp_path / "in" / "a.tif")
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    assert run(tmp_path / "in", "--truth", side(tmp_path, "t", "label files", TRUTH), "--out", tmp_path / "out") == 0
+    assert capsys.readouterr().err == f"fpn: 1 file that is no image was passed over: {tmp_path / 'in' / 'notes.txt'}\n"

@@ -12,8 +12,9 @@ import pytest
 import rasterio
 import rasterio.warp
 import shapely
+from PIL import Image
 
-from made_data import picture, write_png, write_tiff
+from made_data import declare_size, picture, write_png, write_tiff
 from shared import DATA, needs_shared
 from torchfpn.cli.main import main
 
@@ -279,3 +280,34 @@ class TestCrossings:
         words = (tmp_path / "b.geojson", tmp_path / "a.tif", "--out", tmp_path / "out")
         assert run(*words, "--max-crossings", 1) == 0
         assert run(*words, "--max-crossings", 0, "--overwrite") == 2
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**31 - 1, 40), (50, 2**31 - 1)])
+def test_an_image_of_an_impossible_size_is_told_before_memory_is_asked_for(tmp_path, capsys, width, height):
+    declare_size(image(tmp_path / "a.tif"), width, height)
+    held = labels(tmp_path / "b.geojson", (0, 0, 5, 5))
+    assert run(held, tmp_path / "a.tif", "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"fpn: {tmp_path / 'a.tif'}: {width:,} x {height:,} pixels; expected at most 1,048,576 pixels a side;"
+        " if this is right, allow more with --max-side N"
+    ]
+    image(tmp_path / "b.tif")
+    assert run(held, tmp_path / "b.tif", "--out", tmp_path / "out", "--max-side", "49") == 2
+    assert run(held, tmp_path / "b.tif", "--out", tmp_path / "out", "--max-side", "50") == 0
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_picture_that_its_exif_turns_and_a_world_file_places_is_refused(tmp_path, capsys, suffix):
+    """GDAL would give the grid as stored, on which the mask lies across the picture that everybody sees."""
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(path, exif=turned)
+    path.with_suffix(".wld").write_text(f"0.5\n0\n0\n-0.5\n{WEST}\n{NORTH}\n")
+    held = labels(tmp_path / "b.geojson", (0, 0, 5, 5))
+    assert run(held, path, "--out", tmp_path / "out", "--assume-crs", "EPSG:32633") == 2
+    assert (
+        f"a{suffix}: turned by its EXIF orientation, and placed by a.wld; save the picture" in capsys.readouterr().err
+    )
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(path)
+    assert run(held, path, "--out", tmp_path / "out", "--assume-crs", "EPSG:32633") == 0

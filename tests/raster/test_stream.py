@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from PIL import Image
 
 import torchfpn
-from made_data import write_tiff
+from made_data import declare_size, write_tiff
 from made_scenes import HEIGHT, UTM, WIDTH, make_scene, make_task, read
 from torchfpn.cli.main import main
 from torchfpn.errors import DataError
@@ -334,3 +335,48 @@ def test_impossible_windows_are_told_before_the_first_source(scene, capsys, side
     error = capsys.readouterr()
     assert "window: " in error.err
     assert error.out == ""
+
+
+class TestLimits:
+    """What a header or two places on the earth declare, and no machine can do."""
+
+    @pytest.mark.parametrize("flags", [(), ("--window", "64")])
+    def test_an_impossible_size(self, scene, capsys, flags):
+        array = np.ones((3, 64, 64), "uint8")
+        write_tiff(scene / "scene.tif", array, photometric="RGB", tiled=True, blockxsize=64, blockysize=64)
+        declare_size(scene / "scene.tif", 2**31 - 1, 64)
+        assert predict("out", *flags) == 2
+        assert capsys.readouterr().err.splitlines() == [
+            "fpn: scene.tif: 2,147,483,647 x 64 pixels; expected at most 1,048,576 pixels a side; if this is right,"
+            " allow more with --max-side N"
+        ]
+
+    def test_a_mosaic_around_the_world(self, scene, capsys):
+        for name, x in (("west", -2e7), ("east", 2e7)):
+            place = {"crs": "EPSG:3857", "transform": rasterio.Affine(0.5, 0, x, 0, -0.5, 0)}
+            write_tiff(scene / f"{name}.tif", np.ones((3, 64, 64), "uint8"), photometric="RGB", **place)
+        words = ["predict", "model.safetensors", "west.tif", "east.tif", "--mosaic", "world", "--out", "out"]
+        assert main(words) == 2
+        assert "fpn: world: 80,000,064 x 64 pixels; expected at most 1,048,576 pixels a side" in capsys.readouterr().err
+        assert not list(scene.glob("out/*"))
+
+    def test_a_mosaic_of_a_picture_that_its_exif_turns(self, scene, capsys):
+        turned = Image.Exif()
+        turned[0x0112] = 6
+        Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save("a.jpg", exif=turned)
+        (scene / "a.jgw").write_text("0.5\n0\n0\n-0.5\n0\n0\n")
+        assert main(["predict", "model.safetensors", "a.jpg", "--mosaic", "m", "--out", "out"]) == 2
+        assert "a.jpg: turned by its EXIF orientation, and placed by a.jgw" in capsys.readouterr().err
+
+    def test_windows_without_number(self, scene, capsys):
+        array = np.ones((3, 64, 64), "uint8")
+        write_tiff(scene / "scene.tif", array, photometric="RGB", tiled=True, blockxsize=64, blockysize=64)
+        declare_size(scene / "scene.tif", 64, 2**31 - 1)
+        assert predict("out", "--window", "32", "--max-side", str(2**31)) == 2
+        assert capsys.readouterr().err.splitlines() == [
+            "fpn: scene.tif: window: 134,217,728 windows of 32 pixels; expected at most 1,048,576; give a larger --window"
+        ]
+
+    def test_the_limit_is_adjustable(self, scene):
+        assert predict("out", "--window", "64", "--max-side", str(WIDTH - 1)) == 2
+        assert predict("out", "--window", "64", "--max-side", str(WIDTH)) == 0

@@ -59,9 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some images failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.outputs import check_folder
+    from torchfpn.cli.told import tell_passed_over
 
     _check(args)
     jobs = _jobs(args)
+    tell_passed_over(args.images)
     sides = [_side(args, path, len(jobs)) for path in (args.truth, args.prediction) if path is not None]
     refuse_idle(args, "compare", _kind(sides))
     _refuse_labels(args, jobs, sides)

@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accept-dtype", action="store_true", help="take pixels of another type than trained on")
     parser.add_argument("--allow-vrt", action="store_true", help="read VRTs, over files below their own folder")
     parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help="of an image read whole")
+    parser.add_argument(
+        "--max-side", type=int, default=2**20, metavar="N", help="of a raster read by windows, height and width"
+    )
     parser.add_argument("--window", type=int, metavar="PIXELS", help="side of the blocks that TIFFs are cut into")
     parser.add_argument(
         "--margin", default="64", metavar="PIXELS", help='read around every block; "exact": all that the model looks at'

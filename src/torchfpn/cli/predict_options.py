@@ -27,7 +27,7 @@ def options_of(args: argparse.Namespace) -> "Options":
     for name in ("outlined", "least", "simplify"):
         if getattr(args, name) and not args.polygons:
             raise ConfigError(f"{getattr(args, name)}", field=name, allowed="to come with --polygons")
-    for name in ("least", "simplify", "max_pixels"):
+    for name in ("least", "simplify", "max_pixels", "max_side"):
         if not 0 <= getattr(args, name) < float("inf"):
             raise ConfigError(f"{getattr(args, name)}", field=name.replace("_", "-"), allowed="a number from 0")
     words = [word.strip() for word in args.bands.split(",")] if args.bands else []
@@ -45,6 +45,7 @@ def options_of(args: argparse.Namespace) -> "Options":
         accept_dtype=args.accept_dtype,
         allow_vrt=args.allow_vrt,
         max_pixels=args.max_pixels,
+        max_side=args.max_side,
         precision=args.precision,
     )
 

@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-crossings", type=int, default=20_000, metavar="N", help="how often the rings of one polygon may cross"
     )
+    parser.add_argument("--max-side", type=int, default=2**20, metavar="N", help="height and width of an image")
     parser.add_argument(
         "--ignore-border", type=float, default=0.0, metavar="PIXELS", help="this near to an outline: not labelled"
     )
@@ -105,6 +106,7 @@ def _options(args: argparse.Namespace) -> "Options":
         border=args.ignore_border,
         assume_crs=crs_wkt(args.assume_crs) if args.assume_crs else None,
         allow_vrt=args.allow_vrt,
+        max_side=args.max_side,
         tiles=check_pattern(args.tiles) if args.tiles is not None else None,
     )
 

@@ -8,6 +8,7 @@ from torchfpn.errors import DataError
 
 MAX_PIXELS = 2**28  # rows times columns; a decompression bomb says far more than it weighs on disk
 BYTES_PER_PIXEL = 16  # the other half of the budget: 8 bands of 16 bits; more bands may then have fewer pixels
+MAX_SIDE = 2**20  # pixels of a raster that is worked on in parts
 SUFFIXES = (  # what a listing of a folder takes for an image
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"),
     *(".tif", ".tiff", ".vrt", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf"),
@@ -128,6 +129,24 @@ def check_size(path: str | Path, shape: tuple[int, int, int], itemsize: int, max
             file=path,
             allowed=f"at most {max_pixels * BYTES_PER_PIXEL / 2**30:.3g} GiB",
             hint="read fewer bands (use_bands in dataset.yaml), or " + cure,
+        )
+
+
+def check_sides(path: str | Path, size: tuple[int, int], most: int) -> None:
+    """Refuses a raster before it is worked on in parts. size: height and width in pixels; most: of either.
+
+    A damaged or hostile header, or two files at two ends of the world, declare any size: the work would never end.
+
+    Raises:
+        DataError: a side is longer.
+    """
+    height, width = size
+    if max(size) > most:
+        raise DataError(
+            f"{width:,} x {height:,} pixels",
+            file=path,
+            allowed=f"at most {most:,} pixels a side",
+            hint="if this is right, allow more with --max-side N",
         )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import DataError
-from torchfpn.files.formats import WINDOWED, check_size
+from torchfpn.files.formats import MAX_PIXELS, WINDOWED, check_size, format_of
 from torchfpn.files.geo import Geo, read_world_file, world_file
 from torchfpn.files.quiet import quiet
 
@@ -54,6 +54,17 @@ def photograph_geo(path: Path, kind: str, max_pixels: int) -> Geo | None:
         hint = "save the picture without its EXIF orientation, or remove the world file"
         raise DataError(f"turned by its EXIF orientation, and placed by {file.name}", file=path, hint=hint)
     return geo
+
+
+def check_upright(path: Path) -> None:
+    """Passes files whose stored grid is that of the picture, for those who ask GDAL, which does not turn pictures.
+
+    Raises:
+        DataError: a photograph that its EXIF data turns and that a world file places; see `photograph_geo`.
+    """
+    kind = format_of(path)
+    if is_photograph(path, kind):
+        photograph_geo(path, kind, MAX_PIXELS)
 
 
 def deep_png(path: Path) -> bool:

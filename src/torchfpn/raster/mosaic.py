@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import DataError, RasterError, amount
 from torchfpn.files.bands import match_bands
-from torchfpn.files.formats import WINDOWED, format_of
+from torchfpn.files.formats import WINDOWED, check_sides, format_of
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.images import Picture, Window
+from torchfpn.files.photographs import check_upright
 from torchfpn.files.rasters import geo_of, no_place, open_raster, same_crs
 from torchfpn.raster.scenes import Reading, digest
 
@@ -171,7 +172,7 @@ def open_mosaic(name: Path, files: Sequence[Path], reading: Reading) -> Mosaic:
     """Files that say where they lie, or whose paths do, as one raster. name: for messages.
 
     Raises:
-        DataError: a file that cannot be read. RasterError: one without a place, or not on the grid of the first.
+        DataError: a file that cannot be read, or a raster larger than `reading.max_side`. RasterError: one without a place, or not on the grid of the first.
     """
     seen = [_look(file, reading) for file in files]
     first = seen[0][1]
@@ -190,12 +191,15 @@ def open_mosaic(name: Path, files: Sequence[Path], reading: Reading) -> Mosaic:
         placed.append(Part(file, row, column, *size, windowed))
     top, left = min(part.row for part in placed), min(part.column for part in placed)
     parts = tuple(replace(part, row=part.row - top, column=part.column - left) for part in placed)
-    return Mosaic(name, parts, first.part(top, left), reading)
+    mosaic = Mosaic(name, parts, first.part(top, left), reading)
+    check_sides(name, (mosaic.height, mosaic.width), reading.max_side)
+    return mosaic
 
 
 def _look(file: Path, reading: Reading) -> tuple[tuple[int, int], Geo, bool]:
     """Height and width, place, and whether it can be read in parts; no pixel is read."""
     windowed = format_of(file) in WINDOWED
+    check_upright(file)
     with open_raster(file, allow_vrt=reading.allow_vrt) as source:
         size, geo = (source.height, source.width), geo_of(source)
     geo = reading.place(geo, file, size)

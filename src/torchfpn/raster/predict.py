@@ -13,7 +13,7 @@ from torchfpn.data.headers import page_count
 from torchfpn.data.moments import Moments
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.fitting import fitted, in_range
-from torchfpn.files.formats import format_of, printable
+from torchfpn.files.formats import MAX_SIDE, format_of, printable
 from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.images import Picture
 from torchfpn.raster.answering import answers
@@ -41,7 +41,7 @@ class Options:
     that have a transform but no coordinate system. tiles: how paths of files without a georeference end, such as
     "{z}/{x}/{y}"; model_tiles: the same as the model learnt it, for files whose paths end so. bands: which bands of the
     files to use, names or numbers from 1, in the model's order. accept_dtype: take pixels of another type than the
-    model was trained on.
+    model was trained on. max_pixels: of an image read whole; max_side: height and width of one read by windows.
     """
 
     probabilities: Literal["uint8", "float32"] | None = None
@@ -56,6 +56,7 @@ class Options:
     accept_dtype: bool = False
     allow_vrt: bool = False
     max_pixels: int = MAX_PIXELS
+    max_side: int = MAX_SIDE
     precision: Precision = "fp32"
 
 
@@ -169,7 +170,8 @@ def _raw(task: Task, picture: Picture, options: Options, *, file: Path) -> Tenso
 def reading(options: Options) -> Reading:
     """How the files of a prediction are read."""
     bands = tuple(options.bands) if options.bands else None
-    return Reading(bands, options.assume_crs, options.tiles, options.model_tiles, options.allow_vrt, options.max_pixels)
+    limits = options.max_pixels, options.max_side
+    return Reading(bands, options.assume_crs, options.tiles, options.model_tiles, options.allow_vrt, *limits)
 
 
 def check_polygons(geo: Geo | None, job: Job, options: Options) -> None:

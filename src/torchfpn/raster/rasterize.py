@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from torchfpn.files.formats import MAX_SIDE, check_sides
 from torchfpn.files.geo import Geo
+from torchfpn.files.photographs import check_upright
 from torchfpn.files.rasters import geo_of, open_raster
 from torchfpn.raster.label_stream import BLOCK, Tags, label_stream
 from torchfpn.raster.legend import Legend
@@ -27,6 +29,7 @@ class Options:
 
     border: pixels to each side of an outline that are not labelled. assume_crs: well-known text for images that have a
     transform but no coordinate system. tiles: how paths of images without a georeference end (`vectors.tiles`).
+    max_side: height and width of an image, in pixels.
     """
 
     all_touched: bool = False
@@ -34,6 +37,7 @@ class Options:
     assume_crs: str | None = None
     allow_vrt: bool = False
     tiles: str | None = None
+    max_side: int = MAX_SIDE
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,10 @@ def _draw(scene: Scene, block: NDArray[np.uint16], row: int, all_touched: bool) 
 
 def _grid(source: Path, options: Options) -> tuple[tuple[int, int], Geo]:
     """Height, width and place of an image; no pixel is read."""
+    check_upright(source)
     with open_raster(source, allow_vrt=options.allow_vrt) as raster:
         size, geo = (raster.height, raster.width), geo_of(raster)
+    check_sides(source, size, options.max_side)
     if geo is None and options.tiles is not None:
         return size, tile_geo(source, options.tiles, size)
     return size, check_grid(geo, source, options.assume_crs)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torchfpn.files.blocks import block_bytes, check_blocks
+from torchfpn.files.formats import MAX_SIDE, check_sides
 from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.images import Picture, Window, read_bands, read_image
 from torchfpn.files.rasters import geo_of, open_raster, ties_of
@@ -23,6 +24,7 @@ class Reading:
 
     bands: names or numbers from 1, None: all. assume_crs: well-known text for files with a transform and no coordinate
     system. tiles: how paths of files without a georeference end (`vectors.tiles`); model_tiles: how they may end.
+    max_side: height and width of a raster that is read by windows, in pixels.
     """
 
     bands: tuple[int | str, ...] | None = None
@@ -31,6 +33,7 @@ class Reading:
     model_tiles: str | None = None
     allow_vrt: bool = False
     max_pixels: int = 2**24
+    max_side: int = MAX_SIDE
 
     def whole(self, file: Path) -> Picture:
         """All of a file.
@@ -156,12 +159,13 @@ def open_file(file: Path, reading: Reading) -> FileScene:
     """A TIFF or VRT as a scene; no pixel is read.
 
     Raises:
-        DataError: no raster, or one whose blocks are too large to be decoded.
+        DataError: no raster, one whose blocks are too large to be decoded, or one that is larger than `max_side`.
     """
     with open_raster(file, allow_vrt=reading.allow_vrt) as source:
         if source.driver == "GTiff":  # the blocks of a VRT are no blocks of its files
             check_blocks(source.block_shapes[0], block_bytes(source), file)
         size = (source.height, source.width)
+        check_sides(file, size, reading.max_side)
         return FileScene(file, *size, reading.place(geo_of(source), file, size), reading, ties_of(source))
 
 

@@ -50,6 +50,7 @@ from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
 
 SIDE, MARGIN = 1024, 64  # pixels
+WINDOWS = 2**20  # of a raster: as many as one of the longest sides has at 1024 pixels; a plan of them takes 0.5 GB
 READERS, AHEAD = 2, 4  # threads, windows
 
 
@@ -76,10 +77,12 @@ def open_scene(job: Job, options: Options, streaming: Streaming) -> Scene | None
     """The source of a job, if it is read by windows: tiles, several files, rasters too large to be read whole, or all.
 
     Raises:
-        DataError: it cannot be read. ConfigError: it is read by windows, and an output was asked for that is made of
-            whole images.
+        DataError: it cannot be read. ConfigError: it would take too many windows, or it is read by windows, and an
+            output was asked for that is made of whole images.
     """
     scene = _opened(job, options, streaming)
+    if scene is not None and streaming.side >= 1:
+        _check_windows(scene, job, streaming)
     if scene is not None and "overlay" in job.others:
         size = f"{scene.width} x {scene.height} pixels"
         raise ConfigError(size, file=job.source, allowed="overlay: up to --max-pixels")
@@ -95,6 +98,16 @@ def _opened(job: Job, options: Options, streaming: Streaming) -> Scene | None:
         return None
     scene = open_file(job.source, reading(options))
     return scene if streaming.always or scene.height * scene.width > options.max_pixels else None
+
+
+def _check_windows(scene: Scene, job: Job, streaming: Streaming) -> None:
+    parts = scene.parts if isinstance(scene, Mosaic) else (scene,)
+    count = sum(-(-part.height // streaming.side) * -(-part.width // streaming.side) for part in parts)
+    if count > WINDOWS:
+        found = f"{count:,} windows of {streaming.side} pixels"
+        raise ConfigError(
+            found, file=job.source, field="window", allowed=f"at most {WINDOWS:,}", hint="give a larger --window"
+        )
 
 
 def window_count(scene: Scene, streaming: Streaming) -> int:
