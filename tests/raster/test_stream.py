@@ -374,7 +374,8 @@ class TestLimits:
         declare_size(scene / "scene.tif", 64, 2**31 - 1)
         assert predict("out", "--window", "32", "--max-side", str(2**31)) == 2
         assert capsys.readouterr().err.splitlines() == [
-            "fpn: scene.tif: window: 134,217,728 windows of 32 pixels; expected at most 1,048,576; give a larger --window"
+            "fpn: scene.tif: window: 134,217,728 windows of 32 pixels; expected at most 1,048,576;"
+            " give a larger --window"
         ]
 
     def test_the_limit_is_adjustable(self, scene):

@@ -172,7 +172,8 @@ def open_mosaic(name: Path, files: Sequence[Path], reading: Reading) -> Mosaic:
     """Files that say where they lie, or whose paths do, as one raster. name: for messages.
 
     Raises:
-        DataError: a file that cannot be read, or a raster larger than `reading.max_side`. RasterError: one without a place, or not on the grid of the first.
+        DataError: a file that cannot be read, or a raster larger than `reading.max_side`. RasterError: one without a
+            place, or not on the grid of the first.
     """
     seen = [_look(file, reading) for file in files]
     first = seen[0][1]
