@@ -269,6 +269,21 @@ def test_ground_control_points_and_camera_models_go_into_every_raster(photo, tmp
     assert f"a.tif: {found}" in err(capsys)[0]
 
 
+def test_a_camera_model_beside_a_transform_goes_into_every_raster(photo, tmp_path, capsys):
+    array = np.random.default_rng(0).integers(0, 255, (3, 32, 40)).astype("u1")
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6)}
+    image = write_tiff(tmp_path / "a.tif", array, photometric="RGB", rpcs=RPC.from_gdal(RPC_TEXT), **place)
+    assert place_of(image)[4]
+    for more in ([], ["--window", 32]):
+        words = ("predict", photo, image, "--out", tmp_path / f"out{len(more)}", "--device", "cpu", *more)
+        assert run(*words, "--probs", "uint8") == 0, err(capsys)
+        for name in ("a.tif", "a.probs.tif"):
+            assert place_of(tmp_path / f"out{len(more)}" / name) == place_of(image)
+    write_geojson(tmp_path / "b.geojson", [box(0, 0)])
+    assert run("rasterize", tmp_path / "b.geojson", image, "--out", tmp_path / "masks") == 0, err(capsys)
+    assert place_of(tmp_path / "masks" / "a.tif") == place_of(image)
+
+
 def write_any(path, array=None):
     """A picture of red, green and blue in the format that the suffix says."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Where an image lies on the earth: coordinate system and affine transform, as plain values."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torchfpn.errors import DataError
@@ -15,10 +15,12 @@ class Geo:
     """crs: well-known text, None where unknown. transform: (a, b, c, d, e, f) of the upper left pixel corners.
 
     x = a * column + b * row + c and y = d * column + e * row + f; a south-up image has e > 0, a rotated one b, d != 0.
+    rpcs: the camera model that the whole image has besides, GDAL's names and texts; outputs on the same grid keep it.
     """
 
     crs: str | None
     transform: Affine6
+    rpcs: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     def world(self, column: float, row: float) -> tuple[float, float]:
         """The place of a pixel corner, in units of the coordinate system."""

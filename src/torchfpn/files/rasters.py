@@ -192,7 +192,8 @@ def geo_of(source: Any) -> Geo | None:
     crs = source.crs.to_wkt() if source.crs else None
     if crs is None and transform == (1.0, 0.0, 0.0, 0.0, 1.0, 0.0):
         return None
-    return Geo(crs, transform)  # type: ignore[arg-type]  # six of them
+    rpcs = tuple(sorted(source.tags(ns="RPC").items()))
+    return Geo(crs, transform, rpcs)  # type: ignore[arg-type]  # six of them
 
 
 def ties_of(source: Any) -> Ties | None:
@@ -230,18 +231,26 @@ def place_profile(place: Geo | Ties | None) -> dict[str, Any]:
     rasterio = import_rasterio()
     crs = rasterio.crs.CRS.from_wkt(place.crs) if place.crs else None
     if isinstance(place, Geo):
-        return {"transform": rasterio.Affine(*place.transform), "crs": crs}
+        return {"transform": rasterio.Affine(*place.transform), "crs": crs} | _camera(place.rpcs)
     profile: dict[str, Any] = {}
     if place.points:
         from rasterio.control import GroundControlPoint
 
         profile["gcps"] = [GroundControlPoint(*point) for point in place.points]
         profile["crs"] = crs or rasterio.crs.CRS()  # points without a coordinate system: rasterio refuses None
-    if place.rpcs:
-        from rasterio.rpc import RPC
+    return profile | _camera(place.rpcs)
 
-        profile["rpcs"] = RPC.from_gdal(dict(place.rpcs))
-    return profile
+
+def _camera(rpcs: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """What rasterio needs to write a camera model; nothing for one whose texts are damaged."""
+    if not rpcs:
+        return {}
+    from rasterio.rpc import RPC
+
+    try:
+        return {"rpcs": RPC.from_gdal(dict(rpcs))}
+    except (LookupError, TypeError, ValueError):
+        return {}
 
 
 def same_crs(one: str, other: str) -> bool:

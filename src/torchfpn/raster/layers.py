@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,7 @@ def open_layer(
     with open_label_map(path, allow_vrt=allow_vrt) as labels:
         geo = labels.geo
         if geo is not None and geo.crs is None and assume_crs is not None:
-            geo = Geo(assume_crs, geo.transform)
+            geo = replace(geo, crs=assume_crs)
         if geo is None:
             raise no_place(path, "no coordinate system", "only rasters with a transform have polygons on the earth")
         if geo.crs is None:

@@ -6,7 +6,7 @@ A scene says how large it is, where it lies, which parts of it hold anything at 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,7 +67,7 @@ class Reading:
         if geo is None and self.model_tiles is not None and is_tile(file, self.model_tiles):
             return tile_geo(file, self.model_tiles, size)
         if geo is not None and geo.crs is None and self.assume_crs is not None:
-            return Geo(self.assume_crs, geo.transform)
+            return replace(geo, crs=self.assume_crs)
         return geo
 
     @property

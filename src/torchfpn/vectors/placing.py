@@ -4,6 +4,7 @@ Every grid is a plain one there: north up or south up, turned, pixels square or 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def check_grid(geo: Geo | None, file: str | Path, assumed: str | None = None) ->
         raise RasterError(f"its transform {geo.transform} cannot be inverted", file=file)
     if geo.crs is None and assumed is None:
         raise RasterError("no coordinate system", file=file, hint="give it with --assume-crs EPSG:...")
-    return Geo(geo.crs or assumed, geo.transform)
+    return replace(geo, crs=geo.crs or assumed)
 
 
 def placed(
