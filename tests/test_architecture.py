@@ -12,6 +12,7 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "torchfpn"
 FLOORS = [
     "printing",
     "errors",
+    "recipe_fields",
     "recipe",
     "types",
     "files ops",

@@ -7,13 +7,14 @@ import colorsys
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from math import isfinite
 from typing import Any
 
 from torchfpn.errors import WeightsError, nearest
+from torchfpn.recipe_fields import LARGEST, SMALLEST, check_fields, is_number
 
 IGNORE = 255  # the label of a pixel that nobody labelled, inside torchfpn; files may use another value
 SCHEMA = 4  # raised when a field changes meaning; older files are migrated, newer ones refused
+DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class Scaling:
     method: str = "given"
 
     def __post_init__(self) -> None:
-        if len(self.offset) != len(self.scale) or not all(s > 0 for s in self.scale):
+        fitting = [is_number(x) and abs(x) <= LARGEST for x in self.offset]
+        fitting += [is_number(x) and SMALLEST <= x <= LARGEST for x in self.scale]
+        if len(self.offset) != len(self.scale) or not all(fitting):
             raise WeightsError(
                 f"offset {list(self.offset)} and scale {list(self.scale)}",
                 field="scaling",
@@ -66,7 +69,7 @@ class Inputs:
             raise WeightsError(
                 f"range {self.low}..{self.high}", field="inputs", allowed="two numbers, low below high, or null twice"
             )
-        if not all(_is_number(by) and by > 0 for by in self.divisors.values()):
+        if not all(is_number(by) and by > 0 for by in self.divisors.values()):
             raise WeightsError(f"{self.divisors}", field="inputs.divisors", allowed="numbers above 0")
 
     @classmethod
@@ -95,12 +98,8 @@ class Inputs:
         return f"{self.low:g}..{self.high:g}; " + ", ".join(ways)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-
-
 def _is_range(low: Any, high: Any) -> bool:
-    return _is_number(low) and _is_number(high) and low < high
+    return is_number(low) and is_number(high) and bool(low < high)
 
 
 @dataclass(frozen=True)
@@ -153,8 +152,10 @@ class Recipe:
         """
         try:
             data = json.loads(text)
-            schema = int(data["schema"])
-        except (ValueError, TypeError, KeyError) as error:
+            schema = data["schema"]
+            if type(schema) is not int:
+                raise TypeError("no whole number")
+        except DAMAGE as error:
             raise WeightsError(
                 "the recipe is damaged", file=file, hint="save the model again with task.save"
             ) from error
@@ -168,7 +169,7 @@ class Recipe:
         try:
             for step in range(schema, SCHEMA):
                 data = MIGRATIONS[step](data, file)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except DAMAGE as error:
             found = f"a damaged recipe of schema {schema}: {error}"
             raise WeightsError(found, file=file, hint="save the model again") from error
         return cls._from_fields(data, file)
@@ -178,19 +179,31 @@ class Recipe:
         known = {f.name for f in fields(cls)}
         for key in data:
             if key not in known:
-                raise WeightsError(f'unknown field "{key}" in the recipe', file=file, hint=nearest(key, known))
+                shown = key if len(key) < 60 else key[:57] + "..."
+                raise WeightsError(f'unknown field "{shown}" in the recipe', file=file, hint=nearest(shown, known))
+        if missing := next((name for name in REQUIRED if name not in data), None):
+            raise WeightsError("the recipe lacks it", file=file, field=missing, hint="save the model again")
+        check_fields(data, file)
+        scaling, inputs, count = data["scaling"], data.get("inputs"), len(data["classes"])
         try:
-            scaling = data["scaling"]
-            data["scaling"] = Scaling(tuple(scaling["offset"]), tuple(scaling["scale"]), str(scaling["method"]))
-            data["colors"] = tuple((int(r), int(g), int(b)) for r, g, b in data["colors"])
-            data["class_weights"] = None if data["class_weights"] is None else tuple(data["class_weights"])
-            if (inputs := data.get("inputs")) is not None:
-                data["inputs"] = Inputs(inputs["low"], inputs["high"], dict(inputs["divisors"]))
-            for name in ("classes", "bands", "label_ids"):
-                data[name] = tuple(data[name])
-            return cls(**data)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise WeightsError(f"the recipe lacks {error}", file=file, hint="save the model again") from error
+            offset, scale = (tuple(map(float, scaling[name])) for name in ("offset", "scale"))
+            made: dict[str, Any] = {
+                "scaling": Scaling(offset, scale, scaling["method"]),
+                "inputs": None if inputs is None else Inputs(**inputs),
+            }
+        except WeightsError as error:
+            raise WeightsError(
+                error.found, file=file, field=error.field, allowed=error.allowed, hint=error.hint
+            ) from error
+        weights, nodata = data["class_weights"], data.get("nodata")
+        made |= {name: tuple(data[name]) for name in ("classes", "bands")}
+        made |= {
+            "label_ids": tuple(data["label_ids"]) or tuple(range(count)),
+            "colors": tuple((r, g, b) for r, g, b in data["colors"]) or default_colors(count),
+            "class_weights": None if weights is None else tuple(map(float, weights)),
+            "nodata": float(nodata) if isinstance(nodata, int) and abs(nodata) > 2**53 else nodata,
+        }
+        return cls(**{**data, **made})
 
 
 def _from_1(fields: dict[str, Any], file: str) -> dict[str, Any]:
@@ -245,6 +258,8 @@ def _from_3(fields: dict[str, Any], _file: str) -> dict[str, Any]:
     of_unit = fields["scaling"]["method"] == "imagenet, of 0..1"
     return {**fields, "inputs": asdict(Inputs.unit()) if of_unit else None, "schema": 4}
 
+
+REQUIRED = ("task", "model", "classes", "bands", "scaling", "label_ids", "colors", "class_weights")
 
 # Fields of schema n and the file they stand in -> fields of schema n + 1.
 MIGRATIONS: dict[int, Callable[[dict[str, Any], str], dict[str, Any]]] = {

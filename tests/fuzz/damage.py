@@ -80,7 +80,9 @@ def in_recipe(rng: random.Random, data: bytes) -> bytes:
     """The recipe in the header of a model file, its length kept true; its weights stay as they are."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] = {key: in_json(rng, text.encode()).decode() for key, text in header["__metadata__"].items()}
+    header["__metadata__"] = {
+        key: in_json(rng, text.encode()).decode(errors="replace") for key, text in header["__metadata__"].items()
+    }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data[8 + length :]

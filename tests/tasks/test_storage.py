@@ -150,7 +150,9 @@ def test_fault_36_another_architecture_names_the_first_five_tensors(saved, tmp_p
     with pytest.raises(WeightsError, match=r"other\.safetensors: \d+ tensors do not fit: missing") as caught:
         torchfpn.load(path)
     assert str(caught.value).count(";") == 5  # five tensors and the hint
-    two = rewrite(saved, tmp_path / "classes.safetensors", recipe={"classes": ["a", "b", "c"]})
+    two = rewrite(
+        saved, tmp_path / "classes.safetensors", recipe={"classes": ["a", "b", "c"], "label_ids": [], "colors": []}
+    )
     with pytest.raises(
         WeightsError, match=r"head.classify.weight is float32 \[2, 32, 1, 1\], the model's float32 \[3,"
     ):
@@ -173,7 +175,11 @@ def test_fault_36_another_architecture_names_the_first_five_tensors(saved, tmp_p
         ),
         ({"metadata": {"evil": "1"}}, 'metadata "evil"'),
         ({"recipe": {"clases": []}}, 'unknown field "clases" in the recipe; did you mean "classes"'),
-        ({"recipe": {"scaling": {"offset": [0], "scale": [0], "method": ""}}}, "scale above 0"),
+        (
+            {"recipe": {"scaling": {"offset": [0], "scale": [0], "method": ""}}},
+            "scaling.offset: .*one for each of 2 bands",
+        ),
+        ({"recipe": {"scaling": {"offset": [0, 0], "scale": [1, 0], "method": ""}}}, "scaling.scale: .* above 0"),
     ],
 )
 def test_fault_37_a_safetensors_that_lies_is_refused(saved, tmp_path, change, message):
@@ -252,10 +258,10 @@ def test_fault_34_a_truncated_file_is_refused(saved, tmp_path):
 def test_fault_38_a_newer_recipe_is_refused_and_an_older_one_migrated(saved, tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match=rf"schema {SCHEMA + 1}; expected {SCHEMA} or less; upgrade"):
         torchfpn.load(rewrite(saved, tmp_path / "newer.safetensors", recipe={"schema": SCHEMA + 1}))
-    migrated = {"schema": SCHEMA, "dtype": "migrated"}
+    migrated = {"schema": SCHEMA, "dtype": "int8"}
     monkeypatch.setitem(MIGRATIONS, SCHEMA - 1, lambda fields, _file: {**fields, **migrated})
     old = rewrite(saved, tmp_path / "older.safetensors", recipe={"schema": SCHEMA - 1})
-    assert torchfpn.load(old).recipe.dtype == "migrated"
+    assert torchfpn.load(old).recipe.dtype == "int8"
 
 
 def test_fault_38_the_model_file_of_release_0_1_still_loads(tmp_path):

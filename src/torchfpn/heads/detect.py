@@ -41,7 +41,12 @@ class Detect(nn.Module):
 
     @torch.no_grad()
     def forward(self, rois: dict[str, Tensor], proposals: Boxes, sizes: Tensor) -> Boxes:
-        """Scores [B, K, C + 1], deltas [B, K, 4 C], sizes [B, 2] (height, width) -> at most `limit` boxes an image."""
+        """Scores [B, K, C + 1], deltas [B, K, 4 C], sizes [B, 2] (height, width) -> at most `limit` boxes an image.
+
+        Rows behind the last detection are 0, as all are where K = 0, or where no score is a number.
+        """
+        if not rois["scores"].shape[1]:
+            return _none(proposals, self.limit)
         chances = rois["scores"].float().softmax(-1)[..., :-1]
         b, k, classes = chances.shape
         likely = (chances > self.threshold) & proposals.valid[..., None]
@@ -57,6 +62,8 @@ class Detect(nn.Module):
         valid = (best > 0) & (sides >= self.smallest).all(-1)
         index, counts, lost = nms(boxes, best, labels, valid, iou=self.iou, keep=self.limit)
         found = Boxes(picked(boxes, index), best.gather(1, index), labels.gather(1, index), counts, lost + cut)
+        there = found.valid  # boxes of overflown codes are no numbers, and masks are read from every row in a graph
+        found = found._replace(boxes=found.boxes.masked_fill(~there[..., None], 0))
         return found if self.smallest > 0 else without_empty(found)
 
     def _room(self, likely: Tensor, most: int) -> int:
@@ -68,6 +75,14 @@ class Detect(nn.Module):
     def extra_repr(self) -> str:
         """The three numbers."""
         return f"threshold {self.threshold}, iou {self.iou}, at most {self.limit}"
+
+
+def _none(proposals: Boxes, limit: int) -> Boxes:
+    """A table of `limit` rows for each image, none of which is there."""
+    images, zeros = len(proposals.counts), torch.zeros_like(proposals.counts)
+    scores = proposals.scores.new_zeros(images, limit, dtype=torch.float32)
+    boxes = proposals.boxes.new_zeros(images, limit, 4)
+    return Boxes(boxes, scores, torch.zeros_like(scores, dtype=torch.int64), zeros, zeros.clone())
 
 
 def without_empty(found: Boxes) -> Boxes:

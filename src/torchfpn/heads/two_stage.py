@@ -13,6 +13,9 @@ from torchfpn.nn.layers import Norm
 from torchfpn.ops.anchors import Stride
 from torchfpn.types import Level
 
+MOST_BOXES = 100_000  # proposals or detections of an image
+SMALLEST_ANCHOR, LARGEST_ANCHOR = 0.001, 100_000  # pixels, and ratios of their sides
+MOST_SAMPLES = 64  # points along a side of a bin
 ANCHOR = 8  # cells of its level that an anchor is wide: 32 pixels on P2, 512 on P6
 
 
@@ -60,6 +63,15 @@ def two_stage(
         raise ConfigError(f"widths {sorted(widths)}", field="pyramid", allowed="one width for all levels")
     if not 1 <= roi_levels <= len(levels):
         raise ConfigError(f"{roi_levels}", field="roi_levels", allowed=f"1 to {len(levels)}, the pyramid's levels")
+    _check_counts(dense_depth=dense_depth, proposals=proposals, hidden=hidden, mask_hidden=mask_hidden,
+                  detections=detections)  # fmt: skip
+    _check_shares(proposal_iou=proposal_iou, proposal_threshold=proposal_threshold, threshold=threshold, iou=iou)
+    _check_anchors(anchor_sizes, anchor_ratios)
+    for name, least in (("proposal_smallest", proposal_smallest), ("smallest", smallest), ("sampling", sampling)):
+        if not least >= 0:
+            raise ConfigError(f"{least}", field=name, allowed="0 or more")
+    if sampling > MOST_SAMPLES:
+        raise ConfigError(f"{sampling}", field="sampling", allowed=f"at most {MOST_SAMPLES}")
     (channels,) = widths
     sizes = anchor_sizes or [(ANCHOR * level.stride,) for level in levels]
     propose = Propose(
@@ -83,3 +95,24 @@ def two_stage(
         mask_pool=RoIPool(read, 14, sampling=sampling, aligned=aligned, inside=inside) if masks else None,
         mask=MaskHead(channels, num_classes, hidden=mask_hidden, norm=mask_norm) if masks else None,
     )
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if not 1 <= count <= MOST_BOXES:
+            raise ConfigError(f"{count}", field=name, allowed=f"a whole number from 1 to {MOST_BOXES:,}")
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ConfigError(f"{share}", field=name, allowed="a share from 0 to 1")
+
+
+def _check_anchors(sizes: Sequence[Sequence[float]] | None, ratios: Sequence[float]) -> None:
+    if sizes is not None and len({len(own) for own in sizes}) != 1:
+        raise ConfigError(f"{list(sizes)}"[:60], field="anchor_sizes", allowed="as many for each level")
+    for name, numbers in (("anchor_sizes", [x for own in sizes or [[1.0]] for x in own]), ("anchor_ratios", ratios)):
+        if not numbers or not all(SMALLEST_ANCHOR <= x <= LARGEST_ANCHOR for x in numbers):
+            allowed = f"numbers from {SMALLEST_ANCHOR} to {LARGEST_ANCHOR:,}"
+            raise ConfigError(f"{list(numbers)}"[:60], field=name, allowed=allowed)

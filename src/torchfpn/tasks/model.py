@@ -23,6 +23,7 @@ from torchfpn.pyramids.extra import ConvLevels, FromBackbone, PoolLevel
 from torchfpn.pyramids.fpn import FPN
 from torchfpn.pyramids.panet import PANet
 from torchfpn.pyramids.simple import SimplePyramid
+from torchfpn.tasks.arguments import check_arguments
 from torchfpn.types import Level
 
 PYRAMIDS: dict[str, Callable[..., Any]] = {"fpn": FPN, "panet": PANet, "simple": SimplePyramid}
@@ -56,7 +57,7 @@ def create_model(
     fusion: Fusion = "none",
     points: Sequence[int] | None = None,
     channels: int = 256,
-    smooth: bool = True,
+    smooth: bool | Literal["finer"] = True,
     extra: Extra | None = None,
     head_channels: int = 128,
     norm: Norm = "batch",
@@ -137,6 +138,7 @@ def create_model(
     if not isinstance(head, nn.Module):
         check_name("head", head, TASKS[task])
         given, own = declared_levels(neck, "pyramid"), head_options or {}
+        check_arguments(two_stage if head == REGIONS else HEADS[head], own, "head_options")
         with _unknown_options("head_options", head):
             if head == REGIONS:
                 head = _regions(given, num_classes, task, dropout, own)
@@ -186,7 +188,7 @@ def _pyramid(
     levels: tuple[Level, ...],
     channels: int,
     *,
-    smooth: bool,
+    smooth: bool | Literal["finer"],
     extra: Extra | None,
     options: dict[str, Any],
     finest: bool,
@@ -208,6 +210,7 @@ def _pyramid(
                 found, field="pyramid", allowed="two maps or more", hint='pyramid="simple" for a plain ViT'
             )
         options = {"smooth": smooth, **options}
+    check_arguments(PYRAMIDS[pyramid], options, "pyramid_options")
     with _unknown_options("pyramid_options", pyramid):
         neck = PYRAMIDS[pyramid](levels, channels, **options)
     return neck if extra is None else _with_extra(neck, levels, extra)

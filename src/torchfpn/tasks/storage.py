@@ -4,19 +4,26 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
-from torchfpn.errors import ConfigError, WeightsError
+from torchfpn.errors import ConfigError, FPNError, WeightsError
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.checkpoints import check_finite, read_tensors
 from torchfpn.recipe import Recipe
+from torchfpn.tasks.arguments import check_arguments
 from torchfpn.tasks.build import assemble
 from torchfpn.tasks.model import create_model
 from torchfpn.tasks.pytorch_fpn import original
 from torchfpn.tasks.task import Task
 
 RECIPE = "torchfpn"  # the key of the recipe in the file's metadata
+LONGEST = 500  # characters of what another library says of a model that it cannot build
 METADATA = {RECIPE, "format"}  # "format" is what other tools add, and older versions did
+IMPOSSIBLE = (  # what building a model raises of arguments that do not go together, by Python, torch and timm
+    ConfigError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, AssertionError,
+    RuntimeError, MemoryError,
+)  # fmt: skip
 FEATURES = "features"  # a recipe's task where the file holds backbone and pyramid and no head
 
 
@@ -51,7 +58,11 @@ def load(path: str | Path, *, model: nn.Sequential | None = None) -> Task:
     if recipe.task == FEATURES:
         found = "a backbone and its pyramid, without a head"
         raise WeightsError(found, file=path, hint="torchfpn.load_model gives the two")
-    return assemble(_filled(tensors, recipe, path, model), recipe).eval()
+    model = _filled(tensors, recipe, path, model)
+    try:
+        return assemble(model, recipe).eval()
+    except FPNError as error:
+        raise WeightsError(f"the recipe's task cannot be built: {error}", file=path) from error
 
 
 def load_model(path: str | Path) -> nn.Sequential:
@@ -89,6 +100,12 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], *, file: str | Path) -> N
     Raises:
         WeightsError: names, shapes or types differ; the first five are named.
     """
+    _check_fitting(model, tensors, file)
+    model.load_state_dict(tensors)
+
+
+def _check_fitting(model: nn.Module, tensors: dict[str, Tensor], file: str | Path) -> None:
+    """Raises the WeightsError of `fill`."""
     own = model.state_dict()
     wrong = [f"missing {name} {list(own[name].shape)}" for name in own if name not in tensors]
     wrong += [f"unknown {name} {list(tensors[name].shape)}" for name in tensors if name not in own]
@@ -98,7 +115,6 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], *, file: str | Path) -> N
     if wrong:
         shown = "; ".join(wrong[:5])
         raise WeightsError(f"{len(wrong)} tensors do not fit: {shown}", file=file, hint="another architecture wrote it")
-    model.load_state_dict(tensors)
 
 
 def _read_by(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -113,7 +129,9 @@ def _read_by(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def build_model(recipe: Recipe) -> nn.Sequential:
     """The architecture that a recipe names, weights as they come."""
     options: dict[str, Any] = dict(recipe.model)
-    if options.pop("original", None) is not None:  # a graph that create_model's words cannot say
+    is_original = options.pop("original", None) is not None  # a graph that create_model's words cannot say
+    check_arguments(original if is_original else create_model, options, "model")
+    if is_original:
         return original(num_classes=len(recipe.classes), in_channels=len(recipe.bands), **options)
     if recipe.task == FEATURES:
         features: nn.Sequential = create_model(num_classes=1, in_channels=len(recipe.bands), **options)[:-1]
@@ -132,11 +150,31 @@ def _filled(
             hint="give the architecture: torchfpn.load(path, model=...)",
         )
     try:
-        model = model or build_model(recipe)
-    except (ConfigError, TypeError) as error:  # TypeError: an argument that there is not
-        raise WeightsError(f"the recipe's model cannot be built: {error}", file=path) from error
+        if model is None:
+            _check_built(recipe, tensors, path)
+            model = build_model(recipe)
+    except IMPOSSIBLE as error:
+        said = str(error) if str(error) and not isinstance(error, KeyError) else repr(error)
+        raise WeightsError(f"the recipe's model cannot be built: {said[:LONGEST]}", file=path) from error
     fill(model, _read_by(model, tensors), file=path)
     return model
+
+
+def _check_built(recipe: Recipe, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Holds the tensors against the recipe's model before it takes memory, which its numbers could ask without bound.
+
+    Raises:
+        WeightsError: as `fill`.
+    """
+    try:
+        with torch.device("meta"):
+            model = build_model(recipe)
+            fitting = _read_by(model, tensors)
+    except RuntimeError as error:
+        if "meta" not in str(error):  # a tensor larger than any memory
+            raise
+        return  # networks that compute with numbers of their own while they are built
+    _check_fitting(model, fitting, path)
 
 
 def _kind(tensor: Tensor) -> str:
