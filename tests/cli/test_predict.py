@@ -195,3 +195,15 @@ def test_no_sources_no_model_no_folder(model, tmp_path, capsys):
     assert "no image found" in errors[0]
     assert "none.safetensors" in errors[1]
     assert "cannot be written to (Not a directory)" in errors[2]
+
+
+@pytest.mark.parametrize("windows", [[], ["--window", "32"]], ids=["whole", "windows"])
+def test_answers_that_are_not_finite_are_no_labels(windows, tmp_path, capsys):
+    task = tiny_task()
+    with torch.no_grad():
+        task.model.head.classify.weight.fill_(3e38)  # finite: a file with NaN is refused when it is saved
+    task.save(tmp_path / "model.safetensors")
+    raster(tmp_path / "a.tif")
+    assert run(tmp_path / "model.safetensors", tmp_path / "a.tif", "--out", tmp_path / "out", *windows) != 0
+    assert "the model gives NaN or infinity for" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "out" / "a.tif").exists()

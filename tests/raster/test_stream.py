@@ -381,3 +381,18 @@ class TestLimits:
     def test_the_limit_is_adjustable(self, scene):
         assert predict("out", "--window", "64", "--max-side", str(WIDTH - 1)) == 2
         assert predict("out", "--window", "64", "--max-side", str(WIDTH)) == 0
+
+
+def test_a_source_overwritten_meanwhile_is_refused(tmp_path):
+    from torchfpn.errors import DataError
+    from torchfpn.raster.scenes import check_unchanged, stamp
+
+    file = tmp_path / "a.tif"
+    file.write_bytes(b"1234")
+    before = stamp(file)
+    check_unchanged(before, stamp(file), file)
+    other = tmp_path / "b.tif"
+    other.write_bytes(b"1234")
+    other.replace(file)
+    with pytest.raises(DataError, match=r"a\.tif: changed while it was predicted"):
+        check_unchanged(before, stamp(file), file)

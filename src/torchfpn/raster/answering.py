@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
 
@@ -34,7 +34,7 @@ def answers(task: Task, images: Tensor, precision: Precision, *, shares: str | N
     """Raw images [B, C, H, W] -> an answer each. shares: type of the probabilities ("uint8", "float16", "float32").
 
     Raises:
-        DataError: more memory is needed than there is.
+        DataError: more memory is needed than there is, or the model gives numbers that are not finite.
     """
     device = next(task.model.parameters()).device
     height, width = images.shape[-2:]
@@ -42,6 +42,7 @@ def answers(task: Task, images: Tensor, precision: Precision, *, shares: str | N
         with computing(device, precision):
             scaled, valid = task.normalize(images.to(device))
             raw = task.model(scaled.contiguous(memory_format=torch.channels_last))
+        check_finite(raw, valid)
         results = task.postprocess(raw, [(height, width)] * len(images), valid)
         return [
             Answer(
@@ -51,6 +52,21 @@ def answers(task: Task, images: Tensor, precision: Precision, *, shares: str | N
             )
             for result, logits, there in zip(results, raw, valid, strict=True)
         ]
+
+
+def check_finite(logits: Tensor, valid: Tensor) -> None:
+    """Passes logits [B, K, H, W] that are finite where there is data. valid: [B, H, W].
+
+    Raises:
+        DataError: NaN or infinity, whose largest class means nothing.
+    """
+    bad = int((~logits.isfinite().all(1) & valid).sum())
+    if bad:
+        raise DataError(
+            f"the model gives NaN or infinity for {amount(bad, 'pixel')}",
+            allowed="finite logits",
+            hint="look for extreme pixel values and for NaN in the weights; with bf16, try --precision fp32",
+        )
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.images import Picture
 from torchfpn.raster.answering import answers
 from torchfpn.raster.answers import file_values, write_features, write_labels, write_polygons, write_probabilities
-from torchfpn.raster.scenes import Reading
+from torchfpn.raster.scenes import Reading, check_unchanged, stamp
 from torchfpn.raster.sources import Job
 from torchfpn.tasks.precision import Precision
 from torchfpn.tasks.task import Task
@@ -119,7 +119,9 @@ def opened(task: Task, job: Job, options: Options) -> Opened:
     """
     if format_of(job.source) in ("tiff", "vrt"):
         as_input(task, reading(options).bands_of(job.source), options, file=job.source)  # other bands are told at once
+    before = stamp(job.source)
     picture = reading(options).whole(job.source)
+    check_unchanged(before, stamp(job.source), job.source)
     geo = reading(options).place(picture.geo, job.source, picture.size)
     check_polygons(geo, job, options)
     raw = _raw(task, picture, options, file=job.source)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from torchfpn.errors import DataError
 from torchfpn.files.blocks import block_bytes, check_blocks
 from torchfpn.files.formats import MAX_SIDE, check_sides
 from torchfpn.files.geo import Geo, Ties
@@ -151,7 +152,7 @@ class FileScene:
         """All."""
 
     def facts(self) -> list[Any]:
-        """Path, bytes, time of the last change, size in pixels."""
+        """Path, bytes, time of the last change, number (inode), size in pixels."""
         return [*stamp(self.name), self.height, self.width]
 
 
@@ -170,9 +171,27 @@ def open_file(file: Path, reading: Reading) -> FileScene:
 
 
 def stamp(file: Path) -> list[Any]:
-    """Path, bytes, and time of the last change of a file."""
-    status = file.stat()
-    return [str(file.absolute()), status.st_size, status.st_mtime_ns]
+    """Path, bytes, time of the last change and number (inode) of a file; of one that is gone, the path."""
+    try:
+        status = file.stat()
+    except OSError:
+        return [str(file.absolute())]
+    return [str(file.absolute()), status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def check_unchanged(before: Sequence[Any], after: Sequence[Any], name: Path) -> None:
+    """Passes a source whose stamps, or facts, are those from before it was read.
+
+    Raises:
+        DataError: it was overwritten meanwhile, so an answer would be of two sources.
+    """
+    if list(before) != list(after):
+        raise DataError(
+            "changed while it was predicted",
+            file=name,
+            allowed="a source that stays as it is",
+            hint="predict it again, with --overwrite",
+        )
 
 
 def digest(files: Sequence[Path]) -> str:

@@ -43,7 +43,7 @@ from torchfpn.raster.predict import (
     remarks,
     write_outlines,
 )
-from torchfpn.raster.scenes import Scene, open_file
+from torchfpn.raster.scenes import Scene, check_unchanged, open_file
 from torchfpn.raster.sources import Job
 from torchfpn.raster.tile_map import open_tiles
 from torchfpn.tasks.task import Task
@@ -165,12 +165,18 @@ def _predicted(
     blocks = plan_blocks(*size, side=streaming.side, margin=margin, multiple=multiple, grounds=grounds)
     seams = Seams(streaming.side, margin, *size) if streaming.blend else None
     journal = Journal.beside(job.labels)
-    journal.begin(_facts(scene, options, streaming, margin), resume=streaming.resume, anew=streaming.anew)
+    facts = scene.facts()
+    journal.begin(_facts(facts, options, streaming, margin), resume=streaming.resume, anew=streaming.anew)
     sweep(job.labels.parent)  # what a killed writer left
     groups = _to_do(blocks, streaming.batch, journal, step)
     for block, arrays in _cleaning_up(journal, _computed(task, scene, options, groups, seams, said)):
         journal.put(block.index, arrays)
         step()
+    try:
+        check_unchanged(facts, scene.facts(), scene.name)
+    except DataError:
+        journal.close()  # its blocks are of two sources
+        raise
     finished = journal if seams is None else _blended(task, journal, blocks, seams)
     canvas = Canvas(size, scene.geo, streaming.side, blocks, finished.get, task.recipe, scene.ties)
     if options.probabilities:
@@ -219,10 +225,10 @@ def model_reach(task: Task) -> int:
     return found
 
 
-def _facts(scene: Scene, options: Options, streaming: Streaming, margin: int) -> dict[str, Any]:
+def _facts(source: list[Any], options: Options, streaming: Streaming, margin: int) -> dict[str, Any]:
     """What a prediction must have in common with the one that it takes up."""
     return {
-        "source": scene.facts(),
+        "source": source,
         "model": fingerprint(streaming.model_file),
         "window": [streaming.side, margin, streaming.blend, streaming.batch],
         "settings": [
