@@ -5,9 +5,11 @@ FPNError
 ├── DataError      an image, a label file or a folder that is not what it should be
 │   └── RasterError    the same, for rasters and their georeference
 ├── ShapeError     tensors that do not fit together
-└── WeightsError   a model file or a checkpoint that cannot be used
+├── WeightsError   a model file or a checkpoint that cannot be used
+└── WriteError     an output that cannot be written; an OSError as well
 """
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -76,6 +78,27 @@ class ShapeError(FPNError):
 
 class WeightsError(FPNError):
     """A model file or a checkpoint that cannot be used."""
+
+
+class WriteError(FPNError, OSError):
+    """A file or a folder that cannot be written: a full disk, no permission, a folder that is gone.
+
+    Args:
+        reason: the words of the system: "No space left on device".
+        file: the path that should have been written, never that of a temporary file.
+        hint: what to do.
+    """
+
+    def __init__(self, reason: str, *, file: str | Path | None = None, hint: str | None = None) -> None:
+        self.reason = reason
+        super().__init__(f"cannot be written ({reason})", file=file, hint=hint)
+
+
+def of_system(error: OSError, file: str | Path) -> DataError:
+    """The line for what the system says against reading a file: about the file that it names, else about `file`."""
+    named = error.filename if isinstance(error.filename, str | os.PathLike) else file
+    shown = os.fsencode(named).decode("utf-8", "backslashreplace")
+    return DataError(error.strerror or str(error), file=shown)
 
 
 def amount(number: int, noun: str, plural: str = "") -> str:

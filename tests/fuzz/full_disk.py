@@ -2,10 +2,11 @@
 
     python tests/fuzz/full_disk.py [--sizes 40] [--verb predict]
 
-Each verb first runs on a disk with room, then on disks of sizes spread between nothing and what it needed. It must
-either end with exit code 0 and the same files, or say in one line what could not be written and leave only whole files
-behind. A training is resumed on a larger disk and must end with the weights of the undisturbed one. Mounts a tmpfs, so
-it needs root. Exit code 1 if a run breaks these rules.
+Each verb first runs on a disk with room, then on disks of sizes spread between nothing and what it needed, and on disks
+that run out of inodes. It must either end with exit code 0 and the same files, or say in one line what could not be
+written and leave only whole files behind. A training asks for room before it starts, so its disk shrinks once it has
+made its folder; it goes on or ends in one line, and resumed on a larger disk it ends with the weights of the
+undisturbed one. Mounts a tmpfs, so it needs root. Exit code 1 if a run breaks these rules.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -26,8 +28,9 @@ PREDICT = ["predict", "models/pixels.safetensors"]
 COMMANDS = {
     "train": [TRAIN],
     "predict": [
+        [*PREDICT, "pixels/val/images", "--out", "disk/o", "--overlay", "--polygons", "pixels"],
         [*PREDICT, "maps/scene.tif", "--out", "disk/o", "--window", "64", "--probs", "float32", "--polygons", "gpkg"],
-        [*PREDICT, "images", "--out", "disk/o", "--overlay", "--probs", "float32"],
+        [*PREDICT, "pixels/train/images", "--out", "disk/o", "--overlay", "--probs", "float32"],
         [*PREDICT, "maps/scene.tif", "--out", "disk/o", "--polygons", "geojson"],
     ],
     "objects": [["predict", "models/objects.safetensors", "pixels/train/images", "--out", "disk/o", "--overlay"]],
@@ -78,32 +81,48 @@ def main() -> int:
 
 
 def fill_disk(words: list[str], count: int) -> int:
-    """One command on `count` disks; how many runs broke a rule."""
-    with disk(ROOMY):
+    """One command on `count` disks of too few bytes and up to `count` of too few inodes; how many runs broke a rule."""
+    with disk(f"size={ROOMY}"):
         code, printed = run(words)
         assert code == 0, printed
-        whole, needed = contents(), used()
-    sizes = [4096 * max(1, round(needed * (i + 1) / (count + 1) / 4096)) for i in range(count)]
+        whole, needed, files = contents(), used(), len(list(Path("disk").rglob("*")))
+    sizes = [f"size={4096 * max(1, round(needed * (i + 1) / (count + 1) / 4096))}" for i in range(count)]
+    inodes = [f"nr_inodes={i}" for i in range(2, files + 2)]
+    failures = sum(
+        _filled(words, kind, limits, whole) for kind, limits in (("sizes", sizes), ("inodes", inodes[:count]))
+    )
+    print(f"{' '.join(words[:3])} ...: {needed} bytes, {files} files: {failures} failures", flush=True)
+    return failures
+
+
+def _filled(words: list[str], kind: str, limits: list[str], whole: dict[str, bytes]) -> int:
+    """One command on a disk for each of the limits; how many runs broke a rule."""
     failures, codes = 0, {}
-    for size in sizes:
-        with disk(size):
-            code, printed = run(words)
+    for limit in limits:
+        shrinks = words[0] == "train" and kind == "sizes"
+        with disk(f"size={ROOMY}" if shrinks else limit):
+            code, printed = run(words, shrunk=limit if shrinks else "")
             faults = list(broken_rules(code, printed, whole))
             if not faults and words[0] == "train" and code != 0:
-                remount(ROOMY)
-                again, printed = run([*words, "--resume"])
-                differing = [
-                    n for n in whole if n.endswith((".safetensors", "metrics.csv")) and contents().get(n) != whole[n]
-                ]
-                if again != 0 or differing:
-                    faults = [f"resumed on a larger disk: exit code {again}, differing {differing}"]
+                faults = _faults_resumed(words, whole)
         codes[code] = codes.get(code, 0) + 1
         failures += bool(faults)
         for fault in faults:
-            print(f"  {size} of {needed} bytes: exit code {code}: {fault}\n" + printed[-1200:], flush=True)
+            print(f"  {limit}: exit code {code}: {fault}\n" + printed[-1200:], flush=True)
     ends = ", ".join(f"exit code {code}: {n}" for code, n in sorted(codes.items()))
-    print(f"{' '.join(words[:3])} ...: {needed} bytes; {count} smaller disks: {ends}; {failures} failures", flush=True)
+    print(f"  {len(limits)} {kind}: {ends}; {failures} failures", flush=True)
     return failures
+
+
+def _faults_resumed(words: list[str], whole: dict[str, bytes]) -> list[str]:
+    """What is wrong with a training that is resumed on a larger disk."""
+    remount(f"size={ROOMY},nr_inodes=100000")
+    again, printed = run([*words, "--resume"])
+    now = contents()
+    differing = [n for n in whole if n.endswith((".safetensors", "metrics.csv")) and now.get(n) != whole[n]]
+    if again == 0 and not differing:
+        return []
+    return [f"resumed on a larger disk: exit code {again}, differing {differing}: {printed[-600:]}"]
 
 
 def broken_rules(code: int, printed: str, whole: dict[str, bytes]) -> list[str]:
@@ -128,7 +147,9 @@ def flaw_of(name: str, data: bytes, code: int, whole: dict[str, bytes]) -> str:
         return f"left behind: {name}"
     if code == 0 and name not in whole:
         return f"another file: {name}"
-    varies = Path(name).name in VARYING or "tb/" in name or name.endswith((".ckpt", ".gpkg", ".csv", ".json"))
+    if name.endswith((".csv", ".json")) and data and not data.endswith(b"\n") and name in whole:
+        return f"a file that is not whole: {name}" if whole[name].endswith(b"\n") else ""
+    varies = Path(name).name in VARYING or "tb/" in name or name.endswith((".ckpt", ".csv", ".json"))
     if name in whole and data != whole[name] and not varies:
         return f"a file that is not whole: {name}, {len(data)} of {len(whole[name])} bytes"
     return ""
@@ -145,27 +166,35 @@ def used() -> int:
     return (state.f_blocks - state.f_bfree) * state.f_frsize
 
 
-def run(words: list[str], seconds: float = 120.0) -> tuple[int, str]:
-    """Exit code and what was printed."""
+def run(words: list[str], seconds: float = 120.0, *, shrunk: str = "") -> tuple[int, str]:
+    """Exit code and what was printed. shrunk: the disk is remounted so once a training has made its folder."""
     log = Path("log")
     log.unlink(missing_ok=True)
-    code = wait_for(fork_command(Case("full disk", words), Path.cwd(), log), seconds)
+    process = fork_command(Case("full disk", words), Path.cwd(), log)
+    until = time.monotonic() + seconds
+    while shrunk and time.monotonic() < until:
+        if Path("disk/runs/run/config.yaml").exists():
+            with contextlib.suppress(subprocess.CalledProcessError):  # more is used by now: a moment later there is not
+                remount(shrunk)
+                break
+        time.sleep(0.002)
+    code = wait_for(process, seconds)
     return code, log.read_text(errors="replace")
 
 
 @contextlib.contextmanager
-def disk(size: int):
-    """A disk of so many bytes at "disk"."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", "disk"], check=True)
+def disk(options: str):
+    """A disk at "disk", mounted with these options."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", "disk"], check=True)
     try:
         yield
     finally:
         subprocess.run(["umount", "-l", "disk"], check=True)
 
 
-def remount(size: int) -> None:
-    """The same disk, larger."""
-    subprocess.run(["mount", "-o", f"remount,size={size}", "disk"], check=True)
+def remount(options: str) -> None:
+    """The same disk with other options."""
+    subprocess.run(["mount", "-o", f"remount,{options}", "disk"], check=True, stderr=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -100,10 +100,7 @@ def _say_written(dataset: "Dataset", report: "CheckReport", told: list[str]) -> 
 def _write_sheet(report: "CheckReport", path: Path) -> None:
     from torchfpn.data.sheet import write_sheet
 
-    try:
-        write_sheet(report, path)
-    except OSError as error:
-        raise ConfigError(f"cannot be written ({error.strerror or error})", file=path) from error
+    write_sheet(report, path)
 
 
 def _print(report: "CheckReport") -> None:

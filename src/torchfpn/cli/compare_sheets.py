@@ -82,13 +82,12 @@ def draw_all(work: Work, jobs: "Sequence[tuple[Job, Path]]") -> int:
 
 def _tried(do: Any, job: "Job") -> Any:
     """What it gives, or None after a line about what is wrong with the image."""
-    from torchfpn.errors import DataError, FPNError
-    from torchfpn.files.formats import printable
+    from torchfpn.errors import FPNError, of_system
 
     try:
         return do()
     except (FPNError, OSError) as error:
-        line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
+        line = error if isinstance(error, FPNError) else of_system(error, job.source)
         print(f"fpn: {line}", file=sys.stderr)
         return None
 

@@ -132,10 +132,10 @@ def _check_labels(dataset: Any, split: str) -> None:
 
 def pictures(folder: Path, recipe: "Recipe", most: int = PICTURES) -> "Watch":
     """A watcher that keeps the first samples as pictures in `folder`, which is made."""
-    from torchfpn.files.atomic import write_bytes
+    from torchfpn.files.atomic import make_directory, write_bytes
     from torchfpn.report.pictures import side_by_side
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     shown = 0
 
     def watch(sample: Any, labels: Any) -> None:

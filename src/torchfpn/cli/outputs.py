@@ -3,7 +3,8 @@
 import tempfile
 from pathlib import Path
 
-from torchfpn.errors import ConfigError
+from torchfpn.errors import ConfigError, WriteError
+from torchfpn.files.atomic import make_directory
 from torchfpn.files.formats import printable
 
 
@@ -14,10 +15,10 @@ def check_folder(folder: Path) -> None:
         ConfigError: it cannot be, and why.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".fpn-", suffix=".part") as probe:
             probe.write(b"0" * 4096)
             probe.flush()
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = error.reason if isinstance(error, WriteError) else error.strerror or str(error)
         raise ConfigError(f"cannot be written to ({reason})", file=printable(folder), field="out") from error

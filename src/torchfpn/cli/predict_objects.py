@@ -134,14 +134,13 @@ def _predict_one(
     task: "Task", job: "Job", options: "Options", score: float, overlay: "Overlay | None"
 ) -> "Outcome | None":
     """None: it failed, and was named."""
-    from torchfpn.errors import DataError, FPNError
-    from torchfpn.files.formats import printable
+    from torchfpn.errors import FPNError, of_system
     from torchfpn.raster.predict_objects import predict_objects
 
     try:
         outcome = predict_objects(task, job, options, score=score, overlay=overlay)
     except (FPNError, OSError) as error:
-        line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
+        line = error if isinstance(error, FPNError) else of_system(error, job.source)
         print(f"fpn: {line}", file=sys.stderr)
         return None
     _report(outcome, score)

@@ -93,8 +93,7 @@ def _predict_all(
     task: "Task", jobs: "list[Job]", options: "Options", streaming: "Streaming", *, overlay: "Overlay | None"
 ) -> int:
     from torchfpn.cli.counting import counted
-    from torchfpn.errors import DataError, FPNError
-    from torchfpn.files.formats import printable
+    from torchfpn.errors import FPNError, of_system
     from torchfpn.raster.predict import predict_file
     from torchfpn.raster.stream import predict_stream, window_count
 
@@ -117,7 +116,7 @@ def _predict_all(
                 _report(done[-1])
             except (FPNError, OSError) as error:
                 failed += 1
-                line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
+                line = error if isinstance(error, FPNError) else of_system(error, job.source)
                 print(f"fpn: {line}", file=sys.stderr)
     print(_summary(done, failed, time.monotonic() - begun))
     return 0 if not failed else 1 if done else 2

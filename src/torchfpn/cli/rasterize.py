@@ -189,7 +189,7 @@ def _draw_all(
 ) -> int:
     """How many images failed. folder: where labels were looked for by the name of the image; None: one file for all."""
     from torchfpn.cli.counting import counted
-    from torchfpn.errors import DataError, FPNError
+    from torchfpn.errors import DataError, FPNError, of_system
     from torchfpn.files.formats import name_key, printable
     from torchfpn.raster.rasterize import rasterize_file
 
@@ -206,7 +206,7 @@ def _draw_all(
                 _report(job, outcome)
             except (FPNError, OSError) as error:
                 failed += 1
-                line = error if isinstance(error, FPNError) else DataError(str(error), file=printable(job.source))
+                line = error if isinstance(error, FPNError) else of_system(error, job.source)
                 print(f"fpn: {line}", file=sys.stderr)
             step()
     return failed

@@ -18,7 +18,7 @@ from torchfpn.data.layout import Layout, find_layout
 from torchfpn.data.listing import list_files
 from torchfpn.data.reading import COLORS
 from torchfpn.data.windows import tiling
-from torchfpn.errors import ConfigError, DataError, FPNError
+from torchfpn.errors import ConfigError, DataError, FPNError, of_system
 from torchfpn.files.atomic import write_bytes, write_text
 from torchfpn.files.formats import format_of
 from torchfpn.files.images import read_image
@@ -79,12 +79,12 @@ def _written(folder: Path, files: dict[str, str]) -> Dataset:
         dataset = read_dataset(folder)
         for name in dataset.splits:
             dataset.pairs(name)
-    except OSError as error:
-        _put_back(folder, files, before)
-        raise ConfigError(f"cannot be written ({error.strerror or error})", file=folder / NAME) from error
     except FPNError:
         _put_back(folder, files, before)
         raise
+    except OSError as error:
+        _put_back(folder, files, before)
+        raise of_system(error, folder / NAME) from error
     return dataset
 
 
@@ -92,7 +92,8 @@ def _put_back(folder: Path, files: dict[str, str], before: dict[str, bytes]) -> 
     """The folder as it was: what cannot be used is not left behind."""
     for name in files:
         if name in before:
-            write_bytes(folder / name, before[name])
+            if (folder / name).read_bytes() != before[name]:  # on a full disk nothing can be put back
+                write_bytes(folder / name, before[name])
         else:
             (folder / name).unlink(missing_ok=True)
 

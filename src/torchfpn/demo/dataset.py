@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torchfpn.demo.scenes import BANDS, CLASSES, COLORS, PIXEL, scene
 from torchfpn.errors import ConfigError
-from torchfpn.files.atomic import write_text
+from torchfpn.files.atomic import make_directory, write_text
 from torchfpn.files.geo import Geo
 
 CRS = "EPSG:32759"  # UTM zone 59 south: the plains of Canterbury, where the sun stands in the north
@@ -77,7 +77,7 @@ def plan_map(folder: Path, *, seed: int, size: int, numbered: bool = False) -> S
 
 def describe_dataset(folder: Path, task: str = "semantic") -> None:
     """Writes dataset.yaml."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     if task != "semantic":
         write_text(folder / "dataset.yaml", OBJECTS.format(pixel=PIXEL, task=task, bands=", ".join(BANDS)))
         return
@@ -145,10 +145,10 @@ def make_sheets(
     processes: how many at once, by default one per core, two at most. meanwhile: called while they work.
     """
     for sheet in sheets:
-        sheet.image.parent.mkdir(parents=True, exist_ok=True)
-        sheet.label.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(sheet.image.parent)
+        make_directory(sheet.label.parent)
         if sheet.numbers is not None:
-            sheet.numbers.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(sheet.numbers.parent)
     count = min(2, os.cpu_count() or 1) if processes is None else processes
     if count <= 1:
         yield from map(make_sheet, sheets)

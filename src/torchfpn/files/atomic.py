@@ -1,6 +1,12 @@
-"""Writing a file whole or not at all: a temporary file in the same folder, fsync, rename, fsync of the folder."""
+"""Writing a file whole or not at all: a temporary file in the same folder, fsync, rename, fsync of the folder.
+
+All outputs go through `atomic_path`, `append` and `make_directory`. Whatever the system says against writing (a full
+disk, no permission, a folder that is gone) becomes a WriteError that names the path asked for.
+"""
 
 import contextlib
+import errno
+import glob
 import os
 import time
 import uuid
@@ -8,8 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from torchfpn.errors import FPNError, WriteError
+
 PREFIX, SUFFIX = ".fpn-", ".part"  # what a killed writer leaves behind; swept by `sweep`
 STALE = 24 * 3600.0  # seconds after which nobody writes a file any more
+FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
+TRIAL = 2**16  # bytes that are written to learn why a library could not write
 TRIES = (0.01, 0.04, 0.15, 0.3, 0.5)  # seconds between attempts to rename
 
 
@@ -17,18 +27,117 @@ TRIES = (0.01, 0.04, 0.15, 0.3, 0.5)  # seconds between attempts to rename
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A path beside `path` to write to; renamed to `path` when the block ends without error, removed otherwise.
 
-    The temporary name ends like `path`, so that writers which look at the suffix still work.
+    The temporary name ends like `path`, so that writers which look at the suffix still work. Where the block fails,
+    files beside the temporary one whose names begin like its name (an SQLite journal, say) are removed as well.
+
+    Raises:
+        WriteError: `path` cannot be written. What was there before is untouched.
     """
     path = Path(path)
     part = path.with_name(f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}{SUFFIX}{path.suffix}")
     try:
-        yield part
-        with part.open("r+b") as handle:
-            sync(handle)
-        _replace(part, path)
+        with _told(path, part):
+            yield part
+            with part.open("r+b") as handle:
+                sync(handle)
+            _replace(part, path)
         _sync_folder(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for left in path.parent.glob(f"{glob.escape(part.name)}*"):
+                left.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def library_writes(path: str | Path, part: Path, *failures: type[Exception]) -> Iterator[None]:
+    """Inside, a library writes `part`, which becomes `path`; its exceptions of the types `failures` mean it failed.
+
+    Libraries rarely pass on what the system said, so the system is asked again: a few bytes are written beside `part`.
+
+    Raises:
+        WriteError: the library failed, and why.
+    """
+    try:
+        yield
+    except FPNError:
+        raise
+    except failures as error:
+        raise write_error(path, part, error) from error
+
+
+def write_error(path: str | Path, part: Path, error: Exception | str) -> WriteError:
+    """The error of a library that could not write `part`, which was to become `path`; error: what the library said."""
+    try:
+        check_room(path, part)
+    except WriteError as reason:
+        return reason
+    cause = error.__cause__ if isinstance(error, Exception) else None
+    return WriteError(" ".join(str(cause or error).split())[:200].replace(part.name, Path(path).name), file=path)
+
+
+def check_room(path: str | Path, part: Path) -> None:
+    """Passes if a few bytes more can be written behind `part`, which becomes `path`; its content stays as it is.
+
+    Raises:
+        WriteError: they cannot, and why.
+    """
+    with _told(Path(path), part), part.open("ab") as handle:
+        before = handle.tell()
+        try:
+            handle.write(b"0" * TRIAL)
+            sync(handle)
+        finally:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle.fileno(), before)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Adds `data` to the end of a file, which is made if it is not there; all of it, or none.
+
+    Raises:
+        WriteError: it cannot be written; the file is as before.
+    """
+    with _told(path, path), path.open("ab") as handle:
+        before = handle.tell()
+        try:
+            handle.write(data)
+            handle.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle.fileno(), before)
+            raise
+
+
+def make_directory(folder: str | Path) -> None:
+    """Makes a folder, and those above it, where they are missing.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _write_error(folder, error) from error
+
+
+@contextlib.contextmanager
+def _told(path: Path, part: Path) -> Iterator[None]:
+    """Inside, an OSError of `path`, of `part` or of no file in particular becomes a WriteError of `path`."""
+    try:
+        yield
+    except FPNError:
+        raise
+    except OSError as error:
+        named = os.fspath(error.filename) if isinstance(error.filename, str | os.PathLike) else ""
+        if named and named != str(path) and not named.startswith(str(part)):  # another file, which was being read
+            raise
+        raise _write_error(path, error) from error
+
+
+def _write_error(path: str | Path, error: OSError) -> WriteError:
+    hint = "make room on the disk, or write to another one" if error.errno in FULL else None
+    return WriteError(error.strerror or str(error), file=path, hint=hint)
 
 
 def sync(handle: IO[bytes]) -> None:

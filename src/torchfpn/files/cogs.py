@@ -1,17 +1,19 @@
 """Cloud-optimised GeoTIFFs written block by block: tiles of 512, nearest-neighbour overviews, whole or not at all."""
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.files.atomic import atomic_path
 from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.quiet import quiet
-from torchfpn.files.rasters import Color, import_rasterio, place_profile, translated
+from torchfpn.files.rasters import Color, import_rasterio, place_profile, raster_writes
 
 TILE = 512
 CACHE = 64  # MiB that GDAL may keep of what it reads and writes
@@ -37,20 +39,36 @@ def write_cog(path: str | Path, layout: Layout, blocks: Iterable[tuple[int, int,
     A plain tiled file is written first, beside `path`, and copied: overviews stand before the data in a COG.
 
     Raises:
-        RasterError: the disk is full, or GDAL fails otherwise.
+        WriteError: the disk is full, or GDAL fails otherwise.
     """
     rasterio, path = import_rasterio(), Path(path)
-    with translated(path), rasterio.Env(GDAL_CACHEMAX=CACHE), atomic_path(path) as part:
-        plain = part.with_name(part.name + ".plain.tif")
+    size = layout.height * layout.width * len(layout.names) * np.dtype(layout.dtype).itemsize
+    with (
+        rasterio.Env(GDAL_CACHEMAX=CACHE),
+        atomic_path(path) as part,
+        quiet(rasterio.errors.NotGeoreferencedWarning),
+        raster_writes(path, part, size) as place,
+        _plain_beside(place) as plain,
+    ):
+        _write_plain(plain, layout, blocks)
+        _copy(plain, place, layout)
+
+
+@contextlib.contextmanager
+def _plain_beside(place: str | Path) -> Iterator[str | Path]:
+    """What the plain file is written to: in memory, or beside a file on the disk. It is gone after the block."""
+    if isinstance(place, Path):
+        plain = place.with_name(f"{place.name}.plain.tif")
         try:
-            with quiet(rasterio.errors.NotGeoreferencedWarning):
-                _write_plain(plain, layout, blocks)
-                _copy(plain, part, layout)
+            yield plain
         finally:
             plain.unlink(missing_ok=True)
+    else:
+        with import_rasterio().MemoryFile(ext=".tif") as memory:
+            yield memory.name
 
 
-def _write_plain(part: Path, layout: Layout, blocks: Iterable[tuple[int, int, NDArray[Any]]]) -> None:
+def _write_plain(part: str | Path, layout: Layout, blocks: Iterable[tuple[int, int, NDArray[Any]]]) -> None:
     profile: dict[str, Any] = {
         "driver": "GTiff",
         "count": len(layout.names),
@@ -82,7 +100,7 @@ def _write_plain(part: Path, layout: Layout, blocks: Iterable[tuple[int, int, ND
             sink.update_tags(1, **{f"CLASS_{value}": name for value, name in named.items()})
 
 
-def _copy(plain: Path, path: Path, layout: Layout) -> None:
+def _copy(plain: str | Path, path: str | Path, layout: Layout) -> None:
     import_rasterio()
     from rasterio.shutil import copy
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.errors import DataError, RasterError, amount
-from torchfpn.files.atomic import atomic_path
+from torchfpn.errors import DataError, FPNError, RasterError, amount
+from torchfpn.files.atomic import atomic_path, check_room, write_error
 from torchfpn.files.formats import format_of
 from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.quiet import quiet
@@ -35,6 +35,7 @@ _DRIVERS = {  # a COG is a GTiff when it is read
 # Not every neighbour listed at each open: slow in folders of 10^5 files, and side files are still found by name.
 _OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", **OFFLINE}
 _TILED_FROM = 512  # pixels
+IN_MEMORY = 2**25  # bytes of a raster that is made in memory before it is written
 _TOLD_MOST = 4096  # files whose warnings are remembered
 log = logging.getLogger(__name__)
 
@@ -176,6 +177,55 @@ def translated(path: Path) -> Iterator[None]:
         raise RasterError("a file name that is no UTF-8", file=ascii(str(path)), hint="rename the file") from error
 
 
+@contextlib.contextmanager
+def raster_writes(path: str | Path, part: Path, size: int) -> Iterator[Any]:
+    """Yields what GDAL writes to, a name or a path: `part`, which becomes `path`, or memory that is then put into it.
+
+    GDAL says nothing of a write that fails while it closes a file, and libtiff prints its own words then. Small rasters
+    are therefore made in memory. Of those on the disk every block must lie inside the file, and there must be room for
+    a few bytes more: after a failed write there is none.
+
+    Args:
+        path: for messages.
+        part: as `files.atomic.atomic_path` gives it.
+        size: bytes of the raster before compression.
+
+    Raises:
+        WriteError: GDAL, or the disk, could not write.
+    """
+    rasterio = import_rasterio()
+    try:
+        if size <= IN_MEMORY:
+            with rasterio.MemoryFile(ext=".tif") as memory:
+                yield memory.name
+                part.write_bytes(memory.getbuffer())
+        else:
+            yield part
+            if not _is_whole(part):
+                raise write_error(path, part, "blocks are missing at the end")
+            check_room(path, part)
+    except FPNError:
+        raise
+    except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
+        raise write_error(path, part, error) from error
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all blocks of a TIFF lie inside the file. Overviews stand before them."""
+    size = path.stat().st_size
+    with quiet(import_rasterio().errors.NotGeoreferencedWarning):
+        source = import_rasterio().open(path, driver="GTiff")
+    with source:
+        (tall, wide), tag = source.block_shapes[0], source.get_tag_item
+        for band in source.indexes:
+            for row, column in np.ndindex(-(-source.height // tall), -(-source.width // wide)):
+                offset = tag(f"BLOCK_OFFSET_{column}_{row}", "TIFF", band)
+                length = tag(f"BLOCK_SIZE_{column}_{row}", "TIFF", band)
+                if offset is not None and int(offset) + int(length or 0) > size:
+                    return False
+    return True
+
+
 def _reason(error: Exception) -> str:
     """GDAL's own words: rasterio keeps them in the cause."""
     return _plain(str(error.__cause__ or error))[:200]
@@ -304,15 +354,16 @@ def write_label_raster(
         nodata: the value of pixels without data.
 
     Raises:
-        RasterError: labels that do not fit, or rasterio is not installed.
+        RasterError: labels that do not fit, or rasterio is not installed. WriteError: `path` cannot be written.
     """
     top = max(int(labels.max(initial=0)), nodata or 0)
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or int(labels.min(initial=0)) < 0 or top > 65535:
         raise RasterError(f"labels {labels.dtype} {labels.shape}", file=path, allowed="[H, W] integers in 0..65535")
     dtype = "uint8" if top <= 255 else "uint16"
-    with atomic_path(path) as part, translated(Path(path)), import_rasterio().Env():
+    size = labels.size * np.dtype(dtype).itemsize
+    with atomic_path(path) as part, import_rasterio().Env(), raster_writes(path, part, size) as place:
         with quiet(import_rasterio().errors.NotGeoreferencedWarning):
-            sink = import_rasterio().open(part, "w", **_profile(labels, dtype, geo, nodata))
+            sink = import_rasterio().open(place, "w", **_profile(labels, dtype, geo, nodata))
         with sink:
             sink.write(labels.astype(dtype), 1)
             table = {value: color for value, color in _items(colors) if value <= np.iinfo(dtype).max}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from torchfpn.files.atomic import make_directory
 from torchfpn.files.cogs import Layout, write_cog
 from torchfpn.files.geo import Geo, Ties
 from torchfpn.raster.answers import nodata_value, write_label_png
@@ -100,7 +101,7 @@ def write_tiles(canvas: Canvas, folder: Path, parts: Sequence[Part]) -> int:
         values = cutter.cut((part.row, part.column, part.height, part.width))
         empty += int((values == canvas.nodata).sum())
         path = folder / tile_name(part.file)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         write_label_png(path, values.astype(np.uint16), canvas.recipe)
     return empty
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.atomic import PREFIX, sweep, write_bytes, write_text
+from torchfpn.files.atomic import PREFIX, make_directory, sweep, write_bytes, write_text
 
 PLAN = "plan.json"
 LEVEL = 1  # of the compression: blocks live for minutes
@@ -57,7 +57,7 @@ class Journal:
             sweep(self.folder)
             return
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        make_directory(self.folder)
         write_text(self.folder / PLAN, json.dumps(told, sort_keys=True))
 
     def has(self, index: int) -> bool:

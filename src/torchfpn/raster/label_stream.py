@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 
-from torchfpn.errors import RasterError
 from torchfpn.files.atomic import atomic_path
 from torchfpn.files.geo import Geo
 from torchfpn.files.quiet import quiet
-from torchfpn.files.rasters import import_rasterio, place_profile
+from torchfpn.files.rasters import import_rasterio, place_profile, raster_writes
 
 BLOCK = 512  # pixels; also the height of what is written at a time, so that no block is written twice
 Write = Callable[[int, NDArray[Any]], None]
@@ -38,18 +36,16 @@ def label_stream(path: str | Path, size: tuple[int, int], dtype: str, geo: Geo |
     size: height and width. dtype: "uint8" or "uint16".
 
     Raises:
-        RasterError: it cannot be written.
+        WriteError: it cannot be written.
     """
     rasterio = import_rasterio()
-    try:
-        with atomic_path(path) as part, rasterio.Env():
-            with quiet(rasterio.errors.NotGeoreferencedWarning):
-                sink = import_rasterio().open(part, "w", **_profile(size, dtype, geo, tags.nodata))
-            with sink:
-                yield lambda row, labels: sink.write(labels, 1, window=((row, row + len(labels)), (0, size[1])))
-                _tag(sink, tags, np.iinfo(dtype).max)
-    except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
-        raise RasterError(f"cannot be written ({str(error.__cause__ or error)[:200]})", file=path) from error
+    count = size[0] * size[1] * np.dtype(dtype).itemsize
+    with atomic_path(path) as part, rasterio.Env(), raster_writes(path, part, count) as place:
+        with quiet(rasterio.errors.NotGeoreferencedWarning):
+            sink = import_rasterio().open(place, "w", **_profile(size, dtype, geo, tags.nodata))
+        with sink:
+            yield lambda row, labels: sink.write(labels, 1, window=((row, row + len(labels)), (0, size[1])))
+            _tag(sink, tags, np.iinfo(dtype).max)
 
 
 def _profile(size: tuple[int, int], dtype: str, geo: Geo | None, nodata: int | None) -> dict[str, Any]:

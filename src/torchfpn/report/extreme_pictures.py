@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from torchfpn.data.region_sample import RegionSample
-from torchfpn.files.atomic import write_bytes
+from torchfpn.files.atomic import make_directory, write_bytes
 from torchfpn.report.region_page import BEST, WORST
 from torchfpn.report.region_scores import picture_stem
 from torchfpn.tasks.evaluate import Fit
@@ -49,7 +49,7 @@ def write_pictures(
     """
     from torchfpn.report.object_pictures import objects_side_by_side
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     threshold, recipe = evaluation.threshold, task.recipe
     device = next(task.model.parameters()).device
     for name, number in names.items():

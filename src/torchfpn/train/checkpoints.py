@@ -17,14 +17,13 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 
 from torchfpn.errors import WeightsError
-from torchfpn.files.atomic import atomic_path, sweep
+from torchfpn.files.atomic import atomic_path, library_writes, sweep
 from torchfpn.files.checkpoints import unpickle
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 STATE = "torchfpn"  # the key of our own state inside a checkpoint
 SCHEMA = 1  # of that state
 SEAL, END = b"sha256:", 22  # what the digest in a file begins with; bytes of the record that ends a zip file
-WRITE_ERRORS = ("PytorchStreamWriter", "unexpected pos", "file write failed")  # torch's words for a failed write
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -40,11 +39,12 @@ class AtomicCheckpointIO(CheckpointIO):
         """Streams to a temporary file beside `path`, fsyncs, renames; what was at `path` becomes previous.ckpt.
 
         Raises:
-            OSError: it could not be written; what was there before is untouched.
+            WriteError: it could not be written; what was there before is untouched.
         """
         path = Path(path)
         with atomic_path(path) as part:
-            _stream(checkpoint, part)
+            with library_writes(path, part, RuntimeError):
+                torch.save(checkpoint, part)
             _seal(part)
             if path.name == LAST and path.exists():
                 link(path, path.with_name(PREVIOUS))
@@ -102,15 +102,6 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or STATE not in content or "state_dict" not in content:
         raise WeightsError("no checkpoint of fpn train", file=path, hint="--resume takes what fpn train wrote")
     return content
-
-
-def _stream(checkpoint: dict[str, Any], path: Path) -> None:
-    try:
-        torch.save(checkpoint, path)
-    except RuntimeError as error:
-        if any(words in str(error) for words in WRITE_ERRORS):
-            raise OSError(f"cannot write the checkpoint: {str(error).splitlines()[0]}") from error
-        raise
 
 
 def _seal(path: Path) -> None:

@@ -6,10 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
 
 from torchfpn.data.check import TRAIN, VALIDATE
-from torchfpn.errors import FPNError, WeightsError
+from torchfpn.errors import FPNError, WeightsError, WriteError
 from torchfpn.files.atomic import write_text
 from torchfpn.metrics.plain import plain
 from torchfpn.report.console import Console
@@ -49,9 +48,12 @@ def finish(training: Training, parts: Parts, folder: Path, machine: Machine, con
     """
     try:
         return _finish(training, parts, folder, machine, console)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        reason = f"{error.file}: {error.reason}" if isinstance(error, WriteError) else str(error)
         raise FPNError(
-            f"the results could not be written: {error}", file=folder, hint="make room, then --resume makes them again"
+            f"the results could not be written ({reason})",
+            file=folder,
+            hint="make room, then --resume makes them again",
         ) from error
 
 

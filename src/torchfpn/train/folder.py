@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from torchfpn.config import TrainConfig
-from torchfpn.errors import ConfigError
+from torchfpn.errors import ConfigError, WriteError
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.lock import NAME as LOCK
 from torchfpn.files.lock import holder_file
@@ -97,7 +97,8 @@ def probe(folder: Path, needed: int) -> None:
         write_bytes(folder / PROBE, b"0" * 4096)
         (folder / PROBE).unlink()
     except OSError as error:
-        raise ConfigError(f"cannot be written to: {error.strerror or error}", file=folder, field="out") from error
+        reason = error.reason if isinstance(error, WriteError) else error.strerror or str(error)
+        raise ConfigError(f"cannot be written to: {reason}", file=folder, field="out") from error
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ConfigError(

@@ -7,7 +7,6 @@ model.safetensors  validation.json  samples/*.png  report.html
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import lightning.pytorch as pl
 from torchfpn.config import TrainConfig, changed_settings, to_yaml
 from torchfpn.config.check import check
 from torchfpn.errors import amount
-from torchfpn.files.atomic import sweep, write_text
+from torchfpn.files.atomic import make_directory, sweep, write_text
 from torchfpn.files.lock import NAME as LOCK
 from torchfpn.files.lock import locked
 from torchfpn.report.console import Console
@@ -99,7 +98,7 @@ class _Run:
             self._take_up(folder, found[1], parts)
         elif self.config.overwrite:
             empty(folder)
-        (folder / CHECKPOINTS).mkdir(exist_ok=True)
+        make_directory(folder / CHECKPOINTS)
         kept = replace(self.config, resume=False, overwrite=False)
         write_text(folder / "config.yaml", to_yaml(kept, folder=folder))
         write_environment(folder / "env.json", self.machine)
@@ -189,7 +188,9 @@ class _Run:
         if self.rank == 0:
             self._introduce(training, folder)
         watch_loaders()
-        with _board(folder, training), self.stop.graceful():
+        board = Board(folder / "tb", training.position.step)
+        training.after_epoch.append(lambda done: board.add(done.row, done.position.step))
+        with self.stop.graceful():
             try:
                 trainer.fit(training, ckpt_path=self.resumed)
             except RuntimeError as error:
@@ -217,13 +218,3 @@ class _Run:
 
     def _say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _board(folder: Path, training: Training) -> Iterator[None]:
-    board = Board(folder / "tb", training.position.step)
-    training.after_epoch.append(lambda done: board.add(done.row, done.position.step))
-    try:
-        yield
-    finally:
-        board.close()

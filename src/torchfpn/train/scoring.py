@@ -14,7 +14,7 @@ from torchfpn.data.check import VALIDATE
 from torchfpn.data.region_sample import RegionSample
 from torchfpn.data.region_samples import RegionSamples
 from torchfpn.data.sample import Sample
-from torchfpn.files.atomic import write_bytes
+from torchfpn.files.atomic import make_directory, write_bytes
 from torchfpn.metrics.plain import plain
 from torchfpn.report.console import Console
 from torchfpn.report.extreme_pictures import picture_names, write_pictures
@@ -81,7 +81,7 @@ class _Shown:
 
     def __init__(self, folder: Path, images: int) -> None:
         self.folder, self.numbers, self.apart = folder / "samples", count(), max(1, images // PICTURES)
-        self.folder.mkdir(exist_ok=True)
+        make_directory(self.folder)
 
     def __call__(self, name: str, picture: Callable[[], bytes]) -> None:
         number, between = divmod(next(self.numbers), self.apart)

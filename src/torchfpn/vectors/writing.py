@@ -18,7 +18,7 @@ import pyogrio.raw
 import shapely
 
 from torchfpn.errors import DataError
-from torchfpn.files.atomic import atomic_path
+from torchfpn.files.atomic import atomic_path, check_room, library_writes
 from torchfpn.vectors.formats import DRIVERS
 from torchfpn.vectors.reading import FAILURES
 
@@ -39,23 +39,25 @@ def write_layer(
     or float. multi: the layer is one of MultiPolygon, and Polygons become such.
 
     Raises:
-        DataError: neither .gpkg nor .fgb, or GDAL cannot write it.
+        DataError: neither .gpkg nor .fgb. WriteError: GDAL, or the disk, cannot write it.
     """
     path = Path(path)
     driver = WRITTEN.get(path.suffix.lower())
     if driver is None:
         raise DataError("not a vector file this program writes", file=path, allowed=", ".join(WRITTEN))
     layer = {"layer": _layer_name(path), "geometry_type": "MultiPolygon" if multi else "Polygon", "crs": crs}
-    with _translated(path), atomic_path(path) as part, _at(DATE):
+    with _translated(path), atomic_path(path) as part, library_writes(path, part, *FAILURES), _at(DATE):
         if driver == "GPKG":
-            return _append(part, rows, fields, layer)
-        plain = part.with_name(part.name + ".gpkg")
-        try:
-            count = _append(plain, rows, fields, layer)
-            with pyogrio.raw.open_arrow(plain, use_pyarrow=False) as (_, stream):
-                pyogrio.raw.write_arrow(stream, part, driver=driver, geometry_name=GEOMETRY, **layer)
-        finally:
-            plain.unlink(missing_ok=True)
+            count = _append(part, rows, fields, layer)
+        else:
+            plain = part.with_name(part.name + ".gpkg")
+            try:
+                count = _append(plain, rows, fields, layer)
+                with pyogrio.raw.open_arrow(plain, use_pyarrow=False) as (_, stream):
+                    pyogrio.raw.write_arrow(stream, part, driver=driver, geometry_name=GEOMETRY, **layer)
+            finally:
+                plain.unlink(missing_ok=True)
+        check_room(path, part)  # drivers say nothing of a write that fails while they close a file
     return count
 
 
@@ -130,7 +132,5 @@ def _at(date: str) -> Iterator[None]:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except FAILURES as error:
-        raise DataError(f"cannot be written ({str(error)[:200]})", file=path) from error
     except UnicodeEncodeError as error:
         raise DataError("a folder whose name is no UTF-8", file=ascii(str(path)), hint="rename it") from error
