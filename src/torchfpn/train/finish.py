@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from torchfpn.data.check import TRAIN, VALIDATE
 from torchfpn.errors import FPNError, WeightsError, WriteError
 from torchfpn.files.atomic import write_text
