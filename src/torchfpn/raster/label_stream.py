@@ -40,9 +40,9 @@ def label_stream(path: str | Path, size: tuple[int, int], dtype: str, geo: Geo |
     """
     rasterio = import_rasterio()
     count = size[0] * size[1] * np.dtype(dtype).itemsize
-    with atomic_path(path) as part, rasterio.Env(), raster_writes(path, part, count) as place:
+    with atomic_path(path) as part, rasterio.Env(), raster_writes(path, part, count) as writable_part:
         with quiet(rasterio.errors.NotGeoreferencedWarning):
-            sink = import_rasterio().open(place, "w", **_profile(size, dtype, geo, tags.nodata))
+            sink = import_rasterio().open(writable_part, "w", **_profile(size, dtype, geo, tags.nodata))
         with sink:
             yield lambda row, labels: sink.write(labels, 1, window=((row, row + len(labels)), (0, size[1])))
             _tag(sink, tags, np.iinfo(dtype).max)
