@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import time
 
 import numpy as np
@@ -53,11 +54,13 @@ def room_for(size):
     """Inside, no file can grow beyond `size` bytes: writing fails as on a full disk, with other words."""
     resource = pytest.importorskip("resource")  # Windows has none
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    caching, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # Python would cache imported modules cut off
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = caching
 
 
 def layer(path):

@@ -98,11 +98,12 @@ def append(path: Path, data: bytes) -> None:
     Raises:
         WriteError: it cannot be written; the file is as before.
     """
-    with _told(path, path), path.open("ab") as handle:
+    with _told(path, path), path.open("ab", buffering=0) as handle:  # nothing is left for the closing
         before = handle.tell()
         try:
-            handle.write(data)
-            handle.flush()
+            left = memoryview(data)
+            while left:
+                left = left[handle.write(left) :]
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(handle.fileno(), before)
