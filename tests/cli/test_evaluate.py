@@ -154,6 +154,18 @@ def test_nothing_is_overwritten_unasked(model, tmp_path, capsys):
     assert json.loads((tmp_path / "scores.json").read_text())["images"] == 2
 
 
+def test_nothing_that_out_writes_is_overwritten_unasked(model, tmp_path, capsys):
+    make(tmp_path / "data")
+    assert run(model, tmp_path / "data", "--out", tmp_path / "fresh") == 0
+    for name in (path.name for path in (tmp_path / "fresh").iterdir() if path.is_file()):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text("mine")
+        capsys.readouterr()
+        assert run(model, tmp_path / "data", "--out", tmp_path / name) == 2
+        assert f"{name}: is there already; allow it with --overwrite" in capsys.readouterr().err
+        assert (tmp_path / name / name).read_text() == "mine"
+
+
 @pytest.mark.parametrize("kind", ["tif", "png"])
 def test_pictures_of_the_answers_score_as_the_model_on_the_dataset(model, tmp_path, capsys, kind):
     """Label files carry their classes and the value of no data, so that 0 is not labelled in the truth either."""

@@ -230,6 +230,23 @@ def test_a_prediction_without_room_on_the_disk_can_be_resumed(scene, monkeypatch
     assert predict("out", "--window", "64", "--resume") == 0
 
 
+@pytest.mark.parametrize("blend", [(), ("--blend", "--margin", "16")])
+def test_damaged_parts_of_an_interrupted_prediction_are_told_and_made_again(scene, monkeypatch, capsys, blend):
+    flags = ("--window", "64", *blend)
+    assert predict("undisturbed", *flags) == 0
+    folder = scene / "out" / ".fpn-scene.tif.blocks"
+    for name, told in (("0000001.block", "1 damaged block"), ("plan.json", "plan.json: damaged; the prediction starts")):
+        with monkeypatch.context() as patch:
+            interrupted_after(3, patch)
+            assert predict("out", *flags) == 130
+        (folder / name).write_bytes((folder / name).read_bytes().replace((folder / name).read_bytes()[40:44], b"0123"))
+        capsys.readouterr()
+        assert predict("out", *flags, "--resume") == 0
+        assert told in capsys.readouterr().err
+        assert (scene / "out/scene.tif").read_bytes() == (scene / "undisturbed/scene.tif").read_bytes()
+        (scene / "out/scene.tif").unlink()
+
+
 def test_blocks_of_another_prediction_are_refused(scene, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         interrupted_after(2, patch)

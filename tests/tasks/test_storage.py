@@ -421,3 +421,62 @@ def test_detectors_converted_from_torchvision_before_learn_their_range(saved, tm
     for method, inputs in (("imagenet, of 0..1", Inputs.unit()), ("imagenet", None)):
         changes = {"schema": 3, "scaling": {**given, "method": method}}
         assert torchfpn.load(rewrite(saved, tmp_path / "old.safetensors", recipe=changes)).recipe.inputs == inputs
+
+
+def header(path):
+    data = path.read_bytes()
+    return json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
+
+
+def test_a_flipped_bit_is_refused_and_the_tensor_that_it_hit_is_named(saved, tmp_path):
+    """Any bit of the file, the sign of a weight and a digit of the scaling among them."""
+    whole, bad = saved.read_bytes(), tmp_path / "bad.safetensors"
+    start = 8 + struct.unpack("<Q", whole[:8])[0]
+    entries = {name: entry for name, entry in header(saved).items() if name != "__metadata__"}
+    rng = np.random.default_rng(0)
+    for place in [*rng.integers(0, start, 40), *rng.integers(start, len(whole), 40)]:
+        data = bytearray(whole)
+        data[place] ^= 1 << int(rng.integers(8))
+        bad.write_bytes(data)
+        if bytes(data[:start]).rstrip() == whole[:start].rstrip() and place < start:
+            continue  # a blank behind the header
+        with pytest.raises(WeightsError) as caught:
+            torchfpn.load(bad)
+        assert "\n" not in str(caught.value)
+        if place >= start:
+            (name,) = (n for n, e in entries.items() if e["data_offsets"][0] <= place - start < e["data_offsets"][1])
+            assert f"bad.safetensors: damaged, not as it was written: {name}; copy" in str(caught.value)
+
+
+def test_a_changed_recipe_is_damage_too(saved, tmp_path):
+    data = saved.read_bytes()
+    changed = data.replace(b'\\"label_ids\\": [0, 1]', b'\\"label_ids\\": [0, 7]')
+    assert changed != data
+    (tmp_path / "bad.safetensors").write_bytes(changed)
+    for read in (torchfpn.load, torchfpn.load_model):
+        with pytest.raises(WeightsError, match="damaged, not as it was written: the recipe; copy or download it again"):
+            read(tmp_path / "bad.safetensors")
+
+
+def test_damaged_weights_are_no_pretrained_ones(tmp_path):
+    """The same file as the weights of a backbone: what reads a model file looks at its digests."""
+    path = tmp_path / "model.safetensors"
+    torchfpn.create_task("semantic", backbone="test_resnet", classes=["a", "b"]).save(path)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 0x80
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match="damaged, not as it was written"):
+        torchfpn.backbone("test_resnet", pretrained=str(path))
+
+
+def test_a_file_without_digests_loads_as_before(saved, tmp_path):
+    tensors, metadata = read_tensors(saved)
+    assert "sha256" in header(saved)["__metadata__"]
+    assert metadata.keys() == {"torchfpn"}
+    safetensors.torch.save_file(tensors, tmp_path / "plain.safetensors", metadata=metadata)
+    assert torchfpn.load(tmp_path / "plain.safetensors").recipe == torchfpn.load(saved).recipe
+
+
+def test_equal_tasks_make_equal_bytes(saved, tmp_path):
+    tiny().save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == saved.read_bytes()

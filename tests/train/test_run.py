@@ -8,6 +8,7 @@ import torch
 
 import torchfpn
 from torchfpn.config import load_config, read_config
+from torchfpn.train.folder import empty
 from torchfpn.train.resume import kept_weights
 from torchfpn.train.run import fit
 from torchfpn.train.stepper import Stepper
@@ -39,6 +40,9 @@ def test_a_run_leaves_everything_and_the_next_one_a_folder_of_its_own(small, cap
     assert train("--max_epochs", "1", "--limit_val_batches", "1") == 0
     assert (small / "runs" / "small-2" / "model.safetensors").exists()
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    (run / "samples" / "notes.md").write_text("mine")
+    empty(run)  # as --overwrite does: all that a run wrote, and nothing else
+    assert [p.name for p in run.rglob("*") if p.is_file()] == ["notes.md"]
 
 
 def test_the_model_file_scores_what_validation_json_says(small):

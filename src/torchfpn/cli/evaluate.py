@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torchfpn.tasks.task import Task
 
 PICTURES = 8  # samples that --out keeps
+WRITTEN = ("validation.json", "about.json", "report.html")  # by --out, beside samples/
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,7 +164,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
     from torchfpn.files.formats import printable
 
     there = [args.json] if args.json and str(args.json) != "-" else []
-    there += [args.out / "validation.json", args.out / "report.html"] if args.out else []
+    there += [args.out / name for name in WRITTEN] if args.out else []
     for path in there:
         if path.exists() and not args.overwrite:
             raise ConfigError("is there already", file=printable(path), hint="allow it with --overwrite")

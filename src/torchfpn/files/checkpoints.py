@@ -4,16 +4,21 @@ A file that is not what it claims gives one line that says so. What a checkpoint
 optimiser's state) is left out and named.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from torchfpn.errors import WeightsError
 from torchfpn.files.archives import kind_of, read_archive
 from torchfpn.files.array_pickles import Stand
+from torchfpn.files.atomic import atomic_path
 
 PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".pkl")
 NESTS = ("state_dict", "model_state_dict", "model", "module")  # where training scripts put the weights
@@ -29,6 +34,7 @@ COPIES = (
     "target",
 )  # words in the names of copies of the weights
 SHOWN = 6  # names of what was left out
+RECIPE, DIGESTS = "torchfpn", "sha256"  # keys in the metadata of a model file
 
 
 class Weights(NamedTuple):
@@ -148,14 +154,63 @@ def unpickle(path: Path) -> Any:
     return content
 
 
+def write_tensors(path: Path, tensors: dict[str, Tensor], recipe: str) -> None:
+    """Writes a model file, whole or not at all: .safetensors with the recipe and a digest of every part as metadata.
+
+    Equal content makes equal bytes.
+    """
+    data = memoryview(save(tensors))
+    start = 8 + int.from_bytes(data[:8], "little")
+    # safetensors itself writes several keys of metadata in an order that changes from run to run
+    metadata = {RECIPE: recipe, DIGESTS: json.dumps(_digests(tensors, recipe), sort_keys=True)}
+    head = json.dumps({"__metadata__": metadata, **json.loads(bytes(data[8:start]))}, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)  # the tensors begin at a multiple of 8
+    with atomic_path(path) as part, part.open("wb") as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        file.write(data[start:])
+
+
 def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
             f"not a safetensors file: {kind_of(path)}", file=path, hint="copy or download it again"
         ) from error
+    if RECIPE in metadata and DIGESTS in metadata:
+        _check_digests(metadata.pop(DIGESTS), _digests(tensors, metadata[RECIPE]), path)
+    return tensors, metadata
+
+
+def _check_digests(told: str, found: dict[str, str], path: Path) -> None:
+    """Passes a model file whose parts are as they were written.
+
+    Raises:
+        WeightsError: they are not; the damaged parts are named.
+    """
+    try:
+        digests = dict(json.loads(told))
+    except (ValueError, TypeError):
+        raise WeightsError("the list of digests is damaged", file=path, hint="copy or download it again") from None
+    damaged = sorted(name for name in digests.keys() | found.keys() if digests.get(name) != found.get(name))
+    if damaged:
+        raise WeightsError(
+            f"damaged, not as it was written: {listed([name or 'the recipe' for name in damaged])}",
+            file=path,
+            hint="copy or download it again",
+        )
+
+
+def _digests(tensors: dict[str, Tensor], recipe: str) -> dict[str, str]:
+    """SHA-256 of the type, shape and values of each tensor by its name, and of the recipe by ""."""
+    digests = {"": hashlib.sha256(recipe.encode()).hexdigest()}
+    for name, tensor in tensors.items():
+        digest = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digests[name] = digest.hexdigest()
+    return digests
 
 
 def _nest(content: Mapping[str, Any], file: str | Path) -> str | None:

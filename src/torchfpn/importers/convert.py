@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from torchfpn.errors import ConfigError, WeightsError, amount, nearest
 from torchfpn.files.checkpoints import (
+    RECIPE,
     Weights,
     check_finite,
     listed,
@@ -30,7 +31,7 @@ from torchfpn.importers.smp import SMP
 from torchfpn.importers.torchvision_detectors import TORCHVISION
 from torchfpn.recipe import Inputs, Recipe, Scaling, default_colors
 from torchfpn.tasks.build import assemble
-from torchfpn.tasks.storage import FEATURES, RECIPE, build_model
+from torchfpn.tasks.storage import FEATURES, build_model
 from torchfpn.tasks.task import Task
 
 FAMILIES: tuple[Family, ...] = (PYTORCH_FPN, ROBOSAT, KUANGLIU, SMP, TORCHVISION, DETECTRON2)

@@ -1,7 +1,8 @@
 """What is done of a long prediction, block by block, in a folder beside the answer: a kill costs a block, not the work.
 
 plan.json says of what source, model and settings the blocks are; each finished block is one file, written whole or not
-at all. The answer is put together from them at the end, and the folder goes.
+at all. Both carry a SHA-256: a damaged plan starts the prediction again, a damaged block is computed again. The answer
+is put together from the blocks at the end, and the folder goes.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.errors import ConfigError, DataError
+from torchfpn.errors import ConfigError, DataError, amount
 from torchfpn.files.atomic import PREFIX, make_directory, sweep, write_bytes, write_text
 
 PLAN = "plan.json"
@@ -33,19 +34,22 @@ class Journal:
         """The journal that belongs to an answer."""
         return cls(answer.with_name(f"{PREFIX}{answer.name}.blocks"))
 
-    def begin(self, facts: Mapping[str, Any], *, resume: bool, anew: bool = False) -> None:
-        """Starts, or takes up what is there of the very same prediction.
+    def begin(self, facts: Mapping[str, Any], *, resume: bool, anew: bool = False) -> tuple[str, ...]:
+        """Starts, or takes up what is there of the very same prediction; what people are told of it.
+
+        A plan that is damaged cannot say what its blocks are of: the prediction starts again.
 
         Raises:
             ConfigError: blocks are there, and neither `resume` nor `anew` is said; or `resume`, and they are of another
                 source, model or settings.
         """
         told = json.loads(json.dumps(facts))
-        found = self._plan()
+        found, damaged = self._plan()
         if found is not None and not anew:
             count = len(list(self.folder.glob("*.block")))
             if not resume:
-                what = f"{count} blocks of an interrupted prediction are there"
+                verb = "is" if count == 1 else "are"
+                what = f"{amount(count, 'block')} of an interrupted prediction {verb} there"
                 raise ConfigError(what, file=self.folder, hint="--resume goes on, --overwrite begins anew")
             if found != told:
                 differing = sorted(key for key in found.keys() | told.keys() if found.get(key) != told.get(key))
@@ -55,14 +59,26 @@ class Journal:
                     hint="give what was given before, or --overwrite to begin anew",
                 )
             sweep(self.folder)
-            return
+            return self._without_damaged()
         shutil.rmtree(self.folder, ignore_errors=True)
         make_directory(self.folder)
-        write_text(self.folder / PLAN, json.dumps(told, sort_keys=True))
+        write_text(self.folder / PLAN, json.dumps({"facts": told, "sha256": _digest(told)}))
+        lost = f"{self.folder / PLAN}: damaged; the prediction starts again from the first block"
+        return (lost,) if damaged and not anew else ()
 
     def has(self, index: int) -> bool:
         """Whether a block is done."""
         return self._file(index).is_file()
+
+    def _without_damaged(self) -> tuple[str, ...]:
+        """Removes the blocks that are not as they were written; what people are told of it."""
+        damaged = [file for file in sorted(self.folder.glob("*.block")) if not _is_intact(file.read_bytes())]
+        for file in damaged:
+            file.unlink()
+        if not damaged:
+            return ()
+        verb = "is" if len(damaged) == 1 else "are"
+        return (f"{amount(len(damaged), 'damaged block')} of the interrupted prediction {verb} computed again",)
 
     def put(self, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Keeps a block, whole or not at all."""
@@ -78,8 +94,8 @@ class Journal:
             DataError: its file is damaged.
         """
         data = self._file(index).read_bytes()
-        if hashlib.sha256(data[32:]).digest() != data[:32]:
-            raise DataError("a damaged block", file=self._file(index), hint="delete it and go on with --resume")
+        if not _is_intact(data):
+            raise DataError("a damaged block", file=self._file(index), hint="go on with --resume, which computes it again")
         head, _, body = zlib.decompress(data[32:]).partition(b"\n")
         arrays, offset = {}, 0
         for name, (dtype, shape) in json.loads(head).items():
@@ -92,14 +108,26 @@ class Journal:
         """Removes the folder: the answer is whole."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _plan(self) -> Any:
+    def _plan(self) -> tuple[Any, bool]:
+        """(the facts of the plan that is there, or None; whether blocks are there whose plan is missing or damaged)."""
         try:
-            return json.loads((self.folder / PLAN).read_text())
-        except (OSError, ValueError):
-            return None
+            plan = json.loads((self.folder / PLAN).read_text())
+            if plan["sha256"] == _digest(plan["facts"]):
+                return plan["facts"], False
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            pass
+        return None, any(self.folder.glob("*.block"))
 
     def _file(self, index: int) -> Path:
         return self.folder / f"{index:07d}.block"
+
+
+def _digest(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _is_intact(block: bytes) -> bool:
+    return hashlib.sha256(block[32:]).digest() == block[:32]
 
 
 def fingerprint(path: str | Path) -> str:

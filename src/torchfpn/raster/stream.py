@@ -166,7 +166,8 @@ def _predicted(
     seams = Seams(streaming.side, margin, *size) if streaming.blend else None
     journal = Journal.beside(job.labels)
     facts = scene.facts()
-    journal.begin(_facts(facts, options, streaming, margin), resume=streaming.resume, anew=streaming.anew)
+    told = _facts(facts, options, streaming, margin)
+    said |= dict.fromkeys(journal.begin(told, resume=streaming.resume, anew=streaming.anew))
     sweep(job.labels.parent)  # what a killed writer left
     groups = _to_do(blocks, streaming.batch, journal, step)
     for block, arrays in _cleaning_up(journal, _computed(task, scene, options, groups, seams, said)):
@@ -336,7 +337,7 @@ def _read_ahead(
 def _blended(task: Task, journal: Journal, blocks: Sequence[Block], seams: Seams) -> Journal:
     """The blocks after their rims have been mixed, in a journal inside the other; it goes on like that one."""
     mixed = Journal(journal.folder / "blended")
-    mixed.begin({}, resume=True)
+    mixed.begin({}, resume=True)  # damaged blocks of this journal are made again from whole ones: nothing to tell
     values = np.array(task.recipe.label_ids, label_type(task.recipe))
     blender = Blender(blocks, seams, journal.get, values=values, nodata=nodata_value(task.recipe))
     for block in blocks:

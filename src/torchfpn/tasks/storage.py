@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from torchfpn.errors import ConfigError, FPNError, WeightsError
-from torchfpn.files.atomic import write_bytes
-from torchfpn.files.checkpoints import check_finite, read_tensors
+from torchfpn.files.checkpoints import RECIPE, check_finite, read_tensors, write_tensors
 from torchfpn.recipe import Recipe
 from torchfpn.tasks.arguments import check_arguments
 from torchfpn.tasks.build import assemble
@@ -17,7 +15,6 @@ from torchfpn.tasks.model import create_model
 from torchfpn.tasks.pytorch_fpn import original
 from torchfpn.tasks.task import Task
 
-RECIPE = "torchfpn"  # the key of the recipe in the file's metadata
 LONGEST = 500  # characters of what another library says of a model that it cannot build
 METADATA = {RECIPE, "format"}  # "format" is what other tools add, and older versions did
 IMPOSSIBLE = (  # what building a model raises of arguments that do not go together, by Python, torch and timm
@@ -43,8 +40,7 @@ def save_model(model: nn.Module, recipe: Recipe, path: str | Path) -> None:
         raise WeightsError("no such folder", file=path.parent)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     check_finite(tensors, file=path)
-    # one key and no more: safetensors writes several in an order that changes
-    write_bytes(path, safetensors.torch.save(tensors, metadata={RECIPE: recipe.to_json()}))
+    write_tensors(path, tensors, recipe.to_json())
 
 
 def load(path: str | Path, *, model: nn.Sequential | None = None) -> Task:
@@ -52,7 +48,7 @@ def load(path: str | Path, *, model: nn.Sequential | None = None) -> Task:
 
     Raises:
         WeightsError: another kind of file, another architecture (the first five tensors that differ are named),
-            a newer recipe, NaN in the weights.
+            a newer recipe, NaN in the weights, or a damaged file (the damaged tensors are named).
     """
     tensors, recipe = read_task_file(path)
     if recipe.task == FEATURES:

@@ -19,6 +19,7 @@ WRITTEN = (  # by a training, and by nobody else
     "timing.csv",
     "model.safetensors",
     "validation.json",
+    "about.json",
     "report.html",
     "checkpoints/*.ckpt",
     "samples/*.png",
