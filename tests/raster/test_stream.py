@@ -235,7 +235,10 @@ def test_damaged_parts_of_an_interrupted_prediction_are_told_and_made_again(scen
     flags = ("--window", "64", *blend)
     assert predict("undisturbed", *flags) == 0
     folder = scene / "out" / ".fpn-scene.tif.blocks"
-    for name, told in (("0000001.block", "1 damaged block"), ("plan.json", "plan.json: damaged; the prediction starts")):
+    for name, told in (
+        ("0000001.block", "1 damaged block"),
+        ("plan.json", "plan.json: damaged; the prediction starts"),
+    ):
         with monkeypatch.context() as patch:
             interrupted_after(3, patch)
             assert predict("out", *flags) == 130

@@ -208,7 +208,7 @@ def _digests(tensors: dict[str, Tensor], recipe: str) -> dict[str, str]:
     digests = {"": hashlib.sha256(recipe.encode()).hexdigest()}
     for name, tensor in tensors.items():
         digest = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)} ".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
         digests[name] = digest.hexdigest()
     return digests
 

@@ -95,7 +95,9 @@ class Journal:
         """
         data = self._file(index).read_bytes()
         if not _is_intact(data):
-            raise DataError("a damaged block", file=self._file(index), hint="go on with --resume, which computes it again")
+            raise DataError(
+                "a damaged block", file=self._file(index), hint="go on with --resume, which computes it again"
+            )
         head, _, body = zlib.decompress(data[32:]).partition(b"\n")
         arrays, offset = {}, 0
         for name, (dtype, shape) in json.loads(head).items():
