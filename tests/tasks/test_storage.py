@@ -1,8 +1,11 @@
 """A saved task comes back the same, and files that are something else are refused in one line."""
 
 import json
+import os
 import pickle
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +16,7 @@ from torch import nn
 
 import torchfpn
 from torchfpn import ConfigError, Scaling, WeightsError
+from torchfpn.files.atomic import atomic_path
 from torchfpn.files.checkpoints import read_tensors
 from torchfpn.recipe import MIGRATIONS, SCHEMA, Inputs, Recipe
 
@@ -480,3 +484,15 @@ def test_a_file_without_digests_loads_as_before(saved, tmp_path):
 def test_equal_tasks_make_equal_bytes(saved, tmp_path):
     tiny().save(tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == saved.read_bytes()
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next_one(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / f".fpn-{ended.pid}-0123456789ab.part.safetensors").write_bytes(b"half")
+    (tmp_path / f".fpn-{os.getppid()}-0123456789ab.part.safetensors").write_bytes(b"of one that runs")
+    with atomic_path(tmp_path / "other.safetensors") as part:  # of another thread, say
+        part.write_bytes(b"being written")
+        tiny().save(tmp_path / "model.safetensors")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [f".fpn-{os.getppid()}-0123456789ab.part.safetensors", "model.safetensors", "other.safetensors"]

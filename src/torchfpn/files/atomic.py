@@ -20,6 +20,7 @@ PREFIX, SUFFIX = ".fpn-", ".part"  # what a killed writer leaves behind; swept b
 STALE = 24 * 3600.0  # seconds after which nobody writes a file any more
 FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 TRIAL = 2**16  # bytes that are written to learn why a library could not write
+LIVE: set[Path] = set()  # what this process is writing, in any of its threads
 TRIES = (0.01, 0.04, 0.15, 0.3, 0.5)  # seconds between attempts to rename
 
 
@@ -35,6 +36,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     part = path.with_name(f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}{SUFFIX}{path.suffix}")
+    LIVE.add(part.absolute())
     try:
         with _told(path, part):
             yield part
@@ -47,6 +49,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             for left in path.parent.glob(f"{glob.escape(part.name)}*"):
                 left.unlink(missing_ok=True)
         raise
+    finally:
+        LIVE.discard(part.absolute())
 
 
 @contextlib.contextmanager
@@ -179,6 +183,8 @@ def _is_written(part: Path, system: str) -> bool:
     The name tells the process, and POSIX whether it runs. On Windows the same question would end the process; there a
     file that is a day old has been left behind.
     """
+    if part.absolute() in LIVE:
+        return True
     number = part.name.removeprefix(PREFIX).partition("-")[0]
     if not number.isdecimal() or int(number) == os.getpid():
         return False

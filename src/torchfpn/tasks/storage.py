@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from torchfpn.errors import ConfigError, FPNError, WeightsError
+from torchfpn.files.atomic import sweep
 from torchfpn.files.checkpoints import RECIPE, check_finite, read_tensors, write_tensors
 from torchfpn.recipe import Recipe
 from torchfpn.tasks.arguments import check_arguments
@@ -40,6 +41,7 @@ def save_model(model: nn.Module, recipe: Recipe, path: str | Path) -> None:
         raise WeightsError("no such folder", file=path.parent)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     check_finite(tensors, file=path)
+    sweep(path.parent)  # what a killed writer left
     write_tensors(path, tensors, recipe.to_json())
 
 

@@ -96,7 +96,7 @@ def probe(folder: Path, needed: int) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / PROBE, b"0" * 4096)
-        (folder / PROBE).unlink()
+        (folder / PROBE).unlink(missing_ok=True)  # another training that starts here may have removed it
     except OSError as error:
         reason = error.reason if isinstance(error, WriteError) else error.strerror or str(error)
         raise ConfigError(f"cannot be written to: {reason}", file=folder, field="out") from error
