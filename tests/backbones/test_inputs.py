@@ -77,7 +77,7 @@ def test_fault_40_offline_download_says_where_to_put_the_file(name, monkeypatch,
     monkeypatch.setattr(socket, "getaddrinfo", offline)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(WeightsError, match="could not be downloaded; give a local file instead, pretrained="):
+    with pytest.raises(WeightsError, match=r"could not be downloaded; .*pretrained=FILE \(--model.pretrained FILE\)"):
         backbone(name, pretrained=True)
 
 

@@ -80,7 +80,7 @@ def test_weights_of_the_config_s_backbone_are_left_out_with_another_backbone(her
     (here / "more.yaml").write_text("model: {backbone: resnet34}\n")
     more = ["--model.backbone", "resnet34"] if last == "flag" else ["--config", "more.yaml"]
     request = read_config(["--config", "base.yaml", *more])
-    assert request.config.model.pretrained is False
+    assert request.config.model.pretrained == "auto"
     told = "resnet18.pth is left out: weights of resnet18; --model.pretrained gives resnet34 others"
     assert request.notes == (told,)
     kept = read_config(["--config", "base.yaml", "--model.backbone", "resnet18"])

@@ -10,6 +10,8 @@ from torchfpn.errors import ConfigError, nearest
 if TYPE_CHECKING:  # names of backbones are checked before torch is imported
     from torch import nn
 
+    from torchfpn.backbones.hub import Published
+
 Fusion = Literal["none", "fusenet", "late"]
 FUSIONS = ("none", "fusenet", "late")
 BAND_INITS = ("repeat", "mean", "copy", "zero")  # or {band: colour}
@@ -78,6 +80,19 @@ def backbone(
     from torchfpn.backbones.timm import TimmBackbone
 
     return TimmBackbone(name, **common)
+
+
+def published_weights(name: str) -> "Published | None":
+    """What `pretrained=True` stands for in `backbone(name)`, and its local copy if there is one; asks no network."""
+    if name.startswith(LUKEMELAS_PREFIX):
+        return None
+    if name.startswith("torchvision/"):
+        from torchfpn.backbones.torchvision import published
+
+        return published(name.removeprefix("torchvision/"))
+    from torchfpn.backbones.timm import published as published_by_timm
+
+    return published_by_timm(name)
 
 
 def check_words(fusion: str, band_init: str | Mapping[Any, str]) -> None:

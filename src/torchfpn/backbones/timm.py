@@ -3,10 +3,11 @@
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants as hub
 import timm
 import torch
 from timm.models import FeatureInfo, model_entrypoint
@@ -14,12 +15,12 @@ from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
-from torchfpn.backbones.hub import offline_if_unreachable
+from torchfpn.backbones.hub import Published, hub_file, offline, offline_if_unreachable, unavailable
 from torchfpn.backbones.inputs import RGB, BandInit, check_bands, widen_first_conv
 from torchfpn.backbones.levels import pick_by_stride
 from torchfpn.backbones.recognise import kin
 from torchfpn.backbones.weights import Fitting, Wanted, fitting_weights
-from torchfpn.errors import ConfigError, WeightsError
+from torchfpn.errors import ConfigError
 from torchfpn.types import Level, Maps
 
 # What the transformers must be told so that they take images of any size, by the module that defines them.
@@ -88,6 +89,20 @@ class TimmBackbone(nn.Module):
         return f"{self.name}, levels={[tuple(level) for level in self.levels]}"
 
 
+def _config(name: str) -> Any:
+    """What timm knows of the network and its published weights; None of networks it does not list.
+
+    Raises:
+        ConfigError: the network has no weights of that tag.
+    """
+    try:
+        return timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        architecture = name.partition(".")[0]
+        tags = [known for known in timm.list_pretrained(f"{architecture}.*") if known.startswith(f"{architecture}.")]
+        raise ConfigError(f'"{name}"', field="backbone", allowed=" | ".join([architecture, *tags])) from error
+
+
 def _levels(features: Any) -> list[Level]:
     info: FeatureInfo = features.feature_info
     return [Level(c, r) for c, r in zip(info.channels(), info.reduction(), strict=True)]
@@ -95,7 +110,7 @@ def _levels(features: Any) -> list[Level]:
 
 def _first_convs(name: str) -> tuple[str, ...]:
     """What timm says sees the images: of networks with branches more than one convolution."""
-    config = timm.get_pretrained_cfg(name)
+    config = _config(name)
     names = config.first_conv if config is not None else None
     return (names,) if isinstance(names, str) else tuple(names or ())
 
@@ -117,12 +132,12 @@ def _features(name: str, in_channels: int, pretrained: Fitting | bool, options: 
     if isinstance(pretrained, Fitting):
         overlay = {"state_dict": dict(pretrained.tensors)}
         if pretrained.bands == in_channels:  # else timm would adapt what fits as it is
-            config = timm.get_pretrained_cfg(name)
+            config = _config(name)
             size = config.input_size[1:] if config is not None else (224, 224)
             overlay |= {"input_size": (in_channels, *size), "first_conv": None}
         overlay = {"pretrained_cfg_overlay": overlay}
     try:
-        with _quiet(), offline_if_unreachable() if pretrained is True else nullcontext():
+        with _quiet(), _asking(name) if pretrained is True else nullcontext():
             network: nn.Module = timm.create_model(
                 name, features_only=True, in_chans=in_channels, pretrained=pretrained is not False, **overlay, **options
             )
@@ -130,16 +145,35 @@ def _features(name: str, in_channels: int, pretrained: Fitting | bool, options: 
         if isinstance(error, TypeError) and (unknown := _refused(error, options)):
             raise ConfigError(f"{name} has no such option", field=f"backbone_options.{unknown}") from error
         if pretrained is True:
-            raise WeightsError(
-                f"the pretrained weights of {name} could not be downloaded",
-                hint="give a local file instead, pretrained=<path to .safetensors or .pth>, or pretrained=False",
-            ) from error
+            raise unavailable(name, published(name), error) from error
         if "output_stride" in options:
             found = f"output_stride {options['output_stride']}"
             hint = "resnet50 and most of timm's other CNNs can be"
             raise ConfigError(found, field="backbone", hint=f"{name} cannot be dilated; {hint}") from error
         raise ConfigError(f'"{name}" gives no feature maps: {error}', field="backbone") from error
     return network
+
+
+def published(name: str) -> Published | None:
+    """The weights that timm publishes for the network, None where there are none; asks no network."""
+    config = _config(name)
+    if config is None or not config.has_weights:
+        return None
+    if config.hf_hub_id:
+        repository, file = config.hf_hub_id, config.hf_hub_filename
+        names = (file,) if file else ("model.safetensors", "pytorch_model.bin")
+        folder = Path(hub.HF_HUB_CACHE, f"models--{repository.replace('/', '--')}")
+        how = f"on a machine with a network `hf download {repository}` keeps {names[0]}: copy the folder to {folder}"
+        return Published(repository, how, hub_file(repository, names))
+    place = Path(torch.hub.get_dir(), "checkpoints", str(config.url).rpartition("/")[2])
+    how = f"put {place.name} (from {config.url}) into {place.parent}"
+    return Published(f"timm's {place.name}", how, place if place.is_file() else None)
+
+
+def _asking(name: str) -> AbstractContextManager[None]:
+    """Inside, timm downloads what is not here yet; a local copy is taken without asking whether it is the newest."""
+    weights = published(name)
+    return offline() if weights is not None and weights.file is not None else offline_if_unreachable()
 
 
 def _refused(error: TypeError, options: dict[str, Any]) -> str | None:
@@ -154,7 +188,7 @@ def _any_size(name: str, options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: nothing does, and no size was chosen.
     """
-    family, config = _family(name), timm.get_pretrained_cfg(name)
+    family, config = _family(name), _config(name)
     if config is not None and config.fixed_input_size and family not in ANY_SIZE and "img_size" not in options:
         raise ConfigError(
             f'"{name}" takes images of one size',
@@ -210,7 +244,7 @@ def _without_storage(name: str, **options: int) -> nn.Module:
 
 def _classifiers(name: str, headless: nn.Module) -> tuple[str, ...]:
     """Beginnings of the names of the classifier's tensors."""
-    config = timm.get_pretrained_cfg(name)
+    config = _config(name)
     names = config.classifier if config is not None else None
     own = headless.state_dict()
     only = (key for key in _without_storage(name).state_dict() if key not in own)

@@ -12,6 +12,7 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
+from torchfpn.backbones.hub import Published, unavailable
 from torchfpn.backbones.inputs import RGB, BandInit, check_bands, first_convs, widen_first_conv
 from torchfpn.backbones.levels import pick_by_stride
 from torchfpn.backbones.names import PREFIX
@@ -117,39 +118,53 @@ def _stride(stage: nn.Module) -> int:
     return strides
 
 
+def published(name: str, which: str = "DEFAULT") -> Published | None:
+    """The weights of that name that torchvision publishes, None where there are none; asks no network."""
+    weights = torchvision.models.get_model_weights(name).__members__.get(which)
+    if weights is None:
+        return None
+    place = _place(weights.url)
+    how = f"put {place.name} (from {weights.url}) into {place.parent}"
+    return Published(f"torchvision's {weights}", how, place if place.is_file() else None)
+
+
 def _weights_file(name: str, pretrained: Literal[True] | str | Path) -> Path:
     """The file itself, or that of weights which torchvision publishes: by their name, or True for its default ones.
 
     Raises:
         WeightsError: no such file and no such name, or a download that fails.
     """
-    published = torchvision.models.get_model_weights(name).__members__
+    known = torchvision.models.get_model_weights(name).__members__
     wanted = "DEFAULT" if pretrained is True else pretrained
-    if wanted in published:
-        return _downloaded(name, published[wanted].url)
+    if wanted in known:
+        return _downloaded(name, str(wanted), known[wanted].url)
+    if pretrained is True:
+        raise unavailable(PREFIX + name, None)
     if isinstance(wanted, str) and not Path(wanted).is_file():
         allowed = f"a file, or the name of weights of torchvision/{name}"
-        raise WeightsError("no such file", file=wanted, allowed=allowed, hint=nearest(wanted, published))
+        raise WeightsError("no such file", file=wanted, allowed=allowed, hint=nearest(wanted, known))
     return Path(wanted)
 
 
-def _downloaded(name: str, url: str) -> Path:
-    """Where torch.hub keeps what lies at `url`, downloaded if it is not there.
+def _place(url: str) -> Path:
+    """Where torch.hub keeps what lies at `url`."""
+    return Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+
+
+def _downloaded(name: str, which: str, url: str) -> Path:
+    """The local copy of what lies at `url`, downloaded if it is not there.
 
     A download is checked against the hash in its name. A file that is there already is not, by torchvision neither: it
     is read as any local file, without running what it says, and has to fit.
     """
-    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    path = _place(url)
     if path.is_file():
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
     except (OSError, HTTPException, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
-        raise WeightsError(
-            f"the pretrained weights of torchvision/{name} could not be downloaded",
-            hint="give a local file instead, pretrained=<path to .safetensors or .pth>, or pretrained=False",
-        ) from error
+        raise unavailable(PREFIX + name, published(name, which)) from error
     return path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torchfpn.backbones.names import check_backbone
-from torchfpn.config.settings import GROUPS, TrainConfig
+from torchfpn.config.settings import AUTO, GROUPS, TrainConfig
 from torchfpn.errors import ConfigError, nearest
 
 TERMS = ("ce", "focal", "dice", "lovasz")
@@ -54,8 +54,10 @@ def check(config: TrainConfig) -> None:
     if isinstance(weighting, str):
         _check_name("loss.class_weights", weighting, WEIGHTINGS)
     _check_terms(config.loss.terms)
-    if isinstance(config.model.pretrained, str) and not Path(config.model.pretrained).is_file():
-        raise ConfigError(f"no such file: {config.model.pretrained}", field="model.pretrained")
+    given = config.model.pretrained
+    if isinstance(given, str) and given != AUTO and not Path(given).is_file():
+        allowed = "auto, true, false, or a .safetensors or .pth file of the backbone"
+        raise ConfigError(f"no such file: {given}", field="model.pretrained", allowed=allowed)
 
 
 def settings(config: Any, prefix: str = "") -> Iterator[tuple[str, "Field[Any]", Any, Any]]:

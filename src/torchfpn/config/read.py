@@ -16,7 +16,7 @@ import yaml
 
 from torchfpn.config.check import check, check_keys, check_type, known_settings
 from torchfpn.config.flags import explain, own_flags, parser, spell
-from torchfpn.config.settings import GROUPS, TrainConfig
+from torchfpn.config.settings import AUTO, GROUPS, TrainConfig
 from torchfpn.errors import ConfigError
 from torchfpn.files.safe_yaml import read_yaml
 
@@ -64,7 +64,7 @@ def read_config(argv: Sequence[str]) -> Request:
         notes.clear()
     elif _lost_weights(values, config.model.backbone):
         notes.append(_told(values, config.model.backbone))
-        config = replace(config, model=replace(config.model, pretrained=False))
+        config = replace(config, model=replace(config.model, pretrained=AUTO))
     config = _named(config, files[-1] if files else None)
     check(config)
     return Request(config, files[-1] if files else None, print_config, tuple(notes))
@@ -98,7 +98,7 @@ def to_yaml(config: TrainConfig, *, folder: str | Path | None = None) -> str:
     values = _flatten(asdict(config))
     for name in PATHS:
         path = values[name]
-        if folder is not None and isinstance(path, str) and path and Path(path).exists():
+        if folder is not None and _names_file(name, path) and Path(path).exists():
             values[name] = os.path.relpath(Path(path).resolve(), Path(folder).resolve())
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     text: str = yaml.safe_dump(_group(plain), sort_keys=False, allow_unicode=True, width=120)
@@ -123,8 +123,20 @@ def changed_settings(file: Path, config: TrainConfig) -> list[str]:
     ]
 
 
+def recorded_setting(file: Path, name: str) -> Any:
+    """What the config file sets under this dotted name; None where it does not, or cannot be read."""
+    try:
+        return _from_file(file).get(name)
+    except ConfigError:  # of another version, say
+        return None
+
+
 def _comparable(name: str, value: Any) -> Any:
-    return os.path.realpath(value) if name in PATHS and isinstance(value, str) and value else value
+    return os.path.realpath(value) if _names_file(name, value) else value
+
+
+def _names_file(name: str, value: Any) -> bool:
+    return name in PATHS and isinstance(value, str) and value != "" and (name, value) != ("model.pretrained", AUTO)
 
 
 def _in_yaml(value: Any) -> str:
@@ -158,7 +170,7 @@ def _from_file(file: Path) -> dict[str, Any]:
         flat[name] = _as(known[name], value)
         check_type(name, known[name], flat[name], file)
     for name in PATHS:
-        if isinstance(flat.get(name), str) and (file.parent / flat[name]).exists():
+        if _names_file(name, flat.get(name)) and (file.parent / flat[name]).exists():
             flat[name] = os.path.normpath(file.parent / flat[name])
     return flat
 
@@ -212,7 +224,7 @@ def _merge(values: dict[str, Any], more: dict[str, Any], notes: list[str]) -> No
     backbone = more.get("model.backbone")
     if backbone is not None and "model.pretrained" not in more and _lost_weights(values, backbone):
         notes.append(_told(values, backbone))
-        values["model.pretrained"] = False
+        values["model.pretrained"] = AUTO
     options = {**values.get("model.options", {}), **more.get("model.options", {})}
     values |= more
     if options:
@@ -222,7 +234,7 @@ def _merge(values: dict[str, Any], more: dict[str, Any], notes: list[str]) -> No
 def _lost_weights(values: dict[str, Any], backbone: str) -> bool:
     """Whether the weights that a file names belong to another backbone than the one asked for later."""
     before = values.get("model.backbone", TrainConfig().model.backbone)
-    return isinstance(values.get("model.pretrained"), str) and before != backbone
+    return _names_file("model.pretrained", values.get("model.pretrained")) and before != backbone
 
 
 def _told(values: dict[str, Any], backbone: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 Number = int | float
 WIDEST = 65536  # channels
+AUTO = "auto"  # of `model.pretrained`
 MANY = 65536  # images in a pass, passes in a step
 
 
@@ -42,7 +43,9 @@ class ModelConfig:
     norm: Literal["batch", "group"] = option("batch", "normalisation of the head; batch tiles exactly")
     smooth: bool = option(True, "3x3 convolution on every pyramid level")
     dropout: float = option(0.0, "rate of spatial dropout before the classifier", least=0.0, most=0.9)
-    pretrained: bool | str = option(False, "false, true (downloads), or a .safetensors/.pth of the backbone")
+    pretrained: bool | str = option(
+        AUTO, "auto (published weights that are on this machine, else random), true (downloads them), false, or a file"
+    )
     options: dict[str, Any] = option({}, "further arguments of create_model, e.g. {strides: [4, 8, 16, 32]}")
 
 

@@ -134,7 +134,11 @@ def train_config(folder: Path, plan: Plan) -> "TrainConfig":
         ema=0.97,
         keep="last",
         model=ModelConfig(
-            backbone="resnet10t", channels=64, head_channels=64, options={"backbone_options": {"stem_width": 16}}
+            backbone="resnet10t",
+            channels=64,
+            head_channels=64,
+            pretrained=False,
+            options={"backbone_options": {"stem_width": 16}},
         ),
         loss=LossConfig(terms="ce + dice"),  # buildings are few: cross-entropy alone finds them late
         data=DataConfig(crop=plan.crop, vflip=0.5, rotate=True, brightness=0.1, contrast=0.1, noise=0.05),

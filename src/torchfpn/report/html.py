@@ -28,7 +28,6 @@ FEW = 12  # up to so many classes have a curve of their own
 HIGHLIGHTS = {  # label -> settings in config.yaml, the first that is there
     "backbone": ("model.backbone",),
     "pyramid": ("model.pyramid",),
-    "weights from": ("model.pretrained",),
     "dataset": ("dataset",),
     "loss": ("loss.terms",),
     "optimiser": ("optimizer.name",),
@@ -134,6 +133,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     """The settings and the machine in a few words."""
     flat = dict(_flat(run.config))
     facts = _work(run.about)
+    if weights := run.about.get("weights") or _began_from(flat.get("model.pretrained")):
+        facts.append(("weights", str(weights)))
     of_objects = "train/loss_objectness" in run.curves  # whose loss has no terms to choose
     for label, names in HIGHLIGHTS.items():
         if label == "loss" and of_objects:
@@ -151,6 +152,13 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         chosen = [f"{name} {packages[name]}" for name in ("torchfpn", "torch", "timm") if packages.get(name)]
         facts.append(("versions", ", ".join(chosen)))
     return facts
+
+
+def _began_from(pretrained: Any) -> str:
+    """The setting `model.pretrained` of runs that did not write down more."""
+    if isinstance(pretrained, bool):
+        return "published" if pretrained else "random"
+    return f"from {pretrained}" if isinstance(pretrained, str) else ""
 
 
 def _work(about: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -85,13 +85,18 @@ class Run:
 ABOUT = "about.json"
 
 
-def write_about(folder: Path, *, seconds: float, parameters: int | None, images: Mapping[str, int]) -> None:
+def write_about(
+    folder: Path, *, seconds: float, parameters: int | None, images: Mapping[str, int], weights: str = ""
+) -> None:
     """Writes about.json: what a report says of the work besides scores; the date is that of now, in UTC.
 
-    seconds: that it took. parameters: of the model, None without one. images: of each split.
+    seconds: that it took. parameters: of the model, None without one. images: of each split. weights: those that a
+    training began from, in words.
     """
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    facts = {"date": date, "seconds": round(seconds, 3), "parameters": parameters, "images": dict(images)}
+    facts: dict[str, Any] = {"date": date, "seconds": round(seconds, 3), "parameters": parameters, "images": dict(images)}
+    if weights:
+        facts["weights"] = weights
     write_text(folder / ABOUT, json.dumps(facts, indent=2) + "\n")
 
 

@@ -3,12 +3,16 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from torchfpn import __version__
+from torchfpn.backbones import published_weights
 from torchfpn.config import TrainConfig
+from torchfpn.config.read import recorded_setting
+from torchfpn.config.settings import AUTO
 from torchfpn.criteria.region import ANCHORS, PROPOSALS, RegionCriterion
 from torchfpn.data.check import TRAIN, VALIDATE, check
 from torchfpn.data.dataset import Band, Dataset, read_dataset
@@ -30,7 +34,7 @@ MOST_CHECKED = 1000  # images and windows of scenes that are looked at before a 
 class Parts:
     """What a training is made of: the task, its samples; `validate` is None without a "val" split.
 
-    notes: what `fpn check` finds worth a look in the two splits.
+    notes: what `fpn check` finds worth a look in the two splits. weights: those that the model began from, in words.
     """
 
     task: Task
@@ -38,6 +42,38 @@ class Parts:
     train: Any
     validate: Any
     notes: tuple[str, ...] = ()
+    weights: str = ""
+
+
+def settle_weights(config: TrainConfig, before: Path | None) -> TrainConfig:
+    """`config` with `model.pretrained` other than "auto": true where published weights are on this machine, else false.
+
+    before: the folder of the run that goes on; it keeps the weights that it began from.
+    """
+    if config.model.pretrained != AUTO:
+        return config
+    settled = None if before is None else recorded_setting(before / "config.yaml", "model.pretrained")
+    if settled in (None, AUTO):
+        published = published_weights(config.model.backbone)
+        settled = published is not None and published.file is not None
+    return replace(config, model=replace(config.model, pretrained=settled))
+
+
+def weights_in_words(config: TrainConfig) -> str:
+    """The weights that a model begins from: "random", "ImageNet, from timm/resnet50.a1_in1k", "from weights.pth"."""
+    given = config.model.pretrained
+    if isinstance(given, str):
+        return f"from {given}"
+    return str(published_weights(config.model.backbone) or "published") if given else "random"
+
+
+def ways_to_weights(config: TrainConfig) -> str:
+    """How to begin from other weights than random ones."""
+    published = published_weights(config.model.backbone)
+    file = "--model.pretrained FILE begins from a file"
+    if published is None:
+        return file
+    return f"{published.name} is not on this machine: --model.pretrained true downloads it, {file}"
 
 
 def open_dataset(config: TrainConfig) -> Dataset:
@@ -80,9 +116,10 @@ def build(
         task.criterion.proposals = replace(PROPOSALS, count=config.loss.boxes)
     if config.overfit_batches:
         count = config.overfit_batches * config.batch_size * config.accumulate
-        return Parts(task, dataset, First(sampling.fixed(), count), First(sampling.plain, count), notes)
+        few = First(sampling.fixed(), count), First(sampling.plain, count)
+        return Parts(task, dataset, *few, notes, weights_in_words(config))
     train = sampling.augmented(scaling, watch("places of the classes"))
-    return Parts(task, dataset, train, sampling.validation(), notes)
+    return Parts(task, dataset, train, sampling.validation(), notes, weights_in_words(config))
 
 
 def _look(config: TrainConfig, dataset: Dataset, watch: Watch) -> tuple[str, ...]:

@@ -76,7 +76,8 @@ def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, co
 
     images = {name: len(samples) for name, samples in ((TRAIN, parts.train), (VALIDATE, parts.validate)) if samples}
     parameters = sum(each.numel() for each in task.model.parameters())
-    write_about(folder, seconds=_seconds(folder / "timing.csv"), parameters=parameters, images=images)
+    seconds = _seconds(folder / "timing.csv")
+    write_about(folder, seconds=seconds, parameters=parameters, images=images, weights=parts.weights)
     write_report(folder)
     console.print(f"{model}  {folder / 'report.html'}", soft_wrap=True)
     unsaved = None if keeper.failure is None else str(keeper.failure)

@@ -16,13 +16,14 @@ import lightning.pytorch as pl
 
 from torchfpn.config import TrainConfig, changed_settings, to_yaml
 from torchfpn.config.check import check
+from torchfpn.config.settings import AUTO
 from torchfpn.errors import amount
 from torchfpn.files.atomic import make_directory, sweep, write_text
 from torchfpn.files.lock import NAME as LOCK
 from torchfpn.files.lock import locked
 from torchfpn.report.console import Console
 from torchfpn.train.board import Board
-from torchfpn.train.build import Parts, build, open_dataset
+from torchfpn.train.build import Parts, build, open_dataset, settle_weights, ways_to_weights, weights_in_words
 from torchfpn.train.checkpoints import STATE, AtomicCheckpointIO, newest, read
 from torchfpn.train.environment import write_environment
 from torchfpn.train.finish import MODEL, RunResult, finish
@@ -76,6 +77,7 @@ class _Run:
         found = find_folder(self.config) if self.config.resume and self.rank == 0 else None
         if found is None and self.rank == 0:
             probe(Path(self.config.out), 0)  # before the dataset is read, which may take long
+        self._settle_weights(found[0] if found else None)
         parts = build(self.config, self.dataset, partial(watcher, self.console), checked=self.rank == 0)
         for note in parts.notes:
             self._say(f"note: {note}")
@@ -90,6 +92,15 @@ class _Run:
         if self.rank:
             return RunResult(folder, {}, folder / MODEL)
         return finish(training, parts, folder, self.machine, self.console)
+
+    def _settle_weights(self, before: Path | None) -> None:
+        """Decides which weights the model begins from, and says it where a training begins."""
+        if self.rank:  # the first process has decided, and written it down
+            before = Path(os.environ[FOLDER_FOR_RANKS])
+        asked, self.config = self.config.model.pretrained, settle_weights(self.config, before)
+        if before is None:
+            ways = f"; {ways_to_weights(self.config)}" if asked == AUTO and not self.config.model.pretrained else ""
+            self._say(f"weights: {weights_in_words(self.config)}{ways}")
 
     def _prepare(self, folder: Path, found: tuple[Path, Path | None] | None, parts: Parts) -> None:
         """The folder as a training needs it, in the first of the processes that train."""
