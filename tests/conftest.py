@@ -1,12 +1,13 @@
-"""What every test runs under: one thread (two processes that each spin on two cores stand still), no weights from caches."""
+"""What every test runs under: no weights from caches, one thread (two processes that each spin on two cores stall)."""
 
 import os
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-for variable in ("HF_HOME", "TORCH_HOME"):  # weights that somebody has downloaded would be found by model.pretrained: auto
-    os.environ[variable] = os.path.join(tempfile.gettempdir(), "no-pretrained-weights")
+# Weights that somebody has downloaded would be found by `model.pretrained: auto`.
+os.environ["HF_HOME"] = os.environ["TORCH_HOME"] = str(Path(tempfile.gettempdir(), "no-pretrained-weights"))
 
 import torch
 

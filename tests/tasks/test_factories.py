@@ -312,7 +312,9 @@ def test_true_asks_for_the_weights_that_the_original_took_and_offline_says_so(
     name, url, no_network, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(WeightsError, match=f"torchvision/{name} could not be downloaded; put {url} .*or give a local file") as caught:
+    with pytest.raises(
+        WeightsError, match=f"torchvision/{name} could not be downloaded; put {url} .*or give a local file"
+    ) as caught:
         factory(name)(name)
     assert "\n" not in str(caught.value)
     assert [address.rpartition("/")[2] for address in no_network] == [url]
@@ -329,7 +331,9 @@ def test_true_asks_for_the_weights_that_the_original_took_and_offline_says_so(
 )
 def test_which_weights_efficientnets_ask_for(name, pretrained, network, no_network, monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(WeightsError, match=f"weights of {network} could not be downloaded; .* or give a local") as caught:
+    with pytest.raises(
+        WeightsError, match=f"weights of {network} could not be downloaded; .* or give a local"
+    ) as caught:
         factory(name)(name, pretrained=pretrained)
     assert "\n" not in str(caught.value)
 

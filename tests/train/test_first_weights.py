@@ -1,4 +1,4 @@
-"""What a training begins from: published weights that are on this machine, a file, or random ones; and it says which."""
+"""What a training begins from: published weights that are on this machine, a file, or random ones."""
 
 import re
 import urllib.error

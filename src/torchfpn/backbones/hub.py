@@ -1,4 +1,4 @@
-"""Published weights: what they are called, where their local copy lies, and how to ask the model hub without waiting."""
+"""Published weights: their name, the place of their local copy, and how to ask the model hub without waiting."""
 
 import re
 import socket

@@ -94,7 +94,12 @@ def write_about(
     training began from, in words.
     """
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    facts: dict[str, Any] = {"date": date, "seconds": round(seconds, 3), "parameters": parameters, "images": dict(images)}
+    facts: dict[str, Any] = {
+        "date": date,
+        "seconds": round(seconds, 3),
+        "parameters": parameters,
+        "images": dict(images),
+    }
     if weights:
         facts["weights"] = weights
     write_text(folder / ABOUT, json.dumps(facts, indent=2) + "\n")
