@@ -104,6 +104,7 @@ def build(
     Raises:
         FPNError: whatever is wrong with files, settings or pretrained weights.
     """
+    config = settle_weights(config, None)
     sampling: Sampling = (ObjectSampling if dataset.has_objects else PixelSampling)(config, dataset)
     _check_options(config)
     notes = _look(config, dataset, watch("checking the dataset")) if checked else ()
