@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from tiny_detector import tiny_detector
 from torchfpn.heads.detect import Detect, without_empty
 from torchfpn.heads.propose import Propose
-from torchfpn.types import Boxes, Level
+from torchfpn.ops.masks import crop_images
+from torchfpn.types import Batch, Boxes, Level, Objects
 
 
 def table(boxes, count=None):
@@ -48,3 +50,29 @@ def test_proposals_without_an_area_are_none_whatever_the_smallest():
     dense = ({"scores": torch.zeros(1, 1, 1, 3), "deltas": torch.zeros(1, 4, 1, 3)},)
     _, found = propose(dense, (32, 96), torch.tensor([[32.0, 50.0]]))  # the third lies behind the image
     assert int(found.counts) == 2
+
+
+def overflown(value, part):
+    """A detector, a part of whose weights are `value`."""
+    task = tiny_detector(proposals=5)
+    with torch.no_grad():
+        for weight in task.model.get_submodule(part).parameters():
+            weight.fill_(value)
+    return task
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38])
+@pytest.mark.parametrize("part", ["backbone", "head.dense", "head.box"])
+def test_activations_that_overflow_give_no_object(value, part):
+    found = overflown(value, part).predict(255 * torch.rand(2, 3, 48, 64))
+    assert [len(one) for one in found] == [0, 0]
+
+
+def test_no_proposal_goes_through_a_training_step_and_an_exported_graph():
+    task, images = overflown(float("nan"), "backbone"), torch.rand(1, 3, 64, 64)
+    program = torch.export.export(task.model, (images,)).module()
+    assert int(program(images).detections.counts) == 0
+    assert not program(images).detections.boxes.any()
+    nothing = Objects(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), crop_images(torch.zeros(0, 64, 64).bool()))
+    losses = task.train().losses(Batch(images, [(64, 64)], [nothing]))
+    assert float(losses["classes"].detach()) == float(losses["masks"].detach()) == 0
