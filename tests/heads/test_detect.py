@@ -68,6 +68,7 @@ def test_activations_that_overflow_give_no_object(value, part):
     assert [len(one) for one in found] == [0, 0]
 
 
+@pytest.mark.slow  # exporting takes most of a minute
 def test_no_proposal_goes_through_a_training_step_and_an_exported_graph():
     task, images = overflown(float("nan"), "backbone"), torch.rand(1, 3, 64, 64)
     program = torch.export.export(task.model, (images,)).module()
