@@ -36,7 +36,7 @@ COMMANDS = {
     "objects": [["predict", "models/objects.safetensors", "pixels/train/images", "--out", "disk/o", "--overlay"]],
     "convert": [["convert", "models/foreign.pth", "disk/model.safetensors"]],
     "evaluate": [
-        ["evaluate", "models/pixels.safetensors", "pixels", "--out", "disk/o", "--json", "disk/scores.json"],
+        ["evaluate", "models/trained.safetensors", "pixels", "--out", "disk/o", "--json", "disk/scores.json"],
         ["evaluate", "maps/predicted.tif", "maps/truth.tif", "--json", "disk/scores.json"],
     ],
     "rasterize": [["rasterize", "maps/roofs.geojson", "maps/scene.tif", "--out", "disk/o"]],

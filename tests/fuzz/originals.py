@@ -86,6 +86,8 @@ def _maps(folder: Path) -> None:
 def _models(folder: Path) -> None:
     folder.mkdir()
     tiny_task(bands=("red", "green", "blue"), dtype="uint8").save(folder / "pixels.safetensors")
+    of_pixels = {"classes": ("grass", "road", "water"), "ids": (0, 1, 2), "ignore_index": 255}
+    tiny_task(bands=("red", "green", "blue"), dtype="uint8", **of_pixels).save(folder / "trained.safetensors")
     tiny_detector(proposals=5).save(folder / "objects.safetensors")
     torch.manual_seed(0)
     theirs = smp.FPN(

@@ -6,6 +6,7 @@ model.safetensors  validation.json  samples/*.png  report.html
 
 import contextlib
 import os
+import shutil
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ import lightning.pytorch as pl
 from torchfpn.config import TrainConfig, changed_settings, to_yaml
 from torchfpn.config.check import check
 from torchfpn.config.settings import AUTO
-from torchfpn.errors import amount
+from torchfpn.errors import WriteError, amount
 from torchfpn.files.atomic import make_directory, sweep, write_text
 from torchfpn.files.lock import NAME as LOCK
 from torchfpn.files.lock import locked
@@ -83,8 +84,13 @@ class _Run:
             self._say(f"note: {note}")
         folder = self._folder(found[0] if found else None, parts)
         if self.rank == 0:
-            stack.enter_context(locked(folder / LOCK))
-            self._prepare(folder, found, parts)
+            try:
+                stack.enter_context(locked(folder / LOCK))
+                self._prepare(folder, found, parts)
+            except WriteError:
+                if found is None and not self.config.overwrite:  # made by this run: in its way when it is started again
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
         training = self._training(folder, parts)
         stack.callback(training.close)
         if not self._is_done(training):
