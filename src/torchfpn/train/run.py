@@ -18,7 +18,7 @@ import lightning.pytorch as pl
 from torchfpn.config import TrainConfig, changed_settings, to_yaml
 from torchfpn.config.check import check
 from torchfpn.config.settings import AUTO
-from torchfpn.errors import WriteError, amount
+from torchfpn.errors import FPNError, amount
 from torchfpn.files.atomic import make_directory, sweep, write_text
 from torchfpn.files.lock import NAME as LOCK
 from torchfpn.files.lock import locked
@@ -87,7 +87,7 @@ class _Run:
             try:
                 stack.enter_context(locked(folder / LOCK))
                 self._prepare(folder, found, parts)
-            except WriteError:
+            except FPNError:
                 if found is None and not self.config.overwrite:  # made by this run: in its way when it is started again
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
