@@ -117,7 +117,7 @@ FAMILIES = {
             f"evaluate {PIXELS} pixels --json out.json",
         ),
     ),
-    "settings": Family(("train.yaml",), TEXT, ("train --config train.yaml --out out --name run",)),
+    "settings": Family(("train.yaml",), TEXT, ("train --config train.yaml --out out --name run --max_epochs 1",)),
     "recipe": Family(
         (PIXELS, OBJECTS), (damage.in_recipe,), ("info {}", "info {} --json", "predict {} images/exif.png --out out")
     ),
