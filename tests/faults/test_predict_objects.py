@@ -80,7 +80,7 @@ def test_fault_07_and_08_other_bands_and_another_pixel_type(model, tmp_path, cap
     assert run(model, tmp_path / "four.tif", tmp_path / "deep.tif", "--out", tmp_path / "out") == 2
     lines = capsys.readouterr().err.splitlines()
     assert "has 4 bands" in lines[0]
-    assert "choose them with --bands" in lines[0]
+    assert "say which they are, in the model's order, with --bands" in lines[0]
     assert "holds uint16; expected uint8, as the model was trained on" in lines[1]
     assert run(model, tmp_path / "four.tif", "--out", tmp_path / "out", "--bands", "3,2,1") == 0
 
