@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
-LONGEST = 1000  # characters of a message; of longer ones the beginning and the end are kept
+LONGEST = 3500  # characters of a message; of longer ones the beginning and the end are kept
 _HIDDEN = re.compile(  # control characters but tab and line feed, marks of direction, invisible ones, lone surrogates
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e0fff]"

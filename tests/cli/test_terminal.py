@@ -71,9 +71,9 @@ def test_flags_and_names_of_files_are_spelt_out_in_errors(words, capsys):
         assert err.count("\n") == 1
 
 
-def test_an_error_is_one_line_of_a_thousand_characters_and_keeps_its_end(capsys):
+def test_a_long_error_is_one_line_that_is_cut_and_keeps_its_end(capsys):
     line = str(FPNError("x" * 100_000, file="a.tif", hint="copy it again"))
-    assert len(line) < 1100
+    assert len(line) < 3600
     assert line.startswith("a.tif: xxx")
     assert "characters left out" in line
     assert line.endswith("copy it again")

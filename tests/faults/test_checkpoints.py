@@ -102,7 +102,7 @@ def test_fault_35_a_checkpoint_that_would_run_code_is_refused(stopped, small, ca
             path.write_bytes(pickle.dumps(evil))
     code, told = resume(capsys)
     assert code == 2
-    assert "refused" in told or "not a checkpoint" in told
+    assert "refused" in told or "not a checkpoint" in told or "not as it was written" in told
     assert told.count("\n") == 1
     assert not (small / "hacked").exists()
     capsys.readouterr()

@@ -58,6 +58,8 @@ def test_fault_41_death_at_a_step_costs_at_most_an_epoch(small, monkeypatch):
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_fault_42_a_signal_finishes_the_step_saves_and_is_the_exit_code(small, capsys, monkeypatch, signum, code):
+    if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
+        pytest.skip("SIGHUP is ignored here, as under nohup, and a training respects that")
     before = signal.getsignal(signum)  # a job in the background starts with SIGINT ignored
     before_step(monkeypatch, 1, lambda *_: os.kill(os.getpid(), signum))
     assert train() == code

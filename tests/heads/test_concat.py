@@ -162,7 +162,7 @@ def test_what_cannot_be_is_said_in_one_line(options, told):
     ("options", "told"),
     [
         ({"head_options": {"clasifier": "x"}}, "head_options.clasifier: concat has no such option"),
-        ({"head_options": {"levels": 3}}, "head_options.levels: is an argument of its own"),
+        ({"head_options": {"levels": 3}}, "head_options.levels: 3; expected a list of"),
         ({"pyramid_options": {"channels": 3}}, "pyramid_options.channels: is an argument of its own"),
         ({"pyramid_options": {"act": True}}, "pyramid_options.act: fpn has no such option"),
         ({"backbone_options": {"strides": (4,)}}, "backbone_options.strides: is an argument of its own"),

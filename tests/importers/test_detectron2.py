@@ -328,7 +328,7 @@ def test_what_is_not_taken_over_is_named(name, told):
 
 def test_variants_that_there_are_not():
     with pytest.raises(
-        ConfigError, match=r'variant: "cafe"; detectron2 has caffe \| torchvision; did you mean "caffe"'
+        ConfigError, match=r'variant: "cafe"; expected detectron2 has caffe \| torchvision; did you mean "caffe"'
     ):
         torchfpn.convert(shapes_of(), variant="cafe")
 

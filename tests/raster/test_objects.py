@@ -176,6 +176,7 @@ def test_scores_add_up():
     one = ObjectScores(0.5, ("a", "b"), (1, 0), (2, 0), (4, 1))
     both = one + ObjectScores(0.5, ("a", "b"), (1, 2), (2, 2), (0, 2))
     assert both.to_dict() == {
+        "unit": "fraction",
         "iou": 0.5,
         "classes": ["a", "b"],
         "precision": [0.5, 1.0],

@@ -11,7 +11,7 @@ import pytest
 import shapely
 from rasterio.crs import CRS
 
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, WriteError
 from torchfpn.vectors import writing
 from torchfpn.vectors.reading import read_vectors
 from torchfpn.vectors.writing import write_layer
@@ -122,7 +122,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, ending):
 def test_other_formats_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"a\.kml: not a vector file this program writes; expected \.gpkg, \.fgb"):
         write_layer(tmp_path / "a.kml", [], FIELDS, crs=UTM)
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         write_layer(tmp_path / "none" / "a.gpkg", [], FIELDS, crs=UTM)
 
 

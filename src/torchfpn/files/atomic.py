@@ -50,6 +50,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
                 left.unlink(missing_ok=True)
         raise
     finally:
+        part.unlink(missing_ok=True)  # a rename onto another name of the same file leaves both
         LIVE.discard(part.absolute())
 
 
