@@ -237,7 +237,7 @@ def _without_storage(name: str, **options: int) -> nn.Module:
     try:
         with torch.device("meta"):
             network: nn.Module = timm.create_model(name, **options)
-    except (RuntimeError, NotImplementedError):
+    except (RuntimeError, NotImplementedError):  # torch raises these where an operator cannot run on meta tensors
         network = timm.create_model(name, **options)
     return network
 

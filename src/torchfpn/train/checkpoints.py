@@ -149,4 +149,4 @@ def _is_intact(path: Path) -> bool:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, RuntimeError, zlib.error):
-        return False
+        return False  # zipfile raises NotImplementedError for a damaged compression method or version
