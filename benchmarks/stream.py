@@ -24,6 +24,7 @@ import torchfpn
 from torchfpn.files.geo import Geo
 from torchfpn.raster.answering import answers
 from torchfpn.raster.blocks import plan_blocks
+from torchfpn.raster.journal import fingerprint
 from torchfpn.raster.predict import Options, as_input
 from torchfpn.raster.scenes import Reading, open_file
 from torchfpn.raster.sources import Job
@@ -62,7 +63,7 @@ def child(folder, model, side):
     start = time.perf_counter()
     job, streaming = (
         Job(file, Path(folder, "labels.tif"), {}),
-        Streaming(Path(folder, "model.safetensors"), side, MARGIN),
+        Streaming(fingerprint(Path(folder, "model.safetensors")), side, MARGIN),
     )
     predict_stream(task, open_file(file, Reading()), job, Options(), streaming)
     spent = time.perf_counter() - start

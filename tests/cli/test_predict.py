@@ -73,7 +73,7 @@ def test_pictures_folders_and_patterns(photo_model, tmp_path, capsys):
         write_png(folder / name, arrays[name])
     write_png(tmp_path / "c.png", arrays["a.png"])
     assert run(photo_model, folder, tmp_path / "c*.png", "--out", tmp_path / "out", "--device", "cpu") == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "b.png", "c.png"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == ["a.png", "b.png", "c.png"]
     task = tiny_task(bands=BANDS[:3], dtype="uint8")
     for name, array in arrays.items():
         picture = Image.open(tmp_path / "out" / name)
@@ -87,7 +87,7 @@ def test_overlay_probabilities_and_polygons(model, tmp_path):
     words = ("--overlay", "--probs", "float32", "--polygons", "geojson", "--outlined", "roof, road", "--least", 2)
     assert run(model, tmp_path / "a.tif", "--out", tmp_path / "out", *words) == 0
     out = tmp_path / "out"
-    assert sorted(p.name for p in out.iterdir()) == ["a.geojson", "a.overlay.png", "a.probs.tif", "a.tif"]
+    assert sorted(p.name for p in out.glob("[!.]*")) == ["a.geojson", "a.overlay.png", "a.probs.tif", "a.tif"]
     with Image.open(out / "a.overlay.png") as picture:
         assert picture.width == 160  # that of the legend below
         assert picture.height > 40
@@ -149,7 +149,7 @@ def test_nothing_is_overwritten_unasked(model, tmp_path, capsys):
     before = (out / "a.tif").read_bytes()
     assert run(model, tmp_path / "a.tif", tmp_path / "b.tif", "--out", out) == 2
     assert "1 file is there already" in capsys.readouterr().err
-    assert sorted(p.name for p in out.iterdir()) == ["a.tif"]
+    assert sorted(p.name for p in out.glob("[!.]*")) == ["a.tif"]
     assert run(model, tmp_path / "a.tif", tmp_path / "b.tif", "--out", out, "--overwrite") == 0
     assert (out / "a.tif").read_bytes() == before
     assert run(model, tmp_path / "a.tif", "--out", tmp_path, "--overwrite") == 2

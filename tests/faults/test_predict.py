@@ -152,7 +152,7 @@ def test_fault_01_a_truncated_image_fails_and_the_others_go_on(photo, tmp_path, 
     (error,) = [line for line in captured.err.splitlines() if line]
     assert error.startswith(f"fpn: {tmp_path / name}: ")
     assert "2 predicted, 1 failed" in captured.out
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "z.png"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == ["a.png", "z.png"]
 
 
 @pytest.mark.parametrize("kind", ["zero", "text", "folder"])
@@ -305,7 +305,7 @@ def test_fault_17_unusual_names_work(photo, tmp_path, capsys, name):
     write_png(tmp_path / "plain.png", rgb())
     (tmp_path / "plain.png").rename(folder / name)
     assert run(photo, folder, "--out", tmp_path / "out") == 0
-    assert [p.name for p in (tmp_path / "out").iterdir()] == [name]
+    assert [p.name for p in (tmp_path / "out").glob("[!.]*")] == [name]
     out = capsys.readouterr().out
     assert len(out.splitlines()) == 2
     out.encode()

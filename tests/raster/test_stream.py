@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_the_answer_is_a_cog_with_names_colours_and_place(scene):
         assert source.nodata == 255
         assert json.loads(source.tags()["CLASSES"]) == {str(i): f"class{i}" for i in range(4)}
         assert source.colormap(1)[2][:3] == make_task().recipe.colors[2]
-    assert [path.name for path in (scene / "out").iterdir()] == ["scene.tif"]
+    assert [path.name for path in (scene / "out").glob("[!.]*")] == ["scene.tif"]
 
 
 def test_large_answers_have_overviews_by_nearest_neighbour(scene):
@@ -184,7 +185,7 @@ def test_fault_48_killed_and_resumed_to_the_same_bytes(scene):
     assert len(list(blocks.glob("*.block"))) >= 9
     assert predict("out", "--window", "64", "--resume") == 0
     assert (scene / "out/scene.tif").read_bytes() == (scene / "undisturbed/scene.tif").read_bytes()
-    assert [path.name for path in (scene / "out").iterdir()] == ["scene.tif"]
+    assert [path.name for path in (scene / "out").glob("[!.]*")] == ["scene.tif"]
 
 
 def damage_last_block(path):
@@ -280,7 +281,7 @@ def test_interrupted_while_the_answers_are_put_together(scene, monkeypatch, writ
         assert predict("out", *flags) == 130
     (scene / "out" / ".fpn-0123.part.tif").write_bytes(b"half a file")  # what a kill would leave
     assert predict("out", *flags, "--resume") == 0
-    assert sorted(path.name for path in (scene / "out").iterdir()) == ["scene.probs.tif", "scene.tif"]
+    assert sorted(path.name for path in (scene / "out").glob("[!.]*")) == ["scene.probs.tif", "scene.tif"]
     for name in ("scene.tif", "scene.probs.tif"):
         assert (scene / "out" / name).read_bytes() == (scene / "undisturbed" / name).read_bytes()
 
@@ -289,9 +290,75 @@ def test_resuming_what_is_finished_does_nothing_and_the_rest_is_done(scene):
     make_scene("other.tif")
     assert predict("out", "--window", "64") == 0
     stamp = (scene / "out/scene.tif").stat().st_mtime_ns
-    assert main(["predict", "model.safetensors", "scene.tif", "other.tif", "--out", "out", "--resume"]) == 0
+    words = ["scene.tif", "other.tif", "--out", "out", "--window", "64", "--resume"]
+    assert main(["predict", "model.safetensors", *words]) == 0
     assert (scene / "out/scene.tif").stat().st_mtime_ns == stamp
     assert (scene / "out/other.tif").exists()
+
+
+def left_alone(capsys, out, *flags, source="scene.tif"):
+    """Resumes a finished prediction, which must touch nothing; what it prints."""
+    before = {path: path.read_bytes() for path in sorted(Path(out).rglob("*")) if path.is_file()}
+    capsys.readouterr()
+    code = predict(out, *flags, "--resume", source=source)
+    assert before == {path: path.read_bytes() for path in before}
+    shown = capsys.readouterr()
+    assert (code, shown.err.count("\n")) in ((0, 0), (2, 1))
+    return shown.out.splitlines()[0] if code == 0 else shown.err.strip()
+
+
+def test_a_finished_answer_remembers_model_source_and_settings(scene, capsys):
+    flags = ("--window", "64", "--polygons", "gpkg")
+    assert predict("out", *flags) == 0
+    assert left_alone(capsys, "out", *flags) == "1 left alone: finished before"
+    for more, told in (
+        (("--margin", "0"), "--margin"), (("--least", "9"), "--least"), (("--bands", "3,2,1"), "--bands"),
+        (("--blend", "--margin", "32"), "--blend, --margin"),
+    ):  # fmt: skip
+        assert f"out/scene.tif: finished with another {told}; give what" in left_alone(capsys, "out", *flags, *more)
+    first = Path("model.safetensors").read_bytes()
+    retrained = make_task()
+    torch.nn.init.normal_(retrained.model.head.classify.weight)
+    retrained.save("model.safetensors")
+    assert "scene.tif: finished with another model; " in left_alone(capsys, "out", *flags)
+    Path("model.safetensors").write_bytes(first)
+    assert "finished before" in left_alone(capsys, "out", *flags)
+    make_scene("scene.tif")
+    assert "scene.tif: finished with another source; " in left_alone(capsys, "out", *flags)
+    assert predict("out", *flags, "--overwrite") == 0
+    assert "finished before" in left_alone(capsys, "out", *flags)
+
+
+def test_finished_pictures_and_tiles_remember_them_too(scene, capsys):
+    for name in ("a.png", "tiles/3/4/2.png", "tiles/3/4/3.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(name)
+    for source, answer in (("a.png", "a.png"), ("tiles", "tiles")):
+        assert predict("out", source=source) == 0
+        assert "finished before" in left_alone(capsys, "out", source=source)
+        assert f"out/{answer}: finished with another --bands; " in left_alone(
+            capsys, "out", "--bands", "3,2,1", source=source
+        )
+    Image.fromarray(np.full((32, 32, 3), 91, np.uint8)).save("tiles/3/4/3.png")
+    assert "finished with another source" in left_alone(capsys, "out", source="tiles")
+    Path("a.pgw").write_text("1\n0\n0\n-1\n5\n5\n")
+    Path("out/a.tif").write_bytes(b"of an unknown model")
+    assert "1 file is there already" in left_alone(capsys, "out", source="a.png")
+
+
+def test_an_answer_that_was_being_replaced_is_not_finished(scene, monkeypatch):
+    assert predict("out", "--polygons", "pixels") == 0
+
+    def stopping(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torchfpn.raster.predict.write_polygons", stopping)
+        assert predict("out", "--bands", "3,2,1", "--polygons", "pixels", "--overwrite") == 130
+    assert predict("out", "--polygons", "pixels", "--resume") == 0
+    assert predict("undisturbed", "--polygons", "pixels") == 0
+    for name in ("scene.tif", "scene.pixels.json"):
+        assert Path("out", name).read_bytes() == Path("undisturbed", name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -336,7 +403,7 @@ def test_two_predictions_of_one_answer_are_refused_and_the_first_goes_on(scene, 
             assert predict("out", "--window", "64", *flags) == 2
             assert "is predicting this; wait for it, or give another --out" in capsys.readouterr().err
     assert predict("out", "--window", "64") == 0
-    assert [path.name for path in (scene / "out").iterdir()] == ["scene.tif"]
+    assert [path.name for path in (scene / "out").glob("[!.]*")] == ["scene.tif"]
 
 
 def test_resuming_with_more_outputs_than_are_there_is_told(scene, capsys):
@@ -344,7 +411,7 @@ def test_resuming_with_more_outputs_than_are_there_is_told(scene, capsys):
     assert predict("out", "--window", "64", "--resume") == 0
     assert "1 left alone: finished before" in capsys.readouterr().out
     assert predict("out", "--window", "64", "--resume", "--polygons", "gpkg") == 2
-    assert "1 file is there already" in capsys.readouterr().err
+    assert "out/scene.tif: finished with another --polygons; " in capsys.readouterr().err
     assert predict("out", "--window", "64", "--resume", "--overwrite") == 2
     assert "one of them: go on, or begin anew" in capsys.readouterr().err
 

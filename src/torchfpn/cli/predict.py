@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, metavar="N", help="windows computed at once (1; on a GPU 4)")
     parser.add_argument("--mosaic", metavar="NAME", help="all sources are one scene: files on one grid, or tiles")
     parser.add_argument("--tiles", metavar="PATTERN", help='how paths of files without a place end: "{z}/{x}/{y}"')
-    parser.add_argument("--resume", action="store_true", help="go on where a killed prediction of a large TIFF was")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue after a kill; finished answers of the same model and flags stay"
+    )
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="fp32", help="of the computation")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto: the first GPU if there is one")
     parser.add_argument("--overwrite", action="store_true", help="replace answers that are there already")

@@ -87,6 +87,7 @@ def streaming_of(args: argparse.Namespace) -> "Streaming":
         ConfigError: a flag that cannot be, or two that contradict each other.
     """
     from torchfpn.errors import ConfigError
+    from torchfpn.raster.journal import fingerprint
     from torchfpn.raster.stream import SIDE, Streaming
 
     if args.margin != "exact" and not args.margin.isdecimal():
@@ -102,7 +103,7 @@ def streaming_of(args: argparse.Namespace) -> "Streaming":
         allowed = f"1 to {side // 2}, half a window, with --blend"
         raise ConfigError(args.margin, field="margin", allowed=allowed, hint="give --margin, or a larger --window")
     return Streaming(
-        args.model,
+        fingerprint(args.model) if args.model.is_file() else "",
         side=side,
         margin=None if args.margin == "exact" else int(args.margin),
         blend=args.blend,

@@ -1,9 +1,12 @@
 """fpn predict with a semantic model: label files, and what else was asked for, of every source, window by window."""
 
 import argparse
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torchfpn.errors import amount
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
     from torchfpn.tasks.task import Task
 
 ON_A_GPU = 4  # windows at once
+CHANGES = (  # flags that change what an answer says
+    *("probs", "polygons", "outlined", "least", "simplify", "assume_crs", "tiles", "bands", "max_pixels"),
+    *("window", "margin", "blend", "precision"),
+)
 
 
 def run_pixels(
@@ -35,7 +42,7 @@ def run_pixels(
     planned = _plan(args)
     refuse_own_sources(planned)
     tell_passed_over(args.sources)
-    jobs = _to_do(planned, resume=args.resume, overwrite=args.overwrite)
+    jobs = _to_do(planned, args, streaming.model)
     check_folder(args.out)
     task = task.to(device)
     check_classes(task, args.model, options)
@@ -44,7 +51,8 @@ def run_pixels(
         streaming = replace(streaming, batch=ON_A_GPU)
     if len(jobs) < len(planned):
         print(f"{len(planned) - len(jobs)} left alone: finished before")
-    return _predict_all(task, jobs, options, streaming, overlay=_overlay(task) if args.overlay else None)
+    finish = partial(_finishing, args, streaming.model)
+    return _predict_all(task, jobs, options, streaming, finish, overlay=_overlay(task) if args.overlay else None)
 
 
 def _plan(args: argparse.Namespace) -> "list[Job]":
@@ -56,20 +64,62 @@ def _plan(args: argparse.Namespace) -> "list[Job]":
     return plan_mosaic(args.mosaic, sources, args.out, extras[1])
 
 
-def _to_do(jobs: "list[Job]", *, resume: bool, overwrite: bool) -> "list[Job]":
-    """All jobs, or with --resume those that an interrupted run did not finish.
+def _to_do(jobs: "list[Job]", args: argparse.Namespace, model: str) -> "list[Job]":
+    """All jobs, or with --resume those that are not finished. model: the digest of its file.
 
     Raises:
-        ConfigError: answers that are there already, without --overwrite.
+        ConfigError: answers that are there already, without --overwrite; or with --resume, finished answers of another
+            source, model or settings.
     """
+    from torchfpn.raster.journal import Finished
     from torchfpn.raster.sources import refuse_existing
-    from torchfpn.raster.stream import is_begun, is_done
 
-    if resume:
-        jobs = [job for job in jobs if not is_done(job)]
-    if not overwrite:
-        refuse_existing([job for job in jobs if not (resume and is_begun(job))])
-    return jobs
+    if args.overwrite:
+        return jobs
+    if not args.resume:
+        refuse_existing(jobs)
+        return jobs
+    known = Finished(args.out).facts()
+    return [job for job in jobs if not _is_finished(job, known, args, model)]
+
+
+def _is_finished(job: "Job", known: dict[str, Any], args: argparse.Namespace, model: str) -> bool:
+    """Whether all files of a job are there and are of this source, model and settings. known: see `Finished.facts`."""
+    from torchfpn.raster.journal import check_same
+    from torchfpn.raster.sources import refuse_existing
+    from torchfpn.raster.stream import is_begun
+
+    name, there = job.labels.name, [path.exists() for path in job.outputs()]
+    begun_again = name in known and known[name] is None
+    if is_begun(job) or begun_again or not any(there):
+        return False
+    if name in known:
+        check_same(known[name], _facts(job, args, model), job.labels)
+    if name not in known or not all(there):
+        refuse_existing([job])
+    return True
+
+
+def _facts(job: "Job", args: argparse.Namespace, model: str) -> dict[str, Any]:
+    """What the answer of a job depends on, by name."""
+    from torchfpn.raster.scenes import digest, with_side_files
+    from torchfpn.raster.tile_map import list_tiles
+
+    files = job.parts or (list_tiles(job.source) if job.is_tiles else [job.source])
+    source = digest([beside for file in files for beside in with_side_files(file)])
+    return {"source": source, "model": model} | {f"--{name.replace('_', '-')}": getattr(args, name) for name in CHANGES}
+
+
+@contextlib.contextmanager
+def _finishing(args: argparse.Namespace, model: str, job: "Job") -> Iterator[None]:
+    """Inside, the answer of a job is made; afterwards it is noted as finished."""
+    from torchfpn.raster.journal import Finished
+
+    finished, facts = Finished(args.out), _facts(job, args, model)
+    if any(path.exists() for path in job.outputs()):
+        finished.begin(job.labels)
+    yield
+    finished.end(job.labels, facts)
 
 
 def _extras(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
@@ -90,7 +140,13 @@ def _overlay(task: "Task") -> "Overlay":
 
 
 def _predict_all(
-    task: "Task", jobs: "list[Job]", options: "Options", streaming: "Streaming", *, overlay: "Overlay | None"
+    task: "Task",
+    jobs: "list[Job]",
+    options: "Options",
+    streaming: "Streaming",
+    finish: "Callable[[Job], contextlib.AbstractContextManager[None]]",
+    *,
+    overlay: "Overlay | None",
 ) -> int:
     from torchfpn.cli.counting import counted
     from torchfpn.errors import FPNError, of_system
@@ -108,11 +164,12 @@ def _predict_all(
             try:
                 if isinstance(scene, Exception):
                     raise scene
-                if scene is not None:
-                    done.append(predict_stream(task, scene, job, options, streaming, step=step))
-                else:
-                    done.append(predict_file(task, job, options, overlay=overlay))
-                    step()
+                with finish(job):
+                    if scene is not None:
+                        done.append(predict_stream(task, scene, job, options, streaming, step=step))
+                    else:
+                        done.append(predict_file(task, job, options, overlay=overlay))
+                        step()
                 _report(done[-1])
             except (FPNError, OSError) as error:
                 failed += 1

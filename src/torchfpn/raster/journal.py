@@ -1,10 +1,13 @@
-"""What is done of a long prediction, block by block, in a folder beside the answer: a kill costs a block, not the work.
+"""What is done of a prediction: the blocks of an interrupted one, and which answers of a folder are finished.
+
+The blocks lie in a folder beside the answer: a kill costs a block, not the work.
 
 plan.json says of what source, model and settings the blocks are; each finished block is one file, written whole or not
 at all. Both carry a SHA-256: a damaged plan starts the prediction again, a damaged block is computed again. The answer
 is put together from the blocks at the end, and the folder goes.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -17,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError, amount
-from torchfpn.files.atomic import PREFIX, make_directory, sweep, write_bytes, write_text
+from torchfpn.files.atomic import PREFIX, append, make_directory, sweep, write_bytes, write_text
 
 PLAN = "plan.json"
+FINISHED = f"{PREFIX}finished.jsonl"
 LEVEL = 1  # of the compression: blocks live for minutes
 
 
@@ -52,12 +56,7 @@ class Journal:
                 what = f"{amount(count, 'block')} of an interrupted prediction {verb} there"
                 raise ConfigError(what, file=self.folder, hint="--resume goes on, --overwrite begins anew")
             if found != told:
-                differing = sorted(key for key in found.keys() | told.keys() if found.get(key) != told.get(key))
-                raise ConfigError(
-                    f"the blocks that are there are of another {', '.join(differing)}",
-                    file=self.folder,
-                    hint="give what was given before, or --overwrite to begin anew",
-                )
+                raise _of_another("the blocks that are there are of", found, told, self.folder)
             sweep(self.folder)
             return self._without_damaged()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -122,6 +121,57 @@ class Journal:
 
     def _file(self, index: int) -> Path:
         return self.folder / f"{index:07d}.block"
+
+
+class Finished:
+    """The finished answers of a folder: one line of JSON for each, with the facts that it was made of.
+
+    The last line about an answer counts. A line that a kill cut short counts as not written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / FINISHED
+
+    def begin(self, answer: Path) -> None:
+        """Notes that the files of an answer are about to be replaced: from now on it is not finished."""
+        self._add({"answer": answer.name, "facts": None})
+
+    def end(self, answer: Path, facts: Mapping[str, Any]) -> None:
+        """Notes that an answer is finished. facts: plain values of its source, model and settings, by name."""
+        self._add({"answer": answer.name, "facts": facts})
+
+    def facts(self) -> dict[str, Any]:
+        """The facts of each answer by its file name; None for one that was begun again and did not finish."""
+        found = dict[str, Any]()
+        if self.file.is_file():
+            for line in self.file.read_text(errors="replace").splitlines():
+                with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+                    entry = json.loads(line)
+                    found[entry["answer"]] = entry["facts"]
+        return found
+
+    def _add(self, entry: Mapping[str, Any]) -> None:
+        append(self.file, f"\n{json.dumps(entry)}".encode())  # a new line first: the one before may be cut short
+
+
+def check_same(found: Any, facts: Mapping[str, Any], answer: Path) -> None:
+    """Passes a finished answer that was made of these facts.
+
+    Raises:
+        ConfigError: it was made of another source, model or settings.
+    """
+    told = json.loads(json.dumps(facts))
+    if found != told:
+        raise _of_another("finished with", found if isinstance(found, dict) else {}, told, answer)
+
+
+def _of_another(what: str, found: Mapping[str, Any], told: Mapping[str, Any], file: Path) -> ConfigError:
+    differing = sorted(key for key in found.keys() | told.keys() if found.get(key) != told.get(key))
+    return ConfigError(
+        f"{what} another {', '.join(differing)}",
+        file=file,
+        hint="give what was given before, or --overwrite to begin anew",
+    )
 
 
 def _digest(facts: Any) -> str:

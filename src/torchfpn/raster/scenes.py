@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from torchfpn.errors import DataError
 from torchfpn.files.blocks import block_bytes, check_blocks
 from torchfpn.files.formats import MAX_SIDE, check_sides
-from torchfpn.files.geo import Geo, Ties
+from torchfpn.files.geo import Geo, Ties, world_file
 from torchfpn.files.images import Picture, Window, read_bands, read_image
 from torchfpn.files.rasters import geo_of, open_raster, ties_of
 from torchfpn.vectors.tiles import is_tile, tile_geo
@@ -192,6 +192,12 @@ def check_unchanged(before: Sequence[Any], after: Sequence[Any], name: Path) -> 
             allowed="a source that stays as it is",
             hint="predict it again, with --overwrite",
         )
+
+
+def with_side_files(file: Path) -> list[Path]:
+    """A source and the files that may lie beside it and change what is read: world file, metadata, mask."""
+    beside = [file.with_name(f"{file.name}{suffix}") for suffix in (".aux.xml", ".msk")]
+    return [file, world_file(file) or file, *beside]
 
 
 def digest(files: Sequence[Path]) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from torchfpn.raster.answers import file_values, nodata_value
 from torchfpn.raster.assembly import Canvas, label_type, outlines, write_map, write_shares, write_tiles
 from torchfpn.raster.blend import Blender, Seams
 from torchfpn.raster.blocks import Block, plan_blocks, rounded_up
-from torchfpn.raster.journal import Journal, fingerprint
+from torchfpn.raster.journal import Journal
 from torchfpn.raster.mosaic import Mosaic, open_mosaic
 from torchfpn.raster.predict import (
     Options,
@@ -60,10 +59,10 @@ class Streaming:
 
     blend: mix what overlapping windows say, instead of cutting the margins off. batch: windows of one size that are
     computed at once. resume: take up what an interrupted prediction left; anew: throw it away. always: also rasters
-    that could be read whole. model_file: whose content tells one model from another.
+    that could be read whole. model: the digest of the model file (`journal.fingerprint`).
     """
 
-    model_file: Path
+    model: str
     side: int = SIDE
     margin: int | None = MARGIN
     blend: bool = False
@@ -120,11 +119,6 @@ def window_count(scene: Scene, streaming: Streaming) -> int:
         raise ConfigError(f"{streaming.side}", field="window", allowed="pixels from 1")
     grounds = scene.grounds(streaming.side)
     return -(-scene.height // streaming.side) * -(-scene.width // streaming.side) if grounds is None else len(grounds)
-
-
-def is_done(job: Job) -> bool:
-    """Whether an earlier prediction came to its end: all that is asked for is there, and no blocks."""
-    return all(path.exists() for path in job.outputs()) and not is_begun(job)
 
 
 def is_begun(job: Job) -> bool:
@@ -230,7 +224,7 @@ def _facts(source: list[Any], options: Options, streaming: Streaming, margin: in
     """What a prediction must have in common with the one that it takes up."""
     return {
         "source": source,
-        "model": fingerprint(streaming.model_file),
+        "model": streaming.model,
         "window": [streaming.side, margin, streaming.blend, streaming.batch],
         "settings": [
             options.probabilities,
