@@ -365,6 +365,21 @@ def test_nothing_is_cut_off_on_narrow_and_wide_sheets():
         assert (sheet[:8] == 255).all()
 
 
+def test_a_mask_of_black_and_white_is_scored(tmp_path):
+    """Against polygons without a class 255 is their value; against another mask it is a class, as in fpn evaluate."""
+    mask = (boxed((5, 5, 25, 25, 1)) * 255)[None]
+    file = image(tmp_path / "a.tif")
+    found = write_tiff(tmp_path / "p.tif", mask, crs="EPSG:32633", transform=PLACE)
+    roofs = layer(tmp_path / "t.geojson", (5, 5, 25, 25, 1))
+    truth = write_tiff(tmp_path / "t.tif", mask, crs="EPSG:32633", transform=PLACE)
+    for given, words in ((roofs, ["--field", ""]), (truth, [])):
+        out = tmp_path / f"out-{given.suffix[1:]}"
+        assert run(file, "--truth", given, "--prediction", found, "--out", out, *words) == 0
+        held = json.loads((out / "compare.json").read_text())
+        assert held["miou"] == 1
+        assert held["confusion"][-1][-1] == 400
+
+
 def test_polygons_that_meet_no_image_are_told(tmp_path, capsys):
     file, away = image(tmp_path / "images" / "a.tif"), layer(tmp_path / "away.geojson", (9000, 9000, 9100, 9100, 1))
     assert run(file, "--truth", away, "--out", tmp_path / "out") == 0

@@ -272,6 +272,102 @@ def test_label_files_against_polygons(tmp_path, capsys):
     assert "F1" in out
 
 
+def unnamed(path, *rows):
+    """A label file that says nothing of its values: squares of 4 m of (value, left in metres), at the top."""
+    labels = np.zeros((1, 20, 100), np.uint8)
+    for value, left in rows:
+        labels[0, 4:12, 2 * left : 2 * left + 8] = value
+    return write_tiff(path, labels, crs="EPSG:32633", transform=PLACE)
+
+
+def squares(*lefts):
+    return [(left, 2, left + 4, 6) for left in lefts]
+
+
+@pytest.mark.parametrize(
+    ("values", "words", "counted"),
+    [
+        ((255, 255), [], 255),  # a mask of black and white
+        ((5, 5), [], 5),
+        ((5, 255), [], 5),  # beside a class, 255 is not labelled
+        ((1, 2), ["--classes", "2"], 2),
+        ((1, 2), ["--ignore", "1"], 2),
+        ((255, 255), ["--classes", "roof"], 255),
+        ((7, 255), ["--ignore", "7"], 255),
+    ],
+)
+def test_polygons_without_classes_are_of_the_only_value(tmp_path, values, words, counted):
+    """One map finds its truth again, whatever value its mask has."""
+    found = unnamed(tmp_path / "p.tif", (values[0], 2), (values[1], 20))
+    truth = layer(
+        tmp_path / "t.geojson", *squares(*(left for v, left in zip(values, (2, 20), strict=True) if v == counted))
+    )
+    scores = numbers(tmp_path, found, truth, *words)
+    assert (scores["label_values"], scores["miou"]) == ([None, counted], 1)
+    assert scores["objects"]["all"]["f1"] == 1
+    ignored = {5: 255, 7: 7}.get(values[0]) or (1 if "--ignore" in words else None)
+    assert scores["unanswered"] == (64 if ignored else 0)
+
+
+def test_several_values_without_names_are_asked_for(tmp_path, capsys):
+    found, truth = unnamed(tmp_path / "p.tif", (1, 2), (2, 20)), layer(tmp_path / "t.geojson", *squares(20))
+    assert "has the values 1, 2, and the polygons have no classes; say which one they are with --classes 1" in fails(
+        capsys, found, truth
+    )
+    line = fails(capsys, unnamed(tmp_path / "q.tif", (1, 2), (255, 20)), truth, "--classes", "1", "--ignore", "7")
+    assert "the value 255 in 64 pixels, and --ignore has other values; add it to --ignore, or say what" in line
+    assert "ignore: 1, which is the class 1" in fails(capsys, found, truth, "--classes", "1", "--ignore", "1")
+
+
+def test_words_of_polygons_against_values_without_names(tmp_path, capsys):
+    found = unnamed(tmp_path / "p.tif", (1, 2), (2, 20), (3, 40))
+    truth = layer(tmp_path / "t.geojson", *squares(2, 20, 30), **{"class": ["roof", "road", "pond"]})
+    assert "say them, --classes 0=background,1=pond,2=road,3=roof" in fails(capsys, found, truth)
+    line = fails(capsys, found, truth, "--classes", "1,2")
+    assert "no polygon is of the class 1 or 2; expected pond, road, roof; say --classes 0=background,1=" in line
+    assert "no polygon is of the class bg or lane" in fails(capsys, found, truth, "--classes", "0=bg,1=lane")
+    scores = numbers(tmp_path, found, truth, "--classes", "0=bg,1=roof,2=road,3=lane")
+    assert (scores["objects"]["classes"], scores["objects"]["matched"]) == (["roof", "road"], [1, 1])
+    assert scores["objects"]["all"]["truth"] == 2
+    assert scores["left_out"]["of_other_classes"] == {"predicted": None, "truth": 1}
+    assert run(found, truth, "--classes", "0=bg,1=roof,2=road,3=lane") == 0
+    out = capsys.readouterr().out
+    assert "t.geojson  3 features; left out: 1 of other classes\n" in out
+    assert "no polygon is of the class lane; its pixels count as background\n" in out
+    scores = numbers(tmp_path, found, truth, "--classes", "0=bg,1=roof,2=road", "--ignore", "2,255")
+    assert (scores["objects"]["classes"], scores["unanswered"]) == (["roof"], 64)
+
+
+def test_what_does_not_count_is_told_of_label_files_too(tmp_path, capsys):
+    """As of polygons: in the lines and in the numbers. Squares of 16 m2, and one of 4 m2 on each side."""
+    found = unnamed(tmp_path / "p.tif", (1, 2), (1, 20))
+    with rasterio.open(found, "r+") as raster:
+        raster.write(np.ones((4, 4), np.uint8), 1, window=((4, 8), (60, 64)))
+    truth = layer(tmp_path / "t.geojson", *squares(2, 20), (40, 2, 42, 4), (900, 2, 910, 9))
+    words = (found, truth, "--least", 10)
+    scores = numbers(tmp_path, *words)
+    assert scores["objects"]["all"]["f1"] == 1
+    assert scores["left_out"]["outside_or_small"] == {"predicted": 1, "truth": 2}
+    assert run(*words) == 0
+    out = capsys.readouterr().out
+    assert "1 label file; left out: 1 too small\n" in out
+    assert "t.geojson  4 features; left out: 1 on no label file, 1 too small\n" in out
+
+
+def test_square_metres_are_those_of_the_place(tmp_path):
+    """Sides of 0.4 degrees: 1,980 km2 at the equator, 760 km2 at 68 N; of the middle of the map, 1,620 km2 both."""
+    labels = np.zeros((1, 700, 20), np.uint8)
+    labels[0, 20:24, 2:6] = labels[0, 690:694, 2:6] = 1
+    place = rasterio.Affine(0.1, 0, 10, 0, -0.1, 70)
+    found = write_tiff(tmp_path / "p.tif", labels, crs="EPSG:4326", transform=place)
+    boxes = [shapely.box(10.2, top - 0.4, 10.6, top) for top in (68.0, 1.0)]
+    features = [{"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(box)} for box in boxes]
+    (tmp_path / "t.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    for least, count in ((700e6, 2), (1200e6, 1), (1700e6, 1), (2100e6, 0)):
+        counts = numbers(tmp_path, found, tmp_path / "t.geojson", "--least", least)["objects"]["all"]
+        assert [counts[name] for name in ("matched", "predicted", "truth")] == [count] * 3
+
+
 def test_a_folder_of_label_files_against_polygons(tmp_path, capsys):
     (tmp_path / "p").mkdir()
     (tmp_path / "t").mkdir()

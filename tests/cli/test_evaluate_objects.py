@@ -225,6 +225,72 @@ def test_a_file_with_names_is_matched_by_names(tmp_path, capsys):
         assert said in capsys.readouterr().err
 
 
+def test_equal_scores_count_in_the_order_of_image_ids(tmp_path, capsys):
+    """The images stand in the file in another order; oracle: COCO's evaluation of the same two files."""
+    import faster_coco_eval as oracle
+
+    truth = coco([record(1, (2, 3, 10, 9), image=5), record(2, (2, 3, 10, 9), image=2)], images=3)
+    for image, number in zip(truth["images"], (9, 5, 2), strict=True):
+        image["id"] = number
+    wrong = (15, 3, 23, 9)
+    results = [result(wrong, 0.5, image=9), result((2, 3, 10, 9), 0.5, image=5), result((2, 3, 10, 9), 0.5, image=2)]
+    paths = files(tmp_path, results, truth)
+    assert run(*paths, "--json", "-") == 0
+    held = json.loads(capsys.readouterr().out)
+    known = oracle.COCO(str(paths[1]))
+    theirs = oracle.COCOeval_faster(known, known.loadRes(str(paths[0])), "bbox")
+    theirs.run()
+    assert held["boxes"]["ap"] == theirs.stats[0] == 1
+    assert [(each["name"], each["false"]) for each in held["each_image"]] == [
+        ("a0.png", 1),
+        ("a1.png", 0),
+        ("a2.png", 0),
+    ]
+
+
+def test_an_id_with_a_point_is_the_same_id(tmp_path, capsys):
+    """Tables with gaps write whole numbers as 1.0: JSON's numbers have no type."""
+    pointed = [
+        {**each, "image_id": float(each["image_id"]), "category_id": each["category_id"] * 1.0} for each in PERFECT
+    ]
+    assert run(*files(tmp_path, pointed), "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["boxes"]["ap"] == 1
+    whole = {
+        "images": [{"id": float(i), "file_name": f"a{i - 1}.png"} for i in (1, 2)],
+        "categories": [{"id": 3.0, "name": "cell"}, {"id": 7.0, "name": "dot"}],
+        "annotations": PERFECT,
+    }
+    assert run(*files(tmp_path, whole), "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["boxes"]["ap"] == 1
+    for number in (1.5, True):
+        assert run(*files(tmp_path, [{**PERFECT[0], "image_id": number}])) == 2
+        assert f"[0].image_id: {number}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"images": [{"id": 1, "file_name": "x/a0.png"}, {"id": 2, "file_name": "y/a0.png"}]},
+            "images[1]: 'y/a0.png' is a0.png of truth.json, as images[0] is; write paths as the truth does",
+        ),
+        ({"images": [{"id": 1, "file_name": "a0.png"}, {"id": 1, "file_name": "a1.png"}]}, "images[1].id: 1 again"),
+        ({"categories": [{"id": 3, "name": "cell"}, {"id": 7, "name": " cell"}]}, "categories[1]: the category"),
+        ({"categories": [{"id": 3, "name": "cell"}, {"id": 3, "name": "dot"}]}, "categories[1].id: 3 again"),
+    ],
+)
+def test_results_of_two_images_are_never_taken_for_one(tmp_path, capsys, change, said):
+    whole = {
+        "images": [{"id": i, "file_name": f"a{i - 1}.png"} for i in (1, 2)],
+        "categories": [{"id": 3, "name": "cell"}, {"id": 7, "name": "dot"}],
+        "annotations": PERFECT,
+    }
+    assert run(*files(tmp_path, whole | change)) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
 RUNS = {"size": [24, 32], "counts": [0, 768]}
 
 

@@ -10,7 +10,8 @@ import shapely.affinity
 from made_data import write_tiff
 from torchfpn.errors import ConfigError, DataError, ShapeError
 from torchfpn.raster.blocks import plan_blocks
-from torchfpn.raster.map_scores import MapScores, Place, classes_of
+from torchfpn.raster.label_classes import classes_of
+from torchfpn.raster.map_scores import MapScores, Place
 from torchfpn.raster.objects import ObjectCounter
 from torchfpn.vectors.area import square_metres
 from torchfpn.vectors.clipping import clipped

@@ -101,6 +101,22 @@ def test_areas_and_classes_of_crowds_come_from_the_file(tmp_path):
     assert same.to_dict() == result.to_dict()
 
 
+def test_equal_scores_of_a_model_count_in_the_order_of_image_ids(tmp_path):
+    """The false alarm is in the image that the file has first and COCO last: oracle, its order of counting by hand."""
+    value = coco([record(1, (2, 3, 10, 9), image=4)])
+    for image, number in zip(value["images"], (9, 4), strict=True):
+        image["id"] = number
+    yaml = "task: detection\nsplits: {train: {images: train/images, annotations: train/instances.json}}\n"
+    split = RegionSamples(read_dataset(make_objects(tmp_path, value, yaml=yaml)), "train", cache=False)
+    answers = [found([[12, 3, 20, 9]], [0.5], size=SIZE), found([[2, 3, 10, 9]], [0.5], size=SIZE)]
+    result = evaluate_regions(Fixed(answers), split)
+    by_hand = AveragePrecision(("cell", "dot"))
+    for i in (1, 0):
+        by_hand.update(answers[i], split[i].objects)
+    assert result.precisions.boxes.ap == by_hand.compute().boxes.ap == 1
+    assert [tuple(each) for each in result.counts()] == [(0, 0, 1), (1, 0, 0)]  # in the order of the split
+
+
 def test_pictures_are_drawn_of_what_is_believed(tmp_path):
     from PIL import Image
 

@@ -180,6 +180,7 @@ def _classes(args: argparse.Namespace, sides: "Sequence[Side]") -> "LabelClasses
         told={value for side in sides for value in side.ignored()},
         burn=args.burn,
         maps=any(side.maps for side in sides),
+        present=lambda: {value for side in sides for value in side.values()},
     )
     if args.background is not None and args.background not in found.names:
         hint = nearest(args.background, found.names)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LOSSY = {".jpg", ".jpeg"}
 PICTURES = {*LOSSY, ".webp", ".bmp", ".gif", ".jp2"}  # whose pixels are no label values, or are not read as such
 UNMET = "{}: no polygon of the classes that count meets {}; is the coordinate system of one of them wrong?"
+NO_POLYGON = "no polygon is of the class {}; its pixels count as background"
 Kind = Literal["labels", "polygons"]
 Scored = tuple[dict[str, Any], list[str]]  # plain values for JSON, lines for people
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--classes",
         metavar="A,B",
-        help="of label files: names of the values 0, 1 ..., or 0=A,255=B; of polygons: which count",
+        help="of label files: names of the values 0, 1 ..., or 0=A,255=B; of polygons: which count; of both: either",
     )
     group.add_argument("--ignore", metavar="0,255", help='values of label files that mean "not labelled"; default 255')
     group.add_argument("--iou", type=float, default=0.5, metavar="SHARE", help="from which two objects are one")
@@ -208,8 +209,9 @@ def _labels_against_labels(args: argparse.Namespace) -> Scored:
 def _labels_against_polygons(args: argparse.Namespace) -> Scored:
     from torchfpn.cli.counting import counted
     from torchfpn.files.formats import name_key, printable
+    from torchfpn.raster.label_classes import classes_of
     from torchfpn.raster.label_maps import label_folder
-    from torchfpn.raster.map_scores import MapScores, Place, classes_of
+    from torchfpn.raster.map_scores import MapScores, Place
     from torchfpn.vectors.reading import crs_wkt
     from torchfpn.vectors.tiles import check_pattern
 
@@ -219,19 +221,50 @@ def _labels_against_polygons(args: argparse.Namespace) -> Scored:
     )
     maps = label_folder(args.model) if args.model.is_dir() else {name_key(args.model.stem): args.model}
     layers = _layers(args, maps)
-    names = classes_of(_names(list(maps.values())), list(layers.values()), wanted(args.classes), args.model)
-    scores = MapScores(names, iou=args.iou, least=args.least, ignore=ignored_values(args.ignore))
+    ignore, given = ignored_values(args.ignore), "=" in (args.classes or "")
+    told = named_values(args.classes) if given else _names(list(maps.values()))
+    names = classes_of(
+        told,
+        list(layers.values()),
+        [] if given else wanted(args.classes),
+        args.model,
+        given=given,
+        ignore=ignore,
+        present=lambda: _values(list(maps.values())),
+    )
+    scores = MapScores(names, iou=args.iou, least=args.least, ignore=ignore, told=told)
     with counted("comparing", len(maps)) as step:
         for stem, file in maps.items():
             scores.add(file, layers[stem if args.dataset.is_dir() else ""], place)
             step()
-    found = scores.pixels()
-    lines = [f"{len(maps):,} label file{'s' * (len(maps) != 1)}"]
+    found, left = scores.pixels(), scores.left_out()
+    lines = [f"{len(maps):,} label file{'s' * (len(maps) != 1)}{left_out((left.small[0], 'too small'))}"]
+    lines += [described(layer) for layer in layers.values()]
+    why = ((left.others, "of other classes"), (left.outside, "on no label file"), (left.small[1], "too small"))
+    lines[-1] += left_out(*why).replace("; ", "; " if len(layers) == 1 else "\nof all polygons ", 1)
+    lines += [NO_POLYGON.format(name) for value, name in told.items() if given and value and value not in names]
     for layer in layers.values():
-        lines.append(described(layer))
-        if len(layer.shapes) and not scores.met[layer.file]:
+        if len(layer.shapes) and not scores.meets(layer):
             lines.append(UNMET.format(printable(layer.file), "a label file"))
-    return plain_scores(found, len(maps)) | {"objects": scores.objects.to_dict()}, lines + _lines(found)
+    numbers = {"objects": scores.objects.to_dict(), "left_out": left.to_dict()}
+    return plain_scores(found, len(maps)) | numbers, lines + _lines(found)
+
+
+def left_out(*counts: tuple[int, str]) -> str:
+    """The end of a line: how many objects do not count, and why."""
+    words = [f"{count:,} {why}" for count, why in counts if count]
+    return f"; left out: {', '.join(words)}" if words else ""
+
+
+def _values(files: Sequence[Path]) -> set[int]:
+    """Label values that occur in the maps."""
+    from torchfpn.raster.label_maps import open_label_map
+
+    found: set[int] = set()
+    for file in files:
+        with open_label_map(file) as held:
+            found |= held.values()
+    return found
 
 
 def _paired(predicted: Path, truth: Path) -> tuple[list[tuple[Path, Path]], int]:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchfpn.cli.evaluate_maps import Scored, described, read_layer, wanted
+from torchfpn.cli.evaluate_maps import Scored, described, left_out, read_layer, wanted
 
 if TYPE_CHECKING:
     from torchfpn.vectors.comparing import Compared, Layer
@@ -23,7 +23,7 @@ def polygons_against_polygons(args: argparse.Namespace) -> Scored:
     predicted, truth = read_layer(args, args.model, truth=False), read_layer(args, args.dataset, truth=True)
     area = _area(args) if args.within else []
     found = compare_objects(predicted, truth, iou=args.iou, only=wanted(args.classes), within=area, least=args.least)
-    left = [_left(found, k) for k in (0, 1)]
+    left = [left_out((found.others[k], "of other classes"), (found.outside[k], "outside or too small")) for k in (0, 1)]
     lines = [described(layer) + words for layer, words in zip((predicted, truth), left, strict=True)]
     if found.apart:
         lines.append("the two layers do not meet; is the coordinate system of one of them wrong?")
@@ -48,12 +48,6 @@ def _area(args: argparse.Namespace) -> "list[Layer]":
     if not len(area.shapes):
         raise DataError("holds no area", file=args.within)
     return [(area.shapes, area.crs, area.file)]
-
-
-def _left(found: "Compared", k: int) -> str:
-    parts = [(found.others[k], "of other classes"), (found.outside[k], "outside or too small")]
-    words = [f"{count:,} {why}" for count, why in parts if count]
-    return f"; left out: {', '.join(words)}" if words else ""
 
 
 def _left_out(found: "Compared") -> dict[str, Any]:

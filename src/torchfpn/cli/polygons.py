@@ -140,11 +140,11 @@ def _wishes(args: argparse.Namespace, layer: "Layer", raster: bool) -> "Wishes":
     if args.known is not None:
         assumed = crs_wkt(args.assume_crs) if args.assume_crs else None
         known = Known(read_objects(args.known, field="", score="", assume_crs=assumed), layer.crs)
-    unit = layer.pixel if raster else 1.0
     return Wishes(
         merge=args.merge,
-        square=max(args.simplify, OFF[0 if raster else 1]) * unit if args.square else 0.0,
-        simplify=args.simplify * unit if args.square or not raster else 0.0,
+        square=max(args.simplify, OFF[0 if raster else 1]) if args.square else 0.0,
+        simplify=args.simplify if args.square or not raster else 0.0,
+        pixel=layer.pixel,
         least=args.least_area,
         known=known,
         share=SHARE if args.known_overlap is None else args.known_overlap,
@@ -155,8 +155,9 @@ def _write(args: argparse.Namespace, layer: "Layer", wishes: "Wishes", counts: "
     from torchfpn.raster.answers import write_features
     from torchfpn.raster.refining import Wishes, in_lon_lat, refined
 
-    turned = args.out.suffix == ".geojson" and not layer.in_degrees
-    at_once = turned and layer.pixel > 0 and wishes == Wishes(share=wishes.share)  # nothing to be done in between
+    turned = args.out.suffix == ".geojson"  # also what is in degrees: cut at 180, rounded, within -180..180
+    plain = Wishes(pixel=wishes.pixel, share=wishes.share)
+    at_once = turned and layer.pixel > 0 and wishes == plain  # nothing to be done in between
     given = layer.features("degrees" if at_once else "map")
     features = refined(given, layer.crs, wishes, counts, file=args.source)
     if turned and not at_once:

@@ -79,10 +79,10 @@ def _detection(
         raise BadValueError((), f"{shown(record)}; expected an object")
     places = []
     for key, known in (("image_id", images), ("category_id", labels)):
-        value = record.get(key)
-        if type(value) is not int or value not in known:
-            raise BadValueError((key,), f"{shown(value)}; expected the id of one of the truth's")
-        places.append(known[value])
+        number = _whole(record.get(key))
+        if number not in known:
+            raise BadValueError((key,), f"{shown(record.get(key))}; expected the id of one of the truth's")
+        places.append(known[number])
     score = _finite(record.get("score"), "score")
     if ("segmentation" in record) != masks:
         raise BadValueError(("segmentation",), "in some results and not in others")
@@ -115,6 +115,13 @@ def _mask(value: Any, size: Size) -> str:
     return counts if isinstance(counts, str) else to_rle(from_rle([value], size))[0]["counts"]
 
 
+def _whole(value: Any) -> int | None:
+    """An id: 1, or 1.0, as tables that hold fractions too write it; None for what is no whole number."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
 def _finite(value: Any, key: str) -> float:
     try:
         number = float(value) if type(value) in (int, float) else math.nan
@@ -135,12 +142,13 @@ def _names(value: Mapping[str, Any], truth: Coco, path: Path) -> tuple[dict[int,
     """Ids in a file with names -> places in the truth: images by the names of their files, or by the last part of them.
 
     Raises:
-        DataError: an image or a category that the truth does not have, or an image of another size.
+        DataError: an image or a category that the truth does not have, two for one of the truth, or an image of another
+            size.
     """
     known = truth.annotations
     whole = {name: place for place, name in enumerate(known.names)}
     last = _unique([PurePosixPath(name).name for name in known.names])
-    images: dict[int, int] = {}
+    images = _Places("images", path)
     for i, record in enumerate(_records(value, "images", path)):
         name = str(record.get("file_name"))
         place = whole.get(name, last.get(PurePosixPath(name).name))
@@ -151,22 +159,47 @@ def _names(value: Mapping[str, Any], truth: Coco, path: Path) -> tuple[dict[int,
             found = f"{shown(name)} of {size[1]} x {size[0]} pixels"
             height, width = known.size(place)
             raise DataError(found, file=path, field=f"images[{i}]", allowed=f"{width} x {height}, as in the truth")
-        images[record["id"]] = place
+        images.add(i, record, place, f"{shown(name)} is {known.names[place]} of {known.file.name}")
     names = {category.name: place for place, category in enumerate(truth.categories)}
-    labels: dict[int, int] = {}
+    labels = _Places("categories", path)
     for i, record in enumerate(_records(value, "categories", path)):
         name = " ".join(str(record.get("name")).split())
         if name not in names:
             allowed = f"one of {', '.join(list(names)[:12])}"
             raise DataError(f"{shown(name)}", file=path, field=f"categories[{i}].name", allowed=allowed)
-        labels[record["id"]] = names[name]
-    return images, labels
+        labels.add(i, record, names[name], f'the category "{name}"')
+    return images.found, labels.found
+
+
+class _Places:
+    """Ids of the images, or of the categories, of a file -> places in the truth: no two ids have one place."""
+
+    def __init__(self, key: str, path: Path) -> None:
+        self.key, self.path = key, path
+        self.found: dict[int, int] = {}
+        self._first: dict[int, int] = {}  # place -> the record that has it
+
+    def add(self, i: int, record: Mapping[str, Any], place: int, what: str) -> None:
+        """Notes the place of the record number `i`.
+
+        Raises:
+            DataError: another record has its id, or its place in the truth.
+        """
+        number = _whole(record["id"])
+        assert number is not None  # `_records` has looked
+        if number in self.found:
+            raise DataError(f"{number} again", file=self.path, field=f"{self.key}[{i}].id", allowed="each id once")
+        if place in self._first:
+            found = f"{what}, as {self.key}[{self._first[place]}] is"
+            hint = "write paths as the truth does: names alone do not tell them apart" if self.key == "images" else None
+            raise DataError(found, file=self.path, field=f"{self.key}[{i}]", hint=hint)
+        self.found[number], self._first[place] = place, i
 
 
 def _records(value: Mapping[str, Any], key: str, path: Path) -> list[Mapping[str, Any]]:
     found = value.get(key)
     records: list[Any] = found if isinstance(found, list) else [None]
-    if not all(isinstance(record, Mapping) and type(record.get("id")) is int for record in records):
+    if not all(isinstance(record, Mapping) and _whole(record.get("id")) is not None for record in records):
         raise DataError(f"no list of {key} with ids", file=path, field=key)
     return records
 

@@ -1,7 +1,8 @@
 """Which classes label files and polygons speak of together: values, names, colours, and the place of each in a list."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torchfpn.recipe import IGNORE
 from torchfpn.vectors.objects import Objects
 
 TOP = 65535
+Present = Callable[[], Collection[int]]
 
 
 @dataclass(frozen=True)
@@ -92,28 +94,154 @@ def label_classes(
     told: Collection[int] = (),
     burn: int | None = None,
     maps: bool = True,
+    present: Present = set,
 ) -> LabelClasses:
     """The classes of label files and polygons, settled before the first image.
 
     given: value -> name as the user says, before `files`, as the label files say; where nobody says, every value is a
     class. layers: polygons, each with or without classes. colors: of values, as the files say. ignore: None: 255 and
     those that the files have `told`, unless they are classes. burn: the value of polygons without a class; None: the
-    only one besides the background, or 1.
-    maps: whether there are label files.
+    only one besides the background; where nobody names the values, the only one that occurs.
+    maps: whether there are label files. present: gives the values that occur in them; asked where nobody names them.
 
     Raises:
-        ConfigError: it cannot be told which value the polygons have.
+        ConfigError: it cannot be told which value the polygons have. DataError: there are several values.
     """
     names = dict(given or files) or _named_by(layers, maps)
-    ignored = frozenset({IGNORE, *told} - names.keys() if ignore is None else ignore)
-    named = bool(names)
+    named, plain = bool(names), any(layer.classes is None for layer in layers)
     if not named:
         names = {value: str(value) for value in range(IGNORE)}
+        if plain and burn is None:
+            burn = sole_value(present(), ignore, "--burn")
+        black_and_white = ignore is None and not layers and {IGNORE} <= set(present()) <= {0, IGNORE}
+        if burn == IGNORE or black_and_white:
+            names[IGNORE] = str(IGNORE)
+    ignored = frozenset({IGNORE, *told} - names.keys() if ignore is None else ignore)
     names = {value: name for value, name in sorted(names.items()) if value not in ignored}
     shown = class_colors(list(names.values()), [colors.get(value) for value in names])
-    plain = any(layer.classes is None for layer in layers)
     value = _burnt(names, given or files) if burn is None and plain else burn or 1
     return LabelClasses(tuple(names), tuple(names.values()), tuple(shown), ignored, value, named)
+
+
+def sole_value(
+    present: Collection[int], ignore: Collection[int] | None, flag: str, file: str | Path | None = None
+) -> int:
+    """The label value of polygons without a class: the only one that occurs in the label files beside 0.
+
+    255 is that value, too, if there is no other one. Files that hold none: the first that is not ignored. ignore:
+    values that mean "not labelled"; None: 255, beside others. flag: what says the value, for the message.
+
+    Raises:
+        DataError: several values.
+    """
+    found = set(present) - {0, *(ignore or ())}
+    if ignore is None and len(found) > 1:
+        found -= {IGNORE}
+    if len(found) > 1:
+        listed = ", ".join(map(str, sorted(found)[:12]))
+        hint = f"say which one they are with {flag} {min(found)}"
+        raise DataError(f"has the values {listed}, and the polygons have no classes", file=file, hint=hint)
+    return found.pop() if found else next(value for value in count(1) if value not in (ignore or ()))
+
+
+def classes_of(
+    maps: Mapping[int, str],
+    layers: Sequence[Objects],
+    only: Sequence[str] = (),
+    file: str | Path | None = None,
+    *,
+    given: bool = False,
+    ignore: Collection[int] | None = None,
+    present: Present = set,
+) -> dict[int, str]:
+    """Label value -> name of the classes that polygons and maps have in common.
+
+    maps: names of the values in the maps, empty where nobody says. layers: the true polygons; their classes are names
+    or values of the maps. Without classes they are all of one: the only one of the maps besides the background. only:
+    names or values of the classes that count, if not all that the polygons have. given: the user says what `maps` says,
+    and polygons of other classes do not count. ignore: values that mean "not labelled". present: gives the values that
+    occur in the maps; asked where nobody names them.
+
+    Raises:
+        ConfigError: a class that the maps or the polygons do not have, or that is to be ignored. DataError: it cannot
+            be told which class the polygons are of.
+    """
+    held = {value for layer in layers if layer.classes is not None for value in layer.classes}
+    words = [str(value) for value in sorted(held, key=lambda v: (isinstance(v, str), v))]
+    if words:
+        found = _named_classes(maps, words, only, file, given=given)
+    elif len(only) == 1 and (maps or only[0].isdecimal()):
+        found = _asked_for(only, maps, file)
+    else:
+        found = _only_class(maps, only, file, ignore, present)
+    left = [value for value in found if value in (ignore or ())]
+    if left and (only or len(left) == len(found)):
+        hint = "leave it out of --ignore, or of the classes that count"
+        raise ConfigError(f"{left[0]}, which is the class {found[left[0]]}", field="ignore", hint=hint)
+    return {value: name for value, name in found.items() if value not in left}
+
+
+def _named_classes(
+    maps: Mapping[int, str], words: Sequence[str], only: Sequence[str], file: str | Path | None, *, given: bool
+) -> dict[int, str]:
+    """words: the classes of the polygons."""
+    if given:
+        only = [name for value, name in maps.items() if name in words or str(value) in words]
+        if not only:
+            raise _none_of(list(maps.values()), words)
+    found = _asked_for(only or words, maps, file, advice=_numbered(words), asked=bool(only))
+    if not maps and not set(words) & {*found.values(), *map(str, found)}:  # numbers for words
+        raise _none_of([str(value) for value in found], words)
+    return found
+
+
+def _asked_for(
+    wanted: Sequence[str], maps: Mapping[int, str], file: str | Path | None, *, advice: str = "", asked: bool = True
+) -> dict[int, str]:
+    values, found = {name: value for value, name in maps.items()}, {}
+    for word in wanted:
+        if word not in values and not word.isdecimal():
+            hint = nearest(word, maps.values()) if maps else f"its values have no names: say them, {advice}"
+            if not asked:
+                hint += '; choose classes with --classes, an attribute with --field, or none with --field ""'
+            raise ConfigError(f'no class "{word}"', file=None if file is None else printable(file), hint=hint)
+        value = values[word] if word in values else int(word)
+        found[value] = maps.get(value, word)
+    return found
+
+
+def _none_of(wanted: Sequence[str], words: Sequence[str]) -> ConfigError:
+    found = f"no polygon is of the class {' or '.join(wanted[:12])}"
+    return ConfigError(found, field="classes", allowed=", ".join(words[:12]), hint=f"say {_numbered(words)}")
+
+
+def _numbered(words: Sequence[str]) -> str:
+    """How the values of label files are named."""
+    names = [word for word in words if word != BACKGROUND][:12]
+    return "--classes 0=background," + ",".join(f"{i}={name}" for i, name in enumerate(names, start=1))
+
+
+def _only_class(
+    maps: Mapping[int, str],
+    only: Sequence[str],
+    file: str | Path | None,
+    ignore: Collection[int] | None,
+    present: Present,
+) -> dict[int, str]:
+    """Of polygons that have none."""
+    if len(only) > 1:
+        found = f"{len(only)} classes ({', '.join(only)}) for polygons that have none"
+        raise ConfigError(found, field="classes", hint="say which attribute has them with --field")
+    if not maps:
+        value = sole_value(present(), ignore, "--classes", None if file is None else printable(file))
+        return {value: only[0] if only else OBJECT}
+    foreground = {value: name for value, name in maps.items() if value != 0 and name != BACKGROUND}
+    foreground = {value: name for value, name in foreground.items() if value not in (ignore or ())}
+    if len(foreground) != 1:
+        shown = ", ".join(maps.values())
+        found = f"has the classes {shown}, and the polygons have none"
+        raise DataError(found, file=file, hint="say which one they are with --classes NAME")
+    return foreground
 
 
 def _named_by(layers: Sequence[Objects], maps: bool) -> dict[int, str]:
@@ -124,10 +252,9 @@ def _named_by(layers: Sequence[Objects], maps: bool) -> dict[int, str]:
             return {}
         return {0: BACKGROUND} | ({value: str(value) for value in held} or {1: OBJECT})
     if maps:
-        found = (
-            f"label files do not say what their values mean, and the polygons have words: {', '.join(map(str, held))}"
-        )
-        raise ConfigError(found[:200], field="classes", hint="say it: --classes 0=background,1=...")
+        words = sorted(map(str, held))
+        found = f"label files do not say what their values mean, and the polygons have words: {', '.join(words)}"
+        raise ConfigError(found[:200], field="classes", hint=f"say it: {_numbered(words)}")
     return dict(enumerate([BACKGROUND, *sorted({str(value) for value in held} - {BACKGROUND})]))
 
 

@@ -44,6 +44,11 @@ class LabelMap:
         """Not labelled in other files of the same classes either: the nodata of a file that names its classes."""
         return {self.nodata} - self.names.keys() if self.names and self.nodata is not None else set()
 
+    def values(self) -> set[int]:
+        """Label values that occur in it, that of pixels without a label left out; all of it is read for that."""
+        found = {int(value) for window in self.plan() for value in np.unique(self.read(window))}
+        return found - {NOTHING, self.nodata}
+
     def plan(self) -> list[Rectangle]:
         """Windows that tile the map, in bands from top to bottom."""
         return [block.block for block in plan_blocks(*self.size, side=SIDE, margin=0)]

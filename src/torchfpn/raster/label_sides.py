@@ -56,6 +56,14 @@ class Side:
                 return held.ignored
         return set()
 
+    def values(self) -> set[int]:
+        """Label values that occur in the label files; they are read for that."""
+        found: set[int] = set()
+        for path in self.maps.values():
+            with open_label_map(path) as held:
+                found |= held.values()
+        return found
+
     @contextlib.contextmanager
     def open(self, image: Grid, classes: LabelClasses) -> Iterator[Read]:
         """A function from windows of the image to its labels.

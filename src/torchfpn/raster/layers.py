@@ -5,22 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import rasterio
-import shapely
-
 from torchfpn.errors import ConfigError, RasterError, nearest
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import no_place
 from torchfpn.raster.blocks import plan_blocks
-from torchfpn.raster.degrees import check_place, decimals_for, places
+from torchfpn.raster.degrees import check_place, decimals_for
 from torchfpn.raster.label_maps import LabelMap, open_label_map
 from torchfpn.raster.polygons import SIDE, Coordinates, Feature, trace_map
 from torchfpn.vectors.class_ids import NAME, class_ids
 from torchfpn.vectors.formats import is_vector
 from torchfpn.vectors.objects import read_objects
-from torchfpn.vectors.planes import Planes
-from torchfpn.vectors.reading import LON_LAT
 
 EXACT = 8  # decimals of degrees for polygons that are none of pixels: a millimetre
 ONE = "object"  # what all are, where nothing says the class
@@ -31,7 +25,7 @@ class Layer:
     """Polygons ready to be read, once.
 
     crs: their coordinate system, well-known text. features: coordinates -> the polygons; those of a vector file come as
-    they are, whatever is asked for. pixel: side of a pixel in metres, 0: not of pixels. decimals: of degrees. scored:
+    they are, whatever is asked for. pixel: its area in units of `crs`, 0: not of pixels. decimals: of degrees. scored:
     they have scores. multi: some are MultiPolygons. mended: features whose rings were; lost: those without an area.
     """
 
@@ -43,12 +37,6 @@ class Layer:
     multi: bool = False
     mended: int = 0
     lost: int = 0
-
-    @property
-    def in_degrees(self) -> bool:
-        """Whether the coordinates are longitude and latitude already."""
-        held = rasterio.crs.CRS.from_wkt(self.crs)
-        return any(held == rasterio.crs.CRS.from_user_input(known) for known in (LON_LAT, "EPSG:4326"))
 
 
 @contextlib.contextmanager
@@ -96,23 +84,13 @@ def _of_labels(labels: LabelMap, geo: Geo, outlined: Sequence[str] | None, least
         return trace_map(plan, lambda i: labels.read(plan[i]), geo, names, coordinates=coordinates, **options)  # type: ignore[arg-type]  # plain numbers
 
     assert geo.crs is not None
-    return Layer(geo.crs, features, _pixel(labels.size, geo, labels.file), decimals_for(geo, labels.file))
-
-
-def _pixel(size: tuple[int, int], geo: Geo, file: Path) -> float:
-    """Metres, in the middle: the side of a square of the same area."""
-    height, width = size
-    middle = shapely.points(places(np.array([(width / 2, height / 2)]), geo))
-    assert geo.crs is not None
-    (scale,) = Planes.around(middle, geo.crs, file).scales
     a, b, _, d, e, _ = geo.transform
-    return float(np.sqrt(abs(np.linalg.det(scale) * (a * e - b * d))))
+    return Layer(geo.crs, features, abs(a * e - b * d), decimals_for(geo, labels.file))
 
 
 def _found(labels: LabelMap) -> dict[int, str]:
     """All values but 0, for a raster that does not name its classes."""
-    values = {int(value) for window in labels.plan() for value in np.unique(labels.read(window))}
-    return {value: str(value) for value in sorted(values - {0})}
+    return {value: str(value) for value in sorted(labels.values() - {0})}
 
 
 def _chosen(names: dict[int, str], outlined: Sequence[str] | None, file: Path) -> dict[int, str]:

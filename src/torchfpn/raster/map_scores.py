@@ -5,28 +5,29 @@ background.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
 from torchfpn.data.colors import class_colors
-from torchfpn.errors import ConfigError, DataError, nearest
-from torchfpn.files.formats import printable
+from torchfpn.errors import DataError, amount
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import Color
 from torchfpn.metrics.confusion import ConfusionMatrix
+from torchfpn.raster.degrees import to_degrees
+from torchfpn.raster.ground_areas import ground_areas
 from torchfpn.raster.label_maps import SIDE, LabelMap, open_label_map
 from torchfpn.raster.label_pairs import PixelScores, pair_counts
-from torchfpn.raster.legend import BACKGROUND, OBJECT
+from torchfpn.raster.legend import BACKGROUND
 from torchfpn.raster.objects import ObjectCounter
 from torchfpn.recipe import IGNORE
 from torchfpn.vectors.drawing import Scene, draw
-from torchfpn.vectors.ground import ground_plane, on_ground
+from torchfpn.vectors.object_scores import ObjectScores
 from torchfpn.vectors.objects import Objects
 from torchfpn.vectors.placing import check_grid, placed
 from torchfpn.vectors.tiles import tile_geo
@@ -43,23 +44,45 @@ class Place:
 
 
 class MapScores:
-    """Counts over maps; `pixels()` and `objects` tell what came of it. met: polygons of each file that lie on a map."""
+    """Counts over maps; `pixels()`, `objects` and `left_out()` tell what came of it."""
 
     def __init__(
-        self, names: Mapping[int, str], *, iou: float = 0.5, least: float = 0.0, ignore: Collection[int] | None = None
+        self,
+        names: Mapping[int, str],
+        *,
+        iou: float = 0.5,
+        least: float = 0.0,
+        ignore: Collection[int] | None = None,
+        told: Collection[int] = (),
     ) -> None:
-        """names: the label values that are classes, and what they are called, see `classes_of`.
+        """names: the label values that are classes, and what they are called, see `label_classes.classes_of`.
 
-        least: square metres of the smallest object that counts. ignore: values of the maps that are no prediction;
-        None: 255, unless it is a class. What a map declares as nodata is none either, unless it is a class.
+        least: square metres on the ground of the smallest object that counts. ignore: values of the maps that are no
+        prediction; None: 255, unless it is a class. What a map declares as nodata is none either, unless it is a class.
+        told: further values that have a meaning, which is another class than one of these.
         """
-        self.names, self.iou, self.least = dict(names), iou, least
+        self.names, self.told = dict(names), {*told, *names}
+        self.explicit = ignore is not None
         self.ignore = {IGNORE} - self.names.keys() if ignore is None else set(ignore) - self.names.keys()
         self.colors: dict[int, Color] = {}
         self.counts: Counter[tuple[int, int, bool]] = Counter()
-        self.objects = ObjectCounter(names, iou=iou).scores
-        self.met: Counter[Path] = Counter()
-        self._last: tuple[Objects, shapely.STRtree, NDArray[np.int64]] | None = None
+        self._counter = ObjectCounter(names, iou=iou, least=least)
+        self._layers: dict[int, _Layer] = {}  # by the identity of the objects
+
+    @property
+    def objects(self) -> ObjectScores:
+        """How many objects were found."""
+        return self._counter.scores
+
+    def left_out(self) -> "LeftOut":
+        """What does not count."""
+        layers = self._layers.values()
+        outside = sum(int((~layer.met).sum()) for layer in layers)
+        return LeftOut(sum(layer.others for layer in layers), outside, self._counter.small)
+
+    def meets(self, truth: Objects) -> bool:
+        """Whether a polygon of a class that counts lies on a map."""
+        return bool(self._layer(truth).met.any())
 
     def add(self, file: Path, truth: Objects, place: Place | None = None) -> None:
         """Counts one map. truth: its classes are names or values of classes; others are left out.
@@ -70,27 +93,32 @@ class MapScores:
         """
         with open_label_map(file) as held:
             geo = _place(held, place or Place())
+            self.told |= held.names.keys()
             for value, color in held.colors.items():
                 self.colors.setdefault(value, color)
-            tree, known = self._wanted(truth)
+            layer = self._layer(truth)
+            tree = layer.tree
             shapes, numbers = placed(np.asarray(tree.geometries), truth.crs, geo, held.size, file, tree=tree)
-            self.met[truth.file] += len(numbers)
+            layer.met[numbers] = True
             broken = ~shapely.is_valid(shapes)  # by the rounding of coordinates
             shapes[broken] = shapely.make_valid(shapes[broken], method="structure", keep_collapsed=False)
-            values = known[numbers]
-            counter = ObjectCounter(self.names, iou=self.iou, least=self.least / _pixel_area(geo, held.size, file))
+            values = layer.values[numbers]
             reader = _Reader(held, shapes, values, self.names)
-            counter.update_by_blocks(held.plan(), reader.read, shapes, values)
+
+            def measure(polygons: NDArray[Any]) -> NDArray[np.float64]:
+                return ground_areas(polygons, *to_degrees(polygons, geo, file), geo, file)
+
+            self._counter.update_by_blocks(held.plan(), reader.read, shapes, values, measure=measure)
             for (t, p), count in reader.counts.items():
                 self.counts[t, p, p == held.nodata] += count
-            self.objects += counter.scores
 
     def pixels(self) -> PixelScores:
         """Pixels of background and classes, in this order.
 
         Raises:
-            DataError: no map holds a prediction.
+            DataError: no map holds a prediction, or 255 occurs and nothing says whether it is one.
         """
+        self._check_unlabelled()
         index = {value: i for i, value in enumerate(self.names, start=1)}
         confusion, unanswered = ConfusionMatrix(len(index) + 1), 0
         for (t, p, no_answer), count in self.counts.items():
@@ -104,13 +132,21 @@ class MapScores:
         colors = class_colors(names, [None, *(self.colors.get(value) for value in self.names)])
         return PixelScores([None, *self.names], names, colors, confusion, 0, unanswered)
 
-    def _wanted(self, truth: Objects) -> tuple[shapely.STRtree, NDArray[np.int64]]:
-        """The objects whose class is asked for, and the label value [N] of each; kept for the next map."""
-        if self._last is None or self._last[0] is not truth:
+    def _check_unlabelled(self) -> None:
+        """Passes values that are no classes, which are background; 255, mostly "no prediction", if somebody says so."""
+        here = sum(count for (_, p, no_answer), count in self.counts.items() if p == IGNORE and not no_answer)
+        if here and self.explicit and IGNORE not in self.told | self.ignore:
+            hint = "add it to --ignore, or say what it means with --classes 255=NAME"
+            raise DataError(f"the value 255 in {amount(here, 'pixel')}, and --ignore has other values", hint=hint)
+
+    def _layer(self, truth: Objects) -> "_Layer":
+        """The objects of a file whose class is asked for; kept for the next map."""
+        if id(truth) not in self._layers:
             values = self._values(truth)
             asked = np.flatnonzero(values >= 0)
-            self._last = truth, shapely.STRtree(truth.shapes[asked]), values[asked]
-        return self._last[1:]
+            met, others = np.zeros(len(asked), bool), len(values) - len(asked)
+            self._layers[id(truth)] = _Layer(truth, shapely.STRtree(truth.shapes[asked]), values[asked], met, others)
+        return self._layers[id(truth)]
 
     def _values(self, truth: Objects) -> NDArray[np.int64]:
         """[N]: the label value of each object, -1 where its class is not asked for."""
@@ -119,6 +155,40 @@ class MapScores:
             return np.full(len(truth.shapes), value, np.int64)
         known = {str(value): value for value in self.names} | {name: value for value, name in self.names.items()}
         return np.array([known.get(str(value), -1) for value in truth.classes], np.int64)
+
+
+class LeftOut(NamedTuple):
+    """Objects that do not count.
+
+    others: true ones of other classes. outside: true ones on no map. small: predicted and true ones, or parts of them
+    on a map, of fewer square metres than asked for.
+    """
+
+    others: int
+    outside: int
+    small: tuple[int, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, as of polygons against polygons; areas of other label values are not counted."""
+        predicted, truth = self.small
+        return {
+            "outside_or_small": {"predicted": predicted, "truth": self.outside + truth},
+            "of_other_classes": {"predicted": None, "truth": self.others},
+        }
+
+
+@dataclass
+class _Layer:
+    """Objects of one file whose class counts. values: [N] of their labels. met: [N], which lie on a map.
+
+    others: how many there are of other classes.
+    """
+
+    truth: Objects
+    tree: shapely.STRtree
+    values: NDArray[np.int64]
+    met: NDArray[np.bool_]
+    others: int
 
 
 class _Reader:
@@ -148,65 +218,7 @@ class _Reader:
         return labels
 
 
-def classes_of(
-    maps: Mapping[int, str], layers: Sequence[Objects], only: Sequence[str] = (), file: str | Path | None = None
-) -> dict[int, str]:
-    """Label value -> name of the classes that polygons and maps have in common.
-
-    maps: names of the values in the maps, empty where they do not say. layers: the true polygons; their classes are
-    names or values of the maps. Without classes they are all of one: the only one of the maps, or the value 1. only:
-    names or values of the classes that count, if not all that the polygons have.
-
-    Raises:
-        ConfigError: a class that the maps do not have. DataError: it cannot be told which class the polygons are of.
-    """
-    held = {value for layer in layers if layer.classes is not None for value in layer.classes}
-    if not held and len(only) != 1:
-        return _only_class(maps, only, file)
-    wanted = list(only) or [str(value) for value in sorted(held, key=lambda v: (isinstance(v, str), v))]
-    values = {name: value for value, name in maps.items()}
-    found = {}
-    for word in wanted:
-        if word not in values and not word.isdecimal():
-            if not maps and len(wanted) == 1 and not held:
-                return {1: word}
-            raise _no_class(word, maps, file, asked=bool(only))
-        value = values[word] if word in values else int(word)
-        found[value] = maps.get(value, word)
-    return found
-
-
-def _only_class(maps: Mapping[int, str], only: Sequence[str], file: str | Path | None) -> dict[int, str]:
-    if only:
-        found = f"{len(only)} classes ({', '.join(only)}) for polygons that have none"
-        raise ConfigError(found, field="classes", hint="say which attribute has them with --field")
-    foreground = {value: name for value, name in maps.items() if value != 0 and name != BACKGROUND}
-    if not maps:
-        return {1: OBJECT}
-    if len(foreground) != 1:
-        shown = ", ".join(maps.values())
-        found = f"has the classes {shown}, and the polygons have none"
-        raise DataError(found, file=file, hint="say which one they are with --classes NAME")
-    return foreground
-
-
-def _no_class(word: str, maps: Mapping[int, str], file: str | Path | None, *, asked: bool) -> ConfigError:
-    hint = nearest(word, maps.values()) if maps else "its values have no names: give numbers"
-    if not asked:
-        hint += '; choose classes with --classes, an attribute with --field, or none with --field ""'
-    return ConfigError(f'no class "{word}"', file=None if file is None else printable(file), hint=hint)
-
-
 def _place(held: LabelMap, place: Place) -> Geo:
     if held.geo is None and place.tiles is not None:
         return tile_geo(held.file, place.tiles, held.size)
     return check_grid(held.geo, held.file, place.crs)
-
-
-def _pixel_area(geo: Geo, size: tuple[int, int], file: Path) -> float:
-    """Square metres of the pixel in the middle of a map."""
-    row, column = (side / 2 for side in size)
-    corners = [geo.world(column + x, row + y) for x, y in ((0, 0), (1, 0), (1, 1), (0, 1))]
-    pixel = np.array([shapely.Polygon(corners)], dtype=object)
-    crs = str(geo.crs)
-    return float(shapely.area(on_ground(pixel, crs, ground_plane([(pixel, crs)]), file))[0])

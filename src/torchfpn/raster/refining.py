@@ -1,6 +1,8 @@
-"""Polygons as they were traced or read -> those that are wanted: merged, squared, simplified, sorted out.
+"""Polygons as they were traced or read -> those that are wanted: simplified, merged, squared, sorted out.
 
-features --merge--> --square or simplify--> --area on the ground--> --least area--> --not known--> features
+features --simplify--> --merge--> --square, the others simplify--> --least area on the ground--> --not known--> features
+
+With right angles wanted, only what does not get them is simplified, and only then.
 
 All in the coordinate system that they came in. Only merging holds all of them in memory.
 """
@@ -29,15 +31,18 @@ ROWS = 1000  # polygons that are worked on at a time
 
 @dataclass(frozen=True)
 class Wishes:
-    """merge: metres between features that become one. square: metres that walls may be off, for right angles.
+    """merge: metres between features that become one. square: how far walls may be off, for right angles.
 
-    simplify: metres that outlines may be off, of those that did not become square. least: square metres. known: a layer
-    whose polygons are left out; share: how much of a polygon it covers then.
+    simplify: how far outlines may be off: before merging, or with `square` of those that did not become square. pixel:
+    the area of a pixel in units of the coordinate system: `square` and `simplify` are in pixels, whose size on the
+    ground is that at each feature; 0: they are in metres. least: square metres. known: a layer whose polygons are left
+    out; share: how much of a polygon it covers then.
     """
 
     merge: float = 0.0
     square: float = 0.0
     simplify: float = 0.0
+    pixel: float = 0.0
     least: float = 0.0
     known: Known | None = None
     share: float = 0.5
@@ -63,6 +68,8 @@ def refined(
     Raises:
         RasterError: a place without longitude and latitude.
     """
+    if wishes.simplify > 0 and not wishes.square > 0:
+        features = _simplified(features, crs, wishes, file)
     if wishes.merge > 0:
         given = list(features)
         given = _measured(given, given, crs, file)  # scores are weighted by area
@@ -71,7 +78,7 @@ def refined(
         counts.merged = counts.given - len(features)
     for batch in _batches(features):
         counts.given += len(batch) if not wishes.merge > 0 else 0
-        shaped = _shaped(batch, crs, wishes, counts, file) if wishes.square > 0 or wishes.simplify > 0 else batch
+        shaped = _shaped(batch, crs, wishes, counts, file) if wishes.square > 0 else batch
         kept = [feature for feature in _measured(shaped, batch, crs, file) if feature.area >= wishes.least]
         counts.small += len(batch) - len(kept)
         if wishes.known is not None:
@@ -94,6 +101,14 @@ def in_lon_lat(
                 yield replace(feature, polygon=polygon)
 
 
+def _simplified(features: Iterable[Feature], crs: str, wishes: Wishes, file: str | Path | None) -> Iterator[Feature]:
+    """Each by itself; what changed is still to be measured (`nan`)."""
+    for batch in _batches(features):
+        shaped = _shaped(batch, crs, wishes, Counts(), file)
+        for new, old in zip(shaped, batch, strict=True):
+            yield new if new is old else replace(new, area=float("nan"))
+
+
 def _shaped(
     batch: Sequence[Feature], crs: str, wishes: Wishes, counts: Counts, file: str | Path | None
 ) -> list[Feature]:
@@ -101,12 +116,13 @@ def _shaped(
     planes = Planes.around(_polygons(batch), crs, file)
     ground = planes.to_metres(_polygons(batch))
     results = ground.copy()
-    for i, polygon in enumerate(ground):
-        found = _squared(polygon, wishes.square) if wishes.square > 0 else None
+    units = np.sqrt(np.abs(np.linalg.det(planes.scales)) * wishes.pixel) if wishes.pixel else np.ones(len(batch))
+    for i, (polygon, unit) in enumerate(zip(ground, units.tolist(), strict=True)):
+        found = _squared(polygon, wishes.square * unit) if wishes.square > 0 else None
         if found is not None:
             counts.squared += 1
         elif wishes.simplify > 0:
-            found = shapely.simplify(polygon, wishes.simplify)
+            found = shapely.simplify(polygon, wishes.simplify * unit)
         results[i] = polygon if found is None else found
     changed = [result is not polygon for result, polygon in zip(results, ground, strict=True)]
     back = planes.from_metres(results)

@@ -83,9 +83,20 @@ def open_scene(job: Job, options: Options, streaming: Streaming) -> Scene | None
     if scene is not None and streaming.side >= 1:
         _check_windows(scene, job, streaming)
     if scene is not None and "overlay" in job.others:
-        size = f"{scene.width} x {scene.height} pixels"
-        raise ConfigError(size, file=job.source, allowed="overlay: up to --max-pixels")
+        raise _no_overlay(scene, job, streaming)
     return scene
+
+
+def _no_overlay(scene: Scene, job: Job, streaming: Streaming) -> ConfigError:
+    """Overlays are drawn of images that are read whole: why this one is not."""
+    if job.parts or job.is_tiles:
+        why, hint = "a map of several files is", "leave it out"
+    elif streaming.always:
+        why, hint = "with --window or --blend all are", "leave it, or these flags, out"
+    else:
+        why, hint = "more than --max-pixels are", "allow more pixels with --max-pixels N, or leave it out"
+    found = f"{scene.width} x {scene.height} pixels, read by windows: {why}"
+    return ConfigError(found, file=job.source, field="overlay", allowed="an image that is read whole", hint=hint)
 
 
 def _opened(job: Job, options: Options, streaming: Streaming) -> Scene | None:

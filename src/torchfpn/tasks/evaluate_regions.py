@@ -103,20 +103,44 @@ def evaluate_regions(
     masks = task.recipe.task == "instance" and (source is None or source.dataset.task == "instance")
     scores = AveragePrecision(task.classes, masks=masks, most=most)
     device = next(task.model.parameters()).device
-    names = []
-    for sample, facts in _each(samples, source):
+    names, numbers, ranks = [], [], _ranks(source)
+    for index, (sample, facts) in enumerate(_each(samples, source)):
         truth = relabelled(sample.objects, order)
         image = sample.image if fit is None else fit(sample.image)
         with computing(device, precision):
             found = task.predict([image.to(device)])[0].to("cpu")
         crowd_labels = None if facts.crowd_labels is None else _table(order, facts.crowd_labels)
-        scores.update(found, truth, areas=facts.areas, crowd_labels=crowd_labels)
+        numbers.append(index if ranks is None else ranks[index])
+        scores.update(found, truth, areas=facts.areas, crowd_labels=crowd_labels, number=numbers[-1])
         names.append(sample.name)
         if watch is not None:
             watch(replace(sample, objects=truth), found)
         if progress is not None:
             progress()
-    return RegionEvaluation(scores.compute(), task.recipe.colors, tuple(names), tuple(scores.matches()))
+    return RegionEvaluation(scores.compute(), task.recipe.colors, tuple(names), as_given(scores.matches(), numbers))
+
+
+def as_given(matches: Sequence[ImageMatches], numbers: Sequence[int]) -> tuple[ImageMatches, ...]:
+    """Matches in the order of the numbers of their images -> in the order in which the images came.
+
+    numbers: of each image, as it came; each once.
+    """
+    places = {number: place for place, number in enumerate(sorted(numbers))}
+    return tuple(matches[places[number]] for number in numbers)
+
+
+def _ranks(source: RegionSamples | None) -> list[int] | None:
+    """Where each sample stands among all, by the id of its image; None without ids: as they come.
+
+    COCO's evaluation goes through images in the order of their ids, which decides between equal scores.
+    """
+    if source is None or source.annotations is None:
+        return None
+    ids = source.annotations.ids
+    images = np.array([ids[source.locate(index)[0]] for index in range(len(source))], np.int64)
+    order = np.argsort(images, kind="stable")  # windows of a scene follow each other
+    ranks: list[int] = np.argsort(order, kind="stable").tolist()
+    return ranks
 
 
 def relabelled(objects: Objects, order: Sequence[int] | None) -> Objects:

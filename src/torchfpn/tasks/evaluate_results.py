@@ -21,7 +21,7 @@ from torchfpn.metrics.image_record import ImageRecord, Shown, best
 from torchfpn.metrics.precisions import LIMITS
 from torchfpn.ops.rle import area, from_rle, to_rle
 from torchfpn.recipe import default_colors
-from torchfpn.tasks.evaluate_regions import RegionEvaluation
+from torchfpn.tasks.evaluate_regions import RegionEvaluation, as_given
 from torchfpn.types import Size
 
 Record = Mapping[str, Any]
@@ -49,10 +49,14 @@ def evaluate_results(results: Path, truth: Path, *, most: int = LIMITS[-1]) -> R
         _grouped(found, len(known.annotations.ids)),
     )
     labels = {category.id: place for place, category in enumerate(known.categories)}
+    ids = known.annotations.ids.tolist()
     for place, (records, each) in enumerate(zip(objects, detections, strict=True)):
-        scores.append(_record(records, each, labels, known.annotations.size(place), masks=masks, most=most))
+        size = known.annotations.size(place)
+        record = _record(records, each, labels, size, masks=masks, most=most)
+        scores.append(record._replace(number=ids[place]))
     colors = tuple(default_colors(len(names)))
-    return RegionEvaluation(scores.compute(), colors, known.annotations.names, tuple(scores.matches()))
+    matches = as_given(scores.matches(), ids)
+    return RegionEvaluation(scores.compute(), colors, known.annotations.names, matches)
 
 
 def _read(truth: Path, *, masks: bool) -> Coco:

@@ -72,23 +72,28 @@ def place(
 ) -> Scene:
     """The labels in the pixels of an image.
 
-    border: pixels beside outlines that are not labelled. file: for messages. window: only the features around it are
-    placed, each to the bit as if all were.
+    border: pixels beside outlines that are not labelled; outlines outside the image count, as they do in the image
+    beside it. file: for messages. window: only the features around it are placed, each to the bit as if all were.
 
     Raises:
         RasterError: the labels cannot be brought into the coordinate system of the image.
     """
-    every = labels.areas.shapes
+    every, row, column, *whole = labels.areas.shapes, *widened_by((0, 0, *size), border)
+    wider, larger = geo.part(row, column), (whole[0], whole[1])
     if window is None:
-        shapes, numbers = placed(every, labels.crs, geo, size, file, tree=labels.tree)
+        shapes, numbers = placed(every, labels.crs, wider, larger, file, tree=labels.tree)
     else:
         near = around(labels.tree, labels.crs, geo, widened_by(window, border + 1))
-        shapes, numbers = placed(every[near], labels.crs, geo, size, file)
-        here = within(shapes, *_split(widened_by(window, border + 1)))
-        shapes, numbers = shapes[here], near[numbers[here]]
-    owners = labels.areas.features[numbers]
+        shapes, numbers = placed(every[near], labels.crs, wider, larger, file)
+        numbers = near[numbers]
+    corner = np.array([column, row], np.float64)
+    shapes = shapely.transform(shapes, lambda points: points + corner) if border else shapes
+    here = slice(None) if window is None else within(shapes, *_split(widened_by(window, border + 1)))
+    shapes, owners = shapes[here], labels.areas.features[numbers[here]]
     borders = shapely.buffer(shapely.boundary(shapes), border) if border else shapes[:0]
-    return Scene(shapes, owners, labels.labels[owners], borders, ignored, size)
+    low, high = np.split(shapely.bounds(shapes).reshape(-1, 4), 2, axis=1)
+    inside = (low <= size[::-1]).all(1) & (high >= 0).all(1)
+    return Scene(shapes[inside], owners[inside], labels.labels[owners[inside]], borders, ignored, size)
 
 
 def draw(scene: Scene, window: Window, *, all_touched: bool = False) -> NDArray[np.uint16]:
