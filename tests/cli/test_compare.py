@@ -375,7 +375,7 @@ def test_a_mask_of_black_and_white_is_scored(tmp_path):
     for given, words in ((roofs, ["--field", ""]), (truth, [])):
         out = tmp_path / f"out-{given.suffix[1:]}"
         assert run(file, "--truth", given, "--prediction", found, "--out", out, *words) == 0
-        held = json.loads((out / "compare.json").read_text())
+        held = json.loads((out / "compare.json").read_text())["over_all"]
         assert held["miou"] == 1
         assert held["confusion"][-1][-1] == 400
 

@@ -234,6 +234,70 @@ def test_right_angles_are_right_on_the_ground(tmp_path, capsys, crs, pixel):
         assert area == pytest.approx(360, rel=0.02)
 
 
+def test_pixels_of_right_angles_are_those_of_the_place(tmp_path):
+    """The same outlines of pixels at the equator and at 68 N, where a pixel is 0.38 as wide on the ground."""
+    blob = rasterio.features.rasterize(
+        [(shapely.Point(12, 12).buffer(9), 1), (shapely.affinity.rotate(shapely.box(30, 6, 46, 16), 20), 1)], (25, 50)
+    )
+    labels, rows = np.zeros((5500, 50), np.uint8), (300, 5450)
+    for row in rows:
+        labels[row : row + 25] = blob
+    geo = Geo(CRS.from_epsg(3857).to_wkt(), (2000.0, 0.0, 0.0, 0.0, -2000.0, 11_000_000.0))
+    label_map(tmp_path / "a.tif", labels, geo=geo)
+    assert run(tmp_path / "a.tif", tmp_path / "b.gpkg", "--outlined", "roof", "--square", "--simplify", 1.5) == 0
+    shapes = [row[2] for row in features_of(tmp_path / "b.gpkg")]
+    pixels = [shapely.transform(s, lambda p: np.array([geo.pixel(x, y) for x, y in p])) for s in shapes]
+    upper, lower = ([s for s in pixels if (s.bounds[1] > 3000) == low] for low in (False, True))
+    for one, other in zip(upper, lower, strict=True):
+        one = shapely.affinity.translate(one, 0, rows[1] - rows[0])
+        assert shapely.get_num_coordinates(one) == shapely.get_num_coordinates(other)
+        assert shapely.hausdorff_distance(one, other) < 0.2
+
+
+def test_outlines_are_simplified_before_they_are_merged(tmp_path, capsys):
+    """As rasters are: a thorn of 2.5 m that simplifying takes away joins nothing."""
+    thorn = shapely.Polygon([(500_010, 5_800_005), (500_012.5, 5_800_005.1), (500_010, 5_800_005.2)]).union(
+        box(0, 0, 10, 10)
+    )
+    vector_file(tmp_path / "a.gpkg", [thorn, box(13, 0, 10, 10)])
+    words = ("--merge", 1, "--simplify", 2.6)
+    assert run(tmp_path / "a.gpkg", tmp_path / "b.gpkg", *words) == 0
+    assert "2 features, 0 merged into others, 2 written" in capsys.readouterr().out
+    found = [row[2] for row in features_of(tmp_path / "b.gpkg")]
+    assert shapely.get_num_coordinates(found).tolist() == [5, 5]
+    assert [row[3] for row in features_of(tmp_path / "b.gpkg")] == pytest.approx([100 / 0.9996**2] * 2, rel=1e-4)
+    assert run(tmp_path / "a.gpkg", tmp_path / "c.gpkg", "--merge", 1) == 0
+    assert "2 features, 1 merged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("source", ["raster", "vector"])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4269"])
+def test_geojson_of_degrees_is_cut_rounded_and_within_180(tmp_path, source, crs):
+    """RFC 7946 of what is in degrees already: pixels of 0.1 degrees from 0 to 360, one area across 180, one at 330."""
+    wkt = CRS.from_user_input(crs).to_wkt()
+    labels = np.zeros((40, 3600), np.uint8)
+    labels[10:20, 1790:1815] = labels[10:20, 3300:3350] = 1
+    geo = Geo(wkt, (0.1, 0.0, 0.05, 0.0, -0.1, 10.0 / 3))
+    label_map(tmp_path / "a.tif", labels, geo=geo)
+    given = tmp_path / "a.tif"
+    if source == "vector":
+        given = tmp_path / "a.gpkg"
+        assert run(tmp_path / "a.tif", given, "--outlined", "roof") == 0
+    assert run(given, tmp_path / "b.geojson", "--outlined", "roof") == 0
+    found = features_of(tmp_path / "b.geojson")
+    north, south = 10 / 3 - 1, 10 / 3 - 2
+    expected = [
+        shapely.box(-29.95, south, -24.95, north),
+        shapely.union(shapely.box(179.05, south, 180, north), shapely.box(-180, south, -178.45, north)),
+    ]
+    for (*_, shape, area), right in zip(found, expected, strict=True):
+        assert shapely.hausdorff_distance(shape, right) < 2e-3
+        assert area == pytest.approx(square_metres(right), rel=2e-3)
+        points = shapely.get_coordinates(shape)
+        assert np.array_equal(points.round(8), points)
+        assert np.abs(points[:, 0]).max() <= 180
+
+
 def test_a_vector_file_passes_through_unchanged(tmp_path, capsys):
     lon_lat = CRS.from_epsg(4326)
     shapes = [shapely.Polygon(np.random.default_rng(i).normal(15 + i, 0.1, (3, 2))) for i in range(30)]
@@ -241,7 +305,8 @@ def test_a_vector_file_passes_through_unchanged(tmp_path, capsys):
     for name in ("b.gpkg", "b.fgb", "b.geojson"):
         assert run(tmp_path / "a.gpkg", tmp_path / name) == 0
         found = read_vectors(tmp_path / name).shapes
-        assert {s.normalize().wkb for s in found} == {s.normalize().wkb for s in shapes}
+        kept = [shapely.transform(s, lambda p: p.round(8)) for s in shapes] if name == "b.geojson" else shapes
+        assert {s.normalize().wkb for s in found} == {s.normalize().wkb for s in kept}  # a millimetre in GeoJSON
         assert [row[3] for row in features_of(tmp_path / name)] == pytest.approx(
             sorted(square_metres(np.array(shapes, dtype=object)), reverse=True), rel=1e-6
         )

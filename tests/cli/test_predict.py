@@ -48,6 +48,26 @@ def expected(array, task):
     return np.array(IDS)[labels]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mosaic", "town"], "a map of several files is; expected an image that is read whole; leave it out"),
+        (["--window", "32"], "with --window or --blend all are; expected an image that is read whole; leave it, or"),
+        (["--max-pixels", "100"], "more than --max-pixels are; expected an image that is read whole; allow more"),
+    ],
+)
+def test_why_there_is_no_overlay_of_what_is_read_by_windows(model, tmp_path, capsys, words, said):
+    (tmp_path / "a").mkdir()
+    for i in range(2):
+        raster(tmp_path / "a" / f"{i}.tif", transform=TRANSFORM @ rasterio.Affine.translation(50 * i, 0))
+    mosaic = words[0] == "--mosaic"
+    source = tmp_path / "a" if mosaic else tmp_path / "a" / "0.tif"
+    assert run(model, source, "--out", tmp_path / "out", "--overlay", *words) == 2
+    line = capsys.readouterr().err
+    assert f"overlay: {100 if mosaic else 50} x 40 pixels, read by windows: " in line, line
+    assert said in line
+
+
 def test_a_geotiff_becomes_one_with_the_values_of_the_training_data(model, tmp_path, capsys):
     array = raster(tmp_path / "a.tif")
     assert run(model, tmp_path / "a.tif", "--out", tmp_path / "out") == 0

@@ -226,6 +226,34 @@ def test_borders_are_not_labelled():
     assert (labels == 255).sum() == 22 * 12 - 128
 
 
+@pytest.mark.parametrize("crs", [UTM, DEGREES], ids=["the same", "degrees"])
+def test_borders_agree_at_the_seam_of_two_images(crs):
+    """An outline two pixels beside an image has its border in it, too; the truth is one image of both."""
+    geo = Geo(UTM, GRIDS["north up"])
+    boxes = [on_grid(shapely.box(*b), geo.transform) for b in ((5, 10, 28, 20), (32, 12, 50, 22), (3, 40, 50, 50))]
+    boxes = boxes if crs == UTM else [shapely.transform(box, to_lon_lat) for box in boxes]
+    held = ready(boxes, crs)
+    whole, _ = drawn(held, geo, (60, 60), border=4.0)
+    assert (whole[8:22, 26:34] == 255).any(axis=0).all()
+    for column in (0, 30):
+        part, _ = drawn(held, geo.part(0, column), (60, 30), border=4.0)
+        assert np.array_equal(part, whole[:, column : column + 30])
+        scene = make_scene(held, legend(), geo.part(0, column), (60, 30), border=4.0)
+        assert scene.owners.tolist() == [[0, 2], [1, 2]][column // 30]  # what is beside the image is not on it
+
+
+def test_the_cut_around_an_image_is_no_outline():
+    """A country around a tile, in another coordinate system: no outline within 100 pixels, whatever is cut off it."""
+    geo = Geo(UTM, GRIDS["north up"])
+    country = shapely.transform(shapely.box(400_000, 5_700_000, 600_000, 5_900_000).segmentize(1e4), to_lon_lat)
+    labels, _ = drawn(ready([country], DEGREES), geo, (64, 64), border=100.0)
+    assert (labels == 1).all()
+
+
+def to_lon_lat(points):
+    return np.stack(rasterio.warp.transform(UTM, "OGC:CRS84", *points.T), 1)
+
+
 def test_rings_are_mended_and_collections_opened():
     bow = shapely.Polygon([(0, 0), (10, 10), (10, 0), (0, 10)])
     doubled = shapely.MultiPolygon([shapely.box(20, 0, 30, 10), shapely.box(25, 0, 35, 10)])

@@ -114,8 +114,8 @@ def label_classes(
         if plain and burn is None:
             burn = sole_value(present(), ignore, "--burn")
         black_and_white = ignore is None and not layers and {IGNORE} <= set(present()) <= {0, IGNORE}
-        if burn == IGNORE or black_and_white:
-            names[IGNORE] = str(IGNORE)
+        if burn == IGNORE or black_and_white:  # a class, so that not all values can be some
+            names = {value: str(value) for value in sorted({0, IGNORE, *present()})}
     ignored = frozenset({IGNORE, *told} - names.keys() if ignore is None else ignore)
     names = {value: name for value, name in sorted(names.items()) if value not in ignored}
     shown = class_colors(list(names.values()), [colors.get(value) for value in names])
