@@ -180,9 +180,10 @@ def test_folders_of_label_files(tmp_path, capsys):
     write_png(tmp_path / "p" / "a.overlay.png", np.zeros((20, 30, 3), np.uint8))
     write_png(tmp_path / "p" / "d.png", found)
     assert run(tmp_path / "p", tmp_path / "t") == 0
-    assert "3 label files\n1 predictions without a truth, left out\n" in capsys.readouterr().out
+    assert "3 label files\n1 prediction without a truth, left out\n" in capsys.readouterr().out
     scores = numbers(tmp_path, tmp_path / "p", tmp_path / "t", "--classes", "land,water")
     assert (scores["classes"], scores["confusion"], scores["images"]) == (["land", "water"], matrix.matrix.tolist(), 3)
+    assert scores["left_out"] == {"files_without_truth": 1}
     (tmp_path / "p" / "b.png").unlink()
     assert "has no file for 1 of 3, the first is b.tif" in fails(capsys, tmp_path / "p", tmp_path / "t")
     assert "a folder against a file" in fails(capsys, tmp_path / "p", tmp_path / "t" / "a.tif")
@@ -380,6 +381,13 @@ def test_a_folder_of_label_files_against_polygons(tmp_path, capsys):
     assert numbers(tmp_path, tmp_path / "p", tmp_path / "t")["objects"]["all"]["f1"] == 1.0
     scores = numbers(tmp_path, tmp_path / "p", together)["objects"]
     assert (scores["matched"], scores["truth"]) == ([2], [4])
+    words = ("--classes", "0=bg,1=roof,2=road")
+    layer(tmp_path / "t" / "a.geojson", (2, 2, 6, 6), (8, 2, 9, 3), **{"class": ["roof", "road"]})
+    assert "b.geojson: no classes, beside polygons of roof, road" in fails(
+        capsys, tmp_path / "p", tmp_path / "t", *words
+    )
+    layer(tmp_path / "t" / "b.geojson")  # without a feature there is no attribute
+    assert numbers(tmp_path, tmp_path / "p", tmp_path / "t", *words)["objects"]["truth"] == [1, 1]
     (tmp_path / "t" / "b.geojson").unlink()
     assert "has no file for 1 of 2 maps, the first is b.tif" in fails(capsys, tmp_path / "p", tmp_path / "t")
 

@@ -191,6 +191,7 @@ def described(layer: "Objects") -> str:
 
 def _labels_against_labels(args: argparse.Namespace) -> Scored:
     from torchfpn.cli.counting import counted
+    from torchfpn.errors import amount
     from torchfpn.raster.label_pairs import LabelPairs, pixel_scores
 
     files, left = _paired(args.model, args.dataset)
@@ -202,8 +203,9 @@ def _labels_against_labels(args: argparse.Namespace) -> Scored:
     found = pixel_scores(pairs, classes=named_values(args.classes), ignore=ignored_values(args.ignore))
     lines = [f"{len(files):,} label file{'s' * (len(files) != 1)}"]
     if left:
-        lines.append(f"{left:,} predictions without a truth, left out")
-    return plain_scores(found, len(files)), lines + _lines(found)
+        lines.append(f"{amount(left, 'prediction')} without a truth, left out")
+    numbers = {"left_out": {"files_without_truth": left}}
+    return plain_scores(found, len(files)) | numbers, lines + _lines(found)
 
 
 def _labels_against_polygons(args: argparse.Namespace) -> Scored:

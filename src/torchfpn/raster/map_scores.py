@@ -99,7 +99,6 @@ class MapScores:
             layer = self._layer(truth)
             tree = layer.tree
             shapes, numbers = placed(np.asarray(tree.geometries), truth.crs, geo, held.size, file, tree=tree)
-            layer.met[numbers] = True
             broken = ~shapely.is_valid(shapes)  # by the rounding of coordinates
             shapes[broken] = shapely.make_valid(shapes[broken], method="structure", keep_collapsed=False)
             values = layer.values[numbers]
@@ -108,7 +107,8 @@ class MapScores:
             def measure(polygons: NDArray[Any]) -> NDArray[np.float64]:
                 return ground_areas(polygons, *to_degrees(polygons, geo, file), geo, file)
 
-            self._counter.update_by_blocks(held.plan(), reader.read, shapes, values, measure=measure)
+            inside = self._counter.update_by_blocks(held.plan(), reader.read, shapes, values, measure=measure)
+            layer.met[numbers[inside]] = True
             for (t, p), count in reader.counts.items():
                 self.counts[t, p, p == held.nodata] += count
 
@@ -150,9 +150,12 @@ class MapScores:
 
     def _values(self, truth: Objects) -> NDArray[np.int64]:
         """[N]: the label value of each object, -1 where its class is not asked for."""
+        if truth.classes is None and len(truth.shapes) and len(self.names) > 1:
+            listed = ", ".join(self.names.values())
+            hint = 'give each file the attribute, or count all as one class: --field "" --classes NAME'
+            raise DataError(f"no classes, beside polygons of {listed}", file=truth.file, hint=hint)
         if truth.classes is None:
-            (value,) = self.names
-            return np.full(len(truth.shapes), value, np.int64)
+            return np.full(len(truth.shapes), next(iter(self.names)), np.int64)
         known = {str(value): value for value in self.names} | {name: value for value, name in self.names.items()}
         return np.array([known.get(str(value), -1) for value in truth.classes], np.int64)
 

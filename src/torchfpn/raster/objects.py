@@ -56,8 +56,8 @@ class ObjectCounter:
         values: NDArray[Any],
         *,
         measure: Measure = shapely.area,
-    ) -> None:
-        """The same of a map that is read block by block, see `polygons.trace_map`.
+    ) -> NDArray[np.int64]:
+        """The same of a map that is read block by block, see `polygons.trace_map`; numbers of the shapes inside.
 
         measure: polygons [N] in pixels -> [N] areas in the unit of `least`, if that is another one than pixels.
         """
@@ -80,6 +80,7 @@ class ObjectCounter:
             iou=self.scores.iou,
             classes=(classes[large[0]], there[large[1]]),
         )
+        return numbers
 
     def _large(self, shapes: NDArray[Any], measure: Measure) -> NDArray[np.bool_]:
         """[N]: which are not too small; nothing is measured where nothing can be."""
