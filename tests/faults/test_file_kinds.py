@@ -10,11 +10,12 @@ import rasterio
 from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.enums import WktVersion
 from rasterio.rpc import RPC
 from rasterio.shutil import copy
 
 from made_data import write_png, write_tiff
-from made_maps import PLACE, box, write_geojson
+from made_maps import PLACE, box, noise, write_geojson
 from tiny_model import tiny_task
 from torchfpn.cli.main import main
 from torchfpn.config import TrainConfig
@@ -222,6 +223,37 @@ class TestWorldFiles:
         assert run("predict", photo, tmp_path / "a.jpg", "--out", tmp_path / "out", "--device", "cpu") == 2
         (line,) = err(capsys)
         assert "a.jgw: a" in line
+
+    @pytest.mark.parametrize("image", ["a.jpg", "a.png", "a.tif"])
+    def test_a_prj_beside_one_is_its_coordinate_system(self, photo, tmp_path, capsys, image):
+        write_any(tmp_path / image)
+        (tmp_path / "a.wld").write_text(self.NUMBERS)
+        (tmp_path / "a.prj").write_text(rasterio.crs.CRS.from_epsg(32633).to_wkt(version=WktVersion.WKT1_ESRI))
+        words = ("predict", photo, tmp_path / image, "--device", "cpu", "--polygons", "geojson", "--overwrite", "--out")
+        assert run(*words, tmp_path / "out") == 0, err(capsys)
+        assert place_of(tmp_path / "out" / "a.tif")[1] == rasterio.crs.CRS.from_epsg(32633)
+        for text in ("EPSG:32633", "/vsicurl/http://127.0.0.1/a", "PROJCS[", ""):  # names GDAL would follow, or damaged
+            (tmp_path / "a.prj").write_text(text)
+            assert run(*words, tmp_path / "out") == 2
+            assert "a.prj: a damaged .prj file" in err(capsys)[0]
+        (tmp_path / "a.shp").write_bytes(b"")  # the .prj is the shapefile's
+        assert run(*words, tmp_path / "out") == 2
+        assert "no coordinate system" in err(capsys)[0]
+
+    @pytest.mark.parametrize("image", ["a.jpg", "a.png"])
+    def test_gdals_side_file_places_a_photograph(self, photo, tmp_path, capsys, image):
+        array = noise(0, (32, 40))
+        driver = "JPEG" if image.endswith("jpg") else "PNG"
+        with rasterio.open(
+            tmp_path / image, "w", driver=driver, height=32, width=40, count=3, dtype="uint8",
+            crs="EPSG:32633", transform=self.TRANSFORM,
+        ) as sink:  # fmt: skip
+            sink.write(array)
+        assert (tmp_path / f"{image}.aux.xml").exists()
+        assert run("predict", photo, tmp_path / image, "--out", tmp_path / "out", "--device", "cpu") == 0, err(capsys)
+        transform, crs, *_ = place_of(tmp_path / "out" / "a.tif")
+        assert transform.almost_equals(self.TRANSFORM, 1e-9)
+        assert crs.to_epsg() == 32633
 
     def test_beside_a_picture_that_is_turned_say_nothing_certain(self, photo, tmp_path, capsys):
         exif = Image.Exif()

@@ -8,13 +8,14 @@ import rasterio
 from PIL import Image
 
 from made_data import labels, make_dataset, write_png, write_tiff
-from made_maps import write_map
+from made_maps import PLACE, write_map
 from torchfpn.cli.main import main
 from torchfpn.data.check import check
 from torchfpn.data.dataset import read_dataset
 from torchfpn.data.init import init_dataset
 from torchfpn.data.reading import read_target
 from torchfpn.data.scaling import find_scaling
+from torchfpn.errors import DataError
 from torchfpn.files.fitting import fitted
 from torchfpn.files.images import read_image
 from torchfpn.files.labels import read_labels
@@ -55,6 +56,27 @@ def test_declared_values_are_what_gdal_masks(tmp_path, dtype, nodata, row):
     np.testing.assert_array_equal(seen.valid, expected)
     silent = write_tiff(tmp_path / "b.tif", np.array([[row]], dtype))  # what the caller says means the same
     np.testing.assert_array_equal(read_image(silent, nodata=nodata).valid, expected)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp"])
+def test_the_mask_beside_a_photograph_counts(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.arange(12, dtype="uint8").reshape(3, 4)).save(path)
+    mask = np.where(np.arange(12).reshape(3, 4) % 5, 255, 0).astype("uint8")
+    beside = write_tiff(tmp_path / "mask.tif", mask[None], **PLACE)
+    with rasterio.open(beside, "r+") as sink:
+        sink.update_tags(INTERNAL_MASK_FLAGS_1="2")
+    beside.rename(tmp_path / f"a.{suffix}.msk")
+    np.testing.assert_array_equal(gdal_mask(path), mask > 0)
+    np.testing.assert_array_equal(read_image(path).valid, mask > 0)
+    np.testing.assert_array_equal(view(path, sampling(grid_of(path), 100)).valid, mask > 0)
+    if suffix != "jpg":
+        np.testing.assert_array_equal(read_labels(path).valid, mask > 0)
+        with open_label_map(path) as held:
+            np.testing.assert_array_equal(held.read((0, 0, 3, 4)) == held.nodata, mask == 0)
+    Image.fromarray(np.zeros((6, 8), "uint8")).save(path)  # of another size than its mask
+    with pytest.raises(DataError, match=f"a.{suffix}"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["inside", "side file"])

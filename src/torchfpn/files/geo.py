@@ -77,6 +77,26 @@ def world_file(path: str | Path) -> Path | None:
     return None
 
 
+def projection_file(path: str | Path) -> Path | None:
+    """The file a.prj beside a.jpg and its world file, which says their coordinate system; None without one.
+
+    One beside a shapefile of that name speaks of the shapefile.
+    """
+    path = Path(path)
+    for spelt in (".prj", ".PRJ"):
+        if (file := path.with_suffix(spelt)).is_file() and world_file(path) is not None:
+            shapes = (path.with_suffix(suffix) for suffix in (".shp", ".SHP"))
+            return None if any(shape.exists() for shape in shapes) else file
+    return None
+
+
+def metadata_file(path: str | Path) -> Path | None:
+    """The file a.jpg.aux.xml beside a.jpg, in which GDAL keeps what the format cannot hold; None without one."""
+    path = Path(path)
+    file = path.with_name(f"{path.name}.aux.xml")
+    return file if file.is_file() else None
+
+
 def read_world_file(file: Path) -> Geo:
     """The transform of a world file, which knows no coordinate system: six numbers, one a line.
 

@@ -14,7 +14,15 @@ from torchfpn.files.atomic import atomic_path
 from torchfpn.files.formats import LOSSY, MAX_PIXELS, check_size, format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import Window, read_image
-from torchfpn.files.photographs import deep_png, is_photograph, notes_of, palette_of, photograph_geo, read_indices
+from torchfpn.files.photographs import (
+    deep_png,
+    is_photograph,
+    notes_of,
+    palette_of,
+    photograph_geo,
+    photograph_mask,
+    read_indices,
+)
 from torchfpn.files.rasters import Color, color_table, geo_of, open_raster, pixel_types
 
 _RGB_CURE = (
@@ -74,7 +82,8 @@ def read_labels(
         values, transparent = read_indices(path, max_pixels, kind)
         if values.ndim != 2:
             raise _several_bands(path, values.shape[2])
-        return LabelFile(values, transparent, photograph_geo(path, kind, max_pixels))
+        valid = photograph_mask(path, kind, values.shape, max_pixels)
+        return LabelFile(values, transparent, photograph_geo(path, kind, max_pixels), valid)
     with open_raster(path, allow_vrt=allow_vrt, root=root) as source:
         if source.count != 1:
             raise _several_bands(path, source.count)

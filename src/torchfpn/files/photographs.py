@@ -9,11 +9,13 @@
 | RGB, YCbCr, CMYK         | red, green, blue  | everywhere                |
 | RGB + alpha              | red, green, blue  | where alpha > 0           |
 
-The EXIF orientation of a file is applied, so that the picture is upright; this holds for images and labels alike.
+A mask beside the file (a.png.msk) counts as well. The EXIF orientation of a file is applied, so that the picture is upright; this holds for images and labels alike.
 """
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,8 +24,11 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import DataError
 from torchfpn.files.formats import MAX_PIXELS, WINDOWED, check_size, format_of
-from torchfpn.files.geo import Geo, read_world_file, world_file
+from torchfpn.files.geo import Geo, metadata_file, read_world_file, world_file
 from torchfpn.files.quiet import quiet
+from torchfpn.files.rasters import NO_TRANSFORM, geo_of, open_raster, read_projection
+from torchfpn.files.side_files import mask_file
+from torchfpn.files.validity import raster_valid
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG colour type to values per pixel
 _PLAIN = {"1": "L", "P": "RGB", "PA": "RGBA", "CMYK": "RGB"}  # what Pillow turns each colour model into
@@ -40,20 +45,56 @@ def is_photograph(path: Path, kind: str) -> bool:
 
 
 def photograph_geo(path: Path, kind: str, max_pixels: int) -> Geo | None:
-    """Where a photograph lies, by its world file.
+    """Where a photograph lies, by its world file and the .prj beside it, or by GDAL's side file (a.jpg.aux.xml).
+
+    Where rasterio is not installed, the world file alone is read.
 
     Raises:
-        DataError: a damaged world file, or one beside a picture that its EXIF data turns: of which of the two pictures
-            it speaks is unknown.
+        DataError: a damaged world file or .prj, or one beside a picture that its EXIF data turns: of which of the two
+            pictures it speaks is unknown.
     """
-    file = world_file(path)
+    world, metadata = world_file(path), metadata_file(path)
+    geo = None if world is None else read_world_file(world)
+    if find_spec("rasterio") is not None:
+        told = None if metadata is None else _told_by_gdal(path)
+        if told is not None and (geo is None or told.crs is not None):
+            geo = told if told.transform != NO_TRANSFORM or geo is None else replace(geo, crs=told.crs)
+        if geo is not None and geo.crs is None:
+            geo = replace(geo, crs=read_projection(path))
+    file = world or metadata
+    if geo is not None and file is not None:
+        _refuse_turned(path, kind, max_pixels, f"placed by {file.name}", "the world file" if world else file.name)
+    return geo
+
+
+def _told_by_gdal(path: Path) -> Geo | None:
+    """Where a photograph lies as GDAL's side file says; None without a transform."""
+    with open_raster(path) as source:
+        geo = geo_of(source)
+    return None if geo is None or (geo.transform == NO_TRANSFORM and world_file(path) is None) else geo
+
+
+def photograph_mask(path: Path, kind: str, size: tuple[int, int], max_pixels: int) -> NDArray[np.bool_] | None:
+    """[H, W] False where the mask beside a photograph (a.jpg.msk) hides it, as GDAL has it; None: nowhere.
+
+    size: height and width of the picture.
+
+    Raises:
+        RasterError: a damaged mask, or rasterio is not installed. DataError: one beside a picture that its EXIF data
+            turns.
+    """
+    file = mask_file(path)
     if file is None:
         return None
-    geo = read_world_file(file)
+    _refuse_turned(path, kind, max_pixels, f"masked by {file.name}", file.name)
+    with open_raster(path) as source:
+        return raster_valid(source, [1], np.zeros((1, *size), np.uint8))
+
+
+def _refuse_turned(path: Path, kind: str, max_pixels: int, what: str, other: str) -> None:
     if _open(path, kind, max_pixels, lambda image: image.getexif().get(_ORIENTATION, 1), decoded=False) > 1:
-        hint = "save the picture without its EXIF orientation, or remove the world file"
-        raise DataError(f"turned by its EXIF orientation, and placed by {file.name}", file=path, hint=hint)
-    return geo
+        hint = f"save the picture without its EXIF orientation, or remove {other}"
+        raise DataError(f"turned by its EXIF orientation, and {what}", file=path, hint=hint)
 
 
 def check_upright(path: Path) -> None:
@@ -80,7 +121,11 @@ def read_photograph(path: Path, kind: str, max_pixels: int) -> Decoded:
     Raises:
         DataError: damaged, or larger than `max_pixels`.
     """
-    return _open(path, kind, max_pixels, _bands)
+    array, valid, names = _open(path, kind, max_pixels, _bands)
+    mask = photograph_mask(path, kind, array.shape[1:], max_pixels)
+    if mask is not None:
+        valid = mask if valid is None else mask & valid
+    return array, valid, names
 
 
 def read_indices(path: Path, max_pixels: int, kind: str = "png") -> tuple[NDArray[Any], int | None]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torchfpn.errors import DataError, FPNError, RasterError, amount
 from torchfpn.files.atomic import atomic_path, check_room, write_error
 from torchfpn.files.formats import format_of
-from torchfpn.files.geo import Geo, Ties
+from torchfpn.files.geo import Geo, Ties, projection_file
 from torchfpn.files.quiet import quiet
 from torchfpn.files.side_files import OFFLINE, check_overviews, side_files
 from torchfpn.files.vrt import check_vrt
@@ -36,6 +36,9 @@ _DRIVERS = {  # a COG is a GTiff when it is read
 _OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", **OFFLINE}
 _TILED_FROM = 512  # pixels
 IN_MEMORY = 2**25  # bytes of a raster that is made in memory before it is written
+NO_TRANSFORM = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL says of rasters without one
+_PROJECTION_BYTES = 2**16  # of a .prj file
+_WELL_KNOWN = re.compile(r"(PROJCS|GEOGCS|GEOCCS|LOCAL_CS|COMPD_CS|(PROJ|GEOD|GEOG|BOUND|COMPOUND|ENG|DERIVEDPROJ)CRS)\s*[\[(]", re.I)
 _TOLD_MOST = 4096  # files whose warnings are remembered
 log = logging.getLogger(__name__)
 
@@ -237,13 +240,40 @@ def pixel_types(source: Any) -> list[np.dtype[Any]]:
 
 
 def geo_of(source: Any) -> Geo | None:
-    """Where an open raster lies; None when it does not say."""
+    """Where an open raster lies; None when it does not say.
+
+    Raises:
+        DataError: a damaged .prj beside the world file of the raster.
+    """
     transform = tuple(float(v) for v in tuple(source.transform)[:6])
     crs = source.crs.to_wkt() if source.crs else None
-    if crs is None and transform == (1.0, 0.0, 0.0, 0.0, 1.0, 0.0):
+    if crs is None and transform == NO_TRANSFORM:
         return None
+    crs = crs or read_projection(source.name)
     rpcs = tuple(sorted(source.tags(ns="RPC").items()))
     return Geo(crs, transform, rpcs)  # type: ignore[arg-type]  # six of them
+
+
+def read_projection(path: str | Path) -> str | None:
+    """Well-known text of the .prj beside the world file of an image, which GDAL does not read; None without one.
+
+    Raises:
+        DataError: it holds no coordinate system that PROJ knows.
+    """
+    file = projection_file(path)
+    if file is None:
+        return None
+    crs = import_rasterio().crs.CRS
+    try:
+        with file.open("rb") as handle:
+            text = handle.read(_PROJECTION_BYTES).decode("utf-8-sig").strip()
+        if not _WELL_KNOWN.match(text):  # GDAL would take other texts for names of files and addresses
+            raise ValueError
+        with import_rasterio().Env():  # keeps GDAL from printing what it thinks of the text
+            return str(crs.from_wkt(text).to_wkt())
+    except (OSError, ValueError, import_rasterio().errors.CRSError) as error:
+        hint = "mend or remove it, and give the coordinate system with --assume-crs EPSG:..."
+        raise DataError("a damaged .prj file", file=file, allowed="well-known text", hint=hint) from error
 
 
 def ties_of(source: Any) -> Ties | None:

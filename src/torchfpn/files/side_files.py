@@ -45,6 +45,11 @@ def side_files(path: Path) -> Iterator[Path]:
                 raise RasterError(found, file=side, allowed="masks and overviews in TIFF", hint="remove it")
 
 
+def mask_file(path: Path) -> Path | None:
+    """The mask beside a picture or raster, a.png.msk; None without one."""
+    return next(_spelt(path.name, ".msk", folder=path.parent), None)
+
+
 def check_overviews(source: Any, path: Path) -> None:
     """Passes an open raster that names no file as its overviews, neither in its own metadata nor in a.tif.aux.xml.
 

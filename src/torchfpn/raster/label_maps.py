@@ -66,15 +66,16 @@ def open_label_map(path: str | Path, *, allow_vrt: bool = False) -> Iterator[Lab
     if is_photograph(path, kind):
         labels = read_labels(path)
         names, colors = read_legend(path)
+        nodata, values = labels.nodata if kind != "png" else read_ignored(path), labels.values
+        if labels.valid is not None:  # a mask beside the file
+            nodata = NOTHING if nodata is None else nodata
+            values = np.where(labels.valid, values, np.int64(nodata))
 
         def part(window: Rectangle) -> NDArray[Any]:
             row, column, height, width = window
-            return labels.values[row : row + height, column : column + width]
+            return values[row : row + height, column : column + width]
 
-        nodata = labels.nodata if kind != "png" else read_ignored(path)
-        yield LabelMap(
-            path, _size(labels.values), labels.geo, None if nodata is None else int(nodata), names, colors, part
-        )
+        yield LabelMap(path, _size(values), labels.geo, None if nodata is None else int(nodata), names, colors, part)
         return
     if kind in LOSSY:
         raise DataError(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchfpn.errors import ConfigError, DataError, require
-from torchfpn.files.formats import SUFFIXES, UNREAD_SUFFIXES, WINDOWED, format_of, is_companion, name_key, printable
-from torchfpn.files.geo import world_file
+from torchfpn.files.formats import MAX_PIXELS, SUFFIXES, UNREAD_SUFFIXES, WINDOWED, format_of, is_companion, name_key, printable
+from torchfpn.files.geo import metadata_file, world_file
+from torchfpn.files.photographs import photograph_geo
 from torchfpn.raster.tile_map import is_tile_map, list_tiles
 
 NAME_BYTES = 255  # of a file name, on every common file system
@@ -179,9 +180,12 @@ def _stems(sources: Sequence[Path]) -> list[str]:
 
 
 def _is_raster(source: Path) -> bool:
-    """Whether the answer is a GeoTIFF: of rasters and of photographs with a world file; the content decides."""
+    """Whether the answer is a GeoTIFF: of rasters and of photographs that say where they lie; the content decides."""
     try:
-        return format_of(source) in WINDOWED or world_file(source) is not None
+        kind = format_of(source)
+        if kind in WINDOWED or world_file(source) is not None:
+            return True
+        return metadata_file(source) is not None and photograph_geo(source, kind, MAX_PIXELS) is not None
     except DataError:
         return source.suffix.lower() in (".tif", ".tiff", ".vrt")
 
