@@ -340,6 +340,25 @@ def test_labels_of_other_tools_in_a_description_are_answered_with_the_command(tm
         assert "a file of LabelMe; expected COCO; fpn check --init FOLDER" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text_of", ["train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['dog', 'cat']\n",
+                                     "path: .\ntrain: train/images\nnames:\n  0: dog\n  1: cat\n"])  # fmt: skip
+def test_a_description_of_yolo_called_dataset_yaml_is_recognised_and_never_replaced(tmp_path, capsys, text_of):
+    yolo_roboflow(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    text(tmp_path / "dataset.yaml", text_of)
+    for words in (["check"], ["check", "--init"], ["check", "--init", "--overwrite"], ["weights"]):
+        assert main([*words, str(tmp_path)]) == 2
+        line = capsys.readouterr().err
+        assert "dataset.yaml: a description of YOLO's (path, train, val, names); rename it to data.yaml, then: " in line
+        assert f"fpn check --init {tmp_path}" in line
+        assert (tmp_path / "dataset.yaml").read_text() == text_of
+    (tmp_path / "dataset.yaml").rename(tmp_path / "data.yaml")
+    assert main(["check", str(tmp_path / "data.yaml")]) == 2
+    assert f"names); fpn check --init {tmp_path}" in capsys.readouterr().err
+    assert main(["check", "--init", str(tmp_path)]) == 0
+    assert read_dataset(tmp_path).names == ("dog", "cat")
+
+
 def test_masks_of_the_names_of_images_are_no_images(tmp_path, capsys):
     yolo_roboflow(tmp_path)
     image(tmp_path / "train" / "masks" / "a.png", 5)

@@ -141,7 +141,9 @@ class TestNotes:
                 sink.write_mask(np.full((24, 32), 255, "uint8"))
                 sink.build_overviews([2, 4])
         assert page_count(layered) == 1
-        assert "2 files of several pages, of which the first is read: a0.tif (3), a0.tif (3)" in self.note(tmp_path)
+        assert "2 files of several pages or pictures, of which the first is read: a0.tif (3), a0.tif (3)" in self.note(
+            tmp_path
+        )
 
     @pytest.mark.parametrize(("dtype", "start"), [("float64", 1e9), ("int32", 2_000_000_000)])
     def test_values_too_fine_for_float32(self, tmp_path, dtype, start):

@@ -71,6 +71,17 @@ def test_numbers_that_do_not_fit_the_bands(tmp_path):
         find_scaling(dataset, method="imagenet")
 
 
+@pytest.mark.parametrize("method", ["mean-std", "percentile", "imagenet"])
+def test_bands_that_files_name_in_another_order_are_refused(tmp_path, method):
+    dataset = read_dataset(make_dataset(tmp_path))
+    for i, path in enumerate(sorted(tmp_path.glob("train/images/*.png"))):
+        names = ("B2", "B3", "B4") if i < 2 else ("B04_10m", "B03_10m", "B02_10m")
+        write_tiff(path.with_suffix(".tif"), np.ones((3, 24, 32), "uint8"), descriptions=names)
+        path.unlink()
+    with pytest.raises(DataError, match=r"a2.tif: names its bands B04_10m, .*the order of a0.tif: B2, B3, B4"):
+        find_scaling(dataset, method=method)
+
+
 def test_several_pixel_types(tmp_path):
     dataset = read_dataset(make_dataset(tmp_path))
     (tmp_path / "train" / "images" / "a2.png").unlink()

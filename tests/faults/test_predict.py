@@ -124,6 +124,22 @@ def test_the_first_of_several_pages_is_taken_and_told(photo, tmp_path, capsys, m
     ]
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_the_first_of_several_pictures_in_a_photograph_is_taken_and_told(photo, tmp_path, capsys, suffix):
+    """Animated PNG, and the JPEG of a camera that takes several views (MPO)."""
+    frames = [Image.fromarray(rgb((40, 48), seed)) for seed in range(3)]
+    path = tmp_path / f"many.{suffix}"
+    options = {"format": "MPO", "save_all": True} if suffix != "png" else {"save_all": True}
+    frames[0].save(path, append_images=frames[1:], **options)
+    frames[0].save(tmp_path / f"one.{suffix}")
+    assert run(photo, path, path.with_stem("one"), "--out", tmp_path / "out") == 0
+    assert [line for line in lines(capsys) if "picture" in line] == [
+        f"fpn: {path}: has 3 pictures, of which picture 1 is taken; write the others to files of their own"
+    ]
+    taken = [np.array(Image.open(tmp_path / "out" / f"{name}.png")) for name in ("one", "many")]
+    np.testing.assert_array_equal(*taken)
+
+
 @pytest.mark.parametrize("more", [(), ("--window", 32)], ids=["whole", "windows"])
 def test_values_too_fine_for_float32_are_told(four_bands, tmp_path, capsys, more):
     array = 1e9 + np.random.default_rng(0).normal(size=(4, 40, 48))

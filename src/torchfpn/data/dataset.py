@@ -116,7 +116,9 @@ def read_dataset(path: str | Path) -> Dataset:
         if path.is_dir():
             raise ConfigError("no such file", file=file, hint=f"make one with: fpn check --init {path}")
         raise ConfigError("no such file", file=file, allowed="a folder or a dataset.yaml")
-    fields = Fields(read_yaml(file), file)
+    value = read_yaml(file)
+    refuse_yolo(value, file)
+    fields = Fields(value, file)
     task = fields.choice("task", TASKS) or "semantic"
     root = _parse_root(fields)
     splits = parse_splits(fields)
@@ -151,6 +153,19 @@ def read_dataset(path: str | Path) -> Dataset:
     fields.finish()
     _check_colors(fields, dataset)
     return dataset
+
+
+def refuse_yolo(value: object, file: Path) -> None:
+    """Passes what a YAML file holds, unless it is YOLO's description of a data set.
+
+    Raises:
+        ConfigError: it is, with the commands that make a dataset of it.
+    """
+    if not isinstance(value, dict) or not {"names", "nc"} & value.keys() or {"classes", "splits"} & value.keys():
+        return
+    renamed = "rename it to data.yaml, then: " if file.name == NAME else ""
+    hint = f"{renamed}fpn check --init {file.parent}"
+    raise ConfigError("a description of YOLO's (path, train, val, names)", file=file, hint=hint)
 
 
 def _parse_root(fields: Fields) -> Path:

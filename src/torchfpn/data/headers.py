@@ -10,6 +10,7 @@ from torchfpn.data.dataset import Dataset
 from torchfpn.files.blocks import block_bytes
 from torchfpn.files.formats import WINDOWED, format_of
 from torchfpn.files.geo import Geo
+from torchfpn.files.photographs import SEVERAL, frame_count
 from torchfpn.files.rasters import geo_of, open_raster
 
 _SIZES = (257, 256)  # the TIFF tags of height and width
@@ -48,7 +49,12 @@ def quick_size(path: Path) -> tuple[int, int] | None:
 
 
 def page_count(path: Path) -> int:
-    """The pages of a TIFF, as GDAL counts them: its directories without overviews and masks; 1 of other files."""
+    """The pages of a TIFF, as GDAL counts them: its directories without overviews and masks; 1 of other files.
+
+    And the pictures of a PNG or JPEG: frames of an animation (APNG), views of a camera (MPO).
+    """
+    if path.suffix.lower() in SEVERAL:
+        return frame_count(path)
     if path.suffix.lower() not in (".tif", ".tiff"):
         return 1
     kinds = (tags.get(_KIND, 0) for tags in _directories(path))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.dataset import NAME, SCENE_PIXELS, Dataset, read_dataset
+from torchfpn.data.dataset import NAME, SCENE_PIXELS, Dataset, read_dataset, refuse_yolo
 from torchfpn.data.each import Watch, each, spread, unwatched
 from torchfpn.data.headers import quick_size
 from torchfpn.data.init_objects import Annotated, crowd_notes, find_annotated, object_lines
@@ -23,6 +23,7 @@ from torchfpn.files.atomic import write_bytes, write_text
 from torchfpn.files.formats import format_of
 from torchfpn.files.images import read_image
 from torchfpn.files.labels import LabelFile, read_labels, read_legend
+from torchfpn.files.safe_yaml import read_yaml
 from torchfpn.recipe import IGNORE
 from torchfpn.vectors.formats import is_vector
 
@@ -54,12 +55,13 @@ def init_dataset(
     Nothing is left behind if the dataset cannot be used.
 
     Raises:
-        ConfigError: there is one already and not `overwrite`, or the folder cannot be written to.
+        ConfigError: there is one already and not `overwrite`, it is YOLO's, or the folder cannot be written to.
         DataError: no images and labels found, or files that cannot be used.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError("no such folder", file=folder)
+    _refuse_described(folder / NAME)
     files, notes = _files(folder, colors, fix, watch)
     for name in files:
         if (folder / name).exists() and not overwrite:
@@ -68,6 +70,15 @@ def init_dataset(
     for line in notes:
         tell(line)
     return dataset
+
+
+def _refuse_described(file: Path) -> None:
+    """Passes a folder whose dataset.yaml, if there is one, is not YOLO's: it names classes that the labels need."""
+    try:
+        there = read_yaml(file) if file.is_file() else None
+    except ConfigError:  # no YAML, so nothing that YOLO reads
+        return
+    refuse_yolo(there, file)
 
 
 def _written(folder: Path, files: dict[str, str]) -> Dataset:

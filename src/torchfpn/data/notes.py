@@ -133,7 +133,9 @@ def _pages(facts: list[Facts]) -> list[str]:
     files = {file: n for f in facts if f.seen is not None for file, n in f.seen.pages.items()}
     shown = [f"{printable(file.name)} ({n})" for file, n in files.items()]
     return (
-        [f"{amount(len(files), 'file')} of several pages, of which the first is read: {_few(shown)}"] if files else []
+        [f"{amount(len(files), 'file')} of several pages or pictures, of which the first is read: {_few(shown)}"]
+        if files
+        else []
     )
 
 

@@ -86,6 +86,21 @@ def swapped(found: Sequence[str], first: Sequence[str]) -> bool:
     return match_bands(found, first) not in (None, list(range(len(first))))
 
 
+def check_order(file: Path, found: Sequence[str], first: Sequence[str], example: Path) -> None:
+    """Passes an image whose bands are not named as those of the image `example` (called `first`) in another order.
+
+    Raises:
+        DataError: they are.
+    """
+    if swapped(found, first):
+        raise DataError(
+            f"names its bands {', '.join(found)}",
+            file=file,
+            allowed=f"the order of {example.name}: {', '.join(first)}",
+            hint="read them by name: list them in `use_bands`",
+        )
+
+
 def _in_color(dataset: Dataset, picture: Picture) -> Picture:
     """A grey image as one of three equal bands, or of those of them that are used."""
     names = dataset.bands if len(dataset.bands) == len(COLORS) else COLORS

@@ -1,7 +1,7 @@
 """Finding the scaling of the bands once, on the training images; from then on it travels with the model."""
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torchfpn.data.dataset import SCALINGS, Dataset
 from torchfpn.data.each import Watch, each, spread, unwatched
 from torchfpn.data.moments import Moments
-from torchfpn.data.reading import read_picture
+from torchfpn.data.reading import check_order, read_picture
 from torchfpn.data.windows import Piece, pieces
 from torchfpn.errors import ConfigError, DataError, nearest
 from torchfpn.files.images import Picture
@@ -18,6 +18,7 @@ from torchfpn.recipe import Scaling
 MOST_FILES = 2000  # of larger splits, as many files (or windows of scenes) evenly spaced
 _MOST_VALUES = 2**20  # per band, for percentiles
 _FEW_FILES = 64  # enough to tell 8-bit colours; SemanticSamples looks at every image it reads
+T = TypeVar("T")
 _RGB = ("red", "green", "blue")
 
 
@@ -37,7 +38,8 @@ def find_scaling(
 
     Raises:
         ConfigError: no such method, or a given scaling that does not fit the bands.
-        DataError: images of several pixel types, or without any valid pixel.
+        DataError: images of several pixel types, that name their bands in another order than the first does, or without
+            any valid pixel.
     """
     if method not in SCALINGS:
         raise ConfigError(f'no scaling "{method}"', field="scaling", hint=nearest(method, SCALINGS))
@@ -47,11 +49,12 @@ def find_scaling(
         return _fitting(dataset, dataset.scaling, first), first.dtype
     method = _settled(dataset, method, first, pretrained)
     if method == "imagenet":
-        for path, dtype in each(lambda p: (p.pair.image, _read(dataset, p).dtype), spread(parts, _FEW_FILES)):
-            _check_dtype(path, dtype, first.dtype)
+        few = spread(parts, _FEW_FILES)
+        for piece, seen in zip(few, each(lambda p: _Seen.of(_read(dataset, p)), few), strict=True):
+            _check_like_first(piece, seen, parts[0], _Seen.of(first))
         return _fitting(dataset, Scaling.imagenet(), first), first.dtype
     find = _mean_std if method == "mean-std" else _percentile
-    offset, scale = find(dataset, spread(parts, MOST_FILES), first.dtype, watch)
+    offset, scale = find(dataset, spread(parts, MOST_FILES), watch)
     scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
     return Scaling(tuple(map(float, offset)), tuple(map(float, scale)), method), first.dtype
 
@@ -75,51 +78,66 @@ def _fitting(dataset: Dataset, scaling: Scaling, first: Picture) -> Scaling:
     return scaling
 
 
-def _check_dtype(path: Path, dtype: str, first: str) -> None:
-    """One scaling cannot fit bytes and 16-bit numbers of the same scene: they would be rescaled in silence."""
-    if dtype != first:
+class _Seen(NamedTuple):
+    """What must be the same in all images of a split."""
+
+    dtype: str
+    bands: tuple[str, ...]
+
+    @classmethod
+    def of(cls, picture: Picture) -> "_Seen":
+        return cls(picture.dtype, picture.band_names)
+
+
+def _check_like_first(piece: Piece, seen: _Seen, example: Piece, first: _Seen) -> None:
+    """One scaling cannot fit bytes and 16-bit numbers of the same scene, nor bands in two orders."""
+    if seen.dtype != first.dtype:
         raise DataError(
-            f"pixels of type {dtype}, others of this split are {first}",
-            file=path,
+            f"pixels of type {seen.dtype}, others of this split are {first.dtype}",
+            file=piece.pair.image,
             allowed="one pixel type",
             hint="convert the files, or give `scaling: {offset: [...], scale: [...]}` if their values mean the same",
         )
+    check_order(piece.pair.image, seen.bands, first.bands, example.pair.image)
 
 
 def _read(dataset: Dataset, piece: Piece) -> Picture:
     return read_picture(dataset, piece.pair.image, piece.window)
 
 
-def _mean_std(dataset: Dataset, pieces: list[Piece], first: str, watch: Watch) -> tuple[Any, Any]:
-    def moments(piece: Piece) -> tuple[str, Moments]:
-        picture = _read(dataset, piece)
-        return picture.dtype, Moments.of(picture.array, picture.valid)
+def _of_all(dataset: Dataset, pieces: list[Piece], part: Callable[[Picture], T], watch: Watch) -> list[T]:
+    """Of each image what `part` takes from it, all of them like the first."""
 
-    parts = []
-    for piece, (dtype, part) in zip(pieces, each(moments, pieces, watch), strict=True):
-        _check_dtype(piece.pair.image, dtype, first)
-        parts.append(part)
+    def both(piece: Piece) -> tuple[_Seen, T]:
+        picture = _read(dataset, piece)
+        return _Seen.of(picture), part(picture)
+
+    parts, first = list[T](), None
+    for piece, (seen, taken) in zip(pieces, each(both, pieces, watch), strict=True):
+        first = first or seen
+        _check_like_first(piece, seen, pieces[0], first)
+        parts.append(taken)
+    return parts
+
+
+def _mean_std(dataset: Dataset, pieces: list[Piece], watch: Watch) -> tuple[Any, Any]:
+    parts = _of_all(dataset, pieces, lambda picture: Moments.of(picture.array, picture.valid), watch)
     total = sum(parts[1:], parts[0])
     if total.count == 0:
         raise DataError("no valid pixel in the images, so no scaling", file=dataset.file)
     return total.mean, total.std
 
 
-def _percentile(dataset: Dataset, pieces: list[Piece], first: str, watch: Watch) -> tuple[Any, Any]:
+def _percentile(dataset: Dataset, pieces: list[Piece], watch: Watch) -> tuple[Any, Any]:
     most = max(64, _MOST_VALUES // len(pieces))
 
-    def some(piece: Piece) -> tuple[str, NDArray[Any]]:
-        picture = _read(dataset, piece)
+    def some(picture: Picture) -> NDArray[Any]:
         array = picture.array
         values = array.reshape(len(array), -1) if picture.valid is None else array[:, picture.valid]
         step = max(1, -(-values.shape[1] // most))
-        return picture.dtype, values[:, ::step].astype(np.float64)
+        return values[:, ::step].astype(np.float64)
 
-    parts = []
-    for piece, (dtype, part) in zip(pieces, each(some, pieces, watch), strict=True):
-        _check_dtype(piece.pair.image, dtype, first)
-        parts.append(part)
-    values = np.concatenate(parts, axis=1)
+    values = np.concatenate(_of_all(dataset, pieces, some, watch), axis=1)
     if values.shape[1] == 0:
         raise DataError("no valid pixel in the images, so no scaling", file=dataset.file)
     low, high = np.percentile(values, [2, 98], axis=1)

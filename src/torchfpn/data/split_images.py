@@ -7,7 +7,7 @@ from itertools import accumulate
 from torchfpn.data.cache import AUTO_BYTES, FrameCache, frame_bytes, most_memory
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.headers import Header
-from torchfpn.data.reading import Frame, grey_cure, swapped
+from torchfpn.data.reading import Frame, check_order, grey_cure
 from torchfpn.data.splits import Pair
 from torchfpn.data.windows import scene_of, tile_count
 from torchfpn.errors import DataError, amount
@@ -102,13 +102,7 @@ class SplitImages(ABC):
                 allowed=f"{len(self.bands)} as in {first}: {', '.join(self.bands)}",
                 hint=grey_cure(len(frame.band_names), len(self.bands)),
             )
-        if swapped(frame.band_names, self.bands):
-            raise DataError(
-                f"names its bands {', '.join(frame.band_names)}",
-                file=file,
-                allowed=f"the order of {first}: {', '.join(self.bands)}",
-                hint="read them by name: list them in `use_bands`",
-            )
+        check_order(file, frame.band_names, self.bands, self.pairs[0].image)
         if str(frame.image.dtype) != self.dtype and self.dataset.scaling is None:
             raise DataError(
                 f"pixels of type {frame.image.dtype}, those of {first} are {self.dtype}",

@@ -36,6 +36,7 @@ _ORIENTATION = 0x0112  # EXIF tag
 _NAMES = {1: ("grey",), 3: ("red", "green", "blue")}
 
 T = TypeVar("T")
+SEVERAL = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")  # may hold several pictures
 Decoded = tuple[NDArray[Any], NDArray[np.bool_] | None, tuple[str, ...]]
 
 
@@ -167,6 +168,24 @@ def notes_of(path: Path, max_pixels: int) -> dict[str, str]:
         lambda image: {key: str(value) for key, value in image.info.items() if isinstance(value, str)},
         decoded=False,
     )
+
+
+def frame_count(path: Path) -> int:
+    """The pictures in a PNG (APNG) or JPEG (MPO), of which the first is read; 1 of damaged files, which reading names."""
+
+    def count(image: Any) -> int:
+        if "mp" in image.info:  # a table of several JPEG pictures in one file
+            from PIL.MpoImagePlugin import MpoImageFile
+
+            with MpoImageFile(path) as held:
+                return held.n_frames
+        return getattr(image, "n_frames", 1)
+
+    try:
+        kind = format_of(path)
+        return max(1, _open(path, kind, MAX_PIXELS, count, decoded=False)) if kind in ("png", "jpeg") else 1
+    except DataError:
+        return 1
 
 
 def _open(path: Path, kind: str, max_pixels: int, read: Callable[[Any], T], *, decoded: bool = True) -> T:

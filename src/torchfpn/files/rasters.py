@@ -38,7 +38,9 @@ _TILED_FROM = 512  # pixels
 IN_MEMORY = 2**25  # bytes of a raster that is made in memory before it is written
 NO_TRANSFORM = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL says of rasters without one
 _PROJECTION_BYTES = 2**16  # of a .prj file
-_WELL_KNOWN = re.compile(r"(PROJCS|GEOGCS|GEOCCS|LOCAL_CS|COMPD_CS|(PROJ|GEOD|GEOG|BOUND|COMPOUND|ENG|DERIVEDPROJ)CRS)\s*[\[(]", re.I)
+_WELL_KNOWN = re.compile(
+    r"(PROJCS|GEOGCS|GEOCCS|LOCAL_CS|COMPD_CS|(PROJ|GEOD|GEOG|BOUND|COMPOUND|ENG|DERIVEDPROJ)CRS)\s*[\[(]", re.I
+)
 _TOLD_MOST = 4096  # files whose warnings are remembered
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from torchfpn.files.fitting import fitted, in_range
 from torchfpn.files.formats import MAX_SIDE, format_of, printable
 from torchfpn.files.geo import Geo, Ties
 from torchfpn.files.images import Picture
+from torchfpn.files.photographs import SEVERAL
 from torchfpn.raster.answering import answers
 from torchfpn.raster.answers import file_values, write_features, write_labels, write_polygons, write_probabilities
 from torchfpn.raster.scenes import Reading, check_unchanged, stamp
@@ -135,8 +136,9 @@ def remarks(job: Job) -> list[str]:
     for file in job.parts or ([job.source] if job.source.is_file() else []):
         if (pages := page_count(file)) > 1:
             name = f"{printable(file.name)}: " if job.parts else ""
+            one, tool = ("picture", "") if file.suffix.lower() in SEVERAL else ("page", " (tiffsplit)")
             found.append(
-                f"{name}has {pages} pages, of which page 1 is taken; write the others to files of their own (tiffsplit)"
+                f"{name}has {pages} {one}s, of which {one} 1 is taken; write the others to files of their own{tool}"
             )
     return found
 

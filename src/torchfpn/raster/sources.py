@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchfpn.errors import ConfigError, DataError, require
-from torchfpn.files.formats import MAX_PIXELS, SUFFIXES, UNREAD_SUFFIXES, WINDOWED, format_of, is_companion, name_key, printable
+from torchfpn.files.formats import (
+    MAX_PIXELS,
+    SUFFIXES,
+    UNREAD_SUFFIXES,
+    WINDOWED,
+    format_of,
+    is_companion,
+    name_key,
+    printable,
+)
 from torchfpn.files.geo import metadata_file, world_file
 from torchfpn.files.photographs import photograph_geo
 from torchfpn.raster.tile_map import is_tile_map, list_tiles
