@@ -9,7 +9,8 @@
 | RGB, YCbCr, CMYK         | red, green, blue  | everywhere                |
 | RGB + alpha              | red, green, blue  | where alpha > 0           |
 
-A mask beside the file (a.png.msk) counts as well. The EXIF orientation of a file is applied, so that the picture is upright; this holds for images and labels alike.
+A mask beside the file (a.png.msk) counts as well.
+The EXIF orientation of a file is applied, so that the picture is upright; this holds for images and labels alike.
 """
 
 import struct
@@ -171,15 +172,15 @@ def notes_of(path: Path, max_pixels: int) -> dict[str, str]:
 
 
 def frame_count(path: Path) -> int:
-    """The pictures in a PNG (APNG) or JPEG (MPO), of which the first is read; 1 of damaged files, which reading names."""
+    """The number of pictures in a PNG (APNG) or JPEG (MPO), of which the first is read; 1 of damaged files."""
 
     def count(image: Any) -> int:
         if "mp" in image.info:  # a table of several JPEG pictures in one file
             from PIL.MpoImagePlugin import MpoImageFile
 
             with MpoImageFile(path) as held:
-                return held.n_frames
-        return getattr(image, "n_frames", 1)
+                return int(held.n_frames)
+        return int(getattr(image, "n_frames", 1))
 
     try:
         kind = format_of(path)
