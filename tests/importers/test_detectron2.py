@@ -101,7 +101,7 @@ def same(found, wanted):
         assert (either > 0).sum() >= 20  # masks that are all empty would agree as well
 
 
-@pytest.mark.parametrize(("kind", "size"), [("8 bit", (97, 140)), ("8 bit", (40, 30)), ("float", (50, 200))])
+@pytest.mark.parametrize(("kind", "size"), [("8 bit", (97, 140)), ("float", (50, 200))])
 @torch.inference_mode()
 def test_the_same_instances_from_file_to_answer(size, kind):
     oracle, task = small()

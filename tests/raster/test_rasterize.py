@@ -108,7 +108,7 @@ def test_rectangles_on_pixel_borders_are_exact_whatever_the_size_of_the_pixel(gr
         assert labels.sum() == labels[11:61, 7:50].sum() == 43 * 50
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([1, 7, 64]), st.booleans())
 def test_rows_drawn_apart_are_those_of_the_whole(seed, rows, touching):
     shapes = random_shapes(seed)
@@ -119,7 +119,7 @@ def test_rows_drawn_apart_are_those_of_the_whole(seed, rows, touching):
     assert sum(count for _, _, count in parts) == doubled
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6))
 def test_the_map_is_that_of_rasterio_on_the_whole_raster(seed):
     shapes = random_shapes(seed)

@@ -96,7 +96,7 @@ def redrawn(pairs, shape):
     return again
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(cases())
 def test_blocks_give_the_polygons_of_the_whole_map(case):
     labels, plan = case
@@ -106,7 +106,7 @@ def test_blocks_give_the_polygons_of_the_whole_map(case):
     assert np.array_equal(redrawn(found, labels.shape), labels)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(cases(), st.integers(0, 9))
 def test_small_holes_and_areas_go_as_in_one_block(case, least):
     labels, plan = case
@@ -187,7 +187,7 @@ def test_polygons_come_as_soon_as_nothing_can_be_added():
     assert asked == list(range(16))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(cases())
 def test_with_nodes_neighbours_have_the_same_vertices(case):
     labels, plan = case
@@ -198,7 +198,7 @@ def test_with_nodes_neighbours_have_the_same_vertices(case):
     assert np.array_equal(redrawn(with_nodes, labels.shape), labels)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(cases(), st.sampled_from([0.8, 1.5, 4.0]), st.sampled_from([0, 3]))
 def test_simplified_neighbours_still_share_their_borders(case, simplify, least):
     labels, plan = case
@@ -261,7 +261,7 @@ def test_blocks_that_do_not_tile_the_map(plan, message):
         list(trace_blocks(plan, lambda number: np.ones((4, 8), np.uint8), [1]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(cases(), st.integers(0, 2**32 - 1))
 def test_scores_are_means_over_the_areas_whatever_the_blocks(case, seed):
     labels, plan = case

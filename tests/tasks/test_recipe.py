@@ -145,7 +145,7 @@ def places(draw):
     return draw(st.sampled_from(["pixels", "objects"])), draw(st.lists(st.integers(0, 30), min_size=1, max_size=4))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=places(), value=plain)
 @example(place=("pixels", [5]), value=-1)
 def test_any_change_of_a_recipe_loads_and_answers_or_is_refused_in_one_line(files, place, value):
