@@ -86,6 +86,10 @@ def test_files_are_opened_in_one_place(path):
         assert "rasterio.open(" not in text, "open rasters through torchfpn.files.rasters"
     if name not in ("files/checkpoints.py", "train/checkpoint_io.py"):
         assert "torch.load(" not in text, "read checkpoints through torchfpn.files.checkpoints"
+    if name != "report/console.py":
+        assert not re.search(r"rich\.console import [^\n]*\bConsole\b|rich\.get_console|from rich import", text), (
+            "print through torchfpn.report.console, which spells out control characters"
+        )
     assert "weights_only=False" not in text
     assert "MAX_IMAGE_PIXELS = None" not in text
     if name != "files/atomic.py":

@@ -3,7 +3,8 @@
 FPNError
 ├── ConfigError    a setting, a flag or a dataset.yaml that cannot be
 ├── DataError      an image, a label file or a folder that is not what it should be
-│   └── RasterError    the same, for rasters and their georeference
+│   ├── RasterError    the same, for rasters and their georeference
+│   └── NotFiniteError a model's answer with NaN or infinity
 ├── ShapeError     tensors that do not fit together
 ├── WeightsError   a model file or a checkpoint that cannot be used
 └── WriteError     an output that cannot be written; an OSError as well
@@ -70,6 +71,10 @@ class DataError(FPNError):
 
 class RasterError(DataError):
     """A raster, or its georeference, that is not what it should be."""
+
+
+class NotFiniteError(DataError):
+    """A model's answer for an image, or for a window of one, that holds NaN or infinity."""
 
 
 class ShapeError(FPNError):

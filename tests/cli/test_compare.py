@@ -235,6 +235,18 @@ def test_tiles_of_a_web_map(tmp_path):
     assert over_all["classes"] == ["background", "object"]
 
 
+@pytest.mark.parametrize("odd", ["image", "truth"])
+def test_a_pixel_size_of_zero(tmp_path, capsys, odd):
+    flat = Geo(GEO.crs, (0.0, 0.0, GEO.transform[2], 0.0, 0.0, GEO.transform[5]))
+    place = rasterio.Affine(*flat.transform) if odd == "image" else PLACE
+    write_tiff(tmp_path / "a.tif", np.full((3, *SIZE), 90, np.uint8), crs="EPSG:32633", transform=place)
+    write_label_raster(tmp_path / "t.tif", boxed(*TRUTH), geo=flat if odd == "truth" else GEO)
+    assert run(tmp_path / "a.tif", "--truth", tmp_path / "t.tif", "--out", tmp_path / "out") == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(lines) == 1
+    assert "on another grid than" in lines[0]
+
+
 def test_an_image_that_fails_is_named_and_the_others_go_on(tmp_path, capsys):
     image(tmp_path / "in" / "a.tif")
     image(tmp_path / "in" / "b.tif")

@@ -110,6 +110,27 @@ def test_a_report_with_pictures(model, tmp_path):
     assert json.loads((out / "validation.json").read_text())["images"] == 2
 
 
+def test_pictures_of_an_earlier_evaluation_do_not_stay(model, tmp_path):
+    make(tmp_path / "data")
+    out = tmp_path / "scored"
+    assert run(model, tmp_path / "data", "--out", out) == 0
+    (out / "samples" / "notes.png").write_bytes(b"mine")
+    (out / "samples" / "worst-07-old.png").write_bytes(b"of a detector")
+    for kind in ("images", "labels"):
+        for path in (tmp_path / "data" / kind).glob("b.*"):
+            path.unlink()
+    (out / "samples" / "01-b.png").rename(out / "samples" / "01-gone.png")
+    bad = tmp_path / "data" / "labels" / "a.png"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:40])
+    assert run(model, tmp_path / "data", "--out", out, "--overwrite") == 2  # what fails removes nothing
+    assert len(list((out / "samples").iterdir())) == 4
+    bad.write_bytes(whole)
+    assert run(model, tmp_path / "data", "--out", out, "--overwrite") == 0
+    assert sorted(p.name for p in (out / "samples").iterdir()) == ["00-a.png", "notes.png"]
+    assert "gone" not in (out / "report.html").read_text()
+
+
 def test_order_of_classes_and_bands_does_not_matter(model, tmp_path, capsys):
     make(tmp_path / "one")
     classes = [{"name": CLASSES[k], "id": IDS[k]} for k in (2, 0, 1)]

@@ -1,14 +1,17 @@
 """`fpn train` before it trains: flags over YAML over defaults, files found, the config printed and read again."""
 
+import math
 import subprocess
 import sys
+from typing import Literal, get_args, get_origin
 
 import pytest
 import yaml
 
 from torchfpn.cli.main import main
 from torchfpn.config import TrainConfig, load_config, read_config, to_yaml
-from torchfpn.config.check import settings
+from torchfpn.config.check import check, known_settings, settings
+from torchfpn.config.read import from_plain
 from torchfpn.errors import ConfigError
 
 
@@ -147,7 +150,9 @@ def test_every_default_is_allowed(here):
         (["roofs"], "every setting is a --flag"),
         (["--strategy", "ddpp"], 'strategy: "ddpp"; expected auto | ddp | '),
         (["--strategy", "fsdp"], 'strategy: "fsdp"; expected auto | ddp | '),
-        (["--lr", "1" + 400 * "0"], "a number too large to compute with"),
+        (["--lr", "1" + 400 * "0"], "lr: a number of hundreds of digits; expected a number below 2^63"),
+        (["--lr=1" + 400 * "0"], "lr: a number of hundreds of digits"),
+        (["--data.scale", "[1, 1" + 400 * "0" + "]"], "data.scale: a number of hundreds of digits"),
         (["--lr", "inf"], 'lr: "inf"; expected a number'),
         (["--model.head-channels", "1" + 20 * "0"], "model.head_channels: a number of 21 digits; expected 1 to 65536"),
         (["--model.channels", "1000000000"], "model.channels: 1000000000; expected 1 to 65536"),
@@ -160,6 +165,34 @@ def test_what_cannot_be_is_told(here, flags, told):
     with pytest.raises(ConfigError) as caught:
         config("--dataset", "data", *flags)
     assert told in str(caught.value)
+
+
+def numeric(kind):
+    """Whether a setting may be a number, or hold some."""
+    inner = get_args(kind)
+    return kind in (int, float) or (get_origin(kind) not in (Literal, dict) and any(map(numeric, inner)))
+
+
+@pytest.mark.parametrize(
+    "number",
+    [10**400, 10**20, -(10**20), math.inf, -math.inf, math.nan],
+    ids=["401 digits", "21 digits", "-21 digits", "inf", "-inf", "nan"],
+)
+@pytest.mark.parametrize("name", [name for name, kind in known_settings().items() if numeric(kind)])
+def test_no_setting_takes_a_number_beyond_all_bounds(here, name, number):
+    """As plain values, as YAML gives them; NaN is no number, infinity none to compute with."""
+    kind = known_settings()[name]
+    tupled = get_origin(kind) in (list, tuple)
+    value = number if kind in (int, float) or (not tupled and set(get_args(kind)) & {int, float}) else None
+    if value is None:
+        inner = next(part for part in (kind, *get_args(kind)) if get_origin(part) in (list, tuple))
+        value = tuple([number] * len(get_args(inner))) if get_origin(inner) is tuple else [number]
+    group, _, last = name.rpartition(".")
+    plain = {"dataset": "data", "name": "data"} | ({group: {last: value}} if group else {last: value})
+    with pytest.raises(ConfigError) as caught:
+        check(from_plain(plain))
+    assert str(caught.value).startswith(f"{name}: ")
+    assert len(str(caught.value)) < 200
 
 
 def test_settings_are_read_without_torch(here):

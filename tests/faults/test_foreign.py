@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import safetensors.torch
+import timm
 import torch
 
 import torchfpn
@@ -12,6 +13,8 @@ from importers.detectron2_oracle import Oracle
 from importers.test_convert import small
 from torchfpn.cli.main import main
 from torchfpn.errors import WeightsError
+from train.fixtures import small as small_training  # noqa: F401 - a fixture
+from train.tiny import train
 
 
 class Harmful:
@@ -83,6 +86,53 @@ def test_fault_34_to_38_of_foreign_files(kind, tmp_path, monkeypatch, capsys):
     assert out.err.count("\n") == 1
     assert told in out.err
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name]  # nothing written, nothing run
+
+
+def flipped(path, tensors):
+    """A zip whose directory is whole, and whose pickle is not."""
+    torch.save(tensors, path)
+    data = bytearray(path.read_bytes())
+    data[60:200] = bytes(140)
+    path.write_bytes(data)
+
+
+def no_zip(path, tensors):
+    """The directory of a zip without the records it names."""
+    torch.save(tensors, path)
+    path.write_bytes(path.read_bytes()[-400:])
+
+
+DAMAGED = {name: BAD[name][0] for name in ("truncated", "html", "malicious", "empty")} | {
+    "flipped": flipped,
+    "no zip": no_zip,
+    "noise": lambda path, _: path.write_bytes(np.random.default_rng(0).bytes(3000)),
+    "a list": lambda path, _: path.write_bytes(pickle.dumps([1, 2])),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_fault_34_of_pretrained_weights(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bad.pth"
+    DAMAGED[kind](path, timm.create_model("test_resnet").state_dict())
+    with pytest.raises(WeightsError) as caught:
+        torchfpn.backbone("test_resnet", pretrained=path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.pth"]
+
+
+@pytest.mark.parametrize("kind", [*DAMAGED, "of another project"])
+def test_fault_34_of_a_checkpoint_to_resume_from(kind, small_training, capsys):  # noqa: F811
+    folder = small_training / "runs" / "other" / "checkpoints"
+    folder.mkdir(parents=True)
+    path = folder / "bad.pth"
+    make = DAMAGED.get(kind, lambda path, tensors: torch.save({"state_dict": tensors, "epoch": 3}, path))
+    make(path, timm.create_model("test_resnet").state_dict())
+    assert train("--resume", str(path)) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1].startswith(f"fpn: {path}: ")
+    assert not any(line.startswith(("Traceback", " ")) for line in told)
+    assert [p.name for p in folder.parent.iterdir()] == ["checkpoints"]  # nothing written beside it
 
 
 def test_fault_38_of_a_newer_recipe_names_the_versions(tmp_path):

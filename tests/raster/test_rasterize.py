@@ -269,6 +269,33 @@ def test_rings_are_mended_and_collections_opened():
     assert labels.sum() == 15 * 10  # joined: the overlap is no hole
 
 
+def windings(ring, points):
+    """How often a closed ring [N, 2] runs around each point [M, 2]: the sum over the sides to the right of it."""
+    (x1, y1), (x2, y2) = ring.T[..., None], np.roll(ring, -1, 0).T[..., None]
+    left = (x2 - x1) * (points[:, 1] - y1) - (points[:, 0] - x1) * (y2 - y1)
+    up = (y1 <= points[:, 1]) & (points[:, 1] < y2) & (left > 0)
+    down = (y2 <= points[:, 1]) & (points[:, 1] < y1) & (left < 0)
+    return up.sum(0) - down.sum(0)
+
+
+@pytest.mark.parametrize(
+    "ring",
+    [
+        [(0, 0), (10, 10), (10, 0), (0, 10)],
+        [(5 + 5 * np.sin(0.8 * np.pi * i), 5 + 5 * np.cos(0.8 * np.pi * i)) for i in range(5)],
+        [(0, 0), (10, 0), (10, 10), (0, 10), (0, 2), (8, 2), (8, 8), (2, 8), (2, 1), (0, 1)],
+        [(0, 0), (10, 0), (10, 10), (0, 10), (0, 0), (3, 3), (3, 6), (6, 6), (6, 3), (3, 3)],
+        np.random.default_rng(1).uniform(0, 10, (12, 2)).tolist(),
+    ],
+    ids=["bow tie", "star", "twice around", "once each way", "random"],
+)
+def test_rings_that_cross_themselves_follow_the_nonzero_rule(ring):
+    points = np.random.default_rng(0).uniform(0, 10, (2000, 2))
+    (found,) = areas(vectors([shapely.Polygon(ring)])).shapes
+    inside = windings(np.array(ring, float), points) != 0
+    assert np.array_equal(shapely.contains_xy(found, *points.T), inside)
+
+
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32633", "EPSG:2263"])
 def test_widths_are_metres_on_the_ground(crs):
     place = {"EPSG:2263": (-74.0, 40.7)}.get(crs, (15.0, 60.0))

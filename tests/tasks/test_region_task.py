@@ -1,10 +1,12 @@
 """Detection and instance segmentation as tasks: any image, any number of objects, and every weight learns."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import torchfpn
-from torchfpn.errors import ConfigError, ShapeError
+from torchfpn.errors import ConfigError, DataError, ShapeError
 from torchfpn.ops.mask_targets import mask_targets
 from torchfpn.ops.masks import crop_images, crop_masks, paste
 from torchfpn.types import Batch, Objects
@@ -140,3 +142,16 @@ def test_masks_are_laid_where_they_were_learnt(aligned, best):
 
 def test_boxes_alone_have_no_rule_of_masks():
     assert make("detection").recipe.rules == {}
+
+
+def test_a_rule_that_enlarges_a_narrow_image_beyond_all_bounds_is_refused():
+    task = make("detection")
+    task.recipe = replace(task.recipe, rules={"resize": {"shorter": 20_000, "longer": None}})
+    with pytest.raises(
+        DataError, match=r"rules.resize: 8 x 2 pixels, which the model's rule enlarges to 80,000 x 20,000"
+    ):
+        task.predict(torch.zeros(1, 3, 2, 8))
+    task.recipe = replace(task.recipe, rules={"resize": {"shorter": 200, "longer": None, "pillow": False}})
+    with pytest.raises(DataError, match="expected at most 16,777,216 pixels; cut the image into less narrow ones"):
+        task.predict(torch.zeros(1, 3, 1, 500))
+    assert len(task.predict(torch.zeros(1, 3, 40, 50))) == 1

@@ -1,5 +1,8 @@
 """Run folders: never overwritten unasked, found again to go on."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from torchfpn.config import TrainConfig
@@ -57,6 +60,22 @@ def test_resume_takes_a_folder_or_a_checkpoint(tmp_path):
 def test_probe_leaves_nothing_behind(tmp_path):
     probe(tmp_path / "new", 1)
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_trainings_started_together_do_not_trip_over_each_other(tmp_path):
+    """As threads, which meet each other more often than processes do."""
+    together = threading.Barrier(8)
+
+    def start(_):
+        together.wait()
+        for _ in range(20):
+            probe(tmp_path / "runs", 1)
+        return make_folder(config(tmp_path)).name
+
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(start, range(8)))
+    assert sorted(names) == sorted(["roofs", *(f"roofs-{n}" for n in range(2, 9))])
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == set(names)
 
 
 def test_overwrite_leaves_what_no_run_wrote(tmp_path):

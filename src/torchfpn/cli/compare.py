@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
     parser.add_argument("--tiles", metavar="PATTERN", help='how paths of images without a place end: "{z}/{x}/{y}"')
     parser.add_argument("--allow-vrt", action="store_true", help="take VRTs, over files below their own folder")
+    parser.add_argument("--max-side", type=int, default=2**20, metavar="N", help="height and width of a raster")
     parser.add_argument("--overwrite", action="store_true", help="replace pictures that are there already")
 
 
@@ -130,7 +131,8 @@ def _side(args: argparse.Namespace, path: Path, images: int) -> "Side":
     from torchfpn.vectors.tiles import check_pattern
 
     crs = crs_wkt(args.assume_crs) if args.assume_crs else None
-    side = Side(assume_crs=crs, tiles=check_pattern(args.tiles) if args.tiles is not None else None)
+    tiles = check_pattern(args.tiles) if args.tiles is not None else None
+    side = Side(assume_crs=crs, tiles=tiles, max_side=args.max_side)
     kind = kind_of(path)
     if kind == "polygons":
         files = label_files(path) if path.is_dir() else {"": path}
@@ -139,7 +141,7 @@ def _side(args: argparse.Namespace, path: Path, images: int) -> "Side":
     elif kind == "labels":
         side.maps = label_folder(path) if path.is_dir() else {"": path}
         if "" in side.maps and images > 1:
-            with open_label_map(path) as held:
+            with open_label_map(path, max_side=args.max_side) as held:
                 if held.geo is None:
                     found = f"one label file without a georeference for {images} images"
                     raise ConfigError(

@@ -11,6 +11,7 @@ one grid; polygons may be in any coordinate system.
 """
 
 import argparse
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torchfpn.tasks.evaluate import Watch
     from torchfpn.tasks.task import Task
 
+PICTURE = re.compile(r"((worst|best)-)?\d\d-.+\.png")  # names that --out gives to pictures in samples/
 PICTURES = 8  # samples that --out keeps
 WRITTEN = ("validation.json", "about.json", "report.html")  # by --out, beside samples/
 
@@ -49,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     args.begun = time.monotonic()
     _check_outputs(args)
+    args.earlier = _pictures_of(args.out) if args.out else {}
     if evaluate_regions.is_results(args):
         _write(args, evaluate_regions.score_results(args))
         return 0
@@ -174,6 +177,21 @@ def _check_outputs(args: argparse.Namespace) -> None:
         check_folder(args.json.parent)
 
 
+def _pictures_of(out: Path) -> dict[Path, tuple[int, int]]:
+    """The pictures that an earlier evaluation left in a folder, with inode and time of the last change of each."""
+    if not (out / "validation.json").is_file():
+        return {}
+    pictures = [path for path in (out / "samples").glob("*.png") if PICTURE.fullmatch(path.name)]
+    return {path: (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in pictures}
+
+
+def _remove_earlier(earlier: dict[Path, tuple[int, int]]) -> None:
+    """Removes those that this evaluation has not replaced: report.html would show them as its own."""
+    for path, before in earlier.items():
+        if path.exists() and (path.lstat().st_ino, path.lstat().st_mtime_ns) == before:
+            path.unlink()
+
+
 def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
     import json
 
@@ -200,6 +218,7 @@ def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
     if args.json and str(args.json) != "-":
         write_text(args.json, text)
     if args.out:
+        _remove_earlier(args.earlier)
         write_text(args.out / "validation.json", text)
         parameters, images = getattr(args, "parameters", None), {scores["split"]: scores["images"]}
         write_about(args.out, seconds=time.monotonic() - args.begun, parameters=parameters, images=images)

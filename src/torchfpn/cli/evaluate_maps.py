@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--within", metavar="FILE", help="polygons, or rasters: only what lies in them counts")
     group.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
     group.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
+    group.add_argument("--max-side", type=int, default=2**20, metavar="N", help="of label files, height and width")
     group.add_argument("--tiles", metavar="PATTERN", help='how paths of rasters without a place end: "{z}/{x}/{y}"')
 
 
@@ -198,7 +199,7 @@ def _labels_against_labels(args: argparse.Namespace) -> Scored:
     pairs = LabelPairs()
     with counted("comparing", len(files)) as step:
         for predicted, truth in files:
-            pairs.add(predicted, truth)
+            pairs.add(predicted, truth, max_side=args.max_side)
             step()
     found = pixel_scores(pairs, classes=named_values(args.classes), ignore=ignored_values(args.ignore))
     lines = [f"{len(files):,} label file{'s' * (len(files) != 1)}"]
@@ -220,6 +221,7 @@ def _labels_against_polygons(args: argparse.Namespace) -> Scored:
     place = Place(
         crs_wkt(args.assume_crs) if args.assume_crs else None,
         check_pattern(args.tiles) if args.tiles is not None else None,
+        args.max_side,
     )
     maps = label_folder(args.model) if args.model.is_dir() else {name_key(args.model.stem): args.model}
     layers = _layers(args, maps)

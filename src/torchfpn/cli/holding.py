@@ -15,8 +15,10 @@ HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "a model of pixels on polygons": (*OF_MODELS, "no_boundary", "iou"),
         "a model of objects": (*OF_MODELS, "most"),
         "COCO results": ("most",),
-        "label files against label files": ("classes", "ignore"),
-        "label files against polygons": ("classes", "ignore", "iou", "least", "field", "truth_field", *PLACED),
+        "label files against label files": ("classes", "ignore", "max_side"),
+        "label files against polygons": (
+            *("classes", "ignore", "iou", "least", "field", "truth_field", "max_side", *PLACED),
+        ),
         "polygons against polygons": (
             *("classes", "iou", "least", "field", "truth_field", "score", "within", "layer", "assume_crs"),
         ),
@@ -29,7 +31,7 @@ HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "polygons on one of two sides": ("ignore", "background", "worst", "field", "burn", *PLACED),
     },
     "polygons": {
-        "a label raster": ("least", "allow_vrt"),
+        "a label raster": ("least", "allow_vrt", "max_side"),
         "a file of polygons": ("field", "layer"),
     },
     "check": {

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from torchfpn.errors import ConfigError, FPNError, missing_package, nearest, require
+from torchfpn.files.formats import check_regular
 from torchfpn.printing import doors, log_to_stderr, occupy_closed
 
 SIGPIPE_CODE = 141  # 128 + 13; Windows has no such signal
@@ -106,6 +107,8 @@ def _drop_the_rest() -> None:
 def _run(verb: str, words: list[str]) -> int:
     if odd := next((word for word in words if "\0" in word), ""):
         raise ConfigError(f'"{odd}"', allowed="words without a zero byte")
+    for word in words:
+        check_regular(word.partition("=")[2] if word.startswith("--") else word)
     if verb not in VERBS:
         raise FPNError(f'there is no "fpn {verb}"', hint=nearest(verb, VERBS))
     module = import_module(f"torchfpn.cli.{verb}")

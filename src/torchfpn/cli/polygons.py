@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
     parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
     parser.add_argument("--allow-vrt", action="store_true", help="take a VRT, over files below its own folder")
+    parser.add_argument("--max-side", type=int, default=2**20, metavar="N", help="of a raster, height and width")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there already")
 
 
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         layer=args.layer,
         assume_crs=crs_wkt(args.assume_crs) if args.assume_crs else None,
         allow_vrt=args.allow_vrt,
+        max_side=args.max_side,
     ) as layer:
         _write(args, layer, _wishes(args, layer, raster), counts)
     print(_summary(args, layer, counts))

@@ -102,11 +102,11 @@ def _is_finished(job: "Job", known: dict[str, Any], args: argparse.Namespace, mo
 
 def _facts(job: "Job", args: argparse.Namespace, model: str) -> dict[str, Any]:
     """What the answer of a job depends on, by name."""
-    from torchfpn.raster.scenes import digest, with_side_files
+    from torchfpn.raster.scenes import digest, read_files
     from torchfpn.raster.tile_map import list_tiles
 
     files = job.parts or (list_tiles(job.source) if job.is_tiles else [job.source])
-    source = digest([beside for file in files for beside in with_side_files(file)])
+    source = digest([each for file in files for each in read_files(file)])
     return {"source": source, "model": model} | {f"--{name.replace('_', '-')}": getattr(args, name) for name in CHANGES}
 
 

@@ -25,6 +25,7 @@ STRATEGIES = (  # of Lightning's those that leave every device all weights, as c
     "ddp_notebook",
 )
 LARGEST = 2.0**63  # of any number in the settings: what PyTorch takes for a whole number
+SHOWN = 80  # characters of a value that cannot be
 OPTIONS: dict[str, Any] = {  # what `model.options` may hold, as far as its type is simple
     "strides": list[int] | None,
     "output_stride": int,
@@ -93,7 +94,7 @@ def check_keys(document: dict[str, Any], file: str | Path) -> None:
 def check_type(name: str, kind: Any, value: Any, file: str | Path | None = None) -> None:
     """Raises ConfigError when `value` is not of the type the setting has."""
     if not _fits(kind, value):
-        raise ConfigError(f"{value!r}", file=file, field=name, allowed=describe(kind), hint=meant(kind, value))
+        raise ConfigError(_found(value), file=file, field=name, allowed=describe(kind), hint=meant(kind, value))
 
 
 def meant(kind: Any, value: Any) -> str | None:
@@ -161,6 +162,17 @@ def _check_range(name: str, field: "Field[Any]", value: Any) -> None:
             raise ConfigError(_short(number), field=name, allowed=limits)
         if not -LARGEST <= number < LARGEST:
             raise ConfigError(_short(number), field=name, allowed="a number below 2^63")
+
+
+def _found(value: Any) -> str:
+    """A value as an error shows it: cut, numbers of many digits as their size."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _short(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # a list with a whole number that Python refuses to write
+        shown = f"a {type(value).__name__} with a number of thousands of digits"
+    return shown if len(shown) <= SHOWN else shown[: SHOWN - 3] + "..."
 
 
 def _short(number: int | float) -> str:

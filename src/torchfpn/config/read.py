@@ -6,6 +6,7 @@ Later wins: defaults, then each ``--config`` file in turn, then the dotted flags
 import contextlib
 import json
 import os
+import re
 from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -58,7 +59,8 @@ def read_config(argv: Sequence[str]) -> Request:
     except ArgumentError as error:
         raise explain(str(error)) from error
     except OverflowError as error:  # a whole number of hundreds of digits where a fraction may stand
-        raise ConfigError("a number too large to compute with", hint="look at the longest one") from error
+        found, allowed = "a number of hundreds of digits", "a number below 2^63"
+        raise ConfigError(found, field=_longest(values, words), allowed=allowed) from error
     config = from_plain(namespace.as_dict())
     if any(word.startswith("--model.pretrained") for word in words):
         notes.clear()
@@ -68,6 +70,17 @@ def read_config(argv: Sequence[str]) -> Request:
     config = _named(config, files[-1] if files else None)
     check(config)
     return Request(config, files[-1] if files else None, print_config, tuple(notes))
+
+
+def _longest(values: dict[str, Any], words: Sequence[str]) -> str | None:
+    """The setting with the longest number, in files (by dotted names) or in flags."""
+    told = {name: str(value) for name, value in values.items()}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--"):
+            told[flag[2:].replace("-", "_")] = value if equals else following
+    digits = {name: max(map(len, re.findall(r"\d+", text)), default=0) for name, text in told.items()}
+    return max(digits, key=lambda name: digits[name], default=None)
 
 
 def load_config(path: str | Path) -> TrainConfig:

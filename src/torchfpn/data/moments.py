@@ -36,8 +36,9 @@ class Moments:
         if count == 0:
             none = np.zeros(bands)
             return cls(0, none, none, np.full(bands, np.inf), np.full(bands, -np.inf), none)
-        mean = values.mean(1)
-        squares = np.square(values - mean[:, None]).sum(1)
+        with np.errstate(over="ignore"):  # of values such as 1e300 the deviation is infinite
+            mean = values.mean(1)
+            squares = np.square(values - mean[:, None]).sum(1)
         rounding = np.zeros(bands)
         if image.dtype.itemsize > 2 and image.dtype != np.float32:
             with np.errstate(over="ignore"):

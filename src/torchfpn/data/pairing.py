@@ -6,7 +6,7 @@ from pathlib import Path
 from torchfpn.data.listing import Listing, is_inside, list_files
 from torchfpn.data.splits import Pair, Problem, Split, natural
 from torchfpn.errors import DataError, amount
-from torchfpn.files.formats import SUFFIXES, name_key, on_disk
+from torchfpn.files.formats import SUFFIXES, check_regular, name_key, on_disk
 from torchfpn.vectors.formats import is_vector
 
 
@@ -110,6 +110,7 @@ def _chosen(root: Path, split: Split, images: dict[str, Path]) -> tuple[list[str
     file = on_disk(root, str(split.stems))
     if not is_inside(root, file):
         raise DataError("leads out of the root of the dataset", file=file)
+    check_regular(file)
     try:
         lines = file.read_text("utf-8-sig").splitlines()  # some editors begin with a byte order mark
     except (OSError, ValueError) as error:

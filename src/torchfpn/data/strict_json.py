@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from torchfpn.errors import DataError
+from torchfpn.files.formats import check_regular
 
 MAX_BYTES = 2**32
 Keys = tuple[str | int, ...]  # from the top of the file to a value
@@ -75,6 +76,7 @@ def read_json(path: Path) -> tuple[Any, list[Flaw]]:
 
 
 def _bytes(path: Path) -> bytes:
+    check_regular(path)
     try:
         with path.open("rb") as handle:
             data = handle.read(MAX_BYTES + 1)

@@ -6,6 +6,8 @@ optimiser's state) is left out and named.
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +35,7 @@ COPIES = (
     "shadow",
     "target",
 )  # words in the names of copies of the weights
+_OF_SYSTEM = re.compile(r"\((?:os error )?(\d+)\)$")  # at the end of what libraries say of the system's errors
 SHOWN = 6  # names of what was left out
 RECIPE, DIGESTS = "torchfpn", "sha256"  # keys in the metadata of a model file
 
@@ -64,7 +67,7 @@ def read_weights(path: str | Path) -> Weights:
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError("no such file", file=path)
+        raise WeightsError("a folder, not a file" if path.is_dir() else "no such file", file=path)
     if path.stat().st_size == 0:
         raise WeightsError("the file is empty", file=path, hint="copy or download it again")
     if path.suffix in PICKLES:
@@ -175,7 +178,9 @@ def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        if told := _OF_SYSTEM.search(str(error)):  # safetensors and torch, which opens the file again
+            raise WeightsError(f"cannot be opened ({os.strerror(int(told[1]))})", file=path) from error
         raise WeightsError(
             f"not a safetensors file: {kind_of(path)}", file=path, hint="copy or download it again"
         ) from error

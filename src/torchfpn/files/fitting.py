@@ -33,7 +33,8 @@ def fitted(picture: Picture, recipe: Recipe, *, file: str | Path | None, accept_
         picture = replace(picture, array=array, band_names=recipe.bands, told=())
     order = band_order(picture.band_names, recipe.bands, file=file, told=picture.told, alpha=picture.alpha)
     divisor_of(picture.dtype, recipe, file=file, accept=accept_dtype)
-    image = torch.from_numpy(np.ascontiguousarray(picture.array[order], dtype=np.float32))
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, which models take for no data
+        image = torch.from_numpy(np.ascontiguousarray(picture.array[order], dtype=np.float32))
     valid = picture.valid
     if recipe.nodata is not None and picture.nodata is None:  # as in training, where the files do not say
         valid = valid_pixels(picture.array, [recipe.nodata] * len(picture.array), valid)

@@ -1,6 +1,7 @@
 """What kind of image a file is, told by its first bytes, and whether it is small enough to be read whole."""
 
 import os
+import stat
 import unicodedata
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torchfpn.errors import DataError
 MAX_PIXELS = 2**28  # rows times columns; a decompression bomb says far more than it weighs on disk
 BYTES_PER_PIXEL = 16  # the other half of the budget: 8 bands of 16 bits; more bands may then have fewer pixels
 MAX_SIDE = 2**20  # pixels of a raster that is worked on in parts
+MAX_BANDS = 4096  # of a raster: hyperspectral sensors have hundreds
 SUFFIXES = (  # what a listing of a folder takes for an image
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"),
     *(".tif", ".tiff", ".vrt", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf"),
@@ -58,6 +60,22 @@ _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes
 _CAMERA = (".dng", ".cr2", ".nef", ".arw", ".orf", ".rw2")  # TIFFs, whose first picture is a thumbnail
 
 
+def check_regular(path: str | Path) -> None:
+    """Passes a file, a folder, a link to one, and what is not there: who opens a pipe may wait for ever.
+
+    Raises:
+        DataError: a named pipe, a socket or a device.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return
+    kinds = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"))
+    for is_kind, kind in (*kinds, (stat.S_ISBLK, "a device")):
+        if is_kind(mode):
+            raise DataError(kind, file=path, allowed="a regular file", hint="copy its content into a file")
+
+
 def format_of(path: str | Path) -> str:
     """One of png, jpeg, webp, bmp, gif, tiff, jp2 and vrt: by content, since suffixes lie and GDAL guesses.
 
@@ -65,6 +83,7 @@ def format_of(path: str | Path) -> str:
         DataError: missing, a folder, empty, unreadable, or of another format, with the way to convert it.
     """
     path = Path(path)
+    check_regular(path)
     try:
         with path.open("rb") as handle:
             head = handle.read(512)

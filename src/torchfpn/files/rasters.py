@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import DataError, FPNError, RasterError, amount
 from torchfpn.files.atomic import atomic_path, check_room, write_error
-from torchfpn.files.formats import format_of
+from torchfpn.files.formats import MAX_BANDS, format_of
 from torchfpn.files.geo import Geo, Ties, projection_file
 from torchfpn.files.quiet import quiet
 from torchfpn.files.side_files import OFFLINE, check_overviews, side_files
@@ -151,6 +151,9 @@ def _opened(path: Path, driver: str) -> Iterator[Any]:
     with quiet(import_rasterio().errors.NotGeoreferencedWarning):  # images without a place are welcome
         source = import_rasterio().open(path.absolute(), driver=driver)
     with source:
+        if source.count > MAX_BANDS:
+            hint = f"write those you need to a new file: gdal_translate -b 1 -b 2 {path.name} few.tif"
+            raise RasterError(f"has {source.count:,} bands", file=path, allowed=f"at most {MAX_BANDS:,}", hint=hint)
         check_overviews(source, path)
         yield source
 

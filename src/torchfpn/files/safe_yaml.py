@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from torchfpn.errors import ConfigError
+from torchfpn.errors import ConfigError, DataError
+from torchfpn.files.formats import check_regular
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 20
@@ -35,6 +36,10 @@ def read_yaml(path: str | Path) -> Any:
         ConfigError: missing, over 1 MB, not UTF-8, not YAML, with a tag (`!!python/...`), an alias or a repeated key.
     """
     path = Path(path)
+    try:
+        check_regular(path)
+    except DataError as error:
+        raise ConfigError(error.found, file=path, allowed=error.allowed, hint=error.hint) from error
     try:
         with path.open("rb") as handle:
             data = handle.read(MAX_BYTES + 1)

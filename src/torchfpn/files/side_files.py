@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from torchfpn.errors import DataError, RasterError
-from torchfpn.files.formats import format_of
+from torchfpn.files.formats import check_regular, format_of
 
 # No address of the network is opened, whatever a raster names: GDAL compares the names of remote files with this.
 OFFLINE = {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none", "CPL_VSIL_CURL_USE_HEAD": "NO"}
 _OPENED = (".msk", ".ovr")
+_PLACED = (".tfw", ".tifw", ".tiffw", ".wld", ".jgw", ".pgw", ".j2w", ".prj", ".tab", ".imd", ".rpb", ".rpc")
 _ERDAS = b"EHFA_HEADER_TAG"  # of a.aux, which GDAL opens for overviews and which names further files
 
 
@@ -23,8 +24,10 @@ def side_files(path: Path) -> Iterator[Path]:
     """The masks and overviews beside a raster, all TIFFs.
 
     Raises:
+        DataError: a pipe or a device.
         RasterError: one of another format, or an ERDAS Imagine file (a.aux) that GDAL would open for overviews.
     """
+    _check_pipes(path)
     for side in _spelt(path.name, *_OPENED, folder=path.parent):
         try:
             kind = format_of(side)
@@ -48,6 +51,13 @@ def side_files(path: Path) -> Iterator[Path]:
 def mask_file(path: Path) -> Path | None:
     """The mask beside a picture or raster, a.png.msk; None without one."""
     return next(_spelt(path.name, ".msk", folder=path.parent), None)
+
+
+def _check_pipes(path: Path) -> None:
+    """Passes a raster beside which no pipe or device has the name of a side file: GDAL would wait for it."""
+    for name, endings in ((path.name, (*_OPENED, ".aux.xml", ".aux")), (path.stem, (*_PLACED, ".aux"))):
+        for side in _spelt(name, *endings, folder=path.parent):
+            check_regular(side)
 
 
 def check_overviews(source: Any, path: Path) -> None:

@@ -53,3 +53,10 @@ class Instances:
     def to(self, device: torch.device | str) -> "Instances":
         """The same objects on `device`; the masks stay where they are."""
         return replace(self, boxes=self.boxes.to(device), scores=self.scores.to(device), labels=self.labels.to(device))
+
+
+def no_instances(size: Size, *, masks: bool) -> Instances:
+    """Nothing in an image of `size`. masks: of a model that gives masks."""
+    none = torch.zeros(0, dtype=torch.int64)
+    crops = Crops(none.reshape(0, 4), none.bool(), size) if masks else None
+    return Instances(torch.zeros(0, 4), torch.zeros(0), none, size, crops)

@@ -1,7 +1,7 @@
 """Raw images -> what a model says of them, as arrays ready to be written."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchfpn.errors import DataError, amount
+from torchfpn.errors import DataError
+from torchfpn.tasks.finite import Named, check_logits
 from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
 
@@ -30,11 +31,15 @@ class Answer:
 
 
 @torch.inference_mode()
-def answers(task: Task, images: Tensor, precision: Precision, *, shares: str | None = None) -> list[Answer]:
-    """Raw images [B, C, H, W] -> an answer each. shares: type of the probabilities ("uint8", "float16", "float32").
+def answers(
+    task: Task, images: Tensor, precision: Precision, *, shares: str | None = None, names: Sequence[Named] = ()
+) -> list[Answer]:
+    """Raw images [B, C, H, W] -> an answer each.
+
+    shares: type of the probabilities ("uint8", "float16", "float32"). names: of the images, for messages.
 
     Raises:
-        DataError: more memory is needed than there is, or the model gives numbers that are not finite.
+        DataError: more memory is needed than there is. NotFiniteError: the model gives NaN or infinity.
     """
     device = next(task.model.parameters()).device
     height, width = images.shape[-2:]
@@ -42,7 +47,7 @@ def answers(task: Task, images: Tensor, precision: Precision, *, shares: str | N
         with computing(device, precision):
             scaled, valid = task.normalize(images.to(device))
             raw = task.model(scaled.contiguous(memory_format=torch.channels_last))
-        check_finite(raw, valid)
+        check_logits(raw, valid, names)
         results = task.postprocess(raw, [(height, width)] * len(images), valid)
         return [
             Answer(
@@ -52,21 +57,6 @@ def answers(task: Task, images: Tensor, precision: Precision, *, shares: str | N
             )
             for result, logits, there in zip(results, raw, valid, strict=True)
         ]
-
-
-def check_finite(logits: Tensor, valid: Tensor) -> None:
-    """Passes logits [B, K, H, W] that are finite where there is data. valid: [B, H, W].
-
-    Raises:
-        DataError: NaN or infinity, whose largest class means nothing.
-    """
-    bad = int((~logits.isfinite().all(1) & valid).sum())
-    if bad:
-        raise DataError(
-            f"the model gives NaN or infinity for {amount(bad, 'pixel')}",
-            allowed="finite logits",
-            hint="look for extreme pixel values and for NaN in the weights; with bf16, try --precision fp32",
-        )
 
 
 @contextlib.contextmanager

@@ -55,4 +55,4 @@ def _one(task: Task, image: Any, *, accept_dtype: bool) -> Any:
     if task.recipe.task == "semantic" or not isinstance(image, Path | np.ndarray):
         return task.predict([image], accept_dtype=accept_dtype)[0]
     pixels: Tensor = read_input(image, task.recipe, accept_dtype=accept_dtype)
-    return objects_of(task, pixels, "fp32")[0]
+    return objects_of(task, pixels, "fp32", name=image if isinstance(image, Path) else None)[0]

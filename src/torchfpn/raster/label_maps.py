@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.formats import LOSSY, format_of, name_key
+from torchfpn.files.formats import LOSSY, MAX_SIDE, check_sides, format_of, name_key
 from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.labels import label_nodata, label_values, read_ignored, read_labels, read_legend
 from torchfpn.files.photographs import is_photograph
@@ -55,11 +55,13 @@ class LabelMap:
 
 
 @contextlib.contextmanager
-def open_label_map(path: str | Path, *, allow_vrt: bool = False) -> Iterator[LabelMap]:
+def open_label_map(path: str | Path, *, allow_vrt: bool = False, max_side: int = MAX_SIDE) -> Iterator[LabelMap]:
     """A label file: PNG, BMP, GIF, or TIFF of one band with whole numbers.
 
+    max_side: height and width of a TIFF, in pixels.
+
     Raises:
-        DataError: not a label file, or damaged; while reading, values that are no whole numbers.
+        DataError: not a label file, too large, or damaged; while reading, values that are no whole numbers.
     """
     path = Path(path)
     kind = format_of(path)
@@ -86,6 +88,7 @@ def open_label_map(path: str | Path, *, allow_vrt: bool = False) -> Iterator[Lab
     with import_rasterio().Env(GDAL_CACHEMAX=CACHE), open_raster(path, allow_vrt=allow_vrt) as source:
         if source.count != 1:
             raise DataError(f"{source.count} bands", file=path, allowed="one band of class values")
+        check_sides(path, (source.height, source.width), max_side)
 
         def window(place: Rectangle) -> NDArray[Any]:
             values, valid = label_values(path, source, place)

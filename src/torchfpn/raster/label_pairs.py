@@ -6,6 +6,7 @@ Which values are classes is settled afterwards, when all that occur are known.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from torchfpn.data.colors import class_colors
 from torchfpn.errors import DataError, amount
-from torchfpn.files.formats import printable
+from torchfpn.files.formats import MAX_SIDE, printable
 from torchfpn.files.rasters import Color
 from torchfpn.metrics.confusion import ConfusionMatrix
 from torchfpn.raster.label_maps import LabelMap, check_same_grid, open_label_map
@@ -39,13 +40,14 @@ class LabelPairs:
     files: int = 0
     ignored: set[int] = field(default_factory=set)
 
-    def add(self, predicted: Path, truth: Path, *, allow_vrt: bool = False) -> None:
-        """Counts the pixels of two files of one grid.
+    def add(self, predicted: Path, truth: Path, *, allow_vrt: bool = False, max_side: int = MAX_SIDE) -> None:
+        """Counts the pixels of two files of one grid. max_side: height and width of either, in pixels.
 
         Raises:
             DataError: either cannot be read, they do not fit, or they call one value by two names.
         """
-        with open_label_map(predicted, allow_vrt=allow_vrt) as one, open_label_map(truth, allow_vrt=allow_vrt) as other:
+        opened = partial(open_label_map, allow_vrt=allow_vrt, max_side=max_side)
+        with opened(predicted) as one, opened(truth) as other:
             check_same_grid(one, other)
             self._learn(other)
             self._learn(one)

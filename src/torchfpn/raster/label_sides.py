@@ -4,6 +4,7 @@ All are read by windows of the image, as places in the list of classes (`label_c
 """
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.errors import DataError
-from torchfpn.files.formats import name_key, printable
+from torchfpn.files.formats import MAX_SIDE, name_key, printable
 from torchfpn.files.geo import SAME_GRID
 from torchfpn.files.labels import read_legend
 from torchfpn.files.rasters import Color, same_crs
@@ -35,13 +36,15 @@ Read = Callable[[Rectangle], NDArray[np.uint8]]
 class Side:
     """The truth or the prediction of all images. maps, layers: by the stem of the image, or one for all under "".
 
-    assume_crs, tiles: where images lie that do not say, for polygons. met: polygons of each file that lie on an image.
+    assume_crs, tiles: where images lie that do not say, for polygons. max_side: of a label file, in pixels. met:
+    polygons of each file that lie on an image.
     """
 
     maps: dict[str, Path] = field(default_factory=dict)
     layers: dict[str, Objects] = field(default_factory=dict)
     assume_crs: str | None = None
     tiles: str | None = None
+    max_side: int = MAX_SIDE
     met: Counter[Path] = field(default_factory=Counter)
     _trees: dict[str, shapely.STRtree] = field(default_factory=dict)
 
@@ -52,7 +55,7 @@ class Side:
     def ignored(self) -> set[int]:
         """Values that mean "not labelled" in all files, as far as the first label file tells."""
         for path in self.maps.values():
-            with open_label_map(path) as held:
+            with open_label_map(path, max_side=self.max_side) as held:
                 return held.ignored
         return set()
 
@@ -78,7 +81,7 @@ class Side:
         if self.layers:
             yield self._drawn(stem, image, classes)
             return
-        with open_label_map(self.maps[stem]) as labels:
+        with open_label_map(self.maps[stem], max_side=self.max_side) as labels:
             yield _part(labels, image, classes) if _elsewhere(labels, image) else _whole(labels, image, classes)
 
     def _drawn(self, stem: str, image: Grid, classes: LabelClasses) -> Read:
@@ -117,7 +120,8 @@ def _part(labels: LabelMap, image: Grid, classes: LabelClasses) -> Read:
     assert here is not None
     if there.crs and here.crs and not same_crs(there.crs, here.crs):
         raise DataError("labels in another coordinate system than the image", file=labels.file, hint="reproject them")
-    left, top = (round(place) for place in there.pixel(*here.world(0, 0)))
+    corner = there.pixel(*here.world(0, 0))
+    left, top = (round(place) if math.isfinite(place) else 0 for place in corner)  # infinite: it has no pixel size
     if not there.part(top, left).distance(here, *image.size) <= SAME_GRID:
         found = f"labels on another grid than {printable(image.file)}"
         raise DataError(found, file=labels.file, allowed="pixels that lie on each other, to 0.01 pixels")

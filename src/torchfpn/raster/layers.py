@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torchfpn.errors import ConfigError, RasterError, nearest
+from torchfpn.files.formats import MAX_SIDE
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import no_place
 from torchfpn.raster.blocks import plan_blocks
@@ -50,10 +51,12 @@ def open_layer(
     layer: str | None = None,
     assume_crs: str | None = None,
     allow_vrt: bool = False,
+    max_side: int = MAX_SIDE,
 ) -> Iterator[Layer]:
     """The polygons of a file. outlined: names of the classes wanted. field, layer: of vector files.
 
     least, simplify: of rasters, see `polygons.trace_map`. assume_crs: well-known text for files that do not say.
+    max_side: height and width of a raster, in pixels.
 
     Raises:
         DataError, RasterError: damaged, of another kind, or without a place. ConfigError: no such class.
@@ -62,7 +65,7 @@ def open_layer(
     if is_vector(path):
         yield _of_vectors(path, outlined, field, layer, assume_crs)
         return
-    with open_label_map(path, allow_vrt=allow_vrt) as labels:
+    with open_label_map(path, allow_vrt=allow_vrt, max_side=max_side) as labels:
         geo = labels.geo
         if geo is not None and geo.crs is None and assume_crs is not None:
             geo = replace(geo, crs=assume_crs)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from torchfpn.data.colors import class_colors
 from torchfpn.errors import DataError, amount
+from torchfpn.files.formats import MAX_SIDE
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import Color
 from torchfpn.metrics.confusion import ConfusionMatrix
@@ -37,10 +38,14 @@ WIDE = 16 * SIDE  # pixels: windows beside each other whose truth is drawn at on
 
 @dataclass(frozen=True)
 class Place:
-    """Where maps lie that do not say. crs: well-known text. tiles: how their paths end (`vectors.tiles`)."""
+    """Where maps lie that do not say. crs: well-known text. tiles: how their paths end (`vectors.tiles`).
+
+    max_side: height and width of a map, in pixels.
+    """
 
     crs: str | None = None
     tiles: str | None = None
+    max_side: int = MAX_SIDE
 
 
 class MapScores:
@@ -91,8 +96,9 @@ class MapScores:
             DataError, RasterError: the map cannot be read or has no place on the earth, or the polygons cannot be
                 brought there.
         """
-        with open_label_map(file) as held:
-            geo = _place(held, place or Place())
+        place = place or Place()
+        with open_label_map(file, max_side=place.max_side) as held:
+            geo = _place(held, place)
             self.told |= held.names.keys()
             for value, color in held.colors.items():
                 self.colors.setdefault(value, color)

@@ -4,6 +4,7 @@ Nothing is resampled: the files must have one coordinate system and pixels of on
 """
 
 import functools
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from torchfpn.files.geo import SAME_GRID, Geo
 from torchfpn.files.images import Picture, Window
 from torchfpn.files.photographs import check_upright
 from torchfpn.files.rasters import geo_of, no_place, open_raster, same_crs
-from torchfpn.raster.scenes import Reading, digest
+from torchfpn.raster.scenes import Reading, digest, read_files
 
 KEPT = 32  # photographs that stay decoded: neighbours are read again for the margin
 
@@ -100,7 +101,8 @@ class Mosaic:
 
     def facts(self) -> list[Any]:
         """Name, number of files, what they are, size in pixels."""
-        return [str(self.name), len(self.parts), digest([part.file for part in self.parts]), self.height, self.width]
+        files = [file for part in self.parts for file in read_files(part.file)]
+        return [str(self.name), len(self.parts), digest(files), self.height, self.width]
 
     @functools.cached_property
     def _boxes(self) -> NDArray[np.int64]:
@@ -179,8 +181,8 @@ def open_mosaic(name: Path, files: Sequence[Path], reading: Reading) -> Mosaic:
     first = seen[0][1]
     placed = []
     for file, (size, geo, windowed) in zip(files, seen, strict=True):
-        column, row = first.pixel(*geo.world(0, 0))
-        row, column = round(row), round(column)
+        corner = first.pixel(*geo.world(0, 0))
+        column, row = (round(place) if math.isfinite(place) else 0 for place in corner)  # infinite: no pixel size
         apart = first.part(row, column).distance(geo, *size)
         if not _same_crs(geo, first) or not apart <= SAME_GRID:
             raise RasterError(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError
 from torchfpn.files.bands import Wanted, band_numbers
-from torchfpn.files.formats import format_of, printable
+from torchfpn.files.formats import MAX_SIDE, check_sides, format_of, printable
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import read_image
 from torchfpn.files.photographs import is_photograph
@@ -64,16 +64,17 @@ class View:
     names: tuple[str, ...]
 
 
-def grid_of(file: Path, *, allow_vrt: bool = False) -> Grid:
+def grid_of(file: Path, *, allow_vrt: bool = False, max_side: int = MAX_SIDE) -> Grid:
     """Of an image; a photograph is read for that, since it may have to be turned.
 
     Raises:
-        DataError: no image, or damaged.
+        DataError: no image, damaged, or a raster with more than `max_side` pixels a side.
     """
     if is_photograph(file, format_of(file)):
         picture = read_image(file)
         return Grid(file, picture.size, picture.geo)
     with open_raster(file, allow_vrt=allow_vrt) as source:
+        check_sides(file, (source.height, source.width), max_side)
         return Grid(file, (source.height, source.width), geo_of(source))
 
 

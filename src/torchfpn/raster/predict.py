@@ -19,8 +19,9 @@ from torchfpn.files.images import Picture
 from torchfpn.files.photographs import SEVERAL
 from torchfpn.raster.answering import answers
 from torchfpn.raster.answers import file_values, write_features, write_labels, write_polygons, write_probabilities
-from torchfpn.raster.scenes import Reading, check_unchanged, stamp
+from torchfpn.raster.scenes import Reading, check_unchanged, digest, read_files
 from torchfpn.raster.sources import Job
+from torchfpn.tasks.finite import overflow_words
 from torchfpn.tasks.precision import Precision
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
@@ -85,7 +86,8 @@ def predict_file(task: Task, job: Job, options: Options, *, overlay: Overlay | N
             earth, and polygons need one.
     """
     image, raw, geo, place, said = opened(task, job, options)
-    answer = answers(task, image[None], options.precision, shares=options.probabilities)[0]
+    named = [(job.source, None)]
+    answer = answers(task, image[None], options.precision, shares=options.probabilities, names=named)[0]
     labels, probabilities = answer.labels, answer.shares
     values = file_values(labels, task.recipe)
     write_labels(job.labels, values, task.recipe, place)
@@ -120,14 +122,21 @@ def opened(task: Task, job: Job, options: Options) -> Opened:
     """
     if format_of(job.source) in ("tiff", "vrt"):
         as_input(task, reading(options).bands_of(job.source), options, file=job.source)  # other bands are told at once
-    before = stamp(job.source)
+    before = digest(read_files(job.source))
     picture = reading(options).whole(job.source)
-    check_unchanged(before, stamp(job.source), job.source)
+    check_unchanged(before, digest(read_files(job.source)), job.source)
     geo = reading(options).place(picture.geo, job.source, picture.size)
     check_polygons(geo, job, options)
     raw = _raw(task, picture, options, file=job.source)
     image = _in_range(task, picture, raw, options, file=job.source)
-    return Opened(image, raw, geo, geo or picture.ties, (*remarks(job), *coarseness(picture)))
+    lost = overflows(task, image)
+    said = (*remarks(job), *coarseness(picture), *([overflow_words(lost)] if lost else []))
+    return Opened(image, raw, geo, geo or picture.ties, said)
+
+
+def overflows(task: Task, image: Tensor) -> int:
+    """How many pixels of an image [C, H, W] overflow when they are scaled for the model."""
+    return int(task.normalize.overflowing(image[None].to(task.normalize.offset.device)).sum())
 
 
 def remarks(job: Job) -> list[str]:

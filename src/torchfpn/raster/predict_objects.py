@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,16 @@ from torch import Tensor
 
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.geo import Geo
-from torchfpn.ops.instances import Instances
+from torchfpn.ops.instances import Instances, no_instances
 from torchfpn.ops.masks import Crops, areas, select, window_pixels
 from torchfpn.raster.answering import enough_memory
 from torchfpn.raster.answers import write_features, write_polygons
 from torchfpn.raster.instance_maps import write_instances
 from torchfpn.raster.predict import Options, opened, outlining
 from torchfpn.raster.sources import Job
+from torchfpn.tasks.finite import naming
 from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
-from torchfpn.types import Size
 
 Overlay = Callable[[NDArray[Any], Instances], bytes]  # raw image [C, H, W] and what was found in it -> PNG
 MASKS = "instance"  # the task of models with masks
@@ -53,7 +54,7 @@ def predict_objects(task: Task, job: Job, options: Options, *, score: float, ove
             earth, and polygons need one.
     """
     image, raw, geo, place, said = opened(task, job, options)
-    found, empty = objects_of(task, image, options.precision)
+    found, empty = objects_of(task, image, options.precision, name=job.source)
     shown = found.above(score)
     if "instances" in job.others and shown.crops is not None:
         write_instances(job.others["instances"], shown.crops, place, file=job.source)
@@ -64,20 +65,21 @@ def predict_objects(task: Task, job: Job, options: Options, *, score: float, ove
 
 
 @torch.inference_mode()
-def objects_of(task: Task, image: Tensor, precision: Precision) -> tuple[Instances, int]:
+def objects_of(task: Task, image: Tensor, precision: Precision, *, name: Path | None = None) -> tuple[Instances, int]:
     """What lies in an image [C, H, W] that fits the model, on the CPU, best first; and how many pixels hold no data.
 
-    Masks end where the data does. What has no pixel of it is no object: a mask without one, a box over none.
+    Masks end where the data does. What has no pixel of it is no object: a mask without one, a box over none. name: of
+    the image, for messages.
 
     Raises:
-        DataError: more memory is needed than there is.
+        DataError: more memory is needed than there is. NotFiniteError: the model gives NaN or infinity.
     """
     device = next(task.model.parameters()).device
     with enough_memory(image[None]):
         valid = task.normalize(image[None].to(device))[1][0].cpu()
         if not valid.any():
-            return _nothing(task, (image.shape[-2], image.shape[-1])), valid.numel()
-        with computing(device, precision):
+            return no_instances((image.shape[-2], image.shape[-1]), masks=task.recipe.task == MASKS), valid.numel()
+        with computing(device, precision), naming(name):
             found: Instances = task.predict([image])[0]
         found = found.to("cpu")
     found = replace(found, boxes=found.boxes.float(), scores=found.scores.float())
@@ -88,12 +90,6 @@ def objects_of(task: Task, image: Tensor, precision: Precision) -> tuple[Instanc
     else:
         keep = _seen(found.boxes, valid)
     return (found if bool(keep.all()) else _chosen(found, keep)), empty
-
-
-def _nothing(task: Task, size: Size) -> Instances:
-    none = torch.zeros(0, dtype=torch.int64)
-    crops = Crops(none.reshape(0, 4), none.bool(), size) if task.recipe.task == MASKS else None
-    return Instances(torch.zeros(0, 4), torch.zeros(0), none, size, crops)
 
 
 def _within(crops: Crops, valid: Tensor) -> Crops:

@@ -3,6 +3,7 @@
 A scene says how large it is, where it lies, which parts of it hold anything at all, and reads any window of itself.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ from typing import Any, Protocol
 
 from torchfpn.errors import DataError
 from torchfpn.files.blocks import block_bytes, check_blocks
-from torchfpn.files.formats import MAX_SIDE, check_sides
+from torchfpn.files.formats import MAX_SIDE, check_sides, format_of
 from torchfpn.files.geo import Geo, Ties, world_file
 from torchfpn.files.images import Picture, Window, read_bands, read_image
 from torchfpn.files.rasters import geo_of, open_raster, ties_of
+from torchfpn.files.vrt import check_vrt
 from torchfpn.vectors.tiles import is_tile, tile_geo
 
 
@@ -152,8 +154,8 @@ class FileScene:
         """All."""
 
     def facts(self) -> list[Any]:
-        """Path, bytes, time of the last change, number (inode), size in pixels."""
-        return [*stamp(self.name), self.height, self.width]
+        """Path, bytes, time of the last change, number (inode), size in pixels, digest of all files that are read."""
+        return [*stamp(self.name), self.height, self.width, digest(read_files(self.name))]
 
 
 def open_file(file: Path, reading: Reading) -> FileScene:
@@ -179,6 +181,22 @@ def stamp(file: Path) -> list[Any]:
     return [str(file.absolute()), status.st_size, status.st_mtime_ns, status.st_ino]
 
 
+def read_files(file: Path) -> list[Path]:
+    """A source and the other files that may be read for it, whether they are there or not.
+
+    These are the sources of a VRT, and beside each of them a world file, metadata, a mask and overviews.
+    """
+    parts = [file]
+    with contextlib.suppress(DataError, OSError):  # what is wrong with it is said when it is opened
+        parts += check_vrt(file, file.parent) if format_of(file) == "vrt" else []
+    beside = (".aux.xml", ".msk", ".ovr")
+    return [
+        each
+        for part in parts
+        for each in (part, world_file(part) or part, *(part.with_name(f"{part.name}{ending}") for ending in beside))
+    ]
+
+
 def check_unchanged(before: Sequence[Any], after: Sequence[Any], name: Path) -> None:
     """Passes a source whose stamps, or facts, are those from before it was read.
 
@@ -192,12 +210,6 @@ def check_unchanged(before: Sequence[Any], after: Sequence[Any], name: Path) -> 
             allowed="a source that stays as it is",
             hint="predict it again, with --overwrite",
         )
-
-
-def with_side_files(file: Path) -> list[Path]:
-    """A source and the files that may lie beside it and change what is read: world file, metadata, mask."""
-    beside = [file.with_name(f"{file.name}{suffix}") for suffix in (".aux.xml", ".msk")]
-    return [file, world_file(file) or file, *beside]
 
 
 def digest(files: Sequence[Path]) -> str:

@@ -38,6 +38,7 @@ from torchfpn.raster.predict import (
     check_polygons,
     coarseness,
     outlining,
+    overflows,
     reading,
     remarks,
     write_outlines,
@@ -45,12 +46,14 @@ from torchfpn.raster.predict import (
 from torchfpn.raster.scenes import Scene, check_unchanged, open_file
 from torchfpn.raster.sources import Job
 from torchfpn.raster.tile_map import open_tiles
+from torchfpn.tasks.finite import overflow_words
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
 
 SIDE, MARGIN = 1024, 64  # pixels
 WINDOWS = 2**20  # of a raster: as many as one of the longest sides has at 1024 pixels; a plan of them takes 0.5 GB
 READERS, AHEAD = 2, 4  # threads, windows
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -175,9 +178,12 @@ def _predicted(
     said |= dict.fromkeys(journal.begin(told, resume=streaming.resume, anew=streaming.anew))
     sweep(job.labels.parent)  # what a killed writer left
     groups = _to_do(blocks, streaming.batch, journal, step)
+    lost = _overflowing(journal, blocks)
     for block, arrays in _cleaning_up(journal, _computed(task, scene, options, groups, seams, said)):
         journal.put(block.index, arrays)
+        lost += int(arrays.get("overflowing", _NONE).sum())
         step()
+    said |= {overflow_words(lost): None} if lost else {}
     try:
         check_unchanged(facts, scene.facts(), scene.name)
     except DataError:
@@ -197,6 +203,12 @@ def _predicted(
     journal.close()
     seen = sum(block.block[2] * block.block[3] for block in blocks)
     return Outcome(job, size, empty + size[0] * size[1] - seen, count, tuple(said))
+
+
+def _overflowing(journal: Journal, blocks: Sequence[Block]) -> int:
+    """How many pixels of the blocks that are done overflowed."""
+    done = (journal.get(block.index) for block in blocks if journal.has(block.index))
+    return sum(int(arrays.get("overflowing", _NONE).sum()) for arrays in done)
 
 
 def _cleaning_up(
@@ -279,12 +291,24 @@ def _computed(
         for group in groups:
             images = [next(windows) for _ in group]
             given = [image for image in images if image is not None]
-            found = answers(task, torch.stack(given), options.precision, shares=shares) if given else []
+            names = [
+                (scene.name, _named(block)) for block, image in zip(group, images, strict=True) if image is not None
+            ]
+            found = answers(task, torch.stack(given), options.precision, shares=shares, names=names) if given else []
             rest = iter(found)
             for block, image in zip(group, images, strict=True):
                 there = image is not None  # where nothing is, there is nothing to compute
                 answer = next(rest) if there else _nothing(len(task.classes), block.window[2:], shares)
-                yield block, _kept(task, block, answer, options, seams)
+                kept = _kept(task, block, answer, options, seams)
+                if image is not None and (lost := overflows(task, image[:, *block.inside])):
+                    kept["overflowing"] = np.array([lost])
+                yield block, kept
+
+
+def _named(block: Block) -> str:
+    """A window as messages name it, in pixels of the whole raster; the margin is part of it."""
+    row, column, height, width = block.window
+    return f"window at row {row}, column {column} ({width} x {height} pixels)"
 
 
 def _nothing(classes: int, shape: tuple[int, int], shares: str | None) -> Answer:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.formats import SUFFIXES, WINDOWED, format_of
+from torchfpn.files.formats import SUFFIXES, WINDOWED, check_sides, format_of
 from torchfpn.files.rasters import open_raster
 from torchfpn.raster.mosaic import Mosaic, Part
 from torchfpn.raster.scenes import Reading
@@ -24,7 +24,8 @@ def open_tiles(folder: Path, reading: Reading) -> Mosaic:
     """The tiles of a folder as one raster in web Mercator, in the order of columns and rows.
 
     Raises:
-        ConfigError: several zooms. DataError: two tiles of one place, or a tile that is no image.
+        ConfigError: several zooms. DataError: two tiles of one place, a tile that is no image, or a raster larger than
+            `reading.max_side`.
     """
     files, found = list_tiles(folder), dict[tuple[int, int], Path]()
     zooms = sorted({int(file.parent.parent.name) for file in files})
@@ -45,7 +46,9 @@ def open_tiles(folder: Path, reading: Reading) -> Mosaic:
         for x, y in places
     )
     corner = Path(str(zooms[0]), str(left), f"{top}.png")
-    return Mosaic(folder, parts, tile_geo(corner, PATTERN, (height, width)), reading)
+    mosaic = Mosaic(folder, parts, tile_geo(corner, PATTERN, (height, width)), reading)
+    check_sides(folder, (mosaic.height, mosaic.width), reading.max_side)
+    return mosaic
 
 
 def list_tiles(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """How good a task is on labelled images: predicted one by one at full size, compared pixel by pixel."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,12 @@ from torchfpn.errors import DataError
 from torchfpn.metrics.boundary import BoundaryIoU
 from torchfpn.metrics.confusion import ConfusionMatrix
 from torchfpn.metrics.plain import UNIT, plain
+from torchfpn.tasks.finite import naming, overflow_words
 from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
 
+log = logging.getLogger(__name__)
 Fit = Callable[[Tensor], Tensor]  # an image as its file has it -> with the values that the model learnt on
 Watch = Callable[[Sample, Tensor], None]  # a sample and the labels [H, W] predicted for it
 
@@ -74,16 +77,21 @@ def evaluate(
 
     boundary: also the boundary IoU, which costs more than the rest. order: the task's label of each class of the
     samples (see `class_order`). progress: called after every image. watch: is shown every sample with its prediction.
-    fit: brings images to the values that a converted model learnt on (`files.fitting.in_range`).
+    fit: brings images to the values that a converted model learnt on (`files.fitting.in_range`). Pixels that overflow
+    when they are scaled are no data, and a warning counts them.
+
+    Raises:
+        DataError: a sample that cannot be read. NotFiniteError: the model gives NaN or infinity.
     """
     confusion = ConfusionMatrix(len(task.classes))
     edges = BoundaryIoU(len(task.classes)) if boundary else None
     device = next(task.model.parameters()).device
-    images = 0
+    images = lost = 0
     for sample in samples:
         truth = reordered(sample.target, order)
         image = sample.image if fit is None else fit(sample.image)
-        with computing(device, precision):
+        lost += int(task.normalize.overflowing(image[None].to(device)).sum())
+        with computing(device, precision), naming(sample.name):
             labels = task.predict([image.to(device)])[0].labels.cpu()
         truth = torch.where(labels == IGNORE, IGNORE, truth)  # no data: no answer was asked for
         confusion.update(labels, truth)
@@ -94,6 +102,8 @@ def evaluate(
             watch(Sample(sample.image, truth, sample.name), labels)
         if progress is not None:
             progress()
+    if lost:
+        log.warning(overflow_words(lost))
     return Evaluation(task.classes, task.recipe.colors, confusion, edges, images)
 
 

@@ -1,5 +1,6 @@
 """How good a task of objects is on labelled images: predicted one by one at full size, compared object by object."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +18,12 @@ from torchfpn.metrics.object_matches import Counts, ImageMatches, best_threshold
 from torchfpn.metrics.precisions import LIMITS, Precisions
 from torchfpn.ops.instances import Instances
 from torchfpn.tasks.evaluate import Fit
+from torchfpn.tasks.finite import naming, overflow_words
 from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
 from torchfpn.types import Objects
 
+log = logging.getLogger(__name__)
 RegionWatch = Callable[[RegionSample, Instances], None]  # a sample, labels as the model's, and what was found in it
 
 
@@ -97,17 +100,19 @@ def evaluate_regions(
         fit: brings images to the values that a converted model learnt on.
 
     Raises:
-        DataError: a sample that cannot be read. ShapeError: a task with masks, samples without.
+        DataError: a sample that cannot be read. NotFiniteError: the model gives NaN or infinity. ShapeError: a task
+            with masks, samples without.
     """
     source = samples if isinstance(samples, RegionSamples) else source
     masks = task.recipe.task == "instance" and (source is None or source.dataset.task == "instance")
     scores = AveragePrecision(task.classes, masks=masks, most=most)
     device = next(task.model.parameters()).device
-    names, numbers, ranks = [], [], _ranks(source)
+    names, numbers, ranks, lost = [], [], _ranks(source), 0
     for index, (sample, facts) in enumerate(_each(samples, source)):
         truth = relabelled(sample.objects, order)
         image = sample.image if fit is None else fit(sample.image)
-        with computing(device, precision):
+        lost += int(task.normalize.overflowing(image[None].to(device)).sum())
+        with computing(device, precision), naming(sample.name):
             found = task.predict([image.to(device)])[0].to("cpu")
         crowd_labels = None if facts.crowd_labels is None else _table(order, facts.crowd_labels)
         numbers.append(index if ranks is None else ranks[index])
@@ -117,6 +122,8 @@ def evaluate_regions(
             watch(replace(sample, objects=truth), found)
         if progress is not None:
             progress()
+    if lost:
+        log.warning(overflow_words(lost))
     return RegionEvaluation(scores.compute(), task.recipe.colors, tuple(names), as_given(scores.matches(), numbers))
 
 

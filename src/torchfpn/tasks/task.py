@@ -4,6 +4,7 @@ raw images --scaling--> model --> raw predictions --+--> criterion(., targets)  
                                                     +--> postprocess(., sizes)   -> [Semantic, ...]
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -18,6 +19,7 @@ from torchfpn.errors import DataError, ShapeError
 from torchfpn.nn.modes import evaluating
 from torchfpn.nn.normalize import Normalize
 from torchfpn.recipe import Recipe
+from torchfpn.tasks.finite import Named, check_logits
 from torchfpn.types import IGNORE, Batch, Size
 
 
@@ -100,10 +102,12 @@ class Task(nn.Module):
         Raises:
             ShapeError: something else, or images of another number of bands than the recipe's.
             DataError: a file that cannot be read; another pixel type or other values than the model was trained on.
+            NotFiniteError: the model gives NaN or infinity.
         """
         with evaluating(self):
             if isinstance(images, Batch):
-                return self._predict(self._in_range(images.images), images.sizes)
+                names = [(name, None) for name in images.names]
+                return self._predict(self._in_range(images.images), images.sizes, names)
             if isinstance(images, Tensor):
                 self._check(images, 4)
                 return self._predict(self._in_range(images), [(images.shape[-2], images.shape[-1])] * len(images))
@@ -111,8 +115,13 @@ class Task(nn.Module):
             for image in every:
                 if isinstance(image, Tensor):
                     self._check(image, 3)
-            ready = (self._in_range(x) if isinstance(x, Tensor) else self._read(x, accept_dtype) for x in every)
-            return [r for x in ready for r in self._predict(x[None], [(x.shape[-2], x.shape[-1])])]
+            found: list[Any] = []
+            for number, image in enumerate(every, start=1):
+                one = self._in_range(image) if isinstance(image, Tensor) else self._read(image, accept_dtype)
+                name = f"image {number} of {len(every)}" if len(every) > 1 else None
+                name = os.fspath(image) if isinstance(image, str | PathLike) else name
+                found += self._predict(one[None], [(one.shape[-2], one.shape[-1])], [(name, None)])
+            return found
 
     def _read(self, source: Any, accept_dtype: bool) -> Tensor:
         from torchfpn.files.fitting import read_input
@@ -125,10 +134,12 @@ class Task(nn.Module):
 
         save(self, path)
 
-    def _predict(self, raw: Tensor, sizes: Sequence[Size]) -> list[Any]:
+    def _predict(self, raw: Tensor, sizes: Sequence[Size], names: Sequence[Named] = ()) -> list[Any]:
         device = next(self.model.parameters()).device
         images, valid = self.normalize(raw.to(device))
-        results: list[Any] = self.postprocess(self.model(images), sizes, valid)
+        logits = self.model(images)
+        check_logits(logits, valid, names)
+        results: list[Any] = self.postprocess(logits, sizes, valid)
         return results
 
     def _in_range(self, images: Tensor) -> Tensor:

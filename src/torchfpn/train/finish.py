@@ -3,11 +3,13 @@
 import contextlib
 import csv
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torchfpn.data.check import TRAIN, VALIDATE
-from torchfpn.errors import FPNError, WeightsError, WriteError
+from torchfpn.errors import FPNError, NotFiniteError, WeightsError, WriteError
 from torchfpn.files.atomic import write_text
 from torchfpn.metrics.plain import plain
 from torchfpn.report.console import Console
@@ -21,6 +23,7 @@ from torchfpn.train.resume import kept_weights
 from torchfpn.train.scoring import score_objects, score_pixels
 
 MODEL = "model.safetensors"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,10 @@ def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, co
     task.eval().save(model)
     row = keeper.journal.rows[-1] if keeper.journal.rows else {}
     metrics = {name: plain(value) for name, value in row.items()}
-    if training.validation_loader is not None:
-        score = score_objects if isinstance(task, RegionTask) else score_pixels
-        with contextlib.closing(training.validation_loader.whole()) as loader:
-            scored = score(task.to(machine.accelerator), loader, machine, folder, console)
-        write_text(folder / "validation.json", json.dumps(scored.values) + "\n")
-        metrics |= scored.metrics
-        console.print(f"validation of the {origin} weights")
-        Console().print(scored.table)
+    try:
+        metrics |= _score(training, folder, machine, console, origin)
+    except NotFiniteError as error:  # the weights are good for other images
+        log.warning("no scores of the %s weights: %s", origin, error)
     from torchfpn.report.html import write_report
     from torchfpn.report.run import write_about
 
@@ -82,6 +81,24 @@ def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, co
     console.print(f"{model}  {folder / 'report.html'}", soft_wrap=True)
     unsaved = None if keeper.failure is None else str(keeper.failure)
     return RunResult(folder, metrics, model, unsaved)
+
+
+def _score(training: Training, folder: Path, machine: Machine, console: Console, origin: str) -> dict[str, Any]:
+    """Writes validation.json and prints its table; the few numbers that sum it up, none without a validation split.
+
+    Raises:
+        NotFiniteError: the weights give NaN or infinity for an image.
+    """
+    if training.validation_loader is None:
+        return {}
+    task = training.task.to(machine.accelerator)
+    score = score_objects if isinstance(task, RegionTask) else score_pixels
+    with contextlib.closing(training.validation_loader.whole()) as loader:
+        scored = score(task, loader, machine, folder, console)
+    write_text(folder / "validation.json", json.dumps(scored.values) + "\n")
+    console.print(f"validation of the {origin} weights")
+    Console().print(scored.table)
+    return scored.metrics
 
 
 def _seconds(timing: Path) -> float:

@@ -1,12 +1,16 @@
 """The score of a detector's weights as they are: average precision over the validation images."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
+from torchfpn.errors import NotFiniteError
 from torchfpn.metrics.average_precision import AveragePrecision
-from torchfpn.ops.instances import Instances
+from torchfpn.ops.instances import Instances, no_instances
 from torchfpn.tasks.region_task import RegionTask
 from torchfpn.types import Batch
+
+log = logging.getLogger(__name__)
 
 
 class RegionValidation:
@@ -19,10 +23,17 @@ class RegionValidation:
         self.task, self.gather = task, gather
         self.masks = task.recipe.task == "instance"
         self.scores = AveragePrecision(task.classes, masks=self.masks)
+        self.told = False
 
     def step(self, batch: Batch) -> list[Instances]:
         """Takes in one batch and gives its results."""
-        results: list[Instances] = self.task.predict(batch)
+        try:
+            results: list[Instances] = self.task.predict(batch)
+        except NotFiniteError as error:  # the weights of an epoch may be bad and those of a later one good
+            if not self.told:
+                log.warning("%s", error)
+            self.told = True
+            results = [no_instances(size, masks=self.masks) for size in batch.sizes]
         for found, truth in zip(results, batch.targets, strict=True):
             self.scores.update(found.to("cpu"), truth.to("cpu"))
         return results

@@ -1,13 +1,18 @@
 """The score of the weights as they are: loss and confusion matrix over the validation images, one forward pass each."""
 
+import logging
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from torchfpn.errors import NotFiniteError
 from torchfpn.metrics.confusion import ConfusionMatrix
+from torchfpn.tasks.finite import check_logits
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE, Batch, Semantic
+
+log = logging.getLogger(__name__)
 
 
 class Validation:
@@ -19,13 +24,17 @@ class Validation:
     def __init__(self, task: Task, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
         self.task, self.reduce = task, reduce
         self.confusion = ConfusionMatrix(len(task.classes))
-        self.loss, self.images = 0.0, 0
+        self.loss, self.images, self.told = 0.0, 0, False
 
     def step(self, batch: Batch) -> list[Semantic]:
         """Takes in one batch and gives its results; the task is in eval mode and on the device of the batch."""
         task = self.task
         images, valid = task.normalize(batch.images)
         raw = task.model(images)
+        try:
+            check_logits(raw, valid, [(name, None) for name in batch.names])
+        except NotFiniteError as error:  # the weights of an epoch may be bad and those of a later one good
+            self._tell(error)
         targets = torch.where(valid, batch.targets, IGNORE)
         losses = task.criterion(raw, targets)
         self.loss += float(torch.stack(list(losses.values())).sum()) * len(batch)
@@ -34,6 +43,12 @@ class Validation:
         for result, target, (height, width) in zip(results, targets, batch.sizes, strict=True):
             self.confusion.update(result.labels, target[:height, :width])
         return results
+
+    def _tell(self, error: NotFiniteError) -> None:
+        """A warning about the first image; there may be as many as there are images."""
+        if not self.told:
+            log.warning("%s", error)
+        self.told = True
 
     def row(self) -> dict[str, float]:
         """The columns of metrics.csv; NaN for a class that occurs neither in truth nor in prediction."""

@@ -33,7 +33,10 @@ class Areas:
 def areas(vectors: Vectors, *, buffer: float | None = None, crossings: int | None = None) -> Areas:
     """Polygons of all features.
 
-    Rings that cross themselves keep everything they enclose; overlapping parts of a feature are joined.
+    A ring that crosses itself keeps the points that it winds around, more often one way than the other (the nonzero
+    rule): both halves of a bow tie, and what it encloses twice in one direction. Overlapping parts of a feature are
+    joined. Equals `shapely.make_valid(method="structure")`; GDAL's even-odd rule would cut holes where a ring overlaps
+    itself.
 
     Args:
         vectors: the features.

@@ -21,7 +21,7 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError, RasterError, nearest
-from torchfpn.files.formats import name_key
+from torchfpn.files.formats import check_regular, name_key
 from torchfpn.files.quiet import quiet
 from torchfpn.vectors.cut_off import refuse_cut_off
 from torchfpn.vectors.formats import DRIVERS
@@ -36,6 +36,7 @@ FAILURES = (  # all that pyogrio raises of files
 )
 LON_LAT = "OGC:CRS84"  # what RFC 7946 says of every GeoJSON
 MAX_BYTES = 2**30
+_BESIDE = (".shx", ".dbf", ".prj", ".cpg", ".qix")  # files that GDAL opens with a shapefile
 _JSON = ("GeoJSON", "GeoJSONSeq")
 _RECORD = b"\x1e"  # begins each feature of a GeoJSON text sequence
 FARTHEST = 1e12  # of coordinates, in any unit; beyond, areas lose their digits and then overflow
@@ -161,6 +162,8 @@ def _driver(path: Path) -> str:
     driver = DRIVERS.get(path.suffix.lower())
     if driver is None:
         raise DataError("not a vector file this program reads", file=path, allowed=", ".join(DRIVERS))
+    for part in (path, *(path.with_suffix(suffix) for suffix in _BESIDE)):
+        check_regular(part)
     try:
         with path.open("rb") as handle:
             head = handle.read(512)

@@ -1,0 +1,90 @@
+"""No file handle is left: one line that says so, exit code 2, and nothing half-written."""
+
+import os
+import resource
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from made_data import make_dataset, write_tiff
+from tiny_model import tiny_task
+from torchfpn.cli.main import main
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts the handles in /proc")
+PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 5e6)}
+BOX = (
+    '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": {"type":'
+    ' "Polygon", "coordinates": [[[15, 45.1], [15.001, 45.1], [15.001, 45.101], [15, 45.1]]]}}]}'
+)
+VERBS = {
+    "info": ["info", "m.safetensors"],
+    "predict": ["predict", "m.safetensors", "a.tif", "--out", "out"],
+    "windows": ["predict", "m.safetensors", "a.tif", "--out", "out", "--window", "32", "--polygons", "gpkg"],
+    "evaluate": ["evaluate", "m.safetensors", "data", "--out", "out"],
+    "maps": ["evaluate", "labels.tif", "labels.tif", "--json", "out/a.json"],
+    "check": ["check", "data"],
+    "rasterize": ["rasterize", "box.geojson", "a.tif", "--out", "out", "--burn", "1"],
+    "compare": ["compare", "a.tif", "--truth", "labels.tif", "--out", "out"],
+    "polygons": ["polygons", "labels.tif", "out/a.geojson"],
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("handles")
+    make_dataset(folder / "data", train=1, val=1)
+    tiny_task(bands=("red", "green", "blue"), dtype="uint8", classes=("grass", "road", "water")).save(
+        folder / "m.safetensors"
+    )
+    write_tiff(folder / "a.tif", np.zeros((3, 40, 48), np.uint8), photometric="RGB", **PLACE)
+    write_tiff(folder / "labels.tif", np.ones((1, 40, 48), np.uint8), **PLACE)
+    (folder / "box.geojson").write_text(BOX)
+    return folder
+
+
+def with_handles(count, words):
+    """Exit code of a command that may open `count` files more than are open."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(highest)]  # no gap below
+    held += [os.open(os.devnull, os.O_RDONLY) for _ in range(count)]
+    for number in held[len(held) - count :]:
+        os.close(number)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(held, default=highest) + 1, before[1]))
+        return main(words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for number in held[: len(held) - count]:
+            os.close(number)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_handle_left(made, tmp_path, monkeypatch, capsys, verb):
+    for path in made.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    assert main(VERBS[verb]) == 0  # everything that is loaded late is loaded
+    whole = sorted(path.name for path in (tmp_path / "out").rglob("*"))
+    codes = []
+    for count in range(12):
+        shutil.rmtree(tmp_path / "out")  # blocks of a prediction, too, which --resume would take up
+        (tmp_path / "out").mkdir()
+        capsys.readouterr()
+        codes.append(with_handles(count, VERBS[verb]))
+        said = [line for line in capsys.readouterr().err.splitlines() if line]
+        left = [path for path in (tmp_path / "out").rglob("*") if ".part" in path.name]
+        assert left == [], (count, said)
+        assert codes[-1] in (0, 2), (count, said)
+        if codes[-1] == 2:
+            assert "Too many open files" in said[-1], (count, said)
+            assert not any(line.startswith(("Traceback", " ")) for line in said), (count, said)
+        else:
+            assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == whole
+            break
+    assert codes[0] == 2
