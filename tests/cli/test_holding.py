@@ -18,7 +18,7 @@ VALUES = {
     "most": "200", "classes": "a,b", "ignore": "7", "least": "3", "field": "kind", "truth_field": "kind",
     "score": "score", "within": "area.geojson", "layer": "a", "assume_crs": "EPSG:32633", "tiles": "{z}/{x}/{y}",
     "background": "0", "worst": "1", "burn": "1", "allow_vrt": None, "init": None, "palette": None,
-    "sheet": "sheet.png", "max_pixels": "100000", "json": None, "fix": None,
+    "sheet": "sheet.png", "max_pixels": "100000", "max_side": "100000", "json": None, "fix": None,
 }  # fmt: skip
 
 
