@@ -188,11 +188,14 @@ def test_a_folder_of_tiles_becomes_a_folder_of_tiles_and_no_polygon_ends_at_thei
         assert source.transform.a == pytest.approx(2 * 20037508.342789244 / 2**18 / 64)
 
 
-def test_tiles_far_apart_cost_nothing_between_them(folder):
+def test_tiles_far_apart_cost_nothing_between_them(folder, capsys):
     picture = read("scene.tif").transpose(1, 2, 0)[:64, :64]
     make_tiles(folder / "world", picture, x=3, y=5)
     make_tiles(folder / "world", picture, x=2**17, y=2**17)
-    assert predict("out", "world", "--window", "64", "--margin", "0", "--polygons", "geojson") == 0
+    flags = ["--window", "64", "--margin", "0", "--polygons", "geojson"]
+    assert predict("out", "world", *flags) == 2
+    assert "world: 8,388,544 x 8,388,416 pixels; expected at most 1,048,576" in capsys.readouterr().err
+    assert predict("out", "world", *flags, "--max-side", str(2**23)) == 0
     one, other = (np.array(Image.open(f"out/world/18/{name}.png")) for name in ("3/5", f"{2**17}/{2**17}"))
     np.testing.assert_array_equal(one, other)
     features = json.loads((folder / "out/world.geojson").read_text())["features"]
