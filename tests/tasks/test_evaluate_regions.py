@@ -11,6 +11,7 @@ from torchfpn.data.dataset import read_dataset
 from torchfpn.data.region_sample import RegionSample
 from torchfpn.data.region_samples import RegionSamples
 from torchfpn.metrics import AveragePrecision
+from torchfpn.nn.normalize import Normalize
 from torchfpn.report.extreme_pictures import write_pictures
 from torchfpn.tasks.evaluate_regions import evaluate_regions, relabelled, truth_facts
 
@@ -26,7 +27,7 @@ class Fixed(torch.nn.Module):
         super().__init__()
         self.model, self.answers = torch.nn.Linear(1, 1), iter(answers)
         self.recipe = torchfpn.Recipe(task, {}, classes, ("grey",), torchfpn.Scaling.identity(1))
-        self.classes = classes
+        self.classes, self.normalize = classes, Normalize(self.recipe.scaling)
 
     def predict(self, images):
         assert len(images) == 1
