@@ -29,7 +29,6 @@ OWNERS = {  # package -> the only room that imports it
     "timm": {"backbones"},
     "faster_coco_eval": {"metrics"},
     "lightning": {"train"},
-    "matplotlib": {"report"},
     "rasterio": {"files", "raster", "vectors"},
     "shapely": {"raster", "vectors"},
     "pyogrio": {"vectors"},

@@ -26,6 +26,15 @@ def test_every_direct_dependency_is_pinned():
     assert {name_of(w) for w in wanted} - {"torchfpn"} <= {name_of(pin) for pin in PINS}
 
 
+def test_the_packages_of_extras_are_imported():
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    named = {
+        name_of(w).replace("-", "_") for group in PROJECT["project"]["optional-dependencies"].values() for w in group
+    }
+    for name in named - {"torchfpn", "tensorboard"}:  # lightning imports tensorboard
+        assert re.search(rf"(import|from) {name}\b", source), name
+
+
 def test_no_address_stands_in_the_pins():
     assert not [pin for pin in PINS if "://" in pin or "@" in pin]
     assert not (ROOT / "uv.lock").exists() or "uv.lock" in (ROOT / ".gitignore").read_text().split()

@@ -85,13 +85,20 @@ WRAPPED = {
 
 @pytest.mark.parametrize("way", WRAPPED)
 @pytest.mark.parametrize("name", ["test_resnet", "torchvision/mobilenet_v2", "lukemelas/efficientnet_b0"])
-def test_what_stands_before_the_names_is_taken_off(name, way, tmp_path):
+def test_what_stands_before_the_names_is_taken_off(name, way, tmp_path, caplog):
     if name != "test_resnet" and way not in ("module.", "inside a model"):
         pytest.skip("one way for all")
     tensors = whole(name)
     torch.save(WRAPPED[way](tensors), tmp_path / "w.pth")
     torch.save(tensors, tmp_path / "plain.pth")
     found = backbone(name, pretrained=tmp_path / "w.pth").state_dict()
+    said = {  # what lies beside the network
+        "inside a model": [f"{tmp_path / 'w.pth'}: left out, beside model.encoder.*: decoder.weight, loss.weight"],
+        "a teacher": [f"{tmp_path / 'w.pth'}: left out, beside student.net.*: teacher.net."],
+    }
+    records = [record.getMessage() for record in caplog.records]
+    assert len(records) == len(said.get(way, []))
+    assert all(line.startswith(start) for line, start in zip(records, said.get(way, []), strict=True))
     for key, value in backbone(name, pretrained=tmp_path / "plain.pth").state_dict().items():
         assert torch.equal(found[key], value), key
 

@@ -8,6 +8,7 @@ import pytest
 from made_data import write_png
 from made_maps import box, noise, write_geojson, write_map
 from made_objects import YAML, coco, make_objects
+from tiny_detector import tiny_detector
 from tiny_model import tiny_task
 from torchfpn.cli.holding import HOLD
 from torchfpn.cli.main import main
@@ -18,7 +19,9 @@ VALUES = {
     "most": "200", "classes": "a,b", "ignore": "7", "least": "3", "field": "kind", "truth_field": "kind",
     "score": "score", "within": "area.geojson", "layer": "a", "assume_crs": "EPSG:32633", "tiles": "{z}/{x}/{y}",
     "background": "0", "worst": "1", "burn": "1", "allow_vrt": None, "init": None, "palette": None,
-    "sheet": "sheet.png", "max_pixels": "100000", "max_side": "100000", "json": None, "fix": None,
+    "sheet": "sheet.png", "max_pixels": "100000", "json": None, "fix": None, "without_class": "skip",
+    "probs": "uint8", "window": "64", "margin": "16", "blend": None, "batch": "2", "mosaic": "town", "resume": None,
+    "max_side": "100000",
 }  # fmt: skip
 
 
@@ -38,6 +41,8 @@ def inputs(tmp_path_factory):
     (top / "r.json").write_text("[]")
     (top / "t.json").write_text(json.dumps(coco([])))
     tiny_task().save(top / "pixels.safetensors")
+    tiny_detector().save(top / "objects.safetensors")
+    predict = [top / "images", "--out", top / "predicted"]
     found = {
         "COCO results": [top / "r.json", top / "t.json"],
         "label files against label files": [labels, labels],
@@ -54,6 +59,10 @@ def inputs(tmp_path_factory):
         "a dataset of objects": [objects],
         "label files alone": [top / "images", "--truth", labels, "--out", top / "sheets"],
         "label files on both sides": [top / "images", "--truth", labels, "--prediction", labels, "--out", top / "s"],
+        "a model of pixels": [top / "pixels.safetensors", *predict],
+        "a model of objects": [top / "objects.safetensors", *predict],
+        "polygons of one class": [polygons, top / "map.tif", "--out", top / "masks"],
+        "polygons with classes of their own": [polygons, top / "map.tif", "--field", "kind", "--out", top / "masks"],
         "polygons on one side alone": [top / "map.tif", "--truth", polygons, "--out", top / "sheets"],
     }
     return {kind: list(map(str, words)) for kind, words in found.items()}
@@ -62,7 +71,7 @@ def inputs(tmp_path_factory):
 def idle(verb):
     """(verb, kind, flag) of every flag that does not hold for a kind of input, without those that make another kind."""
     flags = {name for names in HOLD[verb].values() for name in names} - {"init", "within"}
-    kinds = {kind: names for kind, names in HOLD[verb].items() if not kind.startswith("a model")}
+    kinds = {kind: names for kind, names in HOLD[verb].items() if (verb, kind[:7]) != ("evaluate", "a model")}
     return [(verb, kind, flag) for kind, names in kinds.items() for flag in sorted(flags - set(names))]
 
 

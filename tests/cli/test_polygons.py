@@ -12,6 +12,7 @@ import shapely
 from rasterio.crs import CRS
 
 from made_data import write_tiff
+from made_maps import box, write_geojson, write_map
 from tiny_model import tiny_task
 from torchfpn.cli.main import main
 from torchfpn.files.geo import Geo
@@ -415,3 +416,25 @@ def test_fault_11_predicted_layers_need_a_coordinate_system(model, tmp_path, cap
     assert "no coordinate system, so no longitude and latitude; give --assume-crs" in capsys.readouterr().err
     assert main([*words, "--assume-crs", "EPSG:32633"]) == 0
     assert pyogrio.read_info(tmp_path / "out" / f"a.{kind}")["crs"] == "EPSG:32633"
+
+
+@pytest.mark.parametrize("verb", ["polygons", "evaluate", "compare"])
+def test_features_without_a_class_are_left_out_and_counted(tmp_path, capsys, verb):
+    held = write_geojson(tmp_path / "a.geojson", [box(3, 3), box(15, 3), box(27, 3)], ["roof", None, " "])
+    scene = write_map(tmp_path / "scene.tif")
+    words = {
+        "polygons": ["polygons", held, tmp_path / "out.geojson"],
+        "evaluate": ["evaluate", held, held, "--json", tmp_path / "scores.json"],
+        "compare": ["compare", scene, "--truth", held, "--out", tmp_path / "sheets"],
+    }[verb]
+    words = [str(word) for word in (*words, "--field", "kind")]
+    assert main(words) == 2
+    assert "a.geojson: kind: 2 features without a value; give them one, leave them out with" in capsys.readouterr().err
+    assert main([*words, "--without-class", "skip"]) == 0
+    assert "2 features without a class, left out" in capsys.readouterr().out.replace("2 without", "2 features without")
+    if verb == "polygons":
+        (feature,) = json.loads((tmp_path / "out.geojson").read_text())["features"]
+        assert feature["properties"]["class"] == "roof"
+    if verb == "evaluate":
+        scores = json.loads((tmp_path / "scores.json").read_text())["objects"]
+        assert list(scores["classes"]) == ["roof"]

@@ -248,13 +248,6 @@ def test_bf16_is_nearly_the_same(instance, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--probs", "uint8"], "probs: a model of instance, which sees whole images; go without --probs"),
-        (["--window", "64"], "window: a model of instance"),
-        (["--blend"], "blend: a model of instance"),
-        (["--margin", "32"], "margin: a model of instance"),
-        (["--batch", "2"], "batch: a model of instance"),
-        (["--mosaic", "town"], "mosaic: a model of instance"),
-        (["--resume"], "resume: a model of instance"),
         (["--score", "1.5"], "score: 1.5; expected 0 to 1"),
         (["--score", "nan"], "score: nan; expected 0 to 1"),
         (["--outlined", "cel", "--polygons", "pixels"], 'did you mean "cell"'),
@@ -278,7 +271,7 @@ def test_flags_of_the_other_models(detection, tmp_path, capsys):
     assert "simplify: 1.0; expected to come with models that give masks" in capsys.readouterr().err
     tiny_task(bands=("red", "green", "blue"), dtype="uint8").save(tmp_path / "pixels.safetensors")
     assert run(tmp_path / "pixels.safetensors", tmp_path / "a.png", "--out", tmp_path / "out", "--score", 0.3) == 2
-    assert "score: 0.3; expected to come with models of objects" in capsys.readouterr().err
+    assert "--score: says nothing of a model of pixels" in capsys.readouterr().err
 
 
 def test_nothing_found_is_valid_everywhere(instance, tmp_path):

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from made_data import YAML, make_dataset, picture
 from made_maps import box, write_geojson, write_map
-from torchfpn.cli.main import main
+from torchfpn.cli.main import VERBS, main
 from torchfpn.errors import FPNError
 from torchfpn.printing import visible
 from torchfpn.report.console import Console
@@ -167,3 +167,21 @@ def test_what_cannot_be_opened_or_written_is_one_line_with_its_name(tmp_path, ca
     assert error.count("\n") == 1
     assert "file" in error or "folder.geojson" in error
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_knows_no_utf8_gets_escapes(tmp_path, monkeypatch, encoding):
+    """Help, tables, counts and errors of every verb; names that the terminal has no letters for are spelt out."""
+    data = make_dataset(tmp_path / "größe 道", yaml=YAML.replace("grass", "Straße 道"))
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True) for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    for verb in VERBS:
+        assert main([verb, "--help"]) == 0
+        assert main([verb, "--größe-道"]) == 2
+    for words in (["check"], ["check", "--json"], ["weights"], ["info"], ["evaluate", "道.tif"]):
+        assert main([*words, str(data)]) == (0 if words[0] in ("check", "weights") else 2)
+    shown = [stream.buffer.getvalue().decode(encoding) for stream in streams]
+    for text in shown:
+        assert r"\u9053" in text
+        assert ("ß" in text) == (encoding == "latin-1")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from torchfpn.backbones import BAND_INITS as WAYS
-from torchfpn.errors import ConfigError, nearest
+from torchfpn.errors import ConfigError, amount, nearest
 
 COLORS = ("red", "green", "blue")
 RGB = (0, 1, 2)
@@ -40,7 +40,7 @@ def check_bands(in_channels: int, rgb: Sequence[int], how: BandInit = "repeat") 
     none_needed = not isinstance(how, str) and not rgb
     three = len(rgb) == len(set(rgb)) == 3 and all(_is_band(band, in_channels) for band in rgb)
     if not three and not none_needed:
-        found = f"{rgb} of {in_channels} bands"
+        found = f"{rgb} of {amount(in_channels, 'band')}"
         raise ConfigError(found, field="rgb", allowed="three different bands: red, green, blue")
     for band, colour in () if isinstance(how, str) else how.items():
         if not _is_band(band, in_channels) or colour not in COLORS:

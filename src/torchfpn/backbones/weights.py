@@ -5,6 +5,7 @@ convolution may take three bands or as many as the network shall take. What it h
 classifier must fit, tensor for tensor: the file of a deeper network has all tensors of a shallower one.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from torchfpn.errors import WeightsError
+from torchfpn.errors import WeightsError, amount
 from torchfpn.files.checkpoints import check_finite, listed, originals, prefixes, read_weights
+from torchfpn.files.formats import printable
 
 Tensors = Mapping[str, Tensor]
 COUNTERS = ".num_batches_tracked"  # torch's oldest files have none
 SHOWN = 3  # tensors in a message
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def fitting_weights(path: str | Path, wanted: Wanted, in_channels: int) -> Fitti
     Raises:
         WeightsError: no weights file; a tensor that is missing, left over (but for the classifier's) or of another
             shape, with the network that the file seems to be of; NaN; a first convolution of other bands.
+
+    What lies beside the network in the file is left out, and named in a log record.
     """
     every = read_weights(path).tensors
     tries = [_stripped(every, prefix, wanted) for prefix, _ in prefixes(every, max(1, len(wanted.own) // 2))]
@@ -84,8 +89,10 @@ def fitting_weights(path: str | Path, wanted: Wanted, in_channels: int) -> Fitti
         raise _unfit(path, wanted, chosen.renamed, wrong)
     if bands not in (3, in_channels):
         allowed = f"3, or the {in_channels} of the model"
-        raise WeightsError(f"weights of {bands} bands", file=path, field="in_channels", allowed=allowed)
+        raise WeightsError(f"weights of {amount(bands, 'band')}", file=path, field="in_channels", allowed=allowed)
     check_finite(chosen.tensors, file=path)
+    if beside := [name for name in every if not name.startswith(chosen.prefix)]:
+        log.warning(f"{printable(path)}: left out, beside {chosen.prefix}*: {listed(beside)}")
     return Fitting(chosen.tensors, chosen.renamed, bands)
 
 
@@ -121,7 +128,7 @@ def _but_bands(key: str, shape: tuple[int, ...], wanted: Wanted) -> tuple[int, .
 def _unfit(path: str | Path, wanted: Wanted, given: Tensors, wrong: list[str]) -> WeightsError:
     kin = wanted.kin(given)
     shown = ", ".join(wrong[:SHOWN]) + (", ..." if len(wrong) > SHOWN else "")
-    number = "1 tensor does" if len(wrong) == 1 else f"{len(wrong)} tensors do"
+    number = amount(len(wrong), "tensor does", "tensors do")
     hint = (
         f"the file seems to be of {kin}: take that backbone"
         if kin

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from torchfpn.cli.holding import refuse_idle
 from torchfpn.cli.progress import Progress
-from torchfpn.errors import ConfigError
+from torchfpn.errors import ConfigError, amount
 
 if TYPE_CHECKING:
     from torchfpn.data.check import CheckReport
@@ -87,7 +87,7 @@ def _say_written(dataset: "Dataset", report: "CheckReport", told: list[str]) -> 
     from torchfpn.files.formats import printable
 
     splits = ", ".join(f"{name} {len(dataset.pairs(name))}" for name in dataset.splits)
-    classes = f"{len(dataset.classes)} class{'es' * (len(dataset.classes) != 1)}"
+    classes = amount(len(dataset.classes), "class", "classes")
     print(f"wrote {printable(dataset.file)}: {classes} ({', '.join(dataset.names)}); {splits}")
     for note in [*told, *(note for name in dataset.splits for note in annotation_notes(dataset, name))]:
         print(f"note: {note}")
@@ -114,7 +114,7 @@ def _print(report: "CheckReport") -> None:
         out.print(f"note: {note}")
     if report.ok:
         images = sum(split.images for split in report.splits)
-        out.print(f"ok: {images} image{'s' * (images != 1)}, nothing bad")
+        out.print(f"ok: {amount(images, 'image')}, nothing bad")
 
 
 def _complain(report: "CheckReport", word: str = "bad") -> None:
@@ -128,7 +128,7 @@ def _complain(report: "CheckReport", word: str = "bad") -> None:
         print(f"{word}: and {len(report.problems) - SHOWN} more (all of them: --json)", file=sys.stderr)
     if report.problems:
         files = len({problem.file for problem in report.problems})
-        print(f"fpn: {files} bad file{'s' * (files != 1)} in {printable(report.dataset.file)}", file=sys.stderr)
+        print(f"fpn: {amount(files, 'bad file')} in {printable(report.dataset.file)}", file=sys.stderr)
     for line in report.fix or _segments_fix(report):
         print(f"fpn: {line}", file=sys.stderr)
 

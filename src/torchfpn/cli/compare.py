@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from torchfpn.cli.compare_sheets import Work, draw_all, draw_worst, finish
 from torchfpn.cli.evaluate_maps import UNMET, ignored_values, kind_of, listed, named_values, no_map
-from torchfpn.cli.holding import refuse_idle
+from torchfpn.cli.holding import add_without_class, refuse_idle
 from torchfpn.errors import amount
 from torchfpn.files.formats import printable
 
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--field", metavar="NAME", help='attribute that says the class; default "class", if it is there'
     )
+    add_without_class(parser)
     parser.add_argument("--burn", type=int, metavar="V", help="the label value of polygons without a class")
     parser.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
     parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
@@ -137,7 +138,17 @@ def _side(args: argparse.Namespace, path: Path, images: int) -> "Side":
     if kind == "polygons":
         files = label_files(path) if path.is_dir() else {"": path}
         for stem, file in files.items():
-            side.layers[stem] = read_objects(file, field=args.field, score="", layer=args.layer, assume_crs=crs)
+            held = read_objects(
+                file,
+                field=args.field,
+                score="",
+                layer=args.layer,
+                assume_crs=crs,
+                skip_unclassed=args.without_class == "skip",
+            )
+            side.layers[stem] = held
+            if held.unclassed:
+                print(f"{printable(file)}  {amount(held.unclassed, 'feature')} without a class, left out")
     elif kind == "labels":
         side.maps = label_folder(path) if path.is_dir() else {"": path}
         if "" in side.maps and images > 1:

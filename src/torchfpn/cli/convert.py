@@ -126,7 +126,9 @@ def _scaling(word: str, bands: int) -> "Scaling":
     if word == "unit":
         return Scaling((0.0,) * bands, (255.0,) * bands, "unit")
     if bands != 3:
-        raise ConfigError(f"{bands} bands", field="--scaling", allowed="imagenet: three bands", hint="--scaling unit")
+        raise ConfigError(
+            amount(bands, "band"), field="--scaling", allowed="imagenet: three bands", hint="--scaling unit"
+        )
     return Scaling.imagenet()
 
 

@@ -40,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
         return _write_data(args, plan)
     from torchfpn.cli.outputs import check_folder
     from torchfpn.demo.job import fresh_folder, run_demo
+    from torchfpn.errors import require
 
+    require("train", "fpn demo")
     out = args.out or Path("fpn-demo")
     check_folder(out.absolute().parent)
     folder = out if args.resume and out.is_dir() else fresh_folder(out)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from torchfpn.cli.holding import once, refuse_idle
+from torchfpn.cli.holding import add_without_class, once, refuse_idle
+from torchfpn.errors import amount
 
 if TYPE_CHECKING:
     from torchfpn.errors import DataError
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--iou", type=float, default=0.5, metavar="SHARE", help="from which two objects are one")
     group.add_argument("--least", type=float, default=0.0, metavar="M2", help="square metres of the smallest object")
     group.add_argument("--field", metavar="NAME", help='attribute that says the class; default "class", if it is there')
+    add_without_class(group)
     group.add_argument("--truth-field", metavar="NAME", help="the same of the truth, where it is called otherwise")
     group.add_argument("--score", metavar="NAME", help='attribute that says how sure a prediction is; default "score"')
     group.add_argument("--within", metavar="FILE", help="polygons, or rasters: only what lies in them counts")
@@ -80,7 +82,7 @@ def no_map(path: Path) -> "DataError":
     endings = sorted({Path(name).suffix.lower() for name in names if not name.startswith(".")} - {""})
     found = "neither label files nor polygons"
     if path.is_dir():
-        count = f"{len(names):,} file{'s' * (len(names) != 1)}"
+        count = amount(len(names), "file")
         found += f" ({count}: {', '.join(endings[:6])})" if endings else " (no file)" if not names else f" ({count})"
     lossy = bool(LOSSY & set(endings))
     hint = "JPEG changes the values it stores: write the labels as PNG or TIFF" if lossy else None
@@ -126,7 +128,8 @@ def read_layer(args: argparse.Namespace, file: Path, *, truth: bool) -> "Objects
     field = args.truth_field if truth and args.truth_field is not None else args.field
     crs = crs_wkt(args.assume_crs) if args.assume_crs else None
     score = "" if truth else args.score
-    return read_objects(file, field=field, score=score, layer=args.layer, assume_crs=crs)
+    options = {"field": field, "score": score, "layer": args.layer, "assume_crs": crs}
+    return read_objects(file, **options, skip_unclassed=args.without_class == "skip")
 
 
 def listed(text: str | None) -> list[str]:
@@ -182,11 +185,13 @@ def described(layer: "Objects") -> str:
     """A line about a vector file: how many features, and what was not as it should be."""
     from torchfpn.files.formats import printable
 
-    words = [f"{layer.features:,} feature{'s' * (layer.features != 1)}"]
+    words = [amount(layer.features, "feature")]
     if layer.mended:
         words.append(f"{layer.mended:,} with invalid rings, mended")
     if layer.lost:
         words.append(f"{layer.lost:,} without an area, left out")
+    if layer.unclassed:
+        words.append(f"{layer.unclassed:,} without a class, left out")
     return f"{printable(layer.file)}  {', '.join(words)}"
 
 
@@ -202,7 +207,7 @@ def _labels_against_labels(args: argparse.Namespace) -> Scored:
             pairs.add(predicted, truth, max_side=args.max_side)
             step()
     found = pixel_scores(pairs, classes=named_values(args.classes), ignore=ignored_values(args.ignore))
-    lines = [f"{len(files):,} label file{'s' * (len(files) != 1)}"]
+    lines = [amount(len(files), "label file")]
     if left:
         lines.append(f"{amount(left, 'prediction')} without a truth, left out")
     numbers = {"left_out": {"files_without_truth": left}}
@@ -242,7 +247,7 @@ def _labels_against_polygons(args: argparse.Namespace) -> Scored:
             scores.add(file, layers[stem if args.dataset.is_dir() else ""], place)
             step()
     found, left = scores.pixels(), scores.left_out()
-    lines = [f"{len(maps):,} label file{'s' * (len(maps) != 1)}{left_out((left.small[0], 'too small'))}"]
+    lines = [f"{amount(len(maps), 'label file')}{left_out((left.small[0], 'too small'))}"]
     lines += [described(layer) for layer in layers.values()]
     why = ((left.others, "of other classes"), (left.outside, "on no label file"), (left.small[1], "too small"))
     lines[-1] += left_out(*why).replace("; ", "; " if len(layers) == 1 else "\nof all polygons ", 1)
@@ -323,7 +328,7 @@ def plain_scores(found: "PixelScores", files: int) -> dict[str, Any]:
 def _lines(found: "PixelScores") -> list[str]:
     lines = []
     if found.unlabelled:
-        lines.append(f"{found.unlabelled:,} pixels are not labelled")
+        lines.append(f"{amount(found.unlabelled, 'pixel is', 'pixels are')} not labelled")
     if found.unanswered:
-        lines.append(f"{found.unanswered:,} pixels have a truth and no prediction, left out")
+        lines.append(f"{amount(found.unanswered, 'pixel has', 'pixels have')} a truth and no prediction, left out")
     return lines

@@ -7,9 +7,19 @@
 import argparse
 from collections.abc import Mapping
 
+NAMED = ("field", "without_class")  # what tells the class of a feature
 PLACED = ("layer", "assume_crs", "tiles")  # where polygons lie
+OF_PIXELS = ("probs", "window", "margin", "blend", "batch", "mosaic", "resume", "max_side")  # of large rasters
 OF_MODELS = ("split", "device", "precision", "accept_dtype")
 HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "predict": {
+        "a model of pixels": OF_PIXELS,
+        "a model of objects": ("score",),
+    },
+    "rasterize": {
+        "polygons of one class": ("burn",),
+        "polygons with classes of their own": ("without_class",),
+    },
     "evaluate": {
         "a model of pixels on label files": (*OF_MODELS, "no_boundary"),
         "a model of pixels on polygons": (*OF_MODELS, "no_boundary", "iou"),
@@ -17,22 +27,22 @@ HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "COCO results": ("most",),
         "label files against label files": ("classes", "ignore", "max_side"),
         "label files against polygons": (
-            *("classes", "ignore", "iou", "least", "field", "truth_field", "max_side", *PLACED),
+            *("classes", "ignore", "iou", "least", *NAMED, "truth_field", "max_side", *PLACED),
         ),
         "polygons against polygons": (
-            *("classes", "iou", "least", "field", "truth_field", "score", "within", "layer", "assume_crs"),
+            *("classes", "iou", "least", *NAMED, "truth_field", "score", "within", "layer", "assume_crs"),
         ),
-        "polygons within an area": (*("classes", "iou", "least", "field", "truth_field", "score", "within", *PLACED),),
+        "polygons within an area": (*("classes", "iou", "least", *NAMED, "truth_field", "score", "within", *PLACED),),
     },
     "compare": {
         "label files alone": ("ignore",),
         "label files on both sides": ("ignore", "background", "worst"),
-        "polygons on one side alone": ("ignore", "field", "burn", *PLACED),
-        "polygons on one of two sides": ("ignore", "background", "worst", "field", "burn", *PLACED),
+        "polygons on one side alone": ("ignore", *NAMED, "burn", *PLACED),
+        "polygons on one of two sides": ("ignore", "background", "worst", *NAMED, "burn", *PLACED),
     },
     "polygons": {
         "a label raster": ("least", "allow_vrt", "max_side"),
-        "a file of polygons": ("field", "layer"),
+        "a file of polygons": (*NAMED, "layer"),
     },
     "check": {
         "--init": ("init", "palette", "fix"),
@@ -40,6 +50,12 @@ HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "a dataset of objects": ("sheet", "fix", "max_pixels", "allow_vrt", "json"),
     },
 }
+
+
+def add_without_class(parser: "argparse._ActionsContainer") -> None:
+    """The flag of verbs that read polygons as objects; `fpn rasterize` knows a third way."""
+    text = "features whose attribute is empty: an error, or left out and counted"
+    parser.add_argument("--without-class", choices=("error", "skip"), default="error", help=text)
 
 
 def refuse_idle(args: argparse.Namespace, verb: str, kind: str) -> None:

@@ -34,7 +34,7 @@ VERBS = {
     "info": "what is in a model file: task, classes, bands, scaling, size",
 }
 NEEDS = {  # extras without which a verb can do nothing at all
-    "demo": ("train", "raster"),
+    "demo": ("raster",),  # and train, but for --data
     "train": ("train",),
     "rasterize": ("raster",),
     "compare": ("raster",),

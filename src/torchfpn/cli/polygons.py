@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfpn.cli.holding import once, refuse_idle
+from torchfpn.cli.holding import add_without_class, once, refuse_idle
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--field", metavar="NAME", help='of a vector file: the attribute that says the class, not "class"'
     )
+    add_without_class(parser)
     parser.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
     parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
     parser.add_argument("--allow-vrt", action="store_true", help="take a VRT, over files below its own folder")
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         assume_crs=crs_wkt(args.assume_crs) if args.assume_crs else None,
         allow_vrt=args.allow_vrt,
         max_side=args.max_side,
+        skip_unclassed=args.without_class == "skip",
     ) as layer:
         _write(args, layer, _wishes(args, layer, raster), counts)
     print(_summary(args, layer, counts))
@@ -175,6 +177,7 @@ def _summary(args: argparse.Namespace, layer: "Layer", counts: "Counts") -> str:
     for count, what in (
         (layer.mended, "with invalid rings, mended"),
         (layer.lost, "without an area, left out"),
+        (layer.unclassed, "without a class, left out"),
         (counts.merged if args.merge else None, "merged into others"),
         (counts.squared if args.square else None, "with right angles"),
         (counts.small if args.least_area else None, f"below {args.least_area:g} m2"),

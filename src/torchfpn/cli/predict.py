@@ -13,6 +13,8 @@ numbered in <stem>.png or <stem>.tif.
 import argparse
 from pathlib import Path
 
+from torchfpn.cli.holding import refuse_idle
+
 MAX_PIXELS = 2**24
 
 
@@ -72,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     device = find_device(args.device)
     task = load(args.model)
     options = with_model_tiles(options, task, args.sources)
+    refuse_idle(args, "predict", f"a model of {'pixels' if task.recipe.task == 'semantic' else 'objects'}")
     if task.recipe.task != "semantic":
         return run_objects(args, task.to(device), options)
     return run_pixels(args, task, device, options, streaming)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 FILE = "objects.json"
 SCORE = 0.5
-OF_PIXELS = ("probs", "window", "blend", "batch", "mosaic", "resume")  # flags that say nothing of objects
-MARGIN = "64"  # as it is when it is not given
 
 
 @dataclass
@@ -73,11 +71,6 @@ def _check_flags(args: argparse.Namespace, task: "Task") -> None:
     """
     from torchfpn.errors import ConfigError
 
-    given = [name for name in OF_PIXELS if getattr(args, name) not in (None, False)]
-    given += ["margin"] if args.margin != MARGIN else []
-    if given:
-        found = f"a model of {task.recipe.task}, which sees whole images"
-        raise ConfigError(found, file=args.model, field=given[0], hint=f"go without --{given[0]}")
     if args.score is not None and not 0 <= args.score <= 1:
         raise ConfigError(f"{args.score}", field="score", allowed="0 to 1")
     if args.simplify and not _has_masks(task):
@@ -180,7 +173,7 @@ def _report(outcome: "Outcome", score: float) -> None:
 
 def _counted(shown: int, found: int, score: float) -> str:
     rest = f" (and {found - shown:,} below a score of {score:g})" if found > shown else ""
-    return f"{shown:,} object{'s' * (shown != 1)}{rest}"
+    return f"{amount(shown, 'object')}{rest}"
 
 
 def _summary(totals: _Totals, score: float, seconds: float) -> str:

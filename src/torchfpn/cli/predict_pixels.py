@@ -34,11 +34,8 @@ def run_pixels(
     from torchfpn.cli.outputs import check_folder
     from torchfpn.cli.predict_options import check_classes, check_window
     from torchfpn.cli.told import tell_passed_over
-    from torchfpn.errors import ConfigError
     from torchfpn.raster.sources import refuse_own_sources
 
-    if args.score is not None:
-        raise ConfigError(f"{args.score}", field="score", allowed="to come with models of objects")
     planned = _plan(args)
     refuse_own_sources(planned)
     tell_passed_over(args.sources)

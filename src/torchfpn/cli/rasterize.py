@@ -18,6 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchfpn.cli.holding import refuse_idle
+from torchfpn.errors import amount
+
 if TYPE_CHECKING:
     from torchfpn.errors import FPNError
     from torchfpn.raster.legend import Legend
@@ -70,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from torchfpn.raster.tally import Tally
 
     options = _options(args)
+    refuse_idle(args, "rasterize", f"polygons {'of one class' if args.field is None else 'with classes of their own'}")
     jobs = _jobs(args)
     refuse_own_sources(jobs)
     tell_passed_over(args.images)
@@ -172,7 +176,7 @@ def _tell(features: int, labels: "Labels", unclassed: int, *, skipped: bool) -> 
     from torchfpn.files.formats import printable
 
     found = labels.areas
-    words = [f"{features:,} feature{'s' * (features != 1)}" if features else "no feature, so all is background"]
+    words = [amount(features, "feature") if features else "no feature, so all is background"]
     if found.invalid:
         words.append(f"{found.invalid:,} with invalid rings, mended")
     if found.lost:
@@ -216,7 +220,7 @@ def _report(job: "Job", outcome: "Outcome") -> None:
     from torchfpn.files.formats import printable
 
     (height, width), met = outcome.size, int(outcome.features.sum())
-    words = f"{met:,} feature{'s' * (met != 1)}" if met else "no feature meets it, so all is background"
+    words = amount(met, "feature") if met else "no feature meets it, so all is background"
     print(f"{printable(job.labels)}  {width} x {height}, {words}")
 
 
@@ -232,7 +236,9 @@ def _print(tally: "Tally", done: int, failed: int) -> None:
                 file=sys.stderr,
             )
         if tally.doubled:
-            print(f"{tally.doubled:,} pixels are covered by features of several classes; the last in the file counts")
+            print(
+                f"{amount(tally.doubled, 'pixel is', 'pixels are')} covered by features of several classes; the last in the file counts"
+            )
     print(f"{done} rasterized, {failed} failed")
 
 

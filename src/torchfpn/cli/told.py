@@ -52,5 +52,5 @@ def tell_passed_over(sources: Sequence[str]) -> None:
     files = passed_over(sources)
     if files:
         names = ", ".join(printable(file) for file in files[:SHOWN]) + (" ..." if len(files) > SHOWN else "")
-        what = "1 file that is no image was" if len(files) == 1 else f"{len(files):,} files that are no images were"
+        what = amount(len(files), "file that is no image was", "files that are no images were")
         print(f"fpn: {what} passed over: {names}", file=sys.stderr)

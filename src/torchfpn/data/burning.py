@@ -18,7 +18,7 @@ from torchfpn.data.dataset import Dataset
 from torchfpn.data.headers import read_header
 from torchfpn.data.polygons import Polygons
 from torchfpn.data.splits import Pair
-from torchfpn.errors import ConfigError, DataError, FPNError, nearest
+from torchfpn.errors import ConfigError, DataError, FPNError, amount, nearest
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import Window
 from torchfpn.recipe import IGNORE
@@ -186,7 +186,7 @@ def _values(vectors: Vectors, unclassed: NDArray[np.bool_], meaning: _Meaning) -
 
 
 def _unknown(found: Counter[Any], classes: tuple[tuple[str, int], ...], field: str, file: Path) -> DataError:
-    shown = [f"{_shown(value)} in {n:,} feature{'s' * (n > 1)}" for value, n in found.most_common(_SHOWN)]
+    shown = [f"{_shown(value)} in {amount(n, 'feature')}" for value, n in found.most_common(_SHOWN)]
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     hint = nearest(str(found.most_common(1)[0][0]), [name for name, _ in classes])
     if all(value is None or not str(value).strip() for value in found):

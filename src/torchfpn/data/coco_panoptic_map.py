@@ -17,7 +17,7 @@ from torchfpn.data.extents import Extents, crops_of, extents
 from torchfpn.data.splits import SHOWN, Problem
 from torchfpn.data.strict_json import Flaw
 from torchfpn.data.truth import Truth
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 from torchfpn.files.formats import format_of
 from torchfpn.files.photographs import deep_png, read_indices
 from torchfpn.ops.masks import Crops
@@ -111,7 +111,7 @@ def _read(file: Path, max_pixels: int) -> NDArray[np.int32]:
     pixels, _ = read_indices(file, max_pixels)
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         count = 1 if pixels.ndim == 2 else pixels.shape[2]
-        raise DataError(f"a PNG of {count} band{'s' * (count > 1)}", file=file, allowed=_ALLOWED)
+        raise DataError(f"a PNG of {amount(count, 'band')}", file=file, allowed=_ALLOWED)
     ids = pixels[..., 2].astype(np.int32)
     for band in (1, 0):
         ids <<= 8
@@ -155,5 +155,5 @@ def _riddle(there: Extents, k: int, width: int, of: str) -> str:
     """An id in the map that is no segment's."""
     row, column = divmod(int(there.first[k]), width)
     count = int(there.pixels[k])
-    pixels = f"{count:,} pixel{'s' * (count > 1)}, the first at row {row}, column {column}"
+    pixels = f"{amount(count, 'pixel')}, the first at row {row}, column {column}"
     return f"the id {there.ids[k]} ({pixels}); an id in {of}, or 0 where nothing is labelled"

@@ -160,7 +160,7 @@ def _unclassed(dataset: Dataset, polygons: Sequence[PolygonReport]) -> list[str]
     count = sum(one.unclassed for one in polygons)
     what = "left out" if dataset.polygons.without_class == "skip" else "not labelled"
     files = _few([printable(one.file.name) for one in polygons if one.unclassed])
-    return [f"{count:,} feature{'s' * (count != 1)} without a class, {what}: {files}"] if count else []
+    return [f"{amount(count, 'feature')} without a class, {what}: {files}"] if count else []
 
 
 def _unmet(facts: list[Facts]) -> list[str]:
@@ -188,7 +188,7 @@ def _no_images(dataset: Dataset) -> list[str]:
     }
     files = sorted({file for root, paths in folders for file in _passed_over(root, paths)})
     names = [printable(file.relative_to(dataset.root)) for file in files]
-    what = "1 file that is no image is" if len(names) == 1 else f"{len(names)} files that are no images are"
+    what = amount(len(names), "file that is no image is", "files that are no images are")
     return [f"{what} passed over: {_few(names)}"] if names else []
 
 

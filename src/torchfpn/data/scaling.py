@@ -11,7 +11,7 @@ from torchfpn.data.each import Watch, each, spread, unwatched
 from torchfpn.data.moments import Moments
 from torchfpn.data.reading import check_order, read_picture
 from torchfpn.data.windows import Piece, pieces
-from torchfpn.errors import ConfigError, DataError, nearest
+from torchfpn.errors import ConfigError, DataError, amount, nearest
 from torchfpn.files.images import Picture
 from torchfpn.recipe import Scaling
 
@@ -70,7 +70,7 @@ def _settled(dataset: Dataset, method: str, first: Picture, pretrained: bool) ->
 def _fitting(dataset: Dataset, scaling: Scaling, first: Picture) -> Scaling:
     if len(scaling.offset) != len(first.band_names):
         raise ConfigError(
-            f"{len(scaling.offset)} offsets ({scaling.method}) for {len(first.band_names)} bands"
+            f"{amount(len(scaling.offset), 'offset')} ({scaling.method}) for {amount(len(first.band_names), 'band')}"
             f" ({', '.join(first.band_names)})",
             file=dataset.file,
             field="scaling",

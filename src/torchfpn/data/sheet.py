@@ -18,7 +18,7 @@ from torchfpn.data.splits import Pair
 from torchfpn.data.truths import truth_of
 from torchfpn.data.views import NOTHING, UNLABELLED, Rgb, image_view, label_view
 from torchfpn.data.windows import Piece, scene_of, tiling
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 from torchfpn.files.atomic import atomic_path
 from torchfpn.files.formats import printable
 
@@ -135,7 +135,7 @@ def _head(draw: Any, report: CheckReport, legend: list[list[tuple[str, Any, int]
     name = printable(dataset.root.resolve().name)
     draw.text((_EDGE, _EDGE - 8), name, _INK, _font(26))
     splits = "  ·  ".join(f"{split.name} {split.images}" for split in report.splits)
-    bands = f"{len(report.bands)} bands of {' and '.join(report.dtypes)}" if report.bands else ""
+    bands = f"{amount(len(report.bands), 'band')} of {' and '.join(report.dtypes)}" if report.bands else ""
     facts = "     ".join(part for part in (splits, bands, f"{len(report.problems)} problems") if part)
     draw.text((_EDGE, _EDGE + 26), facts, _FAINT, _font(15))
     for line, entries in enumerate(legend):

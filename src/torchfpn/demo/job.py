@@ -99,7 +99,7 @@ def run_demo(folder: Path, plan: Plan, say: Say, *, resume: bool = False) -> Mad
     times.append(time.monotonic())
     from torchfpn.train.run import fit
 
-    say(f"training on {plan.train} scenes, {plan.epochs} epochs")
+    say(f"training on {amount(plan.train, 'scene')}, {amount(plan.epochs, 'epoch')}")
     result = fit(replace(train_config(folder, plan), resume=resume))
     times.append(time.monotonic())
     if plan.task != "semantic":

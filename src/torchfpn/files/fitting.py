@@ -70,7 +70,7 @@ def _as_picture(array: NDArray[Any], recipe: Recipe) -> Picture:
     last = array.transpose(2, 0, 1) if array.ndim == 3 and shape[2] in counts else None
     found = [each for each in (grey, first, last) if each is not None]
     if len(found) != 1 or array.dtype.kind not in "uif":
-        wanted = f"{len(recipe.bands)} bands ({_listed(recipe.bands)})"
+        wanted = f"{amount(len(recipe.bands), 'band')} ({_listed(recipe.bands)})"
         raise ShapeError(
             f"an array {array.dtype} of shape {list(shape)}",
             allowed=f"numbers [H, W, C] or [C, H, W] with C = {wanted}",

@@ -5,7 +5,7 @@ import stat
 import unicodedata
 from pathlib import Path
 
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 
 MAX_PIXELS = 2**28  # rows times columns; a decompression bomb says far more than it weighs on disk
 BYTES_PER_PIXEL = 16  # the other half of the budget: 8 bands of 16 bits; more bands may then have fewer pixels
@@ -144,7 +144,7 @@ def check_size(path: str | Path, shape: tuple[int, int, int], itemsize: int, max
     size = bands * height * width * itemsize
     if size > max_pixels * BYTES_PER_PIXEL:
         raise DataError(
-            f"{bands} bands of {width} x {height} pixels, {size / 2**30:.1f} GiB",
+            f"{amount(bands, 'band')} of {width} x {height} pixels, {size / 2**30:.1f} GiB",
             file=path,
             allowed=f"at most {max_pixels * BYTES_PER_PIXEL / 2**30:.3g} GiB",
             hint="read fewer bands (use_bands in dataset.yaml), or " + cure,

@@ -304,7 +304,7 @@ def no_place(file: str | Path, lacks: str, hint: str | None) -> RasterError:
     if ties is None:
         return RasterError(lacks, file=file, hint=hint)
     count, path = len(ties.points), Path(file)
-    found = f"{count} ground control point{'s' * (count != 1)} and no transform" if count else "an RPC and no transform"
+    found = f"{amount(count, 'ground control point')} and no transform" if count else "an RPC and no transform"
     cure = f"warp it first: gdalwarp {'' if count else '-rpc '}{path.name} {path.stem}_warped.tif"
     return RasterError(found, file=file, allowed="a raster with a transform", hint=cure)
 

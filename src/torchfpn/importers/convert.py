@@ -207,7 +207,9 @@ def _recipe(found: Found, family: Family, bands: tuple[str, ...], scaling: Scali
     missing = len(bands) - len(scaling.offset)
     if missing < 0 or (missing > 0 and len(scaling.offset) != found.in_channels):
         raise ConfigError(
-            amount(len(scaling.offset), "scale"), field="scaling", allowed=f"one for each of {len(bands)} bands"
+            amount(len(scaling.offset), "scale"),
+            field="scaling",
+            allowed=f"one for each of {amount(len(bands), 'band')}",
         )
     if missing:
         wide = (*scaling.offset, *([0.0] * missing)), (*scaling.scale, *([1.0] * missing))
@@ -260,7 +262,7 @@ def _place(model: nn.Module, found: Found, added: int, file: str) -> tuple[str, 
     wrong += [f'"{name}" {list(left[name].shape)} has no place' for name in left if name not in unread]
     if wrong:
         raise WeightsError(
-            f"{len(wrong)} tensors do not fit {found.about}: {'; '.join(wrong[:3])}",
+            f"{amount(len(wrong), 'tensor does', 'tensors do')} not fit {found.about}: {'; '.join(wrong[:3])}",
             file=file,
             hint="the file is incomplete, or of a changed model",
         )

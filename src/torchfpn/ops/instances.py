@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from torchfpn.errors import amount
 from torchfpn.ops.masks import Crops, paste, select
 from torchfpn.types import Size
 
@@ -31,7 +32,7 @@ class Instances:
 
     def __repr__(self) -> str:
         """Number, classes and scores: "Instances(3 objects: class 0 x 2, class 4 x 1; scores 0.31 to 0.98; ...)"."""
-        words = [f"{len(self)} object{'s' * (len(self) != 1)}"]
+        words = [amount(len(self), "object")]
         if len(self):
             each = [f"class {label} x {count}" for label, count in sorted(Counter(self.labels.tolist()).items())]
             words[0] += ": " + ", ".join(each[:SHOWN]) + (", ..." if len(each) > SHOWN else "")

@@ -27,7 +27,8 @@ class Layer:
 
     crs: their coordinate system, well-known text. features: coordinates -> the polygons; those of a vector file come as
     they are, whatever is asked for. pixel: its area in units of `crs`, 0: not of pixels. decimals: of degrees. scored:
-    they have scores. multi: some are MultiPolygons. mended: features whose rings were; lost: those without an area.
+    they have scores. multi: some are MultiPolygons. mended: features whose rings were; lost: those without an area;
+    unclassed: those without a class, left out.
     """
 
     crs: str
@@ -38,6 +39,7 @@ class Layer:
     multi: bool = False
     mended: int = 0
     lost: int = 0
+    unclassed: int = 0
 
 
 @contextlib.contextmanager
@@ -52,8 +54,9 @@ def open_layer(
     assume_crs: str | None = None,
     allow_vrt: bool = False,
     max_side: int = MAX_SIDE,
+    skip_unclassed: bool = False,
 ) -> Iterator[Layer]:
-    """The polygons of a file. outlined: names of the classes wanted. field, layer: of vector files.
+    """The polygons of a file. outlined: names of the classes wanted. field, layer, skip_unclassed: of vector files.
 
     least, simplify: of rasters, see `polygons.trace_map`. assume_crs: well-known text for files that do not say.
     max_side: height and width of a raster, in pixels.
@@ -63,7 +66,8 @@ def open_layer(
     """
     path = Path(path)
     if is_vector(path):
-        yield _of_vectors(path, outlined, field, layer, assume_crs)
+        found = read_objects(path, field=field, layer=layer, assume_crs=assume_crs, skip_unclassed=skip_unclassed)
+        yield _of_objects(found, outlined, class_ids(path, field=field or NAME, layer=layer))
         return
     with open_label_map(path, allow_vrt=allow_vrt, max_side=max_side) as labels:
         geo = labels.geo
@@ -103,15 +107,11 @@ def _chosen(names: dict[int, str], outlined: Sequence[str] | None, file: Path) -
     return {value: name for value, name in names.items() if outlined is None or name in outlined}
 
 
-def _of_vectors(
-    path: Path, outlined: Sequence[str] | None, field: str | None, layer: str | None, assume_crs: str | None
-) -> Layer:
-    found = read_objects(path, field=field, layer=layer, assume_crs=assume_crs)
+def _of_objects(found: Objects, outlined: Sequence[str] | None, ids: dict[str, int]) -> Layer:
     classes = [ONE] * len(found.shapes) if found.classes is None else [str(name) for name in found.classes]
-    ids = class_ids(path, field=field or NAME, layer=layer)
     for name in sorted(set(classes) - set(ids)):
         ids[name] = max([0, *ids.values()]) + 1
-    names = _chosen({ids[name]: name for name in set(classes)}, outlined, path)
+    names = _chosen({ids[name]: name for name in set(classes)}, outlined, found.file)
     scores = [None] * len(classes) if found.scores is None else found.scores.tolist()
     features = [
         Feature(shape, ids[name], name, float("nan"), score)
@@ -128,4 +128,5 @@ def _of_vectors(
         multi,
         found.mended,
         found.lost,
+        found.unclassed,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.colors import class_colors
-from torchfpn.errors import ConfigError, DataError, nearest
+from torchfpn.errors import ConfigError, DataError, amount, nearest
 from torchfpn.vectors.reading import Vectors
 
 BACKGROUND, OBJECT = "background", "object"
@@ -118,10 +118,10 @@ def _check_names(names: Sequence[str]) -> None:
 
 def _unknown(found: Counter[Any], legend: Legend, file: Path) -> DataError:
     if found[None]:
-        n = f"{found[None]:,} feature{'s' * (found[None] > 1)}"
+        n = amount(found[None], "feature")
         hint = "give them one, or say what becomes of them with --without-class ignore | skip"
         return DataError(f"{n} without a value", file=file, field=legend.attribute, hint=hint)
-    shown = [f'"{value}" in {count:,} feature{"s" * (count > 1)}' for value, count in found.most_common(SHOWN)]
+    shown = [f'"{value}" in {amount(count, "feature")}' for value, count in found.most_common(SHOWN)]
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     hint = nearest(str(found.most_common(1)[0][0]), legend.names.values())
     return DataError("no class " + ", ".join(shown) + more, file=file, field=legend.attribute, hint=hint)

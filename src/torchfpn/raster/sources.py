@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchfpn.errors import ConfigError, DataError, require
+from torchfpn.errors import ConfigError, DataError, amount, require
 from torchfpn.files.formats import (
     MAX_PIXELS,
     SUFFIXES,
@@ -137,9 +137,10 @@ def refuse_existing(jobs: Sequence[Job]) -> None:
     there = [path for path in paths if path.exists() or path.is_symlink()]
     if there:
         shown = ", ".join(printable(path) for path in there[:SHOWN]) + (" ..." if len(there) > SHOWN else "")
-        plural = "file is" if len(there) == 1 else "files are"
         raise ConfigError(
-            f"{len(there)} {plural} there already: {shown}", field="out", hint="allow it with --overwrite"
+            f"{amount(len(there), 'file is', 'files are')} there already: {shown}",
+            field="out",
+            hint="allow it with --overwrite",
         )
 
 

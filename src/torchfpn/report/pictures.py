@@ -1,5 +1,6 @@
 """Image, truth and prediction beside one another, with a legend, as one PNG for the report, the README, TensorBoard."""
 
+import contextlib
 import functools
 import io
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ Color = Sequence[int]
 INK, GAP, TITLE, LEGEND = (125, 133, 144, 255), 12, 26, 24  # grey that reads on white and on black
 DARK = (30, 34, 42, 255)  # letters on white
 NARROWEST = 160  # pixels, of a picture with a legend
+FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")  # where Pillow looks for fonts
 TEXT = 14  # pixels, of the letters of a legend
 SMALLEST, LARGEST = 192, 640  # pixels; panels are enlarged and reduced to between these heights
 
@@ -178,10 +180,13 @@ def shortened(text: str, width: float, size: int = TEXT) -> str:
 
 @functools.cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu, which knows most alphabets, where matplotlib brings it; else Pillow's own."""
+    """One that knows most alphabets, of matplotlib or of the system; else Pillow's own."""
     spec = find_spec("matplotlib")
     if spec is not None and spec.origin:
         file = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
         if file.is_file():
             return ImageFont.truetype(str(file), size)
+    for name in FONTS:
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(name, size)
     return ImageFont.load_default(size)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torchfpn.errors import amount
 from torchfpn.report.charts import Series, chart
 from torchfpn.report.class_table import with_unit
 from torchfpn.report.numbers import Number
@@ -58,11 +59,12 @@ def _note(scores: RegionScores) -> str:
     if total is None:
         return ""
     objects, what = total.matched + total.missed, "masks" if scores.masks else "boxes"
-    images = f"{scores.images:,} image{'s' * (scores.images != 1)}"
+    images = amount(scores.images, "image")
     if total.f1 is None:
         return f'<p class="note">No object in {images}, and none was found: there is no F1.</p>'
     return (
-        f'<p class="note">Of {objects:,} objects in {images}, {total.matched:,} are found and {total.missed:,} missed; '
+        f'<p class="note">Of {amount(objects, "object")} in {images}, '
+        f"{total.matched:,} are found and {total.missed:,} missed; "
         f"{total.false:,} detections are false: F1 {100 * total.f1:.1f} %. Counted from a score of "
         f"{total.threshold:.2f} on, where F1 is largest; found is what overlaps with an object ({what}) "
         "by an IoU of 0.5.</p>"

@@ -10,7 +10,7 @@ from torch import nn
 
 from torchfpn.backbones import Fusion
 from torchfpn.backbones import backbone as named_backbone
-from torchfpn.errors import ConfigError, nearest
+from torchfpn.errors import ConfigError, amount, nearest
 from torchfpn.heads.concat import ConcatHead
 from torchfpn.heads.finest import FinestHead
 from torchfpn.heads.semantic import SemanticHead
@@ -108,7 +108,7 @@ def create_model(
         body = backbone
         takes = getattr(body, "in_channels", in_channels)
         if in_channels not in (None, takes):
-            found = f"{in_channels} bands for a backbone of {takes}"
+            found = f"{amount(in_channels, 'band')} for a backbone of {takes}"
             raise ConfigError(found, field="in_channels", hint="give the bands that it was built for")
     else:
         with _unknown_options("backbone_options", backbone):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from torchfpn.backbones.fusion import SplitBands
 from torchfpn.backbones.lukemelas import LukemelasEfficientNet
-from torchfpn.errors import ConfigError, nearest
+from torchfpn.errors import ConfigError, amount, nearest
 from torchfpn.nn.containers import Parallel, Stages, Sum, chain
 from torchfpn.types import Maps, Size
 
@@ -47,7 +47,7 @@ def original(
     if fpn_type not in NECKS:
         raise ConfigError(f'"{fpn_type}"', field="fpn_type", allowed=" | ".join(NECKS), hint=nearest(fpn_type, NECKS))
     if fused and in_channels < 4:
-        raise ConfigError(f"{in_channels} bands", field="fused", allowed="more than three bands")
+        raise ConfigError(amount(in_channels, "band"), field="fused", allowed="more than three bands")
     build = _efficientnet if name.startswith("efficientnet_") else _resnet
     backbone, widths = build(name, in_channels, num_classes, fused=fused)
     return Original(backbone, NECKS[fpn_type](widths, fpn_channels, num_classes), Resize(out_size))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchfpn.errors import ConfigError, FPNError, WeightsError
+from torchfpn.errors import ConfigError, FPNError, WeightsError, amount
 from torchfpn.files.atomic import sweep
 from torchfpn.files.checkpoints import RECIPE, check_finite, read_tensors, write_tensors
 from torchfpn.recipe import Recipe
@@ -112,7 +112,11 @@ def _check_fitting(model: nn.Module, tensors: dict[str, Tensor], file: str | Pat
             wrong.append(f"{name} is {_kind(tensors[name])}, the model's {_kind(own[name])}")
     if wrong:
         shown = "; ".join(wrong[:5])
-        raise WeightsError(f"{len(wrong)} tensors do not fit: {shown}", file=file, hint="another architecture wrote it")
+        raise WeightsError(
+            f"{amount(len(wrong), 'tensor does', 'tensors do')} not fit: {shown}",
+            file=file,
+            hint="another architecture wrote it",
+        )
 
 
 def _read_by(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

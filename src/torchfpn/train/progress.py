@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TextColumn, track
 from rich.progress import Progress as Bar
 
 from torchfpn.data.each import Watch
+from torchfpn.errors import amount
 from torchfpn.files.atomic import write_text
 from torchfpn.report.cells import percents
 from torchfpn.report.console import Console
@@ -129,7 +130,7 @@ def watcher(console: Console, title: str) -> Watch:
 
     def watch(items: Iterable[Any], total: int) -> Iterable[Any]:
         if not console.is_terminal and total >= MANY:
-            console.print(f"{title}: {total} files")
+            console.print(f"{title}: {amount(total, 'file')}")
         return track(items, title, total, console=console, transient=True, disable=not console.is_terminal)
 
     return watch

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchfpn.errors import FPNError
+from torchfpn.errors import FPNError, amount
 from torchfpn.types import Batch
 
 log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ def _out_of_memory(size: int) -> FPNError:
         free, total = torch.cuda.mem_get_info()
         memory = f", {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     return FPNError(
-        f"out of memory with {size} images in a pass{memory}",
+        f"out of memory with {amount(size, 'image')} in a pass{memory}",
         field="batch_size",
         hint="smaller --batch-size with --accumulate, smaller --data.crop, or --auto-batch",
     )

@@ -8,12 +8,13 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from torchfpn.errors import DataError
+from torchfpn.errors import DataError, amount
 from torchfpn.vectors.mending import areas
 from torchfpn.vectors.reading import Vectors, read_vectors
 
 CLASS, SCORE = "class", "score"  # attributes that `fpn predict --polygons` writes
 NO_SCORE = 'or go without: --score ""'
+NO_CLASS = 'leave them out with --without-class skip, or take all as one class: --field ""'
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Objects:
     """shapes: [N] Polygon or MultiPolygon in `crs` (well-known text), in the order of the file.
 
     classes: [N] of the attribute, None without one. scores: [N]. features: of the file. mended: how many had invalid
-    rings. lost: how many had no area.
+    rings. lost: how many had no area. unclassed: how many had no class and were left out.
     """
 
     file: Path
@@ -32,6 +33,7 @@ class Objects:
     features: int = 0
     mended: int = 0
     lost: int = 0
+    unclassed: int = 0
 
     def kept(self, numbers: NDArray[Any], shapes: NDArray[Any] | None = None) -> "Objects":
         """Some of them; shapes: what has become of them."""
@@ -44,6 +46,7 @@ class Objects:
             self.features,
             self.mended,
             self.lost,
+            self.unclassed,
         )
 
 
@@ -54,29 +57,36 @@ def read_objects(
     score: str | None = None,
     layer: str | None = None,
     assume_crs: str | None = None,
+    skip_unclassed: bool = False,
 ) -> Objects:
     """A feature of several polygons is one object; features without an area are left out.
 
     field: the attribute that says the class; None: "class" where the file has it; empty: all are of one class. score:
-    the attribute that says how sure each is; None: "score" where all features have it; empty: none. The rest: see
-    `reading.read_vectors`.
+    the attribute that says how sure each is; None: "score" where all features have it; empty: none. skip_unclassed:
+    leave out features without a class, and count them. The rest: see `reading.read_vectors`.
 
     Raises:
         DataError, RasterError: as `reading.read_vectors`; lines or points; a feature without a class or score.
     """
     path = Path(path)
     vectors = _read(path, field, CLASS, layer, assume_crs)
+    skipped = vectors.unclassed if skip_unclassed else np.zeros(len(vectors.shapes), bool)
     try:
-        found = areas(vectors)
+        found = areas(vectors.without(skipped) if skipped.any() else vectors)
     except DataError as error:
         raise DataError(error.found, file=path, allowed=error.allowed, hint="remove them") from error
     features, shapes = _together(found.features, found.shapes)
     classes = None
     if vectors.column is not None:
-        classes = _complete(vectors, field or CLASS, 'or take all as one class: --field ""')[features]
+        if not skip_unclassed:
+            _refuse_missing(vectors, vectors.unclassed, field or CLASS, NO_CLASS)
+        classes = np.asarray(vectors.column)[features]
     scores = _scores(path, score, layer, assume_crs)
     scores = None if scores is None else scores[features]
-    return Objects(path, shapes, classes, scores, vectors.crs, len(vectors.shapes), found.invalid, found.lost)
+    gone = int(skipped.sum())
+    return Objects(
+        path, shapes, classes, scores, vectors.crs, len(vectors.shapes), found.invalid, found.lost - gone, gone
+    )
 
 
 def _read(path: Path, field: str | None, habit: str, layer: str | None, assume_crs: str | None) -> Vectors:
@@ -102,13 +112,10 @@ def _together(features: NDArray[np.int64], shapes: NDArray[Any]) -> tuple[NDArra
     return numbers, joined
 
 
-def _complete(vectors: Vectors, field: str, cure: str) -> NDArray[Any]:
-    column = np.asarray(vectors.column)
-    missing = sum(value is None for value in column)
-    if missing:
-        found = f"{missing:,} feature{'s' * (missing > 1)} without a value"
+def _refuse_missing(vectors: Vectors, missing: NDArray[np.bool_], field: str, cure: str) -> None:
+    if count := int(missing.sum()):
+        found = f"{amount(count, 'feature')} without a value"
         raise DataError(found, file=vectors.file, field=field, hint=f"give them one, {cure}")
-    return column
 
 
 def _scores(path: Path, field: str | None, layer: str | None, assume_crs: str | None) -> NDArray[np.float64] | None:
@@ -119,7 +126,8 @@ def _scores(path: Path, field: str | None, layer: str | None, assume_crs: str | 
     if vectors.column is None or (field is None and any(value is None for value in vectors.column)):
         return None
     try:
-        scores = np.array([float(value) for value in _complete(vectors, field or SCORE, NO_SCORE)])
+        _refuse_missing(vectors, np.array([value is None for value in vectors.column]), field or SCORE, NO_SCORE)
+        scores = np.array([float(value) for value in vectors.column])
     except ValueError as error:
         raise DataError(
             f"a value that is no number ({error})", file=path, field=field or SCORE, hint=NO_SCORE
