@@ -12,7 +12,8 @@ import shapely
 from rasterio.crs import CRS
 
 from made_data import write_tiff
-from made_maps import box, write_geojson, write_map
+from made_maps import box as square
+from made_maps import write_geojson, write_map
 from tiny_model import tiny_task
 from torchfpn.cli.main import main
 from torchfpn.files.geo import Geo
@@ -420,7 +421,7 @@ def test_fault_11_predicted_layers_need_a_coordinate_system(model, tmp_path, cap
 
 @pytest.mark.parametrize("verb", ["polygons", "evaluate", "compare"])
 def test_features_without_a_class_are_left_out_and_counted(tmp_path, capsys, verb):
-    held = write_geojson(tmp_path / "a.geojson", [box(3, 3), box(15, 3), box(27, 3)], ["roof", None, " "])
+    held = write_geojson(tmp_path / "a.geojson", [square(3, 3), square(15, 3), square(27, 3)], ["roof", None, " "])
     scene = write_map(tmp_path / "scene.tif")
     words = {
         "polygons": ["polygons", held, tmp_path / "out.geojson"],

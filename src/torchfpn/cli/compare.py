@@ -138,7 +138,7 @@ def _side(args: argparse.Namespace, path: Path, images: int) -> "Side":
     if kind == "polygons":
         files = label_files(path) if path.is_dir() else {"": path}
         for stem, file in files.items():
-            held = read_objects(
+            objects = read_objects(
                 file,
                 field=args.field,
                 score="",
@@ -146,9 +146,9 @@ def _side(args: argparse.Namespace, path: Path, images: int) -> "Side":
                 assume_crs=crs,
                 skip_unclassed=args.without_class == "skip",
             )
-            side.layers[stem] = held
-            if held.unclassed:
-                print(f"{printable(file)}  {amount(held.unclassed, 'feature')} without a class, left out")
+            side.layers[stem] = objects
+            if objects.unclassed:
+                print(f"{printable(file)}  {amount(objects.unclassed, 'feature')} without a class, left out")
     elif kind == "labels":
         side.maps = label_folder(path) if path.is_dir() else {"": path}
         if "" in side.maps and images > 1:

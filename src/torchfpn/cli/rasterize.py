@@ -236,9 +236,8 @@ def _print(tally: "Tally", done: int, failed: int) -> None:
                 file=sys.stderr,
             )
         if tally.doubled:
-            print(
-                f"{amount(tally.doubled, 'pixel is', 'pixels are')} covered by features of several classes; the last in the file counts"
-            )
+            what = amount(tally.doubled, "pixel is", "pixels are")
+            print(f"{what} covered by features of several classes; the last in the file counts")
     print(f"{done} rasterized, {failed} failed")
 
 
