@@ -15,7 +15,7 @@ from torchfpn.raster.label_maps import LabelMap, open_label_map
 from torchfpn.raster.polygons import SIDE, Coordinates, Feature, trace_map
 from torchfpn.vectors.class_ids import NAME, class_ids
 from torchfpn.vectors.formats import is_vector
-from torchfpn.vectors.objects import read_objects
+from torchfpn.vectors.objects import Objects, read_objects
 
 EXACT = 8  # decimals of degrees for polygons that are none of pixels: a millimetre
 ONE = "object"  # what all are, where nothing says the class
