@@ -239,7 +239,7 @@ def _labels_against_polygons(args: argparse.Namespace) -> Scored:
         args.model,
         given=given,
         ignore=ignore,
-        present=lambda: _values(list(maps.values())),
+        present=lambda: _values(list(maps.values()), args.max_side),
     )
     scores = MapScores(names, iou=args.iou, least=args.least, ignore=ignore, told=told)
     with counted("comparing", len(maps)) as step:
@@ -265,13 +265,13 @@ def left_out(*counts: tuple[int, str]) -> str:
     return f"; left out: {', '.join(words)}" if words else ""
 
 
-def _values(files: Sequence[Path]) -> set[int]:
+def _values(files: Sequence[Path], max_side: int) -> set[int]:
     """Label values that occur in the maps."""
     from torchfpn.raster.label_maps import open_label_map
 
     found: set[int] = set()
     for file in files:
-        with open_label_map(file) as held:
+        with open_label_map(file, max_side=max_side) as held:
             found |= held.values()
     return found
 

@@ -63,7 +63,7 @@ class Side:
         """Label values that occur in the label files; they are read for that."""
         found: set[int] = set()
         for path in self.maps.values():
-            with open_label_map(path) as held:
+            with open_label_map(path, max_side=self.max_side) as held:
                 found |= held.values()
         return found
 

@@ -107,7 +107,7 @@ def evaluate_regions(
     masks = task.recipe.task == "instance" and (source is None or source.dataset.task == "instance")
     scores = AveragePrecision(task.classes, masks=masks, most=most)
     device = next(task.model.parameters()).device
-    names, numbers, ranks, lost = [], [], _ranks(source), 0
+    names, numbers, ranks, lost = [], [], image_ranks(source), 0
     for index, (sample, facts) in enumerate(_each(samples, source)):
         truth = relabelled(sample.objects, order)
         image = sample.image if fit is None else fit(sample.image)
@@ -136,7 +136,7 @@ def as_given(matches: Sequence[ImageMatches], numbers: Sequence[int]) -> tuple[I
     return tuple(matches[places[number]] for number in numbers)
 
 
-def _ranks(source: RegionSamples | None) -> list[int] | None:
+def image_ranks(source: RegionSamples | None) -> list[int] | None:
     """Where each sample stands among all, by the id of its image; None without ids: as they come.
 
     COCO's evaluation goes through images in the order of their ids, which decides between equal scores.
