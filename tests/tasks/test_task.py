@@ -1,9 +1,13 @@
 """A Task from raw values to labels: scaling once, no data nowhere, and a learning curve that falls."""
 
+import itertools
+import threading
+
 import pytest
 import torch
 
 import torchfpn
+from tiny_detector import tiny_detector
 from torchfpn import Batch, ConfigError, Scaling, ShapeError
 from torchfpn.types import IGNORE
 
@@ -81,6 +85,38 @@ def test_predict_leaves_the_mode_as_it_was():
     with pytest.raises(ShapeError):
         model.predict(torch.rand(1, 3, 8, 8))
     assert [m.training for m in model.modules()] == modes
+
+
+@pytest.mark.parametrize("make", [task, lambda: tiny_detector(bands=("a", "b", "c", "d"))])
+def test_predict_in_several_threads_gives_the_answers_of_one_and_changes_nothing(make):
+    """A task in train mode, and two threads of which the first leaves predict before the second has computed."""
+    model = make().train()
+    image = torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(2))
+    alone = model.predict(image)[0].scores
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    turns, answers = itertools.count(), {}
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+
+    def meet(*_):
+        if next(turns) == 0:
+            first_in.set()
+            second_in.wait(20)
+        else:
+            second_in.set()
+            first_out.wait(20)
+
+    model.model.register_forward_pre_hook(meet)
+    threads = [threading.Thread(target=lambda i=i: answers.update({i: model.predict(image)[0].scores})) for i in (0, 1)]
+    threads[0].start()
+    first_in.wait(20)
+    threads[1].start()
+    threads[0].join()
+    first_out.set()
+    threads[1].join()
+    assert torch.equal(answers[0], alone)
+    assert torch.equal(answers[1], alone)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(part.training for part in model.modules())
 
 
 def test_integers_are_taken_as_values():
