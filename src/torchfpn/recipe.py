@@ -5,7 +5,7 @@ It makes a file of weights usable without the code that trained it: raw pixel va
 
 import colorsys
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -48,6 +48,15 @@ class Scaling:
         """8-bit red, green, blue as the ImageNet backbones were trained: mean and deviation of that set, times 255."""
         mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
         return cls(tuple(255 * m for m in mean), tuple(255 * s for s in std), "imagenet")
+
+    def placed(self, places: Sequence[int]) -> "Scaling":
+        """The numbers of red, green and blue, in this order, as numbers of bands in the order of a file.
+
+        Args:
+            places: of red, green and blue among three bands, from 0.
+        """
+        colors = [list(places).index(band) for band in range(len(places))]
+        return Scaling(tuple(self.offset[c] for c in colors), tuple(self.scale[c] for c in colors), self.method)
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,8 @@ class Recipe:
     dtype: pixel type of the images the scaling was found on ("uint8"), "" where unknown.
     inputs: of converted models, the values that the network learnt on and how files become such values; None: the
     values of files are taken as they are.
+    file_bands: names of all bands of the training files in the order of the files, where the dataset named them; of
+    files without names, `bands` are read from these places.
     nodata: a value that marks missing pixels in raw arrays, besides NaN. loss, class_weights: what it was trained with.
     source: where the weights came from, for people. rules: what else is fixed of a detector: how large images are shown
     to it, {"resize": {"shorter": 800, "longer": 1333}} (null: any; "antialias": true where it learnt so, "pillow": true
@@ -136,6 +147,7 @@ class Recipe:
     source: dict[str, Any] = field(default_factory=dict)
     rules: dict[str, Any] = field(default_factory=dict)
     inputs: Inputs | None = None
+    file_bands: tuple[str, ...] = ()
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -196,7 +208,7 @@ class Recipe:
                 error.found, file=file, field=error.field, allowed=error.allowed, hint=error.hint
             ) from error
         weights, nodata = data["class_weights"], data.get("nodata")
-        made |= {name: tuple(data[name]) for name in ("classes", "bands")}
+        made |= {name: tuple(data.get(name, ())) for name in ("classes", "bands", "file_bands")}
         made |= {
             "label_ids": tuple(data["label_ids"]) or tuple(range(count)),
             "colors": tuple((r, g, b) for r, g, b in data["colors"]) or default_colors(count),

@@ -63,6 +63,10 @@ def _rules(data: dict[str, Any]) -> dict[str, tuple[Callable[[Any], bool], str]]
         "model": (lambda x: isinstance(x, dict), "the arguments of the model by name"),
         "classes": (lambda x: _names(x) and (bool(x) or not needed), "a list of names, each once"),
         "bands": (lambda x: _names(x) and bool(x), "a list of names, each once"),
+        "file_bands": (
+            lambda x: _names(x) and (not x or set(data["bands"]) <= set(x)),
+            "a list of names, each once, with all of bands among them, or an empty list",
+        ),
         "label_ids": (
             lambda x: _list_of(x, lambda y: _whole(y, *LABELS)) and len(set(x)) == len(x) in (count, 0),
             f"different whole numbers, {of_classes}",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torchfpn.backbones.names import LUKEMELAS_PREFIX, check_backbone
 from torchfpn.errors import ConfigError, nearest
+from torchfpn.recipe import Scaling
 
 if TYPE_CHECKING:  # names of backbones are checked before torch is imported
     from torch import nn
@@ -93,6 +94,21 @@ def published_weights(name: str) -> "Published | None":
     from torchfpn.backbones.timm import published as published_by_timm
 
     return published_by_timm(name)
+
+
+def published_scaling(name: str) -> Scaling:
+    """Raw 8-bit red, green, blue to what the published weights of `backbone(name)` learnt on.
+
+    Args:
+        name: as of `backbone`; a tag of timm's chooses the weights.
+
+    Returns:
+        Their mean and deviation times 255, of method "pretrained" where they are not ImageNet's; ImageNet's where
+        nothing is published.
+    """
+    from torchfpn.backbones.recognise import normalisation
+
+    return normalisation(name)
 
 
 def check_words(fusion: str, band_init: str | Mapping[Any, str]) -> None:

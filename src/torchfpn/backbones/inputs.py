@@ -7,6 +7,10 @@ zero     R G B 0 0 ...                     at the start the network answers as i
 
 The first three keep the size of activations: a constant image gives the same answer whatever the number of bands
 ("repeat": of three, six, nine bands; R G B R is a little redder).
+
+Some stems of timm standardise their weights before they convolve (nf_*, nfnet, resnetv2 "bit"). "repeat" is timm's own
+there; the other ways widen the standardised filters. A stem without a gain (StdConv2d of resnetv2) can compute with
+filters of unit variance alone, so that these ways are refused.
 """
 
 import copy
@@ -14,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
 from torchfpn.backbones import BAND_INITS as WAYS
@@ -21,6 +26,8 @@ from torchfpn.errors import ConfigError, amount, nearest
 
 COLORS = ("red", "green", "blue")
 RGB = (0, 1, 2)
+SCALED, STANDARDISED = (ScaledStdConv2d, ScaledStdConv2dSame), (StdConv2d, StdConv2dSame)
+ALIKE = 1e-4  # of the largest filter: what a standardised one may differ from the one that was asked for
 BandInit = str | Mapping[int, str]  # one of WAYS, or "copy" with {band: colour} for bands that are not red, green, blue
 
 
@@ -92,7 +99,8 @@ def widen_first_conv(
     walking: as timm's `first_conv` has them, before it flattened the network ("stem.0" for "stem_0").
 
     Raises:
-        ConfigError: as `check_bands`; or a convolution that is not given the three bands themselves.
+        ConfigError: as `check_bands`; a convolution that is not given the three bands themselves; or one that
+            standardises its weights and cannot compute with the widened ones.
     """
     check_bands(in_channels, rgb, how)
     for name in _named(network, names) or first_convs(network):
@@ -123,6 +131,76 @@ def first_convs(network: nn.Module) -> list[str]:
 def _widened(conv: nn.Conv2d, in_channels: int, how: BandInit, rgb: Sequence[int]) -> nn.Conv2d:
     wide: Any = copy.deepcopy(conv)  # whatever subclass it is: timm has some that pad by themselves
     wide.in_channels = in_channels
-    with torch.no_grad():
-        wide.weight = nn.Parameter(widen(conv.weight, in_channels, how, rgb).contiguous())
+    wide.weight = nn.Parameter(widen(conv.weight.detach(), in_channels, how, rgb).contiguous())
+    if isinstance(conv, SCALED):  # its scale is of the values that a filter sees
+        wide.scale = conv.scale * (conv.in_channels / in_channels) ** 0.5
+    if standardises(conv) and not set_filters(wide, widen(filters_of(conv), in_channels, how, rgb)):
+        raise ConfigError(
+            f"{how!r} for a network that standardises the weights of its first convolution",
+            field="band_init",
+            allowed="repeat",
+            hint="or take another backbone",
+        )
     return conv if wide.weight.shape == conv.weight.shape and torch.equal(wide.weight, conv.weight) else wide
+
+
+def filters_of(conv: nn.Module) -> Tensor:
+    """The filters [O, C, k, k] that a convolution computes with: its weights, or what it makes of them."""
+    layer: Any = conv
+    weight: Tensor = layer.weight.detach()
+    if not standardises(conv):
+        return weight
+    rows = weight.flatten(1)
+    variance, mean = torch.var_mean(rows, 1, correction=0, keepdim=True)
+    rows = (rows - mean) / (variance + layer.eps).sqrt()
+    if isinstance(conv, SCALED):
+        rows = rows * layer.gain.detach().flatten(1) * layer.scale
+    filters: Tensor = rows.view_as(weight)
+    return filters
+
+
+def standardises(conv: nn.Module) -> bool:
+    """Whether a convolution standardises its weights before it computes: zero weights then do not stay zero."""
+    return isinstance(conv, SCALED + STANDARDISED)
+
+
+def add_bands(conv: nn.Module, weight: Tensor, places: Sequence[int]) -> bool:
+    """Makes a wide convolution that standardises its weights answer as a narrow one to some of its bands.
+
+    Args:
+        conv: the wide one, with the gain of the narrow one.
+        weight: of the narrow one, [O, C, k, k].
+        places: of the C bands among those of `conv`; the others count for nothing.
+
+    Returns:
+        Whether it can.
+    """
+    narrow: Any = copy.deepcopy(conv)
+    narrow.weight = nn.Parameter(weight.clone())
+    if isinstance(conv, SCALED):
+        narrow.scale *= (narrow.in_channels / weight.shape[1]) ** 0.5
+    own = filters_of(narrow)
+    filters = own.new_zeros(len(own), narrow.in_channels, *own.shape[2:])
+    filters[:, list(places)] = own
+    return set_filters(conv, filters)
+
+
+def set_filters(conv: nn.Module, filters: Tensor) -> bool:
+    """Fits a convolution that standardises its weights, so that it computes with these filters [O, C, k, k].
+
+    Weights keep their variance, and a gain takes up the rest.
+
+    Returns:
+        Whether it does: filters of another mean than 0, or without a gain of another variance than 1, it cannot make.
+    """
+    layer: Any = conv
+    with torch.no_grad():
+        variance = layer.weight.flatten(1).var(1, correction=0)
+        size = filters.flatten(1).std(1, correction=0)
+        grown = torch.where(size > 0, (variance + layer.eps).sqrt() / size, 0.0)
+        layer.weight.copy_(filters * grown[:, None, None, None])
+        if isinstance(conv, SCALED):
+            own = filters_of(conv) / layer.gain  # with a gain of 1
+            gain = size / own.flatten(1).std(1, correction=0).clamp(min=torch.finfo(own.dtype).tiny)
+            layer.gain.copy_(gain[:, None, None, None])
+        return bool((filters_of(conv) - filters).abs().max() <= ALIKE * filters.abs().max())

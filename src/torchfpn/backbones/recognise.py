@@ -20,6 +20,7 @@ from torchfpn.backbones.names import PREFIX, TORCHVISION
 from torchfpn.recipe import Scaling
 
 ALIKE = 0.5  # share of common names, numbers left out, from which on a family of networks is searched
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of values in 0..1
 CLASSIFIER = 8  # tensors that a network's classifier has at most
 
 
@@ -126,11 +127,43 @@ def first_conv(name: str) -> str:
 
 
 def normalisation(name: str) -> Scaling:
-    """Raw values 0..255 to what the published weights were trained on."""
-    config = timm.get_pretrained_cfg(name)
+    """Raw 8-bit values to what the published weights of a network were trained on, as its library keeps it.
+
+    Args:
+        name: a network of timm, with the tag of its weights or without (its default ones), or "torchvision/<name>".
+
+    Returns:
+        Its mean and deviation, times 255, as method "pretrained" where they are not ImageNet's; ImageNet's where the
+        library publishes no weights.
+    """
+    mean, std = _constants(name)
+    found = Scaling(tuple(255 * m for m in mean), tuple(255 * s for s in std), "pretrained")
+    plain = Scaling.imagenet()
+    return plain if (found.offset, found.scale) == (plain.offset, plain.scale) else found
+
+
+def tags_of_other_constants(name: str) -> list[str]:
+    """Tags of a timm network's weights that have another mean or deviation than its default ones.
+
+    Empty where `name` says a tag.
+    """
+    if "." in name:
+        return []
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+    return [tag for tag in tags if _constants(f"{name}.{tag}") != _constants(name)]
+
+
+def _constants(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if name.startswith(PREFIX):
+        published = torchvision.models.get_model_weights(name.removeprefix(PREFIX)).__members__.get("DEFAULT")
+        config = None if published is None else published.transforms()
+    elif "/" in name:  # lukemelas'
+        config = None
+    else:
+        config = timm.get_pretrained_cfg(name)
     if config is None:
-        return Scaling.imagenet()
-    return Scaling(tuple(255 * m for m in config.mean), tuple(255 * s for s in config.std), "imagenet")
+        return IMAGENET
+    return tuple(map(float, config.mean)), tuple(map(float, config.std))
 
 
 def _begins_alike(name: str, letters: set[str]) -> bool:

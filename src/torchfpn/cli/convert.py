@@ -10,6 +10,7 @@ of the file finds its place, or nothing is written. Pickles are read without run
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,23 +114,23 @@ def _named(recipe: "Recipe", classes: str | None, scaling: str | None) -> "Recip
         recipe = replace(recipe, classes=names, label_ids=tuple(range(len(names))))
     if scaling is None:
         return recipe
-    chosen = _scaling(scaling, len(recipe.bands))
+    chosen = _scaling(scaling, recipe.bands)
     return replace(recipe, scaling=chosen, inputs=scaled_inputs(chosen))
 
 
-def _scaling(word: str, bands: int) -> "Scaling":
+def _scaling(word: str, bands: "Sequence[str]") -> "Scaling":
     from torchfpn.errors import ConfigError
+    from torchfpn.files.bands import match_bands
     from torchfpn.recipe import Scaling
 
+    count = len(bands)
     if word == "none":
-        return Scaling.identity(bands)
+        return Scaling.identity(count)
     if word == "unit":
-        return Scaling((0.0,) * bands, (255.0,) * bands, "unit")
-    if bands != 3:
-        raise ConfigError(
-            amount(bands, "band"), field="--scaling", allowed="imagenet: three bands", hint="--scaling unit"
-        )
-    return Scaling.imagenet()
+        return Scaling((0.0,) * count, (255.0,) * count, "unit")
+    if count != 3:
+        raise ConfigError(amount(count, "band"), field="--scaling", allowed="imagenet: three bands", hint="--scaling unit")
+    return Scaling.imagenet().placed(match_bands(bands, ("red", "green", "blue")) or range(count))
 
 
 def _print(made: "Converted", recipe: "Recipe", args: argparse.Namespace) -> None:

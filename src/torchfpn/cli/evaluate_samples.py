@@ -35,7 +35,8 @@ def open_samples(
     divisor_of(samples.dtype, recipe, file=file, accept=accept_dtype)
     told = [is_name(name) for name in samples.bands]
     cure = "name them in `bands` of dataset.yaml as the model does, or choose the model's with `use_bands`"
-    order = band_order(samples.bands, recipe.bands, file=file, told=told, cure=cure)
+    whole = () if dataset.bands else recipe.file_bands  # names of the dataset's own come first
+    order = band_order(samples.bands, recipe.bands, file=file, told=told, cure=cure, whole=whole)
     if order == list(range(len(samples.bands))):
         return samples
     return kind(replace(dataset, use_bands=tuple(samples.bands[i] for i in order)), split, cache=False)

@@ -12,6 +12,7 @@ from torchfpn.data.moments import Moments
 from torchfpn.data.reading import check_order, read_picture
 from torchfpn.data.windows import Piece, pieces
 from torchfpn.errors import ConfigError, DataError, amount, nearest
+from torchfpn.files.bands import is_name, match_bands
 from torchfpn.files.images import Picture
 from torchfpn.recipe import Scaling
 
@@ -23,21 +24,28 @@ _RGB = ("red", "green", "blue")
 
 
 def find_scaling(
-    dataset: Dataset, split: str = "train", method: str = "auto", *, pretrained: bool = False, watch: Watch = unwatched
+    dataset: Dataset,
+    split: str = "train",
+    method: str = "auto",
+    *,
+    pretrained: bool | Scaling = False,
+    watch: Watch = unwatched,
 ) -> tuple[Scaling, str]:
     """The scaling of the bands the dataset uses, and the pixel type of its images.
 
-    * auto: what dataset.yaml says. If it says nothing: the ImageNet constants for 8-bit red, green, blue and a
-      backbone with `pretrained` weights, which saw such images; else mean-std.
+    * auto: what dataset.yaml says. If it says nothing: the constants of a backbone with `pretrained` weights for 8-bit
+      red, green, blue, which saw such images; else mean-std. pretrained: these constants; True: ImageNet's.
     * mean-std: mean and standard deviation of all valid pixels, summed in float64.
     * percentile: (p2 + p98) / 2 and (p98 - p2) / 4 of evenly sampled valid pixels, so that nearly all lie within -2..2;
       for data with far outliers.
-    * imagenet: the constants.
+    * imagenet: ImageNet's constants, of 8-bit red, green and blue, found by name; of three bands without names in this
+      order.
 
     A band that is constant gets the scale 1.
 
     Raises:
-        ConfigError: no such method, or a given scaling that does not fit the bands.
+        ConfigError: no such method, a given scaling that does not fit the bands, or constants of ImageNet for other
+            bands or pixels than 8-bit red, green, blue.
         DataError: images of several pixel types, that name their bands in another order than the first does, or without
             any valid pixel.
     """
@@ -47,24 +55,46 @@ def find_scaling(
     first = _read(dataset, parts[0])
     if method == "auto" and dataset.scaling is not None:
         return _fitting(dataset, dataset.scaling, first), first.dtype
-    method = _settled(dataset, method, first, pretrained)
-    if method == "imagenet":
+    constants = pretrained if isinstance(pretrained, Scaling) else Scaling.imagenet()
+    wanted = dataset.scaling_method if method == "auto" else method
+    if wanted == "auto" and pretrained and first.dtype == "uint8" and first.band_names == _RGB:
+        wanted = "pretrained"
+    if wanted in ("imagenet", "pretrained"):
         few = spread(parts, _FEW_FILES)
         for piece, seen in zip(few, each(lambda p: _Seen.of(_read(dataset, p)), few), strict=True):
             _check_like_first(piece, seen, parts[0], _Seen.of(first))
-        return _fitting(dataset, Scaling.imagenet(), first), first.dtype
+        return _of_colors(dataset, Scaling.imagenet() if wanted == "imagenet" else constants, first), first.dtype
+    method = "mean-std" if wanted == "auto" else wanted
     find = _mean_std if method == "mean-std" else _percentile
     offset, scale = find(dataset, spread(parts, MOST_FILES), watch)
     scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
     return Scaling(tuple(map(float, offset)), tuple(map(float, scale)), method), first.dtype
 
 
-def _settled(dataset: Dataset, method: str, first: Picture, pretrained: bool) -> str:
-    if method == "auto":
-        method = dataset.scaling_method
-    if method == "auto":
-        method = "imagenet" if pretrained and first.dtype == "uint8" and first.band_names == _RGB else "mean-std"
-    return method
+def _color_places(first: Picture) -> list[int] | None:
+    """The places of red, green and blue among three bands that are called so; None: they are not."""
+    return match_bands(first.band_names, _RGB) if len(first.band_names) == len(_RGB) else None
+
+
+def _of_colors(dataset: Dataset, constants: Scaling, first: Picture) -> Scaling:
+    """Constants of 8-bit red, green and blue in the order of the bands.
+
+    Raises:
+        ConfigError: other bands, or pixels of another type: their values mean something else.
+    """
+    _fitting(dataset, constants, first)
+    places = _color_places(first)
+    if places is None and not any(is_name(name) for name in first.band_names):
+        places = list(range(len(_RGB)))
+    if places is None or first.dtype != "uint8":
+        raise ConfigError(
+            f"imagenet for {first.dtype} {', '.join(first.band_names)}",
+            file=dataset.file,
+            field="scaling",
+            allowed="uint8 red, green, blue in any order, which ImageNet's constants are of",
+            hint="scaling: mean-std",
+        )
+    return constants.placed(places)
 
 
 def _fitting(dataset: Dataset, scaling: Scaling, first: Picture) -> Scaling:

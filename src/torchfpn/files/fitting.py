@@ -31,7 +31,8 @@ def fitted(picture: Picture, recipe: Recipe, *, file: str | Path | None, accept_
     if recipe.rules.get("grey_as_color") and len(picture.band_names) == 1:
         array = np.repeat(picture.array, len(recipe.bands), axis=0)
         picture = replace(picture, array=array, band_names=recipe.bands, told=())
-    order = band_order(picture.band_names, recipe.bands, file=file, told=picture.told, alpha=picture.alpha)
+    names, told, alpha = picture.band_names, picture.told, picture.alpha
+    order = band_order(names, recipe.bands, file=file, told=told, alpha=alpha, whole=recipe.file_bands)
     divisor_of(picture.dtype, recipe, file=file, accept=accept_dtype)
     with np.errstate(over="ignore"):  # what overflows becomes infinite, which models take for no data
         image = torch.from_numpy(np.ascontiguousarray(picture.array[order], dtype=np.float32))
@@ -47,7 +48,8 @@ def read_input(source: str | Path | NDArray[Any], recipe: Recipe, *, accept_dtyp
     """An image file, or an array that stands for one, as `Task.predict` takes it: [C, H, W] float32, NaN without data.
 
     source: a path of anything that `fpn predict` reads; or [H, W, C] as Pillow gives it, [C, H, W] as rasterio does, or
-    [H, W] of one band. The type of an array is the pixel type of the file that it stands for.
+    [H, W] of one band. The bands of an array are in the order of the training files; of as many as the model takes of
+    files with more, in the model's order. Its type is the pixel type of the file that it stands for.
 
     Raises:
         DataError: damaged, too large, other bands, another pixel type or other values than the model was trained on.
@@ -63,7 +65,8 @@ def read_input(source: str | Path | NDArray[Any], recipe: Recipe, *, accept_dtyp
 
 
 def _as_picture(array: NDArray[Any], recipe: Recipe) -> Picture:
-    counts = {len(recipe.bands), 1} if recipe.rules.get("grey_as_color") else {len(recipe.bands)}
+    counts = {len(recipe.bands), len(recipe.file_bands or recipe.bands)}
+    counts |= {1} if recipe.rules.get("grey_as_color") else set()
     shape = array.shape
     grey = array[None] if array.ndim == 2 and 1 in counts else None
     first = array if array.ndim == 3 and shape[0] in counts else None
@@ -76,7 +79,8 @@ def _as_picture(array: NDArray[Any], recipe: Recipe) -> Picture:
             allowed=f"numbers [H, W, C] or [C, H, W] with C = {wanted}",
             hint="give a Tensor [C, H, W], which is read in one way" if len(found) > 1 else None,
         )
-    names = recipe.bands if len(found[0]) == len(recipe.bands) else ("grey",)
+    called = (recipe.file_bands, recipe.bands, ("grey",))
+    names = next(names for names in called if len(names) == len(found[0]))
     return Picture(found[0], None, tuple(names), str(array.dtype))
 
 
@@ -88,15 +92,19 @@ def band_order(
     told: Sequence[bool] = (),
     alpha: int | None = None,
     cure: str = "say which they are, in the model's order, with --bands",
+    whole: Sequence[str] = (),
 ) -> list[int]:
     """Which of the bands `found` are the ones `wanted`: by name where all names are there, else all in their order.
 
     told: which of the names the file itself tells; none: they are read in their order. alpha: the band of the file that
-    was taken for a mask, from 1. cure: what helps where names do not fit.
+    was taken for a mask, from 1. cure: what helps where names do not fit. whole: all bands of the files that the model
+    learnt from, in their order; a file of as many bands that tells no names has them in this order.
 
     Raises:
         DataError: another number of bands, or the file tells names that are not the model's.
     """
+    if len(found) == len(whole) and not any(told):
+        return [list(whole).index(name) for name in wanted]
     order = match_bands(found, wanted)
     if order is not None:
         return order

@@ -6,12 +6,14 @@ file --read_tensors--> names and tensors --family--> which model --build--> ours
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from torchfpn.backbones.inputs import COLORS, add_bands, standardises
 from torchfpn.errors import ConfigError, WeightsError, amount, nearest
+from torchfpn.files.bands import match_bands
 from torchfpn.files.checkpoints import (
     RECIPE,
     Weights,
@@ -60,15 +62,18 @@ def convert(
     trained with others than the usual ones: sizes in pixels of each level, finest first, a number or several; ratios
     of height to width; a checkpoint of torchvision holds neither. align_corners: of kuangliu's enlargement. bands: more
     bands than the model was trained with, their number or all their names; weights of new bands are zero, so that the
-    outputs stay what they were. scaling: raw values to what the network was fed; by default the family's own: none for
-    models that take normalised images, ImageNet's constants for robosat and segmentation-models-pytorch, and for
-    torchvision, whose images are in 0..1; detectron2's mean. The recipe's `inputs` say which range that is.
+    outputs stay what they were. Filters and scaling follow the names red, green and blue, wherever they stand; the
+    bands of a model of another number come first, in their order. scaling: raw values to what the network was fed; by
+    default the family's own: none for models that take normalised images, ImageNet's constants for robosat and
+    segmentation-models-pytorch, and for torchvision, whose images are in 0..1; detectron2's mean. The recipe's `inputs`
+    say which range that is.
 
     A Task; where the file has no head (kuangliu), the nn.Sequential of backbone and pyramid.
 
     Raises:
         WeightsError: not a checkpoint, of no known family, or a tensor is missing, left over, or of another shape.
-        ConfigError: `backbone` is needed or does not fit, no such variant, impossible bands, anchors of another number.
+        ConfigError: `backbone` is needed or does not fit, no such variant, impossible bands or bands that do not tell
+            red, green and blue, anchors of another number.
     """
     return converted(
         path_or_state_dict,
@@ -126,10 +131,10 @@ def converted(
             raise ConfigError(f"says nothing of {family.name}", file=file, field=name, hint="leave it out")
     own = None if anchors is None else Anchors.given(anchors)
     found = family.read(tensors, Asked(file, backbone, align_corners, variant, own))
-    names = _band_names(found, bands, file)
-    recipe = _recipe(found, family, names, scaling, file)
+    placed_bands = _bands(found, bands, file)
+    recipe = _recipe(found, family, placed_bands, scaling, file)
     model = build_model(recipe)
-    unread = _place(model, found, len(names) - found.in_channels, file)
+    unread = _place(model, found, placed_bands, file)
     made = model.eval() if recipe.task == FEATURES else assemble(model, recipe).eval()
     placed = len(found.tensors) - len(unread)
     return Converted(made, recipe, family.name, found.about, placed, unread, (*found.notes, *weights.notes, *others))
@@ -190,36 +195,71 @@ def _behind(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _band_names(found: Found, bands: int | Sequence[str] | None, file: str) -> tuple[str, ...]:
+class _Bands(NamedTuple):
+    """The bands of the model that is made. places: of the file's own bands among them."""
+
+    names: tuple[str, ...]
+    places: tuple[int, ...]
+
+    @property
+    def as_they_are(self) -> bool:
+        """Whether they are the file's, in its order."""
+        return self.places == tuple(range(len(self.names)))
+
+
+def _bands(found: Found, bands: int | Sequence[str] | None, file: str) -> _Bands:
+    """The names of all bands, and which of them the file's are: by the names red, green and blue, else the first ones.
+
+    Raises:
+        ConfigError: too few, a name twice, or names that leave open which are red, green and blue.
+    """
     own = ["red", "green", "blue"] if found.in_channels == 3 else [f"band{i}" for i in range(found.in_channels)]
-    if bands is None:
-        return tuple(own)
-    names = [*own, *(f"band{i}" for i in range(len(own), bands))] if isinstance(bands, int) else list(bands)
-    wanted = bands if isinstance(bands, int) else len(names)
-    if wanted < len(own) or len(set(names)) != len(names):
+    names = list(own) if bands is None else bands
+    if isinstance(names, int):
+        names = [*own, *(f"band{i}" for i in range(len(own), names))][: max(names, 0)]
+    names = list(names)
+    if len(names) < len(own) or len(set(names)) != len(names):
         raise ConfigError(f"{bands}", field="bands", file=file, allowed=f"{len(own)} or more, each name once")
-    return tuple(names)
+    places = match_bands(names, own)
+    if places is None and own == list(COLORS):
+        some = any(match_bands(names, [color]) for color in own)
+        if some or len(names) > len(own):
+            raise ConfigError(
+                ", ".join(names)[:80],
+                field="bands",
+                file=file,
+                allowed="red, green and blue among them: the model's filters follow these names",
+                hint="of a model of three other bands: name these three, and none by a colour",
+            )
+    places = list(range(len(own))) if places is None else places
+    several = len(found.first_convs) > 1 or found.folds > 1  # streams of certain bands, or pixels as channels
+    if several and places != list(range(len(own))):
+        raise ConfigError(", ".join(names)[:80], field="bands", file=file, allowed=f"{', '.join(own)} first")
+    if found.folds > 1 and len(names) != len(own):
+        allowed = f"{len(own)}: {found.about} takes blocks of pixels for channels"
+        raise ConfigError(f"{len(names)}", field="bands", file=file, allowed=allowed)
+    return _Bands(tuple(names), tuple(places))
 
 
-def _recipe(found: Found, family: Family, bands: tuple[str, ...], scaling: Scaling | None, file: str) -> Recipe:
+def _recipe(found: Found, family: Family, bands: _Bands, scaling: Scaling | None, file: str) -> Recipe:
     inputs = found.inputs if scaling in (None, found.scaling) else scaled_inputs(scaling)
     scaling = scaling or found.scaling
-    missing = len(bands) - len(scaling.offset)
-    if missing < 0 or (missing > 0 and len(scaling.offset) != found.in_channels):
+    count, given = len(bands.names), len(scaling.offset)
+    if given not in (count, found.in_channels):
         raise ConfigError(
-            amount(len(scaling.offset), "scale"),
-            field="scaling",
-            allowed=f"one for each of {amount(len(bands), 'band')}",
+            amount(given, "scale"), field="scaling", allowed=f"one for each of {amount(count, 'band')}"
         )
-    if missing:
-        wide = (*scaling.offset, *([0.0] * missing)), (*scaling.scale, *([1.0] * missing))
-        scaling = Scaling(*wide, scaling.method)
+    if given == found.in_channels and not bands.as_they_are:
+        offset, scale = [0.0] * count, [1.0] * count
+        for place, own_offset, own_scale in zip(bands.places, scaling.offset, scaling.scale, strict=True):
+            offset[place], scale[place] = own_offset, own_scale
+        scaling = Scaling(tuple(offset), tuple(scale), scaling.method)
     classes = found.classes or tuple(f"class{i}" for i in range(found.num_classes or 0))
     return Recipe(
         task=FEATURES if found.num_classes is None else found.task,
         model=found.model,
         classes=classes,
-        bands=bands,
+        bands=bands.names,
         scaling=scaling,
         label_ids=found.label_ids or tuple(range(len(classes))),
         colors=default_colors(len(classes)),
@@ -234,16 +274,16 @@ def scaled_inputs(scaling: Scaling) -> Inputs | None:
     return Inputs.eight_bit() if scaling.method in ("imagenet", "unit") else None
 
 
-def _place(model: nn.Module, found: Found, added: int, file: str) -> tuple[str, ...]:
+def _place(model: nn.Module, found: Found, bands: _Bands, file: str) -> tuple[str, ...]:
     """Fills the model; the names of the tensors that were left out because the original does not read them either.
-
-    added: bands that the first convolution takes beyond the file's.
 
     Raises:
         WeightsError: a tensor that is missing, left over, or of another shape; the first three are named.
+        ConfigError: other bands for a first convolution that cannot compute with filters of zeros.
     """
     own, left = model.state_dict(), dict(found.tensors)
     filled, wrong = {}, []
+    first = None if bands.as_they_are else found.first_convs[-1]
     for name, tensor in own.items():
         theirs = found.name_of(name)
         given = left.pop(theirs, None)
@@ -252,8 +292,8 @@ def _place(model: nn.Module, found: Found, added: int, file: str) -> tuple[str, 
         if given is None:
             wrong.append(f'"{theirs}" {list(tensor.shape)} is missing')
             continue
-        if added and name == found.first_convs[-1]:
-            given = torch.cat([given, given.new_zeros(len(given), added, *given.shape[2:])], dim=1)
+        if name == first:
+            given = _spread(given, tensor.shape[1], bands, found)
         if given.shape != tensor.shape:
             wrong.append(f'"{theirs}" is {list(given.shape)}, not {list(tensor.shape)}')
             continue
@@ -267,4 +307,23 @@ def _place(model: nn.Module, found: Found, added: int, file: str) -> tuple[str, 
             hint="the file is incomplete, or of a changed model",
         )
     model.load_state_dict(filled)
+    if first is not None:
+        _answer_as_before(model.get_submodule(first.removesuffix(".weight")), found, bands, file)
     return unread
+
+
+def _answer_as_before(conv: nn.Module, found: Found, bands: _Bands, file: str) -> None:
+    """Of a first convolution that standardises its weights: zeros beside them would change what it makes of them."""
+    if not standardises(conv):
+        return
+    if not add_bands(conv, found.tensors[found.name_of(found.first_convs[-1])].float(), bands.places):
+        what = f"{found.about}, which standardises the weights of its first convolution"
+        raise ConfigError(f"{len(bands.names)} bands for {what}", file=file, field="bands", allowed="its own")
+
+
+def _spread(weight: Tensor, channels: int, bands: _Bands, found: Found) -> Tensor:
+    """Filters of the file's bands -> filters of all of `channels`, those of added bands zero."""
+    places = bands.places if len(found.first_convs) == 1 else tuple(range(weight.shape[1]))
+    wide = weight.new_zeros(len(weight), channels, *weight.shape[2:])
+    wide[:, list(places)] = weight
+    return wide

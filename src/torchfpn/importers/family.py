@@ -92,7 +92,8 @@ class Found:
     first_convs: our names of the convolutions that take the bands; the last of them takes bands that are added.
     num_classes: None where there is no head. unread: names (a pattern) that the original never computes with. task,
     rules: of the recipe. classes, label_ids: their names and numbers, where the number of classes tells what they are.
-    inputs: of the recipe: the values that the network learnt on.
+    inputs: of the recipe: the values that the network learnt on. folds: channels of the first convolution for each
+    band, of networks that take blocks of pixels for channels.
     """
 
     model: dict[str, Any]
@@ -110,6 +111,7 @@ class Found:
     classes: tuple[str, ...] = ()
     label_ids: tuple[int, ...] = ()
     inputs: Inputs | None = None
+    folds: int = 1
 
     def is_unread(self, name: str) -> bool:
         """Whether the original has this tensor without ever using it."""

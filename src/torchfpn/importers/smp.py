@@ -2,14 +2,16 @@
 
 Group norm, bilinear enlargement with align_corners=True, levels added or concatenated coarsest first. Encoders:
 ResNets, ResNeXts, MobileNetV2, lukemelas' EfficientNets (`efficientnet-b*`), and any of timm (`tu-*`): `backbone` names
-it where several networks of timm have the same tensors. Images of three bands are normalised with ImageNet's constants,
-as the library's preprocessing does with 8-bit files; how images of other bands were, the file does not say.
+it where several networks of timm have the same tensors, by smp's name (`timm-mobilenetv3_large_100` is timm's
+tf_mobilenetv3_large_100) or by timm's. Images of three bands are normalised as the library's preprocessing does with
+8-bit files: with the constants that timm keeps for a `tu-*` encoder, with ImageNet's for all others. How images of
+other bands were normalised, the file does not say.
 """
 
 import re
 from typing import Any, NamedTuple
 
-from torchfpn.backbones.recognise import candidates, first_conv, fits, normalisation
+from torchfpn.backbones.recognise import candidates, first_conv, fits, normalisation, shapes_of, tags_of_other_constants
 from torchfpn.errors import ConfigError, WeightsError
 from torchfpn.importers.efficientnets import efficientnet_name
 from torchfpn.importers.family import Asked, Family, Found, Tensors, renamed, shape
@@ -21,6 +23,10 @@ LEVELS = 4
 B0_ENDS = [0, 2, 4, 8, 15]  # of efficientnet-b0: the library takes C4 two blocks before the last of its stride
 UNREAD = r"encoder\.(_conv_head|_bn1|_fc|fc|classifier|conv_head|bn2)\..*|classification_head\..*"
 DROPOUT = 0.2  # the library's default; the file does not say
+ASSUMED = (
+    "not in the checkpoint; assumed: upsampling=4, which answers at the size of the image (a model of upsampling=2 "
+    'answers at half of it, of 8 at twice), decoder_interpolation="nearest", activation=None'
+)
 
 
 def read(tensors: Tensors, asked: Asked) -> Found:
@@ -32,7 +38,7 @@ def read(tensors: Tensors, asked: Asked) -> Found:
     is_concat = merged != width
     if is_concat:
         tensors = {**tensors, HEAD: finest_first(tensors[HEAD], LEVELS)}
-    bands = shape(tensors, _name_of(stem, prefix), asked)[1]
+    bands = shape(tensors, _name_of(stem, prefix), asked)[1] // encoder.folds
     return Found(
         model={
             "backbone": backbone,
@@ -55,7 +61,8 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         num_classes=num_classes,
         scaling=encoder.scaling if bands == 3 else Scaling.identity(bands),
         about=f"FPN ({'cat' if is_concat else 'add'}) on {backbone}",
-        notes=encoder.notes,
+        notes=(*encoder.notes, ASSUMED),
+        folds=encoder.folds,
         inputs=Inputs.eight_bit() if bands == 3 else Inputs.unknown(),
         unread=UNREAD,
     )
@@ -65,7 +72,10 @@ HEAD = "segmentation_head.0.weight"
 
 
 class Encoder(NamedTuple):
-    """An encoder understood. prefix: (pattern of ours, theirs). stem: our name of the first convolution's weight."""
+    """An encoder understood. prefix: (pattern of ours, theirs). stem: our name of the first convolution's weight.
+
+    folds: channels of that weight for each band.
+    """
 
     name: str
     options: dict[str, Any]
@@ -73,6 +83,7 @@ class Encoder(NamedTuple):
     stem: str
     scaling: Scaling
     notes: tuple[str, ...] = ()
+    folds: int = 1
 
 
 def _encoder(tensors: Tensors, asked: Asked) -> Encoder:
@@ -81,7 +92,7 @@ def _encoder(tensors: Tensors, asked: Asked) -> Encoder:
     Raises:
         WeightsError: one that is not taken over. ConfigError: the caller names another, or several fit.
     """
-    timm_name = re.sub("^(tu|timm)-", "", asked.backbone) if asked.backbone else None
+    timm_name = timm_name_of(asked.backbone) if asked.backbone else None
     if "encoder._conv_stem.weight" in tensors:
         name = "lukemelas/" + efficientnet_name(tensors, "encoder.", asked)
         options = {"ends": B0_ENDS} if name.endswith("_b0") else {}
@@ -123,6 +134,19 @@ def _mobilenet(tensors: Tensors, asked: Asked) -> Encoder:
     )
 
 
+def timm_name_of(encoder: str) -> str:
+    """The network of timm that smp builds for an encoder's name; names of timm stay as they are.
+
+    smp builds timm's tf_ networks ("same" padding, epsilon 1e-3) for its `timm-mobilenetv3_*`, and a network of its own
+    that equals timm's plain one for its `timm-efficientnet-*` and `timm-tf_efficientnet_lite*`.
+    """
+    name = encoder.removeprefix("tu-")
+    if not encoder.startswith("timm-"):
+        return name
+    name = encoder.removeprefix("timm-").replace("-", "_").removeprefix("tf_")
+    return f"tf_{name}" if name.startswith("mobilenetv3") else name
+
+
 def _timm(tensors: Tensors, prefix: str, name: str | None, asked: Asked) -> Encoder:
     inner = {
         key.removeprefix(prefix): tensor
@@ -149,8 +173,13 @@ def _timm(tensors: Tensors, prefix: str, name: str | None, asked: Asked) -> Enco
 
 
 def _of_timm(name: str, prefix: str, *notes: str) -> Encoder:
+    """The encoder of a name of timm. Its constants: timm's for a `tu-*` encoder, ImageNet's for smp's own classes."""
     stem = f"backbone.features.{first_conv(name)}"
-    return Encoder(name, {}, (r"backbone\.features\.", prefix), stem, normalisation(name), notes)
+    scaling = Scaling.imagenet() if prefix == "encoder." else normalisation(name)
+    if prefix != "encoder." and len(others := tags_of_other_constants(name)) > 0:
+        notes = (*notes, f"mean and deviation of timm's {name}; its weights {', '.join(others)} have others: --scaling")
+    folds = shapes_of(name)[first_conv(name)][1] // 3  # of space-to-depth stems 16
+    return Encoder(name, {}, (r"backbone\.features\.", prefix), stem, scaling, notes, folds)
 
 
 def _name_of(ours: str, prefix: tuple[str, str]) -> str:

@@ -176,7 +176,8 @@ def _in_range(task: Task, picture: Picture, raw: Tensor, options: Options, *, fi
 
 def _raw(task: Task, picture: Picture, options: Options, *, file: Path) -> Tensor:
     if options.bands and len(options.bands) == len(task.recipe.bands):
-        picture = replace(picture, band_names=task.recipe.bands, told=())  # the user's order is the model's
+        told = (True,) * len(options.bands)  # the user's order is the model's
+        picture = replace(picture, band_names=task.recipe.bands, told=told)
     return fitted(picture, task.recipe, file=file, accept_dtype=options.accept_dtype)
 
 

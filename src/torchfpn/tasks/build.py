@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from torchfpn.backbones import Fusion
+from torchfpn.backbones import Fusion, published_scaling
 from torchfpn.criteria.deep import DeepSupervision
 from torchfpn.criteria.region import RegionCriterion
 from torchfpn.criteria.semantic import criterion
@@ -46,6 +46,7 @@ def create_task(
     ignore_index: int = IGNORE,
     dtype: str = "",
     nodata: float | None = None,
+    file_bands: Sequence[str] = (),
     source: dict[str, Any] | None = None,
     rules: dict[str, Any] | None = None,
     **model_options: Any,
@@ -57,9 +58,9 @@ def create_task(
     cross-entropy; deep_supervision: the factor of the same loss on every level of the pyramid; semantic models alone
     have these. rgb: which bands are red, green and blue, by name or position from 0, by default those
     of that name; band_init, fusion: how they and the others meet the pretrained weights, see `torchfpn.backbone`.
-    scaling: raw values to network values; by default ImageNet's constants for red, green and blue, and no others, with
-    pretrained weights, none otherwise. rules: of a detector, see `Recipe`. model_options: the other arguments of
-    `create_model`.
+    scaling: raw values to network values; by default, with pretrained weights and red, green, blue and no other bands,
+    the constants that the backbone's weights learnt with (timm's or torchvision's own; ImageNet's where they publish
+    none), none otherwise. file_bands, rules: see `Recipe`. model_options: the other arguments of `create_model`.
 
     Raises:
         ConfigError: contradicting or missing arguments; whatever `create_model` raises.
@@ -87,7 +88,8 @@ def create_task(
     )
     if scaling is None:
         places = color_places(band_names, rgb=rgb, named=named) if pretrained else None
-        scaling = _imagenet(places) if places and len(band_names) == 3 else Scaling.identity(len(band_names))
+        constants = _constants(backbone) if places and len(band_names) == 3 else None
+        scaling = constants.placed(places) if constants and places else Scaling.identity(len(band_names))
     if len(scaling.offset) != len(band_names):
         raise ConfigError(
             amount(len(scaling.offset), "scale"), field="scaling", allowed=f"one per band: {len(band_names)}"
@@ -109,6 +111,7 @@ def create_task(
         ignore_index=ignore_index,
         dtype=dtype,
         nodata=nodata,
+        file_bands=tuple(file_bands),
         loss=loss,
         class_weights=tuple(float(weight) for weight in class_weights) if class_weights is not None else None,
         source=source or {},
@@ -159,10 +162,9 @@ def _bands(bands: Sequence[str] | None, in_channels: int | None) -> tuple[str, .
     return _names("bands", bands, in_channels, "band")
 
 
-def _imagenet(places: Sequence[int]) -> Scaling:
-    """ImageNet's constants for three bands, of which `places` are red, green and blue."""
-    plain, colors = Scaling.imagenet(), [list(places).index(band) for band in range(3)]
-    return Scaling(tuple(plain.offset[c] for c in colors), tuple(plain.scale[c] for c in colors), plain.method)
+def _constants(backbone: str | nn.Module) -> Scaling:
+    """What the published weights of a backbone learnt with; of one that is built, ImageNet's."""
+    return Scaling.imagenet() if isinstance(backbone, nn.Module) else published_scaling(backbone)
 
 
 def _word(value: str | nn.Module) -> str:

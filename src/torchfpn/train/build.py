@@ -1,7 +1,7 @@
 """From settings to things: the dataset's samples, its scaling and class weights, and the task that will be trained."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from torchfpn import __version__
-from torchfpn.backbones import published_weights
+from torchfpn.backbones import published_scaling, published_weights
 from torchfpn.config import TrainConfig
 from torchfpn.config.read import recorded_setting
 from torchfpn.config.settings import AUTO
@@ -80,14 +80,15 @@ def open_dataset(config: TrainConfig) -> Dataset:
     """The dataset, with the bands that the config chooses.
 
     Raises:
-        ConfigError: no such dataset, split or band.
+        ConfigError: no such dataset, split or band; a scaling that is given does not say the numbers of a band.
     """
     dataset = read_dataset(config.dataset)
     if TRAIN not in dataset.splits:
         raise ConfigError('no split "train"', file=dataset.file, field="splits")
     if config.data.use_bands is None:
         return dataset
-    return replace(dataset, use_bands=tuple(_band(dataset, band) for band in config.data.use_bands), scaling=None)
+    used = tuple(_band(dataset, band) for band in config.data.use_bands)
+    return replace(dataset, use_bands=used, scaling=_given_scaling(dataset, used))
 
 
 def build(
@@ -109,7 +110,8 @@ def build(
     _check_options(config)
     notes = _look(config, dataset, watch("checking the dataset")) if checked else ()
     method, pretrained = config.data.scaling, bool(config.model.pretrained)
-    scaling, dtype = find_scaling(dataset, TRAIN, method, pretrained=pretrained, watch=watch("scaling"))
+    constants = published_scaling(config.model.backbone) if pretrained else False
+    scaling, dtype = find_scaling(dataset, TRAIN, method, pretrained=constants, watch=watch("scaling"))
     weights = _class_weights(config, dataset, watch("class weights"))
     task = _task(config, dataset, sampling.bands, scaling, dtype, weights, sampling.rules)
     if isinstance(task.criterion, RegionCriterion):
@@ -168,6 +170,7 @@ def _task(
         ignore_index=dataset.ignore_index,
         dtype=dtype,
         nodata=dataset.nodata,
+        file_bands=dataset.bands if set(bands) <= set(dataset.bands) else (),
         source={"trained_with": f"torchfpn {__version__}"},
         rules=rules,
         channels=model.channels,
@@ -177,6 +180,27 @@ def _task(
         dropout=model.dropout,
         **model.options,
     ).to(memory_format=torch.channels_last)
+
+
+def _given_scaling(dataset: Dataset, used: tuple[Band, ...]) -> Scaling | None:
+    """The numbers that dataset.yaml gives, of the bands that the config chooses instead of the dataset's.
+
+    Raises:
+        ConfigError: it gives none of one of them.
+    """
+    given = dataset.scaling
+    if given is None:
+        return None
+    known: Sequence[Band] = dataset.use_bands or dataset.bands or range(1, len(given.offset) + 1)
+    if missing := [band for band in used if band not in known]:
+        raise ConfigError(
+            f"band {missing[0]}, of which dataset.yaml gives no scaling",
+            field="data.use_bands",
+            allowed="some of " + ", ".join(map(str, known)),
+            hint="--data.scaling mean-std finds another one",
+        )
+    places = [list(known).index(band) for band in used]
+    return replace(given, offset=tuple(given.offset[i] for i in places), scale=tuple(given.scale[i] for i in places))
 
 
 def _check_options(config: TrainConfig) -> None:
