@@ -267,6 +267,10 @@ def _dilated_by_stride(model: dict[str, Any], options: dict[str, Any]) -> None:
 
 def _from_3(fields: dict[str, Any], _file: str) -> dict[str, Any]:
     """Detectors converted from torchvision learnt on 0..1 and did not say so: 8-bit files went in as 0..255."""
+    model = fields["model"]
+    if fields["task"] in ("detection", "instance") and model.get("extra") in ("conv", "conv-c5"):
+        options = {"roi_levels": 5, **(model.get("head_options") or {})}  # boxes were read from P6 as well
+        fields = {**fields, "model": {**model, "head_options": options}}
     of_unit = fields["scaling"]["method"] == "imagenet, of 0..1"
     return {**fields, "inputs": asdict(Inputs.unit()) if of_unit else None, "schema": 4}
 

@@ -208,6 +208,29 @@ def test_every_convolution_that_sees_the_images_is_widened(name, convolutions, h
         assert len(body(torch.randn(1, 5, 64, 64))) == len(body.levels)
 
 
+@pytest.mark.parametrize("how", ["zero", "copy", "mean"])
+@pytest.mark.parametrize("name", ["test_nfnet", "nf_regnet_b0"])
+def test_stems_that_standardise_their_weights_keep_their_answer(name, how):
+    torch.manual_seed(0)
+    plain = backbone(name).eval()
+    torch.manual_seed(0)
+    wide = backbone(name, in_channels=5, rgb=(4, 1, 0), band_init=how).eval()
+    images = torch.randn(1, 5, 64, 64)
+    images = images if how == "zero" else images[:, :1].expand(1, 5, 64, 64)  # grey: all ways keep its answer
+    saved = backbone(name, in_channels=5).eval()
+    saved.load_state_dict(wide.state_dict())
+    with torch.inference_mode():
+        for a, b, c in zip(plain(images[:, [4, 1, 0]]), wide(images), saved(images), strict=True):
+            assert (a - b).abs().max() <= 1e-5 * a.abs().max()
+            assert torch.equal(b, c)
+
+
+@pytest.mark.parametrize(("name", "how"), [("resnetv2_50x1_bit", "zero"), ("test_nfnet", {3: "red"})])
+def test_a_standardised_stem_that_cannot_have_such_filters_is_refused(name, how):
+    with pytest.raises(ConfigError, match=r"band_init: .* standardises the weights of .*; expected repeat"):
+        backbone(name, in_channels=5, band_init=how)
+
+
 @pytest.mark.parametrize("options", [{"band_init": "zero"}, {"band_init": "mean", "fusion": "fusenet"}])
 def test_a_network_that_does_not_convolve_the_bands_themselves_is_refused(options):
     with pytest.raises(

@@ -1,6 +1,12 @@
 """Which maps go on to the pyramid, by stride."""
 
+import copy
+import logging
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -141,6 +147,77 @@ def test_strides_choose_among_the_maps_that_timm_was_asked_for(name, chosen, str
         maps = body(x)
     assert tuple(level.stride for level in body.levels) == strides
     assert all(torch.equal(y, expected[stride]) for y, stride in zip(maps, strides, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "strides"), [("inception_v3", (4, 8)), ("legacy_xception", (4,)), ("halonet26t", (4, 8, 16)),
+                          ("mobilevitv2_050", None)],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [(96, 160), (33, 50)])
+def test_maps_lie_on_the_grid_of_their_strides_whatever_the_network_computes(name, strides, size):
+    """Without padding, of even sides alone, in blocks of whole cells: what the network gives, in its place."""
+    body = backbone(name, strides=strides).eval()
+    images = torch.randn(1, 3, *size)
+    with torch.inference_mode():
+        maps = body(images)
+        wide = torch.nn.functional.pad(images, (0, 256 - size[1], 0, 256 - size[0]))
+        raw = [body.features(wide)[index] for index in body.indices]
+    for x, level, whole in zip(maps, body.levels, raw, strict=True):
+        assert tuple(x.shape[2:]) == tuple(-(-side // level.stride) for side in size)
+        lost = 256 // level.stride - whole.shape[2]  # cells, half of them at the start
+        rows, start = x.shape[2] // 2, lost - lost // 2
+        if name != "mobilevitv2_050" and rows > start:  # attention of the whole image sees how large it is
+            expected = whole[:, :, rows - start, 1 : x.shape[3] - start - 2]
+            found = x[:, :, rows, 1 + start : x.shape[3] - 2]
+            if "halo" not in name:
+                torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        assert x[:, :, -1, -1].abs().max() > 0
+
+
+def test_attention_of_even_maps_sees_images_of_even_maps():
+    body = backbone("mobilevitv2_050").eval()
+    images = torch.randn(1, 3, 96, 96)
+    with torch.inference_mode():
+        maps, even = body(images), body.features(torch.nn.functional.pad(images, (0, 32, 0, 32)))
+    for x, index in zip(maps, body.indices, strict=True):
+        torch.testing.assert_close(x, even[index][:, :, : x.shape[2], : x.shape[3]])
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("swin_tiny_patch4_window7_224", (320, 224)), ("swin_tiny_patch4_window7_224", (224, 224)),
+     ("swinv2_tiny_window8_256", (320, 512))],
+)  # fmt: skip
+def test_a_swin_transformer_shifts_its_windows_as_timm_does_for_that_size_of_image(name, size):
+    small = {"depths": (2, 2, 2, 2), "embed_dim": 12, "num_heads": (1, 1, 2, 2)}
+    body = backbone(name, **small).eval()
+    for key, weight in body.named_parameters():
+        if "norm" in key and key.endswith("weight"):
+            torch.nn.init.uniform_(weight, 0.5, 1.5)
+    theirs = timm.create_model(name, features_only=True, img_size=size, **small).eval()
+    theirs.load_state_dict(body.features.state_dict())
+    images = torch.randn(2, 3, *size)
+    with torch.inference_mode():
+        for one, other in zip(copy.deepcopy(body)(images), theirs(images), strict=True):
+            torch.testing.assert_close(one, other.permute(0, 3, 1, 2), rtol=1e-5, atol=1e-5)
+
+
+def test_a_network_that_takes_colours_apart_itself_is_refused_other_bands():
+    with pytest.raises(ConfigError, match="in_channels: 5 bands for csatv2; expected 3"):
+        backbone("csatv2", in_channels=5)
+
+
+def test_networks_may_be_built_in_several_threads():
+    """timm's logger and the hub client, whose settings are changed meanwhile, have their own again."""
+    logger, level = logging.getLogger("timm.models._builder"), logging.getLogger("timm.models._builder").level
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert len(list(pool.map(lambda _: backbone("test_resnet"), range(8)))) == 8
+    finally:
+        sys.setswitchinterval(interval)
+    assert logger.level == level
 
 
 def test_of_a_plain_transformer_the_last_map_is_given_unless_more_are_asked_for():

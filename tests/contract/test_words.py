@@ -122,6 +122,10 @@ def test_a_head_that_would_leave_parts_dead_is_refused(pyramid, head):
         ({"output_stride": 8, "backbone": "torchvision/resnet18"}, "8, 16 or 32"),
         ({"output_stride": 8, "backbone": "swin_tiny_patch4_window7_224"}, "cannot be dilated"),
         ({"backbone": "maxvit_tiny_rw_224"}, "takes images of one size"),
+        ({"channels": 2.5}, "channels: 2.5; expected a whole number"),
+        ({"num_classes": "3"}, "num_classes: '3'; expected a whole number"),
+        ({"in_channels": 3.0}, "in_channels: 3.0; expected a whole number"),
+        ({"dropout": None}, "dropout: None; expected a number"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(options, message):

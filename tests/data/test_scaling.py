@@ -36,6 +36,26 @@ def test_bytes_of_a_pretrained_backbone_get_the_imagenet_constants(tmp_path):
     assert find_scaling(dataset, method="imagenet")[0] == Scaling.imagenet()
 
 
+def test_imagenets_constants_follow_the_names_of_the_bands_and_are_of_bytes(tmp_path):
+    plain = Scaling.imagenet()
+    make_dataset(tmp_path, yaml=YAML + "bands: [red, green, blue]\nuse_bands: [blue, green, red]\n")
+    found, _ = find_scaling(read_dataset(tmp_path), method="imagenet")
+    assert (found.offset, found.scale) == (plain.offset[::-1], plain.scale[::-1])
+    (tmp_path / "dataset.yaml").write_text(YAML + "bands: [nir, red, green]\n")
+    with pytest.raises(
+        ConfigError, match="scaling: imagenet for uint8 nir, red, green; expected uint8 red, green, blue"
+    ):
+        find_scaling(read_dataset(tmp_path), method="imagenet")
+    dataset, _ = multiband(tmp_path / "deep", dtype="int16")
+    with pytest.raises(ConfigError, match="scaling: imagenet for int16 band1"):
+        find_scaling(dataset, method="imagenet")
+
+
+def test_a_backbone_of_other_constants_brings_its_own(tmp_path):
+    half = Scaling((127.5,) * 3, (127.5,) * 3, "pretrained")
+    assert find_scaling(read_dataset(make_dataset(tmp_path)), pretrained=half) == (half, "uint8")
+
+
 def test_other_bands_get_their_own_mean_and_deviation(tmp_path):
     dataset, values = multiband(tmp_path)
     scaling, dtype = find_scaling(dataset, pretrained=True)

@@ -1,11 +1,13 @@
 """Bands in the model's order, NaN where there is no data, no other pixel type in silence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from torchfpn.errors import DataError
-from torchfpn.files.fitting import band_order, fitted
+from torchfpn.files.fitting import band_order, fitted, read_input
 from torchfpn.files.images import Picture
 from torchfpn.recipe import Recipe, Scaling
 
@@ -31,6 +33,18 @@ def picture(names, dtype="uint16", valid=None):
 def test_bands_go_by_name_or_else_by_place(found, order):
     assert band_order(found, RECIPE.bands, file="x.tif") == order
     assert fitted(picture(found), RECIPE, file="x.tif")[:, 0, 0].tolist() == order
+
+
+def test_files_without_names_have_their_bands_where_the_training_files_had_them():
+    recipe = replace(RECIPE, bands=("z", "x", "y"), file_bands=("x", "y", "z", "pan"))
+    unnamed = picture(["band1", "band2", "band3", "band4"])
+    assert fitted(unnamed, recipe, file="x.tif")[:, 0, 0].tolist() == [2, 0, 1]
+    named = replace(picture(["z", "y", "x", "pan"]), told=(True,) * 4)
+    assert fitted(named, recipe, file="x.tif")[:, 0, 0].tolist() == [0, 2, 1]
+    assert fitted(picture(["band1", "band2", "band3"]), recipe, file="x.tif")[:, 0, 0].tolist() == [0, 1, 2]
+    array = np.stack([np.full((2, 5), i, "uint16") for i in range(4)])
+    assert read_input(array, recipe)[:, 0, 0].tolist() == [2, 0, 1]
+    assert read_input(array[:3], recipe)[:, 0, 0].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+import torchfpn
 from tiny_detector import tiny_detector
+from torchfpn.errors import ConfigError
 from torchfpn.heads.detect import Detect, without_empty
 from torchfpn.heads.propose import Propose
+from torchfpn.heads.two_stage import two_stage
 from torchfpn.ops.masks import crop_images
 from torchfpn.types import Batch, Boxes, Level, Objects
 
@@ -50,6 +53,38 @@ def test_proposals_without_an_area_are_none_whatever_the_smallest():
     dense = ({"scores": torch.zeros(1, 1, 1, 3), "deltas": torch.zeros(1, 4, 1, 3)},)
     _, found = propose(dense, (32, 96), torch.tensor([[32.0, 50.0]]))  # the third lies behind the image
     assert int(found.counts) == 2
+
+
+@pytest.mark.parametrize(("rank", "ends"), [("logits", [40.0, 8.0]), ("probabilities", [8.0, 40.0])])
+def test_proposals_whose_probabilities_are_all_one_are_ordered_by_their_logits(rank, ends):
+    """As detectron2 has it; torchvision orders by probabilities, where 20 and 30 are both 1."""
+    propose = Propose([Level(4, 32)], sizes=[(16,)], ratios=(1.0,), iou=1.0, rank=rank)
+    logits = torch.tensor([20.0, 30.0])
+    assert (logits.sigmoid() == 1).all()
+    dense = ({"scores": logits.reshape(1, 1, 1, 2), "deltas": torch.zeros(1, 4, 1, 2)},)
+    _, found = propose(dense, (32, 64), torch.tensor([[32.0, 64.0]]))
+    assert found.boxes[0, :2, 2].tolist() == ends
+    assert found.scores[0, :2].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda sizes: two_stage([Level(4, 2**k) for k in (2, 3, 4)], 2, anchor_sizes=sizes),
+        lambda sizes: Propose([Level(4, 2**k) for k in (2, 3, 4)], sizes=sizes),
+    ],
+)
+def test_another_number_of_anchors_on_some_level_is_refused(build):
+    with pytest.raises(ConfigError, match=r"anchor_sizes: .*; expected as many for each level"):
+        build([[32], [64], [128, 256]])
+
+
+@pytest.mark.parametrize("extra", ["pool", "conv", "conv-c5"])
+def test_boxes_are_read_from_no_level_that_is_made_for_anchors(extra):
+    """torchvision's and detectron2's detectors read P2 to P5, whatever lies behind."""
+    options = {"backbone": "test_resnet", "num_classes": 2, "channels": 8, "head_options": {"hidden": 8}}
+    model = torchfpn.create_model("detection", extra=extra, **options)
+    assert len(model.head.pool.scales) == len(model.backbone.levels) == 4
 
 
 def overflown(value, part):

@@ -85,6 +85,35 @@ def test_bands_by_name_and_bands_that_cannot_be():
             torchfpn.convert(tensors, bands=bands)
 
 
+@torch.no_grad()
+def test_filters_and_scaling_follow_the_names_red_green_and_blue():
+    tensors = small("panoptic").state_dict()
+    given = Scaling((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    plain = torchfpn.convert(tensors, scaling=given)
+    images = torch.rand(1, 4, 64, 64)
+    wide = torchfpn.convert(tensors, scaling=given, bands=["nir", "blue", "Red", "green"])
+    assert (wide.logits(images) - plain.logits(images[:, [2, 3, 1]])).abs().max() < 1e-4
+    assert (wide.recipe.scaling.offset, wide.recipe.scaling.scale) == ((0.0, 3.0, 1.0, 2.0), (1.0, 6.0, 4.0, 5.0))
+    turned = torchfpn.convert(tensors, scaling=given, bands=["blue", "green", "red"])
+    assert (turned.logits(images[:, :3]) - plain.logits(images[:, [2, 1, 0]])).abs().max() < 1e-4
+    renamed = torchfpn.convert(tensors, scaling=given, bands=["vv", "vh", "ratio"])
+    assert torch.equal(renamed.logits(images[:, :3]), plain.logits(images[:, :3]))
+
+
+@pytest.mark.parametrize(
+    "bands", [["vv", "vh", "ratio", "nir"], ["nir", "red", "green"], ["red", "green", "nir", "swir"]]
+)
+def test_bands_that_leave_red_green_and_blue_open_are_refused(bands):
+    with pytest.raises(ConfigError, match=r"bands: .* expected red, green and blue among them: .* follow these names"):
+        torchfpn.convert(small().state_dict(), bands=bands)
+
+
+def test_a_fused_model_takes_its_colours_from_certain_places():
+    tensors = small(bands=5, fused=True).state_dict()
+    with pytest.raises(ConfigError, match="expected band0, band1, band2, band3, band4 first"):
+        torchfpn.convert(tensors, bands=["band1", "band0", "band2", "band3", "band4"])
+
+
 def test_scaling_is_the_familys_or_the_callers():
     tensors = small().state_dict()
     assert torchfpn.convert(tensors).recipe.scaling.method == "identity"

@@ -248,6 +248,19 @@ def test_batch_norm_everywhere():
     assert made.notes[0].startswith("torchvision: trained on red, green, blue, a deviation, stride in the 3x3")
 
 
+def test_norms_that_learn_behind_frozen_stages_are_no_caffe():
+    """NORM="BN" with FREEZE_AT=2: the stem and the first stage hold no counters, the others do."""
+    tensors = shapes_of()
+    counters = {
+        name.removesuffix("weight") + "num_batches_tracked": torch.tensor(0)
+        for name in tensors
+        if re.match(r"backbone\.bottom_up\.res[345]\..*norm\.weight", name)
+    }
+    assert counters
+    assert converted(tensors).notes[0].startswith("caffe: ")
+    assert converted(tensors | counters).notes[0].startswith("torchvision: trained on red, green, blue, a deviation")
+
+
 @torch.inference_mode()
 def test_a_resnet_of_torchvision_has_its_strides_and_colours_in_another_place():
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import segmentation_models_pytorch as smp
+import timm
 import torch
 
 import torchfpn
@@ -46,6 +47,8 @@ CASES = [
     ("tu-resnet18", 6, "cat", (64, 64)),
     ("tu-tf_efficientnet_b0", 1, "add", (64, 64)),
     ("timm-efficientnet-b0", 3, "add", (64, 64)),
+    ("timm-mobilenetv3_small_minimal_100", 3, "add", (64, 64)),  # timm's tf_ network: other padding, other epsilon
+    ("timm-tf_efficientnet_lite0", 3, "add", (64, 64)),  # timm's plain network
 ]
 
 
@@ -59,6 +62,49 @@ def test_logits_are_equal(encoder, bands, merge, size):
     wanted = model(images)
     assert (task.model(images) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
     assert task.model(torch.randn(1, bands, 61, 37)).shape == (1, 4, 61, 37)  # theirs takes multiples of 32 alone
+
+
+def zeros(encoder):
+    """The state_dict of an smp.FPN, without weights."""
+    with torch.device("meta"), warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        model = smp.FPN(encoder, encoder_weights=None)
+    return {name: torch.zeros(x.shape, dtype=x.dtype) for name, x in model.state_dict().items()}
+
+
+def test_the_scaling_is_that_of_smp_and_not_of_a_tag_of_timm():
+    """smp documents ImageNet's constants for its own EfficientNets, and takes timm's for what timm builds."""
+    assert timm.get_pretrained_cfg("efficientnet_b1").mean == (0.5, 0.5, 0.5)
+    own = converted(zeros("timm-efficientnet-b1"), backbone="timm-efficientnet-b1")
+    assert own.recipe.scaling == torchfpn.Scaling.imagenet()
+    for name in ("tf_efficientnet_b0", "tf_efficientnet_b0.ap_in1k"):
+        made = converted(zeros("tu-tf_efficientnet_b0"), backbone=f"tu-{name}")
+        params = smp.encoders.get_preprocessing_params(f"tu-{name}")
+        assert made.recipe.scaling.offset == pytest.approx([255 * mean for mean in params["mean"]])
+        told = [note for note in made.notes if "its weights ap_in1k" in note]
+        assert bool(told) == (name == "tf_efficientnet_b0")
+
+
+def test_what_the_checkpoint_does_not_hold_is_said():
+    """Among it `upsampling`: smp's model of 2 answers at half the size of the image, of 8 at twice."""
+    made = converted(zeros("resnet18"))
+    assert any("upsampling=4" in note and "of upsampling=2 answers at half" in note for note in made.notes)
+    images = torch.zeros(1, 3, 64, 64)
+    assert made.model(images).shape[2:] == smp.FPN("resnet18", encoder_weights=None)(images).shape[2:] == (64, 64)
+
+
+def test_a_stem_that_takes_blocks_of_pixels_for_channels_has_three_bands():
+    with pytest.raises(ConfigError, match=r"bands: 5; expected 3: .* takes blocks of pixels for channels"):
+        converted(zeros("tu-tresnet_m"), backbone="tu-tresnet_m", bands=5)
+
+
+@torch.no_grad()
+def test_added_bands_change_nothing_where_the_stem_standardises_its_weights():
+    tensors = theirs("tu-nf_regnet_b0").state_dict()
+    images = torch.rand(1, 5, 64, 64)
+    wanted = torchfpn.convert(tensors, backbone="nf_regnet_b0").model(images[:, :3])
+    wide = torchfpn.convert(tensors, backbone="nf_regnet_b0", bands=["x", "y", "red", "green", "blue"])
+    found = wide.model(images[:, [3, 4, 0, 1, 2]])
+    assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
 @pytest.mark.parametrize("size", [4, 5, 6, 7])

@@ -5,6 +5,8 @@ import torch
 import torchvision.models.detection as peers
 from PIL import Image
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms.functional import to_tensor
 
 import torchfpn
@@ -165,12 +167,41 @@ def test_models_of_ninety_classes_know_them():
     names = peers.FasterRCNN_MobileNet_V3_Large_FPN_Weights.DEFAULT.meta["categories"]
     with torch.device("meta"):
         model = getattr(peers, MOBILE)(weights=None, weights_backbone=None)
-    recipe = torchfpn.convert(
-        {name: torch.zeros(x.shape, dtype=x.dtype) for name, x in model.state_dict().items()}
-    ).recipe
+    made = converted({name: torch.zeros(x.shape, dtype=x.dtype) for name, x in model.state_dict().items()})
+    assert any("taken for COCO's" in note for note in made.notes)
+    recipe = made.recipe
     assert recipe.label_ids == tuple(range(1, 91))
     for number, name in zip(recipe.label_ids, recipe.classes, strict=True):
         assert name == (f"unused {number}" if names[number] == "N/A" else names[number])
+
+
+@pytest.mark.parametrize(("depth", "eps", "variant"), [("resnet18", 1e-5, None), ("resnet18", 0.0, "coco_v1")])
+@torch.inference_mode()
+def test_frozen_norms_have_the_epsilon_of_their_training(depth, eps, variant):
+    """Of depths that were never published as detectors it is that of weights_backbone, 1e-5."""
+    torch.manual_seed(0)
+    body = resnet_fpn_backbone(backbone_name=depth, weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=5)
+    theirs = peers.FasterRCNN(body, num_classes=3).eval()
+    for module in theirs.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.eps = eps
+            module.running_var.uniform_(1e-5, 1e-4)
+    made = converted(theirs.state_dict(), variant=variant)
+    assert any("epsilon of frozen batch norm" in note for note in made.notes)
+    images = torch.rand(1, 3, 64, 64)
+    for ours, wanted in zip(made.model.maps(images), theirs.backbone(images).values(), strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_published_detectors_are_taken_for_an_epsilon_of_zero_and_the_caller_may_say_otherwise():
+    tensors = zeros("fasterrcnn_resnet50_fpn")
+    tensors = {name: x for name, x in tensors.items() if not name.endswith("num_batches_tracked")}
+    for variant, variance in ((None, -1e-5), ("backbone", 0.0)):
+        made = converted(tensors, variant=variant)
+        assert float(made.model.backbone.features.bn1.running_var[0]) == pytest.approx(variance)
+        assert any("assumed: 0" in note and "--variant backbone" in note for note in made.notes) == (variant is None)
+    with pytest.raises(ConfigError, match='variant: "coco_v1"; expected a ResNet with frozen batch norm'):
+        converted(zeros("fasterrcnn_resnet50_fpn"), variant="coco_v1")
 
 
 def test_the_small_variant_is_of_the_mobilenet_alone():

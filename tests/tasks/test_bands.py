@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import torchfpn
 from torchfpn import ConfigError
+from torchfpn.backbones import published_scaling
 from torchfpn.tasks.bands import band_options
 
 BANDS = ("nir", "red", "swir", "green", "blue")
@@ -141,8 +142,10 @@ def weights(tmp_path_factory):
         ({"bands": ("red", "green", "blue", "nir")}, None),
     ],
 )
-def test_imagenets_constants_are_those_of_each_colour(options, order, weights):
-    found = task(fusion="none", pretrained=weights, **options).recipe.scaling
+def test_imagenets_constants_are_those_of_each_colour(options, order, tmp_path):
+    weights = tmp_path / "w.safetensors"
+    safetensors.torch.save_file(timm.create_model("test_byobnet").state_dict(), weights)
+    found = task(fusion="none", backbone="test_byobnet", pretrained=weights, **options).recipe.scaling
     plain = torchfpn.Scaling.imagenet()
     if order is None:
         assert found == torchfpn.Scaling.identity(len(options["bands"]))
@@ -150,6 +153,17 @@ def test_imagenets_constants_are_those_of_each_colour(options, order, weights):
         assert found.offset == tuple(plain.offset[c] for c in order)
         assert found.scale == tuple(plain.scale[c] for c in order)
         assert found.method == "imagenet"
+
+
+def test_pretrained_weights_bring_the_constants_that_they_learnt_with(weights):
+    """timm's and torchvision's own tables say them: 0.5 for each colour here."""
+    half = torchfpn.Scaling((127.5,) * 3, (127.5,) * 3, "pretrained")
+    assert timm.get_pretrained_cfg("test_resnet").mean == (0.5, 0.5, 0.5)
+    assert task(fusion="none", bands=None, pretrained=weights).recipe.scaling == half
+    for name in ("vit_small_patch16_224.augreg_in1k", "tf_efficientnet_b0.ap_in1k", "torchvision/efficientnet_v2_l"):
+        assert published_scaling(name) == half
+    for name in ("tf_efficientnet_b0.aa_in1k", "torchvision/resnet50", "lukemelas/efficientnet_b0"):
+        assert published_scaling(name) == torchfpn.Scaling.imagenet()
 
 
 @pytest.mark.parametrize("rgb", [None, ["red", "green", "blue"], [1, 3, 4]])

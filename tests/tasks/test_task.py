@@ -119,6 +119,19 @@ def test_predict_in_several_threads_gives_the_answers_of_one_and_changes_nothing
     assert all(part.training for part in model.modules())
 
 
+@pytest.mark.parametrize("make", [task, lambda: tiny_detector(bands=("a", "b", "c", "d"))])
+def test_a_task_of_half_precision_predicts(make):
+    """Raw values keep their digits: the scaling stays float32."""
+    model = make().eval()
+    image = 3000 * torch.rand(1, 4, 32, 32, generator=torch.Generator().manual_seed(2))
+    offset = model.normalize.offset.clone()
+    wanted = model.predict(image)[0].scores
+    found = model.to(torch.bfloat16).predict(image)[0].scores
+    assert torch.equal(model.normalize.offset, offset)
+    assert found.dtype == torch.float32
+    assert (found.flatten()[:3] - wanted.flatten()[:3]).abs().max() < 0.1
+
+
 def test_integers_are_taken_as_values():
     model = task()
     raw = torch.randint(0, 255, (1, 4, 16, 16), dtype=torch.uint8)

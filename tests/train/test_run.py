@@ -3,8 +3,10 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import torchfpn
 from torchfpn.config import load_config, read_config
@@ -43,6 +45,27 @@ def test_a_run_leaves_everything_and_the_next_one_a_folder_of_its_own(small, cap
     (run / "samples" / "notes.md").write_text("mine")
     empty(run)  # as --overwrite does: all that a run wrote, and nothing else
     assert [p.name for p in run.rglob("*") if p.is_file()] == ["notes.md"]
+
+
+def test_bands_in_another_order_are_found_in_the_training_files_again(small):
+    """The files tell no names: the dataset has named their bands, and given the numbers of each."""
+    with (small / "data" / "dataset.yaml").open("a") as file:
+        file.write("bands: [x, y, z]\nscaling: {offset: [10, 20, 30], scale: [40, 50, 60]}\n")
+    assert train("--data.use_bands", "[z, x]", "--max_epochs", "1", "--steps_per_epoch", "1") == 0
+    task = torchfpn.load(small / "runs" / "small" / "model.safetensors")
+    recipe = task.recipe
+    assert (recipe.bands, recipe.file_bands) == (("z", "x"), ("x", "y", "z"))
+    assert recipe.scaling == torchfpn.Scaling((30.0, 10.0), (60.0, 40.0), "given")
+    file = small / "data" / "val" / "images" / "0.png"
+    pixels = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
+    wanted = task.predict([pixels[[2, 0]].float()])[0].scores
+    assert torch.equal(task.predict([file])[0].scores, wanted)
+    assert torch.equal(task.predict([pixels.numpy()])[0].scores, wanted)
+    with (small / "data" / "dataset.yaml").open("a") as file:
+        file.write("use_bands: [x, y]\n")
+    text = (small / "data" / "dataset.yaml").read_text().replace("20, 30]", "20]").replace("50, 60]", "50]")
+    (small / "data" / "dataset.yaml").write_text(text)
+    assert train("--data.use_bands", "[z, x]") == 2
 
 
 def test_the_model_file_scores_what_validation_json_says(small):

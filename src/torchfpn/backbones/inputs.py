@@ -37,8 +37,8 @@ def check_bands(in_channels: int, rgb: Sequence[int], how: BandInit = "repeat") 
     Raises:
         ConfigError: fewer than one band, an unknown way or colour, or red, green, blue that are not three of the bands.
     """
-    if in_channels < 1:
-        raise ConfigError(f"{in_channels}", field="in_channels", allowed="1 or more")
+    if not hasattr(in_channels, "__index__") or in_channels < 1:
+        raise ConfigError(f"{in_channels}", field="in_channels", allowed="a whole number, 1 or more")
     if not isinstance(how, Mapping) and how not in WAYS:
         raise ConfigError(f'"{how}"', field="band_init", allowed=" | ".join(WAYS), hint=nearest(str(how), WAYS))
     rgb = list(rgb)

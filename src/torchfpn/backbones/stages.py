@@ -20,11 +20,11 @@ def stages_of(body: nn.Module) -> Stages | None:
 
     The first is named by its stride 2**k, the others are counted. They share their weights with `body` and give all of
     its maps, picked or not, in its own layout. None where the network cannot be run so: its maps come from inside its
-    blocks, or it runs several resolutions side by side.
+    blocks, it runs several resolutions side by side, or its maps have to be laid on the grid of their strides.
     """
     if isinstance(body, TorchvisionBackbone):
         return body.stages
-    if not isinstance(body, TimmBackbone):
+    if not isinstance(body, TimmBackbone) or body.grid is not None:  # stages alone would not be on one grid
         return None
     features: Any = body.features
     groups = _groups(features)

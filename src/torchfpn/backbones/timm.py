@@ -2,14 +2,16 @@
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import huggingface_hub.constants as hub
 import timm
 import torch
+import torch.nn.functional as F
 from timm.models import FeatureInfo, model_entrypoint
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
@@ -19,9 +21,11 @@ from torchfpn.backbones.hub import Published, hub_file, offline, offline_if_unre
 from torchfpn.backbones.inputs import RGB, BandInit, check_bands, widen_first_conv
 from torchfpn.backbones.levels import pick_by_stride
 from torchfpn.backbones.recognise import kin
+from torchfpn.backbones.swin import shift_by_size
 from torchfpn.backbones.weights import Fitting, Wanted, fitting_weights
 from torchfpn.errors import ConfigError
-from torchfpn.types import Level, Maps
+from torchfpn.ops.padding import crop
+from torchfpn.types import Level, Maps, Size
 
 # What the transformers must be told so that they take images of any size, by the module that defines them.
 ANY_SIZE: dict[str, dict[str, Any]] = {
@@ -35,8 +39,32 @@ ANY_SIZE: dict[str, dict[str, Any]] = {
 }
 
 
+class Grid(NamedTuple):
+    """What the images of a network have to be so that its maps can be laid on the grid of their strides.
+
+    multiple: of which both sides are multiples. least: pixels that a side has at least.
+    """
+
+    multiple: int
+    least: int = 1
+
+
+# By the module that defines them. Convolutions without padding: maps are smaller than images over strides, by as many
+# cells on each side, and images below `least` pixels have none.
+UNPADDED = Grid(32, 96)
+GRIDS = dict.fromkeys(("inception_v3", "inception_v4", "inception_resnet_v2", "xception"), UNPADDED)
+GRIDS["csatv2"] = Grid(64)  # rounds sides of maps down
+EVEN = Grid(64)  # mobilevitv2: maps are resampled to an even number of cells
+RED_GREEN_BLUE = ("csatv2",)  # by module: turns colours into luma and chroma itself
+_building = threading.RLock()  # timm's logger and the hub client's settings are those of the process
+
+
 class TimmBackbone(nn.Module):
-    """images [B, C, H, W] -> maps at `strides`, finest first, always NCHW whatever the model's own layout."""
+    """images [B, C, H, W] -> maps at `strides`, finest first, always NCHW whatever the model's own layout.
+
+    Maps have H and W over their stride, rounded up, of every network: where a network needs certain sizes, images are
+    grown at the right and the bottom, and its maps are laid on the grid.
+    """
 
     def __init__(
         self,
@@ -51,6 +79,9 @@ class TimmBackbone(nn.Module):
     ) -> None:
         super().__init__()
         check_bands(in_channels, rgb, band_init)
+        if in_channels != 3 and _family(name) in RED_GREEN_BLUE:
+            found, allowed = f"{in_channels} bands for {name}", "3: it takes red, green and blue apart itself"
+            raise ConfigError(found, field="in_channels", allowed=allowed, hint="take another backbone")
         self.name, self.in_channels = name, in_channels
         bands = in_channels if band_init == "repeat" else 3  # timm's own way is "repeat"
         given: Fitting | bool = (
@@ -69,13 +100,21 @@ class TimmBackbone(nn.Module):
         _cut_unread(self.features)
         if band_init != "repeat":
             widen_first_conv(self.features, in_channels, band_init, rgb, names=_first_convs(name))
+        shift_by_size(self.features)
         self.channels_last_maps = str(getattr(self.features, "output_fmt", "NCHW")).endswith("NHWC")
+        self.grid = _grid(name, self.features)
 
     def forward(self, images: Tensor) -> Maps:
-        """[B, C, H, W] -> C2..C5."""
-        maps = self.features(images)
+        """[B, C, H, W] -> C2..C5, each of H and W over its stride, rounded up."""
+        grown = images if self.grid is None else _grown(images, self.grid)
+        maps = self.features(grown)
         picked = tuple(maps[index] for index in self.indices)
-        return tuple(x.permute(0, 3, 1, 2).contiguous() for x in picked) if self.channels_last_maps else picked
+        if self.channels_last_maps:
+            picked = tuple(x.permute(0, 3, 1, 2).contiguous() for x in picked)
+        if self.grid is None:
+            return picked
+        sizes = (images.shape[-2:], grown.shape[-2:])
+        return tuple(_on_grid(x, level.stride, *sizes) for x, level in zip(picked, self.levels, strict=True))
 
     def unread(self) -> dict[str, torch.Size]:
         """Names and shapes of the network's tensors behind the last map, which this module does not have."""
@@ -87,6 +126,34 @@ class TimmBackbone(nn.Module):
     def extra_repr(self) -> str:
         """Name and levels."""
         return f"{self.name}, levels={[tuple(level) for level in self.levels]}"
+
+
+def _grid(name: str, features: nn.Module) -> Grid | None:
+    """What images a network needs; None: any."""
+    blocks = [int(module.block_size) for module in features.modules() if type(module).__name__ == "HaloAttn"]
+    if blocks:  # attention within blocks of whole cells
+        return Grid(32 * max(blocks))
+    return EVEN if name.startswith("mobilevitv2") else GRIDS.get(_family(name))
+
+
+def _grown(images: Tensor, grid: Grid) -> Tensor:
+    """Images with zeros at the right and the bottom, as a network needs them."""
+    height, width = images.shape[-2:]
+    rows, columns = (max(side, grid.least) for side in (height, width))
+    size = [side + -side % grid.multiple for side in (rows, columns)]
+    return F.pad(images, (0, size[1] - width, 0, size[0] - height))
+
+
+def _on_grid(x: Tensor, stride: int, size: Size, grown: Size) -> Tensor:
+    """A map of images of size `grown` -> the cells of images of size `size`: as many as their sides over the stride.
+
+    A map that is too small has lost cells at all four sides; those that are nearest stand for them.
+    """
+    rows, columns = (-(-whole // stride) - side for whole, side in zip(grown, x.shape[-2:], strict=True))
+    if rows > 0 or columns > 0:
+        top, left = (max(missing, 0) - max(missing, 0) // 2 for missing in (rows, columns))
+        x = F.pad(x, (left, max(columns, 0) - left, top, max(rows, 0) - top), mode="replicate")
+    return crop(x, [-(-side // stride) for side in size])
 
 
 def _config(name: str) -> Any:
@@ -137,7 +204,7 @@ def _features(name: str, in_channels: int, pretrained: Fitting | bool, options: 
             overlay |= {"input_size": (in_channels, *size), "first_conv": None}
         overlay = {"pretrained_cfg_overlay": overlay}
     try:
-        with _quiet(), _asking(name) if pretrained is True else nullcontext():
+        with _building, _quiet(), _asking(name) if pretrained is True else nullcontext():
             network: nn.Module = timm.create_model(
                 name, features_only=True, in_chans=in_channels, pretrained=pretrained is not False, **overlay, **options
             )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torchfpn.ops.nms import nms
 from torchfpn.types import Boxes, Level, Size
 
 Dense = tuple[dict[str, Tensor], ...]
+Rank = Literal["probabilities", "logits"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,14 @@ class Propose(nn.Module):
     level at an overlap of `iou`, and the best `limits.all` of all levels kept. Gradients end here: boxes are no
     function of the weights for the second stage.
 
-    sizes: of the anchors of each level, one or several, in pixels; ratios: height over width. rounded, stride: see
-    `torchfpn.ops.anchors`. Source: Ren et al. 2015, section 3.3; Lin et al. 2017, section 4.1. Equals torchvision's
-    `RegionProposalNetwork` with rounded=True, stride="measured", smallest=1e-3, and detectron2's `RPN` with smallest=0.
+    sizes: of the anchors of each level, one or several, as many on all levels, in pixels; ratios: height over width.
+    rounded, stride: see `torchfpn.ops.anchors`. rank: what boxes are ordered by; probabilities of logits above 17 are
+    all 1 in float32, and such boxes keep the order of their levels and cells. Source: Ren et al. 2015, section 3.3; Lin
+    et al. 2017, section 4.1. Equals torchvision's `RegionProposalNetwork` with rounded=True, stride="measured",
+    smallest=1e-3, and detectron2's `RPN` with smallest=0, rank="logits".
+
+    Raises:
+        ConfigError: sizes for another number of levels, or not as many on each; an unknown rank.
     """
 
     def __init__(
@@ -47,12 +54,19 @@ class Propose(nn.Module):
         iou: float = 0.7,
         smallest: float = 1e-3,
         threshold: float = 0.0,
+        rank: Rank = "probabilities",
         limits: Limits = Limits(),
     ) -> None:
         super().__init__()
         if len(sizes) != len(levels):
             found = f"anchors for {len(sizes)} levels"
             raise ConfigError(found, field="anchors", allowed=f"for each of the pyramid's {len(levels)}")
+        if len({len(own) for own in sizes}) > 1:
+            found = ", ".join("+".join(f"{size:g}" for size in own) for own in sizes)
+            raise ConfigError(found, field="anchor_sizes", allowed="as many for each level: one head reads all levels")
+        if rank not in ("probabilities", "logits"):
+            raise ConfigError(f'"{rank}"', field="proposal_rank", allowed='"probabilities" or "logits"')
+        self.rank = rank
         self.strides, self.sizes, self.ratios = [level.stride for level in levels], sizes, ratios
         self.rounded, self.stride, self.iou, self.smallest, self.limits = rounded, stride, iou, smallest, limits
         self.threshold = threshold
@@ -82,12 +96,14 @@ class Propose(nn.Module):
             best, which = flat.topk(min(limits.each, flat.shape[1]))
             deltas = picked(by_anchor(one["deltas"], 4).float(), which)
             boxes.append(decode(deltas, own[which]))
-            scores.append(best.sigmoid())
+            scores.append(best)
             levels.append(torch.full_like(which, i))
-        table, chances = clip(torch.cat(boxes, 1), sizes), torch.cat(scores, 1)
+        table, logits = clip(torch.cat(boxes, 1), sizes), torch.cat(scores, 1)
+        chances = logits.sigmoid()
+        order = logits if self.rank == "logits" else chances
         sides = table[..., 2:] - table[..., :2]
         valid = ((sides >= self.smallest) & (sides > 0)).all(-1) & (chances >= self.threshold)
-        index, counts, lost = nms(table, chances, torch.cat(levels, 1), valid, iou=self.iou, keep=limits.all)
+        index, counts, lost = nms(table, order, torch.cat(levels, 1), valid, iou=self.iou, keep=limits.all)
         found = Boxes(picked(table, index), chances.gather(1, index), torch.zeros_like(index), counts, lost)
         there = found.valid
         return torch.cat(anchors), found._replace(

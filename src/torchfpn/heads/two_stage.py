@@ -7,7 +7,7 @@ from torchfpn.heads.box import BoxHead, Kind, MaskHead
 from torchfpn.heads.dense import DenseHead
 from torchfpn.heads.detect import Detect
 from torchfpn.heads.pool import RoIPool
-from torchfpn.heads.propose import Limits, Propose
+from torchfpn.heads.propose import Limits, Propose, Rank
 from torchfpn.heads.region import RegionHead
 from torchfpn.nn.layers import Norm
 from torchfpn.ops.anchors import Stride
@@ -33,6 +33,7 @@ def two_stage(
     proposal_iou: float = 0.7,
     proposal_smallest: float = 1e-3,
     proposal_threshold: float = 0.0,
+    proposal_rank: Rank = "probabilities",
     roi_levels: int = 4,
     sampling: int = 0,
     aligned: bool = True,
@@ -51,7 +52,7 @@ def two_stage(
 
     anchor_sizes: of each level, in pixels; by default one of eight cells. anchor_stride, rounded_anchors: see
     `ops.anchors`. dense_depth: convolutions of the first stage. proposals: of each level, and of all; their iou,
-    smallest and threshold: see `Propose`. roi_levels: maps that boxes are read from, the finest ones. sampling,
+    smallest, threshold and rank: see `Propose`. roi_levels: maps that boxes are read from, the finest ones. sampling,
     aligned, inside: see `RoIPool`. box, hidden, norm: see `BoxHead`. mask_hidden, mask_norm: of the mask head's
     convolutions. threshold, smallest, iou, detections: see `Detect`.
 
@@ -83,6 +84,7 @@ def two_stage(
         iou=proposal_iou,
         smallest=proposal_smallest,
         threshold=proposal_threshold,
+        rank=proposal_rank,
         limits=Limits(proposals, proposals),
     )
     read = levels[:roi_levels]

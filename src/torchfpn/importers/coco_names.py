@@ -13,6 +13,7 @@ NAMES = (
 )
 COCO: dict[int, str] = {int(row.split(" ", 1)[0]): row.split(" ", 1)[1] for row in NAMES.split(",")}
 LAST = 90
+COCO_NOTE = ("as many classes as COCO has: taken for COCO's; --classes, in the order of the labels, names others",)
 
 
 def coco_names(count: int) -> dict[int, str]:

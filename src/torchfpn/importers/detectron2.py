@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torchfpn.errors import ConfigError, WeightsError
-from torchfpn.importers.coco_names import coco_names
+from torchfpn.importers.coco_names import COCO_NOTE, coco_names
 from torchfpn.importers.detectron2_names import BODY, ROI, RPN, STAGE, STEM, name_of
 from torchfpn.importers.family import RATIOS, Anchors, Asked, Family, Found, Tensors, numbers, shape
 from torchfpn.importers.resnets import resnet_name
@@ -59,7 +59,11 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         scaling=scaling,
         about=f"{'Mask' if has_masks else 'Faster'} R-CNN on {name}",
         unread=rf"pixel_mean|pixel_std|{ANCHORS}\d",
-        notes=(_told(kind, is_bgr, scaling, first_stride, "pixel_std" in tensors), *assumed),
+        notes=(
+            _told(kind, is_bgr, scaling, first_stride, "pixel_std" in tensors),
+            *assumed,
+            *(COCO_NOTE if known else ()),
+        ),
         task="instance" if has_masks else "detection",
         rules={"resize": RESIZE, "masks": "detectron2"},
         classes=tuple(known.values()),
@@ -90,8 +94,11 @@ def _refuse_others(tensors: Tensors, asked: Asked) -> None:
 
 
 def _kind(tensors: Tensors, asked: Asked) -> str:
-    """Which of the two kinds: as the caller says, by the deviations, or by a batch norm that was not frozen."""
-    is_live = STEM + "norm.num_batches_tracked" in tensors
+    """Which of the two kinds: as the caller says, by the deviations, or by a batch norm that was not frozen.
+
+    FREEZE_AT freezes the first stages of a network whose other norms learn.
+    """
+    is_live = any(name.startswith(BODY) and name.endswith(".norm.num_batches_tracked") for name in tensors)
     std = _numbers(tensors, "pixel_std")
     is_divided = any(value != 1 for value in std) if std else is_live
     return asked.variant or (TORCHVISION if is_divided else CAFFE)
@@ -131,6 +138,7 @@ def _head(tensors: Tensors, convs: int, anchors: dict[str, object]) -> dict[str,
     return {
         **anchors,
         "proposal_smallest": 0.0,
+        "proposal_rank": "logits",
         "smallest": 0.0,
         **({"dense_depth": depth} if depth > 1 else {}),
         **({"box": "4conv1fc"} if convs else {}),

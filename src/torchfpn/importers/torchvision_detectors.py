@@ -4,13 +4,17 @@ The MobileNet has two maps of stride 32, fifteen anchors a cell, and drops propo
 for small images has the same tensors and fewer proposals, so that the caller says which it is. Background stands first
 in their classifiers and last in ours, and their boxes and masks have one for the background as well. Images are red,
 green, blue in 0..1, and are resized to a shorter side of 800 pixels, 1333 at most on the longer.
+
+Frozen batch norm has an epsilon of 1e-5, but of 0 in the detectors that are published as COCO_V1 (on ResNet-50, first
+version) and in what was trained on from them. A checkpoint does not say: of ResNet-50 it is taken for 0, of all others,
+which were never published, for 1e-5; the variants "coco_v1" and "backbone" (trained from weights_backbone) say it.
 """
 
 import torch
 from torch import Tensor
 
 from torchfpn.errors import ConfigError
-from torchfpn.importers.coco_names import coco_names
+from torchfpn.importers.coco_names import COCO_NOTE, coco_names
 from torchfpn.importers.family import RATIOS, Anchors, Asked, Family, Found, Tensors, numbers, renamed, shape
 from torchfpn.importers.resnets import resnet_name
 from torchfpn.recipe import Inputs, Scaling
@@ -18,6 +22,9 @@ from torchfpn.recipe import Inputs, Scaling
 SCALING = Scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "imagenet, of 0..1")
 RESIZE = {"shorter": 800, "longer": 1333}
 SMALL, SMALL_RESIZE = "320", {"shorter": 320, "longer": 640}
+PUBLISHED, BACKBONE = "coco_v1", "backbone"  # of frozen norms: epsilon 0, epsilon 1e-5
+FROZEN = "of frozen batch norm is not in the checkpoint"
+FROZEN_ONLY = "a ResNet with frozen batch norm"
 MOBILENET = "torchvision/mobilenet_v3_large"
 MOBILENET_OPTIONS = {"cuts": [2, 4, 7, 13, 14, 17], "norm_eps": 1e-5}
 MOBILENET_HEAD = {
@@ -37,14 +44,14 @@ def read(tensors: Tensors, asked: Asked) -> Found:
     """The state_dict of a detector with a ResNet or a MobileNetV3."""
     tensors = _today(tensors)
     is_mobile = "backbone.body.16.0.weight" in tensors
-    if asked.variant and not is_mobile:
-        raise ConfigError(f'"{asked.variant}"', file=asked.file, field="variant", allowed="detectors on MobileNetV3")
     backbone = MOBILENET if is_mobile else resnet_name(tensors, "backbone.body.layer{}", asked)
     stem = "backbone.body.0.0.weight" if is_mobile else "backbone.body.conv1.weight"
     classes = shape(tensors, SCORES + "weight", asked, 2)[0] - 1
     has_masks = MASKS + "weight" in tensors
-    whole = not is_mobile and "backbone.body.bn1.num_batches_tracked" not in tensors  # as published
+    frozen = not is_mobile and "backbone.body.bn1.num_batches_tracked" not in tensors
     normed = "backbone.fpn.inner_blocks.0.1.weight" in tensors
+    _check_variant(asked, is_mobile=is_mobile, frozen=frozen)
+    whole = frozen and (asked.variant or _usual(backbone, normed)) == PUBLISHED
     convs = "roi_heads.box_head.0.0.weight" in tensors
     anchors = asked.anchors or (MOBILENET_ANCHORS if is_mobile else ANCHORS)
     per_place = shape(tensors, "rpn.head.cls_logits.weight", asked)[0]
@@ -84,7 +91,8 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         about=f"{kind} on {backbone.rpartition('/')[2]}" + (", version 2" if normed else ""),
         notes=(
             *(() if asked.anchors else (anchors.told(),)),
-            *(("batch norm without epsilon, as in the published weights",) if whole else ()),
+            *((_epsilon(asked, whole),) if frozen else ()),
+            *(COCO_NOTE if known else ()),
         ),
         task=task,
         rules={"resize": SMALL_RESIZE if asked.variant == SMALL else RESIZE, "masks": "torchvision"},
@@ -107,8 +115,34 @@ def _today(tensors: Tensors) -> dict[str, Tensor]:
     return found
 
 
+def _usual(backbone: str, normed: bool) -> str:
+    """Which of the two a detector with frozen norms is taken for: published ones are on ResNet-50, first version."""
+    return PUBLISHED if backbone == "resnet50" and not normed else BACKBONE
+
+
+def _check_variant(asked: Asked, *, is_mobile: bool, frozen: bool) -> None:
+    """Raises ConfigError of a variant that says nothing of the checkpoint."""
+    known = ((SMALL, is_mobile, "detectors on MobileNetV3"), (PUBLISHED, frozen, FROZEN_ONLY),
+             (BACKBONE, frozen, FROZEN_ONLY))  # fmt: skip
+    for word, holds, allowed in known:
+        if asked.variant == word and not holds:
+            raise ConfigError(f'"{word}"', file=asked.file, field="variant", allowed=allowed)
+
+
+def _epsilon(asked: Asked, whole: bool) -> str:
+    """What is said of the epsilon of frozen norms."""
+    value, other = ("0", BACKBONE) if whole else ("1e-5", PUBLISHED)
+    if asked.variant:
+        return f"epsilon of frozen batch norm: {value}"
+    why = {
+        "0": "as in torchvision's COCO_V1 and what was trained on from it",
+        "1e-5": "as in what was trained from weights_backbone",
+    }
+    return f"epsilon {FROZEN}; assumed: {value}, {why[value]}; else variant={other}, --variant {other}"
+
+
 def _whole_norms(tensors: Tensors) -> dict[str, Tensor]:
-    """Frozen batch norm has no epsilon in the weights that are published: ours is taken off the variances."""
+    """Of norms whose epsilon is 0: ours is taken off the variances."""
     return {
         name: tensor - EPS if name.startswith("backbone.body.") and name.endswith("running_var") else tensor
         for name, tensor in tensors.items()
@@ -158,4 +192,6 @@ def _name_of(ours: str, convs: bool, normed: bool) -> str:
     )
 
 
-TORCHVISION = Family("torchvision", r"(rpn\.head|roi_heads)\.", read, variants=(SMALL,), asks=("anchors",))
+TORCHVISION = Family(
+    "torchvision", r"(rpn\.head|roi_heads)\.", read, variants=(SMALL, PUBLISHED, BACKBONE), asks=("anchors",)
+)

@@ -1,5 +1,7 @@
 """Raw pixel values to what a network sees: per-band offset and scale, and zero where there is no data."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +26,15 @@ class Normalize(nn.Module):
         super().__init__()
         self.register_buffer("offset", torch.tensor(scaling.offset).view(-1, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(scaling.scale).view(-1, 1, 1), persistent=False)
-        self.nodata, self.together = nodata, together
+        self.scaling, self.nodata, self.together = scaling, nodata, together
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Normalize":
+        """Moves to devices, and stays float32 where the task is cast to less: raw values are of up to 16 bits."""
+        super()._apply(fn, recurse)
+        if self.offset.dtype != torch.float32:
+            for name, numbers in (("offset", self.scaling.offset), ("scale", self.scaling.scale)):
+                self._buffers[name] = torch.tensor(numbers, device=self.offset.device).view(-1, 1, 1)
+        return self
 
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Raw -> (images [B, C, H, W] float32, valid [B, H, W] bool: every band holds data).

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchfpn.errors import ShapeError
+
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """[..., H, W] -> [..., H', W'] with zeros at the right and the bottom, H' and W' multiples of `multiple`."""
@@ -17,8 +19,18 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def crop(x: Tensor, size: Sequence[int]) -> Tensor:
-    """[..., H, W] -> [..., h, w]: the top left `size` = (h, w) of `x`; `x` itself where it already has that size."""
+    """[..., H, W] -> [..., h, w]: the top left `size` = (h, w) of `x`; `x` itself where it already has that size.
+
+    Raises:
+        ShapeError: `x` is smaller: what it lacks would be zeros that nothing computed.
+    """
     height, width = x.shape[-2:]
+    if not torch.compiler.is_compiling() and (size[0] > height or size[1] > width):
+        raise ShapeError(
+            f"a map of {height} x {width} cells",
+            allowed=f"{size[0]} x {size[1]} or more",
+            hint="a backbone gives maps that are smaller than images over their strides: declare other strides",
+        )
     return _grow(x, size[0] - height, size[1] - width)
 
 

@@ -20,7 +20,7 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], fiel
     Args:
         function: a function, or a class that is called; its annotations tell the types.
         given: values by the name of the argument.
-        field: named in errors, with the argument behind it: "head_options" -> "head_options.hidden".
+        field: named in errors, with the argument behind it: "head_options" -> "head_options.hidden"; "" -> "hidden".
 
     Raises:
         ConfigError: a value of another type, a number that is not finite, or a whole number beyond 2^31.
@@ -31,7 +31,8 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], fiel
         if kind is not None and not _is_of(value, kind):
             shown = repr(value)
             shown = shown if len(shown) <= 60 else shown[:57] + "..."
-            raise ConfigError(shown, field=f"{field}.{name}", allowed=" | ".join(dict.fromkeys(_words(kind))))
+            where = f"{field}.{name}".lstrip(".")
+            raise ConfigError(shown, field=where, allowed=" | ".join(dict.fromkeys(_words(kind))))
 
 
 def _is_of(value: Any, kind: Any) -> bool:

@@ -145,6 +145,8 @@ def _mask_rule(model: nn.Sequential) -> dict[str, str]:
 def _names(field: str, names: Sequence[str] | None, count: int | None, prefix: str) -> tuple[str, ...]:
     if names is None and count is None:
         raise ConfigError("nothing", field=field, hint=f"give {field} or their number")
+    if count is not None and not hasattr(count, "__index__"):
+        raise ConfigError(f"{count!r}", field=field, allowed="a whole number of them")
     if names is None:
         names = [f"{prefix}{i}" for i in range(count or 0)]
     if not names or (count is not None and len(names) != count):

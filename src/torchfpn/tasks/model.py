@@ -35,7 +35,8 @@ TASKS: dict[str, tuple[str, ...]] = {  # the heads of each, the usual one first
     "instance": (REGIONS,),
 }
 UNUSED = {"output_stride": 32, "band_init": "repeat", "fusion": "none", "pretrained": False}  # what asks for nothing
-EXTRAS = ("pool", "conv", "conv-c5")
+ADDED = {"pool": 1, "conv": 2, "conv-c5": 2}  # levels that each `extra` makes
+EXTRAS = tuple(ADDED)
 REFUSED = re.compile(r"(?P<why>unexpected|multiple values for)(?: keyword)? argument '(?P<name>\w+)'")  # by Python
 
 Extra = Literal["pool", "conv", "conv-c5"]
@@ -88,6 +89,9 @@ def create_model(
         WeightsError: pretrained weights that do not fit or cannot be had.
     """
     check_name("task", task, TASKS)
+    numbers = {"num_classes": num_classes, "in_channels": in_channels, "channels": channels}
+    numbers |= {"head_channels": head_channels, "dropout": dropout, "align_corners": align_corners}
+    check_arguments(create_model, numbers, "")
     head = TASKS[task][0] if head is None else head
     extra = extra or (None if task == "semantic" else "pool")
     if head_channels < 1:
@@ -141,7 +145,8 @@ def create_model(
         check_arguments(two_stage if head == REGIONS else HEADS[head], own, "head_options")
         with _unknown_options("head_options", head):
             if head == REGIONS:
-                head = _regions(given, num_classes, task, dropout, own)
+                read = None if extra is None or isinstance(pyramid, nn.Module) else len(given) - ADDED[extra]
+                head = _regions(given, num_classes, task, dropout, {"roi_levels": read or len(given) - 1, **own})
             else:
                 settings = {"norm": norm, "dropout": dropout, "align_corners": align_corners}
                 settings |= own
@@ -153,10 +158,10 @@ def create_model(
 def _regions(
     levels: tuple[Level, ...], num_classes: int, task: str, dropout: float, options: dict[str, Any]
 ) -> nn.Module:
-    """The two-stage head; boxes are read from all levels but the one that is there for large anchors."""
+    """The two-stage head. options: among them `roi_levels`: boxes are read from no level made for large anchors."""
     if dropout:
         raise ConfigError(f"{dropout} in {task}", field="dropout", allowed="0: a two-stage head has none")
-    return two_stage(levels, num_classes, masks=task == "instance", **{"roi_levels": len(levels) - 1, **options})
+    return two_stage(levels, num_classes, masks=task == "instance", **options)
 
 
 def check_name(field: str, name: str, known: Any) -> None:

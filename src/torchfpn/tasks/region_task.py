@@ -40,7 +40,7 @@ class RegionTask(Task):
             found = f"{len(targets)} targets" if isinstance(targets, Sequence) else f"targets {targets}"
             raise ShapeError(found, allowed=f"a list of {len(batch.images)} Objects, one for each image")
         choice = self.criterion.joints(targets)  # type: ignore[operator]  # a RegionCriterion
-        images, _ = self.normalize(batch.images)
+        images, _ = self._normalized(batch.images)
         regions: Regions = self.model(
             images,
             as_sizes(batch.sizes, images),
@@ -52,11 +52,12 @@ class RegionTask(Task):
         return losses
 
     def _predict(self, raw: Tensor, sizes: Sequence[Size], names: Sequence[Named] = ()) -> list[Any]:
-        device = next(self.model.parameters()).device
+        weight = next(self.model.parameters())
+        device, dtype = weight.device, weight.dtype
         images, _ = self.normalize(raw.to(device))
         rule = self.recipe.rules.get("resize")
         if rule is None:
-            regions: Regions = self.model(images, as_sizes(sizes, images))
+            regions: Regions = self.model(images.to(dtype), as_sizes(sizes, images))
             check_regions(regions, names)
             return list(self.postprocess(regions, sizes))
         found: list[Any] = []
@@ -64,7 +65,7 @@ class RegionTask(Task):
         for name, own, image, (height, width) in zip(each, raw, images, sizes, strict=True):  # by factors of their own
             resized = self._resized(own[:, :height, :width], image[None, :, :height, :width], rule)
             size = (resized.shape[-2], resized.shape[-1])
-            regions = self.model(resized, as_sizes([size], images))
+            regions = self.model(resized.to(dtype), as_sizes([size], images))
             check_regions(regions, [name])
             found += self.postprocess(regions, [size], [(height, width)])
         return found

@@ -60,7 +60,7 @@ class Task(nn.Module):
 
     def logits(self, images: Tensor) -> Tensor:
         """Raw images [B, C, H, W] -> what the model gives for them: semantic: [B, K, H, W]."""
-        normalized, _ = self.normalize(images)
+        normalized, _ = self._normalized(images)
         output: Tensor = self.model(normalized)
         return output
 
@@ -76,7 +76,7 @@ class Task(nn.Module):
         if not isinstance(batch.targets, Tensor) or batch.targets.shape[-2:] != batch.images.shape[-2:]:
             found = list(batch.targets.shape) if isinstance(batch.targets, Tensor) else batch.targets
             raise ShapeError(f"targets {found}", allowed=f"[B, H, W] like the images {list(batch.images.shape)}")
-        images, valid = self.normalize(batch.images)
+        images, valid = self._normalized(batch.images)
         targets = torch.where(valid, batch.targets, IGNORE)
         if isinstance(self.criterion, DeepSupervision):  # looks at the maps between pyramid and head, too
             maps = self.model.maps(images)  # type: ignore[operator] # create_task makes an AnySize
@@ -136,11 +136,16 @@ class Task(nn.Module):
 
     def _predict(self, raw: Tensor, sizes: Sequence[Size], names: Sequence[Named] = ()) -> list[Any]:
         device = next(self.model.parameters()).device
-        images, valid = self.normalize(raw.to(device))
+        images, valid = self._normalized(raw.to(device))
         logits = self.model(images)
         check_logits(logits, valid, names)
         results: list[Any] = self.postprocess(logits, sizes, valid)
         return results
+
+    def _normalized(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw images as the network sees them, of the type of its weights, and where there is data."""
+        images, valid = self.normalize(raw)
+        return images.to(next(self.model.parameters()).dtype), valid
 
     def _in_range(self, images: Tensor) -> Tensor:
         """Images of a converted model with the values that it learnt on.
