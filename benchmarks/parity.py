@@ -1,7 +1,7 @@
 """Sweeps over the networks of smp, timm and torchvision: what equals the original, what is refused.
 
   python benchmarks/parity.py smp        every encoder of segmentation_models_pytorch, converted and compared
-  python benchmarks/parity.py timm       of each family of timm the smallest network: sizes of maps, added bands
+  python benchmarks/parity.py timm       of each family of timm a small network: sizes of maps, added bands
   python benchmarks/parity.py detectors  torchvision's Faster R-CNN on ResNets of every depth, frozen and live norms
 
 Weights are random, statistics of batch norm too. Each line is a row of the tables of docs/parity.md: the name, what was
@@ -12,7 +12,6 @@ of parameters, `--only` takes names that contain a word.
 import argparse
 import re
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
@@ -39,6 +38,10 @@ ALIASES = (
 )  # fmt: skip
 DEPTHS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "wide_resnet50_2")
 NORMS = {"frozen, eps 1e-5": (1e-5, "backbone"), "frozen, eps 0": (0.0, "coco_v1"), "live": (None, None)}
+SMALL = (
+    *("zepto", "atto", "femto", "pico", "nano", "xxtiny", "xtiny", "xxs", "xs", "tiny", "t0", "s0", "b0", "a0", "mini"),
+    *("small", "n", "t", "s", "m0", "l0", "050", "002", "18", "26", "34", "28", "33", "50", "base"),
+)  # of names, the smallest first
 SIZES = ((96, 160), (64, 224))  # odd and even sides of C5
 
 
@@ -71,14 +74,9 @@ def verdict(difference: float) -> str:
     return f"{'equal' if difference <= EQUAL else 'DIFFERS'}, {difference:.1e}"
 
 
-def millions(build: Callable[[], nn.Module]) -> float:
-    with torch.device("meta"), warnings.catch_warnings(action="ignore"):
-        return sum(p.numel() for p in build().parameters()) / 1e6
-
-
 # -- smp ---------------------------------------------------------------------------------------------------------------
 def of_smp(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    for name in (*get_encoder_names(), *ALIASES, *(f"tu-{name}" for name in smallest(args.seconds, args.only))):
+    for name in (*get_encoder_names(), *ALIASES, *(f"tu-{name}" for name in smallest(letters=False))):
         if args.only in name:
             yield name, said(name, lambda name=name: _encoder(name, args.largest))
 
@@ -102,31 +100,23 @@ def _encoder(name: str, largest: float) -> str:
 
 
 # -- timm --------------------------------------------------------------------------------------------------------------
-def smallest(seconds: float, only: str = "") -> list[str]:
-    """Of each family of timm (its module and the letters of its names) the network of the fewest parameters."""
+def smallest(only: str = "", *, letters: bool = True) -> list[str]:
+    """Of each family of timm a small network, by its name: of each module, or of each kind of names in it."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name in timm.list_models():
-        if only in name or name in only:
-            letters = re.match(r"[a-z]+(?:v\d)?", name)
-            groups.setdefault((model_entrypoint(name).__module__, letters[0] if letters else name), []).append(name)
-    return sorted(_smallest(names, seconds) for names in groups.values())
+        kind = re.match(r"[a-z]+(?:v\d)?", name) if letters else None
+        groups.setdefault((model_entrypoint(name).__module__, kind[0] if kind else ""), []).append(name)
+    found = sorted(min(names, key=_size_by_name) for names in groups.values())
+    return [name for name in found if only in name]
 
 
-def _smallest(names: list[str], seconds: float) -> str:
-    sizes: dict[str, float] = {}
-    end = time.process_time() + seconds
-    for name in sorted(names, key=len):
-        if sizes and time.process_time() > end:
-            break
-        try:
-            sizes[name] = millions(lambda name=name: timm.create_model(name, num_classes=0))
-        except Exception:
-            sizes[name] = float("inf")
-    return min(sizes, key=lambda name: (sizes[name], name))
+def _size_by_name(name: str) -> tuple[int, int, str]:
+    place = next((i for i, word in enumerate(SMALL) if re.search(rf"(?<![a-z]){word}(?![a-z0-9])", name)), len(SMALL))
+    return place, len(name), name
 
 
 def of_timm(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    for name in smallest(args.seconds, args.only):
+    for name in smallest(args.only):
         yield name, said(name, lambda name=name: _network(name, args.largest))
 
 
@@ -193,7 +183,6 @@ def main() -> int:
     parser.add_argument("sweep", choices=SWEEPS)
     parser.add_argument("--only", default="", help="names that contain this")
     parser.add_argument("--largest", type=float, default=120.0, help="millions of parameters (default: 120)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="search for the smallest network of a family")
     args = parser.parse_args()
     for name, row in SWEEPS[args.sweep](args):
         print(f"| {name} | {row} |", flush=True)

@@ -63,17 +63,17 @@ def _regions(length: int, window: int, shift: int, like: Tensor) -> Tensor:
     return (place >= length - window).long() + (place >= length - shift).long()
 
 
-class _Block(SwinTransformerBlock):
+class _Block(SwinTransformerBlock):  # type: ignore[misc]  # timm has no types
     def _attn(self, x: Tensor) -> Tensor:
         return windows_attend(self, x)
 
 
-class _BlockV2(SwinTransformerV2Block):
+class _BlockV2(SwinTransformerV2Block):  # type: ignore[misc]
     def _attn(self, x: Tensor) -> Tensor:
         return windows_attend(self, x)
 
 
-class _BlockV2Cr(SwinTransformerV2CrBlock):
+class _BlockV2Cr(SwinTransformerV2CrBlock):  # type: ignore[misc]
     def _shifted_window_attn(self, x: Tensor) -> Tensor:
         return windows_attend(self, x)
 

@@ -12,6 +12,7 @@ import huggingface_hub.constants as hub
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers import HaloAttn
 from timm.models import FeatureInfo, model_entrypoint
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
@@ -25,7 +26,7 @@ from torchfpn.backbones.swin import shift_by_size
 from torchfpn.backbones.weights import Fitting, Wanted, fitting_weights
 from torchfpn.errors import ConfigError
 from torchfpn.ops.padding import crop
-from torchfpn.types import Level, Maps, Size
+from torchfpn.types import Level, Maps
 
 # What the transformers must be told so that they take images of any size, by the module that defines them.
 ANY_SIZE: dict[str, dict[str, Any]] = {
@@ -113,8 +114,8 @@ class TimmBackbone(nn.Module):
             picked = tuple(x.permute(0, 3, 1, 2).contiguous() for x in picked)
         if self.grid is None:
             return picked
-        sizes = (images.shape[-2:], grown.shape[-2:])
-        return tuple(_on_grid(x, level.stride, *sizes) for x, level in zip(picked, self.levels, strict=True))
+        size, whole = images.shape[-2:], grown.shape[-2:]
+        return tuple(_on_grid(x, level.stride, size, whole) for x, level in zip(picked, self.levels, strict=True))
 
     def unread(self) -> dict[str, torch.Size]:
         """Names and shapes of the network's tensors behind the last map, which this module does not have."""
@@ -130,7 +131,8 @@ class TimmBackbone(nn.Module):
 
 def _grid(name: str, features: nn.Module) -> Grid | None:
     """What images a network needs; None: any."""
-    blocks = [int(module.block_size) for module in features.modules() if type(module).__name__ == "HaloAttn"]
+    halos: list[Any] = [module for module in features.modules() if isinstance(module, HaloAttn)]
+    blocks = [int(halo.block_size) for halo in halos]
     if blocks:  # attention within blocks of whole cells
         return Grid(32 * max(blocks))
     return EVEN if name.startswith("mobilevitv2") else GRIDS.get(_family(name))
@@ -144,7 +146,7 @@ def _grown(images: Tensor, grid: Grid) -> Tensor:
     return F.pad(images, (0, size[1] - width, 0, size[0] - height))
 
 
-def _on_grid(x: Tensor, stride: int, size: Size, grown: Size) -> Tensor:
+def _on_grid(x: Tensor, stride: int, size: Sequence[int], grown: Sequence[int]) -> Tensor:
     """A map of images of size `grown` -> the cells of images of size `size`: as many as their sides over the stride.
 
     A map that is too small has lost cells at all four sides; those that are nearest stand for them.

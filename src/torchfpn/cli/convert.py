@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", metavar="FAMILY", help="the project, where the file fits several")
     parser.add_argument("--backbone", metavar="NAME", help="the encoder, where the file leaves it open")
     parser.add_argument(
-        "--variant", metavar="NAME", help="what the file leaves open: torchvision: 320; detectron2: caffe, torchvision"
+        "--variant",
+        metavar="NAME",
+        help="what the file leaves open: torchvision: 320, coco_v1, backbone; detectron2: caffe, torchvision",
     )
     parser.add_argument(
         "--anchors",

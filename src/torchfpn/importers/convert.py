@@ -57,7 +57,8 @@ def convert(
     its names: pytorch-fpn, robosat, kuangliu, segmentation-models-pytorch, torchvision (its detectors on ResNets and
     MobileNetV3), detectron2 (Faster and Mask R-CNN with an FPN); source: its name, where they fit several. backbone:
     the encoder, where names and shapes leave it open (timm's in segmentation-models-pytorch). variant: what else a file
-    may leave open: of torchvision "320", the MobileNet for small images; of detectron2 "caffe" or "torchvision", how
+    may leave open: of torchvision "320", the MobileNet for small images, and, of frozen norms, "coco_v1" or "backbone"
+    (`torchfpn.importers.torchvision_detectors`); of detectron2 "caffe" or "torchvision", how
     its ResNet was trained (`torchfpn.importers.detectron2`). anchors: of a detector, (sizes, ratios), where it was
     trained with others than the usual ones: sizes in pixels of each level, finest first, a number or several; ratios
     of height to width; a checkpoint of torchvision holds neither. align_corners: of kuangliu's enlargement. bands: more

@@ -30,7 +30,7 @@ class Normalize(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Normalize":
         """Moves to devices, and stays float32 where the task is cast to less: raw values are of up to 16 bits."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.offset.dtype != torch.float32:
             for name, numbers in (("offset", self.scaling.offset), ("scale", self.scaling.scale)):
                 self._buffers[name] = torch.tensor(numbers, device=self.offset.device).view(-1, 1, 1)

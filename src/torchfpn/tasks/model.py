@@ -89,7 +89,7 @@ def create_model(
         WeightsError: pretrained weights that do not fit or cannot be had.
     """
     check_name("task", task, TASKS)
-    numbers = {"num_classes": num_classes, "in_channels": in_channels, "channels": channels}
+    numbers: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "channels": channels}
     numbers |= {"head_channels": head_channels, "dropout": dropout, "align_corners": align_corners}
     check_arguments(create_model, numbers, "")
     head = TASKS[task][0] if head is None else head
