@@ -55,15 +55,16 @@ def test_proposals_without_an_area_are_none_whatever_the_smallest():
     assert int(found.counts) == 2
 
 
-@pytest.mark.parametrize(("rank", "ends"), [("logits", [40.0, 8.0]), ("probabilities", [8.0, 40.0])])
-def test_proposals_whose_probabilities_are_all_one_are_ordered_by_their_logits(rank, ends):
+@pytest.mark.parametrize(("rank", "sides"), [("logits", [32.0, 16.0]), ("probabilities", [16.0, 32.0])])
+def test_proposals_whose_probabilities_are_all_one_are_ordered_by_their_logits(rank, sides):
     """As detectron2 has it; torchvision orders by probabilities, where 20 and 30 are both 1."""
-    propose = Propose([Level(4, 32)], sizes=[(16,)], ratios=(1.0,), iou=1.0, rank=rank)
-    logits = torch.tensor([20.0, 30.0])
-    assert (logits.sigmoid() == 1).all()
-    dense = ({"scores": logits.reshape(1, 1, 1, 2), "deltas": torch.zeros(1, 4, 1, 2)},)
-    _, found = propose(dense, (32, 64), torch.tensor([[32.0, 64.0]]))
-    assert found.boxes[0, :2, 2].tolist() == ends
+    levels = [Level(4, 32), Level(4, 64)]
+    propose = Propose(levels, sizes=[(16,), (32,)], ratios=(1.0,), iou=1.0, rank=rank)
+    logits = [torch.full((1, 1, 1, 1), value) for value in (20.0, 30.0)]
+    assert all((x.sigmoid() == 1).all() for x in logits)
+    dense = tuple({"scores": x, "deltas": torch.zeros(1, 4, 1, 1)} for x in logits)
+    _, found = propose(dense, (64, 64), torch.tensor([[64.0, 64.0]]))
+    assert (2 * found.boxes[0, :2, 2]).tolist() == sides
     assert found.scores[0, :2].tolist() == [1.0, 1.0]
 
 

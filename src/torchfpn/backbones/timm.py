@@ -12,7 +12,7 @@ import huggingface_hub.constants as hub
 import timm
 import torch
 import torch.nn.functional as F
-from timm.layers import HaloAttn
+from timm.layers.halo_attn import HaloAttn
 from timm.models import FeatureInfo, model_entrypoint
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
