@@ -153,23 +153,23 @@ def test_strides_choose_among_the_maps_that_timm_was_asked_for(name, chosen, str
     ("name", "strides"), [("inception_v3", (4,)), ("legacy_xception", (4,)), ("halonet26t", (4, 8, 16)),
                           ("mobilevitv2_050", None)],
 )  # fmt: skip
-@pytest.mark.parametrize("size", [(96, 160), (33, 50)])
-def test_maps_lie_on_the_grid_of_their_strides_whatever_the_network_computes(name, strides, size):
+def test_maps_lie_on_the_grid_of_their_strides_whatever_the_network_computes(name, strides):
     """Without padding, of even sides alone, in blocks of whole cells: what the network gives, in its place."""
     body = backbone(name, strides=strides).eval()
-    images = torch.randn(1, 3, *size)
-    with torch.inference_mode():
-        maps = body(images)
-        wide = torch.nn.functional.pad(images, (0, 256 - size[1], 0, 256 - size[0]))
-        raw = [body.features(wide)[index] for index in body.indices]
-    for x, level, whole in zip(maps, body.levels, raw, strict=True):
-        assert tuple(x.shape[2:]) == tuple(-(-side // level.stride) for side in size)
-        lost = 256 // level.stride - whole.shape[2]  # cells, half of them at the start
-        row, start, end = x.shape[2] // 2, lost - lost // 2, x.shape[3] - 5
-        if "inception" in name or "xception" in name:  # attention sees how large an image was padded
-            found, expected = x[:, :, row, start + 1 : end], whole[:, :, row - start, 1 : end - start]
-            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
-        assert x[:, :, -1, -1].abs().max() > 0
+    for size in ((96, 160), (33, 50)):
+        images = torch.randn(1, 3, *size)
+        with torch.inference_mode():
+            maps = body(images)
+            wide = torch.nn.functional.pad(images, (0, 256 - size[1], 0, 256 - size[0]))
+            raw = [body.features(wide)[index] for index in body.indices]
+        for x, level, whole in zip(maps, body.levels, raw, strict=True):
+            assert tuple(x.shape[2:]) == tuple(-(-side // level.stride) for side in size)
+            assert x[:, :, -1, -1].abs().max() > 0
+            lost = 256 // level.stride - whole.shape[2]  # cells, half of them at the start
+            row, start, end = x.shape[2] // 2, lost - lost // 2, x.shape[3] - 5
+            if "ception" in name:  # attention sees how large an image was padded
+                found, expected = x[:, :, row, start + 1 : end], whole[:, :, row - start, 1 : end - start]
+                torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
 
 
 def test_attention_of_even_maps_sees_images_of_even_maps():

@@ -71,7 +71,7 @@ def test_proposals_whose_probabilities_are_all_one_are_ordered_by_their_logits(r
 @pytest.mark.parametrize(
     "build",
     [
-        lambda sizes: two_stage([Level(4, 2**k) for k in (2, 3, 4)], 2, anchor_sizes=sizes),
+        lambda sizes: two_stage([Level(4, 2**k) for k in (2, 3, 4)], 2, anchor_sizes=sizes, roi_levels=3),
         lambda sizes: Propose([Level(4, 2**k) for k in (2, 3, 4)], sizes=sizes),
     ],
 )

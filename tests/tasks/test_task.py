@@ -119,7 +119,7 @@ def test_predict_in_several_threads_gives_the_answers_of_one_and_changes_nothing
     assert all(part.training for part in model.modules())
 
 
-@pytest.mark.parametrize("make", [task, lambda: tiny_detector(bands=("a", "b", "c", "d"))])
+@pytest.mark.parametrize("make", [task, lambda: tiny_detector("detection", bands=("a", "b", "c", "d"), proposals=5)])
 def test_a_task_of_half_precision_predicts(make):
     """Raw values keep their digits: the scaling stays float32."""
     model = make().eval()

@@ -13,6 +13,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.layers.halo_attn import HaloAttn
+from timm.layers.non_local_attn import BilinearAttnTransform
 from timm.models import FeatureInfo, model_entrypoint
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
@@ -131,8 +132,8 @@ class TimmBackbone(nn.Module):
 
 def _grid(name: str, features: nn.Module) -> Grid | None:
     """What images a network needs; None: any."""
-    halos: list[Any] = [module for module in features.modules() if isinstance(module, HaloAttn)]
-    blocks = [int(halo.block_size) for halo in halos]
+    inner: list[Any] = [module for module in features.modules() if isinstance(module, HaloAttn | BilinearAttnTransform)]
+    blocks = [int(module.block_size) for module in inner]
     if blocks:  # attention within blocks of whole cells
         return Grid(32 * max(blocks))
     return EVEN if name.startswith("mobilevitv2") else GRIDS.get(_family(name))
