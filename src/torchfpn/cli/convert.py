@@ -131,7 +131,9 @@ def _scaling(word: str, bands: "Sequence[str]") -> "Scaling":
     if word == "unit":
         return Scaling((0.0,) * count, (255.0,) * count, "unit")
     if count != 3:
-        raise ConfigError(amount(count, "band"), field="--scaling", allowed="imagenet: three bands", hint="--scaling unit")
+        raise ConfigError(
+            amount(count, "band"), field="--scaling", allowed="imagenet: three bands", hint="--scaling unit"
+        )
     return Scaling.imagenet().placed(match_bands(bands, ("red", "green", "blue")) or range(count))
 
 

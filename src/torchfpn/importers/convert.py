@@ -247,9 +247,7 @@ def _recipe(found: Found, family: Family, bands: _Bands, scaling: Scaling | None
     scaling = scaling or found.scaling
     count, given = len(bands.names), len(scaling.offset)
     if given not in (count, found.in_channels):
-        raise ConfigError(
-            amount(given, "scale"), field="scaling", allowed=f"one for each of {amount(count, 'band')}"
-        )
+        raise ConfigError(amount(given, "scale"), field="scaling", allowed=f"one for each of {amount(count, 'band')}")
     if given == found.in_channels and not bands.as_they_are:
         offset, scale = [0.0] * count, [1.0] * count
         for place, own_offset, own_scale in zip(bands.places, scaling.offset, scaling.scale, strict=True):
