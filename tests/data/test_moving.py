@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from torchfpn.data.annotations import Shapes
 from torchfpn.data.geometry import Geometry, Window
-from torchfpn.data.moving import move_masks, moved, tight_boxes
+from torchfpn.data.moving import every_object, move_masks, moved, tight_boxes
 from torchfpn.data.truth import Truth
 from torchfpn.ops.masks import crop_images, paste
 
@@ -132,6 +132,27 @@ def test_an_object_stays_while_a_tenth_of_it_is_seen():
     assert len(moved(truth, Geometry(Window(0, 18, 20, 20), (20, 20)), visible=0.2)) == 0
     assert len(moved(truth, Geometry(Window(0, 0, 40, 40), (4, 4)), smallest=1.0)) == 1
     assert len(moved(truth, Geometry(Window(0, 0, 40, 40), (2, 2)), smallest=1.0)) == 0
+
+
+@pytest.mark.parametrize("masks", [None, lambda keep: crop_images(torch.ones(1, *SIZE, dtype=torch.bool))])
+def test_an_object_larger_than_ten_crops_stays(masks):
+    """All of the crop is object: of its box 1.5 % are left."""
+    box = np.array([[-100, -200, 156, 40]], np.float32)
+    truth = Truth(box, np.zeros(1, np.int64), size=SIZE, masks=masks)
+    view, strip = (Geometry(Window(top, 8, 30, 30), (30, 30)) for top in (4, 38))
+    assert moved(truth, view).boxes.tolist() == [[0, 0, 30, 30]]
+    assert len(moved(truth, view, covering=1.0, visible=0.2)) == 1
+    assert len(moved(truth, strip)) == 0  # 2 rows of 30
+    assert len(moved(truth, strip, covering=0.05)) == 1
+    assert every_object(truth, strip).boxes.tolist() == [[0, 0, 30, 2]]  # evaluation does not share training's rule
+
+
+def test_what_is_left_of_an_object_that_is_dropped_is_no_background():
+    truth = Truth(np.array([[0, 0, 20, 10]], np.float32), np.zeros(1, np.int64), size=SIZE)
+    objects = moved(truth, Geometry(Window(0, 19, 20, 20), (20, 20)))
+    assert (len(objects), objects.crowds.tolist()) == (0, [[0, 0, 1, 10]])
+    every = every_object(truth, Geometry(Window(0, 19, 20, 20), (20, 20)))
+    assert (len(every), len(every.crowds)) == (1, 0)
 
 
 def test_the_box_of_an_object_that_is_cut_is_that_of_what_is_left():

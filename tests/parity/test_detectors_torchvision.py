@@ -121,8 +121,10 @@ def test_losses_of_the_same_samples(pair):
         theirs.rpn.training = theirs.roi_heads.training = theirs.training = theirs.transform.training = False
     theirs.transform.training = False
     batch, _ = theirs.transform([image.clone() for image in images])
-    criterion = RegionCriterion(anchors=Draw(0.7, 0.3, 10**6, 0.5), proposals=Draw(0.5, 0.5, 10**6, 0.25))
-    objects = [Objects(b, k, crop_images(m)) for b, k, m in zip(boxes, labels, masks, strict=True)]
+    draws_all = {"anchors": Draw(0.7, 0.3, 10**6, 0.5), "proposals": Draw(0.5, 0.5, 10**6, 0.25)}
+    criterion = RegionCriterion(**draws_all, crowds=None)  # torchvision learns crowds as background
+    crowd = torch.tensor([[100.0, 60.0, 192.0, 128.0]])
+    objects = [Objects(b, k, crop_images(m), crowd) for b, k, m in zip(boxes, labels, masks, strict=True)]
     choice = criterion.joints(objects)
     sizes = as_sizes(batch.image_sizes, batch.tensors)
     regions = ours(batch.tensors, sizes, choose=choice.choose, detect=choice.detect, limits=Limits(2000, 2000))

@@ -72,6 +72,15 @@ class DataConfig:
     class_aware: float = option(
         0.0, "probability that a crop is laid around a class drawn first, of objects one of them", least=0.0, most=1.0
     )
+    visible: float = option(
+        0.1,
+        "of objects that a crop cuts: share of its box that must be left of one to be learnt, or ...",
+        least=0.0,
+        most=1.0,
+    )
+    covering: float = option(
+        0.1, "... share of the crop that what is left covers; the rest of others is no background", least=0.0, most=1.0
+    )
     cache: bool | Literal["auto"] = option("auto", "keep decoded images in memory; auto: if they are few")
     use_bands: list[str | int] | None = option(None, "bands to use, names or numbers from 1; null: the dataset's")
     scaling: Literal["auto", "imagenet", "mean-std", "percentile"] = option(
@@ -91,6 +100,12 @@ class LossConfig:
     deep_supervision: float = option(0.0, "factor of the same loss on every level of the pyramid; 0: none", least=0.0)
     anchors: int = option(256, "of objects: anchors of an image that the first stage learns from", least=1)
     boxes: int = option(512, "of objects: boxes of an image that the second stage learns from", least=1)
+    crowds: float = option(
+        0.7,
+        "of objects: boxes with more than this share in a crowd or an ignored object are no background; 0: all are",
+        least=0.0,
+        most=1.0,
+    )
 
 
 @dataclass(frozen=True)

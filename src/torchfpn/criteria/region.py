@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchfpn.ops.anchors import by_anchor
 from torchfpn.ops.boxes import encode
 from torchfpn.ops.mask_targets import mask_targets
-from torchfpn.ops.matching import match, sample
+from torchfpn.ops.matching import match, sample, spared
 from torchfpn.types import Boxes, Objects, Regions
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -35,17 +35,25 @@ class Draw:
 
 ANCHORS = Draw(0.7, 0.3, 256, 0.5)
 PROPOSALS = Draw(0.5, 0.5, 512, 0.25)
+CROWDS = 0.7  # share of a box in a crowd, above which it is no background
 
 
 class Chosen:
-    """The joints of one training step. targets: the objects of each image.
+    """The joints of one training step. targets: the objects of each image. crowds: see `RegionCriterion`.
 
     After `choose`, matches holds [B, P] for each chosen box the number of its object, negative for background and for
     rows that are not there; after `detect`, positives the same of the boxes that get masks.
     """
 
-    def __init__(self, targets: Sequence[Objects], draw: Draw, generator: torch.Generator | None = None) -> None:
-        self.targets, self.draw, self.generator = targets, draw, generator
+    def __init__(
+        self,
+        targets: Sequence[Objects],
+        draw: Draw,
+        generator: torch.Generator | None = None,
+        *,
+        crowds: float | None = CROWDS,
+    ) -> None:
+        self.targets, self.draw, self.generator, self.crowds = targets, draw, generator, crowds
         self.matches = self.positives = torch.zeros(len(targets), 0, dtype=torch.int64)
 
     @torch.no_grad()
@@ -55,6 +63,7 @@ class Chosen:
         for boxes, count, objects in zip(proposals.boxes, proposals.counts, self.targets, strict=True):
             pool = torch.cat([boxes[:count], objects.boxes.to(boxes)])
             found = match(pool, objects.boxes.to(boxes), high=self.draw.high, low=self.draw.low)
+            found = _spared(found, pool, objects, self.crowds)
             positive, negative = sample(found, self.draw.count, self.draw.share, self.generator)
             index = torch.cat([positive, negative])
             chosen.append(pool[index])
@@ -80,7 +89,12 @@ class RegionCriterion(nn.Module):
     of pixels at halves, as detectron2 does, and not half a pixel beside, as torchvision does; so should be the maps
     that the mask head sees, and its masks be laid into the image.
 
-    Source: Ren et al. 2015, equation 1; He et al. 2017, section 3. Equals torchvision's losses.
+    crowds: anchors and proposals of which more than this share lies in a crowd or an ignored object of the image are
+    left out of the sampling, unless they match an object: nobody knows what there is. None: they are background, as in
+    torchvision, which knows no crowds.
+
+    Source: Ren et al. 2015, equation 1; He et al. 2017, section 3. Equals torchvision's losses where there are no
+    crowds, or with crowds=None.
     """
 
     def __init__(
@@ -91,14 +105,15 @@ class RegionCriterion(nn.Module):
         weights: Sequence[float] = WEIGHTS,
         beta: float = 1 / 9,
         aligned: bool = False,
+        crowds: float | None = CROWDS,
     ) -> None:
         super().__init__()
         self.anchors, self.proposals, self.weights, self.beta = anchors, proposals, tuple(weights), beta
-        self.aligned = aligned
+        self.aligned, self.crowds = aligned, crowds
 
     def joints(self, targets: Sequence[Objects], generator: torch.Generator | None = None) -> Chosen:
         """Those of a step on `targets`."""
-        return Chosen(targets, self.proposals, generator)
+        return Chosen(targets, self.proposals, generator, crowds=self.crowds)
 
     def forward(
         self,
@@ -120,6 +135,7 @@ class RegionCriterion(nn.Module):
             boxes = objects.boxes.to(regions.anchors)
             with torch.no_grad():
                 found = match(regions.anchors, boxes, high=self.anchors.high, low=self.anchors.low, always=True)
+                found = _spared(found, regions.anchors, objects, self.crowds)
                 positive, negative = sample(found, self.anchors.count, self.anchors.share, generator)
             said.append(scores[image, torch.cat([positive, negative])])
             wanted.append(torch.cat([torch.ones_like(positive), torch.zeros_like(negative)]).float())
@@ -168,6 +184,13 @@ class RegionCriterion(nn.Module):
 
     def _smooth(self, codes: Tensor, meant: Tensor) -> Tensor:
         return F.smooth_l1_loss(codes, meant, beta=self.beta, reduction="sum")
+
+
+def _spared(matches: Tensor, boxes: Tensor, objects: Objects, crowds: float | None) -> Tensor:
+    """`matches` [N] of boxes [N, 4], of which those in crowds are no background."""
+    if crowds is None or objects.crowds is None:
+        return matches
+    return spared(matches, boxes, objects.crowds.to(boxes), crowds)
 
 
 def _table(rows: Sequence[Tensor], nothing: int) -> Tensor:

@@ -16,7 +16,7 @@ from torchfpn.data.dataset import Dataset
 from torchfpn.data.geometry import Geometry, Window
 from torchfpn.data.headers import page_count
 from torchfpn.data.moments import Moments
-from torchfpn.data.moving import moved
+from torchfpn.data.moving import every_object
 from torchfpn.data.numbered import parts_of
 from torchfpn.data.object_counts import ObjectCounts
 from torchfpn.data.reading import burning, fitting_target, hidden, read_picture, read_target, whole_size
@@ -160,7 +160,7 @@ def _objects(
         return None, None
     size = whole_size(dataset, pair.image, picture, piece.window)
     truth = truth_of(dataset, pair, size, split_annotations(dataset, split))
-    seen = moved(replace(truth, masks=None), Geometry(Window(0, 0, *size), size), smallest=0.0)
+    seen = every_object(replace(truth, masks=None), Geometry(Window(0, 0, *size), size))
     counts = replace(ObjectCounts.of(seen, len(dataset.classes)), dropped=truth.dropped)
     if pair.label is None or not is_vector(pair.label):
         parts = parts_of(dataset, pair) if counts.total == 1 else 0

@@ -12,27 +12,40 @@ from torchfpn.ops.boxes import area
 from torchfpn.ops.masks import Crops
 from torchfpn.types import Objects, Size
 
-VISIBLE = 0.1  # share of its box that has to be left of an object
+VISIBLE = 0.1  # share of its box that must be left of an object that is cut, for training to learn it
+COVERING = 0.1  # or the share of the view that the rest of it covers: all of it, in the middle of a large object
 _CUT = 1e-3  # pixels
 
 
-def moved(truth: Truth, geometry: Geometry, *, visible: float = VISIBLE, smallest: float = 1.0) -> Objects:
-    """The objects as `geometry` shows them, in its order; those of which too little is left are not among them.
+def every_object(truth: Truth, geometry: Geometry) -> Objects:
+    """All objects that `geometry` shows, for evaluation and for people; of one that is cut, a pixel is enough."""
+    return moved(truth, geometry, visible=0.0, smallest=0.0)
 
-    Boxes are cut at the edges of the image. Of an object that is cut, the box is that of what is left of its mask.
+
+def moved(
+    truth: Truth, geometry: Geometry, *, visible: float = VISIBLE, covering: float = COVERING, smallest: float = 1.0
+) -> Objects:
+    """The objects as `geometry` shows them, in its order, for training.
+
+    Boxes are cut at the edges of the image. Of an object that is cut, the box is that of what is left of its mask. An
+    object of which too little is left to be learnt becomes a crowd: its rest is no background either.
 
     Args:
         truth: of the whole image.
         geometry: what is done to that.
-        visible: share of its box that must be left, 0..1.
-        smallest: pixels that both sides of a box must have.
+        visible: share of its box that must be left, 0..1,
+        covering: or the share of the view that what is left of the box must cover, 0..1.
+        smallest: pixels that both sides of a box must have; of an object that is cut, at least 1.
     """
     whole = geometry.on_boxes(torch.from_numpy(truth.boxes).double())
     boxes = _clipped(whole, geometry.size)
     sides = (boxes[:, 2:] - boxes[:, :2]).amin(1)
-    keep = (area(boxes) >= visible * area(whole)) & (sides >= smallest) & (sides > 0)
-    kept = keep.nonzero()[:, 0]
-    boxes, cut = boxes[kept].float(), ((boxes - whole).abs().amax(1) > _CUT)[kept]
+    cut = (boxes - whole).abs().amax(1) > _CUT
+    left, view = area(boxes), geometry.size[0] * geometry.size[1]
+    enough = (left >= visible * area(whole)) | (left >= covering * view)
+    keep = enough & (sides > 0) & (sides >= torch.where(cut, max(smallest, 1.0), smallest))
+    rest, kept = boxes[~keep & (sides > 0)], keep.nonzero()[:, 0]
+    boxes, cut = boxes[kept].float(), cut[kept]
     labels, masks = torch.from_numpy(truth.labels)[kept], None
     if truth.masks is not None:
         masks = move_masks(truth.masks(kept.numpy()), geometry)
@@ -43,8 +56,8 @@ def moved(truth: Truth, geometry: Geometry, *, visible: float = VISIBLE, smalles
         masks = seen(_only(masks, stays), boxes[stays].numpy())
         boxes, labels = boxes[stays], labels[stays]
     crowds = _clipped(geometry.on_boxes(torch.from_numpy(truth.crowds).double()), geometry.size)
-    crowds = crowds[(crowds[:, 2:] > crowds[:, :2]).all(1)].float()
-    return Objects(boxes, labels, masks, crowds)
+    crowds = crowds[(crowds[:, 2:] > crowds[:, :2]).all(1)]
+    return Objects(boxes, labels, masks, torch.cat([crowds, rest] if visible > 0 else [crowds]).float())
 
 
 def move_masks(crops: Crops, geometry: Geometry) -> Crops:

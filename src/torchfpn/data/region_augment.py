@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchfpn.data.geometry import Geometry, Window, lay
 from torchfpn.data.jitter import Jitter
-from torchfpn.data.moving import VISIBLE, moved
+from torchfpn.data.moving import COVERING, VISIBLE, moved
 from torchfpn.data.region_sample import RegionSample, without_gaps
 from torchfpn.data.resize import Resize, times
 from torchfpn.data.truth import Truth
@@ -28,8 +28,8 @@ class RegionAugment(Jitter):
     on a logarithmic scale. crop: (height, width) of the largest part that comes out; None: all of the image. What is
     smaller stays so, and is padded when a batch is made. mirror, flip: probability of left-right and of upside-down.
     turns: also quarter turns, for views from above. around: probability that a crop is put around one of the objects,
-    for images with few of them. visible, smallest: what must be left of an object that is cut: the share of its box,
-    and the pixels of each side.
+    for images with few of them. visible, covering, smallest: what must be left of an object that is cut: share of its
+    box, or else of the view that it covers, and the pixels of each side (see `moved`).
     """
 
     resize: Resize | None = None
@@ -40,6 +40,7 @@ class RegionAugment(Jitter):
     turns: bool = False
     around: float = 0.0
     visible: float = VISIBLE
+    covering: float = COVERING
     smallest: float = 1.0
 
     def __post_init__(self) -> None:
@@ -106,5 +107,5 @@ class RegionAugment(Jitter):
             out = self.change(out, draws[10:12], generator)
         if valid is not None or image.is_floating_point():
             out = without_gaps(out)
-        objects = moved(truth, geometry, visible=self.visible, smallest=self.smallest)
+        objects = moved(truth, geometry, visible=self.visible, covering=self.covering, smallest=self.smallest)
         return RegionSample(out, objects, name)

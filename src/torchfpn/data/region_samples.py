@@ -9,7 +9,7 @@ from torchfpn.data.annotated import split_annotations
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.geometry import Geometry, Window
 from torchfpn.data.keys import Draw, key
-from torchfpn.data.moving import moved
+from torchfpn.data.moving import every_object
 from torchfpn.data.reading import Frame, read_picture
 from torchfpn.data.region_augment import RegionAugment
 from torchfpn.data.region_sample import RegionSample, without_gaps
@@ -127,7 +127,7 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
         shown = geometry.on_image(image, valid)
         if valid is not None or image.is_floating_point():
             shown = without_gaps(shown)
-        return RegionSample(shown, moved(truth, geometry, smallest=0.0), name)
+        return RegionSample(shown, every_object(truth, geometry), name)
 
 
 def _tensors(frame: Frame) -> tuple[Tensor, Tensor | None]:

@@ -11,7 +11,7 @@ from torchfpn.data.check import CheckReport
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.each import spread
 from torchfpn.data.geometry import Geometry, Window
-from torchfpn.data.moving import moved
+from torchfpn.data.moving import every_object
 from torchfpn.data.object_view import object_view
 from torchfpn.data.reading import read_pair, read_picture, whole_size
 from torchfpn.data.splits import Pair
@@ -118,7 +118,7 @@ def _object_views(dataset: Dataset, split: str, piece: Piece) -> tuple[Rgb, Rgb]
     left = image_view(picture.array, picture.valid, picture.band_names)
     size = whole_size(dataset, piece.pair.image, picture, piece.window)
     truth = truth_of(dataset, piece.pair, size, split_annotations(dataset, split), piece.window)
-    objects = moved(truth, Geometry(Window(0, 0, *picture.size), picture.size), smallest=0.0)
+    objects = every_object(truth, Geometry(Window(0, 0, *picture.size), picture.size))
     return left, object_view(left, objects, [c.color for c in dataset.classes])
 
 

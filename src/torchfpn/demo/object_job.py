@@ -65,13 +65,13 @@ def _truth(dataset: Path, town: Sheet) -> "Objects":
     """The buildings of the town as they were painted."""
     from torchfpn.data.dataset import read_dataset
     from torchfpn.data.geometry import Geometry, Window
-    from torchfpn.data.moving import moved
+    from torchfpn.data.moving import every_object
     from torchfpn.data.numbered import read_numbered
     from torchfpn.data.splits import Pair
 
     size = (town.size, town.size)
     truth = read_numbered(read_dataset(dataset), Pair(town.image, town.label), size, None)
-    return moved(truth, Geometry(Window(0, 0, *size), size), smallest=0.0)
+    return every_object(truth, Geometry(Window(0, 0, *size), size))
 
 
 def _score(truth: "Objects", found: "Instances") -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from torchfpn.ops.boxes import overlaps
+from torchfpn.ops.boxes import area, overlaps
 
 BACKGROUND, UNDECIDED = -1, -2
 AT_ONCE = {"cpu": 2**20}  # overlaps that are computed at a time, which then stay in the caches; elsewhere `MOST`
@@ -39,6 +39,26 @@ def match(boxes: Tensor, targets: Tensor, *, high: float, low: float, always: bo
             nearest[near] |= ((table == most) & (most > 0)).any(0)  # one that meets no box would else match them all
     found = torch.where(best < low, BACKGROUND, torch.where(best < high, UNDECIDED, which))
     return torch.where(nearest, which, found)
+
+
+def spared(matches: Tensor, boxes: Tensor, areas: Tensor, share: float) -> Tensor:
+    """`matches` [N] with `UNDECIDED` for background boxes [N, 4] that lie in one of `areas` [M, 4].
+
+    share: of the box's own area that must lie in it, more than that. Nobody knows what there is, so nothing is learnt
+    from these boxes. Source: Detectron's `CROWD_FILTER_THRESH`, 0.7, of proposals; here of anchors as well.
+    """
+    asked = (matches == BACKGROUND).nonzero()[:, 0]
+    if not len(areas) or not len(asked):
+        return matches
+    own = boxes[asked]
+    most = own.new_zeros(len(own))
+    for chunk in torch.split(areas, max(1, AT_ONCE.get(own.device.type, MOST) // len(own))):
+        upper = torch.maximum(own[:, None, :2], chunk[:, :2])
+        lower = torch.minimum(own[:, None, 2:], chunk[:, 2:])
+        most = torch.maximum(most, (lower - upper).clamp(min=0).prod(-1).amax(1))
+    found = matches.clone()
+    found[asked[most > share * area(own)]] = UNDECIDED
+    return found
 
 
 def _parts(boxes: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -117,6 +117,7 @@ def build(
     if isinstance(task.criterion, RegionCriterion):
         task.criterion.anchors = replace(ANCHORS, count=config.loss.anchors)
         task.criterion.proposals = replace(PROPOSALS, count=config.loss.boxes)
+        task.criterion.crowds = config.loss.crowds or None
     if config.overfit_batches:
         count = config.overfit_batches * config.batch_size * config.accumulate
         few = First(sampling.fixed(), count), First(sampling.plain, count)

@@ -23,8 +23,8 @@ OF_PIXELS: dict[str, tuple[str, ...]] = {  # settings that one kind of dataset l
     "loss": ("terms", "class_weights", "label_smoothing", "deep_supervision"),
 }
 OF_OBJECTS: dict[str, tuple[str, ...]] = {
-    "data": ("shorter", "longest"),
-    "loss": ("anchors", "boxes"),
+    "data": ("shorter", "longest", "visible", "covering"),
+    "loss": ("anchors", "boxes", "crowds"),
 }  # and of classes of pixels
 GROUPS: dict[str, type] = {"model": ModelConfig, "data": DataConfig, "loss": LossConfig}
 
@@ -158,7 +158,12 @@ class ObjectSampling(Sampling):
         """Resized, and cropped where a crop is asked for."""
         data = self.config.data
         augment = RegionAugment(
-            resize=self._resize(), crop=self._crop(), around=data.class_aware, **self._jitter(scaling)
+            resize=self._resize(),
+            crop=self._crop(),
+            around=data.class_aware,
+            visible=data.visible,
+            covering=data.covering,
+            **self._jitter(scaling),
         )
         return RegionSamples(self.dataset, TRAIN, augment=augment, cache=data.cache)
 
