@@ -1,12 +1,15 @@
 """What a detector learns from: anchors and proposals against objects, and not against crowds and ignored objects."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from torchfpn.criteria.region import Chosen, Draw, RegionCriterion
+from torchfpn.heads.two_stage import two_stage
 from torchfpn.ops.matching import BACKGROUND, UNDECIDED, spared
-from torchfpn.types import Boxes, Objects, Regions
+from torchfpn.types import Boxes, Level, Objects, Regions
 
 CROWD = torch.tensor([[40.0, 0.0, 80.0, 40.0]])
 OBJECTS = Objects(torch.tensor([[0.0, 0.0, 20.0, 20.0]]), torch.tensor([0]), crowds=CROWD)
@@ -46,6 +49,31 @@ def test_proposals_in_crowds_are_not_learnt_as_background():
         chosen = choice.choose(proposals).boxes[0].tolist()
         assert len(chosen) == count
         assert (ANCHORS[1].tolist() in chosen) is (crowds is None)
+
+
+@pytest.mark.parametrize("kind", ["box", "mask"])
+def test_batch_norm_of_heads_is_of_boxes_alone(kind):
+    """Of 8 boxes in one image and 1 in another, 7 rows of the table are none: statistics and logits of 9 rows."""
+    torch.manual_seed(0)
+    head = two_stage([Level(8, 4)], 2, masks=True, roi_levels=1, box="4conv1fc", hidden=16, mask_hidden=8,
+                     mask_norm="batch", anchor_sizes=[[16]]).train()  # fmt: skip
+    corners = 40 * torch.rand(2, 8, 2)
+    boxes = torch.cat([corners, corners + 8 + 10 * torch.rand(2, 8, 2)], 2)
+    boxes[1, 1:] = 0
+    none = torch.zeros(2, 8)
+    table = Boxes(boxes, none, none.long(), torch.tensor([8, 1]), torch.zeros(2))
+    maps = (torch.rand(2, 8, 16, 16),)
+    reference = copy.deepcopy(head)
+    real = [head.pool, head.mask_pool][kind == "mask"](maps, boxes)[table.valid.flatten()]
+    sizes = torch.full((2, 2), 64.0)
+    found = head(maps, (64, 64), sizes, choose=lambda _: table, detect=lambda *_: table)
+    if kind == "box":
+        expected, said, own = reference.box(real)["scores"], found.rois["scores"], (head.box, reference.box)
+    else:
+        expected, said, own = reference.mask(real), found.masks, (head.mask, reference.mask)
+    torch.testing.assert_close(said.flatten(0, 1)[table.valid.flatten()], expected)
+    for one, other in zip(*(part.buffers() for part in own), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_shares_of_boxes_in_areas_are_those_of_a_raster():

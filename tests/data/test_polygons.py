@@ -139,6 +139,10 @@ class TestBurning:
         assert (target[7:13, 17:23] == 1).all()
         assert IGNORE not in target
 
+    def test_a_class_of_a_border_that_is_not_there_is_refused(self, town):
+        with pytest.raises(ConfigError, match=r"polygons.border_class: ground; expected nothing without `border`"):
+            described(town, TWO + "polygons: {border_class: ground}\n")
+
     def test_border_and_touched(self, town):
         write_geojson(town / "labels.geojson", [box(5, 5), shapely.transform(box(55, 5), lambda p: p + 0.4)])
         first, second = targets(described(town, TWO + "polygons: {border: 1, all_touched: true}\n"))

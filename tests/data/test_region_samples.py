@@ -3,6 +3,7 @@
 import json
 import pickle
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,24 @@ def test_classes_by_name_or_id_or_left_out(tmp_path, classes, ids):
     names = ["dot" if name == "Punkt" else "cell" if name == "Zelle" else name for name in samples.dataset.names]
     found = [names[label] for label in samples[0].objects.labels]
     assert found == (["cell"] if len(ids) == 1 else ["cell", "dot"])
+
+
+def test_a_category_of_another_name_is_not_a_class_by_its_id(tmp_path):
+    """The file of "val" has pedestrians as 3, which are cells in that of "train"."""
+    folder = make_objects(tmp_path)
+    other = coco([record(1, (2, 3, 10, 9)), record(2, (20, 10, 30, 20), category=7)])
+    other["categories"] = [{"id": 3, "name": "pedestrian"}, {"id": 7, "name": "dot"}]
+    (folder / "train" / "val.json").write_text(json.dumps(other))
+    yaml = YAML + "  val: {images: train/images, annotations: train/val.json}\n"
+    (folder / "dataset.yaml").write_text(yaml)
+    with pytest.raises(DataError, match=r'categories\[0\]: "pedestrian" is no class of the dataset'):
+        samples_of(folder, "val")
+    (folder / "dataset.yaml").write_text(yaml + "ignore_index: 3\n")
+    assert samples_of(folder, "val")[0].objects.labels.tolist() == [1]
+    other["categories"] = [{"id": 3, "name": "Zelle"}, {"id": 7, "name": "Punkt"}]  # no name is known: ids tell
+    (folder / "train" / "val.json").write_text(json.dumps(other))
+    (folder / "dataset.yaml").write_text(yaml)
+    assert samples_of(folder, "val")[0].objects.labels.tolist() == [0, 1]
 
 
 def test_classes_that_are_not_there(tmp_path):
@@ -198,7 +217,7 @@ def test_polygons_are_objects(tmp_path):
         tmp_path / "classes", yaml="polygons: {field: kind}\nignore_index: 9\n", kinds=["shed", "house", "9", "house"]
     )
     objects = samples_of(tmp_path / "classes")[0].objects
-    assert objects.labels.tolist() == [1, 0]
+    assert objects.labels.tolist() == [1, 0, 0]
     assert objects.crowds.tolist() == [[70, 50, 80, 60]]
 
 
@@ -233,6 +252,31 @@ def test_a_scene_is_read_by_windows(tmp_path):
     assert len(windows) == 1
     assert windows[0].objects.boxes.shape == (4, 4)  # of one of them a twentieth is in the image
     assert len(windows.truth(0)) == 4
+
+
+OPTIONS = {
+    "resize": Resize((50, 50)), "crop": (24, 16), "scale": (0.5, 2.0), "mirror": 1.0, "flip": 1.0, "turns": True,
+    "around": 1.0, "visible": 0.9, "covering": 0.01, "smallest": 6.0, "brightness": 0.5, "contrast": 0.5,
+    "band_brightness": 0.5, "band_contrast": 0.5, "noise": 0.5, "scaling": Scaling((9.0,) * 2, (50.0,) * 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_of_augmentation_is_honoured_in_scenes(tmp_path, name):
+    """Crops of a scene are those of the same image read whole, with the same keys, whatever is asked for."""
+    assert OPTIONS.keys() == {field.name for field in fields(RegionAugment)}
+    given = {"mirror": 0.0, "crop": (20, 20), "scaling": OPTIONS["scaling"]} | {name: OPTIONS[name]}
+    for part, pixels in (("whole", 10**6), ("scene", 100)):
+        (tmp_path / part).mkdir()
+        make_scene(tmp_path / part, yaml=f"scene_pixels: {pixels}\n")
+    whole, scene = (samples_of(tmp_path / part, augment=RegionAugment(**given)) for part in ("whole", "scene"))
+    assert (len(whole.scenes), len(scene.scenes)) == (0, 1)
+    met = 0
+    for seed in range(12):
+        one, other = whole[Draw(0, seed)], scene[Draw(seed % len(scene), seed)]
+        same(one, other)
+        met += len(one.objects) + len(one.objects.crowds) > 0
+    assert met == 12 if name == "around" else met > 0
 
 
 def test_a_scene_with_a_coco_file(tmp_path):

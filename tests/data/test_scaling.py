@@ -9,9 +9,11 @@ from made_data import YAML, make_dataset, picture, write_png, write_tiff
 from shared import needs_shared
 from torchfpn.data.dataset import read_dataset
 from torchfpn.data.scaling import find_scaling
+from torchfpn.data.views import image_view
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.files.images import read_image
 from torchfpn.recipe import Scaling
+from torchfpn.report.display import displayed
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "datasets"
 
@@ -72,6 +74,47 @@ def test_percentiles(tmp_path):
     np.testing.assert_allclose(scaling.offset, (low + high) / 2)
     np.testing.assert_allclose(scaling.scale[:2], ((high - low) / 4)[:2])
     assert scaling.scale[2] == 1
+
+
+def bytes_of(tmp_path, images):
+    """A dataset of grey images [H, W] that are given."""
+    make_dataset(tmp_path, train=len(images), val=0)
+    for i, image in enumerate(images):
+        write_png(tmp_path / "train" / "images" / f"a{i}.png", image)
+        write_png(tmp_path / "train" / "labels" / f"a{i}.png", np.zeros(image.shape, "uint8"))
+    return read_dataset(tmp_path)
+
+
+def test_percentiles_of_images_with_a_pattern_of_columns(tmp_path):
+    """Every second column is dark, and every second pixel was looked at."""
+    image = np.full((1030, 2048), 209, "uint8")
+    image[:, ::2] = np.linspace(0, 109, 1024).astype("uint8")
+    scaling, _ = find_scaling(bytes_of(tmp_path, [image]), method="percentile")
+    low, high = np.percentile(image, [2, 98])
+    assert scaling.offset[0] == pytest.approx((low + high) / 2, abs=0.6)
+    again, _ = find_scaling(read_dataset(tmp_path), method="percentile")
+    assert again == scaling
+
+
+def test_percentiles_weigh_images_by_their_pixels(tmp_path):
+    """A small bright image is 1.5 % of the pixels: it does not reach the 98th percentile."""
+    dataset = bytes_of(tmp_path, [np.full((2048, 2048), 100, "uint8"), np.full((250, 250), 244, "uint8")])
+    assert find_scaling(dataset, method="percentile")[0].offset == (100,)
+
+
+def test_pictures_with_a_pattern_of_columns_are_stretched_alike(tmp_path):
+    image = np.full((1, 1030, 2048), 209, "uint16")
+    image[:, :, ::2] = 0
+    assert image_view(image, None, ["grey"])[0, :2, 0].tolist() == [0, 255]
+    assert displayed(image)[0, :2, 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("method", ["mean-std", "percentile"])
+def test_images_of_one_and_of_three_bands_have_no_scaling_in_common(tmp_path, method):
+    dataset = bytes_of(tmp_path, [np.zeros((8, 8), "uint8"), np.zeros((8, 8), "uint8")])
+    write_png(tmp_path / "train" / "images" / "a1.png", np.zeros((8, 8, 3), "uint8"))
+    with pytest.raises(DataError, match=r"a1\.png: 3 bands; expected as many as the other images of this split: 1"):
+        find_scaling(dataset, method=method)
 
 
 def test_the_yaml_has_the_word(tmp_path):

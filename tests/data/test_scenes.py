@@ -1,5 +1,8 @@
 """Scenes: images that are never held. Their samples, counts and scaling are those of the same image read whole."""
 
+from dataclasses import fields
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import rasterio
@@ -27,7 +30,8 @@ from torchfpn.data.windows import nth_tile, pieces, scene_of, tile_count, tiling
 from torchfpn.errors import DataError
 from torchfpn.files import images
 from torchfpn.recipe import Scaling
-from torchfpn.types import IGNORE
+from torchfpn.tasks.evaluate import evaluate
+from torchfpn.types import IGNORE, Semantic
 
 WHOLE, SCENE = 2**22, 1000  # scene_pixels: the same files as images and as scenes
 EVERYTHING = {"scale": (0.5, 2.0), "mirror": 0.5, "flip": 0.5, "turns": True, "brightness": 0.3, "noise": 0.2}
@@ -113,6 +117,10 @@ class TestCrops:
         assert len(read) == 30
         assert all(h <= 64 and w <= 64 for _, _, h, w in read)
         assert max(h for _, _, h, _ in read) > 50
+
+    def test_every_option_of_augmentation_is_among_those_tested(self):
+        others = {"crop", "scaling", "class_aware", "class_weights", "contrast", "band_brightness", "band_contrast"}
+        assert EVERYTHING.keys() | others == {field.name for field in fields(Augment)}
 
     def test_mixed_with_ordinary_images(self, tmp_path):
         make_scene(tmp_path, size=(128, 128))
@@ -298,3 +306,18 @@ class TestWhichAreScenes:
         path.write_bytes(start + data)
         size = quick_size(path)
         assert size is None or len(size) == 2
+
+
+def test_boundary_iou_of_a_scene_does_not_depend_on_the_windows(tmp_path, small_windows):
+    """Of nine windows, whose seams are no outlines; a task that looks at one pixel at a time."""
+    whole, scenes = both(tmp_path)
+    task = SimpleNamespace(
+        classes=("a", "b", "c"), recipe=SimpleNamespace(colors=()), model=torch.nn.Linear(1, 1),
+        predict=lambda images: [Semantic((images[0][0] > 90).long() + (images[0][1] > 180), images[0][0])],
+    )  # fmt: skip
+    one, other = (SemanticSamples(dataset, "train") for dataset in (whole, scenes))
+    expected, found = evaluate(task, one), evaluate(task, iter(list(other)), source=other)
+    assert (len(one), len(other)) == (1, 9)
+    assert found.confusion.to_dict() == expected.confusion.to_dict()
+    assert found.boundary.to_dict() == expected.boundary.to_dict()
+    assert evaluate(task, other).boundary.to_dict() == expected.boundary.to_dict()

@@ -39,6 +39,16 @@ def one_line(capsys):
         (["--model.backbone", "resnet5O"], 'there is no backbone "resnet5O"; expected a model of timm'),
         (["--model.backbone", "torchvision/resnet19"], 'did you mean "torchvision/resnet18"'),
         (["--model.backbone", "mobilenet_v2"], 'did you mean "torchvision/mobilenet_v2"'),
+        (["--limit_train_batches", "2.0"], "limit_train_batches: 2.0; expected a whole number, or a share above 0"),
+        (["--limit_val_batches", "1.5"], "limit_val_batches: 1.5; expected a whole number, or a share above 0"),
+        (["--limit_train_batches", "0"], "limit_train_batches: 0; expected 1 step or more"),
+        (["--model.rgb", "[1, 2, 3]"], "model.rgb: [1, 2, 3] with band_init: repeat; expected null, or"),
+        (
+            ["--schedule.name", "constant", "--schedule.min_factor", "0.1"],
+            "schedule.min_factor: 0.1 with schedule.name",
+        ),
+        (["--schedule.name", "cosine", "--schedule.power", "2"], "schedule.power: 2.0 with schedule.name: cosine"),
+        (["--optimizer.momentum", "0.8"], "optimizer.momentum: 0.8 with optimizer.name: adamw; expected 0.9, or"),
     ],
 )
 def test_fault_29_a_flag_that_cannot_be(small, capsys, flags, told):
@@ -69,17 +79,29 @@ def test_fault_29_a_line_of_yaml_that_cannot_be(small, capsys, text, told):
 
 
 def test_fault_29_is_told_in_a_second_before_torch_is_imported(small):
+    others = [
+        ["--model.options.strides_", "[4]"],
+        ["--freeze", "stem, bakbone"],
+        ["--loss.class_weights", "[1, 2]"],
+        ["--loss.boxes", "64"],
+    ]
     script = (
         "import sys, time; start = time.process_time(); from torchfpn.cli.main import main\n"
         "code = main(['train', '--config', 'small.yaml', '--model.backbone', 'resnet5O'])\n"
-        "print(time.process_time() - start, code, 'torch' in sys.modules)"
+        "seconds = time.process_time() - start\n"
+        f"codes = {{main(['train', '--config', 'small.yaml', *flags]) for flags in {others}}}\n"
+        "print(seconds, code if codes == {2} else codes, 'torch' in sys.modules)"
     )
     taken = []
     for _ in range(3):  # the machine may be busy with other things
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         seconds, code, torch_there = done.stdout.split()
         assert (code, torch_there) == ("2", "False")
-        assert 'did you mean "resnet50"' in done.stderr
+        first, *more = done.stderr.splitlines()
+        assert 'did you mean "resnet50"' in first
+        told = ("model.options.strides_", 'freeze: "bakbone"', "class_weights: 2 numbers; expected one a class: 3",
+                "loss.boxes: 64 with a dataset for semantic")  # fmt: skip
+        assert all(words in line for words, line in zip(told, more, strict=True))
         taken.append(float(seconds))
     assert min(taken) < 1
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from torchfpn.errors import ConfigError, DataError, ShapeError
 from torchfpn.metrics import BoundaryIoU
-from torchfpn.metrics.boundary import band
+from torchfpn.metrics.boundary import BoundaryStrips, band
 
 
 def eroded(mask):
@@ -54,6 +54,18 @@ def blobs(seed, size, classes=3, ignored=True):
         r, c = random.integers(0, size[0]), random.integers(0, size[1])
         targets[r : r + 6, c : c + 4] = 255
     return labels, targets
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 30), st.integers(1, 15), st.floats(0.02, 0.5))
+def test_rows_after_rows_are_counted_as_the_whole_image(seed, height, width, rows, ratio):
+    labels, targets = blobs(seed, (height, width))
+    whole, parts = BoundaryIoU(3, ratio), BoundaryIoU(3, ratio)
+    whole.update(labels, targets)
+    strips = BoundaryStrips(parts, (height, width))
+    for top in range(0, height, rows):
+        strips.add(labels[top : top + rows], targets[top : top + rows])
+    assert parts.to_dict() == whole.to_dict()
 
 
 @settings(max_examples=25, deadline=None)

@@ -26,6 +26,14 @@ def test_targets_are_roi_align_of_the_whole_masks(seed, height, width, grid, ali
     torch.testing.assert_close(found, theirs, atol=1e-4, rtol=1e-4)
 
 
+def test_targets_are_exact_under_autocast():
+    masks = crop_images(torch.rand(1, 30, 30, generator=torch.Generator().manual_seed(0)) > 0.5)
+    boxes, which = torch.tensor([[2.3, 1.7, 28.1, 25.9]]), torch.tensor([0])
+    expected = mask_targets(masks, which, boxes, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(mask_targets(masks, which, boxes, 7), expected)
+
+
 def test_nothing_gives_nothing():
     masks = crop_images(torch.ones(1, 4, 4) > 0)
     assert mask_targets(masks, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), 28).shape == (0, 28, 28)

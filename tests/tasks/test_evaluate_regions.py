@@ -1,5 +1,7 @@
 """Evaluation of objects: image by image, against the same counts made by hand; what a COCO file says is used."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,19 @@ import torch
 import torchfpn
 from made_detections import BOX, OTHER, found, truth
 from made_objects import coco, make_objects, record
+from torchfpn.data.collate import collate
 from torchfpn.data.dataset import read_dataset
 from torchfpn.data.region_sample import RegionSample
 from torchfpn.data.region_samples import RegionSamples
 from torchfpn.metrics import AveragePrecision
+from torchfpn.metrics.coco_eval import polygon_runs
+from torchfpn.ops.masks import areas
+from torchfpn.ops.rle import to_rle
 from torchfpn.nn.normalize import Normalize
 from torchfpn.report.extreme_pictures import write_pictures
 from torchfpn.tasks.evaluate_regions import evaluate_regions, relabelled, truth_facts
+from torchfpn.tasks.evaluate_results import evaluate_results
+from torchfpn.train.region_validation import RegionValidation
 
 pytest.importorskip("faster_coco_eval", reason="the evaluator is not installed")
 
@@ -116,6 +124,47 @@ def test_equal_scores_of_a_model_count_in_the_order_of_image_ids(tmp_path):
         by_hand.update(answers[i], split[i].objects)
     assert result.precisions.boxes.ap == by_hand.compute().boxes.ap == 1
     assert [tuple(each) for each in result.counts()] == [(0, 0, 1), (1, 0, 0)]  # in the order of the split
+
+
+def test_validation_scores_as_evaluation_does(tmp_path):
+    """A false cell lies in a crowd of dots: COCO's AP is 0.5; a crowd of every class would make it 1."""
+    split = crowded(tmp_path)
+    answers = [found([[2, 3, 10, 9], [13, 11, 20, 16]], [0.8, 0.9], masks=True, size=SIZE), ANSWERS[0]]
+    answers[1] = found([], [], size=SIZE, masks=True)
+    expected = evaluate_regions(Fixed(answers, "instance"), split).precisions
+    task = Fixed([[each] for each in answers], "instance")
+    task.predict = lambda batch: next(task.answers)
+    validation = RegionValidation(task, source=split)
+    for index in range(2):
+        validation.step(collate([split[index]]), index)
+    row = validation.row()
+    assert (row["val/mask_ap"], row["val/ap"]) == (expected.masks.ap, expected.boxes.ap)
+    assert expected.masks.class_ap[0] == pytest.approx(
+        0.5 * 51 / 101
+    )  # of two cells one is found, behind the false one
+
+
+def test_areas_that_a_file_does_not_say_are_those_of_masks(tmp_path):
+    """A thin diagonal in a box of 24 x 24: COCO's own tools count it as small."""
+    line = [0, 0, 2, 0, 24, 22, 24, 24, 22, 24, 0, 2]
+    value = coco([record(1, (0, 0, 24, 24), segmentation=[line]), record(2, (26, 0, 32, 6))], images=1)
+    del value["annotations"][0]["area"]
+    split = RegionSamples(read_dataset(make_objects(tmp_path, value, images=1)), "train", cache=False)
+    (facts,) = [truth_facts(split, 0, split[0].objects)]
+    assert facts.areas.tolist() == [int(areas(split[0].objects.masks)[0]), 36]
+    assert 60 < facts.areas[0] < 110
+    results = [{"image_id": 1, "category_id": 3, "bbox": [0, 0, 24, 24], "score": 1.0,
+                "segmentation": to_rle(split[0].objects.masks)[0]}]  # fmt: skip
+    big = [0, 0, 40, 0, 40, 40, 0, 40]
+    for number, outline in enumerate((line, big)):  # the second one is no line: its mask is as large as its box
+        value["annotations"][0]["segmentation"] = [outline]
+        value["annotations"][0]["bbox"] = [0, 0, max(outline), max(outline)]
+        value["images"][0] |= {"height": 48, "width": 48}
+        results[0]["segmentation"] = {"size": [48, 48], "counts": polygon_runs([outline], (48, 48))}
+        (tmp_path / "truth.json").write_text(json.dumps(value))
+        (tmp_path / "results.json").write_text(json.dumps(results))
+        scores = evaluate_results(tmp_path / "results.json", tmp_path / "truth.json").precisions.masks
+        assert (scores.ap_small > 0) is (number == 0)
 
 
 def test_pictures_are_drawn_of_what_is_believed(tmp_path):

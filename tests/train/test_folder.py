@@ -14,11 +14,11 @@ def config(tmp_path, **changes):
     return TrainConfig(name="roofs", out=str(tmp_path / "runs"), **changes)
 
 
-def run(tmp_path, name):
+def run(tmp_path, name, of=None):
     folder = tmp_path / "runs" / name
     (folder / "checkpoints").mkdir(parents=True)
-    for file in ("config.yaml", "env.json"):
-        (folder / file).write_text("")
+    (folder / "config.yaml").write_text(f"name: {of or name}\n")
+    (folder / "env.json").write_text("")
     return folder
 
 
@@ -42,9 +42,24 @@ def test_overwrite_takes_the_very_folder_and_empties_it_of_a_run_only(tmp_path):
 
 def test_resume_means_the_newest_run_of_that_name(tmp_path):
     assert find_folder(config(tmp_path, resume=True)) is None
-    for name in ("roofs", "roofs-2", "roofs-10", "roofs-old", "roofs-"):
+    for name in ("roofs", "roofs-2", "roofs-10"):
+        run(tmp_path, name, "roofs")
+    for name in ("roofs-2018", "roofs-old", "roofs-"):
         run(tmp_path, name)
     assert find_folder(config(tmp_path, resume=True)) == (tmp_path / "runs" / "roofs-10", None)
+
+
+def test_a_run_of_another_name_is_not_gone_on_with(tmp_path):
+    run(tmp_path, "roofs-2018")
+    assert find_folder(config(tmp_path, resume=True)) is None
+    run(tmp_path, "roofs-2", "roofs")  # the second run of "roofs" is not the first one of "roofs-2"
+    other = TrainConfig(name="roofs-2", out=str(tmp_path / "runs"), resume=True)
+    assert find_folder(other) is None
+    assert find_folder(config(tmp_path, resume=True)) == (tmp_path / "runs" / "roofs-2", None)
+    (run(tmp_path, "roofs") / "config.yaml").write_text("")  # it does not say: its own name is its name
+    assert find_folder(config(tmp_path, resume=True))[0].name == "roofs-2"
+    (tmp_path / "runs" / "roofs-2" / "config.yaml").unlink()
+    assert find_folder(config(tmp_path, resume=True))[0].name == "roofs"
 
 
 def test_resume_takes_a_folder_or_a_checkpoint(tmp_path):

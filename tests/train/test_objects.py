@@ -126,7 +126,7 @@ def test_overfitting_a_batch_finds_its_objects(objects):
 
 
 @pytest.mark.parametrize(("kind", "call"), [(Stepper, 1), (RegionValidation, 1)])
-def test_stopped_and_resumed_is_the_same_training(objects, monkeypatch, kind, call):
+def test_stopped_and_resumed_is_the_same_training(objects, monkeypatch, capsys, kind, call):
     assert train("--name", "whole") == 0
     step, calls = kind.step, iter(range(1000))
 
@@ -138,6 +138,8 @@ def test_stopped_and_resumed_is_the_same_training(objects, monkeypatch, kind, ca
     with monkeypatch.context() as patch:
         patch.setattr(kind, "step", stepped)
         assert train() == 143
+    assert train("--resume", "--data.shorter", "64") == 2
+    assert "last.ckpt: resize: {'shorter': 80, 'longer': None, 'antialias': True}; expected" in capsys.readouterr().err
     assert train("--resume") == 0
     assert same_training(objects / "runs" / "whole", objects / "runs" / "small") == []
 
@@ -155,6 +157,8 @@ def test_loader_processes_change_nothing(objects):
         ("--model.dropout", "0.5", "model.dropout"),
         ("--model.head", "sum", "head"),
         ("--data.shorter", "[64, 32]", "data.shorter: 64 to 32"),
+        ("--model.options.align_corners", "true", "align_corners: true with a dataset for instance"),
+        ("--data.class_aware", "0.5", "data.class_aware: 0.5 without a crop"),
     ],
 )
 def test_settings_of_pixels_are_refused(objects, capsys, flag, value, words):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import torchfpn
 from torchfpn.config import OptimizerConfig
 from torchfpn.train.optimizer import optimizer
 
@@ -23,6 +24,23 @@ def test_norms_and_biases_do_not_decay_and_the_backbone_has_its_own_rate(name, k
         n: (0.1 if p.ndim > 1 else 0.0, 0.005 if n.startswith("backbone") else 0.01) for n, p in net.named_parameters()
     }
     assert {n: found[id(p)] for n, p in net.named_parameters()} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("vit_tiny_patch16_224", {"pos_embed", "cls_token"}),  # what its own no_weight_decay() names
+        ("swin_tiny_patch4_window7_224", {"relative_position_bias_table"}),  # taken apart: the method is gone
+        ("torchvision/swin_t", {"relative_position_bias_table"}),
+    ],
+)
+def test_position_tables_and_tokens_do_not_decay(name, kept):
+    with torch.device("meta"):
+        net = nn.ModuleDict({"backbone": torchfpn.backbone(name)})
+        made = optimizer(net, OptimizerConfig(weight_decay=0.1), 0.01)
+    decays = {id(p): g["weight_decay"] for g in made.param_groups for p in g["params"]}
+    still = {n.rpartition(".")[2] for n, p in net.named_parameters() if p.ndim > 1 and not decays[id(p)]}
+    assert still == kept
 
 
 def test_frozen_weights_are_left_out():

@@ -162,29 +162,72 @@ def lines_about(told, words):
 def test_settings_that_differ_are_said(small, capsys):
     assert train("--max_epochs", "1") == 0
     capsys.readouterr()
-    more = ("--lr", "0.01", "--loss.terms", "focal", "--data.scaling", "percentile", "--num_workers", "0")
+    more = ("--lr", "0.01", "--loss.terms", "focal", "--data.noise", "0", "--num_workers", "0")
     assert train("--resume", "--max_epochs", "2", *more) == 0
     (line,) = lines_about(capsys.readouterr().err, "not as before")
-    settings, scaling = line.partition("; scaling.offset: ")[::2]
-    assert settings.split(": not as before: ")[1] == (
-        "max_epochs: 2, was 1; lr: 0.01, was 0.001; data.scaling: percentile, was auto; loss.terms: focal, was ce"
+    assert line.split(": not as before: ")[1] == (
+        "max_epochs: 2, was 1; lr: 0.01, was 0.001; data.noise: 0.0, was 0.1; loss.terms: focal, was ce"
     )
-    assert "; scaling.scale: [" in scaling
     assert train("--resume", "--max_epochs", "2", *more) == 0
     assert lines_about(capsys.readouterr().err, "not as before") == []  # by now it is as before
 
 
-def test_images_that_were_added_change_the_scaling_and_it_is_said(small, capsys):
-    assert train("--max_epochs", "1") == 0
+def test_images_that_were_added_change_neither_scaling_nor_class_weights(small, capsys):
+    flags = ("--loss.class_weights", "inverse")
+    assert train("--max_epochs", "1", *flags) == 0
+    run = small / "runs" / "small"
+    before = torchfpn.load(run / "model.safetensors").recipe
     for kind, value in (("images", 255), ("labels", 1)):
         Image.new("RGB" if kind == "images" else "L", (48, 40), (value,) * 3 if kind == "images" else value).save(
             small / "data" / "train" / kind / "new.png"
         )
     capsys.readouterr()
-    assert train("--resume", "--max_epochs", "2") == 0
-    (line,) = lines_about(capsys.readouterr().err, "not as before")
-    assert "scaling.offset: [" in line
-    assert "max_epochs" in line
+    assert train("--resume", "--max_epochs", "2", *flags) == 0
+    after = torchfpn.load(run / "model.safetensors").recipe
+    assert (after.scaling, after.class_weights) == (before.scaling, before.class_weights)
+    assert len(rows(run)) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "yaml", "told"),
+    [
+        (("--data.scaling", "percentile"), "", "scaling: mean-std; expected that of the config: percentile"),
+        (
+            (),
+            "scaling: {offset: [1, 2, 3], scale: [4, 5, 6]}\n",
+            "that of the config: offset [1, 2, 3] and scale [4, 5",
+        ),
+        (("--data.use_bands", "[1, 2]"), "", "bands: "),
+        (
+            (),
+            "classes: [ground, roof, street]\n",
+            "classes: ground, roof, road; expected those of the config: ground, ",
+        ),
+    ],
+)
+def test_what_a_resumed_training_cannot_change_is_refused(small, capsys, flags, yaml, told):
+    assert train("--max_epochs", "1") == 0
+    run, dataset = small / "runs" / "small", small / "data" / "dataset.yaml"
+    kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    lines = [line for line in dataset.read_text().splitlines() if line.partition(":")[0] != yaml.partition(":")[0]]
+    dataset.write_text(yaml + "\n".join(lines))
+    capsys.readouterr()
+    assert train("--resume", "--max_epochs", "2", *flags) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert "last.ckpt: " in line
+    assert told in line
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_a_name_that_another_run_begins_with_is_another_training(small, capsys):
+    """Only roofs-2018 is there: `--name roofs --resume` begins roofs, and leaves it alone."""
+    flags = ("--max_epochs", "1", "--steps_per_epoch", "1")
+    assert train("--name", "roofs-2018", *flags) == 0
+    before = (small / "runs" / "roofs-2018" / "model.safetensors").read_bytes()
+    assert train("--name", "roofs", "--resume", *flags) == 0
+    assert 'no run of the name "roofs" yet, from the beginning' in capsys.readouterr().err
+    assert sorted(path.name for path in (small / "runs").iterdir()) == ["roofs", "roofs-2018"]
+    assert (small / "runs" / "roofs-2018" / "model.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize("there_and_back", [("adamw", "sgd"), ("sgd", "adamw")])

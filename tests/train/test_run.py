@@ -2,6 +2,8 @@
 
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,7 +192,7 @@ def test_options_that_create_model_does_not_know_are_refused_before_anything_is_
         'model.options.align_corner: there is no such option; did you mean "align_corners"' in capsys.readouterr().err
     )
     assert train("--model.options.channels", "3") == 2
-    assert not any((small / "runs").iterdir())
+    assert not (small / "runs").exists()
 
 
 def test_quiet_leaves_the_result_alone(small, capsys):
@@ -198,6 +200,36 @@ def test_quiet_leaves_the_result_alone(small, capsys):
     shown = capsys.readouterr()
     assert "boundary IoU" in shown.out
     assert shown.err == ""
+
+
+def test_the_last_epoch_is_judged_when_val_every_does_not_divide(small):
+    assert train("--max_epochs", "3", "--steps_per_epoch", "1", "--val_every", "2") == 0
+    run = small / "runs" / "small"
+    assert [row["val/miou"] != "" for row in rows(run)] == [False, True, True]
+    assert checkpoint(run)["torchfpn"]["keeper"]["waited"] + checkpoint(run)["torchfpn"]["keeper"]["epoch"] >= 2
+
+
+def test_crops_around_classes_in_images_no_larger_than_the_crops_are_told(small, capsys):
+    flags = ("--max_epochs", "1", "--steps_per_epoch", "1", "--data.class_aware", "0.5", "--data.scale", "[0.5, 1]")
+    for crop, told in (("64", True), ("16", False)):
+        assert train(*flags, "--data.crop", crop) == 0
+        assert ("note: data.class_aware does nothing" in capsys.readouterr().err) is told
+
+
+def test_a_share_of_few_validation_images_is_one(small):
+    assert train("--limit_val_batches", "0.1", "--limit_train_batches", "0.1", "--max_epochs", "1") == 0
+    (row,) = rows(small / "runs" / "small")
+    assert (row["step"], row["val/miou"] != "") == ("1", True)
+    assert (small / "runs" / "small" / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_fit_without_a_name_takes_that_of_the_dataset_and_finds_it_again(small):
+    """In Python: `fit(TrainConfig(dataset=, out=))`; the folder was beside `out`, and resume=True never found it."""
+    config = replace(load_config("small.yaml"), name="", out="elsewhere", max_epochs=1)
+    assert fit(config).folder == Path("elsewhere/data")
+    assert fit(replace(config, resume=True, max_epochs=2)).folder == Path("elsewhere/data")
+    assert [row["epoch"] for row in rows(small / "elsewhere" / "data")] == ["1", "2"]
+    assert sorted(path.name for path in small.iterdir() if path.is_dir()) == ["data", "elsewhere"]
 
 
 def test_no_validation_when_no_image_is_wanted(small):

@@ -1,12 +1,13 @@
-"""Two processes that train together (gloo on the CPU): one result, and a resume that is equal to the last bit."""
+"""Processes that train together (gloo on the CPU): one result, and a resume that is equal to the last bit."""
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
 
-from train.tiny import same_training
+from train.tiny import rows, same_training
 
 SCRIPT = """
 import os, signal, sys
@@ -28,13 +29,79 @@ flags = ["--data.crop", "64", "--batch_size", "2", "--accumulate", "2", "--strat
 sys.exit(main(["train", "--config", "small.yaml", *flags, *sys.argv[1:]]))
 """
 
+# Trainings one after another, each in processes that are forked from one that has imported everything: of each case
+# the images to validate, the processes, and whether one of them gets a signal while it validates. A case that hangs is
+# killed. Printed is what each process of each case left with.
+CASES = """
+import json, multiprocessing, os, signal, socket, sys
+import torchfpn.train.run as run
+from torchfpn.cli.main import main
+from torchfpn.train.machine import Machine
+from torchfpn.train.validation import Validation
+
+def process(rank, world, port, name, images, stop):
+    run.machine = lambda config: Machine("cpu", world, "32-true", 0)
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": str(port), "FPN_RUN_FOLDER": "runs/" + name, "FPN_RUN_CHECKPOINT": ""}
+    step = Validation.step
+    def stepped(self, batch):
+        if stop and rank == world - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch)
+    Validation.step = stepped
+    flags = ["--name", name, "--max_epochs", "1", "--steps_per_epoch", "1", "--batch_size", "1", "--ema", "0"]
+    os._exit(main(["train", "--config", "small.yaml", *flags, "--limit_val_batches", str(images), "--strategy", "ddp"]))
+
+fork, left = multiprocessing.get_context("fork"), []
+for number, (images, world, stop) in enumerate(json.loads(sys.argv[1])):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = world, port, f"case{number}", images, stop
+    every = [fork.Process(target=process, args=(rank, *given)) for rank in range(world)]
+    for one in every:
+        one.start()
+    for one in every:
+        one.join(120)
+    left.append([one.exitcode for one in every])
+    for one in every:
+        one.kill()
+print(json.dumps(left))
+"""
+SOME = [(1, 2, False), (3, 2, True), (5, 3, False)]
+ALL = [(images, world, stop) for images in (1, 3, 5) for world in (2, 3) for stop in (False, True)]
+
+
+def environment(**variables):
+    return {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+
 
 def train(folder, *flags, **variables):
     """The exit code of a training of two processes."""
     (folder / "two.py").write_text(SCRIPT)
     command = [sys.executable, "two.py", *flags]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run(command, cwd=folder, env=environment, timeout=240, check=False).returncode
+    return subprocess.run(command, cwd=folder, env=environment(**variables), timeout=240, check=False).returncode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gloo and fork")
+@pytest.mark.parametrize("cases", [SOME, pytest.param(ALL, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_validation_ends_whatever_the_number_of_images_and_processes(small, cases):
+    """Of one image, one process has none; of three, one process has one more. A signal to the last one stops all."""
+    for kind in ("images", "labels"):
+        for i in range(3):
+            (small / "data" / "val" / kind / f"{2 + i}.png").symlink_to(small / "data" / "val" / kind / "0.png")
+    (small / "cases.py").write_text(CASES)
+    command = [sys.executable, "cases.py", json.dumps(cases)]
+    done = subprocess.run(
+        command, cwd=small, env=environment(), capture_output=True, text=True, timeout=600, check=True
+    )
+    left = json.loads(done.stdout.splitlines()[-1])
+    for number, ((images, world, stop), codes) in enumerate(zip(cases, left, strict=True)):
+        stopped = stop and images >= world  # the last process has an image, at which the signal comes
+        assert codes == [143 if stopped else 0] * world, (images, world, stop, done.stderr)
+        if not stopped:
+            (row,) = rows(small / "runs" / f"case{number}")
+            assert 0 <= float(row["val/miou"]) <= 1
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from torch import nn
 
 import torchfpn
 from torchfpn.errors import FPNError
+from torchfpn.ops.masks import crop_images
 from torchfpn.train.stepper import Stepper, passes
-from torchfpn.types import Batch
+from torchfpn.types import IGNORE, Batch, Objects
 
 
 def task():
@@ -44,6 +46,69 @@ def test_several_passes_give_the_gradient_of_one():
     assert a.losses["loss"] == pytest.approx(b.losses["loss"], rel=1e-5)
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def without_statistics(made):
+    """The task, but for what looks at a whole batch or is random, which differs by nature."""
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.Dropout2d):
+            module.eval()
+    return made
+
+
+def sparse():
+    """Four images, of which the first is labelled, the second nearly not, the third not, the fourth half."""
+    whole = batch()
+    targets = whole.targets.clone()
+    targets[1, :, 1:], targets[2], targets[3, 16:] = IGNORE, IGNORE, IGNORE
+    images = whole.images.clone()
+    images[0, :, :8] = torch.nan  # no data is no label
+    return replace(whole, images=images, targets=targets)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"class_weights": [1.0, 5.0, 0.2]}, {"loss": "ce + focal"}, {"deep_supervision": 0.4}],
+    ids=["ce", "weights", "focal", "deep"],
+)
+def test_several_passes_over_sparse_labels_give_the_gradient_of_one(options):
+    torch.manual_seed(0)
+    made = torchfpn.create_task(backbone="test_resnet", num_classes=3, channels=8, head_channels=8, **options)
+    whole = without_statistics(made.train())
+    parts = copy.deepcopy(whole)
+    a, b = stepper(whole).step(sparse(), 5), stepper(parts, pass_size=1).step(sparse(), 5)
+    assert a.losses == pytest.approx(b.losses, rel=1e-5)
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_processes_weigh_by_labelled_pixels_too():
+    """Two processes with two images each, whose gradients are averaged: the gradient of all four at once."""
+    torch.manual_seed(0)
+    whole = without_statistics(task().train())
+    halves = [copy.deepcopy(whole) for _ in range(2)]
+    parts = list(passes(sparse(), 2))
+    total = sum(torch.tensor(list(whole.masses(part).values()), dtype=torch.float64) for part in parts)
+    stepper(whole).step(sparse(), 5)
+    for half, part in zip(halves, parts, strict=True):
+        stepper(half, reduce=lambda _: total, world=2).step(part, 5)
+    for one, *others in zip(whole.parameters(), *(half.parameters() for half in halves), strict=True):
+        torch.testing.assert_close(one, sum(others) / 2, atol=1e-6, rtol=1e-4)
+
+
+def test_an_image_without_objects_does_not_dilute_the_masks():
+    torch.manual_seed(0)
+    made = torchfpn.create_task("instance", backbone="test_resnet", num_classes=2, channels=8,
+                                head_options={"hidden": 16, "proposals": 20}).train()  # fmt: skip
+    mask = torch.zeros(1, 32, 32, dtype=torch.bool)
+    mask[:, 4:24, 6:28] = True
+    some = Objects(torch.tensor([[6.0, 4.0, 28.0, 24.0]]), torch.tensor([1]), crop_images(mask))
+    none = Objects(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), crop_images(mask[:0]))
+    both = replace(batch(2), targets=[some, none])
+    alone = replace(batch(2), images=both.images[:1], sizes=both.sizes[:1], targets=[some], names=["0.png"])
+    found = [stepper(copy.deepcopy(without_statistics(made)), pass_size=1).step(b, 5).losses for b in (alone, both)]
+    assert found[0]["masks"] == pytest.approx(found[1]["masks"])
+    assert found[0]["classes"] != pytest.approx(found[1]["classes"])
 
 
 def test_the_key_alone_decides_what_is_random():

@@ -1,5 +1,7 @@
 """Scores of a round of validation, against predict and the losses."""
 
+import math
+
 import pytest
 import torch
 
@@ -32,6 +34,19 @@ def test_equals_predict_and_losses():
     assert row["val/miou"] == expected.miou()
     assert row["val/loss"] == pytest.approx(sum(losses) / 2)
     assert list(row) == ["val/loss", "val/miou", "val/pixel_accuracy", *(f"val/iou_class{i}" for i in range(3))]
+
+
+def test_images_without_a_label_do_not_count_in_the_loss():
+    task = torchfpn.create_task(backbone="test_resnet", num_classes=3, channels=8, head_channels=8).eval()
+    labelled, both, none = Validation(task), Validation(task), Validation(task)
+    batch = next(batches())
+    nothing = Batch(batch.images, batch.sizes, torch.full_like(batch.targets, IGNORE), batch.names)
+    with torch.no_grad():
+        for validation, seen in ((labelled, [batch]), (both, [batch, nothing]), (none, [nothing])):
+            for each in seen:
+                validation.step(each)
+    assert both.row()["val/loss"] == labelled.row()["val/loss"] > 0
+    assert math.isnan(none.row()["val/loss"])
 
 
 def test_processes_are_summed():

@@ -90,6 +90,7 @@ def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[
         found = evaluate(
             task,
             (samples[i] for i in range(len(samples))),
+            source=samples,
             boundary=not args.no_boundary,
             precision=args.precision,
             order=order,

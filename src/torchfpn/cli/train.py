@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from torchfpn.config import read_config, to_yaml
+from torchfpn.config.check import check_task
 from torchfpn.data.dataset import read_dataset
 from torchfpn.printing import log_to_stderr
 
@@ -24,7 +25,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     for note in request.notes if not is_quiet else ():
         print(f"fpn: {note}", file=sys.stderr)
-    read_dataset(request.config.dataset)  # what is wrong in it is said before torch is imported
+    dataset = read_dataset(request.config.dataset)  # what is wrong in it is said before torch is imported
+    check_task(request.config, dataset.task, len(dataset.classes))
     from torchfpn.report.console import Console
     from torchfpn.train.run import fit
     from torchfpn.train.signals import Interrupted

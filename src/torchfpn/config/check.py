@@ -35,6 +35,22 @@ OPTIONS: dict[str, Any] = {  # what `model.options` may hold, as far as its type
     **{f"{piece}_options": dict[str, Any] | None for piece in ("backbone", "pyramid", "head")},
 }
 
+OF_PIXELS: dict[str, tuple[str, ...]] = {  # settings that one kind of dataset listens to, and the other does not
+    "model": ("head_channels", "norm", "dropout"),
+    "loss": ("terms", "class_weights", "label_smoothing", "deep_supervision"),
+}
+OF_OBJECTS: dict[str, tuple[str, ...]] = {
+    "data": ("shorter", "longest", "visible", "covering"),
+    "loss": ("anchors", "boxes", "crowds"),
+}
+LISTENING = {  # settings that only one choice of another one listens to
+    "schedule.power": ("schedule.name", ("poly",)),
+    "schedule.min_factor": ("schedule.name", ("poly", "cosine")),
+    "optimizer.momentum": ("optimizer.name", ("sgd",)),
+    "optimizer.betas": ("optimizer.name", ("adamw",)),
+}
+PARTS = ("none", "backbone", "stem", "pyramid", "head")  # what names of modules begin with
+
 
 def check(config: TrainConfig) -> None:
     """Raises ConfigError for the first setting that cannot be, with what is allowed."""
@@ -49,8 +65,10 @@ def check(config: TrainConfig) -> None:
         _check_name("model.head", config.model.head, HEADS)
     _check_band_init(config.model.band_init)
     for name, value in config.model.options.items():
-        if name in OPTIONS:
-            check_type(f"model.options.{name}", OPTIONS[name], value)
+        if name not in OPTIONS:
+            raise ConfigError("there is no such option", field=f"model.options.{name}", hint=nearest(name, OPTIONS))
+        check_type(f"model.options.{name}", OPTIONS[name], value)
+    _check_effect(config)
     weighting = config.loss.class_weights
     if isinstance(weighting, str):
         _check_name("loss.class_weights", weighting, WEIGHTINGS)
@@ -59,6 +77,31 @@ def check(config: TrainConfig) -> None:
     if isinstance(given, str) and given != AUTO and not Path(given).is_file():
         allowed = "auto, true, false, or a .safetensors or .pth file of the backbone"
         raise ConfigError(f"no such file: {given}", field="model.pretrained", allowed=allowed)
+
+
+def check_task(config: TrainConfig, task: str, classes: int) -> None:
+    """Passes settings that a dataset for this task, with so many classes, listens to.
+
+    Raises:
+        ConfigError: one that it would take without effect, or another number of class weights than classes.
+    """
+    usual = TrainConfig()
+    for group, names in (OF_PIXELS if task != "semantic" else OF_OBJECTS).items():
+        for name in names:
+            given, expected = (getattr(getattr(one, group), name) for one in (config, usual))
+            if given != expected:
+                found = f"{given} with a dataset for {task}"
+                raise ConfigError(found, field=f"{group}.{name}", allowed=f"{expected}: it does not use this")
+    if task != "semantic":
+        if config.model.options.get("align_corners"):
+            found = f"true with a dataset for {task}"
+            raise ConfigError(found, field="model.options.align_corners", allowed="false: it does not use this")
+        if config.data.class_aware and config.data.crop is None:
+            found = f"{config.data.class_aware} without a crop"
+            raise ConfigError(found, field="data.class_aware", allowed="0, or a --data.crop smaller than the images")
+    weights = config.loss.class_weights
+    if isinstance(weights, list) and len(weights) != classes:
+        raise ConfigError(f"{len(weights)} numbers", field="loss.class_weights", allowed=f"one a class: {classes}")
 
 
 def settings(config: Any, prefix: str = "") -> Iterator[tuple[str, "Field[Any]", Any, Any]]:
@@ -198,6 +241,27 @@ def _check_data(config: TrainConfig) -> None:
     crop = config.data.crop
     if crop is not None and min(crop if isinstance(crop, tuple) else (crop,)) < 1:
         raise ConfigError(f"{crop}", field="data.crop", allowed="1 pixel or more")
+
+
+def _check_effect(config: TrainConfig) -> None:
+    """Passes settings that change something, and shares that are shares."""
+    plain, usual = ({name: value for name, _, _, value in settings(one)} for one in (config, TrainConfig()))
+    for name, (other, values) in LISTENING.items():
+        if plain[name] != usual[name] and plain[other] not in values:
+            allowed = f"{usual[name]}, or {other}: {' | '.join(values)}"
+            raise ConfigError(f"{plain[name]} with {other}: {plain[other]}", field=name, allowed=allowed)
+    model = config.model
+    if model.rgb is not None and model.fusion == "none" and model.band_init in ("repeat", "mean"):
+        found = f"{model.rgb} with band_init: {model.band_init}"
+        raise ConfigError(found, field="model.rgb", allowed="null, or --model.band_init copy | zero, or a fusion")
+    for name in ("limit_train_batches", "limit_val_batches"):
+        share = plain[name]
+        if isinstance(share, float) and not 0 < share <= 1:
+            raise ConfigError(f"{share}", field=name, allowed="a whole number, or a share above 0, up to 1.0")
+    if config.limit_train_batches == 0:
+        raise ConfigError("0", field="limit_train_batches", allowed="1 step or more, or a share above 0, up to 1.0")
+    for word in filter(None, map(str.strip, config.freeze.split(","))):
+        _check_name("freeze", word.partition(".")[0], PARTS)
 
 
 def _check_band_init(how: str | dict[str | int, str]) -> None:

@@ -67,7 +67,7 @@ def read_config(argv: Sequence[str]) -> Request:
     elif _lost_weights(values, config.model.backbone):
         notes.append(_told(values, config.model.backbone))
         config = replace(config, model=replace(config.model, pretrained=AUTO))
-    config = _named(config, files[-1] if files else None)
+    config = named(config, files[-1] if files else None)
     check(config)
     return Request(config, files[-1] if files else None, print_config, tuple(notes))
 
@@ -139,7 +139,7 @@ def changed_settings(file: Path, config: TrainConfig) -> list[str]:
 def recorded_setting(file: Path, name: str) -> Any:
     """What the config file sets under this dotted name; None where it does not, or cannot be read."""
     try:
-        return _from_file(file).get(name)
+        return _from_file(file).get(name) if file.is_file() else None
     except ConfigError:  # of another version, say
         return None
 
@@ -259,7 +259,7 @@ def _inside(flat: dict[str, Any], group: str) -> dict[str, Any]:
     return {name.removeprefix(f"{group}."): value for name, value in flat.items() if name.startswith(f"{group}.")}
 
 
-def _named(config: TrainConfig, file: Path | None) -> TrainConfig:
+def named(config: TrainConfig, file: Path | None = None) -> TrainConfig:
     """A name for the run folder, where none is given: the config file's, or the dataset's."""
     if config.name or not config.dataset:
         return config

@@ -43,6 +43,11 @@ class DeepSupervision(nn.Module):
             levels += self.criterion(crop(fine, targets.shape[-2:]), targets).values()
         return {**losses, "deep": self.factor / len(maps) * torch.stack(levels).sum()}
 
+    def masses(self, targets: Tensor) -> dict[str, float]:
+        """See `SemanticCriterion`; those of the levels are as those of its first term."""
+        own: dict[str, float] = self.criterion.masses(targets)  # type: ignore[operator]
+        return {**own, "deep": next(iter(own.values()))}
+
     def extra_repr(self) -> str:
         """The factor."""
         return f"factor={self.factor}"

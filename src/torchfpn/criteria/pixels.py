@@ -46,7 +46,7 @@ def pixels(logits: Tensor, targets: Tensor, weight: Tensor | None = None) -> Pix
     targets = targets.long()
     # log_softmax over the second of four dimensions is fastest on plain NCHW; the copy is free where dtype changes
     logits = logits.to(dtype, memory_format=torch.contiguous_format)
-    return Pixels(logits, targets, _counts(targets, logits.shape[1]))
+    return Pixels(logits, targets, class_pixels(targets, logits.shape[1]))
 
 
 def mass(counts: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -71,7 +71,7 @@ def class_weights(values: Sequence[float] | Tensor | None) -> Tensor | None:
     return torch.tensor(numbers, dtype=torch.float32)
 
 
-def _counts(targets: Tensor, classes: int) -> Tensor:
+def class_pixels(targets: Tensor, classes: int) -> Tensor:
     """How often each class occurs, [K]."""
     flat = targets.flatten()
     if flat.device.type != "cpu":  # bincount would make the CPU wait for the device

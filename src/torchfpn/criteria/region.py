@@ -125,6 +125,15 @@ class RegionCriterion(nn.Module):
         losses = self._first_stage(regions, chosen.targets, generator) | self._second_stage(regions, chosen)
         return losses if regions.masks is None else losses | {"masks": self._masks(regions, regions.masks, chosen)}
 
+    def masses(self, targets: Sequence[Objects]) -> dict[str, float]:
+        """How much the losses of some images count among those of more: see `SemanticCriterion.masses`.
+
+        Anchors and proposals are sampled alike of every image; masks are learnt only where there are objects.
+        """
+        images = dict.fromkeys(("objectness", "anchors", "classes", "boxes"), float(len(targets)))
+        most = self.proposals.count * self.proposals.share
+        return {**images, "masks": float(sum(min(len(objects), most) for objects in targets))}
+
     def _first_stage(
         self, regions: Regions, targets: Sequence[Objects], generator: torch.Generator | None
     ) -> dict[str, Tensor]:

@@ -9,7 +9,9 @@ from torchfpn.criteria.cross_entropy import CrossEntropy
 from torchfpn.criteria.dice import Dice
 from torchfpn.criteria.focal import Focal
 from torchfpn.criteria.lovasz import Lovasz
+from torchfpn.criteria.pixels import class_pixels
 from torchfpn.errors import ConfigError, nearest
+from torchfpn.recipe import IGNORE
 
 __all__ = ["CrossEntropy", "Dice", "Focal", "Lovasz", "SemanticCriterion", "criterion"]
 
@@ -31,6 +33,19 @@ class SemanticCriterion(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Every term, weighted, by name."""
         return {name: self.factors[name] * loss(logits, targets) for name, loss in self.terms.items()}
+
+    def masses(self, targets: Tensor) -> dict[str, float]:
+        """What each term is a mean over: labelled pixels of targets [B, H, W], weighted as the term weighs them.
+
+        Losses of parts of a batch, weighted by these, make the loss of the batch; of Dice and Lovasz, which are no
+        means over pixels, nearly.
+        """
+        counts = class_pixels(targets, IGNORE)
+        return {name: float(_mass(counts, getattr(loss, "weight", None))) for name, loss in self.terms.items()}
+
+
+def _mass(counts: Tensor, weight: Tensor | None) -> Tensor:
+    return counts.sum() if weight is None else (counts[: len(weight)] * weight.to(counts.device)).sum()
 
 
 def criterion(

@@ -91,7 +91,8 @@ class Annotations:
     folder: where the images lie. names: of their files in it. sizes: int32 [I, 2] (height, width). ids: int64 [I] of
     the images. first: int64 [I + 1] the first object of each. boxes: float32 [A, 4] (x1, y1, x2, y2) in pixels.
     labels: int32 [A] classes. crowd: bool [A]. numbers: int64 [A] ids of the annotations. areas: float32 [A] square
-    pixels, as the file says. shapes: None where masks are not wanted, and of panoptic annotations. segments: of those,
+    pixels, as the file says; NaN where it does not, of an object with a mask. shapes: None where masks are not wanted,
+    and of panoptic annotations. segments: of those,
     all of them: their masks are in PNGs, and `numbers` are the segments' ids, which differ within an image only.
     """
 

@@ -4,6 +4,7 @@ Nothing of the file reaches compiled code before it has been checked: libraries 
 """
 
 import functools
+import math
 import threading
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -98,13 +99,16 @@ def read_coco(path: Path, wanted: Wanted) -> Coco:
 
 
 def in_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[int] = ()) -> Coco:
-    """The same with labels that are places among `classes`: of a category the class of its name, else of its id.
+    """The same with labels that are places among `classes`: of a category the class of its name, or else of its id.
+
+    Ids count only if no name of the file is that of a class: else "pedestrian" with the id of "car" would be a car.
 
     Annotations of categories that are no class are left out; if the category is not `ignored`, that is a flaw, and its
     annotations are lost. Roots need not be a class.
     """
     names = {each.name: i for i, each in enumerate(classes)}
-    ids = {each.id: i for i, each in enumerate(classes)}
+    by_name = any(category.name in names for category in coco.categories if category.id not in ignored)
+    ids = {} if by_name else {each.id: i for i, each in enumerate(classes)}
     table, flaws = np.full(len(coco.categories), -1), []
     losses = {category: lost for category, lost in coco.losses.items() if category.id not in ignored}
     counts = np.bincount(coco.annotations.labels, minlength=len(coco.categories)).tolist()
@@ -256,7 +260,7 @@ class _Reader(Records):
         shape = self._shape(i, record, size, box) if self.wanted.masks and not crowd else None
         if cut is not None:
             self._mend(i, ("bbox",), cut.line, BOXES_CUT)
-        area = self._area(i, record.get("area") if cut is None else None, box)
+        area = self._area(i, record.get("area") if cut is None else None, box, masked=shape is not None)
         return at, box, classes[category], crowd, area, shape
 
     def _shape(self, i: int, record: dict[str, Any], size: Size, box: Box) -> Shape:
@@ -268,13 +272,14 @@ class _Reader(Records):
             self._mend(i, bad.keys, bad.line, "polygons")
         return shape.rings
 
-    def _area(self, i: int, value: Any, box: Box) -> float:
-        """The area as the file says; that of the box where it cannot be."""
+    def _area(self, i: int, value: Any, box: Box, *, masked: bool) -> float:
+        """The area as the file says; else NaN, which stands for that of the mask, or without a mask the box's."""
+        unsaid = math.nan if masked else check_area(None, box)
         try:
-            return check_area(value, box)
+            return unsaid if value is None else check_area(value, box)
         except BadValueError as bad:
             self._mend(i, bad.keys, bad.line, "areas")
-            return check_area(None, box)
+            return unsaid
 
     def _mend(self, i: int, keys: Keys, line: str, what: str) -> None:
         """Notes what is wrong with a part of an annotation that is kept."""

@@ -71,6 +71,8 @@ def parse_polygons(fields: Fields, classes: tuple[Class, ...], *, objects: bool 
         without_class=inner.choice("without_class", WITHOUT_CLASS) or WITHOUT_CLASS[0],
     )
     inner.finish()
+    if found.border_class is not None and not found.border:
+        raise inner.wrong("border_class", inner.raw("border_class"), "nothing without `border`, the pixels it is of")
     if fields.raw("polygons") is not None and field is None and burn is None:
         hint = "name the attribute that gives the class (field), or the class of all polygons (class)"
         raise inner.wrong("field", None, f"one of them, as there are {len(classes)} classes", hint)

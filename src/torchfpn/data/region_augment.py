@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchfpn.data.geometry import Geometry, Window, lay
@@ -17,6 +19,7 @@ from torchfpn.errors import ConfigError
 from torchfpn.types import Size
 
 Read = Callable[[Window], tuple[Tensor, Tensor | None, Truth]]  # of a window: image, where it is valid, objects
+Floats = NDArray[np.float32]
 _DRAWS = 16  # uniform numbers drawn at once; every use has its own place, so switching one off moves no other
 
 
@@ -55,20 +58,23 @@ class RegionAugment(Jitter):
         """What becomes of an image [C, H, W] of any type, `valid` [H, W] where it has data, and of its objects."""
         draws = torch.rand(_DRAWS, generator=generator).tolist()
         size = (image.shape[-2], image.shape[-1])
-        return self._changed(image, valid, truth, self.geometry(size, draws, truth), draws, generator, name)
+        return self._changed(image, valid, truth, self.geometry(size, draws, truth.boxes), draws, generator, name)
 
-    def of_scene(self, size: Size, read: Read, generator: torch.Generator, name: str = "") -> RegionSample:
+    def of_scene(
+        self, size: Size, read: Read, generator: torch.Generator, name: str = "", boxes: Floats | None = None
+    ) -> RegionSample:
         """The same of an image that is not held: only what the crop is made of is read.
 
-        size: (height, width) of the image. read: of a window within it, gives that part and its objects.
+        size: (height, width) of the image. read: of a window within it, gives that part and its objects. boxes: [N, 4]
+        of all objects of the image, which crops may be put around; needed with `around` alone.
         """
         draws = torch.rand(_DRAWS, generator=generator).tolist()
-        part, geometry = self.geometry(size, draws).within(size)
+        part, geometry = self.geometry(size, draws, boxes).within(size)
         where = f"{name} ({part.top}, {part.left})"
         return self._changed(*read(part), geometry, draws, generator, where)
 
-    def geometry(self, size: Size, draws: list[float], truth: Truth | None = None) -> Geometry:
-        """What the uniform numbers `draws` make of an image of (height, width) `size`."""
+    def geometry(self, size: Size, draws: list[float], boxes: Floats | None = None) -> Geometry:
+        """What the uniform numbers `draws` make of an image of (height, width) `size`. boxes: [N, 4] of its objects."""
         low, high = self.scale
         factor = 1.0 if self.resize is None else self.resize.factor(size, draws[6])
         factor *= math.exp(math.log(low) + draws[0] * (math.log(high) - math.log(low)))
@@ -80,16 +86,16 @@ class RegionAugment(Jitter):
             length if out[i] == whole[i] else min(length, max(1, round(out[i] / factor)))
             for i, length in enumerate(size)
         )
-        row, column = self._aim(truth, draws)
+        row, column = self._aim(boxes, draws)
         window = Window(lay(size[0], height, draws[2], row), lay(size[1], width, draws[3], column), height, width)
         shown = out if turns % 2 == 0 else out[::-1]
         return Geometry(window, shown, turns, draws[4] < self.mirror, draws[9] < self.flip)
 
-    def _aim(self, truth: Truth | None, draws: list[float]) -> tuple[int, int] | tuple[None, None]:
+    def _aim(self, boxes: Floats | None, draws: list[float]) -> tuple[int, int] | tuple[None, None]:
         """(row, column) of the middle of an object, each as likely."""
-        if truth is None or not len(truth) or draws[5] >= self.around:
+        if boxes is None or not len(boxes) or draws[5] >= self.around:
             return None, None
-        x1, y1, x2, y2 = truth.boxes[int(draws[7] * len(truth))].tolist()
+        x1, y1, x2, y2 = boxes[int(draws[7] * len(boxes))].tolist()
         return int((y1 + y2) / 2), int((x1 + x2) / 2)
 
     def _changed(

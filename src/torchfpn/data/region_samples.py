@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
@@ -63,6 +64,7 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
         crop = None if augment is None else augment.crop or (SCENE_CROP, SCENE_CROP)
         super().__init__(dataset, split, crop=crop, cache=cache)
         self.annotations = split_annotations(dataset, split)
+        self._boxes: dict[int, NDArray[np.float32]] = {}
         if augment is not None and augment.crop is None and self.scenes:
             hint = "give the largest part of a scene that is seen at once"
             raise ConfigError("no crop", file=self.pairs[min(self.scenes)].image, field="crop", hint=hint)
@@ -86,7 +88,8 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
         size = self.scenes[number].size
         if self.augment is not None:
             generator = torch.Generator().manual_seed(seed)
-            return self.augment.of_scene(size, lambda window: self._window(number, window), generator, name)
+            boxes = self._scene_boxes(number) if self.augment.around else None
+            return self.augment.of_scene(size, lambda window: self._window(number, window), generator, name, boxes)
         window = Window(*nth_tile(size, part))  # row, column, height, width alike
         return self._plain(*self._window(number, window), f"{name} ({window.top}, {window.left})")
 
@@ -113,6 +116,12 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
         """The image; what is labelled takes no memory beside it."""
         picture = read_picture(self.dataset, pair.image, window)
         return Frame(picture.array, picture.valid, _NO_TARGET, picture.band_names)
+
+    def _scene_boxes(self, number: int) -> NDArray[np.float32]:
+        """[N, 4] of all objects of a scene; found once in each process that reads samples."""
+        if number not in self._boxes:
+            self._boxes[number] = self.truth(number).boxes
+        return self._boxes[number]
 
     def _window(self, number: int, window: Window) -> tuple[Tensor, Tensor | None, Truth]:
         area = (window.top, window.left, window.height, window.width)

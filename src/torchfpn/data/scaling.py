@@ -1,6 +1,6 @@
 """Finding the scaling of the bands once, on the training images; from then on it travels with the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from torchfpn.data.dataset import SCALINGS, Dataset
 from torchfpn.data.each import Watch, each, spread, unwatched
+from torchfpn.data.keys import key
 from torchfpn.data.moments import Moments
-from torchfpn.data.reading import check_order, read_picture
+from torchfpn.data.reading import check_order, grey_cure, read_picture
 from torchfpn.data.windows import Piece, pieces
 from torchfpn.errors import ConfigError, DataError, amount, nearest
 from torchfpn.files.bands import is_name, match_bands
@@ -21,6 +22,8 @@ _MOST_VALUES = 2**20  # per band, for percentiles
 _FEW_FILES = 64  # enough to tell 8-bit colours; SemanticSamples looks at every image it reads
 T = TypeVar("T")
 _RGB = ("red", "green", "blue")
+
+Ranks = NDArray[np.float64]
 
 
 def find_scaling(
@@ -36,8 +39,8 @@ def find_scaling(
     * auto: what dataset.yaml says. If it says nothing: the constants of a backbone with `pretrained` weights for 8-bit
       red, green, blue, which saw such images; else mean-std. pretrained: these constants; True: ImageNet's.
     * mean-std: mean and standard deviation of all valid pixels, summed in float64.
-    * percentile: (p2 + p98) / 2 and (p98 - p2) / 4 of evenly sampled valid pixels, so that nearly all lie within -2..2;
-      for data with far outliers.
+    * percentile: (p2 + p98) / 2 and (p98 - p2) / 4 of valid pixels drawn at random, every pixel of the split as likely
+      and the same ones each time, so that nearly all lie within -2..2; for data with far outliers.
     * imagenet: ImageNet's constants, of 8-bit red, green and blue, found by name; of three bands without names in this
       order.
 
@@ -128,6 +131,13 @@ def _check_like_first(piece: Piece, seen: _Seen, example: Piece, first: _Seen) -
             allowed="one pixel type",
             hint="convert the files, or give `scaling: {offset: [...], scale: [...]}` if their values mean the same",
         )
+    if len(seen.bands) != len(first.bands):  # numbers of one band could be added to those of three
+        raise DataError(
+            amount(len(seen.bands), "band"),
+            file=piece.pair.image,
+            allowed=f"as many as the other images of this split: {len(first.bands)}",
+            hint=grey_cure(len(seen.bands), len(first.bands)),
+        )
     check_order(piece.pair.image, seen.bands, first.bands, example.pair.image)
 
 
@@ -135,23 +145,25 @@ def _read(dataset: Dataset, piece: Piece) -> Picture:
     return read_picture(dataset, piece.pair.image, piece.window)
 
 
-def _of_all(dataset: Dataset, pieces: list[Piece], part: Callable[[Picture], T], watch: Watch) -> list[T]:
-    """Of each image what `part` takes from it, all of them like the first."""
+def _of_all(
+    dataset: Dataset, pieces: list[Piece], part: Callable[[int, Picture], T], watch: Watch
+) -> Iterator[T]:
+    """Of each image, by its number, what `part` takes from it, all of them like the first."""
 
-    def both(piece: Piece) -> tuple[_Seen, T]:
+    def both(numbered: tuple[int, Piece]) -> tuple[_Seen, T]:
+        number, piece = numbered
         picture = _read(dataset, piece)
-        return _Seen.of(picture), part(picture)
+        return _Seen.of(picture), part(number, picture)
 
-    parts, first = list[T](), None
-    for piece, (seen, taken) in zip(pieces, each(both, pieces, watch), strict=True):
+    first = None
+    for piece, (seen, taken) in zip(pieces, each(both, list(enumerate(pieces)), watch), strict=True):
         first = first or seen
         _check_like_first(piece, seen, pieces[0], first)
-        parts.append(taken)
-    return parts
+        yield taken
 
 
 def _mean_std(dataset: Dataset, pieces: list[Piece], watch: Watch) -> tuple[Any, Any]:
-    parts = _of_all(dataset, pieces, lambda picture: Moments.of(picture.array, picture.valid), watch)
+    parts = list(_of_all(dataset, pieces, lambda _, picture: Moments.of(picture.array, picture.valid), watch))
     total = sum(parts[1:], parts[0])
     if total.count == 0:
         raise DataError("no valid pixel in the images, so no scaling", file=dataset.file)
@@ -159,16 +171,56 @@ def _mean_std(dataset: Dataset, pieces: list[Piece], watch: Watch) -> tuple[Any,
 
 
 def _percentile(dataset: Dataset, pieces: list[Piece], watch: Watch) -> tuple[Any, Any]:
-    most = max(64, _MOST_VALUES // len(pieces))
+    sample = _Sample()
 
-    def some(picture: Picture) -> NDArray[Any]:
+    def some(number: int, picture: Picture) -> tuple[Ranks, NDArray[Any]]:
         array = picture.array
         values = array.reshape(len(array), -1) if picture.valid is None else array[:, picture.valid]
-        step = max(1, -(-values.shape[1] // most))
-        return values[:, ::step].astype(np.float64)
+        ranks = np.random.default_rng(key(number)).random((values.shape[1],))
+        return _lowest(ranks, values, sample.limit)
 
-    values = np.concatenate(_of_all(dataset, pieces, some, watch), axis=1)
-    if values.shape[1] == 0:
+    for ranks, values in _of_all(dataset, pieces, some, watch):
+        sample.add(ranks, values)
+    if not sample.count:
         raise DataError("no valid pixel in the images, so no scaling", file=dataset.file)
-    low, high = np.percentile(values, [2, 98], axis=1)
+    low, high = np.percentile(sample.cut().astype(np.float64), [2, 98], axis=1)
     return (low + high) / 2, (high - low) / 4
+
+
+class _Sample:
+    """Pixels of all images, each as likely: those with the lowest of random numbers that every pixel gets.
+
+    The numbers are keyed by the image, so that the sample is the same each time, and in whichever order threads read.
+
+    Attributes:
+        limit: a pixel with a higher number is not among them.
+    """
+
+    def __init__(self) -> None:
+        self.ranks: list[Ranks] = []
+        self.values: list[NDArray[Any]] = []  # [C, N] each
+        self.count, self.limit = 0, 1.0
+
+    def add(self, ranks: Ranks, values: NDArray[Any]) -> None:
+        """Pixels [C, N] with their numbers [N]."""
+        self.ranks.append(ranks)
+        self.values.append(values)
+        self.count += len(ranks)
+        if self.count > 2 * _MOST_VALUES:
+            self.cut()
+
+    def cut(self) -> NDArray[Any]:
+        """The sample [C, N] so far; the rest is forgotten."""
+        ranks, values = _lowest(np.concatenate(self.ranks), np.concatenate(self.values, 1), self.limit)
+        self.ranks, self.values, self.count = [ranks], [values], len(ranks)
+        if len(ranks) == _MOST_VALUES:
+            self.limit = float(ranks.max())
+        return values
+
+
+def _lowest(ranks: Ranks, values: NDArray[Any], limit: float) -> tuple[Ranks, NDArray[Any]]:
+    """The numbers [N] and values [C, N] of the pixels with the lowest numbers: `_MOST_VALUES`, none above `limit`."""
+    kept = np.flatnonzero(ranks <= limit) if limit < 1 else np.arange(len(ranks))
+    if len(kept) > _MOST_VALUES:
+        kept = kept[np.argpartition(ranks[kept], _MOST_VALUES)[:_MOST_VALUES]]
+    return ranks[kept], values[:, kept]

@@ -20,6 +20,19 @@ _WORDS = {
 _SAMPLED = 2**18  # values per band that percentiles are taken of
 
 
+def sampled(values: NDArray[Any], most: int) -> NDArray[Any]:
+    """At most `most` of the values [..., N] along the last axis, the same ones each time; all where there are fewer.
+
+    One at a random place of each of `most` equal stretches: evenly spaced ones would all be of the same few columns of
+    an image whose width they divide.
+    """
+    count = values.shape[-1]
+    if count <= most:
+        return values
+    places = (np.arange(most) + np.random.default_rng(count).random(most)) * (count / most)
+    return values[..., places.astype(np.int64).clip(max=count - 1)]
+
+
 def display_bands(names: Sequence[str]) -> list[int]:
     """The places of the bands to show as red, green and blue: by their names, else the first three, else one thrice."""
     words = [name.lower().replace("-", "_").split("_")[-1] for name in names]
@@ -53,6 +66,6 @@ def _stretched(band: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[n
     values = band.reshape(-1) if valid is None else band[valid]
     if values.size == 0:
         return np.zeros(band.shape, np.uint8)
-    low, high = np.percentile(values[:: max(1, values.size // _SAMPLED)].astype(np.float64), [2, 98])
+    low, high = np.percentile(sampled(values, _SAMPLED).astype(np.float64), [2, 98])
     scaled = (band.astype(np.float64) - low) * (255 / (high - low if high > low else 1.0))
     return np.asarray(np.clip(np.nan_to_num(scaled), 0, 255), np.uint8)

@@ -61,12 +61,34 @@ class RegionHead(nn.Module):
         anchors, proposals = self.propose(dense, frame, sizes, limits)
         chosen = trimmed(proposals) if choose is None else choose(proposals)
         images = len(sizes)
-        rois = {name: by_image(rows, images) for name, rows in self.box(self.pool(maps, chosen.boxes)).items()}
+        said = _of_real_rows(self.box, self.pool(maps, chosen.boxes), chosen.valid)
+        rois = {name: by_image(rows, images) for name, rows in said.items()}
         found = trimmed(self.detect(rois, chosen, sizes)) if detect is None else detect(rois, chosen)
         masks: Any = None
         if hasattr(self, "mask"):
-            masks = by_image(self.mask(self.mask_pool(maps, found.boxes)), images)  # type: ignore[misc]  # both or none
+            pooled = self.mask_pool(maps, found.boxes)  # type: ignore[misc]  # both or none
+            masks = by_image(_of_real_rows(self.mask, pooled, found.valid), images)
         return Regions(dense, anchors, chosen, rois, found, masks)
+
+
+def _of_real_rows(head: nn.Module, rois: Tensor, there: Tensor) -> Any:
+    """What `head` says of RoIs [B * K, C, s, s]: a tensor of as many rows, or several by name.
+
+    there: [B, K] bool, which rows are boxes. In training the head sees no others, so that batch norm is of boxes alone;
+    the rest of the answer is 0. In inference no row sees another.
+    """
+    keep = there.flatten()
+    if not head.training or torch.compiler.is_compiling():
+        return head(rois)
+    said = head(rois[keep])
+    if isinstance(said, dict):
+        return {name: _spread(rows, keep) for name, rows in said.items()}
+    return _spread(said, keep)
+
+
+def _spread(rows: Tensor, keep: Tensor) -> Tensor:
+    """The rows at the places that `keep` [N] tells, 0 elsewhere."""
+    return rows.new_zeros(len(keep), *rows.shape[1:]).index_put((keep.nonzero()[:, 0],), rows)
 
 
 def trimmed(boxes: Boxes) -> Boxes:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchfpn.errors import ConfigError, DataError, ShapeError
 from torchfpn.metrics.pairs import Pixels, class_count, pair, whole_numbers
 from torchfpn.recipe import IGNORE
+from torchfpn.types import Size
 
 Pick = Callable[[Tensor, Tensor], Tensor]
 
@@ -41,8 +42,15 @@ class BoundaryIoU:
         predicted, truth = pair(labels, targets, self.num_classes)
         if truth.dim() != 2:
             raise ShapeError(f"targets {list(truth.shape)}", allowed="one image [H, W] at a time")
-        width = max(1, round(self.ratio * hypot(*truth.shape)))
-        a, b = band(truth, width), band(predicted, width)
+        width = self.width((truth.shape[0], truth.shape[1]))
+        self._add(band(truth, width), band(predicted, width))
+
+    def width(self, size: Size) -> int:
+        """Of the bands in an image of (height, width) `size`, in pixels."""
+        return max(1, round(self.ratio * hypot(*size)))
+
+    def _add(self, a: Tensor, b: Tensor) -> None:
+        """Counts pixels of bands."""
         both = self._count(a.where(a == b, IGNORE))
         self.intersections += both
         self.unions += self._count(a) + self._count(b) - both
@@ -101,6 +109,41 @@ class BoundaryIoU:
 
     def _count(self, values: Tensor) -> Tensor:
         return values.flatten().bincount(minlength=IGNORE + 1)[: self.num_classes].cpu()
+
+
+class BoundaryStrips:
+    """Counts the bands of one image that is given by rows, from above, as `counts.update` would of the whole image.
+
+    Held are the newest rows and as many above them as a band is wide. Rows that are too near to the last one given are
+    counted when the rows below them come; of an image that is not given to its end, they are not.
+
+    Args:
+        counts: where they are added.
+        size: (height, width) of the image.
+    """
+
+    def __init__(self, counts: BoundaryIoU, size: Size) -> None:
+        self.counts, self.size, self.width = counts, size, counts.width(size)
+        self.first = self.done = 0  # rows: the first that is held, how many are counted
+        self.predicted = self.truth = torch.zeros(0, size[1], dtype=torch.uint8)
+
+    def add(self, labels: Pixels, targets: Pixels) -> None:
+        """The next rows, both [h, width].
+
+        Raises:
+            ShapeError, DataError: see `BoundaryIoU.update`.
+        """
+        predicted, truth = pair(labels, targets, self.counts.num_classes)
+        if truth.dim() != 2 or truth.shape[1] != self.size[1]:
+            raise ShapeError(f"rows {list(truth.shape)}", allowed=f"[h, {self.size[1]}]")
+        self.predicted, self.truth = torch.cat([self.predicted, predicted]), torch.cat([self.truth, truth])
+        given = self.first + len(self.truth)
+        ready = given if given >= self.size[0] else max(self.done, given - self.width)
+        rows = slice(self.done - self.first, ready - self.first)
+        self.counts._add(band(self.truth, self.width)[rows], band(self.predicted, self.width)[rows])
+        self.done = ready
+        drop = max(0, ready - self.width - self.first)
+        self.predicted, self.truth, self.first = self.predicted[drop:], self.truth[drop:], self.first + drop
 
 
 def band(labels: Tensor, width: int) -> Tensor:

@@ -16,8 +16,13 @@ def mask_targets(masks: Crops, which: Tensor, boxes: Tensor, grid: int, *, align
     """[N, grid, grid] float32, 0..1: for each box [N, 4] the mask of the object `which` [N] of the image.
 
     Equals `torchvision.ops.roi_align` of the pasted masks, adaptive sampling, which is what torchvision's Mask R-CNN
-    learns; aligned: pixel centres at halves, as detectron2 has them.
+    learns; aligned: pixel centres at halves, as detectron2 has them. Sums are float32 under autocast as well.
     """
+    with torch.autocast("cpu", enabled=False):
+        return _mask_targets(masks, which, boxes.float(), grid, aligned=aligned)
+
+
+def _mask_targets(masks: Crops, which: Tensor, boxes: Tensor, grid: int, *, aligned: bool) -> Tensor:
     pixels, windows = window_pixels(masks), masks.windows.tolist()
     height, width = masks.size
     out = torch.zeros(len(boxes), grid, grid)

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from torchfpn.data.views import sampled
+
 Pixels = NDArray[np.uint8]  # [H, W, 3]
 RGB = ("red", "green", "blue")
 LOW, HIGH = 2.0, 98.0  # percentiles that become black and white
@@ -81,8 +83,7 @@ def _eight_bit(raw: NDArray[Any], chosen: NDArray[np.float32], finite: NDArray[n
 
 
 def _stretched(chosen: NDArray[np.float32], valid: NDArray[np.bool_], *, together: bool) -> NDArray[np.float32]:
-    step = max(1, int(valid.sum()) // SAMPLE)
-    sample = chosen[:, valid][:, ::step]
+    sample = sampled(chosen[:, valid], SAMPLE)
     if not sample.size:
         return chosen
     limits = np.percentile(sample, (LOW, HIGH), axis=None if together else 1).reshape(2, -1, 1, 1)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from torchfpn.data.sample import Sample
+from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.windows import nth_tile, with_margin
 from torchfpn.errors import DataError
-from torchfpn.metrics.boundary import BoundaryIoU
+from torchfpn.metrics.boundary import BoundaryIoU, BoundaryStrips
 from torchfpn.metrics.confusion import ConfusionMatrix
 from torchfpn.metrics.plain import UNIT, plain
 from torchfpn.tasks.finite import naming, overflow_words
@@ -66,6 +68,7 @@ def evaluate(
     task: Task,
     samples: Iterable[Sample],
     *,
+    source: SemanticSamples | None = None,
     boundary: bool = True,
     precision: Precision = "fp32",
     order: Sequence[int] | None = None,
@@ -75,16 +78,18 @@ def evaluate(
 ) -> Evaluation:
     """Predicts every sample whole, on the device the task is on, and counts.
 
-    boundary: also the boundary IoU, which costs more than the rest. order: the task's label of each class of the
-    samples (see `class_order`). progress: called after every image. watch: is shown every sample with its prediction.
-    fit: brings images to the values that a converted model learnt on (`files.fitting.in_range`). Pixels that overflow
-    when they are scaled are no data, and a warning counts them.
+    source: what the samples are of, all of them in their order: it knows which are windows of one scene, whose outlines
+    are compared in the whole scene. boundary: also the boundary IoU, which costs more than the rest. order: the task's
+    label of each class of the samples (see `class_order`). progress: called after every image. watch: is shown every
+    sample with its prediction. fit: brings images to the values that a converted model learnt on
+    (`files.fitting.in_range`). Pixels that overflow when they are scaled are no data, and a warning counts them.
 
     Raises:
         DataError: a sample that cannot be read. NotFiniteError: the model gives NaN or infinity.
     """
     confusion = ConfusionMatrix(len(task.classes))
-    edges = BoundaryIoU(len(task.classes)) if boundary else None
+    source = samples if isinstance(samples, SemanticSamples) else source
+    edges = Edges(len(task.classes), source) if boundary else None
     device = next(task.model.parameters()).device
     images = lost = 0
     for sample in samples:
@@ -96,7 +101,7 @@ def evaluate(
         truth = torch.where(labels == IGNORE, IGNORE, truth)  # no data: no answer was asked for
         confusion.update(labels, truth)
         if edges is not None:
-            edges.update(labels, truth)
+            edges.update(images, labels, truth)
         images += 1
         if watch is not None:
             watch(Sample(sample.image, truth, sample.name), labels)
@@ -104,7 +109,33 @@ def evaluate(
             progress()
     if lost:
         log.warning(overflow_words(lost))
-    return Evaluation(task.classes, task.recipe.colors, confusion, edges, images)
+    return Evaluation(task.classes, task.recipe.colors, confusion, None if edges is None else edges.counts, images)
+
+
+class Edges:
+    """The boundary IoU of samples in their order. source: what they are of; None: each is an image."""
+
+    def __init__(self, classes: int, source: SemanticSamples | None) -> None:
+        self.counts, self.source = BoundaryIoU(classes), source
+        self.strips: BoundaryStrips | None = None
+        self.row: list[tuple[Tensor, Tensor]] = []  # windows beside each other
+
+    def update(self, index: int, labels: Tensor, truth: Tensor) -> None:
+        """What was predicted of the sample `index`, and its truth, both [H, W]."""
+        number, part = (0, 0) if self.source is None else self.source.locate(index)
+        if self.source is None or number not in self.source.scenes:
+            self.counts.update(labels, truth)
+            return
+        size = self.source.scenes[number].size
+        core = nth_tile(size, part)
+        top, left, _, _ = with_margin(core, size)
+        own = slice(core[0] - top, core[0] - top + core[2]), slice(core[1] - left, core[1] - left + core[3])
+        if part == 0 or self.strips is None:
+            self.strips, self.row = BoundaryStrips(self.counts, size), []
+        self.row.append((labels[own], truth[own]))
+        if core[1] + core[3] == size[1]:
+            self.strips.add(*(torch.cat(side, 1) for side in zip(*self.row, strict=True)))
+            self.row = []
 
 
 def class_order(model: Sequence[str], dataset: Sequence[str]) -> list[int]:

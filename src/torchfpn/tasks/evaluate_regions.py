@@ -17,6 +17,7 @@ from torchfpn.metrics.average_precision import AveragePrecision
 from torchfpn.metrics.object_matches import Counts, ImageMatches, best_threshold
 from torchfpn.metrics.precisions import LIMITS, Precisions
 from torchfpn.ops.instances import Instances
+from torchfpn.ops.masks import areas as mask_areas
 from torchfpn.tasks.evaluate import Fit
 from torchfpn.tasks.finite import naming, overflow_words
 from torchfpn.tasks.precision import Precision, computing
@@ -177,8 +178,12 @@ def truth_facts(samples: RegionSamples, index: int, objects: Objects) -> TruthFa
     every = np.arange(annotations.first[number], annotations.first[number + 1])
     crowds = every[annotations.crowd[every]]
     counts = len(objects), 0 if objects.crowds is None else len(objects.crowds)
+    areas = annotations.areas[rows]
+    unsaid = np.isnan(areas)
+    if unsaid.any() and objects.masks is not None and len(rows) == counts[0]:
+        areas = np.where(unsaid, mask_areas(objects.masks).numpy(), areas)
     return TruthFacts(
-        annotations.areas[rows] if len(rows) == counts[0] else None,
+        areas if len(rows) == counts[0] and not np.isnan(areas).any() else None,
         annotations.labels[crowds].astype(np.int64) if len(crowds) == counts[1] else None,
     )
 

@@ -132,8 +132,12 @@ def _record(
 def _truth(records: Sequence[Record], labels: Mapping[int, int], size: Size, *, masks: bool) -> Shown:
     boxes = _boxes([record["bbox"] for record in records])
     said = [record.get("area") for record in records]
-    areas = np.array([box[2] * box[3] if a is None else a for a, box in zip(said, boxes, strict=True)], np.float64)
     texts = [_runs(record, size) for record in records] if masks else None
+    if texts is None:
+        unsaid = boxes[:, 2:].prod(1).tolist()
+    else:
+        unsaid = [area({"size": list(size), "counts": text}) for text in texts]
+    areas = np.array([other if a is None else a for a, other in zip(said, unsaid, strict=True)], np.float64)
     return Shown(boxes, np.array([labels[record["category_id"]] for record in records], np.int64), areas, texts, areas)
 
 

@@ -85,6 +85,16 @@ class Task(nn.Module):
             losses = self.criterion(self.model(images), targets)
         return losses
 
+    def masses(self, batch: Batch) -> dict[str, float]:
+        """What each of the losses is a mean over, such as labelled pixels; empty where the criterion does not say."""
+        if not hasattr(self.criterion, "masses"):
+            return {}
+        targets = batch.targets
+        if isinstance(targets, Tensor):
+            targets = torch.where(self.normalize(batch.images)[1], targets, IGNORE)
+        found: dict[str, float] = self.criterion.masses(targets)  # type: ignore[operator]
+        return found
+
     @torch.inference_mode()
     def predict(self, images: Any, *, accept_dtype: bool = False) -> list[Any]:
         """Images -> one result per image, whatever modes the task and its pieces are in, which they keep.

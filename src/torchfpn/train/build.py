@@ -1,6 +1,5 @@
 """From settings to things: the dataset's samples, its scaling and class weights, and the task that will be trained."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torchfpn import __version__
 from torchfpn.backbones import published_scaling, published_weights
 from torchfpn.config import TrainConfig
+from torchfpn.config.check import check_task
 from torchfpn.config.read import recorded_setting
 from torchfpn.config.settings import AUTO
 from torchfpn.criteria.region import ANCHORS, PROPOSALS, RegionCriterion
@@ -23,8 +23,8 @@ from torchfpn.data.statistics import class_counts, class_weights
 from torchfpn.errors import ConfigError, nearest
 from torchfpn.recipe import Scaling
 from torchfpn.tasks.build import create_task
-from torchfpn.tasks.model import create_model
 from torchfpn.tasks.task import Task
+from torchfpn.train.resume import Past
 from torchfpn.train.sampling import First, ObjectSampling, PixelSampling, Sampling
 
 MOST_CHECKED = 1000  # images and windows of scenes that are looked at before a training
@@ -85,6 +85,7 @@ def open_dataset(config: TrainConfig) -> Dataset:
     dataset = read_dataset(config.dataset)
     if TRAIN not in dataset.splits:
         raise ConfigError('no split "train"', file=dataset.file, field="splits")
+    check_task(config, dataset.task, len(dataset.classes))
     if config.data.use_bands is None:
         return dataset
     used = tuple(_band(dataset, band) for band in config.data.use_bands)
@@ -97,22 +98,29 @@ def build(
     watch: Callable[[str], Watch] = lambda _: unwatched,
     *,
     checked: bool = True,
+    past: Past | None = None,
 ) -> Parts:
     """Reads what is needed of the dataset, and makes the task. watch: of a title, shows how far the reading is.
 
-    checked: looks at the files first as `fpn check` does; of several processes the first one is enough.
+    checked: looks at the files first as `fpn check` does; of several processes the first one is enough. past: the
+    training that goes on; what it found of its images (scaling, class weights) is not found again.
 
     Raises:
         FPNError: whatever is wrong with files, settings or pretrained weights.
     """
     config = settle_weights(config, None)
     sampling: Sampling = (ObjectSampling if dataset.has_objects else PixelSampling)(config, dataset)
-    _check_options(config)
+    if past is not None:
+        past.check(tuple(dataset.names), sampling.bands, sampling.rules)
     notes = _look(config, dataset, watch("checking the dataset")) if checked else ()
-    method, pretrained = config.data.scaling, bool(config.model.pretrained)
-    constants = published_scaling(config.model.backbone) if pretrained else False
-    scaling, dtype = find_scaling(dataset, TRAIN, method, pretrained=constants, watch=watch("scaling"))
-    weights = _class_weights(config, dataset, watch("class weights"))
+    if past is None:
+        method, pretrained = config.data.scaling, bool(config.model.pretrained)
+        constants = published_scaling(config.model.backbone) if pretrained else False
+        scaling, dtype = find_scaling(dataset, TRAIN, method, pretrained=constants, watch=watch("scaling"))
+    else:
+        dtype = sampling.plain.dtype
+        scaling = past.scaling(config, dataset, dtype)
+    weights = _class_weights(config, dataset, watch("class weights"), past)
     task = _task(config, dataset, sampling.bands, scaling, dtype, weights, sampling.rules)
     if isinstance(task.criterion, RegionCriterion):
         task.criterion.anchors = replace(ANCHORS, count=config.loss.anchors)
@@ -122,7 +130,7 @@ def build(
         count = config.overfit_batches * config.batch_size * config.accumulate
         few = First(sampling.fixed(), count), First(sampling.plain, count)
         return Parts(task, dataset, *few, notes, weights_in_words(config))
-    train = sampling.augmented(scaling, watch("places of the classes"))
+    train, notes = sampling.augmented(scaling, watch("places of the classes")), (*notes, *sampling.notes)
     return Parts(task, dataset, train, sampling.validation(), notes, weights_in_words(config))
 
 
@@ -204,23 +212,12 @@ def _given_scaling(dataset: Dataset, used: tuple[Band, ...]) -> Scaling | None:
     return replace(given, offset=tuple(given.offset[i] for i in places), scale=tuple(given.scale[i] for i in places))
 
 
-def _check_options(config: TrainConfig) -> None:
-    """Passes `model.options` that create_model knows and that are no settings of their own."""
-    taken = {"task", "head", "num_classes", "in_channels", *vars(config.model)}
-    known = [name for name in inspect.signature(create_model).parameters if name not in taken]
-    for name in config.model.options:
-        if name not in known:
-            raise ConfigError("there is no such option", field=f"model.options.{name}", hint=nearest(name, known))
-
-
-def _class_weights(config: TrainConfig, dataset: Dataset, watch: Watch) -> list[float] | None:
+def _class_weights(config: TrainConfig, dataset: Dataset, watch: Watch, past: Past | None) -> list[float] | None:
     wanted = config.loss.class_weights
     if not isinstance(wanted, str):
-        if wanted is not None and len(wanted) != len(dataset.classes):
-            found = f"{len(wanted)} numbers"
-            raise ConfigError(found, field="loss.class_weights", allowed=f"one a class: {len(dataset.classes)}")
         return wanted
-    return class_weights(class_counts(dataset, TRAIN, watch=watch), method=wanted)
+    found = None if past is None else past.class_weights(wanted)
+    return found or class_weights(class_counts(dataset, TRAIN, watch=watch), method=wanted)
 
 
 def _band_init(dataset: Dataset, bands: tuple[str, ...], how: str | dict[str | int, str]) -> str | dict[str | int, str]:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from torchfpn.config import TrainConfig
+from torchfpn.config.read import recorded_setting
 from torchfpn.errors import ConfigError, WriteError
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.lock import NAME as LOCK
@@ -65,7 +66,8 @@ def empty(folder: Path) -> None:
 def find_folder(config: TrainConfig) -> tuple[Path, Path | None] | None:
     """(run folder, checkpoint if one was named) that `resume` means; None where there is nothing yet.
 
-    true: the newest of name, name-2, ...; so a command with --resume can be given again and again, from the first time.
+    true: the newest of name, name-2, ... whose config.yaml has this name: "roofs-2018" may be a name of its own. So a
+    command with --resume can be given again and again, from the first time.
 
     Raises:
         ConfigError: a path was given, and it is no run folder and no checkpoint.
@@ -82,9 +84,14 @@ def find_folder(config: TrainConfig) -> tuple[Path, Path | None] | None:
     found: dict[int, Path] = {}
     for folder in out.iterdir() if out.is_dir() else ():
         match = pattern.fullmatch(folder.name)
-        if match and (folder / CHECKPOINTS).is_dir():
+        if match and (folder / CHECKPOINTS).is_dir() and _is_of(folder, config.name):
             found[int(match[1] or 1)] = folder
     return (found[max(found)], None) if found else None
+
+
+def _is_of(folder: Path, name: str) -> bool:
+    """Whether the run in `folder` has this name; without a config.yaml that can be read, by the folder's own."""
+    return (recorded_setting(folder / "config.yaml", "name") or folder.name) == name
 
 
 def probe(folder: Path, needed: int) -> None:

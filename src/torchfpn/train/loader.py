@@ -19,6 +19,8 @@ from torchfpn.errors import DataError, FPNError
 from torchfpn.train.signals import ignore_in_worker
 from torchfpn.types import Batch
 
+NOTHING = Batch(torch.zeros(0, 1, 1, 1), [])  # where a loop wants a batch and there is none
+MEETINGS = 8  # times in a validation that the processes ask each other whether to stop
 TIMEOUT = 120  # seconds to wait for a loader process before it is taken for dead
 SHARED = Path("/dev/shm")  # where loader processes hand over their batches
 
@@ -73,6 +75,10 @@ class TrainLoader:
         """The next iteration gives epoch `epoch` from step `first` on; nothing but an empty batch if all are done."""
         self.plan.epoch, self.plan.first, self.first = epoch, first, first
 
+    def share(self, rank: int, world: int) -> None:
+        """Which of the processes that train together this is: one that was forked learns it late."""
+        self.plan.sampler.rank, self.plan.sampler.world = rank, world
+
     def close(self) -> None:
         """Ends the loader processes."""
         _close(self.loader)
@@ -82,21 +88,29 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         if self.first >= self.steps:
-            yield Batch(torch.zeros(0, 1, 1, 1), [])
+            yield NOTHING
             return
         yield from _checked(self.loader)
 
 
 class ValidationLoader:
-    """Every image once, in order, whole and alone; the first `count` if given, and of those every `world`-th."""
+    """Every image once, in order, whole and alone; the first `count` if given, and of those every `world`-th.
+
+    A process that gets no image, because there are fewer than processes, is given one empty batch.
+    """
 
     def __init__(
         self, samples: Any, *, count: int | None = None, workers: int = 0, rank: int = 0, world: int = 1
     ) -> None:
-        chosen = range(len(samples))[slice(count)]
-        self.samples, self.count, self.workers = samples, len(chosen), workers
-        self.plan = [[index] for index in chosen[rank::world]]
+        self.samples, self.count, self.workers = samples, len(range(len(samples))[slice(count)]), workers
+        self.plan: list[list[int]] = []
+        self.share(rank, world)
         self.loader = _loader(samples, self.plan, workers)
+
+    def share(self, rank: int, world: int) -> None:
+        """Which of the processes that train together this is: one that was forked learns it late."""
+        self.world = world
+        self.plan[:] = [[index] for index in range(rank, self.count, world)]
 
     def whole(self) -> "ValidationLoader":
         """All the images, where this has a share of them."""
@@ -104,14 +118,25 @@ class ValidationLoader:
             return self
         return ValidationLoader(self.samples, count=self.count, workers=self.workers)
 
+    def meets(self, index: int) -> bool:
+        """Whether the processes may speak to each other after the batch `index`: all get as far, each at its own pace.
+
+        Eight times at most, evenly spread over what the process with the fewest images has.
+        """
+        shortest = self.count // self.world
+        return index < shortest and (index + 1) % max(1, shortest // MEETINGS) == 0
+
     def close(self) -> None:
         """Ends the loader processes."""
         _close(self.loader)
 
     def __len__(self) -> int:
-        return len(self.plan)
+        return max(1, len(self.plan))
 
     def __iter__(self) -> Iterator[Batch]:
+        if not self.plan:
+            yield NOTHING
+            return
         yield from _checked(self.loader)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from torchfpn.config import TrainConfig
 from torchfpn.data.keys import key
+from torchfpn.data.region_samples import RegionSamples
 from torchfpn.tasks.region_task import RegionTask
 from torchfpn.tasks.task import Task
 from torchfpn.train.checkpoints import SCHEMA, STATE
@@ -26,6 +27,7 @@ from torchfpn.train.keeper import Keeper
 from torchfpn.train.loader import TrainLoader, ValidationLoader
 from torchfpn.train.optimizer import optimizer
 from torchfpn.train.region_validation import RegionValidation
+from torchfpn.train.sampling import whole_samples
 from torchfpn.train.schedule import factor
 from torchfpn.train.signals import Interrupted, StopRequest
 from torchfpn.train.stepper import Stepped, Stepper
@@ -73,12 +75,16 @@ class Training(pl.LightningModule):
 
     def train_dataloader(self) -> TrainLoader:
         """The rest of the epoch; asked for at the beginning of each."""
+        self.train_loader.share(self.global_rank, self.trainer.world_size)
         self.train_loader.begin(self.position.epoch, self.position.batch)
         return self.train_loader
 
     def val_dataloader(self) -> Any:
         """The validation images."""
-        return self.validation_loader or []
+        if self.validation_loader is None:
+            return []
+        self.validation_loader.share(self.global_rank, self.trainer.world_size)
+        return self.validation_loader
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Over the model, which is on its device by now."""
@@ -107,6 +113,11 @@ class Training(pl.LightningModule):
 
     # -- the loop
 
+    def on_train_epoch_start(self) -> None:
+        """The last epoch is validated in any case, so that `keep: best` judges the weights a training ends with."""
+        last = self.position.epoch + 1 >= self.config.max_epochs
+        self.trainer.check_val_every_n_epoch = 1 if last else self.config.val_every
+
     def on_train_start(self) -> None:
         """Everything is on its device and restored: the pieces that point at the weights are made."""
         config = self.config
@@ -122,6 +133,8 @@ class Training(pl.LightningModule):
             halve=config.auto_batch,
             patience=config.max_bad_steps,
             backward=self.manual_backward,
+            reduce=self._sum,
+            world=self.trainer.world_size,
         )
         self.averages = Ema(self.task.model, config.ema) if config.ema else None
         if self._state is not None:
@@ -152,7 +165,8 @@ class Training(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """The averaged weights take the place of the weights."""
         if isinstance(self.task, RegionTask):
-            self._validation = RegionValidation(self.task, self._gather)
+            samples = None if self.validation_loader is None else self.validation_loader.samples
+            self._validation = RegionValidation(self.task, self._gather, whole_samples(samples, RegionSamples))
         else:
             self._validation = Validation(self.task, self._sum)
         if self.averages is not None:
@@ -162,13 +176,24 @@ class Training(pl.LightningModule):
                 torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """One image."""
+        """One image; an empty batch says that this process has none."""
         assert self._validation is not None
-        self._validation.step(batch)
+        assert self.validation_loader is not None
+        if not len(batch):
+            return
+        if isinstance(self._validation, RegionValidation):
+            self._validation.step(batch, self.validation_loader.plan[batch_idx][0])
+        else:
+            self._validation.step(batch)
 
-    def on_validation_batch_end(self, *_: Any) -> None:
-        """Stops here if a signal came, with the weights back in their place."""
-        self._stop_if_asked(before=self._end_validation)
+    def on_validation_batch_end(self, outputs: Any, batch: Batch, batch_idx: int, *_: Any) -> None:
+        """Stops here if a signal came, with the weights back in their place.
+
+        Processes that train together have different numbers of images: they ask each other where all come by.
+        """
+        alone = self.trainer.world_size == 1
+        if alone or (self.validation_loader is not None and self.validation_loader.meets(batch_idx)):
+            self._stop_if_asked(before=self._end_validation)
 
     def on_validation_epoch_end(self) -> None:
         """The weights come back."""
@@ -266,7 +291,7 @@ class Training(pl.LightningModule):
 
     def _show(self) -> None:
         """To those who want to see; what they cannot write (a full disk) is not worth the training."""
-        for look in self.after_epoch:
+        for look in self.after_epoch if self.trainer.is_global_zero else ():
             try:
                 look(self)
             except OSError as error:

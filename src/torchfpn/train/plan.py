@@ -35,14 +35,14 @@ def _of_objects(masks: bool, validated: Sequence[str]) -> list[str]:
 def steps(config: TrainConfig, images: int, per_step: int) -> int:
     """Steps of an epoch: what is asked for, or as many as one pass over the images takes, nearly."""
     wanted = config.steps_per_epoch or max(1, round(images / per_step))
-    return max(1, count(config.limit_train_batches, wanted))
+    return count(config.limit_train_batches, wanted)
 
 
 def count(limit: int | float | None, of: int) -> int:
-    """How many of `of` things a limit leaves: a number of them, a share, or all."""
+    """How many of `of` things a limit leaves: a number of them, a share (at least one), or all."""
     if limit is None:
         return of
-    return min(limit, of) if isinstance(limit, int) else int(limit * of)
+    return min(limit, of) if isinstance(limit, int) else max(min(1, of), int(limit * of))
 
 
 def hurried(config: TrainConfig, out: str) -> TrainConfig:

@@ -2,20 +2,87 @@
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from torchfpn.backbones.fusion import StageFusion
+from torchfpn.config import TrainConfig
+from torchfpn.config.read import recorded_setting
+from torchfpn.data.dataset import Dataset
 from torchfpn.errors import WeightsError
-from torchfpn.recipe import Recipe
+from torchfpn.recipe import Recipe, Scaling
 from torchfpn.tasks.model import create_model
 from torchfpn.tasks.storage import fill
 from torchfpn.tasks.task import Task
 from torchfpn.train.checkpoints import SCHEMA, STATE
 
+AS_BEFORE = "resume with what it was trained with, or begin another training with --name"
 PREFIX = "task.model."  # of the model's tensors in a checkpoint
 LEARNT = "task.criterion."  # of what the criterion learns: the classifiers of deep supervision
+
+
+class Past(NamedTuple):
+    """A training that goes on: its checkpoint, the recipe in that, and how its config.yaml weighs the classes."""
+
+    file: Path
+    recipe: Recipe
+    weighting: Any = None
+
+    @classmethod
+    def of(cls, file: Path, checkpoint: dict[str, Any]) -> "Past":
+        """Of a checkpoint in a run folder.
+
+        Raises:
+            WeightsError: its recipe cannot be read, or is of a newer version.
+        """
+        state = checkpoint[STATE]
+        if state["schema"] > SCHEMA:
+            allowed = f"up to {SCHEMA}"
+            raise WeightsError(f"schema {state['schema']}", file=file, allowed=allowed, hint="upgrade torchfpn")
+        config = file.absolute().parent.parent / "config.yaml"
+        recipe = Recipe.from_json(state["recipe"], file=str(file))
+        return cls(file, recipe, recorded_setting(config, "loss.class_weights"))
+
+    def check(self, classes: tuple[str, ...], bands: tuple[str, ...], rules: dict[str, Any]) -> None:
+        """Passes a dataset of the same classes and bands, and images that are shown in the same size.
+
+        Raises:
+            WeightsError: another one.
+        """
+        for name, was, now in (("classes", self.recipe.classes, classes), ("bands", self.recipe.bands, bands)):
+            if was != now:
+                raise WeightsError(", ".join(was), file=self.file, field=name, allowed=_those(", ".join(now)))
+        before, after = self.recipe.rules.get("resize"), rules.get("resize")
+        if before != after:
+            found, allowed = (f"{size or 'as they are'}" for size in (before, after))
+            raise WeightsError(found, file=self.file, field="resize", allowed=_that(allowed), hint=AS_BEFORE)
+
+    def scaling(self, config: TrainConfig, dataset: Dataset, dtype: str) -> Scaling:
+        """That of the checkpoint: found anew, it would move with every image that is added.
+
+        dtype: pixel type of the images.
+
+        Raises:
+            WeightsError: config or dataset ask for another one, or the pixels are of another type.
+        """
+        own = self.recipe.scaling
+        method = dataset.scaling_method if config.data.scaling == "auto" else config.data.scaling
+        given = dataset.scaling if config.data.scaling == "auto" else None
+        if given is not None and (given.offset, given.scale) != (own.offset, own.scale):
+            found, allowed = (f"offset {_numbers(s.offset)} and scale {_numbers(s.scale)}" for s in (own, given))
+            raise WeightsError(found, file=self.file, field="scaling", allowed=_that(allowed), hint=AS_BEFORE)
+        if given is None and method not in ("auto", own.method):
+            raise WeightsError(own.method, file=self.file, field="scaling", allowed=_that(method), hint=AS_BEFORE)
+        if dtype != self.recipe.dtype and dataset.scaling is None:
+            allowed = f"that of the images: {dtype}"
+            raise WeightsError(self.recipe.dtype, file=self.file, field="dtype", allowed=allowed, hint=AS_BEFORE)
+        return own
+
+    def class_weights(self, method: str) -> list[float] | None:
+        """Those of the checkpoint, if it found them by the same method; else None."""
+        weights = self.recipe.class_weights
+        return None if weights is None or self.weighting != method else list(weights)
 
 
 def model_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
@@ -36,20 +103,15 @@ def check_fit(checkpoint: dict[str, Any], task: Task, file: Path) -> None:
         WeightsError: another version, other classes or bands, another architecture, or other tensors, of which the
             first five are named.
     """
-    state = checkpoint[STATE]
-    if state["schema"] > SCHEMA:
-        raise WeightsError(f"schema {state['schema']}", file=file, allowed=f"up to {SCHEMA}", hint="upgrade torchfpn")
-    recipe = Recipe.from_json(state["recipe"], file=str(file))
+    past = Past.of(file, checkpoint)
+    recipe = past.recipe
     fill(task.model, model_tensors(checkpoint), file=file)
-    for name in ("classes", "bands"):
-        was, now = getattr(recipe, name), getattr(task.recipe, name)
-        if was != now:
-            raise WeightsError(", ".join(was), file=file, field=name, allowed=f"those of the config: {', '.join(now)}")
+    past.check(task.recipe.classes, task.recipe.bands, task.recipe.rules)
     before, after = _architecture(recipe, task), _architecture(task.recipe, task)
     for name in sorted(before.keys() | after.keys()):  # strides, bands, dilation: what no tensor tells
         was, now = before.get(name), after.get(name)
         if was != now:
-            raise WeightsError(f"{was}", file=file, field=name, allowed=f"that of the config: {now}")
+            raise WeightsError(f"{was}", file=file, field=name, allowed=_that(f"{now}"))
     had = {n.removeprefix(LEARNT) for n in checkpoint["state_dict"] if n.startswith(LEARNT)}
     if had != set(task.criterion.state_dict()):
         found = f"a training {'with' if had else 'without'} deep supervision"
@@ -57,22 +119,22 @@ def check_fit(checkpoint: dict[str, Any], task: Task, file: Path) -> None:
 
 
 def changed_data(checkpoint: dict[str, Any], task: Task) -> list[str]:
-    """What follows from the data and is not what it was when the checkpoint was written: scaling, pixel type, nodata.
-
-    It is found anew at every start, so it changes with images that are added and with settings of the data.
-    """
+    """What dataset.yaml says otherwise than when the checkpoint was written, and may: nodata, how tiles are placed."""
     recipe = Recipe.from_json(checkpoint[STATE]["recipe"])
     found = []
-    was, now = recipe.scaling, task.recipe.scaling
-    for name in ("offset", "scale"):
-        before, after = getattr(was, name), getattr(now, name)
-        if before != after:
-            found.append(f"scaling.{name}: {_numbers(after)}, was {_numbers(before)}")
-    for name in ("dtype", "nodata", "rules"):
+    for name in ("nodata", "rules"):
         before, after = repr(getattr(recipe, name)), repr(getattr(task.recipe, name))
         if before != after:  # as text: NaN is NaN
             found.append(f"{name}: {after}, was {before}")
     return found
+
+
+def _that(value: str) -> str:
+    return f"that of the config: {value}"
+
+
+def _those(values: str) -> str:
+    return f"those of the config: {values}"
 
 
 def _numbers(values: Any) -> str:

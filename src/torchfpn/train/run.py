@@ -17,6 +17,7 @@ import lightning.pytorch as pl
 
 from torchfpn.config import TrainConfig, changed_settings, to_yaml
 from torchfpn.config.check import check
+from torchfpn.config.read import named
 from torchfpn.config.settings import AUTO
 from torchfpn.errors import FPNError, amount
 from torchfpn.files.atomic import make_directory, sweep, write_text
@@ -37,7 +38,7 @@ from torchfpn.train.module import Training
 from torchfpn.train.plan import best_by, columns, count, hurried, steps
 from torchfpn.train.progress import Progress, watcher
 from torchfpn.train.quiet import quiet
-from torchfpn.train.resume import changed_data, check_fit, explain_restore
+from torchfpn.train.resume import Past, changed_data, check_fit, explain_restore
 from torchfpn.train.signals import Interrupted, StopRequest, watch_loaders
 
 FOLDER_FOR_RANKS, CHECKPOINT_FOR_RANKS = "FPN_RUN_FOLDER", "FPN_RUN_CHECKPOINT"  # told by the first process of several
@@ -51,6 +52,7 @@ def fit(config: TrainConfig, *, console: Console | None = None) -> RunResult:
         FPNError: something in config, data, machine or checkpoint that the user can mend.
         Interrupted: a signal stopped it; the state is saved.
     """
+    config = named(config)
     check(config)
     console = console or Console(stderr=True)
     with StopRequest() as stop, quiet(), contextlib.ExitStack() as stack:
@@ -75,17 +77,17 @@ class _Run:
 
     def go(self, stack: contextlib.ExitStack) -> RunResult:
         """The whole way."""
-        found = find_folder(self.config) if self.config.resume and self.rank == 0 else None
-        if found is None and self.rank == 0:
-            probe(Path(self.config.out), 0)  # before the dataset is read, which may take long
-        self._settle_weights(found[0] if found else None)
-        parts = build(self.config, self.dataset, partial(watcher, self.console), checked=self.rank == 0)
+        found = self._found(stack) if self.rank == 0 else None
+        self._settle_weights(found)
+        watch = partial(watcher, self.console)
+        parts = build(self.config, self.dataset, watch, checked=self.rank == 0, past=self._past())
         for note in parts.notes:
             self._say(f"note: {note}")
-        folder = self._folder(found[0] if found else None, parts)
+        folder = self._folder(found, parts)
         if self.rank == 0:
             try:
-                stack.enter_context(locked(folder / LOCK))
+                if found is None:
+                    stack.enter_context(locked(folder / LOCK))
                 self._prepare(folder, found, parts)
             except FPNError:
                 if found is None and not self.config.overwrite:  # made by this run: in its way when it is started again
@@ -99,6 +101,18 @@ class _Run:
             return RunResult(folder, {}, folder / MODEL)
         return finish(training, parts, folder, self.machine, self.console)
 
+    def _found(self, stack: contextlib.ExitStack) -> Path | None:
+        """The run folder to go on in, locked, and its checkpoint read; None where a training begins."""
+        found = find_folder(self.config) if self.config.resume else None
+        probe(Path(self.config.out) if found is None else found[0], 0)  # before the dataset is read: that may take long
+        if found is None:
+            if self.config.resume:
+                self._say(f'{self.config.out}: no run of the name "{self.config.name}" yet, from the beginning')
+            return None
+        stack.enter_context(locked(found[0] / LOCK))
+        self._open_checkpoint(*found)
+        return found[0]
+
     def _settle_weights(self, before: Path | None) -> None:
         """Decides which weights the model begins from, and says it where a training begins."""
         if self.rank:  # the first process has decided, and written it down
@@ -108,12 +122,12 @@ class _Run:
             ways = f"; {ways_to_weights(self.config)}" if asked == AUTO and not self.config.model.pretrained else ""
             self._say(f"weights: {weights_in_words(self.config)}{ways}")
 
-    def _prepare(self, folder: Path, found: tuple[Path, Path | None] | None, parts: Parts) -> None:
+    def _prepare(self, folder: Path, found: Path | None, parts: Parts) -> None:
         """The folder as a training needs it, in the first of the processes that train."""
         sweep(folder)
-        if found is not None:
-            self._take_up(folder, found[1], parts)
-        elif self.config.overwrite:
+        if self.checkpoint is not None:
+            self._take_up(folder, self.checkpoint, parts)
+        elif found is None and self.config.overwrite:
             empty(folder)
         make_directory(folder / CHECKPOINTS)
         kept = replace(self.config, resume=False, overwrite=False)
@@ -124,7 +138,6 @@ class _Run:
 
     def _folder(self, found: Path | None, parts: Parts) -> Path:
         if self.rank:
-            self.resumed = Path(os.environ[CHECKPOINT_FOR_RANKS]) if os.environ[CHECKPOINT_FOR_RANKS] else None
             return Path(os.environ[FOLDER_FOR_RANKS])
         weights = sum(p.numel() * p.element_size() for p in parts.task.model.parameters())
         if found is not None:
@@ -133,8 +146,8 @@ class _Run:
             probe(Path(self.config.out), COPIES * weights)
         return found or make_folder(self.config)
 
-    def _take_up(self, folder: Path, file: Path | None, parts: Parts) -> None:
-        """Reads the checkpoint to go on from, and makes sure that it is of this training."""
+    def _open_checkpoint(self, folder: Path, file: Path | None) -> None:
+        """Reads the checkpoint to go on from: the newest one, or `file`."""
         found = newest(folder / CHECKPOINTS) if file is None else (file, read(file), [])
         if found is None:
             self._say(f"{folder}: no checkpoint yet, from the beginning")
@@ -142,11 +155,24 @@ class _Run:
         self.resumed, self.checkpoint, complaints = found
         for complaint in complaints:
             self._say(f"{complaint}; going on from {self.resumed.name}, the one before it")
-        check_fit(self.checkpoint, parts.task, self.resumed)
-        changed = changed_settings(folder / "config.yaml", self.config) + changed_data(self.checkpoint, parts.task)
+
+    def _past(self) -> Past | None:
+        """What the checkpoint to go on from says of the training; the first of several processes has found the file."""
+        if self.rank and os.environ[CHECKPOINT_FOR_RANKS]:
+            self.resumed = Path(os.environ[CHECKPOINT_FOR_RANKS])
+            return Past.of(self.resumed, read(self.resumed))
+        if self.resumed is None or self.checkpoint is None:
+            return None
+        return Past.of(self.resumed, self.checkpoint)
+
+    def _take_up(self, folder: Path, checkpoint: dict[str, Any], parts: Parts) -> None:
+        """Makes sure that the checkpoint is of this training, and says what is not as it was."""
+        assert self.resumed is not None  # it was read from there
+        check_fit(checkpoint, parts.task, self.resumed)
+        changed = changed_settings(folder / "config.yaml", self.config) + changed_data(checkpoint, parts.task)
         if changed:
             self._say(f"{folder}: not as before: {'; '.join(changed)}")
-        position = self.checkpoint[STATE]["position"]
+        position = checkpoint[STATE]["position"]
         self._say(f"{folder}: going on after step {position['step']}, in epoch {position['epoch'] + 1}")
 
     def _training(self, folder: Path, parts: Parts) -> Training:

@@ -1,9 +1,9 @@
 """What a training shows to the network of a split: crops of images with a class for every pixel, or with objects."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, TypeVar
 
-from torchfpn.config import DataConfig, LossConfig, ModelConfig, TrainConfig
+from torchfpn.config import TrainConfig
 from torchfpn.data.augment import Augment
 from torchfpn.data.check import TRAIN, VALIDATE
 from torchfpn.data.dataset import Dataset
@@ -14,19 +14,10 @@ from torchfpn.data.region_samples import RegionSamples
 from torchfpn.data.resize import Resize
 from torchfpn.data.samples import SemanticSamples
 from torchfpn.data.splits import tile_parts
-from torchfpn.errors import ConfigError
 from torchfpn.recipe import Scaling
 from torchfpn.types import Size
 
-OF_PIXELS: dict[str, tuple[str, ...]] = {  # settings that one kind of dataset listens to, and the other does not
-    "model": ("head_channels", "norm", "dropout"),
-    "loss": ("terms", "class_weights", "label_smoothing", "deep_supervision"),
-}
-OF_OBJECTS: dict[str, tuple[str, ...]] = {
-    "data": ("shorter", "longest", "visible", "covering"),
-    "loss": ("anchors", "boxes", "crowds"),
-}  # and of classes of pixels
-GROUPS: dict[str, type] = {"model": ModelConfig, "data": DataConfig, "loss": LossConfig}
+S = TypeVar("S")
 
 
 class First:
@@ -42,14 +33,17 @@ class First:
         return self.samples[draw]
 
 
+def whole_samples(samples: Any, kind: type[S]) -> S | None:
+    """The samples of a split that a loader reads, with the same numbers; None if they are of another kind."""
+    found = samples.samples if isinstance(samples, First) else samples
+    return found if isinstance(found, kind) else None
+
+
 class Sampling(ABC):
     """How the splits of a dataset are shown."""
 
-    others: dict[str, tuple[str, ...]]  # settings of the other kind of dataset
-
     def __init__(self, config: TrainConfig, dataset: Dataset) -> None:
         self.config, self.dataset = config, dataset
-        self._check()
         self.plain = self._whole(TRAIN, cache=config.data.cache if config.overfit_batches else False)
         self.bands: tuple[str, ...] = self.plain.bands
 
@@ -60,6 +54,11 @@ class Sampling(ABC):
     def validation(self) -> Any:
         """Whole images of the split "val" as they are; None where there is none."""
         return self._whole(VALIDATE, cache=self.config.data.cache) if VALIDATE in self.dataset.splits else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about the settings, a line each."""
+        return ()
 
     @property
     @abstractmethod
@@ -73,19 +72,6 @@ class Sampling(ABC):
     @abstractmethod
     def _whole(self, split: str, *, cache: bool | str) -> Any:
         """Whole images as they are."""
-
-    def _check(self) -> None:
-        """Passes settings that this kind of dataset listens to.
-
-        Raises:
-            ConfigError: another one is not as it is by itself.
-        """
-        for group, names in self.others.items():
-            for name in names:
-                given, usual = (getattr(one, name) for one in (getattr(self.config, group), GROUPS[group]()))
-                if given != usual:
-                    found = f"{given} with a dataset for {self.dataset.task}"
-                    raise ConfigError(found, field=f"{group}.{name}", allowed=f"{usual}: it does not use this")
 
     def _common(self) -> dict[str, Any]:
         """The rules of every task: whether grey images are taken, how paths of images tell their place."""
@@ -118,12 +104,21 @@ class Sampling(ABC):
 class PixelSampling(Sampling):
     """Crops of one size, labels for each of their pixels."""
 
-    others = OF_OBJECTS
-
     @property
     def rules(self) -> dict[str, Any]:
         """Whether grey images are taken, too, and how tiles are placed."""
         return self._common()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Crops that are as large as the images cannot be laid around anything."""
+        data, size = self.config.data, self.plain.usual_size
+        crop = self._crop() or size
+        smaller = crop[0] < size[0] or crop[1] < size[1] or data.scale[1] > 1
+        if not data.class_aware or smaller or self.plain.scenes:
+            return ()
+        sizes = f"crops of {crop[1]} x {crop[0]} pixels, a first image of {size[1]} x {size[0]}"
+        return (f"data.class_aware does nothing with images no larger than the crops ({sizes}): give a --data.crop",)
 
     def augmented(self, scaling: Scaling, watch: Watch) -> SemanticSamples:
         """Crops."""
@@ -138,8 +133,6 @@ class PixelSampling(Sampling):
 
 class ObjectSampling(Sampling):
     """Images of any size, resized, with their objects."""
-
-    others = OF_PIXELS
 
     @property
     def rules(self) -> dict[str, Any]:

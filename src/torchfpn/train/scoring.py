@@ -14,6 +14,7 @@ from torchfpn.data.check import VALIDATE
 from torchfpn.data.region_sample import RegionSample
 from torchfpn.data.region_samples import RegionSamples
 from torchfpn.data.sample import Sample
+from torchfpn.data.samples import SemanticSamples
 from torchfpn.files.atomic import make_directory, write_bytes
 from torchfpn.metrics.plain import plain
 from torchfpn.report.console import Console
@@ -28,6 +29,7 @@ from torchfpn.tasks.precision import Precision
 from torchfpn.tasks.task import Task
 from torchfpn.train.loader import ValidationLoader
 from torchfpn.train.machine import Machine
+from torchfpn.train.sampling import whole_samples
 from torchfpn.types import Batch
 
 PICTURES = 8
@@ -55,7 +57,8 @@ def score_pixels(task: Task, loader: ValidationLoader, machine: Machine, folder:
         )
 
     each = (Sample(batch.images[0], batch.targets[0], batch.names[0]) for batch in _batches(loader, console))
-    values = evaluate(task, each, precision=_precision(machine), watch=watch).to_dict(VALIDATE)
+    source = whole_samples(loader.samples, SemanticSamples)
+    values = evaluate(task, each, source=source, precision=_precision(machine), watch=watch).to_dict(VALIDATE)
     metrics = {"miou": values["miou"], "pixel_accuracy": values["pixel_accuracy"]}
     return Scored(values, metrics, class_table(parse_scores(values)))
 
@@ -63,7 +66,7 @@ def score_pixels(task: Task, loader: ValidationLoader, machine: Machine, folder:
 def score_objects(task: Task, loader: ValidationLoader, machine: Machine, folder: Path, console: Console) -> Scored:
     """Of objects; pictures of images all along the split, of the worst and the best ones go to samples/."""
     each = (RegionSample(batch.images[0], batch.targets[0], batch.names[0]) for batch in _batches(loader, console))
-    source = loader.samples if isinstance(loader.samples, RegionSamples) else None
+    source = whole_samples(loader.samples, RegionSamples)
     found = evaluate_regions(task, each, source=source, precision=_precision(machine))
     sample, precision = loader.samples.__getitem__, _precision(machine)
     write_pictures(folder / "samples", picture_names(found), found, task, sample, precision=precision)

@@ -32,7 +32,11 @@ class Stepper:
 
     pass_size: images in one forward pass; a larger batch is taken in several, gradients added up. clip: largest norm of
     the gradient, 0 for none. halve: when memory runs out, halve `pass_size` and do the step again, else give up.
-    patience: bad steps in a row that are borne. backward: what to call instead of ``loss.backward()``.
+    patience: bad steps in a row that are borne. backward: what to call instead of ``loss.backward()``. reduce: sums a
+    tensor over the `world` processes that train together and whose gradients are averaged.
+
+    The gradient is that of all images at once, in however many passes and processes: each pass weighs by what its
+    losses are means over (`Task.masses`).
     """
 
     def __init__(
@@ -45,9 +49,12 @@ class Stepper:
         halve: bool = False,
         patience: int = 10,
         backward: Callable[[Tensor], None] = Tensor.backward,
+        reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+        world: int = 1,
     ) -> None:
         self.task, self.optimizer, self.backward = task, optimizer, backward
         self.pass_size, self.clip, self.halve, self.patience = pass_size, clip, halve, patience
+        self.reduce, self.world = reduce, world
         self.bad_in_a_row = 0
         self.parameters = [p for p in task.parameters() if p.requires_grad]
         self.statistics = Statistics(task)
@@ -58,7 +65,8 @@ class Stepper:
         Raises:
             FPNError: out of memory with nothing left to halve, or more bad steps in a row than `patience`.
         """
-        while (losses := self._try(batch, key)) is None:
+        total_masses = self._together(batch)
+        while (losses := self._try(batch, key, total_masses)) is None:
             self._shrink(len(batch))
         total = sum(losses.values())
         losses = {"loss": total, **losses}
@@ -84,12 +92,20 @@ class Stepper:
         self.pass_size = min(self.pass_size, state["pass_size"])
         self.bad_in_a_row = state["bad_in_a_row"]
 
-    def _try(self, batch: Batch, key: int) -> dict[str, float] | None:
+    def _together(self, batch: Batch) -> dict[str, float] | None:
+        """What each loss is a mean over, in all processes, for each of them; None: this one sees the whole batch."""
+        if self.world == 1:
+            return None
+        own = self.task.masses(batch)  # type: ignore[operator]  # a Task
+        summed = self.reduce(torch.tensor(list(own.values()), dtype=torch.float64))
+        return dict(zip(own, (summed / self.world).tolist(), strict=True))
+
+    def _try(self, batch: Batch, key: int, masses: dict[str, float] | None) -> dict[str, float] | None:
         """Gradients of the whole batch; None when memory ran out."""
         torch.manual_seed(key)
         self.statistics.keep()
         try:
-            return self._accumulate(batch)
+            return self._accumulate(batch, masses)
         except RuntimeError as error:
             if not any(words in str(error) for words in OUT_OF_MEMORY):
                 raise
@@ -102,15 +118,20 @@ class Stepper:
                 hint="a larger --data.crop (64 or more), or more images in a pass",
             ) from error
 
-    def _accumulate(self, batch: Batch) -> dict[str, float]:
+    def _accumulate(self, batch: Batch, masses: dict[str, float] | None) -> dict[str, float]:
+        """Gradients of all passes; the losses of this process. masses: what `_together` gives."""
         losses: dict[str, float] = {}
+        alone = masses is None and len(batch) <= self.pass_size
+        own = {} if alone else self.task.masses(batch)  # type: ignore[operator]  # a Task
         for part in passes(batch, self.pass_size):
-            share = len(part) / len(batch)
-            terms = {name: share * loss for name, loss in self.task(part).items()}
+            here, images = {} if alone else self.task.masses(part), len(part) / len(batch)  # type: ignore[operator]
+            terms = self.task(part)
+            shares = {name: _share(here, own, name, images) for name in terms}
+            weights = shares if masses is None else {name: _share(here, masses, name, images) for name in terms}
             with torch.autocast(part.images.device.type, enabled=False):
-                self.backward(torch.stack(list(terms.values())).sum())
+                self.backward(torch.stack([weights[name] * loss for name, loss in terms.items()]).sum())
             for name, loss in terms.items():
-                losses[name] = losses.get(name, 0.0) + loss.item()
+                losses[name] = losses.get(name, 0.0) + shares[name] * loss.item()
         return losses
 
     def _clip(self) -> bool:
@@ -133,6 +154,11 @@ class Stepper:
             raise _out_of_memory(size)
         self.pass_size = (size + 1) // 2
         log.warning("out of memory with %d images in a pass: going on with %d", size, self.pass_size)
+
+
+def _share(part: Mapping[str, float], whole: Mapping[str, float], name: str, images: float) -> float:
+    """How much a pass counts in a loss: its share of what that is a mean over; of images, where there is nothing."""
+    return part[name] / whole[name] if whole.get(name) else images
 
 
 class Statistics:

@@ -1,6 +1,7 @@
 """The score of the weights as they are: loss and confusion matrix over the validation images, one forward pass each."""
 
 import logging
+import math
 from collections.abc import Callable
 
 import torch
@@ -37,8 +38,9 @@ class Validation:
             self._tell(error)
         targets = torch.where(valid, batch.targets, IGNORE)
         losses = task.criterion(raw, targets)
-        self.loss += float(torch.stack(list(losses.values())).sum()) * len(batch)
-        self.images += len(batch)
+        labelled = int((targets != IGNORE).flatten(1).any(1).sum())  # an image without a label has no loss, and not 0
+        self.loss += float(torch.stack(list(losses.values())).sum()) * labelled
+        self.images += labelled
         results: list[Semantic] = task.postprocess(raw, batch.sizes, valid)
         for result, target, (height, width) in zip(results, targets, batch.sizes, strict=True):
             self.confusion.update(result.labels, target[:height, :width])
@@ -56,7 +58,7 @@ class Validation:
         self.confusion.matrix = self.reduce(self.confusion.matrix)
         ious = zip(self.task.classes, self.confusion.iou().tolist(), strict=True)
         return {
-            "val/loss": float(sums[0] / sums[1]),
+            "val/loss": float(sums[0] / sums[1]) if sums[1] else math.nan,
             "val/miou": self.confusion.miou(),
             "val/pixel_accuracy": self.confusion.pixel_accuracy(),
             **{f"val/iou_{name}": iou for name, iou in ious},
