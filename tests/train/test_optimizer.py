@@ -31,7 +31,6 @@ def test_norms_and_biases_do_not_decay_and_the_backbone_has_its_own_rate(name, k
     [
         ("vit_tiny_patch16_224", {"pos_embed", "cls_token"}),  # what its own no_weight_decay() names
         ("swin_tiny_patch4_window7_224", {"relative_position_bias_table"}),  # taken apart: the method is gone
-        ("torchvision/swin_t", {"relative_position_bias_table"}),
     ],
 )
 def test_position_tables_and_tokens_do_not_decay(name, kept):

@@ -108,7 +108,8 @@ def in_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[int]
     """
     names = {each.name: i for i, each in enumerate(classes)}
     by_name = any(category.name in names for category in coco.categories if category.id not in ignored)
-    ids = {} if by_name else {each.id: i for i, each in enumerate(classes)}
+    known = {each.id: i for i, each in enumerate(classes)}
+    ids = {} if by_name else known
     table, flaws = np.full(len(coco.categories), -1), []
     losses = {category: lost for category, lost in coco.losses.items() if category.id not in ignored}
     counts = np.bincount(coco.annotations.labels, minlength=len(coco.categories)).tolist()
@@ -117,7 +118,9 @@ def in_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[int]
         if category.id not in ignored:
             table[i] = place
         if place < 0 and category.id not in ignored and category not in coco.roots:
-            hint = f"{nearest(category.name, names)}; or leave it out: ignore_index: {category.id}"
+            hint = nearest(category.name, names)
+            if category.id not in known:
+                hint += f"; or leave it out: ignore_index: {category.id}"
             total = max(counts[i], losses.get(category, (0, 0))[1])
             losses |= {category: (total, total)} if total else {}
             flaws.append(Flaw(("categories", i), f'"{category.name}" is no class of the dataset; {hint}'))

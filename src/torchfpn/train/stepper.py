@@ -121,11 +121,13 @@ class Stepper:
     def _accumulate(self, batch: Batch, masses: dict[str, float] | None) -> dict[str, float]:
         """Gradients of all passes; the losses of this process. masses: what `_together` gives."""
         losses: dict[str, float] = {}
-        alone = masses is None and len(batch) <= self.pass_size
-        own = {} if alone else self.task.masses(batch)  # type: ignore[operator]  # a Task
-        for part in passes(batch, self.pass_size):
-            here, images = {} if alone else self.task.masses(part), len(part) / len(batch)  # type: ignore[operator]
-            terms = self.task(part)
+        parts = list(passes(batch, self.pass_size))
+        each: list[dict[str, float]] = [{} for _ in parts]
+        if masses is not None or len(parts) > 1:
+            each = [self.task.masses(part) for part in parts]  # type: ignore[operator]  # a Task
+        own = {name: sum(here[name] for here in each) for name in each[0]}
+        for part, here in zip(parts, each, strict=True):
+            terms, images = self.task(part), len(part) / len(batch)
             shares = {name: _share(here, own, name, images) for name in terms}
             weights = shares if masses is None else {name: _share(here, masses, name, images) for name in terms}
             with torch.autocast(part.images.device.type, enabled=False):
