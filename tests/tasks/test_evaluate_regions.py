@@ -123,6 +123,12 @@ def test_equal_scores_of_a_model_count_in_the_order_of_image_ids(tmp_path):
     for i in (1, 0):
         by_hand.update(answers[i], split[i].objects)
     assert result.precisions.boxes.ap == by_hand.compute().boxes.ap == 1
+    task = Fixed([[each] for each in answers])
+    task.predict = lambda batch: next(task.answers)
+    validation = RegionValidation(task, source=split)
+    for index in range(2):
+        validation.step(collate([split[index]]), index)
+    assert validation.row()["val/ap"] == 1  # as in training
     assert [tuple(each) for each in result.counts()] == [(0, 0, 1), (1, 0, 0)]  # in the order of the split
 
 

@@ -8,7 +8,7 @@ from torchfpn.data.region_samples import RegionSamples
 from torchfpn.errors import NotFiniteError
 from torchfpn.metrics.average_precision import AveragePrecision
 from torchfpn.ops.instances import Instances, no_instances
-from torchfpn.tasks.evaluate_regions import TruthFacts, truth_facts
+from torchfpn.tasks.evaluate_regions import TruthFacts, image_ranks, truth_facts
 from torchfpn.tasks.region_task import RegionTask
 from torchfpn.types import Batch
 
@@ -29,6 +29,7 @@ class RegionValidation:
         source: RegionSamples | None = None,
     ) -> None:
         self.task, self.gather, self.source = task, gather, source
+        self.ranks = image_ranks(source)
         self.masks = task.recipe.task == "instance"
         self.scores = AveragePrecision(task.classes, masks=self.masks)
         self.told = False
@@ -45,9 +46,8 @@ class RegionValidation:
         for number, (found, objects) in enumerate(zip(results, batch.targets, strict=True), first):
             truth = objects.to("cpu")
             facts = TruthFacts() if self.source is None else truth_facts(self.source, number, truth)
-            self.scores.update(
-                found.to("cpu"), truth, areas=facts.areas, crowd_labels=facts.crowd_labels, number=number
-            )
+            rank = number if self.ranks is None else self.ranks[number]
+            self.scores.update(found.to("cpu"), truth, areas=facts.areas, crowd_labels=facts.crowd_labels, number=rank)
         return results
 
     def row(self) -> dict[str, float]:
