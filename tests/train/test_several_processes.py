@@ -49,7 +49,7 @@ def process(rank, world, port, name, images, stop):
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, batch)
     Validation.step = stepped
-    flags = ["--name", name, "--max_epochs", "1", "--steps_per_epoch", "1", "--batch_size", "1", "--ema", "0"]
+    flags = ["--name", name, "--max_epochs", "1", "--steps_per_epoch", "1", "--batch_size", "2", "--ema", "0"]
     os._exit(main(["train", "--config", "small.yaml", *flags, "--limit_val_batches", str(images), "--strategy", "ddp"]))
 
 fork, left = multiprocessing.get_context("fork"), []
@@ -68,7 +68,7 @@ for number, (images, world, stop) in enumerate(json.loads(sys.argv[1])):
         one.kill()
 print(json.dumps(left))
 """
-SOME = [(1, 2, False), (3, 2, True), (5, 3, False)]
+SOME = [(1, 2, False), (3, 2, True)]
 ALL = [(images, world, stop) for images in (1, 3, 5) for world in (2, 3) for stop in (False, True)]
 
 
