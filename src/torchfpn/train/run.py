@@ -5,6 +5,7 @@ model.safetensors  validation.json  samples/*.png  report.html
 """
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -42,6 +43,7 @@ from torchfpn.train.resume import Past, changed_data, check_fit, explain_restore
 from torchfpn.train.signals import Interrupted, StopRequest, watch_loaders
 
 FOLDER_FOR_RANKS, CHECKPOINT_FOR_RANKS = "FPN_RUN_FOLDER", "FPN_RUN_CHECKPOINT"  # told by the first process of several
+WEIGHTING_FOR_RANKS = "FPN_RUN_WEIGHTING"  # how classes were weighed before, which config.yaml says no more by then
 COPIES = 3 * 4  # last, previous and one being written, each with weights, averages and two moments
 
 
@@ -74,13 +76,15 @@ class _Run:
         self.rank = int(os.environ.get("LOCAL_RANK", "0"))
         self.checkpoint: dict[str, Any] | None = None
         self.resumed: Path | None = None
+        self.past: Past | None = None
 
     def go(self, stack: contextlib.ExitStack) -> RunResult:
         """The whole way."""
         found = self._found(stack) if self.rank == 0 else None
         self._settle_weights(found)
         watch = partial(watcher, self.console)
-        parts = build(self.config, self.dataset, watch, checked=self.rank == 0, past=self._past())
+        self.past = self._past()
+        parts = build(self.config, self.dataset, watch, checked=self.rank == 0, past=self.past)
         for note in parts.notes:
             self._say(f"note: {note}")
         folder = self._folder(found, parts)
@@ -135,6 +139,7 @@ class _Run:
         write_environment(folder / "env.json", self.machine)
         os.environ[FOLDER_FOR_RANKS] = str(folder.absolute())
         os.environ[CHECKPOINT_FOR_RANKS] = str(self.resumed or "")
+        os.environ[WEIGHTING_FOR_RANKS] = json.dumps(None if self.past is None else self.past.weighting)
 
     def _folder(self, found: Path | None, parts: Parts) -> Path:
         if self.rank:
@@ -160,7 +165,8 @@ class _Run:
         """What the checkpoint to go on from says of the training; the first of several processes has found the file."""
         if self.rank and os.environ[CHECKPOINT_FOR_RANKS]:
             self.resumed = Path(os.environ[CHECKPOINT_FOR_RANKS])
-            return Past.of(self.resumed, read(self.resumed))
+            weighting = json.loads(os.environ[WEIGHTING_FOR_RANKS])
+            return Past.of(self.resumed, read(self.resumed))._replace(weighting=weighting)
         if self.resumed is None or self.checkpoint is None:
             return None
         return Past.of(self.resumed, self.checkpoint)
