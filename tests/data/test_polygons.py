@@ -140,7 +140,7 @@ class TestBurning:
         assert IGNORE not in target
 
     def test_a_class_of_a_border_that_is_not_there_is_refused(self, town):
-        with pytest.raises(ConfigError, match=r"polygons.border_class: ground; expected nothing without `border`"):
+        with pytest.raises(ConfigError, match=r"polygons.border_class: 'ground'; expected nothing without `border`"):
             described(town, TWO + "polygons: {border_class: ground}\n")
 
     def test_border_and_touched(self, town):

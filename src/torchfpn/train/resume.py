@@ -55,7 +55,7 @@ class Past(NamedTuple):
                 raise WeightsError(", ".join(was), file=self.file, field=name, allowed=_those(", ".join(now)))
         before, after = self.recipe.rules.get("resize"), rules.get("resize")
         if before != after:
-            found, allowed = (f"{size or 'as they are'}" for size in (before, after))
+            found, allowed = (_resizing(rule) for rule in (before, after))
             raise WeightsError(found, file=self.file, field="resize", allowed=_that(allowed), hint=AS_BEFORE)
 
     def scaling(self, config: TrainConfig, dataset: Dataset, dtype: str) -> Scaling:
@@ -127,6 +127,11 @@ def changed_data(checkpoint: dict[str, Any], task: Task) -> list[str]:
         if before != after:  # as text: NaN is NaN
             found.append(f"{name}: {after}, was {before}")
     return found
+
+
+def _resizing(rule: dict[str, Any] | None) -> str:
+    """A rule of resizing in words: "antialias True, shorter 80"."""
+    return ", ".join(f"{name} {value}" for name, value in sorted((rule or {}).items()) if value is not None) or "none"
 
 
 def _that(value: str) -> str:
