@@ -15,9 +15,9 @@ from torchfpn.data.region_sample import RegionSample
 from torchfpn.data.region_samples import RegionSamples
 from torchfpn.metrics import AveragePrecision
 from torchfpn.metrics.coco_eval import polygon_runs
+from torchfpn.nn.normalize import Normalize
 from torchfpn.ops.masks import areas
 from torchfpn.ops.rle import to_rle
-from torchfpn.nn.normalize import Normalize
 from torchfpn.report.extreme_pictures import write_pictures
 from torchfpn.tasks.evaluate_regions import evaluate_regions, relabelled, truth_facts
 from torchfpn.tasks.evaluate_results import evaluate_results

@@ -145,9 +145,7 @@ def _read(dataset: Dataset, piece: Piece) -> Picture:
     return read_picture(dataset, piece.pair.image, piece.window)
 
 
-def _of_all(
-    dataset: Dataset, pieces: list[Piece], part: Callable[[int, Picture], T], watch: Watch
-) -> Iterator[T]:
+def _of_all(dataset: Dataset, pieces: list[Piece], part: Callable[[int, Picture], T], watch: Watch) -> Iterator[T]:
     """Of each image, by its number, what `part` takes from it, all of them like the first."""
 
     def both(numbered: tuple[int, Piece]) -> tuple[_Seen, T]:
