@@ -29,6 +29,7 @@ from torchfpn.data.statistics import class_counts
 from torchfpn.data.windows import nth_tile, pieces, scene_of, tile_count, tiling, with_margin
 from torchfpn.errors import DataError
 from torchfpn.files import images
+from torchfpn.nn.normalize import Normalize
 from torchfpn.recipe import Scaling
 from torchfpn.tasks.evaluate import evaluate
 from torchfpn.types import IGNORE, Semantic
@@ -313,6 +314,7 @@ def test_boundary_iou_of_a_scene_does_not_depend_on_the_windows(tmp_path, small_
     whole, scenes = both(tmp_path)
     task = SimpleNamespace(
         classes=("a", "b", "c"), recipe=SimpleNamespace(colors=()), model=torch.nn.Linear(1, 1),
+        normalize=Normalize(Scaling.identity(3)),
         predict=lambda images: [Semantic((images[0][0] > 90).long() + (images[0][1] > 180), images[0][0])],
     )  # fmt: skip
     one, other = (SemanticSamples(dataset, "train") for dataset in (whole, scenes))
