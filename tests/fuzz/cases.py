@@ -29,6 +29,16 @@ class Case:
     words: list[str]
     damaged: dict[str, bytes] = field(default_factory=dict)
 
+    @property
+    def family(self) -> str:
+        """The name without the seed."""
+        return self.name.partition(":")[0]
+
+    @property
+    def several(self) -> bool:
+        """Whether the command reads several sources, of which some may fail and others not."""
+        return self.words[0] == "predict" and "maps/scene.tif" in self.words[3:]
+
 
 BYTES = (damage.in_bytes, damage.in_bytes, damage.cut)
 TEXT = (damage.in_text, damage.in_text, damage.in_bytes, damage.cut)
@@ -36,7 +46,10 @@ JSON = (damage.in_json, damage.in_json, damage.in_json, damage.in_bytes, damage.
 PIXELS, OBJECTS = "models/pixels.safetensors", "models/objects.safetensors"
 FAMILIES = {
     "image": Family(
-        tuple(f"images/{n}" for n in ["exif.png", "palette.png", "color.jpg", "cmyk.jpg", "color.bmp", "color.webp"]),
+        tuple(
+            f"images/{n}"
+            for n in ("exif.png", "palette.png", "wide.png", "color.jpg", "cmyk.jpg", "color.bmp", "color.webp")
+        ),
         BYTES,
         (f"predict {PIXELS} {{}} --out out", f"predict {OBJECTS} {{}} --out out", "compare {} --out out"),
     ),
@@ -148,7 +161,7 @@ def make_case(seed: int, originals: Path) -> Case:
     if name == "flags":
         words = rng.choice(FLAGS).split()
         for _ in range(rng.choice([1, 1, 2])):
-            value = str(rng.choice(damage.ODD_VALUES)).replace("\ud800", "?")
+            value = str(rng.choice(damage.ODD_VALUES)).replace("\ud800", "?").lstrip("/")  # stays in the folder
             words[len(words) :] = rng.choice([[rng.choice(NAMES), value], [value], [f"{rng.choice(NAMES)}={value}"]])
         return Case(f"{name}:{seed}", words)
     family = FAMILIES[name]

@@ -20,39 +20,29 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fuzz.cases import Case
-from fuzz.run import FOREIGN, PARTIAL, fork_command, preload, wait_for
+import numpy as np
+
+from fuzz.run import FOREIGN, PARTIAL, answer, preload
+from made_maps import box, write_geojson, write_map
 
 TRAIN = ["train", "--config", "train.yaml", "--out", "disk/runs", "--name", "run", "--max_epochs", "2"]
 PREDICT = ["predict", "models/pixels.safetensors"]
+COMPARE = ["compare", "maps/scene.tif", "--truth", "maps/truth.tif", "--prediction", "maps/predicted.tif"]
 COMMANDS = {
     "train": [TRAIN],
     "predict": [
         [*PREDICT, "pixels/val/images", "--out", "disk/o", "--overlay", "--polygons", "pixels"],
         [*PREDICT, "maps/scene.tif", "--out", "disk/o", "--window", "64", "--probs", "float32", "--polygons", "gpkg"],
-        [*PREDICT, "pixels/train/images", "--out", "disk/o", "--overlay", "--probs", "float32"],
-        [*PREDICT, "maps/scene.tif", "--out", "disk/o", "--polygons", "geojson"],
     ],
     "objects": [["predict", "models/objects.safetensors", "pixels/train/images", "--out", "disk/o", "--overlay"]],
     "convert": [["convert", "models/foreign.pth", "disk/model.safetensors"]],
     "evaluate": [
         ["evaluate", "models/trained.safetensors", "pixels", "--out", "disk/o", "--json", "disk/scores.json"],
-        ["evaluate", "maps/predicted.tif", "maps/truth.tif", "--json", "disk/scores.json"],
+        ["evaluate", "wide/predicted.tif", "wide/truth.tif", "--json", "disk/scores.json"],
     ],
-    "rasterize": [["rasterize", "maps/roofs.geojson", "maps/scene.tif", "--out", "disk/o"]],
+    "rasterize": [["rasterize", "wide/boxes.geojson", "wide/scene.tif", "--out", "disk/o"]],
     "polygons": [["polygons", "maps/truth.tif", f"disk/out.{s}"] for s in ("geojson", "gpkg", "fgb")],
-    "compare": [
-        [
-            "compare",
-            "maps/scene.tif",
-            "--truth",
-            "maps/truth.tif",
-            "--prediction",
-            "maps/predicted.tif",
-            "--out",
-            "disk/o",
-        ]
-    ],
+    "compare": [[*COMPARE, "--out", "disk/o"]],
     "check": [["check", "pixels", "--sheet", "disk/sheet.png"]],
 }
 ROOMY = 256 * 2**20  # bytes: more than any verb needs
@@ -69,6 +59,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory(prefix="full-disk-") as name:
         folder = make_originals(Path(name) / "files")
+        make_wide(folder / "wide")
         os.chdir(folder)
         Path("disk").mkdir()
         preload()
@@ -78,6 +69,16 @@ def main() -> int:
                 failures += sum(fill_disk(command, args.sizes) for command in commands)
     print(f"{failures} failures")
     return 1 if failures else 0
+
+
+def make_wide(folder: Path) -> None:
+    """Maps of many values and small polygons, whose masks and scores fill more than a few pages of a disk."""
+    rng, size = np.random.default_rng(0), (900, 1000)
+    write_map(folder / "scene.tif", size=size)
+    for name in ("predicted.tif", "truth.tif"):
+        write_map(folder / name, rng.integers(0, 200, (1, 300, 300)).astype("uint8"))
+    places = zip(*(rng.uniform(0, side - 10, 9000) for side in reversed(size)), strict=True)
+    write_geojson(folder / "boxes.geojson", [box(*place, rng.uniform(3, 9)) for place in places])
 
 
 def fill_disk(words: list[str], count: int) -> int:
@@ -170,7 +171,14 @@ def run(words: list[str], seconds: float = 120.0, *, shrunk: str = "") -> tuple[
     """Exit code and what was printed. shrunk: the disk is remounted so once a training has made its folder."""
     log = Path("log")
     log.unlink(missing_ok=True)
-    process = fork_command(Case("full disk", words), Path.cwd(), log)
+    process = os.fork()
+    if not process:
+        code = 70
+        try:
+            os.setsid()
+            code = answer(words, Path.cwd(), log, seconds)
+        finally:
+            os._exit(code if code >= 0 else 71)
     until = time.monotonic() + seconds
     while shrunk and time.monotonic() < until:
         if Path("disk/runs/run/config.yaml").exists():
@@ -178,8 +186,8 @@ def run(words: list[str], seconds: float = 120.0, *, shrunk: str = "") -> tuple[
                 remount(shrunk)
                 break
         time.sleep(0.002)
-    code = wait_for(process, seconds)
-    return code, log.read_text(errors="replace")
+    _, status = os.waitpid(process, 0)
+    return os.waitstatus_to_exitcode(status), log.read_bytes().decode(errors="replace")
 
 
 @contextlib.contextmanager

@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 
 from made_data import labels, make_dataset, picture, write_png, write_tiff
-from made_maps import box, make_scene, write_geojson, write_map
+from made_maps import PLACE, box, make_scene, write_geojson, write_map
 from made_objects import make_objects
 from made_panoptic import make_panoptic
 from tiny_detector import tiny_detector
 from tiny_model import tiny_task
+from torchfpn.files.geo import Geo
+from torchfpn.files.rasters import write_label_raster
 
 TRAINING = """dataset: pixels
 max_epochs: 1
@@ -53,6 +55,7 @@ def _images(folder: Path) -> None:
     exif[0x0112], exif[0x010E] = 6, "a description"
     write_png(folder / "exif.png", array, exif=exif)
     Image.fromarray(array).quantize(16).save(folder / "palette.png")
+    Image.fromarray(array[..., 0].astype("uint16") * 9).save(folder / "wide.png")
     Image.fromarray(array).save(folder / "color.jpg", exif=exif)
     Image.fromarray(array).convert("CMYK").save(folder / "cmyk.jpg")
     Image.fromarray(array).save(folder / "color.bmp")
@@ -72,7 +75,9 @@ def _labels(folder: Path) -> None:
 
 def _maps(folder: Path) -> None:
     write_map(folder / "scene.tif", size=(64, 80), descriptions=("red", "green", "blue"))
-    write_map(folder / "predicted.tif", labels(0, (64, 80))[None])
+    named = {"colors": [(1, 2, 3), (90, 90, 90), (200, 60, 30)], "names": ["grass", "road", "roof"]}
+    place = Geo(rasterio.crs.CRS.from_string(PLACE["crs"]).to_wkt(), PLACE["transform"][:6])
+    write_label_raster(folder / "predicted.tif", labels(0, (64, 80)), geo=place, **named)
     write_map(folder / "truth.tif", labels(1, (64, 80))[None])
     shapes = [box(5, 5), box(20, 20, 15), box(50, 30, 20)]
     write_geojson(folder / "roofs.geojson", shapes, ["roof", "shed", "roof"])
