@@ -64,6 +64,18 @@ FAMILIES = {
             "rasterize maps/roofs.geojson {} --out out",
         ),
     ),
+    "side file": Family(
+        tuple(f"beside/{n}" for n in ("photo.jgw", "scene.tif.aux.xml", "scene.tif.msk", "mosaic.vrt")),
+        TEXT,
+        (
+            f"predict {PIXELS} beside/photo.jpg --out out",
+            f"predict {PIXELS} beside/scene.tif --out out",
+            f"predict {PIXELS} beside/scene.tif --out out --window 64 --polygons gpkg",
+            f"predict {PIXELS} beside/mosaic.vrt --allow-vrt --out out",
+            "compare beside/scene.tif --out out",
+            "rasterize maps/roofs.geojson beside/scene.tif --out out",
+        ),
+    ),
     "training image": Family(
         ("pixels/train/images/a0.png", "pixels/val/images/a0.png", "scenes/scene.tif"),
         BYTES,
@@ -96,6 +108,17 @@ FAMILIES = {
         ("objects/train/instances.json",),
         JSON,
         ("check objects", "check objects --init", f"evaluate {OBJECTS} objects --split train"),
+    ),
+    "annotations": Family(
+        (
+            "yolo/data.yaml",
+            "yolo/labels/train/a0.txt",
+            "labelme/a0.json",
+            "voc/Annotations/a0.xml",
+            "voc/ImageSets/Main/train.txt",
+        ),
+        TEXT,
+        ("check yolo --init", "check labelme --init", "check voc --init"),
     ),
     "panoptic": Family(("panoptic/train/panoptic.json",), JSON, ("check panoptic",)),
     "panoptic map": Family(("panoptic/train/panoptic/a0.png",), BYTES, ("check panoptic",)),

@@ -151,9 +151,23 @@ def flaw_of(name: str, data: bytes, code: int, whole: dict[str, bytes]) -> str:
     if name.endswith((".csv", ".json")) and data and not data.endswith(b"\n") and name in whole:
         return f"a file that is not whole: {name}" if whole[name].endswith(b"\n") else ""
     varies = Path(name).name in VARYING or "tb/" in name or name.endswith((".ckpt", ".csv", ".json"))
-    if name in whole and data != whole[name] and not varies:
+    if name in whole and data != whole[name] and not (varies or _of_another_epoch(name, code)):
         return f"a file that is not whole: {name}, {len(data)} of {len(whole[name])} bytes"
     return ""
+
+
+def _of_another_epoch(name: str, code: int) -> bool:
+    """Whether this is the whole model file of a training that could not save its best epoch, which it has said."""
+    if code == 0 or not name.endswith("model.safetensors"):
+        return False
+    from torchfpn import load
+    from torchfpn.errors import FPNError
+
+    try:
+        load(name)
+    except FPNError:
+        return False
+    return True
 
 
 def contents() -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from made_data import labels, make_dataset, picture, write_png, write_tiff
-from made_maps import PLACE, box, make_scene, write_geojson, write_map
+from made_maps import PLACE, box, make_scene, noise, write_geojson, write_map
 from made_objects import make_objects
 from made_panoptic import make_panoptic
 from tiny_detector import tiny_detector
@@ -32,6 +32,13 @@ optimizer: {name: adamw, weight_decay: 0.01}
 schedule: {name: poly, warmup: 1}
 loss: {terms: ce}
 """
+SHAPE = {"label": "cat", "shape_type": "polygon", "points": [[4, 6], [12, 6], [12, 18], [4, 18]]}
+LABELME = {"version": "5.0", "flags": {}, "shapes": [SHAPE], "imageHeight": 24, "imageWidth": 32}
+VOC = """<annotation><filename>NAME.png</filename>
+<size><width>32</width><height>24</height><depth>3</depth></size>
+<object><name>cat</name><difficult>0</difficult>
+<bndbox><xmin>5</xmin><ymin>7</ymin><xmax>12</xmax><ymax>18</ymax></bndbox></object></annotation>
+"""
 
 
 def make_originals(folder: Path) -> Path:
@@ -44,6 +51,8 @@ def make_originals(folder: Path) -> Path:
     _images(folder / "images")
     _labels(folder / "labels")
     _maps(folder / "maps")
+    _beside(folder / "beside")
+    _annotations(folder)
     _models(folder / "models")
     _results(folder)
     return folder
@@ -86,6 +95,49 @@ def _maps(folder: Path) -> None:
     wkb, kind = np.array([shape.wkb for shape in shapes], object), np.array(["roof", "shed", "roof"], object)
     for name, driver in (("roofs.gpkg", "GPKG"), ("roofs.fgb", "FlatGeobuf"), ("roofs.shp", "ESRI Shapefile")):
         write(folder / name, wkb, [kind], ["kind"], geometry_type="Polygon", crs="EPSG:32633", driver=driver)
+
+
+def _beside(folder: Path) -> None:
+    """Rasters with their places, masks, overviews, metadata and mosaics in files of their own."""
+    folder.mkdir()
+    Image.fromarray(picture(0, (40, 50))).save(folder / "photo.jpg")
+    (folder / "photo.jgw").write_text("0.5\n0\n0\n-0.5\n500000\n5000000\n")
+    for name, bands in (("scene.tif", 3), ("scene.tif.msk", 1)):
+        write_map(folder / name, noise(0, (40, 50), bands))
+    with rasterio.open(folder / "scene.tif.msk", "r+") as mask:
+        mask.update_tags(INTERNAL_MASK_FLAGS_1=2)
+    (folder / "scene.tif.aux.xml").write_text(
+        '<PAMDataset>\n<Metadata>\n<MDI key="AREA_OR_POINT">Area</MDI>\n</Metadata>\n'
+        '<PAMRasterBand band="1">\n<Description>red</Description>\n<NoDataValue>0</NoDataValue>\n'
+        "</PAMRasterBand>\n</PAMDataset>\n"
+    )
+    stacked = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{i}">\n<SimpleSource>\n'
+        f'<SourceFilename relativeToVRT="1">scene.tif</SourceFilename>\n<SourceBand>{i}</SourceBand>\n'
+        "</SimpleSource>\n</VRTRasterBand>\n"
+        for i in (1, 2, 3)
+    )
+    (folder / "mosaic.vrt").write_text(f'<VRTDataset rasterXSize="50" rasterYSize="40">\n{stacked}</VRTDataset>\n')
+
+
+def _annotations(folder: Path) -> None:
+    """Objects as YOLO, LabelMe and Pascal VOC have them."""
+    for number in range(2):
+        name = f"a{number}"
+        texts = {
+            f"yolo/images/train/{name}.png": "",
+            f"yolo/labels/train/{name}.txt": "1 0.25 0.5 0.25 0.5\n0 0.1 0.2 0.4 0.2 0.4 0.6\n",
+            f"labelme/{name}.png": "",
+            f"labelme/{name}.json": json.dumps(LABELME | {"imagePath": f"{name}.png"}, indent=1),
+            f"voc/JPEGImages/{name}.png": "",
+            f"voc/Annotations/{name}.xml": VOC.replace("NAME", name),
+        }
+        for file, text in texts.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(text) if text else write_png(folder / file, picture(number))
+    (folder / "yolo" / "data.yaml").write_text("train: images/train\nnc: 2\nnames: ['dog', 'cat']\n")
+    (folder / "voc" / "ImageSets" / "Main").mkdir(parents=True)
+    (folder / "voc" / "ImageSets" / "Main" / "train.txt").write_text("a0\na1\n")
 
 
 def _models(folder: Path) -> None:
