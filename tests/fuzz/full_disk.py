@@ -2,11 +2,12 @@
 
     python tests/fuzz/full_disk.py [--sizes 40] [--verb predict]
 
-Each verb first runs on a disk with room, then on disks of sizes spread between nothing and what it needed, and on disks
-that run out of inodes. It must either end with exit code 0 and the same files, or say in one line what could not be
-written and leave only whole files behind. A training asks for room before it starts, so its disk shrinks once it has
-made its folder; it goes on or ends in one line, and resumed on a larger disk it ends with the weights of the
-undisturbed one. Mounts a tmpfs, so it needs root. Exit code 1 if a run breaks these rules.
+Each verb first runs on a disk with room, then on disks of sizes spread between nothing and what it needed (pages of
+4 KiB, so fewer sizes where less is written), and on disks that run out of inodes. It must either end with exit code 0
+and the same files, or say in one line what could not be written and leave only whole files behind. A training asks for
+room before it starts, so its disk shrinks once it has made its folder; it goes on or ends in one line, and resumed on a
+larger disk it ends with the weights of the undisturbed one. Mounts a tmpfs, so it needs root. Exit code 1 if a run
+breaks these rules.
 """
 
 import argparse
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from fuzz.run import FOREIGN, PARTIAL, answer, preload
+from made_data import write_png
 from made_maps import box, write_geojson, write_map
 
 TRAIN = ["train", "--config", "train.yaml", "--out", "disk/runs", "--name", "run", "--max_epochs", "2"]
@@ -31,17 +33,17 @@ COMPARE = ["compare", "maps/scene.tif", "--truth", "maps/truth.tif", "--predicti
 COMMANDS = {
     "train": [TRAIN],
     "predict": [
-        [*PREDICT, "pixels/val/images", "--out", "disk/o", "--overlay", "--polygons", "pixels"],
+        [*PREDICT, "wide/images", "--out", "disk/o", "--overlay", "--polygons", "pixels"],
         [*PREDICT, "maps/scene.tif", "--out", "disk/o", "--window", "64", "--probs", "float32", "--polygons", "gpkg"],
     ],
-    "objects": [["predict", "models/objects.safetensors", "pixels/train/images", "--out", "disk/o", "--overlay"]],
+    "objects": [["predict", "models/objects.safetensors", "wide/images", "--out", "disk/o", "--overlay"]],
     "convert": [["convert", "models/foreign.pth", "disk/model.safetensors"]],
     "evaluate": [
         ["evaluate", "models/trained.safetensors", "pixels", "--out", "disk/o", "--json", "disk/scores.json"],
         ["evaluate", "wide/predicted.tif", "wide/truth.tif", "--json", "disk/scores.json"],
     ],
     "rasterize": [["rasterize", "wide/boxes.geojson", "wide/scene.tif", "--out", "disk/o"]],
-    "polygons": [["polygons", "maps/truth.tif", f"disk/out.{s}"] for s in ("geojson", "gpkg", "fgb")],
+    "polygons": [["polygons", "wide/blobs.tif", f"disk/out.{s}"] for s in ("geojson", "gpkg", "fgb")],
     "compare": [[*COMPARE, "--out", "disk/o"]],
     "check": [["check", "pixels", "--sheet", "disk/sheet.png"]],
 }
@@ -73,11 +75,15 @@ def main() -> int:
 
 def make_wide(folder: Path) -> None:
     """Maps of many values and small polygons, whose masks and scores fill more than a few pages of a disk."""
-    rng, size = np.random.default_rng(0), (900, 1000)
+    rng, size = np.random.default_rng(0), (1800, 2000)
     write_map(folder / "scene.tif", size=size)
     for name in ("predicted.tif", "truth.tif"):
         write_map(folder / name, rng.integers(0, 200, (1, 300, 300)).astype("uint8"))
-    places = zip(*(rng.uniform(0, side - 10, 9000) for side in reversed(size)), strict=True)
+    write_map(folder / "blobs.tif", rng.integers(0, 3, (1, 40, 50)).astype("uint8"))
+    (folder / "images").mkdir()
+    for number in range(2):
+        write_png(folder / "images" / f"a{number}.png", rng.integers(0, 255, (160, 200, 3)).astype("uint8"))
+    places = zip(*(rng.uniform(0, side - 10, 16000) for side in reversed(size)), strict=True)
     write_geojson(folder / "boxes.geojson", [box(*place, rng.uniform(3, 9)) for place in places])
 
 
@@ -87,7 +93,8 @@ def fill_disk(words: list[str], count: int) -> int:
         code, printed = run(words)
         assert code == 0, printed
         whole, needed, files = contents(), used(), len(list(Path("disk").rglob("*")))
-    sizes = [f"size={4096 * max(1, round(needed * (i + 1) / (count + 1) / 4096))}" for i in range(count)]
+    pages = {max(1, round(needed * (i + 1) / (count + 1) / 4096)) for i in range(count)}
+    sizes = [f"size={4096 * number}" for number in sorted(pages)]
     inodes = [f"nr_inodes={i}" for i in range(2, files + 2)]
     failures = sum(
         _filled(words, kind, limits, whole) for kind, limits in (("sizes", sizes), ("inodes", inodes[:count]))
