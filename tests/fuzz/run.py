@@ -44,7 +44,7 @@ FOREIGN = re.compile(  # lines of libraries: Python's warnings, GDAL's and libti
     r"^\S*\.py:\d+: \w*Warning|Warning \d+:|ERROR \d+:|TIFF\w+:|libpng|Exception ignored|^(WARNING|ERROR):|CPLE_"
 )
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-PARTIAL = re.compile(r"\.part\b|\.part\.|^\.fpn-|\.tmp$")
+PARTIAL = re.compile(r"\.part\b|\.part\.|^\.fpn-(?!finished\.jsonl$)|\.tmp$")  # the list for --resume stays
 State = dict[str, tuple[int, int] | None]
 
 
