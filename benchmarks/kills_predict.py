@@ -21,6 +21,7 @@ from pathlib import Path
 
 PRELOAD = ["torchfpn.raster.stream", "torchfpn.raster.polygons", "torchfpn.tasks.storage", "timm", "pyogrio"]
 FLAGS = ["--window", "256", "--margin", "32", "--probs", "uint8"]
+FINISHED = ".fpn-finished.jsonl"  # grows with each start; --resume reads it
 EACH = 5  # kills of one prediction, which is then left in peace
 KINDS = [["--polygons", "gpkg"], ["--polygons", "geojson", "--blend"]]
 
@@ -99,7 +100,7 @@ def listed(folder):
 
 def compare(one, other):
     """What differs between two folders."""
-    names = sorted({path.name for folder in (one, other) for path in folder.iterdir()})
+    names = sorted({path.name for folder in (one, other) for path in folder.iterdir()} - {FINISHED})
     whole = [name for name in names if (one / name).is_file() and (other / name).is_file()]
     return [name for name in names if name not in whole or (one / name).read_bytes() != (other / name).read_bytes()]
 

@@ -48,7 +48,14 @@ COMMANDS = {
     "check": [["check", "pixels", "--sheet", "disk/sheet.png"]],
 }
 ROOMY = 256 * 2**20  # bytes: more than any verb needs
-VARYING = {"env.json", "timing.csv", "report.html", "index.html", "config.yaml"}  # hold times and paths
+VARYING = {
+    ".fpn-finished.jsonl",
+    "env.json",
+    "timing.csv",
+    "report.html",
+    "index.html",
+    "config.yaml",
+}  # hold times and paths
 
 
 def main() -> int:
