@@ -111,10 +111,13 @@ def amount(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
-    """What `name` was probably meant to be, as a hint: ``did you mean "resnet18"?``, or the known names."""
+def nearest(name: object, known: Iterable[str], most: int = 3) -> str:
+    """What `name` was probably meant to be, as a hint: ``did you mean "resnet18"?``, or the known names.
+
+    A name that is no text, such as the key 8 or null of a YAML file, is compared as it is printed.
+    """
     names = list(known)
-    close = get_close_matches(name, names, n=most, cutoff=0.5)
+    close = get_close_matches(str(name), names, n=most, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(f'"{n}"' for n in close) + "?"
     shown = ", ".join(sorted(names)[:SHOWN])

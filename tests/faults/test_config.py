@@ -68,6 +68,9 @@ def test_fault_29_a_flag_that_cannot_be(small, capsys, flags, told):
         ("data: {crop: [1, 2, 3]}", "data.crop: (1, 2, 3); expected a list of 2, each a whole number"),
         ("overwrite: 3", "overwrite: 3; expected true or false"),
         ("- lr", "a list; expected lines of `key: value`"),
+        ("8: 1", "8: there is no such setting; known: "),
+        ("model: {channels: 8, 8}", "model.8: there is no such setting; known: "),
+        ("model: {null: 8}", "model.None: there is no such setting"),
     ],
 )
 def test_fault_29_a_line_of_yaml_that_cannot_be(small, capsys, text, told):
