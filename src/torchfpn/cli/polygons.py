@@ -143,7 +143,7 @@ def _wishes(args: argparse.Namespace, layer: "Layer", raster: bool) -> "Wishes":
     known = None
     if args.known is not None:
         assumed = crs_wkt(args.assume_crs) if args.assume_crs else None
-        known = Known(read_objects(args.known, field="", score="", assume_crs=assumed), layer.crs)
+        known = Known(read_objects(args.known, field="", score="", assume_crs=assumed), layer.crs, layer.tolerance)
     return Wishes(
         merge=args.merge,
         square=max(args.simplify, OFF[0 if raster else 1]) if args.square else 0.0,
@@ -162,10 +162,10 @@ def _write(args: argparse.Namespace, layer: "Layer", wishes: "Wishes", counts: "
     turned = args.out.suffix == ".geojson"  # also what is in degrees: cut at 180, rounded, within -180..180
     plain = Wishes(pixel=wishes.pixel, share=wishes.share)
     at_once = turned and layer.pixel > 0 and wishes == plain  # nothing to be done in between
-    given = layer.features("degrees" if at_once else "map")
-    features = refined(given, layer.crs, wishes, counts, file=args.source)
+    given = layer.features("degrees" if at_once else "map", turned)
+    features = refined(given, layer.crs, wishes, counts, tolerance=layer.tolerance, file=args.source)
     if turned and not at_once:
-        features = in_lon_lat(features, layer.crs, layer.decimals, args.source)
+        features = in_lon_lat(features, layer.crs, layer.decimals, layer.tolerance, args.source)
     multi = layer.multi or wishes.merge > 0
     write_features(args.out, features, crs=layer.crs, scored=layer.scored, multi=multi)
 

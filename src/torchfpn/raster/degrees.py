@@ -1,11 +1,11 @@
-"""Polygons in pixels -> longitude and latitude: moved, cut at the 180th meridian, rounded, still valid."""
+"""Outlines on the grid of a map -> longitude and latitude: where that goes, how edges bend, how many decimals."""
 
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio.warp
+import rasterio
 import shapely
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
@@ -13,15 +13,17 @@ from rasterio._err import CPLE_BaseError
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import no_place
-from torchfpn.raster.unrolling import unrolled
+from torchfpn.vectors.densification import NoPlaceError
+from torchfpn.vectors.reprojection import SHARE, Bends, Moved, repaired, reproject, within_turn
+from torchfpn.vectors.systems import LON_LAT, PLAIN, Points, Way
 
-LON_LAT = "OGC:CRS84"  # WGS 84, longitude first
-FINENESS = 50  # coordinates are rounded to this part of a pixel, or to 1e-6 degrees where that is finer
-SLACK = 0.2  # pixels that points of an outline may leave their place by; at 0.25 edges could begin to meet
-PROBE = 256  # pixels, the length of the edges that show how much the coordinate system bends
-NEAR = 60.0  # degrees; nearer to the pole outlines may go around it
-POLAR = 85.0  # degrees; nearer to the pole every polygon is looked at
-Points = NDArray[np.float64]
+MOST = 15  # decimals; more than a double has
+CELLS = 16  # to each side of a map; the bend of edges is measured at their corners
+CELL = 16  # pixels of a cell at least
+PROBE = 256.0  # pixels, the longest step that bends are measured with
+FLAT = 1e-7  # of the longer side of a pixel in degrees: it has no shorter side
+SAFE = 4.0  # an edge may bend so much more between the corners of a cell than at them
+DEGREES = Geo(LON_LAT, PLAIN)
 
 
 def check_place(geo: Geo | None, file: str | Path | None = None) -> None:
@@ -42,149 +44,149 @@ def check_place(geo: Geo | None, file: str | Path | None = None) -> None:
         raise RasterError("no coordinate system, so no longitude and latitude", file=file, hint=hint)
 
 
-def to_degrees(polygons: NDArray[Any], geo: Geo, file: str | Path | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Polygons in pixels -> the same in degrees, not rounded; and [N] bool, which were cut at the 180th meridian.
+def to_degrees(
+    polygons: NDArray[Any],
+    geo: Geo,
+    file: str | Path | None = None,
+    *,
+    tolerance: float = SHARE,
+    bends: Bends | None = None,
+) -> Moved:
+    """Polygons on the plane of `geo` in degrees, followed around the earth, and their areas on the ground.
+
+    Args:
+        polygons: [N] valid ones, in pixels (or in units of the CRS, with the transform `PLAIN`).
+        geo: where the plane lies.
+        file: for messages.
+        tolerance: pixels (or units) that edges may be off.
+        bends: see `reproject`.
 
     Raises:
         RasterError: a place that has no longitude and latitude.
     """
-    moved, cut = move(polygons, lambda points: degrees_of(points, geo, file)), np.zeros(len(polygons), bool)
-    if len(polygons):
-        west, _, east, _ = shapely.bounds(moved).T
-        wide = np.flatnonzero(east - west > 180)
-        cut = (west < -180) | (east > 180)
-        cut[wide] |= ~_as_wide(polygons[wide], geo)
-        for i in np.flatnonzero(cut):
-            moved[i] = _cut_at_180(moved[i])
-    return moved, cut
-
-
-def rounded(moved: NDArray[Any], decimals: int, doubtful: NDArray[np.bool_] | None = None) -> NDArray[Any]:
-    """Polygons with so many decimals, still valid. doubtful: which have to be looked at; None: all."""
-    result = move(moved, lambda points: points.round(decimals))
-    asked = np.arange(len(result)) if doubtful is None else np.flatnonzero(doubtful)
-    result[asked] = valid(result[asked])
-    return result
-
-
-def valid(polygons: NDArray[Any]) -> NDArray[Any]:
-    """Polygons [N] with those mended whose rings cross themselves; the very same objects where nothing was wrong."""
-    result = polygons.copy()
-    broken = ~shapely.is_valid(result)
-    result[broken] = [_only_areas(shape) for shape in shapely.make_valid(result[broken])]
-    return result
-
-
-def move(polygons: NDArray[Any], by: Any) -> NDArray[Any]:
-    """New polygons with other coordinates. by: [M, 2] -> [M, 2]."""
-    if not len(polygons):
-        return polygons
-    return np.asarray(shapely.set_coordinates(polygons.copy(), by(shapely.get_coordinates(polygons))), dtype=object)
-
-
-def places(pixels: Points, geo: Geo) -> Points:
-    """(column, row) [N, 2] -> coordinates [N, 2] in the system of the map."""
-    a, b, c, d, e, f = geo.transform
-    return np.stack([a * pixels[:, 0] + b * pixels[:, 1] + c, d * pixels[:, 0] + e * pixels[:, 1] + f], axis=1)
-
-
-def degrees_of(pixels: Points, geo: Geo, file: str | Path | None = None) -> Points:
-    """(column, row) [N, 2] -> (longitude, latitude) [N, 2].
-
-    Raises:
-        RasterError: a place that has none.
-    """
-    if not len(pixels):
-        return pixels
-    x, y = places(pixels, geo).T
     try:
-        lon, lat = rasterio.warp.transform(geo.crs, LON_LAT, x, y)
+        beyond = tolerance / SHARE if geo.transform == PLAIN else None
+        moved = reproject(polygons, Way(geo, DEGREES, beyond), tolerance, of="source", areas=True, bends=bends)
     except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
         raise RasterError(f"its places cannot be turned into longitude and latitude ({error})", file=file) from error
-    degrees = np.stack([lon, lat], axis=1)
-    if not np.isfinite(degrees).all() or np.abs(degrees).max(initial=0) > 540 or np.abs(degrees[:, 1]).max() > 90:
-        raise RasterError("lies where there is no longitude and latitude", file=file, hint="is its CRS the right one?")
-    return degrees
+    except NoPlaceError as error:
+        raise _nowhere(file) from error
+    bounds = np.abs(shapely.bounds(moved.shapes))
+    if (bounds[:, ::2] > 720).any() or (bounds[:, 1::2] > 90).any():
+        raise _nowhere(file)
+    return moved
 
 
-def _as_wide(polygons: NDArray[Any], geo: Geo) -> NDArray[np.bool_]:
-    """Which polygons are more than half a turn wide in the map itself, as those of a map of the whole earth are."""
-    if not rasterio.crs.CRS.from_wkt(geo.crs).is_geographic:
-        return np.zeros(len(polygons), bool)
-    west, _, east, _ = shapely.bounds(move(polygons, lambda points: places(points, geo))).T
-    return np.asarray(east - west > 180)
+def written(moved: Moved, decimals: int, *, exact: bool = False) -> NDArray[Any]:
+    """Polygons as GeoJSON has them (RFC 7946): cut at the 180th meridian, with so many decimals.
 
-
-def _cut_at_180(polygon: Any) -> Any:
-    """A polygon across the 180th meridian as two, one on each side (RFC 7946, section 3.1.9)."""
-    west, _, east, _ = polygon.bounds
-    points = shapely.get_coordinates(polygon)
-    if east - west > 180 and np.abs(points[:, 1]).max() > NEAR:
-        whole = unrolled(polygon)
-    else:
-        if east - west > 180:  # the western half is taken to lie beyond 180 degrees
-            points = points + np.where(points[:, :1] < 0, (360.0, 0.0), (0.0, 0.0))
-        whole = shapely.make_valid(shapely.set_coordinates(polygon, points))
-    sides = []
-    for start in (-540, -180, 180):
-        side = shapely.intersection(whole, shapely.box(start, -90, start + 360, 90))
-        sides += [shapely.affinity.translate(part, -180 - start) for part in shapely.get_parts(side)]
-    return shapely.geometry.MultiPolygon([side for side in sides if side.geom_type == "Polygon" and side.area > 0])
-
-
-def doubtful(polygons: NDArray[Any], geo: Geo, decimals: int, file: str | Path | None = None) -> NDArray[np.bool_]:
-    """Which outlines along pixel edges, in pixels, may become invalid when they are moved and rounded: [N] bool.
-
-    What does not touch is a pixel apart, and what touches does so at a corner that both have. As long as no point
-    leaves its place by a quarter of a pixel, nothing can meet anew, and edges at one corner keep their order around it.
-    Points leave it by the rounding, and those of an edge by what the coordinate system bends a line of its length,
-    which grows with the square of it.
+    Outlines run anticlockwise. exact: they follow the edges of pixels, and `decimals` keep a share of each pixel; so
+    they cannot become invalid.
     """
-    points, owner = shapely.get_coordinates(polygons, return_index=True)
-    if not len(points):
-        return np.zeros(len(polygons), bool)
-    bend, blur = _bend_and_blur(points, geo, decimals, file)
-    steps = np.abs(np.diff(points, axis=0, append=points[-1:]))
-    lengths = np.where(
-        (steps == 0).any(axis=1), steps.max(axis=1), 0.0
-    )  # some jumps from ring to ring, which only adds
-    starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    lengths[starts[1:] - 1] = 0
-    longest = np.zeros(len(polygons))
-    longest[owner[starts]] = np.maximum.reduceat(lengths, starts)
-    return np.asarray(~(bend * longest**2 + blur < SLACK))
+    shapes = within_turn(moved.shapes, -180.0, 360.0, decimals)
+    if not len(shapes):
+        return shapes
+    shapes = shapely.transform(shapes, lambda points: points.round(decimals))
+    asked = moved.unrolled if exact and decimals < MOST else np.ones(len(shapes), bool)
+    shapes[asked] = repaired(shapes[asked])
+    return np.asarray(shapely.orient_polygons(shapes, exterior_cw=False))
 
 
-def _bend_and_blur(points: Points, geo: Geo, decimals: int, file: str | Path | None) -> tuple[float, float]:
-    """Pixels that an edge of one pixel is bent by at most, and that rounding moves a point by; infinite near a pole.
+def decimals_for(geo: Geo, size: tuple[int, int], file: str | Path | None = None) -> int:
+    """Decimals of a degree that keep a fiftieth of the smallest step between pixels; six (a hand's breadth) at least.
 
-    Seen at nine places all over the points, and taken four times.
+    size: height and width of the map, which is looked at in many places.
+
+    Raises:
+        RasterError: none of them has a longitude and latitude.
     """
-    low, high = points.min(0), points.max(0)
-    middles = np.stack(np.meshgrid(*np.linspace(low, high, 3).T), axis=-1).reshape(-1, 1, 1, 2)
-    steps = np.array([(1.0, 0.0), (0.0, 1.0)])[:, None] * np.array([0.0, -PROBE / 2, PROBE / 2])[:, None]
+    corners = _grid(size, CELLS + 1)
     try:
-        seen = degrees_of((middles + steps).reshape(-1, 2), geo, file).reshape(9, 2, 3, 2)
-    except RasterError:  # beyond the border of the map there may be none
-        return math.inf, math.inf
-    if np.abs(seen[..., 1]).max() > POLAR:
-        return math.inf, math.inf
-    pixel = np.swapaxes((seen[:, :, 2] - seen[:, :, 1]) / PROBE, 1, 2)  # [9, 2, 2]: columns, degrees for a pixel
-    if (np.abs(np.linalg.det(pixel)) < 1e-30).any():
-        return math.inf, math.inf
-    back = np.linalg.inv(pixel)
-    sag = np.einsum("nij,nkj->nki", back, (seen[:, :, 1] + seen[:, :, 2]) / 2 - seen[:, :, 0])
-    blur = np.linalg.norm(back, axis=(1, 2)).max() * (0.5 * 10.0**-decimals + 1e-13) * math.sqrt(2)
-    return 4 * float(np.linalg.norm(sag, axis=2).max()) / PROBE**2, float(blur)
+        way = Way(geo, DEGREES)
+        _, pixel = _seen(corners, 0.5, way)
+    except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+        raise RasterError(f"its places cannot be turned into longitude and latitude ({error})", file=file) from error
+    away = np.isfinite(pixel).all(axis=(1, 2))
+    for pole in way.poles:  # where steps of longitude mean nothing
+        away &= np.abs(corners - pole).max(axis=1) > 2
+    if not away.any():
+        raise _nowhere(file)
+    sizes = np.linalg.svd(pixel[away], compute_uv=False)
+    sizes = sizes[sizes[:, 1] > FLAT * sizes[:, 0], 1]  # else beyond the pole, by less than a pixel
+    return min(MOST, max(6, math.ceil(-math.log10(sizes.min() * SHARE)))) if len(sizes) else MOST
 
 
-def _only_areas(shape: Any) -> Any:
-    parts = [part for part in shapely.get_parts(shape) if shapely.get_dimensions(part) == 2]
-    return parts[0] if len(parts) == 1 else shapely.union_all(parts)
+class GridBends:
+    """How far edges on the grid of a map are bent in longitude and latitude, at most, in pixels.
+
+    Measured once at the corners of cells, for all maps of one place alike: whether an edge gets points must not depend
+    on what lies around it. What crosses cells, or comes near a pole or places without longitude, is infinite.
+    """
+
+    def __init__(self, geo: Geo, size: tuple[int, int]) -> None:
+        way = Way(geo, DEGREES)
+        self.cells = np.array([max(1, min(CELLS, math.ceil(side / CELL))) for side in size[::-1]])  # across, down
+        self.sides = np.array(size[::-1]) / self.cells
+        self.bends = np.zeros((self.cells[1], self.cells[0]))
+        if way.same:
+            return
+        across, down = (np.arange(n + 1) * side for n, side in zip(self.cells, self.sides, strict=True))
+        corners = np.stack(np.meshgrid(across, down), axis=-1)
+        step = min(PROBE, float(self.sides.max()))
+        try:
+            sags, pixel = _seen(corners.reshape(-1, 2), step, way)
+        except (rasterio.errors.RasterioError, CPLE_BaseError):
+            self.bends[:] = np.inf
+            return
+        bends = _bends(sags, pixel).reshape(corners.shape[:2])
+        bends = np.maximum(np.maximum(bends[1:, 1:], bends[:-1, 1:]), np.maximum(bends[1:, :-1], bends[:-1, :-1]))
+        self.bends[:] = SAFE * bends
+        middles = (corners[1:, 1:] + corners[:-1, :-1]) / 2
+        for pole in way.poles:
+            self.bends[(np.abs(middles - pole) < 1.6 * self.sides).all(axis=-1)] = np.inf
+
+    def __call__(self, start: Points, end: Points) -> NDArray[np.float64]:
+        """[E] pixels, of edges from start [E, 2] to end [E, 2]."""
+        if not self.bends.any():
+            return np.zeros(len(start))
+        one, other = (np.clip((points // self.sides).astype(np.int64), 0, self.cells - 1) for points in (start, end))
+        bends = np.maximum(self.bends[one[:, 1], one[:, 0]], self.bends[other[:, 1], other[:, 0]])
+        squares = ((end - start) ** 2).sum(axis=1)
+        return np.where((np.abs(one - other) > 1).any(axis=1), np.inf, bends * squares)
 
 
-def decimals_for(geo: Geo, file: str | Path | None = None) -> int:
-    """Decimals of a degree that keep a fiftieth of a pixel; six (a hand's breadth) at least."""
-    corners = degrees_of(np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)]), geo, file)
-    pixel = max(float(np.abs(corners[1:] - corners[0]).max()), 1e-15)
-    return min(15, max(6, math.ceil(-math.log10(pixel / FINENESS))))
+def _grid(size: tuple[int, int], count: int) -> Points:
+    """[count^2, 2] places all over a map, its corners among them."""
+    height, width = size
+    return np.stack(np.meshgrid(np.linspace(0, width, count), np.linspace(0, height, count)), axis=-1).reshape(-1, 2)
+
+
+def _seen(corners: Points, step: float, way: Way) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How degrees change around each of [N, 2] places, measured over `step` pixels.
+
+    [N, 4, 2]: off the chord, in the middle of an edge of one pixel, in four directions. [N, 2, 2]: degrees (row) for a
+    pixel to the right and down (column).
+    """
+    ways = np.array([(1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, -1.0)])
+    steps = np.concatenate([np.zeros((1, 2)), ways, -ways]) * step
+    seen = way.forward((corners[:, None] + steps).reshape(-1, 2)).reshape(-1, 9, 2)
+    with np.errstate(invalid="ignore"):
+        apart = way.short(seen - seen[:, :1])
+        sags = (apart[:, 1:5] + apart[:, 5:]) / (8 * step**2 * (ways**2).sum(axis=1))[:, None]
+        pixel = (apart[:, 1:3] - apart[:, 5:7]) / (2 * step)
+    return sags, np.swapaxes(pixel, 1, 2)
+
+
+def _bends(sags: NDArray[np.float64], pixel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[N]: pixels that an edge of one pixel is bent by, whatever its direction; infinite where nobody can tell."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        usable = np.isfinite(sags).all(axis=(1, 2)) & (np.abs(np.linalg.det(pixel)) > 1e-30)
+    result = np.full(len(sags), np.inf)
+    off = np.einsum("nij,nkj->nki", np.linalg.inv(pixel[usable]), sags[usable])  # [n, 4, 2] pixels
+    aside = np.stack([off[:, 0, 1], off[:, 1, 0], off[:, 2, 0] - off[:, 2, 1], off[:, 3, 0] + off[:, 3, 1]], axis=1)
+    result[usable] = np.abs(aside).max(axis=1)
+    return result
+
+
+def _nowhere(file: str | Path | None) -> RasterError:
+    return RasterError("lies where there is no longitude and latitude", file=file, hint="is its CRS the right one?")

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from torchfpn.errors import ConfigError, RasterError, nearest
 from torchfpn.files.formats import MAX_SIDE
 from torchfpn.files.geo import Geo
@@ -16,6 +18,8 @@ from torchfpn.raster.polygons import SIDE, Coordinates, Feature, trace_map
 from torchfpn.vectors.class_ids import NAME, class_ids
 from torchfpn.vectors.formats import is_vector
 from torchfpn.vectors.objects import Objects, read_objects
+from torchfpn.vectors.reprojection import SHARE
+from torchfpn.vectors.systems import metre
 
 EXACT = 8  # decimals of degrees for polygons that are none of pixels: a millimetre
 ONE = "object"  # what all are, where nothing says the class
@@ -26,15 +30,18 @@ class Layer:
     """Polygons ready to be read, once.
 
     crs: their coordinate system, well-known text. features: coordinates -> the polygons; those of a vector file come as
-    they are, whatever is asked for. pixel: its area in units of `crs`, 0: not of pixels. decimals: of degrees. scored:
-    they have scores. multi: some are MultiPolygons. mended: features whose rings were; lost: those without an area;
-    unclassed: those without a class, left out.
+    they are, whatever is asked for; the second argument gives outlines a vertex wherever another one ends on them.
+    pixel: its area in units of `crs`, 0: not of pixels. decimals: of degrees. tolerance: units of
+    `crs` that edges may be off in another one: a fiftieth of a pixel, or of a metre. scored: they have scores. multi:
+    some are MultiPolygons. mended: features whose rings were; lost: those without an area; unclassed: those without a
+    class, left out.
     """
 
     crs: str
-    features: Callable[[Coordinates], Iterator[Feature]]
+    features: Callable[[Coordinates, bool], Iterator[Feature]]
     pixel: float
     decimals: int
+    tolerance: float
     scored: bool = False
     multi: bool = False
     mended: int = 0
@@ -86,13 +93,15 @@ def _of_labels(labels: LabelMap, geo: Geo, outlined: Sequence[str] | None, least
     names.pop(-1 if labels.nodata is None else labels.nodata, None)
     plan = [block.block for block in plan_blocks(*labels.size, side=SIDE, margin=0)]
 
-    def features(coordinates: Coordinates) -> Iterator[Feature]:
-        options = {"least": least, "simplify": simplify, "file": labels.file}
+    def features(coordinates: Coordinates, nodes: bool) -> Iterator[Feature]:
+        options = {"least": least, "simplify": simplify, "nodes": nodes, "file": labels.file}
         return trace_map(plan, lambda i: labels.read(plan[i]), geo, names, coordinates=coordinates, **options)  # type: ignore[arg-type]  # plain numbers
 
     assert geo.crs is not None
+    decimals = decimals_for(geo, labels.size, labels.file)
     a, b, _, d, e, _ = geo.transform
-    return Layer(geo.crs, features, abs(a * e - b * d), decimals_for(geo, labels.file))
+    tolerance = SHARE * float(np.linalg.norm([[a, b], [d, e]], ord=-2))
+    return Layer(geo.crs, features, abs(a * e - b * d), decimals, tolerance)
 
 
 def _found(labels: LabelMap) -> dict[int, str]:
@@ -121,9 +130,10 @@ def _of_objects(found: Objects, outlined: Sequence[str] | None, ids: dict[str, i
     multi = any(feature.polygon.geom_type != "Polygon" for feature in features)
     return Layer(
         found.crs,
-        lambda _: iter(features),
+        lambda *_: iter(features),
         0.0,
         EXACT,
+        SHARE * metre(found.crs),
         found.scores is not None,
         multi,
         found.mended,

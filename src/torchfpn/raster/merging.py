@@ -10,9 +10,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from torchfpn.raster.degrees import valid
 from torchfpn.raster.polygons import Feature
 from torchfpn.vectors.planes import Planes
+from torchfpn.vectors.reprojection import repaired
 
 Ints = NDArray[np.int64]
 POINTS = 500_000  # that are moved at a time
@@ -92,15 +92,15 @@ def _groups(pairs: Ints, count: int) -> list[list[int]]:
 def _joined(shapes: NDArray[Any], crs: str, metres: float, file: str | Path | None) -> Any:
     """Nothing of them is lost, and corners stay corners: widened and narrowed with mitred joins."""
     plane = Planes.around(np.array([shapely.box(*shapely.total_bounds(shapes))], dtype=object), crs, file)
-    ground = valid(plane[np.zeros(len(shapes), np.int64)].to_metres(shapes))
+    ground = repaired(plane[np.zeros(len(shapes), np.int64)].to_metres(shapes))
     wide = shapely.union_all(shapely.buffer(ground, metres / 2, join_style="mitre", mitre_limit=2))
     closed = shapely.buffer(wide, -metres / 2, join_style="mitre", mitre_limit=2)
     together = shapely.multipolygons(shapely.get_parts(ground))
     if not together.is_valid:  # as it is where they meet at corners alone, like traced ones
         together = shapely.union_all(ground)
     if not closed.is_valid or shapely.difference(together, closed).area > SAME * together.area:
-        closed = shapely.union(*valid(np.array([closed, together], dtype=object)))
-    return valid(plane.from_metres(np.array([closed], dtype=object)))[0]  # rings that touch may cross by a rounding
+        closed = shapely.union(*repaired(np.array([closed, together], dtype=object)))
+    return repaired(plane.from_metres(np.array([closed], dtype=object)))[0]  # rings that touch may cross by a rounding
 
 
 def _score(members: Sequence[Feature]) -> float | None:

@@ -18,7 +18,7 @@ from torchfpn.ops.instances import Instances
 from torchfpn.ops.masks import Crops, window_pixels
 from torchfpn.raster.blocks import plan_blocks
 from torchfpn.raster.coco_results import thousandths
-from torchfpn.raster.degrees import check_place, move
+from torchfpn.raster.degrees import check_place
 from torchfpn.raster.polygons import SIDE, Coordinates, Feature, features, reader_of
 from torchfpn.raster.tracing import Areas, trace_blocks
 
@@ -62,7 +62,7 @@ def object_features(
     shapes = _boxes(found, wanted, least) if found.crops is None else outlines(found.crops, wanted, least, simplify)
     areas = (Areas(values[numbers], polygons, scores[numbers]) for numbers, polygons in shapes)
     exact = found.crops is not None and simplify <= 0
-    return features(areas, geo, names, coordinates, exact=exact, file=file)
+    return features(areas, geo, found.size, names, coordinates, exact=exact, file=file)
 
 
 def outlines(
@@ -112,7 +112,7 @@ def _traced(labels: NDArray[Any], offsets: Ints, least: float) -> tuple[Ints, ND
     order = np.lexsort((left, top, owners))
     parts, owners = parts[order], owners[order]
     shifts = np.repeat(offsets[owners], shapely.get_num_coordinates(parts), axis=0)
-    parts = move(parts, lambda points: points + shifts)
+    parts = shapely.set_coordinates(parts, shapely.get_coordinates(parts) + shifts)
     which, first, count = np.unique(owners, return_index=True, return_counts=True)
     shapes = parts[first]
     for i in np.flatnonzero(count > 1).tolist():

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from torchfpn.files.geo import Geo
 from torchfpn.raster.blocks import Rectangle, plan_blocks
-from torchfpn.raster.degrees import check_place, decimals_for, doubtful, move, places, rounded, to_degrees
-from torchfpn.raster.ground_areas import ground_areas
+from torchfpn.raster.degrees import GridBends, check_place, decimals_for, to_degrees, written
 from torchfpn.raster.tracing import Areas, Read, trace_blocks
+from torchfpn.vectors.systems import applied
 
 Coordinates = Literal["degrees", "map", "pixels"]  # lon and lat; those of the map's own system; column and row
 
@@ -47,7 +47,7 @@ class Feature:
 
 def moved(feature: Feature, column: int, row: int) -> Feature:
     """A feature in pixels of a part of a map, in those of the whole. column, row: of the first pixel of the part."""
-    polygon = move(np.array([feature.polygon], dtype=object), lambda points: points + np.array([column, row]))[0]
+    polygon = shapely.transform(feature.polygon, lambda points: points + np.array([column, row]))
     return replace(feature, polygon=polygon)
 
 
@@ -74,9 +74,13 @@ def trace(
         check_place(geo, file)
     plan = [block.block for block in plan_blocks(*labels.shape, side=SIDE, margin=0)]
     read = reader_of(labels, plan)
-    found = _outlines(plan, read, names, least, simplify, None if scores is None else reader_of(scores, plan))
+    nodes = coordinates == "degrees" or simplify > 0
+    marks = None if scores is None else reader_of(scores, plan)
+    found = _outlines(plan, read, names, least, simplify, marks, nodes=nodes)
     ordered = found if simplify > 0 else [_in_order(found)]
-    return list(features(ordered, geo, names, coordinates, exact=simplify <= 0, file=file))
+    return list(
+        features(ordered, geo, (labels.shape[0], labels.shape[1]), names, coordinates, exact=simplify <= 0, file=file)
+    )
 
 
 def trace_map(
@@ -89,6 +93,7 @@ def trace_map(
     least: float = 0.0,
     simplify: float = 0.0,
     coordinates: Coordinates = "degrees",
+    nodes: bool = False,
     file: str | Path | None = None,
 ) -> Iterator[Feature]:
     """The areas of a map that is read block by block, each as soon as no further block can add to it.
@@ -99,9 +104,11 @@ def trace_map(
     of fewer pixels are left out, and holes of fewer pixels filled, which does not change the score. simplify: how far,
     in pixels, an outline may leave the pixel edges: corners are cut off while their triangles are smaller than the
     square of it, and neighbours keep their common border (Visvalingam and Whyatt 1993, on a coverage). That takes all
-    areas at once: they are held in memory, and come in the order of `trace`. coordinates: "degrees" are rounded to a
-    fiftieth of a pixel; "map" are exact corners of pixels in the map's own coordinate system, areas in square metres on
-    the ground all the same; "pixels" are (column, row), areas in pixels. file: for messages.
+    areas at once: they are held in memory, and come in the order of `trace`. coordinates: "degrees" follow the edges of
+    pixels to a fiftieth of a pixel and are rounded to that; "map" are exact corners of pixels in the map's own
+    coordinate system, areas in square metres on the ground all the same; "pixels" are (column, row), areas in pixels.
+    nodes: an outline has a vertex also where the border of two neighbours ends on it, as it has in degrees: whoever
+    moves the polygons keeps them beside each other. file: for messages.
 
     Raises:
         RasterError: no coordinate system; while reading, a place that has no longitude and latitude, or blocks that do
@@ -109,8 +116,10 @@ def trace_map(
     """
     if coordinates != "pixels":
         check_place(geo, file)
-    found = _outlines(plan, read, names, least, simplify, scores)
-    return features(found, geo, names, coordinates, exact=simplify <= 0, file=file)
+    nodes = nodes or coordinates == "degrees" or simplify > 0
+    found = _outlines(plan, read, names, least, simplify, scores, nodes=nodes)
+    size = plan[-1][0] + plan[-1][2], plan[-1][1] + plan[-1][3]
+    return features(found, geo, size, names, coordinates, exact=simplify <= 0, file=file)
 
 
 def reader_of(array: NDArray[Any], plan: Sequence[Rectangle]) -> Read:
@@ -130,8 +139,10 @@ def _outlines(
     least: float,
     simplify: float,
     scores: Read | None,
+    *,
+    nodes: bool,
 ) -> Iterator[Areas]:
-    found = trace_blocks(plan, read, list(names), nodes=simplify > 0, least=least, scores=scores)
+    found = trace_blocks(plan, read, list(names), nodes=nodes, least=least, scores=scores)
     if simplify <= 0:
         yield from found
         return
@@ -154,6 +165,7 @@ def _in_order(found: Iterable[Areas]) -> Areas:
 def features(
     found: Iterable[Areas],
     geo: Geo | None,
+    size: tuple[int, int],
     names: Mapping[int, str],
     coordinates: Coordinates,
     *,
@@ -162,20 +174,23 @@ def features(
 ) -> Iterator[Feature]:
     """Areas in pixels, Polygons or MultiPolygons, in the coordinates asked for, with what they measure on the ground.
 
-    exact: the outlines follow the pixel edges. Everything else as in `trace_map`.
+    size: height and width of the map. exact: the outlines follow the pixel edges. Everything else as in `trace_map`.
     """
+    bends, decimals = None, 0
     for values, pixels, means in found:
         if geo is None or coordinates == "pixels":
-            polygons, areas = pixels, shapely.area(pixels)
+            polygons, areas = shapely.orient_polygons(pixels, exterior_cw=False), shapely.area(pixels)
         else:
-            degrees, cut = to_degrees(pixels, geo, file)
-            areas = ground_areas(pixels, degrees, cut, geo, file)
+            if bends is None:
+                bends = GridBends(geo, size)
+                decimals = decimals_for(geo, size, file) if coordinates == "degrees" else 0
+            moved = to_degrees(pixels, geo, file, bends=bends)
+            areas = moved.areas
             if coordinates == "degrees":
-                decimals = decimals_for(geo, file)
-                polygons = rounded(degrees, decimals, cut | doubtful(pixels, geo, decimals, file) if exact else None)
+                polygons = written(moved, decimals, exact=exact)
             else:
-                polygons = move(pixels, lambda points: places(points, geo))
-        polygons = shapely.orient_polygons(polygons, exterior_cw=False)
+                polygons = shapely.transform(pixels, lambda points: applied(geo.transform, points))
+                polygons = shapely.orient_polygons(polygons, exterior_cw=False)
         scores = [None] * len(values) if means is None else means.round(3).tolist()
         for value, polygon, area, score in zip(values.tolist(), polygons, areas.tolist(), scores, strict=True):
             if not polygon.is_empty:

@@ -17,15 +17,15 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.files.geo import Geo
-from torchfpn.raster.degrees import rounded, to_degrees, valid
-from torchfpn.raster.ground_areas import ground_areas
+from torchfpn.raster.degrees import to_degrees, written
 from torchfpn.raster.known import Known
 from torchfpn.raster.merging import merged
 from torchfpn.raster.polygons import Feature
 from torchfpn.raster.squaring import squared
 from torchfpn.vectors.planes import Planes
+from torchfpn.vectors.reprojection import repaired
+from torchfpn.vectors.systems import PLAIN
 
-PLAIN = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # the transform of coordinates that are none of pixels
 ROWS = 1000  # polygons that are worked on at a time
 
 
@@ -61,9 +61,17 @@ class Counts:
 
 
 def refined(
-    features: Iterable[Feature], crs: str, wishes: Wishes, counts: Counts, *, file: str | Path | None = None
+    features: Iterable[Feature],
+    crs: str,
+    wishes: Wishes,
+    counts: Counts,
+    *,
+    tolerance: float,
+    file: str | Path | None = None,
 ) -> Iterator[Feature]:
     """Features in the coordinate system `crs` (well-known text), as they are wanted. Those left alone stay as given.
+
+    tolerance: units of `crs` that edges may be off on the ground, where they are measured.
 
     Raises:
         RasterError: a place without longitude and latitude.
@@ -72,14 +80,14 @@ def refined(
         features = _simplified(features, crs, wishes, file)
     if wishes.merge > 0:
         given = list(features)
-        given = _measured(given, given, crs, file)  # scores are weighted by area
+        given = _measured(given, given, crs, tolerance, file)  # scores are weighted by area
         counts.given = len(given)
         features = merged(given, crs, wishes.merge, file)
         counts.merged = counts.given - len(features)
     for batch in _batches(features):
         counts.given += len(batch) if not wishes.merge > 0 else 0
         shaped = _shaped(batch, crs, wishes, counts, file) if wishes.square > 0 else batch
-        kept = [feature for feature in _measured(shaped, batch, crs, file) if feature.area >= wishes.least]
+        kept = [feature for feature in _measured(shaped, batch, crs, tolerance, file) if feature.area >= wishes.least]
         counts.small += len(batch) - len(kept)
         if wishes.known is not None:
             covered = wishes.known.covers([feature.polygon for feature in kept])
@@ -90,13 +98,18 @@ def refined(
 
 
 def in_lon_lat(
-    features: Iterable[Feature], crs: str, decimals: int, file: str | Path | None = None
+    features: Iterable[Feature], crs: str, decimals: int, tolerance: float, file: str | Path | None = None
 ) -> Iterator[Feature]:
-    """Features in the coordinate system `crs`, in longitude and latitude, cut at the 180th meridian (RFC 7946)."""
+    """Features in the coordinate system `crs`, in longitude and latitude, cut at the 180th meridian (RFC 7946).
+
+    tolerance: units of `crs` that edges may be off.
+
+    Raises:
+        RasterError: a place without longitude and latitude.
+    """
     for batch in _batches(features):
-        degrees, _ = to_degrees(_polygons(batch), Geo(crs, PLAIN), file)
-        polygons = shapely.orient_polygons(rounded(degrees, decimals), exterior_cw=False)
-        for feature, polygon in zip(batch, polygons, strict=True):
+        moved = to_degrees(_polygons(batch), Geo(crs, PLAIN), file, tolerance=tolerance)
+        for feature, polygon in zip(batch, written(moved, decimals), strict=True):
             if not polygon.is_empty:
                 yield replace(feature, polygon=polygon)
 
@@ -126,7 +139,7 @@ def _shaped(
         results[i] = polygon if found is None else found
     changed = [result is not polygon for result, polygon in zip(results, ground, strict=True)]
     back = planes.from_metres(results)
-    back[changed] = valid(back[changed])
+    back[changed] = repaired(back[changed])
     back = shapely.orient_polygons(back, exterior_cw=False)
     triples = zip(batch, back, changed, strict=True)
     return [replace(feature, polygon=polygon) if new else feature for feature, polygon, new in triples]
@@ -145,13 +158,13 @@ def _squared(polygon: Any, tolerance: float) -> Any:
 
 
 def _measured(
-    features: Sequence[Feature], before: Sequence[Feature], crs: str, file: str | Path | None
+    features: Sequence[Feature], before: Sequence[Feature], crs: str, tolerance: float, file: str | Path | None
 ) -> list[Feature]:
     """With the areas on the ground of those that are new or have none."""
     result = list(features)
     new = [i for i, (one, old) in enumerate(zip(features, before, strict=True)) if one is not old or np.isnan(one.area)]
-    polygons, geo = _polygons([features[i] for i in new]), Geo(crs, PLAIN)
-    areas = ground_areas(polygons, *to_degrees(polygons, geo, file), geo, file)
+    polygons = _polygons([features[i] for i in new])
+    areas = to_degrees(polygons, Geo(crs, PLAIN), file, tolerance=tolerance).areas
     for i, area in zip(new, areas.tolist(), strict=True):
         result[i] = replace(features[i], area=area)
     return result

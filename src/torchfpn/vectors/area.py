@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 AXIS, FLATTENING = 6378137.0, 1 / 298.257223563  # of the WGS 84 ellipsoid, metres
 POLAR = 80.0  # degrees
+STEEP = 1e-3  # degrees of latitude between the ends of an edge
 
 
 def square_metres(polygons: Any, *, short: bool = False) -> Any:
@@ -32,6 +33,49 @@ def square_metres(polygons: Any, *, short: bool = False) -> Any:
     areas[1:][inner] *= -1
     result = np.bincount(owner, areas, minlength=given.size)
     return result if given.ndim else float(result[0])
+
+
+def ring_areas(points: NDArray[np.float64], ends: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Square metres inside closed rings whose edges are straight in longitude and latitude: float64 [R], from 0.
+
+    Args:
+        points: [M, 2] longitude and latitude in degrees, ring after ring. Longitudes do not jump at the 180th meridian;
+            a ring around a pole goes up to it, along its latitude and back.
+        ends: [R + 1] where rings begin, and the end of the last.
+    """
+    lon, lat = np.radians(points[:, 0]), points[:, 1]
+    first = ends[:-1]
+    north = np.maximum.reduceat(lat, first) if len(first) else lat[:0]
+    south = np.minimum.reduceat(lat, first) if len(first) else lat[:0]
+    side = np.where((north > POLAR) | (south < -POLAR), np.where(north > -south, 1.0, -1.0), 0.0)
+    counts = np.diff(ends)
+    side, start = np.repeat(side, counts), np.repeat(first, counts)
+    y = _height(lat, side)
+    height = y - y[start]  # small numbers: the differences of large ones would lose digits
+    turn = np.diff(lon)
+    doubled = np.zeros(len(points))
+    doubled[:-1] = turn * (height[:-1] + height[1:])
+    steep = np.flatnonzero(np.abs(np.diff(lat)) > STEEP)  # where the area is not linear in the latitude
+    middle = _height((lat[:-1] + lat[1:])[steep] / 2, side[steep]) - y[start[steep]]
+    doubled[steep] = turn[steep] * (height[steep] + height[steep + 1] + 4 * middle) / 3  # Simpson's rule
+    doubled[ends[1:-1] - 1] = 0.0  # from ring to ring
+    return np.abs(np.add.reduceat(doubled, first)) / 2 if len(first) else np.zeros(0)
+
+
+def _height(lat: NDArray[np.float64], side: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Square metres on the ground for a radian of longitude, from the equator, or from the pole of `side` (1, -1)."""
+    polar = side != 0
+    result = np.empty(len(lat))
+    result[~polar] = AXIS**2 * _authalic(np.sin(np.radians(lat[~polar]))) / 2
+    result[polar] = -side[polar] * _from_pole(lat[polar] * side[polar]) ** 2 / 2
+    return result
+
+
+def _authalic(sine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Q of Snyder 1987, equation 3-12, of the sine of the latitude."""
+    eccentricity = math.sqrt(FLATTENING * (2 - FLATTENING))
+    q = sine / (1 - (eccentricity * sine) ** 2) + np.arctanh(eccentricity * sine) / eccentricity
+    return np.asarray((1 - eccentricity**2) * q)
 
 
 def _ring_areas(rings: NDArray[Any], short: bool) -> NDArray[np.float64]:
@@ -79,11 +123,7 @@ def _from_pole(lat: NDArray[np.float64]) -> NDArray[np.float64]:
 def _on_cylinder(rings: NDArray[Any]) -> NDArray[np.float64]:
     points, ring = shapely.get_coordinates(rings, return_index=True)
     first = np.flatnonzero(np.diff(ring, prepend=-1))
-    eccentricity = math.sqrt(FLATTENING * (2 - FLATTENING))
-    sine = np.sin(np.radians(points[:, 1]))
-    q = (1 - eccentricity**2) * (
-        sine / (1 - (eccentricity * sine) ** 2) + np.arctanh(eccentricity * sine) / eccentricity
-    )
+    q = _authalic(np.sin(np.radians(points[:, 1])))
     x, y = AXIS * np.radians(points[:, 0]), AXIS * q / 2
     counts = np.diff(first, append=len(points))
     x, y = (values - np.repeat(values[first], counts) for values in (x, y))  # small numbers: the differences of large

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import rasterio
-import rasterio.warp
 import shapely
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
-from torchfpn.vectors.placing import placed
-from torchfpn.vectors.reading import LON_LAT
+from torchfpn.vectors.densification import NoPlaceError
+from torchfpn.vectors.reprojection import repaired, reproject, within_turn
+from torchfpn.vectors.systems import LON_LAT, PLAIN, Way
 
-UNIT = 0.1  # metres: the "pixel" of `placing`, which lets an edge be off by a twentieth of it
+TOLERANCE = 0.005  # metres that edges may be off
 STEEPEST = 80.0  # degrees; nearer to a pole the plane would be true to scale nowhere else
 
 
@@ -43,44 +43,33 @@ def ground_plane(layers: Sequence[tuple[NDArray[Any], str]]) -> str:
 def on_ground(shapes: NDArray[Any], crs: str, plane: str, file: str | Path | None = None) -> NDArray[Any]:
     """The polygons [N], in `crs`, as valid ones on the plane; edges that it bends get more points.
 
+    All of them lie within one turn around the earth, cut where the plane begins, so that equal polygons stay equal.
+
     Raises:
         RasterError: there is no way from `crs` to the plane, or not for these polygons.
     """
     if not len(shapes):
         return shapes
-    west, north, size = _box(shapes, crs, plane, file)
-    geo = Geo(plane, (UNIT, 0.0, west, 0.0, -UNIT, north))
-    moved, kept = placed(shapes, crs, geo, size, file)
-    if len(kept) < len(shapes):
-        raise RasterError("polygons that lie around the whole earth", file=file, hint="compare a part of them")
-    moved = shapely.transform(moved, lambda points: points * (UNIT, -UNIT) + (west, north))
-    broken = ~shapely.is_valid(moved)  # by the rounding of coordinates
-    moved[broken] = shapely.make_valid(moved[broken], method="structure", keep_collapsed=False)
-    return np.asarray(moved)
+    try:
+        way = Way(Geo(crs, PLAIN), Geo(plane, PLAIN))
+        moved = reproject(shapes, way, TOLERANCE)
+    except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
+        raise RasterError(f"cannot be brought onto a plane ({error})", file=file) from error
+    except NoPlaceError as error:
+        hint = "is its CRS the right one?"
+        raise RasterError("lies where there is no longitude and latitude", file=file, hint=hint) from error
+    assert way.end.turn is not None
+    return within_turn(repaired(moved.shapes), way.end.west, way.end.turn)
 
 
 def _middle(shapes: NDArray[Any], crs: str) -> tuple[float, float]:
     """Longitude and latitude of the middle of the bounds."""
     west, south, east, north = shapely.total_bounds(shapes)
+    middle = np.array([((west + east) / 2, (south + north) / 2)])
     try:
-        lon, lat = rasterio.warp.transform(crs, LON_LAT, [(west + east) / 2], [(south + north) / 2])
+        ((lon, lat),) = Way(Geo(crs, PLAIN), Geo(LON_LAT, PLAIN)).forward(middle)
     except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
         raise RasterError(f"its places have no longitude and latitude ({error})") from error
-    if not (math.isfinite(lon[0]) and math.isfinite(lat[0])):
+    if not (math.isfinite(lon) and math.isfinite(lat)):
         raise RasterError("lies where there is no longitude and latitude", hint="is its CRS the right one?")
-    return (float(lon[0]) + 180) % 360 - 180, float(lat[0])
-
-
-def _box(shapes: NDArray[Any], crs: str, plane: str, file: str | Path | None) -> tuple[float, float, tuple[int, int]]:
-    """West and north of a box on the plane that holds the shapes, in whole units, and its height and width in units."""
-    try:
-        bounds = rasterio.warp.transform_bounds(crs, plane, *shapely.total_bounds(shapes), densify_pts=21)
-    except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
-        raise RasterError(f"cannot be brought onto a plane ({error})", file=file) from error
-    if not np.isfinite(bounds).all():
-        raise RasterError("lies where there is no longitude and latitude", file=file, hint="is its CRS the right one?")
-    west, south, east, north = bounds
-    around = 1 + 0.05 * max(east - west, north - south)  # the bounds are those of points on the edge only
-    left, top = (math.floor((west - around) / UNIT), math.ceil((north + around) / UNIT))
-    width, height = math.ceil((east + around) / UNIT) - left, top - math.floor((south - around) / UNIT)
-    return left * UNIT, top * UNIT, (height, width)
+    return (float(lon) + 180) % 360 - 180, float(lat)

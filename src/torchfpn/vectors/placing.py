@@ -3,7 +3,7 @@
 Every grid is a plain one there: north up or south up, turned, pixels square or not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,17 @@ from rasterio._err import CPLE_BaseError
 from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import no_place
-from torchfpn.vectors.edges import edges
+from torchfpn.vectors.densification import NoPlaceError
+from torchfpn.vectors.reprojection import SHARE, areal, repaired, reproject, within_turn
+from torchfpn.vectors.systems import LON_LAT, PLAIN, Way, applied, inverted, poles, system
 
-BEND = 0.05  # pixels that a straight edge may be off once the coordinate system has bent it
+ASKED = 21  # places to each side of an image whose coordinates tell what lies around it
+EVERY = 3  # turns around the earth that polygons may be away
+TORN = 20.0  # times the usual step between two such places: the CRS is cut between them
+CUT = 1e-7  # degrees that edges may be off where polygons are cut in longitude and latitude
+INSET = 1e-9  # degrees from the cut, where PROJ may take either side
 FINENESS = 2.0**20  # coordinates are rounded to this part of a pixel: moved by whole rows they stay exactly the same
 FAR = 2.0**20  # pixels beyond the image where polygons are cut
-Points = NDArray[np.float64]
 
 
 def check_grid(geo: Geo | None, file: str | Path, assumed: str | None = None) -> Geo:
@@ -55,26 +60,23 @@ def placed(
 
     shapes: [N] valid polygons in the coordinate system `crs` (well-known text). size: height and width of the image.
     tree: of the shapes; it changes nothing, but with it an image costs only the shapes around it.
-    Edges are straight in the coordinate system of the file, as its format says; long ones get more points.
+    Edges are straight in the coordinate system of the file, as its format says; long ones get more points. Longitudes
+    may differ by whole turns: polygons from -180 to 180 lie on an image from 0 to 360 too.
 
     Raises:
         RasterError: there is no way from `crs` to that of the image, or not for these polygons.
     """
-    same = rasterio.crs.CRS.from_wkt(crs) == rasterio.crs.CRS.from_wkt(geo.crs)
     try:
-        box = _ground(geo, size) if same else _footprint(crs, geo, size)
-        kept = _near(shapes, box, tree)
-        shapes = shapes[kept] if same else _cut(shapes[kept], box)
-        move = _mover(None if same else crs, geo)
-        shapes = shapes if same else _straightened(shapes, move)
-        shapes = _moved(shapes, move)
+        way = Way(Geo(crs, PLAIN), geo)
+        parts, numbers = _around(shapes, way, geo, size, tree)
+        moved = _in_pixels(parts, crs, way, geo)
+        moved, numbers = _joined(*_on_image(moved, numbers, way, size))
         height, width = size
-        inside = _meets(shapes, np.array([0.0, 0.0, width, height]))
-        shapes = _cut(shapes[inside], np.array([-FAR, -FAR, width + FAR, height + FAR]))
-        return _moved(shapes, lambda points: np.round(points * FINENESS) / FINENESS), kept[inside]
+        moved = _cut(moved, np.array([-FAR, -FAR, width + FAR, height + FAR]))
+        return shapely.transform(moved, lambda points: np.round(points * FINENESS) / FINENESS), numbers
     except (rasterio.errors.RasterioError, CPLE_BaseError, shapely.errors.GEOSException) as error:
         raise RasterError(f"the labels cannot be brought into its coordinate system ({error})", file=file) from error
-    except _NoPlaceError as error:
+    except NoPlaceError as error:
         hint = "is the coordinate system of the labels the right one?"
         raise RasterError("polygons that have no place in its coordinate system", file=file, hint=hint) from error
 
@@ -86,14 +88,12 @@ def around(tree: shapely.STRtree, crs: str, geo: Geo, window: tuple[int, int, in
     """
     row, column, height, width = window
     try:
-        box = _footprint(crs, geo.part(row, column), (height, width))
+        boxes = _boxes(Way(Geo(crs, PLAIN), geo), geo.part(row, column), (height, width))
     except (rasterio.errors.RasterioError, CPLE_BaseError):  # a window at the edge of what can be projected
-        box = None
-    return (
-        np.arange(len(tree.geometries))
-        if box is None
-        else np.asarray(np.sort(tree.query(shapely.box(*box))), dtype=np.int64)
-    )
+        boxes = None
+    if boxes is None:
+        return np.arange(len(tree.geometries))
+    return np.unique(np.concatenate([tree.query(shapely.box(*box)) for box in boxes]))
 
 
 def why_apart(shapes: NDArray[Any], crs: str, images: Sequence[tuple[Geo, tuple[int, int]]]) -> str:
@@ -146,41 +146,126 @@ def _called_place(crs: str, bounds: NDArray[np.float64]) -> str:
     return f"longitude {longitude:.4f}, latitude {latitude:.4f}"
 
 
-class _NoPlaceError(Exception):
-    """A point for which the target has no coordinates."""
+def _around(
+    shapes: NDArray[Any], way: Way, geo: Geo, size: tuple[int, int], tree: shapely.STRtree | None
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The shapes around the image and their numbers; cut to what lies around it if they have to be reprojected."""
+    boxes = _boxes(way, geo, size)
+    if boxes is None:
+        return shapes, np.arange(len(shapes))
+    numbers = [_near(shapes, box, tree) for box in boxes]
+    if way.same:
+        every = np.unique(np.concatenate(numbers))
+        return shapes[every], every
+    parts = [_cut(shapes[kept], box) for kept, box in zip(numbers, boxes, strict=True)]
+    return np.concatenate(parts), np.concatenate(numbers)
 
 
-def _near(shapes: NDArray[Any], box: NDArray[np.float64] | None, tree: shapely.STRtree | None) -> NDArray[np.int64]:
-    """Numbers, rising, of the shapes whose bounds meet the box; all without a box."""
-    if box is None:
-        return np.arange(len(shapes))
+def _near(shapes: NDArray[Any], box: NDArray[np.float64], tree: shapely.STRtree | None) -> NDArray[np.int64]:
+    """Numbers, rising, of the shapes whose bounds meet the box."""
     if tree is None:
         return np.flatnonzero(_meets(shapes, box))
     return np.asarray(np.sort(tree.query(shapely.box(*box))), dtype=np.int64)
 
 
-def _ground(geo: Geo, size: tuple[int, int]) -> NDArray[np.float64] | None:
-    """West, south, east, north of the image in its own coordinates, twice its size wider; None where it is turned.
+def _boxes(way: Way, geo: Geo, size: tuple[int, int]) -> list[NDArray[np.float64]] | None:
+    """West, south, east, north of what lies around the image, in the CRS of the shapes; None where nobody can tell.
 
-    There, bounds in pixels may meet the image where those on the ground do not.
+    Around the image: once its own size to each side. Where the CRS goes around the earth, once for each turn.
     """
-    if geo.transform[1] or geo.transform[3]:
+    across, down = (np.linspace(0, side, ASKED) for side in size[::-1])
+    pixels = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
+    seen = way.backward(applied(geo.transform, pixels))
+    if not np.isfinite(seen).all():
         return None
-    corners = np.array([geo.world(0, 0), geo.world(size[1], size[0])])
-    wide = np.ptp(corners, axis=0)
-    return np.concatenate([corners.min(0) - wide, corners.max(0) + wide])
+    turn = way.start.turn
+    if turn is None:
+        if _is_torn(seen.reshape(ASKED, ASKED, 2)):
+            return None
+        low, high = seen.min(0), seen.max(0)
+        return [np.concatenate([low - (high - low), high + (high - low)])]
+    middle = seen[len(seen) // 2, 0]
+    if not way.same and way.end.turn is None:
+        seen[:, 0] -= np.round((seen[:, 0] - middle) / turn) * turn
+    low, high = seen.min(0), seen.max(0)
+    wide = high - low
+    low, high = low - wide, high + wide
+    for pole, y in zip(_poles_on(geo), way.start.poles, strict=True):
+        if pole is not None and (np.abs(pole / np.array(size[::-1]) - 0.5) < 1.5).all():  # all longitudes meet there
+            low, high = np.minimum(low, (-np.inf, y)), np.maximum(high, (np.inf, y))
+    if high[0] - low[0] >= turn:
+        low[0], high[0] = -EVERY * turn, EVERY * turn
+        return [np.concatenate([low, high])]
+    shifts = np.arange(-2, 3) * turn
+    return [np.array([low[0] + shift, low[1], high[0] + shift, high[1]]) for shift in shifts]
 
 
-def _footprint(crs: str, geo: Geo, size: tuple[int, int]) -> NDArray[np.float64] | None:
-    """West, south, east, north of the image in `crs`, twice its own size wider; None where they do not say (180 E)."""
-    height, width = size
-    corners = np.array([geo.world(x, y) for x in (0, width) for y in (0, height)])
-    bounds = rasterio.warp.transform_bounds(geo.crs, crs, *corners.min(0), *corners.max(0), densify_pts=21)
-    west, south, east, north = bounds
-    if not np.isfinite(bounds).all() or west >= east or south >= north:
-        return None
-    wide, high = east - west, north - south
-    return np.array([west - wide, south - high, east + wide, north + high])
+def _is_torn(seen: NDArray[np.float64]) -> bool:
+    """Whether neighbours among places [n, n, 2] of the image lie much farther apart than others do."""
+    steps = np.concatenate([np.diff(seen, axis=axis).reshape(-1, 2) for axis in (0, 1)])
+    lengths = np.hypot(*steps.T)
+    return bool(lengths.max() > TORN * np.median(lengths))
+
+
+def _poles_on(geo: Geo) -> list[NDArray[np.float64] | None]:
+    """(column, row) of the south and the north pole on the plane of the image, None for what has no single place."""
+    assert geo.crs is not None
+    if system(geo.crs).turn is not None:
+        return [None, None]
+    places = inverted(geo.transform, poles(system(geo.crs)))
+    return [place if np.isfinite(place).all() else None for place in places]
+
+
+def _in_pixels(shapes: NDArray[Any], crs: str, way: Way, geo: Geo) -> NDArray[Any]:
+    """The shapes in pixels. Those that the CRS of the image tears apart are cut there first."""
+    found = reproject(shapes, way, SHARE)
+    if not found.torn.any():
+        return found.shapes
+    torn, middle = np.flatnonzero(found.torn), way.end.middle
+    if middle is None:
+        raise NoPlaceError
+    degrees = Geo(LON_LAT, PLAIN)
+    moved = reproject(shapes[torn], Way(Geo(crs, PLAIN), degrees), CUT).shapes
+    moved = within_turn(repaired(moved), middle - 180, 360)
+    moved = shapely.transform(moved, lambda points: np.clip(points, *_inside(middle)))
+    found.shapes[torn] = reproject(moved, Way(degrees, geo), SHARE).shapes
+    return found.shapes
+
+
+def _inside(middle: float) -> NDArray[np.float64]:
+    """The smallest and largest longitude and latitude that are surely on the right side of the cut."""
+    half = np.array([180 - INSET, 90.0])
+    return np.stack([np.array([middle, 0.0]) - half, np.array([middle, 0.0]) + half])
+
+
+def _on_image(
+    shapes: NDArray[Any], numbers: NDArray[np.int64], way: Way, size: tuple[int, int]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Those that meet the image, where they lie or whole turns around the earth away."""
+    box = np.array([0.0, 0.0, size[1], size[0]])
+    if way.end.turn is None:
+        inside = _meets(shapes, box)
+        return shapes[inside], numbers[inside]
+    (step,) = inverted(way.target, np.array([[way.end.turn, 0.0]]), steps=True)
+    found, which = [], []
+    for turns in range(-EVERY, EVERY + 1):
+        met = np.flatnonzero(_meets(shapes, box - np.tile(turns * step, 2)))
+        here = shapes[met]
+        found.append(here if not turns else shapely.transform(here, lambda points, by=turns: points + by * step))
+        which.append(numbers[met])
+    return np.concatenate(found), np.concatenate(which)
+
+
+def _joined(shapes: NDArray[Any], numbers: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The shapes by their numbers, rising; several of one number as one."""
+    order = np.argsort(numbers, kind="stable")
+    shapes, numbers = shapes[order], numbers[order]
+    kept, first, counts = np.unique(numbers, return_index=True, return_counts=True)
+    result = shapes[first]
+    for i in np.flatnonzero(counts > 1).tolist():
+        parts = repaired(shapes[first[i] : first[i] + counts[i]])
+        result[i] = areal(shapely.union_all(parts, grid_size=1 / FINENESS))
+    return result, kept
 
 
 def _meets(shapes: NDArray[Any], box: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -188,59 +273,12 @@ def _meets(shapes: NDArray[Any], box: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray((bounds[:, :2] <= box[2:]).all(1) & (bounds[:, 2:] >= box[:2]).all(1))
 
 
-def _cut(shapes: NDArray[Any], box: NDArray[np.float64] | None) -> NDArray[Any]:
+def _cut(shapes: NDArray[Any], box: NDArray[np.float64]) -> NDArray[Any]:
     """The shapes without what reaches out of the box; those inside stay as they are, to the bit."""
-    if box is None or not len(shapes):
+    if not len(shapes):
         return shapes
     bounds = shapely.bounds(shapes)
     out = (bounds[:, :2] < box[:2]).any(1) | (bounds[:, 2:] > box[2:]).any(1)
     shapes = shapes.copy()
-    shapes[out] = [_areal(part) for part in shapely.intersection(shapes[out], shapely.box(*box))]
-    return shapes
-
-
-def _areal(shape: Any) -> Any:
-    """The polygons of what an intersection left, which may also be lines and points."""
-    parts = [part for part in shapely.get_parts(shape) if part.geom_type == "Polygon"]
-    return shapely.multipolygons(parts) if parts else shapely.Polygon()
-
-
-def _mover(crs: str | None, geo: Geo) -> Callable[[Points], Points]:
-    """[N, 2] places in `crs` (None: that of the image) -> [N, 2] columns and rows."""
-    a, b, c, d, e, f = geo.transform
-    det = a * e - b * d
-
-    def move(points: Points) -> Points:
-        x, y = points[:, 0], points[:, 1]
-        if crs is not None and len(points):
-            x, y = (np.asarray(values) for values in rasterio.warp.transform(crs, geo.crs, x, y))
-        if not (np.isfinite(x).all() and np.isfinite(y).all()):
-            raise _NoPlaceError
-        return np.stack([(e * (x - c) - b * (y - f)) / det, (a * (y - f) - d * (x - c)) / det], axis=1)
-
-    return move
-
-
-def _moved(shapes: NDArray[Any], move: Callable[[Points], Points]) -> NDArray[Any]:
-    if not len(shapes):
-        return shapes
-    return np.asarray(shapely.set_coordinates(shapes.copy(), move(shapely.get_coordinates(shapes))), dtype=object)
-
-
-def _straightened(shapes: NDArray[Any], move: Callable[[Points], Points]) -> NDArray[Any]:
-    """The shapes with more points on the edges that `move` bends by more than `BEND` pixels.
-
-    Of an edge cut into n equal parts each is bent by 1 / n^2 of the whole.
-    """
-    if not len(shapes):
-        return shapes
-    start, end, owner = edges(shapes)
-    bend = np.abs(move((start + end) / 2) - (move(start) + move(end)) / 2).max(axis=1)
-    length = np.hypot(*(end - start).T)
-    parts = np.clip(np.ceil(np.sqrt(bend / BEND)), 1, 1000)
-    longest = np.full(len(shapes), np.inf)
-    bent = parts > 1
-    np.minimum.at(longest, owner[bent], length[bent] / parts[bent])
-    shapes, bent = shapes.copy(), np.isfinite(longest)
-    shapes[bent] = shapely.segmentize(shapes[bent], longest[bent])
+    shapes[out] = [areal(part) for part in shapely.intersection(shapes[out], shapely.box(*box))]
     return shapes

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import rasterio
-import rasterio.warp
 import shapely
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 
 from torchfpn.errors import RasterError
+from torchfpn.files.geo import Geo
 from torchfpn.vectors.area import AXIS, FLATTENING
-from torchfpn.vectors.reading import LON_LAT
+from torchfpn.vectors.systems import LON_LAT, PLAIN, Way, system
 
+BEYOND, INSIDE = 1.01, 1 - 1e-6  # parts of a quarter turn
 Numbers = NDArray[np.float64]
 
 
@@ -36,7 +37,11 @@ class Planes:
             RasterError: a place without longitude and latitude.
         """
         bounds = shapely.bounds(shapes).reshape(-1, 4)
-        middles = (bounds[:, :2] + bounds[:, 2:]) / 2
+        middles, held = (bounds[:, :2] + bounds[:, 2:]) / 2, system(crs)
+        if held.crs.is_geographic:  # a plane right at the pole has no east; grids may reach half a pixel beyond it
+            beyond = np.abs(middles[:, 1]) <= held.poles[1] * BEYOND
+            inside = np.clip(middles[:, 1], held.poles[0] * INSIDE, held.poles[1] * INSIDE)
+            middles[:, 1] = np.where(beyond, inside, middles[:, 1])
         return cls(middles, _scales(middles, crs, file))
 
     def __getitem__(self, index: Any) -> "Planes":
@@ -80,7 +85,7 @@ def _degrees(places: NDArray[np.float64], crs: str, file: str | Path | None) -> 
     if not len(places):
         return places
     try:
-        moved = np.stack(rasterio.warp.transform(crs, LON_LAT, places[:, 0], places[:, 1]), axis=1)
+        moved = Way(Geo(crs, PLAIN), Geo(LON_LAT, PLAIN)).forward(places)
     except (rasterio.errors.RasterioError, CPLE_BaseError) as error:
         raise RasterError(f"its places have no longitude and latitude ({error})", file=file) from error
     if not np.isfinite(moved).all() or np.abs(moved[:, 1]).max() > 90:

@@ -25,6 +25,7 @@ from torchfpn.files.formats import check_regular, name_key
 from torchfpn.files.quiet import quiet
 from torchfpn.vectors.cut_off import refuse_cut_off
 from torchfpn.vectors.formats import DRIVERS
+from torchfpn.vectors.systems import LON_LAT, SLACK
 
 FAILURES = (  # all that pyogrio raises of files
     pyogrio.errors.DataSourceError,
@@ -34,7 +35,6 @@ FAILURES = (  # all that pyogrio raises of files
     pyogrio.errors.FeatureError,
     pyogrio.errors.FieldError,
 )
-LON_LAT = "OGC:CRS84"  # what RFC 7946 says of every GeoJSON
 MAX_BYTES = 2**30
 _BESIDE = (".shx", ".dbf", ".prj", ".cpg", ".qix")  # files that GDAL opens with a shapefile
 _JSON = ("GeoJSON", "GeoJSONSeq")
@@ -306,7 +306,7 @@ def _check_numbers(shapes: NDArray[Any], path: Path) -> None:
 def _check_degrees(shapes: NDArray[Any], path: Path) -> None:
     """Metres in a file that says nothing, which would mean degrees."""
     points = np.abs(shapely.get_coordinates(shapes))
-    if len(points) and (points[:, 0].max() > 540 or points[:, 1].max() > 90):
+    if len(points) and (points[:, 0].max() > 540 or points[:, 1].max() > 90 + SLACK):
         raise RasterError(
             f"a coordinate of {points.max():.10g}",
             file=path,
