@@ -20,8 +20,7 @@ from torchfpn.files.formats import MAX_SIDE
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import Color
 from torchfpn.metrics.confusion import ConfusionMatrix
-from torchfpn.raster.degrees import to_degrees
-from torchfpn.raster.ground_areas import ground_areas
+from torchfpn.raster.degrees import GridBends, to_degrees
 from torchfpn.raster.label_maps import SIDE, LabelMap, open_label_map
 from torchfpn.raster.label_pairs import PixelScores, pair_counts
 from torchfpn.raster.legend import BACKGROUND
@@ -109,9 +108,10 @@ class MapScores:
             shapes[broken] = shapely.make_valid(shapes[broken], method="structure", keep_collapsed=False)
             values = layer.values[numbers]
             reader = _Reader(held, shapes, values, self.names)
+            bends = GridBends(geo, held.size)
 
             def measure(polygons: NDArray[Any]) -> NDArray[np.float64]:
-                return ground_areas(polygons, *to_degrees(polygons, geo, file), geo, file)
+                return to_degrees(polygons, geo, file, bends=bends).areas
 
             inside = self._counter.update_by_blocks(held.plan(), reader.read, shapes, values, measure=measure)
             layer.met[numbers[inside]] = True
