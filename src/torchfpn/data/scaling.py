@@ -218,7 +218,10 @@ class _Sample:
 
 def _lowest(ranks: Ranks, values: NDArray[Any], limit: float) -> tuple[Ranks, NDArray[Any]]:
     """The numbers [N] and values [C, N] of the pixels with the lowest numbers: `_MOST_VALUES`, none above `limit`."""
-    kept = np.flatnonzero(ranks <= limit) if limit < 1 else np.arange(len(ranks))
-    if len(kept) > _MOST_VALUES:
-        kept = kept[np.argpartition(ranks[kept], _MOST_VALUES)[:_MOST_VALUES]]
-    return ranks[kept], values[:, kept]
+    below = ranks <= limit
+    if np.count_nonzero(below) > _MOST_VALUES:
+        below = ranks < np.partition(ranks, _MOST_VALUES)[_MOST_VALUES]
+    if below.all():
+        return ranks, values
+    kept = np.flatnonzero(below)  # a mask is five times slower
+    return ranks.take(kept), values.take(kept, 1)
