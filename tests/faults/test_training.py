@@ -258,7 +258,7 @@ def test_fault_45_auto_batch_halves_and_goes_on_the_same_way_every_time(small, m
 def test_fault_45_one_image_that_does_not_fit_is_the_end(small, monkeypatch, capsys):
     small_memory(monkeypatch, 0)
     assert train("--auto_batch") == 2
-    assert "out of memory with 1 images in a pass" in capsys.readouterr().err.splitlines()[-1]
+    assert "out of memory with 1 image in a pass" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="loader processes are forked")
