@@ -368,6 +368,57 @@ def test_square_metres_are_those_of_the_place(tmp_path):
         assert [counts[name] for name in ("matched", "predicted", "truth")] == [count] * 3
 
 
+BEYOND = {  # grids that go on where the world of their coordinate system begins again: transform, columns
+    "0 to 360": ("EPSG:4326", (1.0, 0.0, 0.0, 0.0, -1.0, 20.0), 360),
+    "a little beyond 180": ("EPSG:4326", (0.1, 0.0, 177.2, 0.0, -0.1, 3.0), 30),
+    "Mercator beyond 180": ("EPSG:3857", (1e4, 0.0, 19_900_000.0, 0.0, -1e4, 2e5), 40),
+    "beyond -180 in the west": ("EPSG:4087", (1e4, 0.0, -20_200_000.0, 0.0, -1e4, 2e5), 40),
+    "another meridian": ("EPSG:4807", (0.2, 0.0, 195.0, 0.0, -0.2, 5.0), 60),  # Paris, in grads
+}
+
+
+@pytest.mark.parametrize("grid", BEYOND)
+def test_a_map_beyond_180_is_what_its_own_polygons_say(tmp_path, grid):
+    """Its GeoJSON lies within -180..180: every pixel and every object is found again, one across 180 too."""
+    crs, transform, width = BEYOND[grid]
+    labels = np.zeros((40, width), np.uint8)
+    labels[5:15, width // 2 - 4 : width // 2 + 7] = labels[20:30, width - 9 : width - 2] = labels[20:30, 2:5] = 1
+    found = write_tiff(tmp_path / "p.tif", labels[None], crs=crs, transform=rasterio.Affine(*transform))
+    assert main(["polygons", str(found), str(tmp_path / "t.geojson")]) == 0
+    points = shapely.get_coordinates(shapely.from_geojson((tmp_path / "t.geojson").read_text()))
+    assert np.abs(points[:, 0]).max() <= 180
+    scores = numbers(tmp_path, found, tmp_path / "t.geojson", "--field", "")
+    assert scores["confusion"] == [[int((labels == 0).sum()), 0], [0, int(labels.sum())]]
+    assert scores["objects"]["all"]["f1"] == 1
+    assert scores["objects"]["all"]["matched"] == 3
+    out = ["--out", str(tmp_path / "out"), "--overwrite"]
+    assert main(["compare", str(found), "--truth", str(tmp_path / "t.geojson"), "--field", "",
+                 "--prediction", str(found), *out]) == 0  # fmt: skip
+    assert json.loads((tmp_path / "out" / "compare.json").read_text())["over_all"]["miou"] == 1
+    assert main(["rasterize", str(tmp_path / "t.geojson"), str(found), *out]) == 0
+    with rasterio.open(tmp_path / "out" / "p.tif") as drawn:
+        assert np.array_equal(drawn.read(1), labels)
+
+
+def test_one_place_has_many_longitudes(tmp_path):
+    """Brazil at -55 and at 305: as polygons against polygons, and within a raster from 0 to 360."""
+    crs = "urn:ogc:def:crs:OGC::CRS84"
+    features = {
+        name: [
+            {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(shapely.box(x, -9, x + 5, -5))}
+        ]
+        for name, x in (("west", -55), ("east", 305))
+    }
+    for name, held in features.items():
+        member = {"crs": {"type": "name", "properties": {"name": crs}}}
+        (tmp_path / f"{name}.geojson").write_text(json.dumps({"type": "FeatureCollection", **member, "features": held}))
+    west, east = tmp_path / "west.geojson", tmp_path / "east.geojson"
+    grid = rasterio.Affine(1.0, 0.0, 0.0, 0.0, -1.0, 20.0)
+    image = write_tiff(tmp_path / "i.tif", np.zeros((1, 40, 360), np.uint8), crs="EPSG:4326", transform=grid)
+    for words in ([west, east], [east, west], [west, east, "--within", image]):
+        assert numbers(tmp_path, *words)["objects"]["all"]["matched"] == 1
+
+
 def test_a_folder_of_label_files_against_polygons(tmp_path, capsys):
     (tmp_path / "p").mkdir()
     (tmp_path / "t").mkdir()
