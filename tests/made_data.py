@@ -16,12 +16,13 @@ splits:
 
 
 def write_tiff(path, array, **profile):
-    """A GeoTIFF of [C, H, W]; `descriptions`, `colorinterp` and `mask` are set after the writing."""
+    """A GeoTIFF (or `driver`) of [C, H, W]; `descriptions`, `colorinterp` and `mask` are set after the writing."""
     after = {key: profile.pop(key) for key in ("descriptions", "colorinterp", "mask") if key in profile}
     c, h, w = array.shape
+    profile = {"driver": "GTiff", "count": c, "height": h, "width": w, "dtype": array.dtype} | profile
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(path, "w", driver="GTiff", count=c, height=h, width=w, dtype=array.dtype, **profile) as sink:
+        with rasterio.open(path, "w", **profile) as sink:
             sink.write(array)
             for name in ("descriptions", "colorinterp"):
                 if name in after:

@@ -13,6 +13,7 @@ from torchfpn.errors import WeightsError, nearest
 from torchfpn.recipe_fields import LARGEST, SMALLEST, check_fields, is_number
 
 IGNORE = 255  # the label of a pixel that nobody labelled, inside torchfpn; files may use another value
+LARGEST_VALUE = 2.0**64  # the square of a larger one overflows float32, in which norms compute variances
 SCHEMA = 4  # raised when a field changes meaning; older files are migrated, newer ones refused
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError)
 

@@ -156,6 +156,16 @@ class TestNotes:
         assert "a0.tif: float32, which models compute in, is too coarse for the band grey (" in note
         assert note.count("too coarse") == 1
 
+    def test_values_beyond_what_models_see(self, tmp_path):
+        make_dataset(tmp_path, train=2, val=1)
+        for path in list(tmp_path.glob("*/images/*.png")):
+            array = np.random.default_rng(0).random((1, 24, 32), np.float32)
+            array[0, 3, 4:7] = 3e38 if path.parents[1].name == "train" else 9
+            write_tiff(path.with_suffix(".tif"), array)
+            path.unlink()
+        note = self.note(tmp_path)
+        assert "6 pixels with values beyond 2^64 count as no data, and the scaling leaves them out: a0.tif, a1." in note
+
 
 class TestNamesInAnotherOrder:
     """Bands that the files name are not read in the order of other files, or of dataset.yaml."""

@@ -154,6 +154,27 @@ def test_several_pixel_types(tmp_path):
             find_scaling(dataset, method=method, pretrained=True)
 
 
+@pytest.mark.parametrize("method", ["mean-std", "percentile"])
+@pytest.mark.parametrize(("value", "dtype"), [(3e38, "float32"), (-1e300, "float64")])
+def test_values_beyond_what_models_see_do_not_count(tmp_path, method, value, dtype):
+    """They are a twentieth of an image, so that percentiles meet them as well."""
+    make_dataset(tmp_path, train=1, val=0, yaml=YAML.split("  val")[0])
+    (tmp_path / "train" / "images" / "a0.png").unlink()
+    array = np.random.default_rng(0).normal(7, 2, (2, 20, 20)).astype(dtype)
+    array[1, 4] = value
+    write_tiff(tmp_path / "train" / "images" / "a0.tif", array)
+    scaling, _ = find_scaling(read_dataset(tmp_path), method=method)
+    seen = np.delete(array, 4, axis=1).reshape(2, -1).astype("float64")
+    low, high = np.percentile(seen, [2, 98], axis=1)
+    is_mean = method == "mean-std"
+    np.testing.assert_allclose(scaling.offset, seen.mean(1) if is_mean else (low + high) / 2, rtol=1e-9)
+    np.testing.assert_allclose(scaling.scale, seen.std(1) if is_mean else (high - low) / 4, rtol=1e-9)
+    array[0] = value
+    write_tiff(tmp_path / "train" / "images" / "a0.tif", array)
+    with pytest.raises(DataError, match="no valid pixel"):
+        find_scaling(read_dataset(tmp_path), method=method)
+
+
 def test_nothing_valid(tmp_path):
     dataset = read_dataset(make_dataset(tmp_path, train=1, val=0))
     image = np.zeros((24, 32, 4), "uint8")

@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
 import torch
+from PIL import Image
 
+from made_data import write_tiff
 from shared import DATA
 from torchfpn.cli.main import main
 
@@ -28,3 +31,17 @@ def same_as_python(task, file, folder, found):
     torch.testing.assert_close(boxes, found.boxes[keep], atol=2e-3, rtol=0)
     torch.testing.assert_close(scores, found.scores[keep], atol=1e-4, rtol=0)
     assert labels == [task.recipe.label_ids[label] for label in found.labels[keep]]
+
+
+def refused_in_16_bits(photo, folder, capsys):
+    """Asserts that the model that `predicted` saved refuses a photograph saved as a 16-bit PNG, with the cure."""
+    with Image.open(photo) as opened:
+        array = np.asarray(opened.convert("RGB")).astype(np.uint16) * 257
+    write_tiff(folder / "deep.png", array.transpose(2, 0, 1), driver="PNG")
+    words = ["predict", str(folder / "model.safetensors"), str(folder / "deep.png"), "--out", str(folder / "out")]
+    capsys.readouterr()
+    assert main([*words, "--overwrite"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "deep.png: holds uint16; expected uint8, of which the model learnt values of 0 to " in told
+    assert "; bring it to 8 bits as it was done for the training" in told

@@ -22,7 +22,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 import torchfpn
 from importers.detectron2_oracle import Oracle, noisy
 from importers.fixtures import Fixture
-from importers.photographs import PHOTO, same_as_python
+from importers.photographs import PHOTO, refused_in_16_bits, same_as_python
 from shared import needs_shared
 from torchfpn.cli.main import main
 from torchfpn.errors import ConfigError, WeightsError
@@ -115,7 +115,7 @@ def test_the_same_instances_from_file_to_answer(size, kind):
 
 @needs_shared
 @torch.inference_mode()
-def test_a_photograph_gives_the_originals_instances(tmp_path):
+def test_a_photograph_gives_the_originals_instances(tmp_path, capsys):
     oracle, task = small("boxes")
     with Image.open(PHOTO) as photo:
         image = torch.from_numpy(np.array(photo.convert("RGB"))).permute(2, 0, 1)
@@ -123,6 +123,7 @@ def test_a_photograph_gives_the_originals_instances(tmp_path):
     task = copy(task)
     task.recipe = replace(task.recipe, rules={**task.recipe.rules, "resize": {**SMALL, "pillow": True}})
     same_as_python(task, PHOTO, tmp_path, task.predict([image])[0])
+    refused_in_16_bits(PHOTO, tmp_path, capsys)
 
 
 @torch.inference_mode()

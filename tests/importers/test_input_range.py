@@ -66,6 +66,29 @@ def test_other_pixel_types_are_refused_with_the_cure(unit, tmp_path, capsys, dty
     assert taken or f"{dtype} values from" in told
 
 
+@pytest.mark.parametrize("inputs", [Inputs.unit(), Inputs.eight_bit()], ids=["torchvision", "detectron2"])
+@pytest.mark.parametrize("bands", [3, 1], ids=["colour", "grey"])
+def test_16_bit_pngs_are_refused_by_every_way_in(unit, tmp_path, capsys, inputs, bands):
+    """Grey: Pillow reads it, and the model repeats its one band; colour: GDAL does, Pillow would cut it to 8 bits."""
+    recipe = replace(unit.recipe, inputs=inputs, rules={**unit.recipe.rules, "grey_as_color": True})
+    task = assemble(unit.model, recipe).eval()
+    task.save(tmp_path / "model.safetensors")
+    deep = pixels().astype(np.uint16)[..., :bands].transpose(2, 0, 1) * 257
+    write_tiff(tmp_path / "a.png", deep, driver="PNG")
+    words = ["predict", str(tmp_path / "model.safetensors"), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert f"a.png: holds uint16; expected uint8, of which the model learnt values of 0 to {inputs.high:g}; br" in told
+    assert main([*words, "--accept-dtype"]) == 2
+    assert "a.png: uint16 values from" in capsys.readouterr().err
+    for given in (tmp_path / "a.png", deep):
+        with pytest.raises(DataError, match="holds uint16"):
+            task.predict(given)
+    for wrong in (torch.from_numpy(deep.repeat(3 // bands, 0)), torch.from_numpy(deep.repeat(3 // bands, 0) * 1.0)):
+        with pytest.raises(DataError, match="the model's range"):
+            task.predict([wrong])
+
+
 def test_an_overlay_shows_the_pixels_of_the_file(unit, tmp_path):
     array = pixels() // 4 + 100
     Image.fromarray(array).save(tmp_path / "a.png")

@@ -10,7 +10,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms.functional import to_tensor
 
 import torchfpn
-from importers.photographs import PHOTO, same_as_python
+from importers.photographs import PHOTO, refused_in_16_bits, same_as_python
 from shared import DATA, needs_shared
 from torchfpn.errors import ConfigError
 from torchfpn.importers.convert import converted
@@ -214,8 +214,9 @@ def test_the_small_variant_is_of_the_mobilenet_alone():
 
 @needs_shared
 @torch.inference_mode()
-def test_a_photograph_gives_the_originals_detections_in_python_and_through_fpn_predict(tmp_path):
+def test_a_photograph_gives_the_originals_detections_in_python_and_through_fpn_predict(tmp_path, capsys):
     photograph("maskrcnn_resnet50_fpn", PHOTO, tmp_path)
+    refused_in_16_bits(PHOTO, tmp_path, capsys)
 
 
 @needs_shared

@@ -11,8 +11,8 @@ from PIL import Image
 import torchfpn
 from made_data import write_png, write_tiff
 from tiny_detector import tiny_detector
-from tiny_model import IDS, tiny_task
-from torchfpn import AnySize, Batch, DataError, ShapeError
+from tiny_model import BANDS, IDS, tiny_task
+from torchfpn import AnySize, Batch, ConfigError, DataError, ShapeError
 from torchfpn.cli.main import main
 from torchfpn.files.rasters import open_raster
 from torchfpn.ops.instances import Instances
@@ -55,6 +55,94 @@ def test_a_folder_gives_what_fpn_predict_writes(folder):
         again = torchfpn.predict(task, given)
         assert [torch.equal(a.labels, b.labels) for a, b in zip(again, results, strict=True)] == [True, True]
     assert torch.equal(task.predict(scenes / "0.tif")[0].labels, results[0].labels)
+
+
+def files_of(folder):
+    """Content by name of the files of a folder, hidden ones left out."""
+    return {file.name: file.read_bytes() for file in folder.glob("[!.]*")}
+
+
+@pytest.mark.parametrize("kind", ["picture", "raster", "objects", "boxes"])
+def test_files_written_from_python_are_those_of_fpn_predict_to_the_byte(tmp_path, kind):
+    (tmp_path / "in" / "low").mkdir(parents=True)
+    model, out, window = tmp_path / "model.safetensors", tmp_path / "out", 32 if kind == "raster" else None
+    sources = [tmp_path / "in", tmp_path / "in" / "low" / "a.png"]
+    if kind == "raster":
+        tiny_task().save(model)
+        scene(tmp_path / "in" / "b.tif")
+        sources, names = sources[:1], ["b.tif"]
+    else:
+        for i, file in enumerate((sources[1], tmp_path / "in" / "b.png")):
+            write_png(file, np.random.default_rng(i).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+        is_picture = kind == "picture"
+        made = tiny_task(bands=BANDS[:3], dtype="uint8") if is_picture else None
+        (made or tiny_detector("instance" if kind == "objects" else "detection")).save(model)
+        masks = [] if kind == "boxes" else ["b.png", "a.png"]
+        names = masks if is_picture else ["objects.json", *masks]
+    words = ["predict", str(model), *map(str, sources), "--out", str(out)]
+    assert main([*words, "--window", "32"] if window else words) == 0
+    for given in (
+        model,
+        torchfpn.load(model).train(),
+    ):  # batch norm of a task in training mode would tell the images apart
+        own = tmp_path / type(given).__name__
+        written = torchfpn.predict(given, sources, out=own, window=window)
+        assert written == [own / name for name in names]
+        assert files_of(own) == files_of(out)
+    assert given.training
+
+
+def test_files_written_from_python_replace_none_unasked(folder, capsys):
+    model, scenes, out = folder / "model.safetensors", folder / "scenes", folder / "out"
+    words = ["predict", str(model), str(scenes), "--out", str(out)]
+    assert main(words) == 0
+    before = files_of(out)
+    with pytest.raises(ConfigError, match="out: 2 files are there already: "):
+        torchfpn.predict(model, scenes, out=out)
+    with pytest.raises(ConfigError, match="would be overwritten by its own prediction"):
+        torchfpn.predict(model, scenes, out=scenes, overwrite=True)
+    assert files_of(out) == before
+    torchfpn.predict(tiny_task(seed=3), scenes, out=out, overwrite=True)
+    after = files_of(out)
+    assert after != before
+    assert main([*words, "--resume"]) == 2  # these are not its own finished answers
+    assert "finished with another " in capsys.readouterr().err
+    assert files_of(out) == after
+
+
+def test_files_written_from_python_are_whole_or_not_there(tmp_path, caplog):
+    task = tiny_detector("detection")
+    for i in range(2):
+        write_png(tmp_path / f"{i}.png", np.full((*SIZE, 3), 9, np.uint8))
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
+    with pytest.raises(DataError, match=r"1\.png: damaged"):
+        torchfpn.predict(task, str(tmp_path / "*.png"), out=tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+    array = np.zeros((4, *SIZE), np.uint16)
+    write_tiff(tmp_path / "a.tif", array, nodata=0)
+    torchfpn.predict(tiny_task(), tmp_path / "a.tif", out=tmp_path / "out")
+    assert caplog.messages == [f"{tmp_path / 'a.tif'}: holds no data at all"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"sources": np.zeros((4, 9, 9), np.uint16)}, r"sources: a ndarray; expected paths, with out=FOLDER"),
+        ({"sources": ["a.tif", torch.zeros(4, 9, 9)]}, r"sources: a Tensor; expected paths, with out=FOLDER"),
+        ({"window": 9}, r"window: 9; expected a multiple of \d+ pixels"),
+        ({"window": 0}, r"window: 0; expected a multiple of \d+ pixels"),
+        ({"model": tiny_detector, "window": 32}, r"window: 32; expected a semantic model"),
+        ({"model": lambda: tiny_task(ids=(1, 2, 70_000))}, r"a class with the value 70000; expected 0\.\.65535"),
+        ({"out": None, "overwrite": True}, r"overwrite: overwrite without out; expected to come with out=FOLDER"),
+        ({"out": None, "window": 32}, r"window: window without out"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_anything_is_made(tmp_path, given, told):
+    scene(tmp_path / "a.tif")
+    given = {"model": tiny_task, "sources": tmp_path / "a.tif", "out": tmp_path / "out"} | given
+    with pytest.raises(torchfpn.FPNError, match=told):
+        torchfpn.predict(given.pop("model")(), **given)
+    assert not (tmp_path / "out").exists()
 
 
 def test_arrays_stand_for_files_of_their_type(tmp_path):

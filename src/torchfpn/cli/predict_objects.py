@@ -1,24 +1,18 @@
 """fpn predict with a model of objects: one COCO file of all sources; numbered masks, overlays, polygons of each."""
 
 import argparse
-import os
 import sys
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
-    from torchfpn.raster.coco_results import CocoResults
     from torchfpn.raster.predict import Options
     from torchfpn.raster.predict_objects import Outcome, Overlay
     from torchfpn.raster.sources import Job
     from torchfpn.tasks.task import Task
-
-FILE = "objects.json"
-SCORE = 0.5
 
 
 @dataclass
@@ -41,12 +35,13 @@ class _Totals:
 def run_objects(args: argparse.Namespace, task: "Task", options: "Options") -> int:
     """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.outputs import check_folder
-    from torchfpn.cli.predict_options import check_classes
     from torchfpn.cli.told import tell_passed_over
+    from torchfpn.raster.predict import check_classes
+    from torchfpn.raster.predict_objects import SCORE
     from torchfpn.raster.sources import refuse_existing, refuse_own_sources
 
     _check_flags(args, task)
-    check_classes(task, args.model, options)
+    check_classes(task, options, file=args.model)
     jobs = _plan(args, masks=_has_masks(task))
     refuse_own_sources(jobs)
     tell_passed_over(args.sources)
@@ -81,16 +76,12 @@ def _check_flags(args: argparse.Namespace, task: "Task") -> None:
 
 def _plan(args: argparse.Namespace, *, masks: bool) -> "list[Job]":
     """A job for each source, whose `labels` is the one file of all."""
-    from torchfpn.raster.sources import find_sources, plan
+    from torchfpn.raster.sources import find_sources, plan_objects
 
     endings = {"overlay": ".overlay.png"} if args.overlay else {}
     if args.polygons:
         endings["polygons"] = ".pixels.json" if args.polygons == "pixels" else f".{args.polygons}"
-    jobs = plan(find_sources(args.sources), args.out, endings, raster_extras=endings)
-    return [
-        replace(job, labels=args.out / FILE, others=({"instances": job.labels} if masks else {}) | job.others)
-        for job in jobs
-    ]
+    return plan_objects(find_sources(args.sources), args.out, endings, masks=masks)
 
 
 def _overlay(task: "Task") -> "Overlay":
@@ -107,9 +98,11 @@ def _predict_all(
 ) -> int:
     from torchfpn.cli.counting import counted
     from torchfpn.raster.coco_results import coco_results
+    from torchfpn.raster.predict_objects import record
+    from torchfpn.raster.sources import image_names
 
     begun, totals = time.monotonic(), _Totals()
-    names = _names(jobs)
+    names = image_names(jobs)
     with coco_results(jobs[0].labels, task.recipe) as results, counted("predicting", len(jobs)) as step:
         for number, (job, name) in enumerate(zip(jobs, names, strict=True), start=1):
             outcome = _predict_one(task, job, options, score, overlay)
@@ -117,7 +110,7 @@ def _predict_all(
                 totals.failed += 1
             else:
                 totals.add(outcome)
-                _record(results, number, name, outcome)
+                record(results, number, name, outcome)
             step()
     print(_summary(totals, score, time.monotonic() - begun))
     return 0 if not totals.failed else 1 if totals.done else 2
@@ -138,27 +131,6 @@ def _predict_one(
         return None
     _report(outcome, score)
     return outcome
-
-
-def _record(results: "CocoResults", number: int, name: str, outcome: "Outcome") -> None:
-    """Outside of what may fail source by source: half an image in the file would spoil all of it.
-
-    Raises:
-        DataError: the disk is full.
-    """
-    from torchfpn.errors import DataError
-
-    try:
-        results.add(number, name, outcome.found)
-    except OSError as error:
-        raise DataError(f"cannot be written ({error.strerror or error})", file=outcome.job.labels) from error
-
-
-def _names(jobs: "list[Job]") -> list[str]:
-    """Every source as a path below the folder that all have in common, which is how COCO names images."""
-    whole = [Path(os.path.abspath(job.source)) for job in jobs]  # noqa: PTH100, links are not followed
-    top = os.path.commonpath([path.parent for path in whole])
-    return [path.relative_to(top).as_posix() for path in whole]
 
 
 def _report(outcome: "Outcome", score: float) -> None:

@@ -68,13 +68,13 @@ def with_model_tiles(options: "Options", task: "Task", sources: Sequence[str]) -
     """
     from dataclasses import replace
 
+    from torchfpn.raster.predict import tiles_of
     from torchfpn.raster.sources import find_sources
-    from torchfpn.vectors.tiles import check_pattern, is_tile
+    from torchfpn.vectors.tiles import is_tile
 
-    pattern = task.recipe.rules.get("tiles")
+    pattern = tiles_of(task)
     if pattern is None or options.tiles is not None:
         return options
-    pattern = check_pattern(str(pattern))
     if any(is_tile(source, pattern) for source in find_sources(sources, tiles=True)):
         print(f'files that do not say where they lie are placed by their paths, "{pattern}", as in training (--tiles)')
     return replace(options, model_tiles=pattern)
@@ -124,24 +124,3 @@ def _crs(text: str) -> str:
         return str(rasterio.crs.CRS.from_user_input(text).to_wkt())
     except rasterio.errors.CRSError as error:
         raise ConfigError(f'"{text}"', field="assume-crs", allowed="a coordinate system, such as EPSG:4326") from error
-
-
-def check_classes(task: "Task", model: Path, options: "Options") -> None:
-    """Passes classes whose values fit into 16 bits, and names of classes that there are."""
-    from torchfpn.errors import ConfigError, WeightsError, nearest
-
-    if (top := max(task.recipe.label_ids, default=0)) > 65535:
-        raise WeightsError(f"a class with the value {top}", file=model, allowed="0..65535 in label files")
-    for name in options.outlined or ():
-        if name not in task.classes:
-            raise ConfigError(f'no class "{name}"', field="outlined", hint=nearest(name, task.classes))
-
-
-def check_window(task: "Task", streaming: "Streaming") -> None:
-    """Passes blocks that begin where the coarsest cells of the model do."""
-    from torchfpn.errors import ConfigError
-
-    multiple = int(getattr(task.model, "multiple", 1))
-    if streaming.side % multiple:
-        allowed = f"a multiple of {multiple} pixels, the model's coarsest stride"
-        raise ConfigError(f"{streaming.side}", field="window", allowed=allowed)

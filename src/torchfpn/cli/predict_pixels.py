@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torchfpn.raster.stream import Streaming
     from torchfpn.tasks.task import Task
 
-ON_A_GPU = 4  # windows at once
 CHANGES = (  # flags that change what an answer says
     *("probs", "polygons", "outlined", "least", "simplify", "assume_crs", "tiles", "bands", "max_pixels"),
     *("window", "margin", "blend", "precision"),
@@ -32,9 +31,10 @@ def run_pixels(
 ) -> int:
     """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.outputs import check_folder
-    from torchfpn.cli.predict_options import check_classes, check_window
     from torchfpn.cli.told import tell_passed_over
+    from torchfpn.raster.predict import check_classes
     from torchfpn.raster.sources import refuse_own_sources
+    from torchfpn.raster.stream import ON_A_GPU, check_window
 
     planned = _plan(args)
     refuse_own_sources(planned)
@@ -42,7 +42,7 @@ def run_pixels(
     jobs = _to_do(planned, args, streaming.model)
     check_folder(args.out)
     task = task.to(device)
-    check_classes(task, args.model, options)
+    check_classes(task, options, file=args.model)
     check_window(task, streaming)
     if device.type != "cpu" and args.batch is None:
         streaming = replace(streaming, batch=ON_A_GPU)

@@ -38,6 +38,7 @@ def notes(
         *_band_names(facts),
         *_pages(facts),
         *_coarse(facts),
+        *_beyond(facts),
         *_elsewhere(polygons),
         *_unclassed(dataset, polygons),
         *_unmet(facts),
@@ -147,6 +148,16 @@ def _coarse(facts: list[Facts]) -> list[str]:
     first = found[0].seen
     more = "" if len(found) == 1 else f" ({amount(len(found), 'image')} like it)"
     return [f"{printable(found[0].pair.image.name)}: {first.moments.coarse(first.bands)}{more}"]
+
+
+def _beyond(facts: list[Facts]) -> list[str]:
+    """Pixels that models take for no data, which nothing in the file says."""
+    found = [f for f in facts if f.seen is not None and f.seen.moments.beyond]
+    count = sum(f.seen.moments.beyond for f in found if f.seen is not None)
+    files = _few([printable(f.pair.image.name) for f in found])
+    verb, do = ("counts", "declare it as nodata") if count == 1 else ("count", "declare them as nodata")
+    what = f"{amount(count, 'pixel')} with values beyond 2^64 {verb} as no data"
+    return [f"{what}, and the scaling leaves them out: {files}; {do}, or look for what wrote them"] if count else []
 
 
 def _elsewhere(polygons: Sequence[PolygonReport]) -> list[str]:

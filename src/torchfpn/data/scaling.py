@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torchfpn.data.dataset import SCALINGS, Dataset
 from torchfpn.data.each import Watch, each, spread, unwatched
 from torchfpn.data.keys import key
-from torchfpn.data.moments import Moments
+from torchfpn.data.moments import Moments, within
 from torchfpn.data.reading import check_order, grey_cure, read_picture
 from torchfpn.data.windows import Piece, pieces
 from torchfpn.errors import ConfigError, DataError, amount, nearest
@@ -43,6 +43,8 @@ def find_scaling(
       and the same ones each time, so that nearly all lie within -2..2; for data with far outliers.
     * imagenet: ImageNet's constants, of 8-bit red, green and blue, found by name; of three bands without names in this
       order.
+    * mean-std and percentile leave out pixels with a value beyond 2^64, which models take for no data; `fpn check` counts
+      them.
 
     A band that is constant gets the scale 1.
 
@@ -174,6 +176,7 @@ def _percentile(dataset: Dataset, pieces: list[Piece], watch: Watch) -> tuple[An
     def some(number: int, picture: Picture) -> tuple[Ranks, NDArray[Any]]:
         array = picture.array
         values = array.reshape(len(array), -1) if picture.valid is None else array[:, picture.valid]
+        values = within(values)
         ranks = np.random.default_rng(key(number)).random((values.shape[1],))
         return _lowest(ranks, values, sample.limit)
 

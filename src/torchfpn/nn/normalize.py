@@ -6,15 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from torchfpn.errors import ShapeError
-from torchfpn.recipe import Scaling
-
-LARGEST = 2.0**64  # of a scaled value: the square of a larger one overflows float32, in which norms compute variances
+from torchfpn.recipe import LARGEST_VALUE, Scaling
 
 
 class Normalize(nn.Module):
     """raw [B, C, H, W] of any dtype -> float32 ``(raw - offset) / scale``; no data becomes 0, the mean of its band.
 
-    No data is NaN, infinity, a value that is beyond `LARGEST` when it is scaled, or the value `nodata`; with
+    No data is NaN, infinity, a value that is beyond `LARGEST_VALUE` when it is scaled, or the value `nodata`; with
     `together`, that value only where every band holds it (in unsigned data it is mostly 0, which a dark pixel can have
     in one band as well). Offset and scale are buffers that are not saved: they belong to the recipe.
     """
@@ -50,13 +48,13 @@ class Normalize(nn.Module):
             missing = raw == self.nodata
             known = known & ~(missing.all(1, keepdim=True) if self.together else missing)
         scaled = (raw - self.offset) / self.scale
-        known = known & (scaled.abs() <= LARGEST)
+        known = known & (scaled.abs() <= LARGEST_VALUE)
         return torch.where(known, scaled, 0.0), known.all(1)
 
     def overflowing(self, raw: Tensor) -> Tensor:
-        """Raw [B, C, H, W] -> [B, H, W] bool: where a value that is not NaN is beyond `LARGEST` when it is scaled."""
+        """Raw [B, C, H, W] -> [B, H, W] bool: where a value that is not NaN is beyond `LARGEST_VALUE` when scaled."""
         scaled = (raw.float() - self.offset) / self.scale
-        return (~(scaled.abs() <= LARGEST) & ~raw.isnan()).any(1)
+        return (~(scaled.abs() <= LARGEST_VALUE) & ~raw.isnan()).any(1)
 
     def extra_repr(self) -> str:
         """The numbers."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from torchfpn.data.headers import page_count
 from torchfpn.data.moments import Moments
+from torchfpn.errors import ConfigError, WeightsError, nearest
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.fitting import fitted, in_range
 from torchfpn.files.formats import MAX_SIDE, format_of, printable
@@ -25,6 +26,7 @@ from torchfpn.tasks.finite import overflow_words
 from torchfpn.tasks.precision import Precision
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
+from torchfpn.vectors.tiles import check_pattern
 
 if TYPE_CHECKING:  # shapely is loaded where polygons are asked for
     from torchfpn.raster.polygons import Feature
@@ -198,6 +200,29 @@ def check_polygons(geo: Geo | None, job: Job, options: Options) -> None:
         from torchfpn.raster.degrees import check_place
 
         check_place(geo, job.source)
+
+
+def check_classes(task: Task, options: Options, *, file: Path | None) -> None:
+    """Passes classes whose values fit into 16 bits, and names of classes that the model has. file: of the model.
+
+    Raises:
+        WeightsError, ConfigError: the first that does not.
+    """
+    if (top := max(task.recipe.label_ids, default=0)) > 65535:
+        raise WeightsError(f"a class with the value {top}", file=file, allowed="0..65535 in label files")
+    for name in options.outlined or ():
+        if name not in task.classes:
+            raise ConfigError(f'no class "{name}"', field="outlined", hint=nearest(name, task.classes))
+
+
+def tiles_of(task: Task) -> str | None:
+    """How paths of files that do not say where they lie end, as the model learnt it; None: it learnt none.
+
+    Raises:
+        ConfigError: the model's pattern is none.
+    """
+    pattern = task.recipe.rules.get("tiles")
+    return None if pattern is None else check_pattern(str(pattern))
 
 
 def outlining(task: Task, job: Job, options: Options) -> dict[str, Any]:

@@ -10,12 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchfpn.errors import DataError
 from torchfpn.files.atomic import write_bytes
 from torchfpn.files.geo import Geo
 from torchfpn.ops.instances import Instances, no_instances
 from torchfpn.ops.masks import Crops, areas, select, window_pixels
 from torchfpn.raster.answering import enough_memory
 from torchfpn.raster.answers import write_features, write_polygons
+from torchfpn.raster.coco_results import CocoResults
 from torchfpn.raster.instance_maps import write_instances
 from torchfpn.raster.predict import Options, opened, outlining
 from torchfpn.raster.sources import Job
@@ -25,6 +27,7 @@ from torchfpn.tasks.task import Task
 
 Overlay = Callable[[NDArray[Any], Instances], bytes]  # raw image [C, H, W] and what was found in it -> PNG
 MASKS = "instance"  # the task of models with masks
+SCORE = 0.5  # least one of objects that are drawn and outlined
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,20 @@ def predict_objects(task: Task, job: Job, options: Options, *, score: float, ove
         write_bytes(job.others["overlay"], overlay(raw.numpy(), shown))
     count = _write_polygons(task, job, options, shown, geo) if options.polygons else 0
     return Outcome(job, found, len(shown), empty, count, said)
+
+
+def record(results: CocoResults, number: int, name: str, outcome: Outcome) -> None:
+    """Adds an image to the file of all; what fails here is no matter of one source: half an image would spoil the file.
+
+    number, name: of the image, as `CocoResults.add` takes them.
+
+    Raises:
+        DataError: the disk is full.
+    """
+    try:
+        results.add(number, name, outcome.found)
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror or error})", file=outcome.job.labels) from error
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torchfpn.errors import ConfigError, DataError, amount, require
@@ -22,6 +22,7 @@ from torchfpn.files.geo import metadata_file, world_file
 from torchfpn.files.photographs import photograph_geo
 from torchfpn.raster.tile_map import is_tile_map, list_tiles
 
+OBJECTS = "objects.json"  # one file of all sources, of models of objects
 NAME_BYTES = 255  # of a file name, on every common file system
 SHOWN = 3
 
@@ -109,6 +110,27 @@ def plan(sources: Sequence[Path], out: Path, extras: dict[str, str], *, raster_e
         jobs.append(Job(source, out / f"{stem}{ending}", others))
     _check(jobs)
     return jobs
+
+
+def plan_objects(sources: Sequence[Path], out: Path, extras: dict[str, str], *, masks: bool) -> list[Job]:
+    """A job for every source of a model of objects: `labels` is one COCO file of all, objects.json.
+
+    extras: as in `plan`. masks: the objects are also numbered in a file of each source ("instances").
+
+    Raises:
+        ConfigError: as `plan`.
+    """
+    return [
+        replace(job, labels=out / OBJECTS, others=({"instances": job.labels} if masks else {}) | job.others)
+        for job in plan(sources, out, extras, raster_extras=extras)
+    ]
+
+
+def image_names(jobs: Sequence[Job]) -> list[str]:
+    """Every source as a path below the folder that all have in common, which is how COCO names images."""
+    whole = [Path(os.path.abspath(job.source)) for job in jobs]  # noqa: PTH100, links are not followed
+    top = os.path.commonpath([path.parent for path in whole])
+    return [path.relative_to(top).as_posix() for path in whole]
 
 
 def plan_mosaic(name: str, sources: Sequence[Path], out: Path, extras: dict[str, str]) -> list[Job]:

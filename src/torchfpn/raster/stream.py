@@ -51,6 +51,7 @@ from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
 
 SIDE, MARGIN = 1024, 64  # pixels
+ON_A_GPU = 4  # windows at once
 WINDOWS = 2**20  # of a raster: as many as one of the longest sides has at 1024 pixels; a plan of them takes 0.5 GB
 READERS, AHEAD = 2, 4  # threads, windows
 _NONE = np.zeros(0, np.int64)
@@ -133,6 +134,18 @@ def window_count(scene: Scene, streaming: Streaming) -> int:
         raise ConfigError(f"{streaming.side}", field="window", allowed="pixels from 1")
     grounds = scene.grounds(streaming.side)
     return -(-scene.height // streaming.side) * -(-scene.width // streaming.side) if grounds is None else len(grounds)
+
+
+def check_window(task: Task, streaming: Streaming) -> None:
+    """Passes blocks that begin where the coarsest cells of the model do.
+
+    Raises:
+        ConfigError: blocks of no size, or of one that is no multiple of those cells.
+    """
+    multiple = int(getattr(task.model, "multiple", 1))
+    if streaming.side < 1 or streaming.side % multiple:
+        allowed = f"a multiple of {multiple} pixels, the model's coarsest stride"
+        raise ConfigError(f"{streaming.side}", field="window", allowed=allowed)
 
 
 def is_begun(job: Job) -> bool:
