@@ -127,9 +127,11 @@ def _write_labels(
     check_window(task, streaming)
     jobs = plan(find_sources(paths, tiles=True), out, {}, raster_extras={})
     _begin(jobs, out, overwrite=overwrite)
+    finished = Finished(out)
+    known = finished.facts()
     for job in jobs:
         scene = open_scene(job, options, streaming)
-        with _noting(job, out):
+        with _noting(job, finished) if job.labels.name in known else contextlib.nullcontext():
             if scene is None:
                 outcome = predict_file(task, job, options)
             else:
@@ -166,15 +168,11 @@ def _begin(jobs: Sequence[Job], out: Path, *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def _noting(job: Job, out: Path) -> Iterator[None]:
-    """Inside, an answer is made; one that `fpn predict` finished is noted as another, which `--resume` refuses."""
-    finished = Finished(out)
-    is_replaced = job.labels.name in finished.facts()
-    if is_replaced:
-        finished.begin(job.labels)
+def _noting(job: Job, finished: Finished) -> Iterator[None]:
+    """Inside, an answer that `fpn predict` finished is replaced; it is noted as another, which `--resume` refuses."""
+    finished.begin(job.labels)
     yield
-    if is_replaced:
-        finished.end(job.labels, {"writer": "torchfpn.predict"})
+    finished.end(job.labels, {"writer": "torchfpn.predict"})
 
 
 def _tell(outcome: Outcome | objects.Outcome) -> None:
