@@ -39,9 +39,11 @@ def make_run(folder, names=("road", "roof", "water"), confusion=((90, 10, 0), (2
             )
             writer.writerow([epoch, 10 * epoch, 0.001 / epoch, 1 / epoch, *validated])
     (folder / "config.yaml").write_text("lr: 0.001\nmodel: {backbone: resnet18}\ndataset: roofs\n")
-    (folder / "env.json").write_text(json.dumps({"device": "cpu", "packages": {"torch": "2.15.0"}}))
+    (folder / "env.json").write_text(
+        json.dumps({"device": "cpu", "precision": "32-true", "packages": {"torch": "2.15.0"}})
+    )
     (folder / "samples").mkdir(exist_ok=True)
-    Image.new("RGBA", (40, 20), (1, 2, 3, 255)).save(folder / "samples" / "00-a.png")
+    Image.new("RGBA", (40, 20), (1, 2, 3, 255)).save(folder / "samples" / "00-scene-7.png")
     return folder
 
 
@@ -49,8 +51,21 @@ def test_the_page_holds_numbers_curves_pictures_and_settings(tmp_path):
     path = write_report(make_run(tmp_path / "roofs-2"))
     assert path == tmp_path / "roofs-2" / "report.html"
     page = Page(path.read_text())
-    for fact in ("roofs-2", "resnet18", "75.0", "83.3", "road", "water", "00-a", "0.001", "2.15.0", "boundary"):
+    for fact in (
+        "roofs-2",
+        "resnet18",
+        "75.0",
+        "83.3",
+        "road",
+        "water",
+        "scene-7",
+        "float32",
+        "0.001",
+        "2.15.0",
+        "boundary",
+    ):
         assert fact in page.text, fact
+    assert "00-" not in page.text
     assert page.tags.count("svg") == 4  # loss, IoU, learning rate, confusion
     assert page.tags.count("img") == 1
     assert sum(name == "src" and value.startswith("data:image/webp;base64,") for name, value in page.attributes) == 1

@@ -43,8 +43,8 @@ def find_scaling(
       and the same ones each time, so that nearly all lie within -2..2; for data with far outliers.
     * imagenet: ImageNet's constants, of 8-bit red, green and blue, found by name; of three bands without names in this
       order.
-    * mean-std and percentile leave out pixels with a value beyond 2^64, which models take for no data; `fpn check` counts
-      them.
+    * mean-std and percentile leave out pixels with a value beyond 2^64, which models take for no data; `fpn check`
+      counts them.
 
     A band that is constant gets the scale 1.
 

@@ -5,6 +5,7 @@ Every text from outside is escaped, and the page forbids itself scripts and requ
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -25,6 +26,7 @@ from torchfpn.report.run import Run, Scores, read_run
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 FEW = 12  # up to so many classes have a curve of their own
+PRECISIONS = {"32-true": "float32", "bf16-mixed": "bfloat16 and float32"}  # what Lightning calls them -> in words
 HIGHLIGHTS = {  # label -> settings in config.yaml, the first that is there
     "backbone": ("model.backbone",),
     "pyramid": ("model.pyramid",),
@@ -146,6 +148,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
             facts.append((label, _plain(value)))
     machine = run.environment
     words = [_plain(machine[key]) for key in ("device", "cpu", "precision") if machine.get(key)]
+    words = [PRECISIONS.get(word, word) for word in words]
     if words:
         facts.append(("machine", ", ".join(words)))
     if isinstance(packages := machine.get("packages"), Mapping):
@@ -230,7 +233,8 @@ def _confusion(scores: Scores) -> str:
 
 
 def _samples(samples: list[tuple[str, bytes]]) -> str:
-    return "".join(figure(name, picture) for name, picture in samples)
+    """Pictures under the names of their images; the number before a name keeps them in order in the folder."""
+    return "".join(figure(re.sub(r"^\d+-", "", name), picture) for name, picture in samples)
 
 
 def figure(caption: str, picture: bytes) -> str:
