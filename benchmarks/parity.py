@@ -126,7 +126,9 @@ def _network(name: str, largest: float) -> str:
     if size > largest:
         return f"not looked at: {size:.0f} million parameters"
     wrong = []
-    for height, width in SIZES:
+    coarsest = max(level.stride for level in plain.levels)  # models pad images to multiples of it
+    for size in SIZES:
+        height, width = (-(-side // coarsest) * coarsest for side in size)
         maps = plain(torch.randn(1, 3, height, width))
         for x, level in zip(maps, plain.levels, strict=True):
             grid = -(-height // level.stride), -(-width // level.stride)
@@ -141,8 +143,9 @@ def _widened(name: str) -> str:
     bodies = []
     for options in ({}, {"in_channels": 5, "band_init": "zero"}):
         torch.manual_seed(0)
-        bodies.append(torchfpn.backbone(name, **options).eval())
-    images = torch.randn(1, 5, 64, 96)
+        bodies.append(torchfpn.backbone(name, **options).eval().double())  # float32 rounds sums of five bands otherwise
+    side = max(level.stride for level in bodies[0].levels)
+    images = torch.randn(1, 5, -(-64 // side) * side, -(-96 // side) * side, dtype=torch.float64)
     maps = zip(bodies[1](images), bodies[0](images[:, :3]), strict=True)
     return "added bands: " + verdict(max(apart(one, other) for one, other in maps))
 
@@ -163,7 +166,7 @@ def _detector(depth: str, eps: float | None, variant: str | None) -> str:
     for module in theirs.modules():
         if isinstance(module, FrozenBatchNorm2d):
             module.eps = eps
-            module.running_var.mul_(1e-4)  # small enough that the epsilon matters
+    theirs.backbone.body.bn1.running_var.mul_(1e-4)  # so small that the epsilon matters
     images = torch.randn(1, 3, 64, 96)
     wanted = theirs.backbone(images).values()
     words = []

@@ -180,4 +180,7 @@ def test_other_decoders_and_encoders_are_refused():
     with pytest.raises(WeightsError, match="of no family"):
         torchfpn.convert(smp.Unet("resnet18", encoder_weights=None).state_dict())
     with pytest.raises(WeightsError, match="an encoder that is not taken over; expected ResNet"):
-        torchfpn.convert(smp.FPN("densenet121", encoder_weights=None).state_dict())
+        torchfpn.convert(zeros("densenet121"))
+    for name in ("timm-skresnet18", "se_resnet50"):  # blocks are named as ResNets' are
+        with pytest.raises(WeightsError, match="an encoder that is not taken over"):
+            torchfpn.convert(zeros(name))

@@ -100,7 +100,7 @@ def _encoder(tensors: Tensors, asked: Asked) -> Encoder:
         found = Encoder(name, options, (r"backbone\.", "encoder."), stem, Scaling.imagenet())
     elif "encoder.features.0.0.weight" in tensors:
         found = _mobilenet(tensors, asked)
-    elif any(name.startswith("encoder.layer1.") for name in tensors):
+    elif {"encoder.conv1.weight", "encoder.layer1.0.conv1.weight"} <= tensors.keys():
         name = resnet_name(tensors, "encoder.layer{}", asked)
         stem = "backbone.features.conv1.weight"
         found = Encoder(name, {}, (r"backbone\.features\.", "encoder."), stem, Scaling.imagenet())
