@@ -113,7 +113,7 @@ def check(seed, areas_too):
         assert [feature.area for feature in features[:40]] == pytest.approx(truth, rel=1e-4)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.integers(0, 2**31))
 def test_maps_come_back_as_they_were_wherever_they_lie(seed):
     check(seed, areas_too=seed % 4 == 0)
