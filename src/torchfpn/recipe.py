@@ -130,7 +130,8 @@ class Recipe:
     to it, {"resize": {"shorter": 800, "longer": 1333}} (null: any; "antialias": true where it learnt so, "pillow": true
     where detectron2 resized), and how masks are laid into them, {"masks": "detectron2"}; of every task
     {"grey_as_color": true} where one band may stand for three, {"tiles": "{z}/{x}/{y}"} as paths of images told their
-    place.
+    place. measures: what `fpn info` tells of the architecture, filled in when a file is written, empty in older files:
+    "parameters" of each part, "levels" of backbone and pyramid ([channels, stride] of each map), "multiple", "reach".
     """
 
     task: str
@@ -149,6 +150,7 @@ class Recipe:
     rules: dict[str, Any] = field(default_factory=dict)
     inputs: Inputs | None = None
     file_bands: tuple[str, ...] = ()
+    measures: dict[str, Any] = field(default_factory=dict, compare=False)
     schema: int = SCHEMA
 
     def to_json(self) -> str:

@@ -86,6 +86,7 @@ def _rules(data: dict[str, Any]) -> dict[str, tuple[Callable[[Any], bool], str]]
         "source": (lambda x: isinstance(x, dict), "a table"),
         "rules": (lambda x: isinstance(x, dict), "a table"),
         "inputs": (lambda x: x is None or _is_inputs(x), "null, or a table of low, high and divisors"),
+        "measures": (_is_measures, "nothing, or a table of parameters, levels, multiple and reach"),
         "scaling": (lambda x: isinstance(x, dict), "a table of offset, scale and method"),
     }
 
@@ -180,6 +181,22 @@ def _weight(value: Any) -> bool:
 
 def _is_inputs(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"low", "high", "divisors"} and _divisors(value["divisors"])
+
+
+def _is_measures(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() not in (set(), {"parameters", "levels", "multiple", "reach"}):
+        return False
+    if not value:
+        return True
+    counts, levels = value["parameters"], value["levels"]
+    return (
+        isinstance(counts, dict)
+        and all(_whole(x, 0, 2**53) for x in counts.values())
+        and isinstance(levels, dict)
+        and all(_list_of(x, lambda y: _list_of(y, lambda z: _whole(z, 0, 2**31))) for x in levels.values())
+        and all(len(level) == 2 for maps in levels.values() for level in maps)
+        and all(value[name] is None or _whole(value[name], 0, 2**31) for name in ("multiple", "reach"))
+    )
 
 
 def _divisors(value: Any) -> bool:

@@ -1,17 +1,19 @@
 """The values that flow between the pieces: levels, maps, batches, results. No behaviour beyond len, index and to.
 
-Shapes: B images, C channels or bands, K classes, H x W pixels.
+Shapes: B images, C channels or bands, K classes, H x W pixels. This module does not import torch: code that only needs
+`Size` or `Objects`, such as the check of a dataset, runs without it.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torchfpn.recipe import IGNORE as IGNORE
 
-Maps = tuple[Tensor, ...]  # [B, C_i, H / s_i, W / s_i], finest first, always
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Maps = tuple["Tensor", ...]  # [B, C_i, H / s_i, W / s_i], finest first, always
 Size = tuple[int, int]  # (height, width) in pixels
 SHOWN = 10  # classes that are named when a result is printed
 
@@ -34,7 +36,7 @@ class Batch:
     names: where each image came from, for messages.
     """
 
-    images: Tensor
+    images: "Tensor"
     sizes: list[Size]
     targets: Any = None
     names: list[str] = field(default_factory=list)
@@ -42,18 +44,18 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: "torch.device | str") -> "Batch":
         """The same batch with its tensors on `device`."""
         targets = self.targets
-        if isinstance(targets, Tensor):
-            targets = targets.to(device, non_blocking=True)
-        elif targets is not None:
+        if isinstance(targets, list):
             targets = [objects.to(device) for objects in targets]
+        elif targets is not None:
+            targets = targets.to(device, non_blocking=True)
         return replace(self, images=self.images.to(device, non_blocking=True), targets=targets)
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory, for a DataLoader with pin_memory."""
-        targets = self.targets.pin_memory() if isinstance(self.targets, Tensor) else self.targets
+        targets = self.targets.pin_memory() if hasattr(self.targets, "pin_memory") else self.targets
         return replace(self, images=self.images.pin_memory(), targets=targets)
 
 
@@ -65,12 +67,12 @@ class Semantic:
     scores: [H, W] float32, probability of that class, 0..1; 0 where the image holds no data.
     """
 
-    labels: Tensor
-    scores: Tensor
+    labels: "Tensor"
+    scores: "Tensor"
 
     def __repr__(self) -> str:
         """Size, classes and scores: "Semantic(45 x 60: class 0 70.0 %, class 2 30.0 %; scores 0.41 to 0.99)"."""
-        counts = torch.bincount(self.labels.flatten().cpu()).tolist()
+        counts = self.labels.flatten().cpu().bincount().tolist()
         shares = sorted(((100 * n / sum(counts), label) for label, n in enumerate(counts) if n), reverse=True)
         each = [f"{'no data' if label == IGNORE else f'class {label}'} {share:.1f} %" for share, label in shares]
         words = ", ".join(each[:SHOWN]) + (", ..." if len(each) > SHOWN else "")
@@ -79,7 +81,7 @@ class Semantic:
             words += f"; scores {float(known.min()):.2f} to {float(known.max()):.2f}"
         return f"Semantic({self.labels.shape[-2]} x {self.labels.shape[-1]}: {words})"
 
-    def to(self, device: torch.device | str) -> "Semantic":
+    def to(self, device: "torch.device | str") -> "Semantic":
         """The same result on `device`."""
         return Semantic(self.labels.to(device), self.scores.to(device))
 
@@ -91,15 +93,17 @@ class Boxes(NamedTuple):
     counts: [B] how many there are. lost: [B] how many more there were, for which the table had no room.
     """
 
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    counts: Tensor
-    lost: Tensor
+    boxes: "Tensor"
+    scores: "Tensor"
+    labels: "Tensor"
+    counts: "Tensor"
+    lost: "Tensor"
 
     @property
-    def valid(self) -> Tensor:
+    def valid(self) -> "Tensor":
         """[B, K] bool: which rows are there."""
+        import torch
+
         rows = torch.arange(self.boxes.shape[1], device=self.boxes.device)
         return rows < self.counts[:, None]
 
@@ -113,12 +117,12 @@ class Regions(NamedTuple):
     detections: the final boxes, D an image. masks: [B, D, classes, m, m] logits on them; None in models without masks.
     """
 
-    dense: tuple[dict[str, Tensor], ...]
-    anchors: Tensor
+    dense: "tuple[dict[str, Tensor], ...]"
+    anchors: "Tensor"
     proposals: Boxes
-    rois: dict[str, Tensor]
+    rois: "dict[str, Tensor]"
     detections: Boxes
-    masks: Tensor | None = None
+    masks: "Tensor | None" = None
 
 
 @dataclass(frozen=True)
@@ -129,15 +133,15 @@ class Objects:
     where only boxes are known. crowds: boxes [M, 4] of areas full of objects that nobody told apart: not learnt from.
     """
 
-    boxes: Tensor
-    labels: Tensor
+    boxes: "Tensor"
+    labels: "Tensor"
     masks: Any = None
-    crowds: Tensor | None = None
+    crowds: "Tensor | None" = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def to(self, device: torch.device | str) -> "Objects":
+    def to(self, device: "torch.device | str") -> "Objects":
         """The same objects on `device`; masks stay where they are, few of them are looked at."""
         crowds = None if self.crowds is None else self.crowds.to(device)
         return replace(self, boxes=self.boxes.to(device), labels=self.labels.to(device), crowds=crowds)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torchfpn.cli.evaluate_maps import listed, plain_scores
 
 if TYPE_CHECKING:
-    from torchfpn.metrics.confusion import ConfusionMatrix
+    from torchfpn.metrics.pixel_counts import PixelCounts
     from torchfpn.raster.compared import Compared
     from torchfpn.raster.label_classes import LabelClasses
     from torchfpn.raster.label_sides import Side
@@ -28,7 +28,7 @@ class Work:
     sides: "list[Side]"
     classes: "LabelClasses"
     part: tuple[int, int, int, int] | None
-    total: "ConfusionMatrix | None" = None
+    total: "PixelCounts | None" = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     entries: "list[Entry]" = field(default_factory=list)
 
@@ -143,11 +143,11 @@ def _draw(work: Work, job: "Job", picture: Path) -> bool:
     return True
 
 
-def _add(work: Work, confusion: "ConfusionMatrix") -> None:
+def _add(work: Work, confusion: "PixelCounts") -> None:
     work.total = confusion if work.total is None else work.total + confusion
 
 
-def _scores(confusion: "ConfusionMatrix | None") -> dict[str, Any]:
+def _scores(confusion: "PixelCounts | None") -> dict[str, Any]:
     """Plain numbers, None where there is nothing to score."""
     from torchfpn.metrics.plain import plain
 
@@ -209,7 +209,7 @@ def finish(work: Work, images: int) -> None:
 
 def _over_all(work: Work, images: int) -> "tuple[Scores, dict[str, Any]] | None":
     """Scores over the pixels of all images; classes that nobody named and that do not occur are left out."""
-    from torchfpn.metrics.confusion import ConfusionMatrix
+    from torchfpn.metrics.pixel_counts import PixelCounts
     from torchfpn.raster.label_pairs import PixelScores
     from torchfpn.report.run import parse_scores
 
@@ -218,8 +218,7 @@ def _over_all(work: Work, images: int) -> "tuple[Scores, dict[str, Any]] | None"
     matrix, classes = work.total.matrix, work.classes
     held = (matrix.sum(0) + matrix.sum(1) > 0).tolist()
     kept = [k for k in range(len(classes.names)) if classes.told or held[k]]
-    confusion = ConfusionMatrix(len(kept))
-    confusion.matrix = matrix[kept][:, kept]
+    confusion = PixelCounts(len(kept), matrix[kept][:, kept])
     picked = [(classes.values[k], classes.names[k], classes.colors[k]) for k in kept]
     values, names, colors = (list(column) for column in zip(*picked, strict=True))
     data = plain_scores(PixelScores([*values], names, colors, confusion, 0, 0), images)

@@ -58,13 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Converts, checks, writes, and prints what was recognised."""
     from torchfpn.errors import ConfigError
-    from torchfpn.importers.convert import converted
-    from torchfpn.tasks.storage import save_model
+    from torchfpn.files.model_files import check_weights
 
     if args.out.suffix != ".safetensors":
         raise ConfigError(f"{args.out}", field="OUT", allowed="a file that ends in .safetensors")
     if args.out.exists() and not args.overwrite:
         raise ConfigError("the file is there already", file=args.out, hint="--overwrite replaces it")
+    check_weights(args.checkpoint)  # what holds no weights is refused before torch is imported
+
+    from torchfpn.importers.convert import converted
+    from torchfpn.tasks.storage import save_model
+
     made = converted(
         args.checkpoint,
         source=args.source,

@@ -62,11 +62,15 @@ def run(args: argparse.Namespace) -> int:
         _write(args, scores)
         return 0
     from torchfpn.data.dataset import read_dataset
-    from torchfpn.tasks.precision import find_device
-    from torchfpn.tasks.storage import load
+    from torchfpn.files.model_files import read_recipe
 
     dataset = read_dataset(args.dataset)
     _check_labels(dataset, args.split)
+    read_recipe(args.model)  # what is no model is refused before torch is imported
+
+    from torchfpn.tasks.precision import find_device
+    from torchfpn.tasks.storage import load
+
     device = find_device(args.device)
     task = load(args.model).to(device)
     args.parameters = sum(each.numel() for each in task.model.parameters())

@@ -319,9 +319,7 @@ def _names(files: Sequence[Path]) -> dict[int, str]:
 
 def plain_scores(found: "PixelScores", files: int) -> dict[str, Any]:
     """As in a run's validation.json, and what was not counted."""
-    from torchfpn.tasks.evaluate import Evaluation
-
-    scores = Evaluation(tuple(found.names), tuple(found.colors), found.confusion, None, files).to_dict("all")
+    scores = found.confusion.to_dict(found.names, found.colors, images=files, split="all")
     return scores | {"label_values": found.values, "unlabelled": found.unlabelled, "unanswered": found.unanswered}
 
 

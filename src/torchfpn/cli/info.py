@@ -41,23 +41,20 @@ def model_facts(path: Path) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
-    from torchfpn.nn.reach import reach
-    from torchfpn.tasks.storage import load_model, read_recipe
+    from torchfpn.files.model_files import read_recipe
 
-    model: Any = load_model(path)
-    recipe = read_recipe(path)
-    pieces = dict(model.named_children())
-    return {
-        "file": str(path),
-        "bytes": path.stat().st_size,
-        **asdict(recipe),
-        "parameters": {name: sum(p.numel() for p in piece.parameters()) for name, piece in pieces.items()},
-        "levels": {
-            name: [tuple(level) for level in pieces[name].levels] for name in ("backbone", "pyramid") if name in pieces
-        },
-        "multiple": getattr(model, "multiple", None),
-        "reach": reach(model, len(recipe.bands)) if recipe.task == "semantic" else None,
-    }
+    recipe, proven = read_recipe(path, whole=True)
+    measures = recipe.measures if proven and recipe.measures else _measured(path)
+    told = asdict(recipe)
+    del told["measures"]
+    return {"file": str(path), "bytes": path.stat().st_size, **told, **measures}
+
+
+def _measured(path: Path) -> dict[str, Any]:
+    """Measures of a file that does not say them, or whose recipe may have been changed: the model is built."""
+    from torchfpn.tasks.storage import load_model, measured, read_task_file
+
+    return measured(load_model(path), read_task_file(path)[1])
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -65,12 +65,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.predict_objects import run_objects
-    from torchfpn.cli.predict_options import options_of, streaming_of, with_model_tiles
+    from torchfpn.cli.predict_options import check_flags, options_of, streaming_of, with_model_tiles
     from torchfpn.cli.predict_pixels import run_pixels
+    from torchfpn.files.model_files import read_recipe
+    from torchfpn.raster.sources import find_sources
+
+    check_flags(args)
+    read_recipe(args.model)  # what is no model, and sources that name nothing, are refused before torch is imported
+    find_sources(args.sources, tiles=True)
+    options, streaming = options_of(args), streaming_of(args)
+
     from torchfpn.tasks.precision import find_device
     from torchfpn.tasks.storage import load
 
-    options, streaming = options_of(args), streaming_of(args)
     device = find_device(args.device)
     task = load(args.model)
     options = with_model_tiles(options, task, args.sources)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfpn.cli.holding import once
+from torchfpn.raster.blocks import SIDE
 
 if TYPE_CHECKING:
     from torchfpn.raster.predict import Options
@@ -13,14 +14,13 @@ if TYPE_CHECKING:
     from torchfpn.tasks.task import Task
 
 
-def options_of(args: argparse.Namespace) -> "Options":
-    """How sources are read, and what is made of each.
+def check_flags(args: argparse.Namespace) -> None:
+    """Passes flags that can be, alone and together; neither the model nor a source is looked at.
 
     Raises:
-        ConfigError: a flag that cannot be, or that says nothing without another.
+        ConfigError: a flag that cannot be, that says nothing without another, or two that contradict each other.
     """
     from torchfpn.errors import ConfigError, require
-    from torchfpn.raster.predict import Options
 
     if args.polygons:
         require("raster", "--polygons")
@@ -30,17 +30,48 @@ def options_of(args: argparse.Namespace) -> "Options":
     for name in ("least", "simplify", "max_pixels", "max_side"):
         if not 0 <= getattr(args, name) < float("inf"):
             raise ConfigError(f"{getattr(args, name)}", field=name.replace("_", "-"), allowed="a number from 0")
+    _check_windows(args)
+
+
+def _check_windows(args: argparse.Namespace) -> None:
+    """Raises the ConfigError of `check_flags` for flags of large rasters."""
+    from torchfpn.errors import ConfigError
+
+    if args.margin != "exact" and not args.margin.isdecimal():
+        raise ConfigError(f'"{args.margin}"', field="margin", allowed='pixels from 0, or "exact"')
+    if args.batch is not None and args.batch < 1:
+        raise ConfigError(f"{args.batch}", field="batch", allowed="a number from 1")
+    if args.window is not None and args.window < 1:
+        raise ConfigError(f"{args.window}", field="window", allowed="pixels from 1")
+    if args.resume and args.overwrite:
+        raise ConfigError("--resume and --overwrite", allowed="one of them: go on, or begin anew")
+    side = args.window or SIDE
+    if args.blend and args.margin != "exact" and not 1 <= int(args.margin) <= side // 2:
+        allowed = f"1 to {side // 2}, half a window, with --blend"
+        raise ConfigError(args.margin, field="margin", allowed=allowed, hint="give --margin, or a larger --window")
+
+
+def options_of(args: argparse.Namespace) -> "Options":
+    """How sources are read, and what is made of each.
+
+    Raises:
+        ConfigError: a flag that cannot be, or that says nothing without another.
+    """
     words = [word.strip() for word in args.bands.split(",")] if args.bands else []
+    outlined = None if args.outlined is None else [word.strip() for word in args.outlined.split(",")]
+    outlined = outlined and once(outlined, "outlined")
+    crs, tiles = _crs(args.assume_crs) if args.assume_crs else None, _tiles(args)
+
+    from torchfpn.raster.predict import Options  # imports torch: after everything that can be refused
+
     return Options(
         probabilities=args.probs,
         polygons=args.polygons,
-        outlined=None
-        if args.outlined is None
-        else once([word.strip() for word in args.outlined.split(",")], "outlined"),
+        outlined=outlined,
         least=args.least,
         simplify=args.simplify,
-        assume_crs=_crs(args.assume_crs) if args.assume_crs else None,
-        tiles=_tiles(args),
+        assume_crs=crs,
+        tiles=tiles,
         bands=[int(word) if word.isdigit() else word for word in words] or None,
         accept_dtype=args.accept_dtype,
         allow_vrt=args.allow_vrt,
@@ -86,25 +117,12 @@ def streaming_of(args: argparse.Namespace) -> "Streaming":
     Raises:
         ConfigError: a flag that cannot be, or two that contradict each other.
     """
-    from torchfpn.errors import ConfigError
     from torchfpn.raster.journal import fingerprint
-    from torchfpn.raster.stream import SIDE, Streaming
+    from torchfpn.raster.stream import Streaming
 
-    if args.margin != "exact" and not args.margin.isdecimal():
-        raise ConfigError(f'"{args.margin}"', field="margin", allowed='pixels from 0, or "exact"')
-    if args.batch is not None and args.batch < 1:
-        raise ConfigError(f"{args.batch}", field="batch", allowed="a number from 1")
-    if args.window is not None and args.window < 1:
-        raise ConfigError(f"{args.window}", field="window", allowed="pixels from 1")
-    if args.resume and args.overwrite:
-        raise ConfigError("--resume and --overwrite", allowed="one of them: go on, or begin anew")
-    side = args.window or SIDE
-    if args.blend and args.margin != "exact" and not 1 <= int(args.margin) <= side // 2:
-        allowed = f"1 to {side // 2}, half a window, with --blend"
-        raise ConfigError(args.margin, field="margin", allowed=allowed, hint="give --margin, or a larger --window")
     return Streaming(
         fingerprint(args.model) if args.model.is_file() else "",
-        side=side,
+        side=args.window or SIDE,
         margin=None if args.margin == "exact" else int(args.margin),
         blend=args.blend,
         batch=args.batch or 1,

@@ -3,17 +3,18 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from torchfpn.data.coco_panoptic_segments import Segments
 from torchfpn.data.outlines import Outlines, draw
 from torchfpn.data.truth import Truth
-from torchfpn.ops.masks import Crops
 from torchfpn.ops.rle import from_rle
+
+if TYPE_CHECKING:  # torch is loaded where masks are made
+    from torchfpn.ops.masks import Crops
 
 Rings = list[NDArray[np.float32]]  # of one object, each [P, 2]
 Shape = Rings | str | None  # polygons, run lengths as a string, or nothing
@@ -46,7 +47,7 @@ class Shapes:
             _starts(len(text) for text in texts),
         )
 
-    def crops(self, rows: NDArray[np.int64], boxes: NDArray[np.float32], size: tuple[int, int]) -> Crops:
+    def crops(self, rows: NDArray[np.int64], boxes: NDArray[np.float32], size: tuple[int, int]) -> "Crops":
         """The masks of the objects `rows` [N] in an image of (height, width) `size`. boxes: [N, 4], for tiny ones."""
         coded = self.ends[rows + 1] > self.ends[rows]
         if not coded.any():
@@ -142,7 +143,7 @@ class Annotations:
         rows, every = self.rows(image), slice(self.first[image], self.first[image + 1])
         boxes, shapes, size = self.boxes[rows], self.shapes, self.size(image)
 
-        def masks(keep: NDArray[np.int64]) -> Crops:
+        def masks(keep: NDArray[np.int64]) -> "Crops":
             assert shapes is not None  # else nobody is given this function
             return shapes.crops(rows[keep], boxes[keep], size)
 
@@ -165,8 +166,12 @@ def _ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.
     return np.asarray(np.arange(total) + np.repeat(starts - (counts.cumsum() - counts), counts), np.int64)
 
 
-def _woven(coded: NDArray[np.bool_], runs: Crops, drawn: Crops) -> Crops:
+def _woven(coded: NDArray[np.bool_], runs: "Crops", drawn: "Crops") -> "Crops":
     """Both in the order that `coded` tells."""
+    import torch
+
+    from torchfpn.ops.masks import Crops
+
     parts: list[Any] = [None] * len(coded)
     windows = runs.windows.new_zeros(len(coded), 4)
     for crops, places in ((runs, np.flatnonzero(coded)), (drawn, np.flatnonzero(~coded))):

@@ -6,6 +6,7 @@ by definition; another id that no segment has is an error, or void where the dat
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ from torchfpn.data.truth import Truth
 from torchfpn.errors import DataError, amount
 from torchfpn.files.formats import format_of
 from torchfpn.files.photographs import deep_png, read_indices
-from torchfpn.ops.masks import Crops
+
+if TYPE_CHECKING:  # torch is loaded where masks are made
+    from torchfpn.ops.masks import Crops
 
 _ALLOWED = "a PNG of 8-bit red, green and blue, which together are the id of a segment"
 
@@ -88,7 +91,7 @@ def truth_of_map(found: PanopticMap, annotations: Annotations, number: int, *, m
     crowd = annotations.crowd[own]
     windows, numbers = found.windows[at[~crowd]], annotations.numbers[own[~crowd]]
 
-    def crops(keep: NDArray[np.int64]) -> Crops:
+    def crops(keep: NDArray[np.int64]) -> "Crops":
         return crops_of(found.ids, numbers[keep], windows[keep])
 
     return Truth(

@@ -9,7 +9,7 @@ import numpy as np
 from torchfpn.data.annotations import Rings, Shape
 from torchfpn.data.strict_json import Keys, shown
 from torchfpn.errors import DataError
-from torchfpn.ops.rle import from_rle, run_lengths, to_rle
+from torchfpn.ops.rle import run_lengths, spelled
 from torchfpn.types import Size
 
 BEYOND = 1.0  # pixels that a box may reach out of its image: tools round differently
@@ -165,7 +165,7 @@ def _runs(value: Mapping[str, Any], size: Size) -> str:
     if not lengths[1::2].any():
         raise BadValueError(("segmentation", "counts"), "a mask without a pixel")
     counts = value["counts"]
-    return counts if isinstance(counts, str) else to_rle(from_rle([value], size))[0]["counts"]
+    return counts if isinstance(counts, str) else spelled(value)
 
 
 def _float(value: float) -> float:

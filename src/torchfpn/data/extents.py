@@ -1,12 +1,12 @@
 """Images of numbers, 0 where nothing is: where each number is, and the pixels of some of them."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from torchfpn.ops.masks import Crops
+if TYPE_CHECKING:  # torch is loaded where masks are made
+    from torchfpn.ops.masks import Crops
 
 
 class Extents(NamedTuple):
@@ -83,11 +83,13 @@ def components(values: NDArray[Any]) -> NDArray[np.int32]:
     return np.repeat(filled, length).reshape(height, width)
 
 
-def crops_of(values: NDArray[Any], ids: NDArray[np.int64], windows: NDArray[np.int64]) -> Crops:
+def crops_of(values: NDArray[Any], ids: NDArray[np.int64], windows: NDArray[np.int64]) -> "Crops":
     """The pixels of `ids` [N] in an image [H, W]. windows: [N, 4], those of `extents`."""
+    from torchfpn.ops.masks import Crops
+
     made = [
         (values[y1:y2, x1:x2] == own).T.reshape(-1)
         for own, (x1, y1, x2, y2) in zip(ids.tolist(), windows.tolist(), strict=True)
     ]
     pixels = np.concatenate(made) if made else np.zeros(0, bool)
-    return Crops(torch.from_numpy(windows), torch.from_numpy(pixels), (values.shape[0], values.shape[1]))
+    return Crops.of(windows, pixels, (values.shape[0], values.shape[1]))

@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 
 from torchfpn.data.annotated import split_annotations
 from torchfpn.data.dataset import Dataset
-from torchfpn.data.geometry import Geometry, Window
 from torchfpn.data.headers import page_count
 from torchfpn.data.moments import Moments
-from torchfpn.data.moving import every_object
 from torchfpn.data.numbered import parts_of
 from torchfpn.data.object_counts import ObjectCounts
 from torchfpn.data.reading import burning, fitting_target, hidden, read_picture, read_target, whole_size
 from torchfpn.data.splits import BadFilesError, Pair, Problem
 from torchfpn.data.statistics import ClassCounts, bins
+from torchfpn.data.truth import cut_to
 from torchfpn.data.truths import truth_of
 from torchfpn.data.windows import Piece
 from torchfpn.errors import DataError
@@ -160,8 +159,11 @@ def _objects(
         return None, None
     size = whole_size(dataset, pair.image, picture, piece.window)
     truth = truth_of(dataset, pair, size, split_annotations(dataset, split))
-    seen = every_object(replace(truth, masks=None), Geometry(Window(0, 0, *size), size))
-    counts = replace(ObjectCounts.of(seen, len(dataset.classes)), dropped=truth.dropped)
+    boxes, _, shown = cut_to(truth.boxes.astype(np.float64), size)
+    crowds = cut_to(truth.crowds.astype(np.float64), size)[0]
+    areas = int((crowds[:, 2:] > crowds[:, :2]).all(1).sum())
+    counts = ObjectCounts.of(boxes[shown], truth.labels[shown], len(dataset.classes), crowds=areas)
+    counts = replace(counts, dropped=truth.dropped)
     if pair.label is None or not is_vector(pair.label):
         parts = parts_of(dataset, pair) if counts.total == 1 else 0
         return (replace(counts, scattered=1, parts=parts) if parts > 1 else counts), None

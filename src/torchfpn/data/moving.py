@@ -7,14 +7,12 @@ from torch import Tensor
 
 from torchfpn.data.geometry import Geometry
 from torchfpn.data.outlines import seen
-from torchfpn.data.truth import Truth
-from torchfpn.ops.boxes import area
+from torchfpn.data.truth import Truth, cut_to
 from torchfpn.ops.masks import Crops
-from torchfpn.types import Objects, Size
+from torchfpn.types import Objects
 
 VISIBLE = 0.1  # share of its box that must be left of an object that is cut, for training to learn it
 COVERING = 0.1  # or the share of the view that the rest of it covers: all of it, in the middle of a large object
-_CUT = 1e-3  # pixels
 
 
 def every_object(truth: Truth, geometry: Geometry) -> Objects:
@@ -37,27 +35,23 @@ def moved(
         covering: or the share of the view that what is left of the box must cover, 0..1.
         smallest: pixels that both sides of a box must have; of an object that is cut, at least 1.
     """
-    whole = geometry.on_boxes(torch.from_numpy(truth.boxes).double())
-    boxes = _clipped(whole, geometry.size)
-    sides = (boxes[:, 2:] - boxes[:, :2]).amin(1)
-    cut = (boxes - whole).abs().amax(1) > _CUT
-    left, view = area(boxes), geometry.size[0] * geometry.size[1]
-    enough = (left >= visible * area(whole)) | (left >= covering * view)
-    keep = enough & (sides > 0) & (sides >= torch.where(cut, max(smallest, 1.0), smallest))
-    rest, kept = boxes[~keep & (sides > 0)], keep.nonzero()[:, 0]
-    boxes, cut = boxes[kept].float(), cut[kept]
-    labels, masks = torch.from_numpy(truth.labels)[kept], None
+    whole = geometry.on_boxes(torch.from_numpy(truth.boxes).double()).numpy()
+    inside, reduced, keep = cut_to(whole, geometry.size, visible=visible, covering=covering, smallest=smallest)
+    rest, kept = inside[~keep & _has_area(inside)], np.flatnonzero(keep)
+    boxes, cut = torch.from_numpy(inside[kept]).float(), torch.from_numpy(reduced[kept])
+    labels, masks = torch.from_numpy(truth.labels[kept]), None
     if truth.masks is not None:
-        masks = move_masks(truth.masks(kept.numpy()), geometry)
+        masks = move_masks(truth.masks(kept), geometry)
         tight, there = tight_boxes(masks)
         boxes = torch.where((cut & there)[:, None], tight, boxes)
         sides = (boxes[:, 2:] - boxes[:, :2]).amin(1)
         stays = ~cut | (there & (sides >= smallest))
         masks = seen(_only(masks, stays), boxes[stays].numpy())
         boxes, labels = boxes[stays], labels[stays]
-    crowds = _clipped(geometry.on_boxes(torch.from_numpy(truth.crowds).double()), geometry.size)
-    crowds = crowds[(crowds[:, 2:] > crowds[:, :2]).all(1)]
-    return Objects(boxes, labels, masks, torch.cat([crowds, rest] if visible > 0 else [crowds]).float())
+    crowds, _, _ = cut_to(geometry.on_boxes(torch.from_numpy(truth.crowds).double()).numpy(), geometry.size)
+    crowds = crowds[_has_area(crowds)]
+    crowds = np.concatenate([crowds, rest]) if visible > 0 else crowds
+    return Objects(boxes, labels, masks, torch.from_numpy(crowds).float())
 
 
 def move_masks(crops: Crops, geometry: Geometry) -> Crops:
@@ -94,9 +88,8 @@ def tight_boxes(crops: Crops) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(boxes), torch.from_numpy(there)
 
 
-def _clipped(boxes: Tensor, size: Size) -> Tensor:
-    limit = torch.tensor([size[1], size[0]] * 2, dtype=boxes.dtype)
-    return torch.minimum(boxes.clamp(min=0), limit)
+def _has_area(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray((boxes[:, 2:] > boxes[:, :2]).all(1))
 
 
 def _only(crops: Crops, keep: Tensor) -> Crops:

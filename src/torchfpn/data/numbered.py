@@ -3,7 +3,7 @@
 With `labels_are: components` each connected area of a number is an object, as in masks of 0 and 255.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from torchfpn.data.truth import Truth
 from torchfpn.errors import DataError
 from torchfpn.files.geo import Geo
 from torchfpn.files.labels import LabelFile, read_labels
-from torchfpn.ops.masks import Crops
 from torchfpn.vectors.formats import is_vector
+
+if TYPE_CHECKING:  # torch is loaded where masks are made
+    from torchfpn.ops.masks import Crops
 
 
 def read_numbered(dataset: Dataset, pair: Pair, size: tuple[int, int], place: Geo | None) -> Truth:
@@ -49,7 +51,7 @@ def read_numbered(dataset: Dataset, pair: Pair, size: tuple[int, int], place: Ge
         own = np.ones(len(found.ids), bool)
     numbers, boxes = found.ids[own], found.windows[own]
 
-    def masks(keep: NDArray[np.int64]) -> Crops:
+    def masks(keep: NDArray[np.int64]) -> "Crops":
         return crops_of(values, numbers[keep], boxes[keep])
 
     return Truth(

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from torchfpn.ops.boxes import area
-from torchfpn.types import Objects
+from numpy.typing import NDArray
 
 SIZES = ("small", "medium", "large")
 _BOUNDS = (32.0**2, 96.0**2)  # square pixels of the box, as COCO has them
@@ -40,18 +38,20 @@ class ObjectCounts:
         return cls((0,) * classes, (0,) * classes)
 
     @classmethod
-    def of(cls, objects: Objects, classes: int) -> "ObjectCounts":
-        """Of one image."""
-        counts = np.bincount(objects.labels.numpy(), minlength=classes)
-        areas = area(objects.boxes.double()).numpy()
+    def of(
+        cls, boxes: NDArray[np.float64], labels: NDArray[np.int64], classes: int, *, crowds: int = 0
+    ) -> "ObjectCounts":
+        """Of one image. boxes: [N, 4] (x1, y1, x2, y2) in pixels, as the image shows them. labels: [N]."""
+        counts = np.bincount(labels, minlength=classes)
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
         place = np.bincount(np.searchsorted(_BOUNDS, areas, side="right"), minlength=3).tolist()
         return cls(
             tuple(int(n) for n in counts),
             tuple(int(n > 0) for n in counts),
             (place[0], place[1], place[2]),
-            0 if objects.crowds is None else len(objects.crowds),
+            crowds,
             1,
-            int(len(objects) == 0),
+            int(len(boxes) == 0),
             float(np.sqrt(areas.min())) if len(areas) else 0.0,
             float(np.sqrt(areas.max())) if len(areas) else 0.0,
         )

@@ -7,12 +7,13 @@ this by pixels of the outline.)
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from torchfpn.ops.masks import Crops
+if TYPE_CHECKING:  # torch is loaded where masks are made
+    from torchfpn.ops.masks import Crops
 
 Ints = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -49,16 +50,17 @@ def chosen(outlines: Outlines, keep: Ints) -> Outlines:
     )
 
 
-def draw(outlines: Outlines, boxes: NDArray[np.float32], size: tuple[int, int]) -> Crops:
+def draw(outlines: Outlines, boxes: NDArray[np.float32], size: tuple[int, int]) -> "Crops":
     """The masks of all objects in an image of (height, width) `size`.
 
     boxes: [count, 4]. An object that holds no pixel's centre gets the pixel in the middle of its box.
     """
+    from torchfpn.ops.masks import Crops
+
     windows = windows_of(outlines, size)
     pixels = _filled(outlines, windows[outlines.objects])
     pixels = _joined(pixels, outlines.objects, windows)
-    crops = Crops(torch.from_numpy(windows), torch.from_numpy(pixels), size)
-    return seen(crops, boxes)
+    return seen(Crops.of(windows, pixels, size), boxes)
 
 
 def windows_of(outlines: Outlines, size: tuple[int, int]) -> Ints:
@@ -80,8 +82,10 @@ def windows_of(outlines: Outlines, size: tuple[int, int]) -> Ints:
     return windows
 
 
-def seen(crops: Crops, boxes: NDArray[np.float32]) -> Crops:
+def seen(crops: "Crops", boxes: NDArray[np.float32]) -> "Crops":
     """The same, objects without a pixel given the one in the middle of their box [N, 4]."""
+    from torchfpn.ops.masks import Crops
+
     totals = np.concatenate([[0], np.cumsum(crops.pixels.numpy(), dtype=np.int64)])
     starts = crops.starts().numpy()
     empty = np.flatnonzero(totals[starts[1:]] == totals[starts[:-1]])
@@ -99,7 +103,7 @@ def seen(crops: Crops, boxes: NDArray[np.float32]) -> Crops:
     sizes = np.diff(starts)
     sizes[empty] = 0
     pixels = np.insert(kept, sizes.cumsum()[empty], True)
-    return Crops(torch.from_numpy(windows), torch.from_numpy(pixels), crops.size)
+    return Crops.of(windows, pixels, crops.size)
 
 
 def _filled(outlines: Outlines, windows: Ints) -> NDArray[np.bool_]:

@@ -1,5 +1,7 @@
 """Polygons as objects: each feature of a file is one, whatever its parts; boxes and masks follow from its outline."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,9 +13,11 @@ from torchfpn.data.truth import Truth, meets
 from torchfpn.errors import FPNError
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import Window
-from torchfpn.ops.masks import Crops
 from torchfpn.vectors.drawing import Scene, place
 from torchfpn.vectors.edges import edges
+
+if TYPE_CHECKING:  # torch is loaded where masks are made
+    from torchfpn.ops.masks import Crops
 
 
 def read_polygons(
@@ -36,7 +40,7 @@ def read_polygons(
     crowd = values == NOT_LABELLED
     own = np.flatnonzero(~crowd & meets(boxes, (height, width)))
 
-    def masks(keep: NDArray[np.int64]) -> Crops:
+    def masks(keep: NDArray[np.int64]) -> "Crops":
         return draw(chosen(outlines, own[keep]), boxes[own[keep]], (height, width))
 
     return Truth(

@@ -10,9 +10,6 @@ from torchfpn.data.annotated import split_annotations
 from torchfpn.data.check import CheckReport
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.each import spread
-from torchfpn.data.geometry import Geometry, Window
-from torchfpn.data.moving import every_object
-from torchfpn.data.object_view import object_view
 from torchfpn.data.reading import read_pair, read_picture, whole_size
 from torchfpn.data.splits import Pair
 from torchfpn.data.truths import truth_of
@@ -114,6 +111,10 @@ def _label_views(dataset: Dataset, piece: Piece) -> tuple[Rgb, Rgb | None]:
 
 
 def _object_views(dataset: Dataset, split: str, piece: Piece) -> tuple[Rgb, Rgb]:
+    from torchfpn.data.geometry import Geometry, Window  # masks are drawn by torch; label images do without
+    from torchfpn.data.moving import every_object
+    from torchfpn.data.object_view import object_view
+
     picture = read_picture(dataset, piece.pair.image, piece.window)
     left = image_view(picture.array, picture.valid, picture.band_names)
     size = whole_size(dataset, piece.pair.image, picture, piece.window)

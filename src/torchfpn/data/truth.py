@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.ops.masks import Crops
+if TYPE_CHECKING:  # torch is loaded where masks are made
+    from torchfpn.ops.masks import Crops
 
-Masks = Callable[[NDArray[np.int64]], Crops]
+_CUT = 1e-3  # pixels
+Masks = Callable[[NDArray[np.int64]], "Crops"]
 
 
 def _none() -> NDArray[np.float32]:
@@ -34,6 +37,35 @@ class Truth:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+
+def cut_to(
+    boxes: NDArray[np.float64],
+    size: tuple[int, int],
+    *,
+    visible: float = 0.0,
+    covering: float = 0.0,
+    smallest: float = 0.0,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Boxes cut at the edges of an image, which of them were cut, and which of them are shown.
+
+    Args:
+        boxes: [N, 4] (x1, y1, x2, y2) in pixels of the image; they may reach out of it.
+        size: (height, width) of the image.
+        visible: share of its box that must be left, 0..1,
+        covering: or the share of the image that what is left of the box must cover, 0..1.
+        smallest: pixels that both sides of a box must have, 0: anything above 0; of one that is cut, at least 1.
+
+    Returns:
+        The boxes [N, 4] as the image shows them, and twice [N] bool.
+    """
+    inside = np.clip(boxes, 0, np.array([size[1], size[0]] * 2, np.float64))
+    sides, whole = inside[:, 2:] - inside[:, :2], boxes[:, 2:] - boxes[:, :2]
+    cut = np.abs(inside - boxes).max(1) > _CUT
+    left, shorter = sides.prod(1), sides.min(1)
+    enough = (left >= visible * whole.prod(1)) | (left >= covering * size[0] * size[1])
+    shown = enough & (shorter > 0) & (shorter >= np.where(cut, max(smallest, 1.0), smallest))
+    return inside, cut, shown
 
 
 def meets(boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.bool_]:

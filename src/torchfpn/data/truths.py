@@ -1,6 +1,7 @@
 """Where the objects of an image come from: COCO's annotations or panoptic maps, an image of numbers, or polygons."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +9,7 @@ from numpy.typing import NDArray
 from torchfpn.data.annotations import Annotations
 from torchfpn.data.coco_panoptic_map import read_map, truth_of_map
 from torchfpn.data.dataset import Dataset
-from torchfpn.data.geometry import Geometry
-from torchfpn.data.geometry import Window as Part
 from torchfpn.data.headers import read_header
-from torchfpn.data.moving import move_masks
 from torchfpn.data.numbered import read_numbered
 from torchfpn.data.reading import burning, turned_hint
 from torchfpn.data.splits import Pair, refuse
@@ -21,8 +19,10 @@ from torchfpn.files.formats import format_of
 from torchfpn.files.geo import Geo
 from torchfpn.files.images import Window
 from torchfpn.files.photographs import photograph_geo
-from torchfpn.ops.masks import Crops
 from torchfpn.vectors.formats import is_vector
+
+if TYPE_CHECKING:  # torch is loaded where masks are made
+    from torchfpn.ops.masks import Crops
 
 
 def truth_of(
@@ -47,7 +47,7 @@ def truth_of(
             found = f"{size[1]} x {size[0]} pixels, {said[1]} x {said[0]} in {pair.annotations.name}{turned}"
             raise DataError(found, file=pair.image)
         truth = _annotated(dataset, annotations, pair.number)
-        return truth if window is None else _part(truth, Part(*window))
+        return truth if window is None else _part(truth, window)
     if pair.label is None:
         return Truth(size=size if window is None else window[2:])
     if is_vector(pair.label):
@@ -76,16 +76,20 @@ def _place(dataset: Dataset, pair: Pair) -> Geo | None:
     return photograph_geo(pair.image, format_of(pair.image), dataset.max_pixels)
 
 
-def _part(truth: Truth, window: Part) -> Truth:
+def _part(truth: Truth, window: Window) -> Truth:
     """What a window shows of the objects, in its own pixels."""
-    shift = np.array([window.left, window.top] * 2, np.float32)
-    size = window.height, window.width
+    (top, left), size = window[:2], window[2:]
+    shift = np.array([left, top] * 2, np.float32)
     boxes, crowds = truth.boxes - shift, truth.crowds - shift
     here, masks = np.flatnonzero(meets(boxes, size)), truth.masks
 
-    def cut(keep: NDArray[np.int64]) -> Crops:
+    def cut(keep: NDArray[np.int64]) -> "Crops":
+        from torchfpn.data.geometry import Geometry
+        from torchfpn.data.geometry import Window as Part
+        from torchfpn.data.moving import move_masks
+
         assert masks is not None  # else nobody is given this function
-        return move_masks(masks(here[keep]), Geometry(window, size))
+        return move_masks(masks(here[keep]), Geometry(Part(*window), size))
 
     return replace(
         truth,

@@ -17,9 +17,9 @@ from typing import Any
 
 from torchfpn.errors import WeightsError
 from torchfpn.files.array_pickles import DTYPES, Storage, load_stands, plain
+from torchfpn.files.model_files import kind_of
 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch's, of the legacy format
-HEAD = 512  # bytes looked at to say what a damaged file is
 
 
 def read_archive(path: Path) -> Any:
@@ -108,14 +108,3 @@ def _legacy(stream: Any, path: Path) -> Any:
 
 def _dtype(kind: Any) -> Any:
     return DTYPES[kind.spelled.rpartition(".")[2].removesuffix("Storage")]
-
-
-def kind_of(path: Path) -> str:
-    """What the first bytes look like, for the message."""
-    with path.open("rb") as file:
-        head = file.read(HEAD)
-    if head.lstrip()[:1] == b"<":
-        return "it is an HTML page"
-    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
-        return f"a pickle, truncated or damaged after {path.stat().st_size} bytes"
-    return f"damaged or another format, {path.stat().st_size} bytes beginning {head[:8]!r}"

@@ -4,25 +4,30 @@ A file that is not what it claims gives one line that says so. What a checkpoint
 optimiser's state) is left out and named.
 """
 
-import hashlib
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from torchfpn.errors import WeightsError
-from torchfpn.files.archives import kind_of, read_archive
+from torchfpn.files.archives import read_archive
 from torchfpn.files.array_pickles import Stand
 from torchfpn.files.atomic import atomic_path
+from torchfpn.files.model_files import (
+    DIGESTS,
+    PICKLES,
+    RECIPE,
+    SHOWN,
+    check_digests,
+    check_there,
+    digests_of,
+    no_safetensors,
+)
 
-PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".pkl")
 NESTS = ("state_dict", "model_state_dict", "model", "module")  # where training scripts put the weights
 COPIES = (
     "ema",
@@ -35,9 +40,6 @@ COPIES = (
     "shadow",
     "target",
 )  # words in the names of copies of the weights
-_OF_SYSTEM = re.compile(r"\((?:os error )?(\d+)\)$")  # at the end of what libraries say of the system's errors
-SHOWN = 6  # names of what was left out
-RECIPE, DIGESTS = "torchfpn", "sha256"  # keys in the metadata of a model file
 
 
 class Weights(NamedTuple):
@@ -66,10 +68,7 @@ def read_weights(path: str | Path) -> Weights:
         WeightsError: missing, empty, truncated, not a weights file, or a pickle that would run code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError("a folder, not a file" if path.is_dir() else "no such file", file=path)
-    if path.stat().st_size == 0:
-        raise WeightsError("the file is empty", file=path, hint="copy or download it again")
+    check_there(path)
     if path.suffix in PICKLES:
         return state_dict_of(read_archive(path), file=path)
     return Weights(*_from_safetensors(path))
@@ -164,9 +163,10 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], recipe: str) -> None:
     """
     data = memoryview(save(tensors))
     start = 8 + int.from_bytes(data[:8], "little")
+    entries = json.loads(bytes(data[8:start]))
     # safetensors itself writes several keys of metadata in an order that changes from run to run
-    metadata = {RECIPE: recipe, DIGESTS: json.dumps(_digests(tensors, recipe), sort_keys=True)}
-    head = json.dumps({"__metadata__": metadata, **json.loads(bytes(data[8:start]))}, separators=(",", ":")).encode()
+    metadata = {RECIPE: recipe, DIGESTS: json.dumps(digests_of(recipe, entries, data[start:]), sort_keys=True)}
+    head = json.dumps({"__metadata__": metadata, **entries}, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)  # the tensors begin at a multiple of 8
     with atomic_path(path) as part, part.open("wb") as file:
         file.write(len(head).to_bytes(8, "little") + head)
@@ -179,43 +179,11 @@ def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        if told := _OF_SYSTEM.search(str(error)):  # safetensors and torch, which opens the file again
-            raise WeightsError(f"cannot be opened ({os.strerror(int(told[1]))})", file=path) from error
-        raise WeightsError(
-            f"not a safetensors file: {kind_of(path)}", file=path, hint="copy or download it again"
-        ) from error
+        raise no_safetensors(path, error) from error
     if RECIPE in metadata and DIGESTS in metadata:
-        _check_digests(metadata.pop(DIGESTS), _digests(tensors, metadata[RECIPE]), path)
+        check_digests(path, metadata)
+        del metadata[DIGESTS]
     return tensors, metadata
-
-
-def _check_digests(told: str, found: dict[str, str], path: Path) -> None:
-    """Passes a model file whose parts are as they were written.
-
-    Raises:
-        WeightsError: they are not; the damaged parts are named.
-    """
-    try:
-        digests = dict(json.loads(told))
-    except (ValueError, TypeError):
-        raise WeightsError("the list of digests is damaged", file=path, hint="copy or download it again") from None
-    damaged = sorted(name for name in digests.keys() | found.keys() if digests.get(name) != found.get(name))
-    if damaged:
-        raise WeightsError(
-            f"damaged, not as it was written: {listed([name or 'the recipe' for name in damaged])}",
-            file=path,
-            hint="copy or download it again",
-        )
-
-
-def _digests(tensors: dict[str, Tensor], recipe: str) -> dict[str, str]:
-    """SHA-256 of the type, shape and values of each tensor by its name, and of the recipe by ""."""
-    digests = {"": hashlib.sha256(recipe.encode()).hexdigest()}
-    for name, tensor in tensors.items():
-        digest = hashlib.sha256(f"{tensor.dtype} {list(tensor.shape)} ".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-        digests[name] = digest.hexdigest()
-    return digests
 
 
 def _nest(content: Mapping[str, Any], file: str | Path) -> str | None:

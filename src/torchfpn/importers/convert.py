@@ -15,7 +15,6 @@ from torchfpn.backbones.inputs import COLORS, add_bands, standardises
 from torchfpn.errors import ConfigError, WeightsError, amount, nearest
 from torchfpn.files.bands import match_bands
 from torchfpn.files.checkpoints import (
-    RECIPE,
     Weights,
     check_finite,
     listed,
@@ -24,6 +23,7 @@ from torchfpn.files.checkpoints import (
     read_weights,
     state_dict_of,
 )
+from torchfpn.files.model_files import RECIPE
 from torchfpn.importers.detectron2 import DETECTRON2
 from torchfpn.importers.family import Anchors, Asked, Family, Found
 from torchfpn.importers.kuangliu import KUANGLIU

@@ -1,8 +1,33 @@
-"""How good predictions are: exact counts, and the scores that follow from them."""
+"""How good predictions are: exact counts, and the scores that follow from them.
 
-from torchfpn.metrics.average_precision import AveragePrecision
-from torchfpn.metrics.boundary import BoundaryIoU
-from torchfpn.metrics.confusion import ConfusionMatrix
-from torchfpn.metrics.precisions import Precisions, PrecisionScores
+Names are imported when they are first used: scores of label files need no torch.
+"""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torchfpn.metrics.average_precision import AveragePrecision as AveragePrecision
+    from torchfpn.metrics.boundary import BoundaryIoU as BoundaryIoU
+    from torchfpn.metrics.confusion import ConfusionMatrix as ConfusionMatrix
+    from torchfpn.metrics.precisions import Precisions as Precisions
+    from torchfpn.metrics.precisions import PrecisionScores as PrecisionScores
+
+_HOMES = {
+    "AveragePrecision": "average_precision",
+    "BoundaryIoU": "boundary",
+    "ConfusionMatrix": "confusion",
+    "PrecisionScores": "precisions",
+    "Precisions": "precisions",
+}
 __all__ = ["AveragePrecision", "BoundaryIoU", "ConfusionMatrix", "PrecisionScores", "Precisions"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torchfpn.errors import DataError, ShapeError, amount
 from torchfpn.metrics.pairs import Pixels, class_count, pair, whole_numbers
+from torchfpn.metrics.pixel_counts import PixelCounts
 from torchfpn.recipe import IGNORE
 
 WIDTH = IGNORE + 1  # a pair of bytes is one bin of WIDTH * WIDTH
@@ -73,46 +74,37 @@ class ConfusionMatrix:
         made.matrix = torch.tensor(rows, dtype=torch.int64)
         return made
 
+    def counts(self) -> PixelCounts:
+        """The same counts in NumPy, from which the scores follow."""
+        return PixelCounts(self.num_classes, self.matrix.cpu().numpy())
+
     def iou(self) -> Tensor:
         """Intersection over union of each class, [K]."""
-        return self._hits / (self._truth + self._predicted - self._hits)
+        return torch.from_numpy(self.counts().iou())
 
     def miou(self) -> float:
         """Mean IoU over the classes that occur in the truth or the prediction."""
-        return float(self.iou().nanmean())
+        return self.counts().miou()
 
     def pixel_accuracy(self) -> float:
         """Share of the labelled pixels that are right."""
-        return float(self._hits.sum() / self._truth.sum())
+        return self.counts().pixel_accuracy()
 
     def precision(self) -> Tensor:
         """Share of the pixels predicted as each class that are right, [K]."""
-        return self._hits / self._predicted
+        return torch.from_numpy(self.counts().precision())
 
     def recall(self) -> Tensor:
         """Share of the pixels of each class that were found, [K]; also called class accuracy."""
-        return self._hits / self._truth
+        return torch.from_numpy(self.counts().recall())
 
     def f1(self) -> Tensor:
         """Harmonic mean of precision and recall, [K]; also called the Dice score."""
-        return 2 * self._hits / (self._truth + self._predicted)
+        return torch.from_numpy(self.counts().f1())
 
     def frequency_weighted_iou(self) -> float:
         """Mean IoU with every class weighing as much as it has pixels in the truth."""
-        share = self._truth / self._truth.sum()
-        return float(torch.where(share == 0, share, share * self.iou()).sum())
-
-    @property
-    def _hits(self) -> Tensor:
-        return self.matrix.diagonal().double()
-
-    @property
-    def _truth(self) -> Tensor:
-        return self.matrix.sum(1).double()
-
-    @property
-    def _predicted(self) -> Tensor:
-        return self.matrix.sum(0).double()
+        return self.counts().frequency_weighted_iou()
 
 
 def _chunks(values: Tensor) -> tuple[Tensor, ...]:

@@ -25,9 +25,13 @@ def reach(model: nn.Module, in_channels: int, *, multiple: int = 32) -> int | No
     with evaluating(model), torch.inference_mode():
         length = 8 * multiple
         while length <= LONGEST:
-            found = [_side(model, in_channels, multiple, length, along=along, flip=flip) for along, flip in SIDES]
-            known = [side for side in found if side is not None]
-            if len(known) == len(found):
+            known = list[int]()
+            for along, flip in SIDES:
+                side = _side(model, in_channels, multiple, length, along=along, flip=flip)
+                if side is None:
+                    break
+                known.append(side)
+            if len(known) == len(SIDES):
                 return max(known)
             length *= 2
     return None
@@ -40,7 +44,8 @@ def _side(model: nn.Module, in_channels: int, multiple: int, length: int, *, alo
     """How far NaN in one half of a strip gets into the other; None where it gets to the end."""
     size = [1, in_channels, multiple, multiple]
     size[along] = 2 * length
-    image = torch.zeros(size)
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
+    image = weight.new_zeros(size)
     image.narrow(along, length if flip else 0, length).fill_(torch.nan)
     unknown = _unknown(model(image))
     lines = unknown.any(dim=(0, 1, 5 - along))  # one value for each pixel along the strip

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchfpn.errors import ConfigError, ShapeError
@@ -37,6 +38,11 @@ class Crops:
     windows: Tensor
     pixels: Tensor
     size: Size
+
+    @classmethod
+    def of(cls, windows: NDArray[np.int64], pixels: NDArray[np.bool_], size: Size) -> "Crops":
+        """The same from NumPy arrays, whose memory the tensors share."""
+        return cls(torch.from_numpy(windows), torch.from_numpy(pixels), size)
 
     def __len__(self) -> int:
         return len(self.windows)

@@ -10,15 +10,16 @@ What others have written is checked here before anything is made of it: their C 
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from torchfpn.errors import DataError
-from torchfpn.ops.masks import Crops
 from torchfpn.types import Size
+
+if TYPE_CHECKING:  # run lengths are read and checked without torch
+    from torchfpn.ops.masks import Crops
 
 Ints = NDArray[np.int64]
 MOST = 2**32  # pixels of an image: COCO's lengths are 32 bits wide
@@ -32,19 +33,21 @@ class Rle(TypedDict):
     counts: str
 
 
-def to_rle(crops: Crops) -> list[Rle]:
+def to_rle(crops: "Crops") -> list[Rle]:
     """Crops -> one record for each, ready for COCO's result files."""
     lengths, first = _lengths(crops)
     size = [int(n) for n in crops.size]
     return [{"size": size, "counts": text} for text in _texts(lengths, first)]
 
 
-def from_rle(records: Iterable[Mapping[str, Any]], size: Size | None = None) -> Crops:
+def from_rle(records: Iterable[Mapping[str, Any]], size: Size | None = None) -> "Crops":
     """Records -> crops, each in the smallest window. `counts` may be a string, bytes or a list of lengths.
 
     Raises:
         DataError: a record that is no mask, or not of `size` (None: of the size of the first).
     """
+    from torchfpn.ops.masks import Crops
+
     windows, pixels = [], []
     for record in records:
         lengths = run_lengths(record, size)
@@ -56,7 +59,7 @@ def from_rle(records: Iterable[Mapping[str, Any]], size: Size | None = None) -> 
     if size is None:
         raise DataError("no masks and no size", allowed="at least one record, or size=")
     flat = np.concatenate(pixels) if pixels else np.zeros(0, bool)
-    return Crops(torch.tensor(windows, dtype=torch.int64).reshape(-1, 4), torch.from_numpy(flat), size)
+    return Crops.of(np.array(windows, np.int64).reshape(-1, 4), flat, size)
 
 
 def area(record: Mapping[str, Any]) -> int:
@@ -67,6 +70,20 @@ def area(record: Mapping[str, Any]) -> int:
 def bbox(record: Mapping[str, Any]) -> tuple[int, int, int, int]:
     """The smallest window with all pixels: x1, y1, x2, y2 (excluded) in pixels; zeros where none is on."""
     return _window(*_ones(run_lengths(record)), int(record["size"][0]))
+
+
+def spelled(record: Mapping[str, Any]) -> str:
+    """The run lengths of a record as COCO's string, whichever way its `counts` say them.
+
+    Raises:
+        DataError: a record that is no mask.
+    """
+    height, width = _size(record["size"])
+    begin, end = _ones(run_lengths(record))
+    apart = begin[1:] != end[:-1]  # runs with nothing between them are one
+    begin, end = begin[np.append(True, apart)[: len(begin)]], end[np.append(apart, True)[: len(end)]]
+    lengths, first = _alternating(begin, end, np.zeros(len(begin), np.int64), 1, height * width)
+    return _texts(lengths, first)[0]
 
 
 def run_lengths(record: Mapping[str, Any], size: Size | None = None) -> Ints:
@@ -156,7 +173,7 @@ def _numbers(text: str | bytes) -> Ints:
 
 
 # -- between pixels and runs -------------------------------------------------------------------------------------------
-def _lengths(crops: Crops) -> tuple[Ints, Ints]:
+def _lengths(crops: "Crops") -> tuple[Ints, Ints]:
     """-> the lengths of the runs of all masks in a row, and where each begins [N + 1]."""
     height, width = crops.size
     windows, starts = crops.windows.numpy(), crops.starts().numpy()

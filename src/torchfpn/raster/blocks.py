@@ -12,6 +12,8 @@ from typing import Any
 
 from torchfpn.errors import ConfigError
 
+SIDE = 1024  # pixels, of the blocks that a large raster is predicted in
+
 Rectangle = tuple[int, int, int, int]  # row, column, height, width in pixels
 
 

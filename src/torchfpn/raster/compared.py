@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.metrics.confusion import ConfusionMatrix
+from torchfpn.metrics.pixel_counts import PixelCounts
 from torchfpn.raster.blocks import plan_blocks
 from torchfpn.raster.label_classes import LabelClasses
 from torchfpn.raster.label_maps import SIDE
@@ -22,7 +22,7 @@ class Compared:
     """maps: the labels [h, w] of each side, `IGNORE` where nothing is labelled. confusion: None for one side alone."""
 
     maps: list[NDArray[np.uint8]]
-    confusion: ConfusionMatrix | None
+    confusion: PixelCounts | None
 
 
 def compared(image: Grid, look: Sampling, sides: Sequence[Side], classes: LabelClasses) -> Compared:
@@ -32,7 +32,7 @@ def compared(image: Grid, look: Sampling, sides: Sequence[Side], classes: LabelC
         DataError: labels that are missing, damaged, or do not fit the image.
     """
     maps = [np.full(look.size, IGNORE, np.uint8) for _ in sides]
-    confusion = ConfusionMatrix(len(classes.values)) if len(sides) == 2 else None
+    confusion = PixelCounts(len(classes.values)) if len(sides) == 2 else None
     row, column, height, width = look.part
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(side.open(image, classes)) for side in sides]
@@ -47,7 +47,7 @@ def compared(image: Grid, look: Sampling, sides: Sequence[Side], classes: LabelC
     return Compared(maps, confusion)
 
 
-def _count(confusion: ConfusionMatrix, prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+def _count(confusion: PixelCounts, prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
     """Adds the pixels that have a truth and a prediction."""
     for (t, p), count in pair_counts(prediction, truth).items():
         if t != IGNORE and p != IGNORE:

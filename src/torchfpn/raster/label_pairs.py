@@ -17,7 +17,7 @@ from torchfpn.data.colors import class_colors
 from torchfpn.errors import DataError, amount
 from torchfpn.files.formats import MAX_SIDE, printable
 from torchfpn.files.rasters import Color
-from torchfpn.metrics.confusion import ConfusionMatrix
+from torchfpn.metrics.pixel_counts import PixelCounts
 from torchfpn.raster.label_maps import LabelMap, check_same_grid, open_label_map
 from torchfpn.recipe import IGNORE
 
@@ -78,7 +78,7 @@ class PixelScores:
     values: list[int | None]
     names: list[str]
     colors: list[Color]
-    confusion: ConfusionMatrix
+    confusion: PixelCounts
     unlabelled: int
     unanswered: int
 
@@ -114,7 +114,7 @@ def pixel_scores(
     values = sorted(names or {value for pair in counted for value in pair})
     _check(counted, values, names)
     index = {value: i for i, value in enumerate(values)}
-    confusion = ConfusionMatrix(len(values))
+    confusion = PixelCounts(len(values))
     for (t, p), count in counted.items():
         confusion.matrix[index[t], index[p]] += count
     shown = [names.get(value, str(value)) for value in values]

@@ -19,7 +19,7 @@ from torchfpn.errors import DataError, amount
 from torchfpn.files.formats import MAX_SIDE
 from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import Color
-from torchfpn.metrics.confusion import ConfusionMatrix
+from torchfpn.metrics.pixel_counts import PixelCounts
 from torchfpn.raster.degrees import GridBends, to_degrees
 from torchfpn.raster.label_maps import SIDE, LabelMap, open_label_map
 from torchfpn.raster.label_pairs import PixelScores, pair_counts
@@ -126,7 +126,7 @@ class MapScores:
         """
         self._check_unlabelled()
         index = {value: i for i, value in enumerate(self.names, start=1)}
-        confusion, unanswered = ConfusionMatrix(len(index) + 1), 0
+        confusion, unanswered = PixelCounts(len(index) + 1), 0
         for (t, p, no_answer), count in self.counts.items():
             if p in self.ignore or (no_answer and p not in index):
                 unanswered += count

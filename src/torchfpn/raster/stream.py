@@ -28,7 +28,7 @@ from torchfpn.raster.answering import Answer, answers
 from torchfpn.raster.answers import file_values, nodata_value
 from torchfpn.raster.assembly import Canvas, label_type, outlines, write_map, write_shares, write_tiles
 from torchfpn.raster.blend import Blender, Seams
-from torchfpn.raster.blocks import Block, plan_blocks, rounded_up
+from torchfpn.raster.blocks import SIDE, Block, plan_blocks, rounded_up
 from torchfpn.raster.journal import Journal
 from torchfpn.raster.mosaic import Mosaic, open_mosaic
 from torchfpn.raster.predict import (
@@ -50,7 +50,7 @@ from torchfpn.tasks.finite import overflow_words
 from torchfpn.tasks.task import Task
 from torchfpn.types import IGNORE
 
-SIDE, MARGIN = 1024, 64  # pixels
+MARGIN = 64  # pixels
 ON_A_GPU = 4  # windows at once
 WINDOWS = 2**20  # of a raster: as many as one of the longest sides has at 1024 pixels; a plan of them takes 0.5 GB
 READERS, AHEAD = 2, 4  # threads, windows

@@ -14,7 +14,6 @@ from torchfpn.data.windows import nth_tile, with_margin
 from torchfpn.errors import DataError
 from torchfpn.metrics.boundary import BoundaryIoU, BoundaryStrips
 from torchfpn.metrics.confusion import ConfusionMatrix
-from torchfpn.metrics.plain import UNIT, plain
 from torchfpn.tasks.finite import naming, overflow_words
 from torchfpn.tasks.precision import Precision, computing
 from torchfpn.tasks.task import Task
@@ -47,21 +46,9 @@ class Evaluation:
 
     def to_dict(self, split: str = "val") -> dict[str, Any]:
         """Plain values for JSON, as in a run's validation.json; None where there is nothing to score."""
-        confusion, boundary = self.confusion, self.boundary
-        return {
-            "split": split,
-            "unit": UNIT,
-            "images": self.images,
-            "classes": list(self.classes),
-            "colors": [list(color) for color in self.colors],
-            "miou": plain(confusion.miou()),
-            "pixel_accuracy": plain(confusion.pixel_accuracy()),
-            "iou": _plains(confusion.iou()),
-            "boundary_iou": None if boundary is None else _plains(boundary.iou()),
-            "precision": _plains(confusion.precision()),
-            "recall": _plains(confusion.recall()),
-            "confusion": confusion.matrix.tolist(),
-        }
+        edges = None if self.boundary is None else self.boundary.iou().tolist()
+        counts = self.confusion.counts()
+        return counts.to_dict(self.classes, self.colors, images=self.images, split=split, boundary_iou=edges)
 
 
 def evaluate(
@@ -160,7 +147,3 @@ def reordered(target: Tensor, order: Sequence[int] | None) -> Tensor:
     table = torch.full((IGNORE + 1,), IGNORE, dtype=torch.int64)
     table[: len(order)] = torch.tensor(list(order))
     return table[target]
-
-
-def _plains(values: Tensor) -> list[float | None]:
-    return [plain(value) for value in values.tolist()]

@@ -1,5 +1,8 @@
 """A task as one .safetensors file: the model's tensors, and the recipe in the file's metadata. Nothing is unpickled."""
 
+import contextlib
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,9 @@ from torch import Tensor, nn
 
 from torchfpn.errors import ConfigError, FPNError, WeightsError, amount
 from torchfpn.files.atomic import sweep
-from torchfpn.files.checkpoints import RECIPE, check_finite, read_tensors, write_tensors
+from torchfpn.files.checkpoints import check_finite, read_tensors, write_tensors
+from torchfpn.files.model_files import recipe_of
+from torchfpn.nn.reach import reach
 from torchfpn.recipe import Recipe
 from torchfpn.tasks.arguments import check_arguments
 from torchfpn.tasks.build import assemble
@@ -17,11 +22,12 @@ from torchfpn.tasks.pytorch_fpn import original
 from torchfpn.tasks.task import Task
 
 LONGEST = 500  # characters of what another library says of a model that it cannot build
-METADATA = {RECIPE, "format"}  # "format" is what other tools add, and older versions did
 IMPOSSIBLE = (  # what building a model raises of arguments that do not go together, by Python, torch and timm
     ConfigError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, AssertionError,
     RuntimeError, MemoryError,
 )  # fmt: skip
+LEVELLED = ("backbone", "pyramid")  # parts whose maps are told
+REACHES: dict[str, int | None] = {}  # by architecture
 FEATURES = "features"  # a recipe's task where the file holds backbone and pyramid and no head
 
 
@@ -42,7 +48,33 @@ def save_model(model: nn.Module, recipe: Recipe, path: str | Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     check_finite(tensors, file=path)
     sweep(path.parent)  # what a killed writer left
+    with contextlib.suppress(*IMPOSSIBLE):  # built by hand, of pieces that say less: `fpn info` then tells less too
+        recipe = replace(recipe, measures=measured(model, recipe))
     write_tensors(path, tensors, recipe.to_json())
+
+
+def measured(model: nn.Module, recipe: Recipe) -> dict[str, Any]:
+    """What `fpn info` says of an architecture, as plain values: see `Recipe.measures`."""
+    pieces: dict[str, Any] = dict(model.named_children())
+    multiple: Any = getattr(model, "multiple", None)
+    return {
+        "parameters": {name: sum(p.numel() for p in piece.parameters()) for name, piece in pieces.items()},
+        "levels": {
+            name: [[int(n) for n in level] for level in pieces[name].levels] for name in LEVELLED if name in pieces
+        },
+        "multiple": None if multiple is None else int(multiple),
+        "reach": _reach(model, recipe) if recipe.task == "semantic" else None,
+    }
+
+
+def _reach(model: nn.Module, recipe: Recipe) -> int | None:
+    """That of the architecture: worked out once a process for each, since a look at large strips takes seconds."""
+    if any(str(value).startswith("<") for value in recipe.model.values()):  # built by hand
+        return reach(model, len(recipe.bands))
+    key = json.dumps([recipe.model, len(recipe.bands)], sort_keys=True)
+    if key not in REACHES:
+        REACHES[key] = reach(model, len(recipe.bands))
+    return REACHES[key]
 
 
 def load(path: str | Path, *, model: nn.Sequential | None = None) -> Task:
@@ -73,11 +105,6 @@ def load_model(path: str | Path) -> nn.Sequential:
     return _filled(tensors, recipe, path).eval()
 
 
-def read_recipe(path: str | Path) -> Recipe:
-    """The recipe of a model file (its tensors are read and checked on the way)."""
-    return read_task_file(path)[1]
-
-
 def read_task_file(path: str | Path) -> tuple[dict[str, Tensor], Recipe]:
     """Tensors and recipe of a model file.
 
@@ -85,11 +112,7 @@ def read_task_file(path: str | Path) -> tuple[dict[str, Tensor], Recipe]:
         WeightsError: see `load`.
     """
     tensors, metadata = read_tensors(path)
-    if RECIPE not in metadata:
-        raise WeightsError("no recipe in the file", file=path, allowed="a file written by task.save or fpn train")
-    if extra := sorted(metadata.keys() - METADATA):
-        raise WeightsError(f'metadata "{extra[0]}"', file=path, allowed=" | ".join(sorted(METADATA)))
-    return tensors, Recipe.from_json(metadata[RECIPE], file=str(path))
+    return tensors, recipe_of(metadata, path)
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], *, file: str | Path) -> None:
