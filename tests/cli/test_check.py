@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from made_data import YAML, labels, make_dataset, picture, write_png
+from made_objects import make_objects
 from torchfpn.cli.main import main
 from torchfpn.cli.progress import Progress
 
@@ -131,3 +132,28 @@ def test_picture_sizes_may_differ(tmp_path, capsys):
     write_png(tmp_path / "train" / "labels" / "a0.png", labels(0, (40, 50)))
     assert main(["check", str(tmp_path)]) == 0
     assert "24..40" in capsys.readouterr().out
+
+
+def test_check_notes_the_files_of_the_folder_that_stand_in_no_list(tmp_path, capsys):
+    make_dataset(tmp_path)
+    text = (tmp_path / "dataset.yaml").read_text()
+    names = sorted(path.stem for path in (tmp_path / "train" / "images").iterdir())
+    (tmp_path / "some.txt").write_text("\n".join(names[1:]))
+    (tmp_path / "train" / "images" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "dataset.yaml").write_text(text.replace("train/labels}", "train/labels, list: some.txt}"))
+    assert main(["check", str(tmp_path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "2 images of the folders stand in no list, not looked at: " in shown
+    assert "train/images/broken.png" in shown
+    (tmp_path / "some.txt").write_text("\n".join(names))
+    (tmp_path / "train" / "images" / "broken.png").unlink()
+    assert main(["check", str(tmp_path)]) == 0
+    assert "in no list" not in capsys.readouterr().out
+
+
+def test_check_notes_the_images_that_no_annotation_file_names(tmp_path, capsys):
+    folder = make_objects(tmp_path, images=2)
+    write_png(folder / "train" / "images" / "new.png", np.zeros((24, 32, 3), np.uint8))
+    assert main(["check", str(folder)]) == 0
+    told = "1 image of the folders stands in no list, not looked at: train/images/new.png"
+    assert told in " ".join(capsys.readouterr().out.split())

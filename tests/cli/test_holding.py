@@ -3,7 +3,10 @@
 import json
 
 import numpy as np
+import pyogrio
 import pytest
+import shapely
+import torch
 
 from made_data import write_png
 from made_maps import box, noise, write_geojson, write_map
@@ -12,14 +15,16 @@ from tiny_detector import tiny_detector
 from tiny_model import tiny_task
 from torchfpn.cli.holding import HOLD
 from torchfpn.cli.main import main
+from torchfpn.errors import ConfigError
+from torchfpn.importers.convert import FAMILIES, convert
 
 # What each flag is given as. Some name files that are not there: the flag is refused before.
 VALUES = {
     "split": "test", "device": "cuda:9", "precision": "bf16", "accept_dtype": None, "no_boundary": None, "iou": "0.7",
     "most": "200", "classes": "a,b", "ignore": "7", "least": "3", "field": "kind", "truth_field": "kind",
-    "score": "score", "within": "area.geojson", "layer": "a", "assume_crs": "EPSG:32633", "tiles": "{z}/{x}/{y}",
-    "background": "0", "worst": "1", "burn": "1", "allow_vrt": None, "init": None, "palette": None,
-    "sheet": "sheet.png", "max_pixels": "100000", "json": None, "fix": None, "without_class": "skip",
+    "score": "score", "within": "area.geojson", "layer": "a", "truth_layer": "a", "assume_crs": "EPSG:32633",
+    "tiles": "{z}/{x}/{y}", "background": "0", "worst": "1", "burn": "1", "allow_vrt": None, "init": None,
+    "sheet": "sheet.png", "max_pixels": "100000", "json": None, "fix": None, "without_class": "skip", "palette": None,
     "probs": "uint8", "window": "64", "margin": "16", "blend": None, "batch": "2", "mosaic": "town", "resume": None,
     "max_side": "100000",
 }  # fmt: skip
@@ -132,3 +137,49 @@ def test_flags_of_maps_are_refused_with_a_model_of_pixels(inputs, tmp_path, caps
         assert main(["evaluate", model, str(dataset), f"--{flag.replace('_', '-')}", VALUES[flag]]) == 2
         error = capsys.readouterr().err
         assert f"--{flag.replace('_', '-')}: says nothing of a model of pixels on label files" in error
+
+
+def test_layer_names_the_one_of_the_prediction_and_truth_layer_that_of_the_truth(tmp_path, inputs, capsys):
+    found, truth = tmp_path / "found.gpkg", tmp_path / "truth.gpkg"
+    for path, layers in ((found, (("seen", 0), ("old", 30))), (truth, (("roofs", 0), ("trees", 30)))):
+        for name, at in layers:
+            shapes = np.array([shapely.to_wkb(shapely.box(4e5 + at, 5.8e6, 4e5 + at + 10, 5.8e6 + 10))], object)
+            pyogrio.raw.write(
+                path, shapes, [], [], layer=name, crs="EPSG:32633", geometry_type="Polygon", append=path.exists()
+            )
+    for layer, hits in (("roofs", 1), ("trees", 0)):
+        words = [str(found), str(truth), "--layer", "seen", "--truth-layer", layer, "--json", "-"]
+        assert main(["evaluate", *words]) == 0
+        assert json.loads(capsys.readouterr().out)["objects"]["matched"] == hits, layer
+    image = inputs["a label raster"][0]
+    words = [
+        "--truth",
+        truth,
+        "--prediction",
+        found,
+        "--layer",
+        "old",
+        "--truth-layer",
+        "none",
+        "--out",
+        tmp_path / "s",
+    ]
+    assert main(["compare", image, *map(str, words)]) == 2
+    assert f'{truth}: no layer "none"' in capsys.readouterr().err
+
+
+def test_flags_of_other_families_are_refused_by_convert():
+    """Which flags each family of checkpoints reads; `converted` refuses the others by name."""
+    holds = {family.name: (*family.asks, *(["variant"] if family.variants else [])) for family in FAMILIES}
+    assert holds == {
+        "robosat": (),
+        "pytorch-fpn": (),
+        "kuangliu": ("align_corners",),
+        "segmentation-models-pytorch": ("backbone",),
+        "torchvision": ("anchors", "variant"),
+        "detectron2": ("anchors", "variant"),
+    }
+    tensors = {"decoder.p5.weight": torch.zeros(1), "decoder.seg_blocks.0.block.0.weight": torch.zeros(1)}
+    for flag, value in (("align_corners", True), ("anchors", [32, 64]), ("variant", "caffe")):
+        with pytest.raises(ConfigError, match=f"{flag}: .*segmentation-models-pytorch"):
+            convert(tensors, source="segmentation-models-pytorch", **{flag: value})

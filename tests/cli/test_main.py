@@ -1,14 +1,20 @@
 """The command as people meet it: help at once, one line for every error, an exit code that means something."""
 
+import ast
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pyogrio
 import pytest
+import shapely
 
 import torchfpn.metrics
+from made_maps import box, write_geojson
+from tiny_model import tiny_task
 from torchfpn.cli.main import VERBS, main
 from torchfpn.errors import ConfigError, DataError
 
@@ -153,3 +159,59 @@ def test_a_data_error_keeps_its_parts(monkeypatch, capsys):
     monkeypatch.setattr("torchfpn.cli.info.run", bad)
     assert main(["info", "x"]) == 2
     assert capsys.readouterr().err == "fpn: 07.png: row 3, column 9: value 12; expected classes 0..10\n"
+
+
+def hints():
+    """(file, line, flags) of each hint in the source that names flags and no verb."""
+    for path in sorted((Path(torchfpn.__file__).parent).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "hint":
+                parts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
+                text = " ".join(part for part in parts if isinstance(part, str))
+                flags = re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text)
+                if flags and "pip install" not in text and "fpn " not in text:
+                    yield path.name, node.value.lineno, flags
+
+
+def test_every_flag_that_a_hint_names_is_one_of_some_verb(capsys):
+    known = set()
+    for verb in VERBS:
+        main([verb, "--help"])
+        known |= set(re.findall(r"--[a-z][a-z-]*[a-z]", capsys.readouterr().out.replace("_", "-")))
+    found = list(hints())
+    assert len(found) > 20
+    assert [row for row in found if not known.issuperset(row[2])] == []
+
+
+@pytest.mark.parametrize("words", [["weights"], ["train", "--dataset"], ["evaluate", "MODEL"], ["check"]])
+def test_the_cure_for_a_vrt_is_one_that_the_verb_has(tmp_path, capsys, words):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "a.vrt").write_text("<VRTDataset></VRTDataset>")
+    (tmp_path / "dataset.yaml").write_text(
+        "classes: [a, b]\nsplits: {train: {images: images, labels: labels}, val: {images: images, labels: labels}}\n"
+    )
+    if "MODEL" in words:
+        tiny_task(classes=("a", "b"), ids=(0, 1)).save(tmp_path / "model.safetensors")
+    assert main([word.replace("MODEL", str(tmp_path / "model.safetensors")) for word in words] + [str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    told = told.out + told.err
+    assert ("--allow-vrt" in told) == (words == ["check"])
+    assert ("gdal_translate FILE.vrt FILE.tif" in told) == (words != ["check"])
+
+
+def test_the_cure_for_several_layers_of_known_is_not_the_flag_of_another_file(tmp_path, capsys):
+    known, source = tmp_path / "known.gpkg", write_geojson(tmp_path / "p.geojson", [box(3, 3)])
+    shapes = np.array([shapely.to_wkb(shapely.box(4e5, 5.8e6, 4e5 + 10, 5.8e6 + 10))], object)
+    for name in ("a", "b"):
+        pyogrio.raw.write(
+            known, shapes, [], [], layer=name, crs="EPSG:32633", geometry_type="Polygon", append=known.exists()
+        )
+    flags = ["polygons", str(source), str(tmp_path / "out.gpkg"), "--known", str(known)]
+    within = ["evaluate", str(source), str(source), "--within", str(known)]
+    for words in (flags, within):
+        assert main(words) == 2
+        assert (
+            "known.gpkg: 2 layers (a, b); write the one you mean to a file of its own: ogr2ogr"
+            in capsys.readouterr().err
+        )

@@ -13,6 +13,7 @@ from torchfpn.config import TrainConfig, load_config, read_config, to_yaml
 from torchfpn.config.check import check, known_settings, settings
 from torchfpn.config.read import from_plain
 from torchfpn.errors import ConfigError
+from torchfpn.train import plan
 
 
 @pytest.fixture
@@ -203,3 +204,16 @@ def test_settings_are_read_without_torch(here):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_later_config_adds_to_model_options_and_the_flag_replaces_them(here):
+    (here / "more.yaml").write_text("model: {options: {extra: pool}}\n")
+    files = ("--config", "configs/roofs.yaml", "--config", "more.yaml")
+    assert config(*files).model.options == {"strides": [4, 8], "extra": "pool"}
+    assert config(*files, "--model.options.extra", "conv").model.options == {"strides": [4, 8], "extra": "conv"}
+    assert config(*files, "--model.options", "{extra: conv}").model.options == {"extra": "conv"}
+
+
+@pytest.mark.parametrize(("images", "steps"), [(11, 1), (13, 2), (16, 2), (3, 1)])
+def test_steps_per_epoch_null_is_one_pass_to_the_nearest_whole_step(images, steps):
+    assert plan.steps(TrainConfig(), images, 8) == steps

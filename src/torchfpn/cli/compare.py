@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_without_class(parser)
     parser.add_argument("--burn", type=int, metavar="V", help="the label value of polygons without a class")
     parser.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
+    parser.add_argument("--truth-layer", metavar="NAME", help="the same of the truth, where it is called otherwise")
     parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
     parser.add_argument("--tiles", metavar="PATTERN", help='how paths of images without a place end: "{z}/{x}/{y}"')
     parser.add_argument("--allow-vrt", action="store_true", help="take VRTs, over files below their own folder")
@@ -66,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     jobs = _jobs(args)
     tell_passed_over(args.images)
-    sides = [_side(args, path, len(jobs)) for path in (args.truth, args.prediction) if path is not None]
+    truth_layer = args.layer if args.truth_layer is None else args.truth_layer
+    given = ((args.truth, truth_layer), (args.prediction, args.layer))
+    sides = [_side(args, path, layer, len(jobs)) for path, layer in given if path is not None]
     refuse_idle(args, "compare", _kind(sides))
     _refuse_labels(args, jobs, sides)
     check_folder(args.out)
@@ -122,8 +125,8 @@ def _jobs(args: argparse.Namespace) -> "list[Job]":
     return jobs
 
 
-def _side(args: argparse.Namespace, path: Path, images: int) -> "Side":
-    """The labels at a path: of all images, or by their names."""
+def _side(args: argparse.Namespace, path: Path, layer: str | None, images: int) -> "Side":
+    """The labels at a path: of all images, or by their names. layer: of a GeoPackage with several."""
     from torchfpn.errors import ConfigError
     from torchfpn.raster.label_maps import label_folder, open_label_map
     from torchfpn.raster.label_sides import Side
@@ -142,7 +145,7 @@ def _side(args: argparse.Namespace, path: Path, images: int) -> "Side":
                 file,
                 field=args.field,
                 score="",
-                layer=args.layer,
+                layer=layer,
                 assume_crs=crs,
                 skip_unclassed=args.without_class == "skip",
             )

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--score", metavar="NAME", help='attribute that says how sure a prediction is; default "score"')
     group.add_argument("--within", metavar="FILE", help="polygons, or rasters: only what lies in them counts")
     group.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
+    group.add_argument("--truth-layer", metavar="NAME", help="the same of the truth, where it is called otherwise")
     group.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
     group.add_argument("--max-side", type=int, default=2**20, metavar="N", help="of label files, height and width")
     group.add_argument("--tiles", metavar="PATTERN", help='how paths of rasters without a place end: "{z}/{x}/{y}"')
@@ -126,9 +127,10 @@ def read_layer(args: argparse.Namespace, file: Path, *, truth: bool) -> "Objects
     from torchfpn.vectors.reading import crs_wkt
 
     field = args.truth_field if truth and args.truth_field is not None else args.field
+    layer = args.truth_layer if truth and args.truth_layer is not None else args.layer
     crs = crs_wkt(args.assume_crs) if args.assume_crs else None
     score = "" if truth else args.score
-    options = {"field": field, "score": score, "layer": args.layer, "assume_crs": crs}
+    options = {"field": field, "score": score, "layer": layer, "assume_crs": crs}
     return read_objects(file, **options, skip_unclassed=args.without_class == "skip")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchfpn.cli.evaluate_maps import Scored, described, left_out, read_layer, wanted
+from torchfpn.cli.holding import of_one_layer
 
 if TYPE_CHECKING:
     from torchfpn.vectors.comparing import Compared, Layer
@@ -44,7 +45,8 @@ def _area(args: argparse.Namespace) -> "list[Layer]":
     if not is_vector(args.within):
         tiles = check_pattern(args.tiles) if args.tiles is not None else None
         return [footprint(file, assume_crs=crs, tiles=tiles) for file in find_sources([args.within])]
-    area = read_objects(Path(args.within), field="", score="", assume_crs=crs)
+    with of_one_layer():
+        area = read_objects(Path(args.within), field="", score="", assume_crs=crs)
     if not len(area.shapes):
         raise DataError("holds no area", file=args.within)
     return [(area.shapes, area.crs, area.file)]

@@ -5,10 +5,11 @@
 """
 
 import argparse
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 NAMED = ("field", "without_class")  # what tells the class of a feature
-PLACED = ("layer", "assume_crs", "tiles")  # where polygons lie
+PLACED = ("layer", "truth_layer", "assume_crs", "tiles")  # where polygons lie
 OF_PIXELS = ("probs", "window", "margin", "blend", "batch", "mosaic", "resume", "max_side")  # of large rasters
 OF_MODELS = ("split", "device", "precision", "accept_dtype")
 HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -30,7 +31,8 @@ HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             *("classes", "ignore", "iou", "least", *NAMED, "truth_field", "max_side", *PLACED),
         ),
         "polygons against polygons": (
-            *("classes", "iou", "least", *NAMED, "truth_field", "score", "within", "layer", "assume_crs"),
+            *("classes", "iou", "least", *NAMED, "truth_field", "score", "within"),
+            *("layer", "truth_layer", "assume_crs"),
         ),
         "polygons within an area": (*("classes", "iou", "least", *NAMED, "truth_field", "score", "within", *PLACED),),
     },
@@ -72,6 +74,24 @@ def refuse_idle(args: argparse.Namespace, verb: str, kind: str) -> None:
     for name in args.usual:
         if name in known and name not in HOLD[verb][kind] and getattr(args, name) != args.usual[name]:
             raise ConfigError(f"says nothing of {kind}", field=f"--{name.replace('_', '-')}", hint="leave it out")
+
+
+@contextlib.contextmanager
+def of_one_layer() -> Iterator[None]:
+    """Inside, a file is read in which `--layer`, which is of another file, chooses nothing.
+
+    Raises:
+        DataError: it has several layers; what to do, instead of "choose one with --layer".
+    """
+    from torchfpn.errors import DataError
+
+    try:
+        yield
+    except DataError as error:
+        if "--layer" not in (error.hint or ""):
+            raise
+        cure = "write the one you mean to a file of its own: ogr2ogr ONE.gpkg FILE LAYER"
+        raise DataError(error.found, file=error.file, field=error.field, hint=cure) from error
 
 
 def once(names: list[str], field: str) -> list[str]:

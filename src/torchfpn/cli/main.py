@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from torchfpn.errors import ConfigError, FPNError, missing_package, nearest, require
 from torchfpn.files.formats import check_regular
@@ -39,6 +39,12 @@ NEEDS = {  # extras without which a verb can do nothing at all
     "rasterize": ("raster",),
     "compare": ("raster",),
     "polygons": ("raster",),
+}
+CURES = {  # flags that hints name -> what to do in verbs without them
+    "--allow-vrt": "write its pixels to a file of their own: gdal_translate FILE.vrt FILE.tif",
+    "--layer": "write the one you mean to a file of its own: ogr2ogr ONE.gpkg FILE LAYER",
+    "--max-side": "cut it into parts: gdal_retile.py",
+    "--accept-dtype": "train and evaluate on files of one pixel type",
 }
 
 
@@ -75,7 +81,7 @@ def _answer(words: list[str]) -> int:
     except BrokenPipeError:
         raise
     except (FPNError, OSError, ModuleNotFoundError) as error:
-        return _fail(_line_of(error), debug)
+        return _fail(_line_of(error, words[0]), debug)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -83,11 +89,34 @@ def _answer(words: list[str]) -> int:
         return stop.code if isinstance(stop.code, int) else 2
 
 
-def _line_of(error: FPNError | OSError | ModuleNotFoundError) -> str:
+def _line_of(error: FPNError | OSError | ModuleNotFoundError, verb: str) -> str:
     """What is said of an error."""
     if isinstance(error, ModuleNotFoundError):
         return _missing(error)
-    return str(error) if isinstance(error, FPNError) else _reason(error)
+    return _with_cure_of(verb, error) if isinstance(error, FPNError) else _reason(error)
+
+
+def _with_cure_of(verb: str, error: FPNError) -> str:
+    """The error's line. A hint that names a flag which the verb lacks gives way to another cure, or is left out.
+
+    Hints are written where files are read, which serves several verbs. "fpn check --init" names its verb itself.
+    """
+    flags = re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", error.hint or "")
+    if verb not in VERBS or not flags or "fpn " in (error.hint or ""):
+        return str(error)
+    known = _flags(verb)
+    lacking = next((flag for flag in flags if flag not in known), None)
+    if lacking is None or (verb == "train" and lacking not in CURES):  # its settings have more names than its flags
+        return str(error)
+    return str(
+        FPNError(error.found, file=error.file, field=error.field, allowed=error.allowed, hint=CURES.get(lacking))
+    )
+
+
+def _flags(verb: str) -> set[str]:
+    """The flags of a verb; of `train` those that its help shows."""
+    module = import_module(f"torchfpn.cli.{verb}")
+    return set() if hasattr(module, "main") else set(_parser(verb, module)._option_string_actions)
 
 
 def _reason(error: OSError) -> str:
@@ -117,16 +146,22 @@ def _run(verb: str, words: list[str]) -> int:
             require(extra, f"fpn {verb}")
     if hasattr(module, "main"):
         return int(module.main(words))
-    parser = _Parser(prog=f"fpn {verb}", description=module.__doc__, formatter_class=_Formatter)
-    module.add_arguments(parser)
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
-    parser.add_argument("-q", "--quiet", action="store_true", help="say less")
-    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    parser = _parser(verb, module)
     args = parser.parse_args(_hyphens(words))
     args.usual = {name: parser.get_default(name) for name in vars(args)}
     level = logging.ERROR if args.quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
     log_to_stderr(level)
     return int(module.run(args))
+
+
+def _parser(verb: str, module: Any) -> "_Parser":
+    """The parser of a verb: its own flags and those that all verbs have."""
+    parser = _Parser(prog=f"fpn {verb}", description=module.__doc__, formatter_class=_Formatter)
+    module.add_arguments(parser)
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say less")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return parser
 
 
 def _hyphens(words: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfpn.cli.holding import add_without_class, once, refuse_idle
+from torchfpn.cli.holding import add_without_class, of_one_layer, once, refuse_idle
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
@@ -143,7 +143,9 @@ def _wishes(args: argparse.Namespace, layer: "Layer", raster: bool) -> "Wishes":
     known = None
     if args.known is not None:
         assumed = crs_wkt(args.assume_crs) if args.assume_crs else None
-        known = Known(read_objects(args.known, field="", score="", assume_crs=assumed), layer.crs, layer.tolerance)
+        with of_one_layer():
+            vectors = read_objects(args.known, field="", score="", assume_crs=assumed)
+        known = Known(vectors, layer.crs, layer.tolerance)
     return Wishes(
         merge=args.merge,
         square=max(args.simplify, OFF[0 if raster else 1]) if args.square else 0.0,

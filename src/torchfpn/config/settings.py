@@ -46,7 +46,11 @@ class ModelConfig:
     pretrained: bool | str = option(
         AUTO, "auto (published weights that are on this machine, else random), true (downloads them), false, or a file"
     )
-    options: dict[str, Any] = option({}, "further arguments of create_model, e.g. {strides: [4, 8, 16, 32]}")
+    options: dict[str, Any] = option(
+        {},
+        "further arguments of create_model, e.g. {strides: [4, 8, 16, 32]}; a later --config adds to "
+        "them, this flag replaces them",
+    )
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,9 @@ class TrainConfig:
     strategy: str = option("auto", "Lightning's strategy for several devices: ddp, ddp_spawn, ...")
     precision: Literal["auto", "bf16-mixed", "32-true"] = option("auto", "auto: bf16-mixed where the machine has it")
     num_workers: int | Literal["auto"] = option("auto", "processes that load images", least=0, most=256)
-    steps_per_epoch: int | None = option(None, "steps of a (virtual) epoch; null: one pass over the images", least=1)
+    steps_per_epoch: int | None = option(
+        None, "steps of a (virtual) epoch; null: one pass over the images, to the nearest whole step", least=1
+    )
     accumulate: int = option(
         1, "forward passes per step; a step sees accumulate x batch_size images", least=1, most=MANY
     )

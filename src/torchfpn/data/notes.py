@@ -9,10 +9,11 @@ from torchfpn.data.annotated import annotation_notes, listed, lost_line, split_l
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.each import spread
 from torchfpn.data.facts import Facts
-from torchfpn.data.listing import passed_over
+from torchfpn.data.listing import list_files, passed_over
 from torchfpn.data.object_counts import ObjectCounts
+from torchfpn.data.pairing import chosen_files
 from torchfpn.data.polygon_facts import PolygonReport
-from torchfpn.data.splits import Paths
+from torchfpn.data.splits import Paths, Split
 from torchfpn.data.statistics import ClassCounts
 from torchfpn.data.windows import SIDE, scene_of
 from torchfpn.errors import DataError, amount
@@ -44,6 +45,7 @@ def notes(
         *_unmet(facts),
         *_striped(dataset, facts),
         *_no_images(dataset),
+        *_in_no_list(dataset),
     ]
 
 
@@ -201,6 +203,34 @@ def _no_images(dataset: Dataset) -> list[str]:
     names = [printable(file.relative_to(dataset.root)) for file in files]
     what = amount(len(names), "file that is no image is", "files that are no images are")
     return [f"{what} passed over: {_few(names)}"] if names else []
+
+
+def _in_no_list(dataset: Dataset) -> list[str]:
+    """Images in folders of the dataset that neither a `list` nor a COCO file names, so that nobody looks at them."""
+    there, read = set[Path](), set[Path]()
+    for name, split in dataset.splits.items():
+        try:
+            folder, named = _named_images(dataset, name, split)
+        except DataError:  # a problem, which is told
+            return []
+        there, read = there | folder, read | named
+    names = sorted(printable(file.relative_to(dataset.root)) for file in there - read)
+    stand = "stands" if len(names) == 1 else "stand"
+    return (
+        [f"{amount(len(names), 'image')} of the folders {stand} in no list, not looked at: {_few(names)}"]
+        if names
+        else []
+    )
+
+
+def _named_images(dataset: Dataset, name: str, split: Split) -> tuple[set[Path], set[Path]]:
+    """The images in the folder that a split chooses from, and those it reads."""
+    if split.stems is not None:
+        return chosen_files(dataset.root, split)
+    read = {pair.image for pair in dataset.list_pairs(name)[0]}
+    if split.annotations is None or not isinstance(split.images, str):
+        return set(), read
+    return set(list_files(dataset.root, split.images).files.values()), read
 
 
 def _passed_over(root: Path, paths: Paths) -> list[Path]:

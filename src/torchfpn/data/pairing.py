@@ -105,6 +105,17 @@ def _by_stem(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, Path
     return {key: labels[name_key(path.stem)] for key, path in images.items() if name_key(path.stem) in labels}
 
 
+def chosen_files(root: Path, split: Split) -> tuple[set[Path], set[Path]]:
+    """The images in the folder of a split with a `list`, and those of them that the list names.
+
+    Raises:
+        DataError: no such folder or list.
+    """
+    images = list_files(root, split.images).files
+    names, _ = _chosen(root, split, images)
+    return set(images.values()), {images[name] for name in names if name in images}
+
+
 def _chosen(root: Path, split: Split, images: dict[str, Path]) -> tuple[list[str], list[Problem]]:
     """The names that the list of stems has, once each, and those that are no image."""
     file = on_disk(root, str(split.stems))

@@ -94,7 +94,7 @@ class PixelCounts:
         return np.asarray(self.matrix.sum(0), np.float64)
 
 
-def _ratio(part: Reals, whole: Reals) -> Reals:
+def _ratio(part: "Reals | np.float64", whole: "Reals | np.float64") -> Reals:
     """NaN for 0 / 0."""
     with np.errstate(invalid="ignore"):
         return np.asarray(part / whole, np.float64)

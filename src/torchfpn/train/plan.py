@@ -33,7 +33,10 @@ def _of_objects(masks: bool, validated: Sequence[str]) -> list[str]:
 
 
 def steps(config: TrainConfig, images: int, per_step: int) -> int:
-    """Steps of an epoch: what is asked for, or as many as one pass over the images takes, nearly."""
+    """Steps of an epoch: what is asked for, or the whole number nearest to one pass over the images; at least one.
+
+    11 images at 8 a step make one step: each epoch draws other 8 of them.
+    """
     wanted = config.steps_per_epoch or max(1, round(images / per_step))
     return count(config.limit_train_batches, wanted)
 
