@@ -150,7 +150,7 @@ def test_layer_names_the_one_of_the_prediction_and_truth_layer_that_of_the_truth
     for layer, hits in (("roofs", 1), ("trees", 0)):
         words = [str(found), str(truth), "--layer", "seen", "--truth-layer", layer, "--json", "-"]
         assert main(["evaluate", *words]) == 0
-        assert json.loads(capsys.readouterr().out)["objects"]["matched"] == hits, layer
+        assert json.loads(capsys.readouterr().out)["objects"]["all"]["matched"] == hits, layer
     image = inputs["a label raster"][0]
     words = [
         "--truth",

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from torchfpn import DataError
 from torchfpn.ops.masks import areas, crop_images, crop_masks, paste
-from torchfpn.ops.rle import area, bbox, from_rle, run_lengths, to_rle
+from torchfpn.ops.rle import area, bbox, from_rle, run_lengths, spelled, to_rle
 
 stacks = arrays.arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 12), st.integers(1, 12)))
 
@@ -173,3 +173,12 @@ def test_a_spoilt_string_gives_a_mask_or_a_reason(masks, data):
     except DataError:
         return
     assert paste(crops).shape == (1, *masks.shape[1:])
+
+
+def test_run_lengths_are_spelled_without_masks_as_with_them():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        runs = rng.integers(0, 4, int(rng.integers(1, 12))).tolist()  # runs of no pixel among them
+        runs.append(60 - sum(runs))
+        record = {"size": [6, 10], "counts": runs}
+        assert spelled(record) == to_rle(from_rle([record]))[0]["counts"]
