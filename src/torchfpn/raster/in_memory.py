@@ -17,6 +17,7 @@ from torchfpn.files.formats import printable
 from torchfpn.nn.modes import evaluating
 from torchfpn.raster import predict_objects as objects
 from torchfpn.raster.coco_results import coco_results
+from torchfpn.raster.blocks import SIDE
 from torchfpn.raster.journal import Finished, fingerprint
 from torchfpn.raster.predict import Options, Outcome, check_classes, predict_file, tiles_of
 from torchfpn.raster.sources import (
@@ -28,7 +29,7 @@ from torchfpn.raster.sources import (
     refuse_existing,
     refuse_own_sources,
 )
-from torchfpn.raster.stream import ON_A_GPU, SIDE, Streaming, check_window, open_scene, predict_stream
+from torchfpn.raster.stream import ON_A_GPU, Streaming, check_window, open_scene, predict_stream
 from torchfpn.tasks.precision import find_device
 from torchfpn.tasks.storage import load
 from torchfpn.tasks.task import Task
