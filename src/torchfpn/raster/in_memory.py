@@ -16,8 +16,8 @@ from torchfpn.files.fitting import read_input
 from torchfpn.files.formats import printable
 from torchfpn.nn.modes import evaluating
 from torchfpn.raster import predict_objects as objects
-from torchfpn.raster.coco_results import coco_results
 from torchfpn.raster.blocks import SIDE
+from torchfpn.raster.coco_results import coco_results
 from torchfpn.raster.journal import Finished, fingerprint
 from torchfpn.raster.predict import Options, Outcome, check_classes, predict_file, tiles_of
 from torchfpn.raster.sources import (
