@@ -124,3 +124,12 @@ def test_maps_come_back_as_they_were_wherever_they_lie(seed):
 def test_a_thousand_maps_come_back_as_they_were(hundred):
     for seed in range(100 * hundred, 100 * hundred + 100):
         check(seed, areas_too=seed % 5 == 0)
+
+
+@pytest.mark.parametrize("plane", ["+proj=ortho +lon_0=180", "+proj=ortho +lat_0=-45 +lon_0=135"])
+def test_a_hemisphere_without_greenwich_is_traced_without_a_warning(plane):
+    geo = Geo(CRS.from_proj4(f"{plane} +datum=WGS84").to_wkt(), (1000.0, 0.0, -5000.0, 0.0, -1000.0, 5000.0))
+    labels = np.zeros((10, 10), np.uint8)
+    labels[2:8, 3:6] = 1
+    (feature,) = trace(labels, geo, {1: "a"}, coordinates="lonlat")
+    assert feature.area == pytest.approx(18e6, rel=1e-3)

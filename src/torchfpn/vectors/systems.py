@@ -98,9 +98,11 @@ def _cylinder(crs: rasterio.crs.CRS, middle: float) -> System | None:
     lon = middle + np.array([0.0, 90.0, -90.0, 0.0, 45.0, 0.0, 0.0])
     lat = np.array([0.0, 0.0, 0.0, 60.0, 60.0, -90.0, 90.0])
     x, y = _transformed(_lon_lat(), crs, np.stack([lon, lat], axis=1)).T
+    if not (np.isfinite(x[:5]).all() and np.isfinite(y[:5]).all()):
+        return None
     step = x[1] - x[0]
     apart = np.array([x[0] - x[2] - step, x[3] - x[0], x[4] - x[3] - step / 2, y[1] - y[0], y[4] - y[3]])
-    if not (np.isfinite(x[:5]).all() and step > 0 and (np.abs(apart) < 1e-9 * step).all()):
+    if not (step > 0 and (np.abs(apart) < 1e-9 * step).all()):
         return None
     poles = np.where(np.isfinite(y[5:]), np.clip(y[5:], -FARTHEST, FARTHEST), (-FARTHEST, FARTHEST))
     return System(crs, 4 * float(step), (float(x[0]), middle), (float(poles[0]), float(poles[1])), middle)
