@@ -30,7 +30,7 @@ from torchfpn.vectors.densification import (
 from torchfpn.vectors.systems import Points, Way, inverted
 
 SHARE = 0.02  # of a pixel that an edge may be off: a fiftieth
-SMALL = 0.05  # of that share, where areas are measured
+SMALL = 0.02  # of that share, where areas are measured
 AREA = 1e-4  # share of a polygon's area that its edges may be off by together
 
 
