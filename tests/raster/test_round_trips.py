@@ -107,7 +107,9 @@ def check(seed, areas_too):
     assert shapely.coverage_is_valid(polygons) or around_pole
     plain = trace(labels, geo, NAMES, coordinates="map")
     assert (drawn(plain, geo.crs, geo, labels.shape) != labels).sum() == 0
-    assert [f.area for f in features] == pytest.approx([f.area for f in plain], rel=1e-4)
+    assert [f.area for f in features] == pytest.approx(
+        [f.area for f in plain], rel=1e-3 if geo.transform[0] in (0.5, 1e-4) else 1e-4
+    )
     if areas_too and geo.transform[0] not in (0.5, 1e-4):  # planes of PROJ are not exact to a millimetre
         pixels = trace(labels, None, NAMES, coordinates="pixels")[:40]
         truth = [true_area(feature.polygon, geo) for feature in pixels]

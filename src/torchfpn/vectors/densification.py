@@ -16,6 +16,7 @@ PROBES = np.array([0.5, 0.19, 0.37, 0.77])  # where each part of an edge is meas
 FIRST = np.array([0.37])  # where each edge is measured first: at least a quarter of its largest bend, S-shaped or not
 UNEVEN = 0.25  # of a part of an edge that a place may be off along it, as scales change
 HALVED, BASE, OUTLINE = range(3)  # what points are for: the extrapolation of areas, areas, outlines and areas
+FINEST = 4  # how often for its area alone
 DEEPEST = 40  # how often an edge is halved
 AT_POLE = 1e-6  # units of the source plane that a point may be off a pole and lie on it
 Reals = NDArray[np.float64]
@@ -99,19 +100,20 @@ def points_between(points: Points, moved: Points, pole: Ints, first: Ints, movin
     parts = _Parts(every, np.zeros(count), np.ones(count), moved[low], moved[high], poles)
     parts, split = _split_at_poles(parts, edges, way)
     found, torn = [split], np.zeros(count, bool)
-    first_off = 4 * _errors(parts, edges, way, of, FIRST, fine)[0].max(axis=1)
+    least = np.maximum(fine, tolerance)  # shorter parts may be off by the rounding of PROJ
+    first_off = 4 * _errors(parts, edges, way, of, FIRST, least)[0].max(axis=1)
     parts = parts[~(first_off <= fine[parts.edge]) | (parts.poles >= 0).any(axis=1)]
     for depth in range(DEEPEST + 1):
         if not len(parts.edge):
             break
-        errors, places = _errors(parts, edges, way, of, PROBES, fine)
+        errors, places = _errors(parts, edges, way, of, PROBES, least)
         worst = errors.max(axis=1)
         off = ~(worst <= fine[parts.edge])
         lost = off & ((depth == DEEPEST) | ~np.isfinite(places[:, 0]).all(axis=1))
         if of == "source" and lost.any() and not np.isfinite(places[lost]).all():
             raise NoPlaceError
         torn[parts.edge[lost]] = True
-        kept, more = off & ~lost, ~(worst <= base)
+        kept, more = off & ~lost, ~(worst <= (base if depth < FINEST else tolerance))
         use = np.where(worst <= tolerance, np.where(more, BASE, HALVED), OUTLINE)
         half, none = (parts.low + parts.high) / 2, np.full(len(worst), -1)
         found.append(Between(parts.edge[kept], half[kept], places[kept, 0], use[kept], none[kept]))
