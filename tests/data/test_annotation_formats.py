@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -367,3 +368,14 @@ def test_masks_of_the_names_of_images_are_no_images(tmp_path, capsys):
     Image.open(tmp_path / "train" / "images" / "a.png").convert("RGB").save(tmp_path / "train" / "images" / "a.jpg")
     assert main(["check", "--init", str(tmp_path), "--overwrite"]) == 2
     assert "a.png: has the same name as train/images/a.jpg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [labelme_beside, voc])
+def test_small_files_of_labels_take_little_memory(tmp_path, make, capsys):
+    make(tmp_path)
+    tracemalloc.start()
+    try:
+        assert main(["check", str(tmp_path), "--init"]) == 0
+        assert tracemalloc.get_traced_memory()[1] < 2**27
+    finally:
+        tracemalloc.stop()

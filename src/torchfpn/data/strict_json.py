@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +80,8 @@ def _bytes(path: Path) -> bytes:
     check_regular(path)
     try:
         with path.open("rb") as handle:
-            data = handle.read(MAX_BYTES + 1)
+            size = os.fstat(handle.fileno()).st_size  # Python allocates what it is asked to read
+            data = handle.read(min(size, MAX_BYTES) + 1)
     except OSError as error:
         raise DataError(f"cannot be opened ({error.strerror or error})", file=path) from error
     if not data:

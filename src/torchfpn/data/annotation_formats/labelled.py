@@ -1,6 +1,7 @@
 """One object, as YOLO, LabelMe and Pascal VOC files say it, and as COCO writes it."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,8 @@ def contents(path: Path) -> bytes:
     """
     try:
         with path.open("rb") as handle:
-            data = handle.read(MAX_BYTES + 1)
+            size = os.fstat(handle.fileno()).st_size  # Python allocates what it is asked to read
+            data = handle.read(min(size, MAX_BYTES) + 1)
     except OSError as error:
         raise DataError(f"cannot be opened ({error.strerror or error})", file=path) from error
     if len(data) > MAX_BYTES:
