@@ -170,7 +170,7 @@ FLAGS = (
 NAMES = (
     "--split", "--json", "--method", "--classes", "--ignore", "--least", "--field", "--layer", "--bands",
     "--window", "--margin", "--batch", "--score", "--iou", "--max-pixels", "--simplify", "--merge", "--assume-crs",
-    "--tiles", "--out", "--device", "--precision", "--lr", "--max_epochs", "--batch_size", "--model.backbone",
+    "--tiles", "--out", "--device", "--precision", "--lr", "--batch_size", "--model.backbone",
     "--model.channels", "--data.crop", "--seed", "--within", "--burn", "--buffer", "--most", "--worst", "--largest",
     "--known",
 )  # fmt: skip
