@@ -34,18 +34,18 @@ def config(*flags):
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(here):
-    found = config("--config", "configs/roofs.yaml", "--lr", "0.5", "--model.channels", "64", "--model.options.a", "1")
+    found = config("--config", "configs/roofs.yaml", "--lr", "0.5", "--model.channels", "64", "--model.options.extra", "conv")
     assert (found.lr, found.model.channels, found.model.backbone) == (0.5, 64, "resnet18")
     assert found.data.crop == (32, 48)
-    assert found.model.options == {"strides": [4, 8], "a": 1}
+    assert found.model.options == {"strides": [4, 8], "extra": "conv"}
     assert found.max_epochs == TrainConfig().max_epochs
 
 
 def test_a_later_config_file_wins(here):
-    (here / "more.yaml").write_text("lr: 0.25\nmodel: {options: {b: 2}}\n")
+    (here / "more.yaml").write_text("lr: 0.25\nmodel: {options: {extra: conv}}\n")
     found = config("--config", "configs/roofs.yaml", "--config", "more.yaml")
     assert (found.lr, found.model.backbone) == (0.25, "resnet18")
-    assert found.model.options == {"strides": [4, 8], "b": 2}
+    assert found.model.options == {"strides": [4, 8], "extra": "conv"}
 
 
 def test_paths_are_found_beside_the_file_or_else_here(here):

@@ -172,11 +172,11 @@ BAD_PICKLES = {
     ),
     "one missing": (
         lambda path: pickled(path, {k: v for k, v in arrays().items() if k != FC}),
-        f'1 tensors do not fit Faster R-CNN on resnet50: "{FC}" [1024, 12544] is missing',
+        f'1 tensor does not fit Faster R-CNN on resnet50: "{FC}" [1024, 12544] is missing',
     ),
     "one misshaped": (
         lambda path: pickled(path, arrays() | {FC: np.zeros((1024, 9), np.float32)}),
-        f'1 tensors do not fit Faster R-CNN on resnet50: "{FC}" is [1024, 9], not [1024, 12544]',
+        f'1 tensor does not fit Faster R-CNN on resnet50: "{FC}" is [1024, 9], not [1024, 12544]',
     ),
     "NaN": (
         lambda path: pickled(path, arrays() | {FC: np.full((2, 2), np.nan, np.float32)}),

@@ -172,7 +172,7 @@ def test_fault_36_another_architecture_names_the_first_five_tensors(saved, tmp_p
         ),
         ({"tensors": lambda t: t | {"head.classify.bias": torch.zeros(2, dtype=torch.int32)}}, "bias is int32"),
         ({"tensors": lambda t: t | {"head.classify.bias": torch.zeros(2, dtype=torch.float16)}}, "bias is float16"),
-        ({"tensors": lambda t: t | {"extra": torch.zeros(1)}}, r"1 tensors do not fit: unknown extra \[1\]"),
+        ({"tensors": lambda t: t | {"extra": torch.zeros(1)}}, r"1 tensor does not fit: unknown extra \[1\]"),
         (
             {"tensors": lambda t: {k: v for k, v in t.items() if k != "head.classify.bias"}},
             "missing head.classify.bias",
@@ -321,7 +321,7 @@ def test_stages_that_0_1_kept_and_nobody_reads_are_left_out(backbone, tmp_path):
     assert torch.equal(torchfpn.load(old).logits(raw), task.logits(raw))
     name, tensor = next(item for item in unread.items() if item[1].ndim)
     for wrong in ({name: tensor[:-1].clone()}, {"backbone.features.other": tensor.clone()}):
-        with pytest.raises(WeightsError, match="1 tensors do not fit: unknown backbone"):
+        with pytest.raises(WeightsError, match="1 tensor does not fit: unknown backbone"):
             torchfpn.load(as_0_1(task, tmp_path / "wrong.safetensors", tensors=unread | wrong))
 
 
