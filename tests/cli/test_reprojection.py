@@ -32,7 +32,7 @@ def moved(points, source, target):
 
 
 def crs(code):
-    return CRS.from_epsg(code)
+    return CRS.from_user_input(code)
 
 
 def outlined(folder, labels, code, transform, *words, kind="geojson"):
@@ -158,6 +158,27 @@ def test_polygons_across_180_on_other_images_that_end_there(tmp_path, code):
     found, truth = drawn(tmp_path, shape, 4326, code, transform, (60, 50))
     assert truth.sum() > 300
     assert (found != truth).sum() == 0
+
+
+@pytest.mark.parametrize("code", ["ESRI:54009", "ESRI:54030", "ESRI:54012"])
+def test_a_polygon_across_180_on_a_map_of_the_world_by_esri(tmp_path, code):
+    """Mollweide, Robinson, Eckert IV, which call a degree "Degree": cut at 180, as the two halves of it lie."""
+    halves = [shapely.box(170, -30, 180 - 1e-9, -10), shapely.box(-180 + 1e-9, -30, -170, -10)]
+    points = [np.stack([x, y], axis=1) for x, y in (half.segmentize(0.1).exterior.xy for half in halves)]
+    truth = [shapely.Polygon(moved(each, LON_LAT, crs(code))) for each in points]
+    write_tiff(
+        tmp_path / "image.tif",
+        np.zeros((1, 91, 181), np.uint8),
+        crs=crs(code),
+        transform=rasterio.Affine(2e5, 0, -18.1e6, 0, -2e5, 9.1e6),
+    )
+    write_layer(tmp_path / "one.gpkg", [(shapely.box(170, -30, 190, -10), (1,))], {"n": int}, crs=crs(4326).to_wkt())
+    run("rasterize", tmp_path / "one.gpkg", tmp_path / "image.tif", "--out", tmp_path / "drawn")
+    rows, columns = np.mgrid[:91, :181] + 0.5
+    inside = [shapely.contains_xy(half, 2e5 * columns - 18.1e6, 9.1e6 - 2e5 * rows) for half in truth]
+    with rasterio.open(tmp_path / "drawn" / "image.tif") as source:
+        assert np.array_equal(source.read(1) > 0, inside[0] | inside[1])
+    assert min(half.sum() for half in inside) > 40
 
 
 def test_a_polygon_in_greenwich_on_a_map_of_the_pacific(tmp_path):

@@ -242,6 +242,30 @@ def test_borders_agree_at_the_seam_of_two_images(crs):
         assert scene.owners.tolist() == [[0, 2], [1, 2]][column // 30]  # what is beside the image is not on it
 
 
+@pytest.mark.parametrize(
+    ("code", "place"), [(32701, (180.0, -17.0)), (3832, (180.0, -17.0)), (4326, (180.0, -17.0)), (3031, (180.0, -90.0))]
+)
+def test_the_180th_meridian_where_geojson_cuts_polygons_is_no_outline(code, place):
+    """The truth is the same polygon uncut; around the pole a circle, which GeoJSON slits open along the meridian."""
+    (x,), (y,) = rasterio.warp.transform(DEGREES, CRS.from_epsg(code), *np.reshape(place, (2, 1)))
+    pixel = 0.01 if code == 4326 else 1000.0
+    geo = Geo(CRS.from_epsg(code).to_wkt(), (pixel, 0.0, x - 30 * pixel, 0.0, -pixel, y + 30 * pixel))
+    west, east = shapely.box(179.85, -17.15, 180, -16.9), shapely.box(-180, -17.15, -179.9, -16.9)
+    if code == 3031:
+        cut = shapely.Polygon([(-180, -90), *((lon, -89.8) for lon in range(-180, 181)), (180, -90)])
+        whole, crs = ready([shapely.Point(0, 0).buffer(21_700)], geo.crs), DEGREES
+    else:
+        cut, whole, crs = (
+            shapely.MultiPolygon([west, east]),
+            ready([shapely.box(179.85, -17.15, 180.1, -16.9)], DEGREES),
+            DEGREES,
+        )
+    found, _ = drawn(ready([cut], crs), geo, (60, 60), border=2.0)
+    truth, _ = drawn(whole, geo, (60, 60), border=2.0)
+    assert (truth == 1).sum() > 100
+    assert (found != truth).sum() <= 40 * (code == 3031)  # whose circle is about as large
+
+
 def test_the_cut_around_an_image_is_no_outline():
     """A country around a tile, in another coordinate system: no outline within 100 pixels, whatever is cut off it."""
     geo = Geo(UTM, GRIDS["north up"])

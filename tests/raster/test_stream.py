@@ -327,6 +327,67 @@ def test_a_finished_answer_remembers_model_source_and_settings(scene, capsys):
     assert "finished before" in left_alone(capsys, "out", *flags)
 
 
+def test_the_same_settings_in_other_words_are_the_same(scene, capsys):
+    """Spellings of flags, of the path, names of folders and of the model: none of them changes the answer."""
+    Path("maps").mkdir()
+    Path("scene.tif").rename("maps/scene.tif")
+    make_scene("maps/no-crs.tif", Geo(None, UTM.transform))
+    flags = "--window", "64", "--margin", "32", "--assume-crs", "EPSG:32633", "--bands", "1,2,3"
+    flags = *flags, "--polygons", "gpkg"
+    assert predict("out", *flags, "--outlined", "class0,class1", source="maps") == 0
+    others = "--bands", " 1, 2,3", "--assume-crs", "epsg:32633", "--margin", "032", "--window", "64"
+    others = *others, "--outlined", " class1, class0", "--polygons", "gpkg"
+    Path("model.safetensors").rename("other.safetensors")
+    for folder in ("maps", "./maps", "out/../maps", str(scene / "maps")):
+        words = [folder, "--out", str(scene / "out"), *others, "--resume"]
+        assert main(["predict", "other.safetensors", *words]) == 0
+        assert "2 left alone: finished before" in capsys.readouterr().out
+    Path("maps").rename("renamed")
+    Path("out").rename("answers")
+    assert main(["predict", "other.safetensors", "renamed", "--out", "answers", *others, "--resume"]) == 0
+    assert "2 left alone: finished before" in capsys.readouterr().out
+
+
+def test_blocks_are_taken_up_from_a_folder_of_another_name(scene, monkeypatch):
+    Path("maps").mkdir()
+    Path("scene.tif").rename("maps/scene.tif")
+
+    def stopping(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torchfpn.raster.assembly.write_cog", stopping)
+        assert predict("out", "--window", "64", source="maps") == 130
+    Path("maps").rename("renamed")
+    assert predict("out", "--window", "64", "--resume", source="out/../renamed") == 0
+    assert Path("out/scene.tif").is_file()
+
+
+def test_a_limit_of_pixels_changes_nothing_of_pictures(scene, capsys):
+    """A second run may read a larger picture too; those that were read before stay as they are."""
+    Path("photos").mkdir()
+    for name, side in (("a.png", 32), ("b.png", 64)):
+        Image.fromarray(np.full((side, side, 3), 90, np.uint8)).save(f"photos/{name}")
+    assert predict("out", "--max-pixels", "2000", source="photos") == 1
+    capsys.readouterr()
+    assert predict("out", "--resume", source="photos") == 0
+    assert "1 left alone: finished before" in capsys.readouterr().out
+    assert Path("out/b.png").is_file()
+
+
+def test_tiles_of_another_place_are_another_source(scene, capsys):
+    """The same files: where they lie follows from the names of their folders."""
+    Path("tiles/3/4").mkdir(parents=True)
+    Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save("tiles/3/4/2.png")
+    assert predict("out", source="tiles") == 0
+    assert predict("one", "--tiles", "{z}/{x}/{y}", source="tiles/3/4/2.png") == 0
+    assert "finished before" in left_alone(capsys, "out", source="./tiles")
+    Path("tiles/3/4").rename("tiles/3/5")
+    assert "finished with another source" in left_alone(capsys, "out", source="tiles")
+    more = "--tiles", "{z}/{x}/{y}"
+    assert "finished with another source" in left_alone(capsys, "one", *more, source="tiles/3/5/2.png")
+
+
 def test_finished_pictures_and_tiles_remember_them_too(scene, capsys):
     for name in ("a.png", "tiles/3/4/2.png", "tiles/3/4/3.png"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from torchfpn.raster.stream import Streaming
     from torchfpn.tasks.task import Task
 
-CHANGES = (  # flags that change what an answer says
-    *("probs", "polygons", "outlined", "least", "simplify", "assume_crs", "tiles", "bands", "max_pixels"),
-    *("window", "margin", "blend", "precision"),
-)
+    Facts = Callable[[Job], dict[str, Any]]  # what the answer of a job depends on, by name
+
+CHANGES = ("probs", "polygons", "least", "simplify", "tiles", "window", "blend", "precision")  # flags that change what
+# an answer says and have one spelling; of others, such as --bands, what they mean is compared
 
 
 def run_pixels(
@@ -39,7 +39,8 @@ def run_pixels(
     planned = _plan(args)
     refuse_own_sources(planned)
     tell_passed_over(args.sources)
-    jobs = _to_do(planned, args, streaming.model)
+    facts = partial(_facts, args=args, options=options, streaming=streaming)
+    jobs = _to_do(planned, args, facts)
     check_folder(args.out)
     task = task.to(device)
     check_classes(task, options, file=args.model)
@@ -48,7 +49,7 @@ def run_pixels(
         streaming = replace(streaming, batch=ON_A_GPU)
     if len(jobs) < len(planned):
         print(f"{len(planned) - len(jobs)} left alone: finished before")
-    finish = partial(_finishing, args, streaming.model)
+    finish = partial(_finishing, args, facts)
     return _predict_all(task, jobs, options, streaming, finish, overlay=_overlay(task) if args.overlay else None)
 
 
@@ -61,8 +62,8 @@ def _plan(args: argparse.Namespace) -> "list[Job]":
     return plan_mosaic(args.mosaic, sources, args.out, extras[1])
 
 
-def _to_do(jobs: "list[Job]", args: argparse.Namespace, model: str) -> "list[Job]":
-    """All jobs, or with --resume those that are not finished. model: the digest of its file.
+def _to_do(jobs: "list[Job]", args: argparse.Namespace, facts: "Facts") -> "list[Job]":
+    """All jobs, or with --resume those that are not finished.
 
     Raises:
         ConfigError: answers that are there already, without --overwrite; or with --resume, finished answers of another
@@ -77,10 +78,10 @@ def _to_do(jobs: "list[Job]", args: argparse.Namespace, model: str) -> "list[Job
         refuse_existing(jobs)
         return jobs
     known = Finished(args.out).facts()
-    return [job for job in jobs if not _is_finished(job, known, args, model)]
+    return [job for job in jobs if not _is_finished(job, known, facts)]
 
 
-def _is_finished(job: "Job", known: dict[str, Any], args: argparse.Namespace, model: str) -> bool:
+def _is_finished(job: "Job", known: dict[str, Any], facts: "Facts") -> bool:
     """Whether all files of a job are there and are of this source, model and settings. known: see `Finished.facts`."""
     from torchfpn.raster.journal import check_same
     from torchfpn.raster.sources import refuse_existing
@@ -91,32 +92,45 @@ def _is_finished(job: "Job", known: dict[str, Any], args: argparse.Namespace, mo
     if is_begun(job) or begun_again or not any(there):
         return False
     if name in known:
-        check_same(known[name], _facts(job, args, model), job.labels)
+        check_same(known[name], facts(job), job.labels)
     if name not in known or not all(there):
         refuse_existing([job])
     return True
 
 
-def _facts(job: "Job", args: argparse.Namespace, model: str) -> dict[str, Any]:
+def _facts(job: "Job", args: argparse.Namespace, options: "Options", streaming: "Streaming") -> dict[str, Any]:
     """What the answer of a job depends on, by name."""
+    from torchfpn.files.formats import WINDOWED, format_of
     from torchfpn.raster.scenes import digest, read_files
     from torchfpn.raster.tile_map import list_tiles
 
     files = job.parts or (list_tiles(job.source) if job.is_tiles else [job.source])
-    source = digest([each for file in files for each in read_files(file)])
-    return {"source": source, "model": model} | {f"--{name.replace('_', '-')}": getattr(args, name) for name in CHANGES}
+    pattern = options.tiles or options.model_tiles
+    depth = 3 if job.is_tiles else 0 if pattern is None else pattern.count("/") + 1  # names that tell a tile's place
+    places = [file.absolute().parts[-depth:] for file in files] if depth else []
+    single = not job.parts and not job.is_tiles and job.source.is_file() and format_of(job.source) in WINDOWED
+    return {
+        "source": digest([each for file in files for each in read_files(file)], places),
+        "model": streaming.model,
+        **{f"--{name}": getattr(args, name) for name in CHANGES},
+        "--outlined": options.outlined and sorted(options.outlined),
+        "--assume-crs": options.assume_crs,
+        "--bands": [str(band) for band in options.bands or ()],
+        "--margin": streaming.margin,
+        "--max-pixels": args.max_pixels if single else None,  # which decides how a raster is read
+    }
 
 
 @contextlib.contextmanager
-def _finishing(args: argparse.Namespace, model: str, job: "Job") -> Iterator[None]:
+def _finishing(args: argparse.Namespace, facts: "Facts", job: "Job") -> Iterator[None]:
     """Inside, the answer of a job is made; afterwards it is noted as finished."""
     from torchfpn.raster.journal import Finished
 
-    finished, facts = Finished(args.out), _facts(job, args, model)
+    finished, told = Finished(args.out), facts(job)
     if any(path.exists() for path in job.outputs()):
         finished.begin(job.labels)
     yield
-    finished.end(job.labels, facts)
+    finished.end(job.labels, told)
 
 
 def _extras(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:

@@ -100,9 +100,10 @@ class Mosaic:
         return found
 
     def facts(self) -> list[Any]:
-        """Name, number of files, what they are, size in pixels."""
+        """Number of files, what they are and where each lies, size in pixels, place of the whole."""
         files = [file for part in self.parts for file in read_files(part.file)]
-        return [str(self.name), len(self.parts), digest(files), self.height, self.width]
+        place = self.geo and [self.geo.crs, *self.geo.transform]
+        return [len(self.parts), digest(files, self._boxes.tolist()), self.height, self.width, place]
 
     @functools.cached_property
     def _boxes(self) -> NDArray[np.int64]:

@@ -154,8 +154,9 @@ class FileScene:
         """All."""
 
     def facts(self) -> list[Any]:
-        """Path, bytes, time of the last change, number (inode), size in pixels, digest of all files that are read."""
-        return [*stamp(self.name), self.height, self.width, digest(read_files(self.name))]
+        """Stamp, size in pixels, place, digest of all files that are read."""
+        place = self.geo and [self.geo.crs, *self.geo.transform]  # of a tile it follows from the folder
+        return [*stamp(self.name), self.height, self.width, place, digest(read_files(self.name))]
 
 
 def open_file(file: Path, reading: Reading) -> FileScene:
@@ -173,12 +174,15 @@ def open_file(file: Path, reading: Reading) -> FileScene:
 
 
 def stamp(file: Path) -> list[Any]:
-    """Path, bytes, time of the last change and number (inode) of a file; of one that is gone, the path."""
+    """Name, bytes, time of the last change and number (inode) of a file; of one that is gone, the name.
+
+    A file stays the same whatever its folder is called, and however the path to it is written.
+    """
     try:
         status = file.stat()
     except OSError:
-        return [str(file.absolute())]
-    return [str(file.absolute()), status.st_size, status.st_mtime_ns, status.st_ino]
+        return [file.name]
+    return [file.name, status.st_size, status.st_mtime_ns, status.st_ino]
 
 
 def read_files(file: Path) -> list[Path]:
@@ -212,6 +216,6 @@ def check_unchanged(before: Sequence[Any], after: Sequence[Any], name: Path) -> 
         )
 
 
-def digest(files: Sequence[Path]) -> str:
-    """Of the stamps of many files."""
-    return hashlib.sha256(json.dumps([stamp(file) for file in files]).encode()).hexdigest()
+def digest(files: Sequence[Path], *more: Any) -> str:
+    """Of the stamps of many files, and of more plain values."""
+    return hashlib.sha256(json.dumps([[stamp(file) for file in files], *more]).encode()).hexdigest()

@@ -21,8 +21,11 @@ from torchfpn.files.geo import Geo
 from torchfpn.files.quiet import quiet
 from torchfpn.vectors.mending import Areas
 from torchfpn.vectors.placing import around, placed
+from torchfpn.vectors.systems import system
 from torchfpn.vectors.touched import touched
 
+AT_CUT = 1e-9  # turns around the earth that halves may be away from the cut
+HAIR = 2e-6  # pixels, between halves that were placed one by one
 Window = tuple[int, int, int, int]  # row, column, height, width in pixels
 ASIDE = (1e-6, 0.618e-6)  # pixels, columns and rows; their ratio is the slope of no edge that anybody draws
 
@@ -43,6 +46,18 @@ class Labels:
     def tree(self) -> shapely.STRtree:
         """The areas by where they lie."""
         return shapely.STRtree(self.areas.shapes)
+
+    @functools.cached_property
+    def halves(self) -> NDArray[np.bool_]:
+        """[M]: areas of features that were cut in two where the CRS begins, as GeoJSON is at the 180th meridian."""
+        held = system(self.crs)
+        if held.turn is None:
+            return np.zeros(len(self.areas.shapes), bool)
+        left, _, right, _ = shapely.bounds(self.areas.shapes).reshape(-1, 4).T
+        slack = AT_CUT * held.turn
+        sides = (left <= held.west + slack, right >= held.west + held.turn - slack)
+        both = np.intersect1d(*(self.areas.features[side] for side in sides))
+        return (sides[0] | sides[1]) & np.isin(self.areas.features, both)
 
 
 @dataclass(frozen=True)
@@ -90,10 +105,20 @@ def place(
     shapes = shapely.transform(shapes, lambda points: points + corner) if border else shapes
     here = slice(None) if window is None else within(shapes, *_split(widened_by(window, border + 1)))
     shapes, owners = shapes[here], labels.areas.features[numbers[here]]
-    borders = shapely.buffer(shapely.boundary(shapes), border) if border else shapes[:0]
+    whole_ones = _joined(shapes, owners, labels.halves[numbers[here]]) if border else shapes[:0]
+    borders = shapely.buffer(shapely.boundary(whole_ones), border)
     low, high = np.split(shapely.bounds(shapes).reshape(-1, 4), 2, axis=1)
     inside = (low <= size[::-1]).all(1) & (high >= 0).all(1)
     return Scene(shapes[inside], owners[inside], labels.labels[owners[inside]], borders, ignored, size)
+
+
+def _joined(shapes: NDArray[Any], owners: NDArray[np.int64], halves: NDArray[np.bool_]) -> NDArray[Any]:
+    """The shapes, the halves of each owner as one: the cut between them is no outline."""
+    joined = [
+        shapely.union_all(shapely.buffer(shapes[halves & (owners == owner)], HAIR, join_style="mitre"))
+        for owner in np.unique(owners[halves]).tolist()
+    ]
+    return np.concatenate([shapes[~halves], np.array(joined, dtype=object)]) if joined else shapes
 
 
 def draw(scene: Scene, window: Window, *, all_touched: bool = False) -> NDArray[np.uint16]:

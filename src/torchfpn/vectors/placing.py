@@ -228,7 +228,10 @@ def _in_pixels(shapes: NDArray[Any], crs: str, way: Way, geo: Geo) -> NDArray[An
     moved = reproject(shapes[torn], Way(Geo(crs, PLAIN), degrees), CUT).shapes
     moved = within_turn(repaired(moved), middle - 180, 360)
     moved = shapely.transform(moved, lambda points: np.clip(points, *_inside(middle)))
-    found.shapes[torn] = reproject(moved, Way(degrees, geo), SHARE).shapes
+    again = reproject(moved, Way(degrees, geo), SHARE)
+    if again.torn.any():  # cut elsewhere too, as an interrupted projection is
+        raise NoPlaceError
+    found.shapes[torn] = again.shapes
     return found.shapes
 
 

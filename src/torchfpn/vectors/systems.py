@@ -7,6 +7,7 @@ it can go on beyond the meridian where maps are usually cut. Every other CRS has
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -87,10 +88,15 @@ def _central_meridian(crs: rasterio.crs.CRS) -> float | None:
         if described is None:
             return None
     found = (p for p in described["conversion"].get("parameters", ()) if p["name"].startswith("Longitude of"))
-    value = next((p["value"] for p in found if p.get("unit", "degree") == "degree"), None)
+    value = next((p["value"] * _degrees(p.get("unit", "degree")) for p in found), None)
     meridian = described.get("base_crs", {}).get("datum", {}).get("prime_meridian", {}).get("longitude", 0.0)
     meridian = meridian if isinstance(meridian, (int, float)) else meridian["value"]
     return None if value is None else (value + meridian + 180) % 360 - 180
+
+
+def _degrees(unit: Any) -> float:
+    """How many degrees one of a unit of angles is, by PROJ: "degree", or a description of any other."""
+    return 1.0 if unit == "degree" else math.degrees(unit["conversion_factor"])
 
 
 def _cylinder(crs: rasterio.crs.CRS, middle: float) -> System | None:
