@@ -57,7 +57,7 @@ class Labels:
         slack = AT_CUT * held.turn
         sides = (left <= held.west + slack, right >= held.west + held.turn - slack)
         both = np.intersect1d(*(self.areas.features[side] for side in sides))
-        return (sides[0] | sides[1]) & np.isin(self.areas.features, both)
+        return np.asarray((sides[0] | sides[1]) & np.isin(self.areas.features, both), np.bool_)
 
 
 @dataclass(frozen=True)
