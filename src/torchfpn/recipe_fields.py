@@ -86,7 +86,7 @@ def _rules(data: dict[str, Any]) -> dict[str, tuple[Callable[[Any], bool], str]]
         "source": (lambda x: isinstance(x, dict), "a table"),
         "rules": (lambda x: isinstance(x, dict), "a table"),
         "inputs": (lambda x: x is None or _is_inputs(x), "null, or a table of low, high and divisors"),
-        "measures": (_is_measures, "nothing, or a table of parameters, levels, multiple and reach"),
+        "measures": (is_measures, "nothing, or a table of parameters, levels, multiple and reach"),
         "scaling": (lambda x: isinstance(x, dict), "a table of offset, scale and method"),
     }
 
@@ -183,7 +183,8 @@ def _is_inputs(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"low", "high", "divisors"} and _divisors(value["divisors"])
 
 
-def _is_measures(value: Any) -> bool:
+def is_measures(value: Any) -> bool:
+    """Whether a value can stand as `measures` in a recipe."""
     if not isinstance(value, dict) or value.keys() not in (set(), {"parameters", "levels", "multiple", "reach"}):
         return False
     if not value:

@@ -118,6 +118,12 @@ def test_bands_that_are_only_counted_may_be_fewer_than_three_colours():
     torch.testing.assert_close(last, torch.stack([first[:, 0], first.mean(1)], 1) * 3 / 2)
 
 
+@pytest.mark.parametrize("file_bands", [("nir", "red"), (*BANDS, "nir")])
+def test_bands_of_files_that_no_model_file_can_hold_are_refused(file_bands):
+    with pytest.raises(ConfigError, match=r"^file_bands: nir, red.*; expected each name once, nir, red, swir, green, b"):
+        task(file_bands=file_bands)
+
+
 @pytest.mark.parametrize("rgb", [np.array([1, 3, 4]), [np.int64(1), "green", 4]])
 def test_positions_may_be_numpys(rgb):
     assert task(rgb=rgb).recipe.model["rgb"] == [1, 3, 4]
@@ -164,6 +170,17 @@ def test_pretrained_weights_bring_the_constants_that_they_learnt_with(weights):
         assert published_scaling(name) == half
     for name in ("tf_efficientnet_b0.aa_in1k", "torchvision/resnet50", "lukemelas/efficientnet_b0"):
         assert published_scaling(name) == torchfpn.Scaling.imagenet()
+
+
+@pytest.mark.parametrize(
+    ("options", "order"),
+    [({"bands": ("blue", "Green", "red")}, [2, 1, 0]), ({"bands": ("a", "b", "c"), "rgb": ["b", "c", "a"]}, [2, 0, 1])],
+)
+def test_filters_of_three_colours_follow_them_like_their_constants(weights, options, order):
+    plain = task(fusion="none", bands=None, pretrained=weights)
+    made = task(fusion="none", pretrained=weights, **options)
+    images = 255 * torch.rand(1, 3, 32, 64)
+    torch.testing.assert_close(made.eval().logits(images[:, order]), plain.eval().logits(images))
 
 
 @pytest.mark.parametrize("rgb", [None, ["red", "green", "blue"], [1, 3, 4]])

@@ -124,6 +124,30 @@ def test_an_architecture_built_by_hand_is_given_again(tmp_path):
     assert torch.equal(torchfpn.load(path, model=other).predict(raw)[0].scores, task.predict(raw)[0].scores)
 
 
+class Odd(nn.Module):
+    """A backbone as users write them: its levels say more than two numbers, or it takes no strips of an image."""
+
+    def __init__(self, body, levels=None):
+        super().__init__()
+        self.body, self.in_channels, self.said = body, body.in_channels, levels
+        self.levels = body.levels
+
+    def forward(self, images):
+        if self.said is None and images.shape[-1] != images.shape[-2]:
+            raise torchfpn.ShapeError("a strip")
+        return self.body(images)
+
+
+@pytest.mark.parametrize("levels", [None, [(8, 4, "fine")] * 4, [(8, 4, 1)] * 4, [(8, -4)] * 4])
+def test_a_model_that_cannot_be_measured_is_saved_and_loads(levels, tmp_path):
+    body = Odd(torchfpn.backbone("test_resnet", in_channels=2), levels)
+    task = torchfpn.create_task(backbone=body, classes=["a"], in_channels=2, channels=8, head_channels=8)
+    body.levels = levels or body.levels
+    task.save(tmp_path / "odd.safetensors")
+    again = torchfpn.load(tmp_path / "odd.safetensors", model=task.model)
+    assert again.recipe.bands == ("band0", "band1")
+
+
 class Evil:
     def __reduce__(self):
         return (exec, ("raise SystemExit('executed')",))

@@ -119,6 +119,14 @@ def test_predict_in_several_threads_gives_the_answers_of_one_and_changes_nothing
     assert all(part.training for part in model.modules())
 
 
+def test_train_mode_that_is_asked_for_during_predict_stays():
+    """A served task whose owner goes on training it while a request is computed."""
+    model = task().eval()
+    model.model.register_forward_hook(lambda *_: model.train() and None)
+    model.predict(torch.rand(1, 4, 32, 32))
+    assert all(part.training for part in model.modules())
+
+
 @pytest.mark.parametrize("make", [task, lambda: tiny_detector("detection", bands=("a", "b", "c", "d"), proposals=5)])
 def test_a_task_of_half_precision_predicts(make):
     """Raw values keep their digits: the scaling stays float32."""

@@ -26,6 +26,7 @@ from torchfpn.errors import ConfigError, amount, nearest
 
 COLORS = ("red", "green", "blue")
 RGB = (0, 1, 2)
+REPEAT = "take band_init=repeat, of three colours in the order red, green, blue"
 SCALED, STANDARDISED = (ScaledStdConv2d, ScaledStdConv2dSame), (StdConv2d, StdConv2dSame)
 ALIKE = 1e-4  # of the largest filter: what a standardised one may differ from the one that was asked for
 BandInit = str | Mapping[int, str]  # one of WAYS, or "copy" with {band: colour} for bands that are not red, green, blue
@@ -109,7 +110,7 @@ def widen_first_conv(
         if conv.in_channels != 3:
             found = f"{how!r} for a network whose first convolution takes {conv.in_channels} channels"
             raise ConfigError(
-                found, field="band_init", allowed="networks that convolve the bands themselves", hint="band_init=repeat"
+                found, field="band_init", allowed="networks that convolve the bands themselves", hint=REPEAT
             )
         if in_channels != 3 or how != "repeat":
             parent, _, child = name.rpartition(".")

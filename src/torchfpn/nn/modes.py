@@ -26,7 +26,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     """Inside, `module` and all its parts are in eval mode; afterwards each part has its former mode again.
 
     Threads may hold one module, or modules that share parts, at the same time: a part leaves eval mode when the last
-    block that holds it ends.
+    block that holds it ends. A part that somebody puts into train mode meanwhile stays in it.
     """
     parts = list(module.modules())
     with _lock:
@@ -42,4 +42,4 @@ def evaluating(module: nn.Module) -> Iterator[None]:
                 held.blocks -= 1
                 if not held.blocks:
                     del _held[id(part)]
-                    part.training = held.training  # not train(), which would also change the parts of a part
+                    part.training |= held.training  # not train(), which would also change the parts of a part

@@ -73,6 +73,9 @@ def create_task(
         check_unused(rgb=rgb)
     model_options = {name: _plain(value, name) for name, value in model_options.items()}
     named = bands is not None or in_channels in (None, 3)
+    places = color_places(band_names, rgb=rgb, named=named) if pretrained else None
+    if places and len(band_names) == 3 and fusion == "none" and band_init == "repeat":
+        band_init = "repeat" if places == (0, 1, 2) else "copy"  # of red, green and blue alone, filters follow them
     of_bands = band_options(band_names, rgb=rgb, band_init=band_init, fusion=fusion, named=named)
     model = create_model(
         task,
@@ -87,13 +90,15 @@ def create_task(
         **model_options,
     )
     if scaling is None:
-        places = color_places(band_names, rgb=rgb, named=named) if pretrained else None
         constants = _constants(backbone) if places and len(band_names) == 3 else None
         scaling = constants.placed(places) if constants and places else Scaling.identity(len(band_names))
     if len(scaling.offset) != len(band_names):
         raise ConfigError(
             amount(len(scaling.offset), "scale"), field="scaling", allowed=f"one per band: {len(band_names)}"
         )
+    if file_bands and (len(set(file_bands)) < len(file_bands) or not set(band_names) <= set(file_bands)):
+        allowed = f"each name once, {', '.join(band_names)} among them"
+        raise ConfigError(", ".join(file_bands), field="file_bands", allowed=allowed)
     recipe = Recipe(
         task=task,
         model={

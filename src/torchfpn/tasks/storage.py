@@ -15,6 +15,7 @@ from torchfpn.files.checkpoints import check_finite, read_tensors, write_tensors
 from torchfpn.files.model_files import recipe_of
 from torchfpn.nn.reach import reach
 from torchfpn.recipe import Recipe
+from torchfpn.recipe_fields import is_measures
 from torchfpn.tasks.arguments import check_arguments
 from torchfpn.tasks.build import assemble
 from torchfpn.tasks.model import create_model
@@ -48,9 +49,15 @@ def save_model(model: nn.Module, recipe: Recipe, path: str | Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     check_finite(tensors, file=path)
     sweep(path.parent)  # what a killed writer left
-    with contextlib.suppress(*IMPOSSIBLE):  # built by hand, of pieces that say less: `fpn info` then tells less too
-        recipe = replace(recipe, measures=measured(model, recipe))
-    write_tensors(path, tensors, recipe.to_json())
+    write_tensors(path, tensors, replace(recipe, measures=_known_measures(model, recipe)).to_json())
+
+
+def _known_measures(model: nn.Module, recipe: Recipe) -> dict[str, Any]:
+    """What `measured` finds; nothing where a model that was built by hand cannot be measured, or says what cannot be."""
+    found = dict[str, Any]()
+    with contextlib.suppress(Exception):  # code of the user: no reason not to save
+        found = measured(model, recipe)
+    return found if is_measures(found) else {}
 
 
 def measured(model: nn.Module, recipe: Recipe) -> dict[str, Any]:
