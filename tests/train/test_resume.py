@@ -11,7 +11,7 @@ from PIL import Image
 import torchfpn
 from torchfpn import WeightsError
 from torchfpn.train.checkpoints import SCHEMA, STATE
-from torchfpn.train.resume import check_fit
+from torchfpn.train.resume import changed_data, check_fit
 from torchfpn.train.stepper import Stepper
 from torchfpn.train.validation import Validation
 from train.tiny import checkpoint, rows, same_training, train
@@ -153,6 +153,16 @@ def test_another_architecture_of_the_same_tensors_is_refused(before, after, told
 )
 def test_the_same_architecture_said_otherwise_is_taken(before, after):
     fit(before, after)
+
+
+@pytest.mark.parametrize("nodata", [None, float("nan"), 0.0])
+def test_a_detector_that_is_as_before_is_not_said_to_differ(nodata):
+    rules = {"tiles": "{z}/{x}/{y}", "resize": {"shorter": 64, "longer": None, "antialias": True}}
+    options = {"backbone": "test_resnet", "num_classes": 1, "channels": 8, "nodata": nodata}
+    before, after = (torchfpn.create_task("detection", rules=one, **options) for one in (rules, {**rules, "tiles": ""}))
+    state = {STATE: {"recipe": before.recipe.to_json()}}
+    assert changed_data(state, before) == []
+    assert [line.partition(":")[0] for line in changed_data(state, after)] == ["rules"]
 
 
 def lines_about(told, words):

@@ -1,6 +1,7 @@
 """Does a checkpoint go with the training that is to go on from it? Said in one line where it does not."""
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,8 +124,8 @@ def changed_data(checkpoint: dict[str, Any], task: Task) -> list[str]:
     recipe = Recipe.from_json(checkpoint[STATE]["recipe"])
     found = []
     for name in ("nodata", "rules"):
-        before, after = repr(getattr(recipe, name)), repr(getattr(task.recipe, name))
-        if before != after:  # as text: NaN is NaN
+        before, after = (json.dumps(getattr(one, name), sort_keys=True) for one in (recipe, task.recipe))
+        if before != after:  # as text: NaN is NaN, and the order of keys is none
             found.append(f"{name}: {after}, was {before}")
     return found
 
