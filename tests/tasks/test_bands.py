@@ -120,7 +120,9 @@ def test_bands_that_are_only_counted_may_be_fewer_than_three_colours():
 
 @pytest.mark.parametrize("file_bands", [("nir", "red"), (*BANDS, "nir")])
 def test_bands_of_files_that_no_model_file_can_hold_are_refused(file_bands):
-    with pytest.raises(ConfigError, match=r"^file_bands: nir, red.*; expected each name once, nir, red, swir, green, b"):
+    with pytest.raises(
+        ConfigError, match=r"^file_bands: nir, red.*; expected each name once, nir, red, swir, green, b"
+    ):
         task(file_bands=file_bands)
 
 

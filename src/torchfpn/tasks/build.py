@@ -74,8 +74,8 @@ def create_task(
     model_options = {name: _plain(value, name) for name, value in model_options.items()}
     named = bands is not None or in_channels in (None, 3)
     places = color_places(band_names, rgb=rgb, named=named) if pretrained else None
-    if places and len(band_names) == 3 and fusion == "none" and band_init == "repeat":
-        band_init = "repeat" if places == (0, 1, 2) else "copy"  # of red, green and blue alone, filters follow them
+    if fusion == "none":
+        band_init = _of_colors(band_init, band_names, places)
     of_bands = band_options(band_names, rgb=rgb, band_init=band_init, fusion=fusion, named=named)
     model = create_model(
         task,
@@ -96,9 +96,6 @@ def create_task(
         raise ConfigError(
             amount(len(scaling.offset), "scale"), field="scaling", allowed=f"one per band: {len(band_names)}"
         )
-    if file_bands and (len(set(file_bands)) < len(file_bands) or not set(band_names) <= set(file_bands)):
-        allowed = f"each name once, {', '.join(band_names)} among them"
-        raise ConfigError(", ".join(file_bands), field="file_bands", allowed=allowed)
     recipe = Recipe(
         task=task,
         model={
@@ -116,7 +113,7 @@ def create_task(
         ignore_index=ignore_index,
         dtype=dtype,
         nodata=nodata,
-        file_bands=tuple(file_bands),
+        file_bands=_file_bands(file_bands, band_names),
         loss=loss,
         class_weights=tuple(float(weight) for weight in class_weights) if class_weights is not None else None,
         source=source or {},
@@ -167,6 +164,20 @@ def _bands(bands: Sequence[str] | None, in_channels: int | None) -> tuple[str, .
     if bands is None and in_channels in (None, 3):
         return ("red", "green", "blue")
     return _names("bands", bands, in_channels, "band")
+
+
+def _file_bands(names: Sequence[str], bands: Sequence[str]) -> tuple[str, ...]:
+    """The bands of the training files, if `bands` are among them; others no model file can hold."""
+    if names and (len(set(names)) < len(names) or not set(bands) <= set(names)):
+        allowed = f"each name once, {', '.join(bands)} among them"
+        raise ConfigError(", ".join(names), field="file_bands", allowed=allowed)
+    return tuple(names)
+
+
+def _of_colors(band_init: Any, bands: Sequence[str], places: Sequence[int] | None) -> Any:
+    """How the first convolution takes the bands: of red, green and blue alone, each keeps its filter in any order."""
+    moved = places and len(bands) == 3 and tuple(places) != (0, 1, 2)
+    return "copy" if moved and band_init == "repeat" else band_init
 
 
 def _constants(backbone: str | nn.Module) -> Scaling:

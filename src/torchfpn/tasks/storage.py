@@ -53,7 +53,7 @@ def save_model(model: nn.Module, recipe: Recipe, path: str | Path) -> None:
 
 
 def _known_measures(model: nn.Module, recipe: Recipe) -> dict[str, Any]:
-    """What `measured` finds; nothing where a model that was built by hand cannot be measured, or says what cannot be."""
+    """What `measured` finds; nothing of a model built by hand that cannot be measured, or says what cannot be."""
     found = dict[str, Any]()
     with contextlib.suppress(Exception):  # code of the user: no reason not to save
         found = measured(model, recipe)
