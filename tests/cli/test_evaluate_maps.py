@@ -334,6 +334,8 @@ def test_words_of_polygons_against_values_without_names(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "t.geojson  3 features; left out: 1 of other classes\n" in out
     assert "no polygon is of the class lane; its pixels count as background\n" in out
+    assert run(found, truth, "--classes", "0=bg,1=roof,2=road,3=lane", "--ignore", "2,3") == 0
+    assert "no polygon is of" not in capsys.readouterr().out  # there is one, and pixels of both are left out
     scores = numbers(tmp_path, found, truth, "--classes", "0=bg,1=roof,2=road", "--ignore", "2,255")
     assert (scores["objects"]["classes"], scores["unanswered"]) == (["roof"], 64)
 

@@ -34,7 +34,9 @@ def config(*flags):
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(here):
-    found = config("--config", "configs/roofs.yaml", "--lr", "0.5", "--model.channels", "64", "--model.options.extra", "conv")
+    found = config(
+        "--config", "configs/roofs.yaml", "--lr", "0.5", "--model.channels", "64", "--model.options.extra", "conv"
+    )
     assert (found.lr, found.model.channels, found.model.backbone) == (0.5, 64, "resnet18")
     assert found.data.crop == (32, 48)
     assert found.model.options == {"strides": [4, 8], "extra": "conv"}

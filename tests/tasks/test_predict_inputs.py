@@ -65,7 +65,7 @@ def files_of(folder):
 @pytest.mark.parametrize("kind", ["picture", "raster", "objects", "boxes"])
 def test_files_written_from_python_are_those_of_fpn_predict_to_the_byte(tmp_path, kind):
     (tmp_path / "in" / "low").mkdir(parents=True)
-    model, out, window = tmp_path / "model.safetensors", tmp_path / "out", 32 if kind == "raster" else None
+    model, out, window = tmp_path / "model.safetensors", tmp_path / "out", np.int64(32) if kind == "raster" else None
     sources = [tmp_path / "in", tmp_path / "in" / "low" / "a.png"]
     if kind == "raster":
         tiny_task().save(model)
@@ -131,6 +131,8 @@ def test_files_written_from_python_are_whole_or_not_there(tmp_path, caplog):
         ({"sources": ["a.tif", torch.zeros(4, 9, 9)]}, r"sources: a Tensor; expected paths, with out=FOLDER"),
         ({"window": 9}, r"window: 9; expected a multiple of \d+ pixels"),
         ({"window": 0}, r"window: 0; expected a multiple of \d+ pixels"),
+        ({"window": "32"}, r"window: '32'; expected a whole number of pixels"),
+        ({"window": 32.0}, r"window: 32\.0; expected a whole number of pixels"),
         ({"model": tiny_detector, "window": 32}, r"window: 32; expected a semantic model"),
         ({"model": lambda: tiny_task(ids=(1, 2, 70_000))}, r"a class with the value 70000; expected 0\.\.65535"),
         ({"out": None, "overwrite": True}, r"overwrite: overwrite without out; expected to come with out=FOLDER"),

@@ -253,7 +253,8 @@ def _labels_against_polygons(args: argparse.Namespace) -> Scored:
     lines += [described(layer) for layer in layers.values()]
     why = ((left.others, "of other classes"), (left.outside, "on no label file"), (left.small[1], "too small"))
     lines[-1] += left_out(*why).replace("; ", "; " if len(layers) == 1 else "\nof all polygons ", 1)
-    lines += [NO_POLYGON.format(name) for value, name in told.items() if given and value and value not in names]
+    scored = {value: name for value, name in told.items() if given and value and value not in (ignore or ())}
+    lines += [NO_POLYGON.format(name) for value, name in scored.items() if value not in names]
     for layer in layers.values():
         if len(layer.shapes) and not scores.meets(layer):
             lines.append(UNMET.format(printable(layer.file), "a label file"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import numbers
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -95,6 +96,8 @@ def _check_arguments(out: str | Path | None, *, overwrite: bool, window: int | N
     for name, given in (("overwrite", overwrite), ("window", window is not None)):
         if given and out is None:
             raise ConfigError(f"{name} without out", field=name, allowed="to come with out=FOLDER")
+    if window is not None and (isinstance(window, bool) or not isinstance(window, numbers.Integral)):
+        raise ConfigError(f"{window!r}", field="window", allowed="a whole number of pixels")
 
 
 def _paths(sources: Sequence[Any]) -> list[str]:
@@ -119,7 +122,7 @@ def _write_labels(
     on_cpu = next(task.model.parameters()).device.type == "cpu"
     streaming = Streaming(
         "" if file is None else fingerprint(file),  # what is not in a file is not resumed: nothing to compare
-        side=SIDE if window is None else window,
+        side=SIDE if window is None else int(window),
         batch=1 if on_cpu else ON_A_GPU,
         anew=overwrite,
         always=window is not None,

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from torchfpn.errors import DataError
 from torchfpn.files.atomic import write_text
 from torchfpn.report.numbers import Number, class_colors, number, numbers
@@ -123,7 +121,7 @@ def read_run(folder: Path) -> Run:
         curves=_curves(metrics) if metrics.is_file() else {},
         scores=None if found is None or regions else parse_scores(found, file=scores),
         regions=parse_region_scores(found, file=scores) if found is not None and regions else None,
-        config=_mapping(config, yaml.safe_load, text) if text else {},
+        config=_mapping(config, _yaml, text) if text else {},
         config_text=text,
         environment=_json(folder / "env.json") if (folder / "env.json").is_file() else {},
         about=_json(folder / ABOUT) if (folder / ABOUT).is_file() else {},
@@ -186,10 +184,19 @@ def _json(file: Path) -> dict[str, Any]:
     return _mapping(file, json.loads, file.read_text(encoding="utf-8"))
 
 
+def _yaml(text: str) -> Any:
+    import yaml  # which takes time, and pages without a run need none
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
 def _mapping(file: Path, parse: Any, text: str) -> dict[str, Any]:
     try:
         data = parse(text)
-    except (ValueError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise DataError(f"damaged ({error})", file=file) from error
     if not isinstance(data, Mapping):
         raise DataError(f"holds a {type(data).__name__}", file=file, allowed="names and values")
