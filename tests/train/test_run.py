@@ -49,7 +49,7 @@ def test_a_run_leaves_everything_and_the_next_one_a_folder_of_its_own(small, cap
     assert [p.name for p in run.rglob("*") if p.is_file()] == ["notes.md"]
 
 
-def test_bands_in_another_order_are_found_in_the_training_files_again(small):
+def test_bands_in_another_order_are_found_in_the_training_files_again(small, capsys):
     """The files tell no names: the dataset has named their bands, and given the numbers of each."""
     with (small / "data" / "dataset.yaml").open("a") as file:
         file.write("bands: [x, y, z]\nscaling: {offset: [10, 20, 30], scale: [40, 50, 60]}\n")
@@ -68,6 +68,10 @@ def test_bands_in_another_order_are_found_in_the_training_files_again(small):
     text = (small / "data" / "dataset.yaml").read_text().replace("20, 30]", "20]").replace("50, 60]", "50]")
     (small / "data" / "dataset.yaml").write_text(text)
     assert train("--data.use_bands", "[z, x]") == 2
+    assert "gives no scaling" in (told := capsys.readouterr().err)
+    cure = told.rpartition("; ")[2].split()[:2]
+    assert train("--data.use_bands", "[z, x]", *cure, "--max_epochs", "1", "--steps_per_epoch", "1") == 0
+    assert torchfpn.load(small / "runs" / "small-2" / "model.safetensors").recipe.scaling.method == cure[1]
 
 
 def test_the_model_file_scores_what_validation_json_says(small):

@@ -89,7 +89,8 @@ def open_dataset(config: TrainConfig) -> Dataset:
     if config.data.use_bands is None:
         return dataset
     used = tuple(_band(dataset, band) for band in config.data.use_bands)
-    return replace(dataset, use_bands=used, scaling=_given_scaling(dataset, used))
+    given = _given_scaling(dataset, used) if config.data.scaling == "auto" else None
+    return replace(dataset, use_bands=used, scaling=given)
 
 
 def build(
