@@ -68,7 +68,8 @@ def test_bands_in_another_order_are_found_in_the_training_files_again(small, cap
     text = (small / "data" / "dataset.yaml").read_text().replace("20, 30]", "20]").replace("50, 60]", "50]")
     (small / "data" / "dataset.yaml").write_text(text)
     assert train("--data.use_bands", "[z, x]") == 2
-    assert "gives no scaling" in (told := capsys.readouterr().err)
+    told = capsys.readouterr().err
+    assert "gives no scaling" in told
     cure = told.rpartition("; ")[2].split()[:2]
     assert train("--data.use_bands", "[z, x]", *cure, "--max_epochs", "1", "--steps_per_epoch", "1") == 0
     assert torchfpn.load(small / "runs" / "small-2" / "model.safetensors").recipe.scaling.method == cure[1]
