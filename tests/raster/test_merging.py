@@ -42,3 +42,31 @@ def test_boxes_that_touch_at_corners_become_one_valid_polygon():
     (found,) = merged([Feature(box, 1, "a", 100.0) for box in boxes], UTM, 1.0)
     assert found.polygon.is_valid
     assert shapely.difference(shapely.union_all(boxes), found.polygon).area < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("west", "place", "shown"),
+    [(179.999, -179.99995, 6), (359.999, 0.00005, 6), (-0.001, 0.00005, 3), (99.999, 100.00005, 3)],
+)
+@pytest.mark.parametrize("code", [4326, 3857])
+def test_polygons_on_both_sides_of_where_a_map_is_cut_are_neighbours(code, west, place, shown):
+    """Two boxes 10.6 m apart, across 180 from -180 to 180, or across Greenwich from 0 to 360; a third far away."""
+    boxes = [shapely.box(west, -17, west + 0.00095, -16.999), shapely.box(place, -17, place + 0.00095, -16.999)]
+    boxes.append(shapely.box(160, 10, 160.001, 10.001) if west > 0 else shapely.box(-60, 10, -59.999, 10.001))
+    if code == 3857:
+        unit, radius = np.pi / 180, 6378137.0
+        boxes = [
+            shapely.transform(
+                box, lambda p: radius * np.stack([p[:, 0] * unit, np.arcsinh(np.tan(p[:, 1] * unit))], axis=1)
+            )
+            for box in boxes
+        ]
+    given = [Feature(box, 1, "a", 100.0) for box in boxes]
+    found = merged(given, CRS.from_epsg(code).to_wkt(), 12.0)
+    assert [feature.polygon for feature in found[1:]] == boxes[2:]
+    assert shapely.get_type_id(found[0].polygon) == shown  # in two, where the map is cut
+    low = shapely.total_bounds(boxes)[0]
+    assert found[0].polygon.bounds[0] >= min(low, -180 if code == 4326 else -20_037_508.35)
+    ratio = found[0].polygon.area / (boxes[0].area + boxes[1].area)
+    assert ratio == pytest.approx(0.002 / 0.0019, rel=2e-3)
+    assert len(merged(given, CRS.from_epsg(code).to_wkt(), 10.0)) == 3

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from torchfpn.raster.polygons import Feature
 from torchfpn.vectors.planes import Planes
-from torchfpn.vectors.reprojection import repaired
+from torchfpn.vectors.reprojection import repaired, within_turn
+from torchfpn.vectors.systems import system
 
 Ints = NDArray[np.int64]
 POINTS = 500_000  # that are moved at a time
@@ -29,17 +30,42 @@ def merged(features: Sequence[Feature], crs: str, metres: float, file: str | Pat
     Raises:
         RasterError: a place without longitude and latitude.
     """
-    shapes = np.array([feature.polygon for feature in features], dtype=object)
+    given = np.array([feature.polygon for feature in features], dtype=object)
+    held = system(crs)
+    shapes = given if held.turn is None else _side_by_side(given, held.turn)
     values = np.array([feature.value for feature in features])
     groups = _groups(_neighbours(shapes, values, crs, metres, file), len(features))
     result: list[Feature | None] = list(features)
     for group in groups:
         members = [features[i] for i in group]
         polygon = _joined(shapes[group], crs, metres, file)
+        if shapes is not given and held.turn is not None:
+            left, _, right, _ = shapely.total_bounds(given)
+            west = held.west if held.west <= left and right <= held.west + held.turn else left
+            (polygon,) = within_turn(np.array([polygon], dtype=object), float(west), held.turn)
         result[group[0]] = replace(members[0], polygon=polygon, area=float("nan"), score=_score(members))
         for i in group[1:]:
             result[i] = None
     return [feature for feature in result if feature is not None]
+
+
+def _side_by_side(shapes: NDArray[Any], turn: float) -> NDArray[Any]:
+    """The shapes themselves, or moved so that those on both sides of the 180th meridian are neighbours.
+
+    The earth is cut where the widest band without a shape lies instead.
+    """
+    left, _, right, _ = shapely.bounds(shapely.get_parts(shapes)).reshape(-1, 4).T
+    if not len(left) or right.max() - left.min() <= turn / 2 or right.max() - left.min() > turn:
+        return shapes
+    order = np.argsort(left)
+    east = np.maximum.accumulate(right[order])
+    bands = left[order][1:] - east[:-1]
+    if not len(bands) or bands.max() <= max(0.0, left.min() + turn - right.max()):
+        return shapes
+    cut = east[np.argmax(bands)]
+    return np.asarray(
+        shapely.transform(shapes, lambda points: points + np.where(points[:, :1] <= cut, turn, 0.0) * (1.0, 0.0))
+    )
 
 
 def _neighbours(shapes: NDArray[Any], values: Ints, crs: str, metres: float, file: str | Path | None) -> Ints:
