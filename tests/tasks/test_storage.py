@@ -124,6 +124,14 @@ def test_an_architecture_built_by_hand_is_given_again(tmp_path):
     assert torch.equal(torchfpn.load(path, model=other).predict(raw)[0].scores, task.predict(raw)[0].scores)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_a_task_of_half_precision_is_saved_so_that_it_loads(kind, tmp_path):
+    task = tiny(channels=8, head_channels=8).to(kind)
+    task.save(tmp_path / "half.safetensors")
+    again = torchfpn.load(tmp_path / "half.safetensors").to(kind)
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in task.state_dict().items())
+
+
 class Odd(nn.Module):
     """A backbone as users write them: its levels say more than two numbers, or it takes no strips of an image."""
 

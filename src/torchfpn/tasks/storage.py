@@ -27,6 +27,7 @@ IMPOSSIBLE = (  # what building a model raises of arguments that do not go toget
     ConfigError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, AssertionError,
     RuntimeError, MemoryError,
 )  # fmt: skip
+HALVES = (torch.bfloat16, torch.float16)
 LEVELLED = ("backbone", "pyramid")  # parts whose maps are told
 REACHES: dict[str, int | None] = {}  # by architecture
 FEATURES = "features"  # a recipe's task where the file holds backbone and pyramid and no head
@@ -47,6 +48,8 @@ def save_model(model: nn.Module, recipe: Recipe, path: str | Path) -> None:
     if not path.parent.is_dir():
         raise WeightsError("no such folder", file=path.parent)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if not _by_hand(recipe):  # `load` builds it in float32, which holds every value of half precision
+        tensors = {name: t.float() if t.dtype in HALVES else t for name, t in tensors.items()}
     check_finite(tensors, file=path)
     sweep(path.parent)  # what a killed writer left
     write_tensors(path, tensors, replace(recipe, measures=_known_measures(model, recipe)).to_json())
@@ -74,9 +77,13 @@ def measured(model: nn.Module, recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def _by_hand(recipe: Recipe) -> bool:
+    return any(str(value).startswith("<") for value in recipe.model.values())
+
+
 def _reach(model: nn.Module, recipe: Recipe) -> int | None:
     """That of the architecture: worked out once a process for each, since a look at large strips takes seconds."""
-    if any(str(value).startswith("<") for value in recipe.model.values()):  # built by hand
+    if _by_hand(recipe):
         return reach(model, len(recipe.bands))
     key = json.dumps([recipe.model, len(recipe.bands)], sort_keys=True)
     if key not in REACHES:
