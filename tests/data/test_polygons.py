@@ -1,5 +1,6 @@
 """Labels that are polygons: what dataset.yaml may say of them, and which pixels get which class."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import rasterio.warp
 import shapely
 from torch.utils.data import DataLoader
 
-from made_data import write_png
+from made_data import write_png, write_tiff
 from made_maps import NORTH, WEST, box, noise, write_geojson, write_map
 from shared import DATA, needs_shared
 from torchfpn.cli.main import main
@@ -196,6 +197,27 @@ class TestBurning:
             for target, name in zip(targets(dataset), "ab", strict=True):
                 with rasterio.open(town / "out" / f"{name}.tif") as source:
                     assert np.array_equal(target, source.read(1))
+
+    @pytest.mark.parametrize("code", [3460, 3832, 3031])
+    def test_polygons_cut_at_180_are_whole_in_training(self, tmp_path, code):
+        """The truth: the longitudes and latitudes of the pixels' centres."""
+        (x,), (y,) = rasterio.warp.transform("OGC:CRS84", f"EPSG:{code}", [180.0], [-17.05])
+        grid = rasterio.Affine(900, 0, x - 36_000, 0, -900, y + 27_000)
+        pixels = np.ones((3, 60, 80), np.uint8)
+        (tmp_path / "images").mkdir()
+        write_tiff(tmp_path / "images" / "a.tif", pixels, crs=f"EPSG:{code}", transform=grid)
+        cut = shapely.MultiPolygon([shapely.box(179.9, -17.2, 180, -16.9), shapely.box(-180, -17.2, -179.85, -16.9)])
+        feature = {"type": "Feature", "properties": {}, "geometry": json.loads(shapely.to_geojson(cut))}
+        (tmp_path / "labels.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+        columns, rows = np.meshgrid(np.arange(80) + 0.5, np.arange(60) + 0.5)
+        east, north = 900 * columns.ravel() + grid.c, grid.f - 900 * rows.ravel()
+        truth = shapely.contains_xy(cut, *rasterio.warp.transform(f"EPSG:{code}", "OGC:CRS84", east, north))
+        (found,) = targets(described(tmp_path, TWO))
+        assert truth.sum() > 1000
+        assert np.array_equal(found.ravel() == 1, truth)
+        (found,) = targets(described(tmp_path, TWO + "polygons: {border: 2}\n"))
+        column, row = 40, 30  # of 180 E
+        assert (found[row - 5 : row + 5, column - 5 : column + 5] == 1).all()  # 180 is no outline
 
     def test_pictures_with_names_of_tiles(self, tmp_path):
         (tmp_path / "images").mkdir()
