@@ -279,7 +279,7 @@ def test_a_widened_convolution_is_of_its_own_kind_and_learns(how):
         ({"band_init": "zerro"}, 'band_init: "zerro"; expected repeat | mean | copy | zero; did you mean "zero"?'),
         ({"band_init": {3: "rad"}}, "band_init: band 3: 'rad'; expected 0..4, red | green | blue"),
         ({"band_init": {5: "red"}}, "band_init: band 5: 'red'; expected 0..4, red | green | blue"),
-        ({"in_channels": 0}, "in_channels: 0; expected 1 or more"),
+        ({"in_channels": 0}, "in_channels: 0; expected a whole number, 1 or more"),
     ],
 )
 def test_bands_that_cannot_be_are_told_in_one_line(name, options, told):

@@ -41,9 +41,9 @@ def test_objects_are_scored_where_labels_are_polygons(tmp_path, capsys, monkeypa
     bright = torch.nn.Conv2d(1, 2, 1)
     bright.weight.data[:] = torch.tensor([1.0, -1.0])[:, None, None, None]
     bright.bias.data.zero_()
+    task.save(tmp_path / "model.safetensors")
     task.model = torch.nn.Sequential(bright)
     monkeypatch.setattr("torchfpn.tasks.storage.load", lambda path: task.eval())
-    (tmp_path / "model.safetensors").write_bytes(b"the model is given above")
     assert main(["evaluate", str(tmp_path / "model.safetensors"), str(tmp_path), "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["objects"]["matched"] == [2]

@@ -425,7 +425,7 @@ def test_an_answer_that_was_being_replaced_is_not_finished(scene, monkeypatch):
     [
         (("--window", "60"), "window: 60; expected a multiple of 32 pixels"),
         (("--margin", "much"), 'margin: "much"'),
-        (("--window", "64", "--overlay"), "overlay: up to --max-pixels"),
+        (("--window", "64", "--overlay"), "overlay: 310 x 230 pixels, read by windows"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(scene, capsys, flags, told):

@@ -1,6 +1,7 @@
 """Where an image lies on the earth: coordinate system and affine transform, as plain values."""
 
 import math
+import os.path
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def projection_file(path: str | Path) -> Path | None:
     """
     path = Path(path)
     for spelt in (".prj", ".PRJ"):
-        if (file := path.with_suffix(spelt)).is_file() and world_file(path) is not None:
+        if os.path.isfile(file := path.with_suffix(spelt)) and world_file(path) is not None:  # noqa: PTH113  # as below
             shapes = (path.with_suffix(suffix) for suffix in (".shp", ".SHP"))
             return None if any(shape.exists() for shape in shapes) else file
     return None
@@ -94,7 +95,7 @@ def metadata_file(path: str | Path) -> Path | None:
     """The file a.jpg.aux.xml beside a.jpg, in which GDAL keeps what the format cannot hold; None without one."""
     path = Path(path)
     file = path.with_name(f"{path.name}.aux.xml")
-    return file if file.is_file() else None
+    return file if os.path.isfile(file) else None  # noqa: PTH113  # Path.is_file raises on names that are too long
 
 
 def read_world_file(file: Path) -> Geo:
