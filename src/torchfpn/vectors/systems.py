@@ -198,7 +198,8 @@ def applied(transform: Affine6, points: Points) -> Points:
     if transform == PLAIN:
         return points
     a, b, c, d, e, f = transform
-    return np.stack([a * points[:, 0] + b * points[:, 1] + c, d * points[:, 0] + e * points[:, 1] + f], axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):  # places that do not exist are infinite
+        return np.stack([a * points[:, 0] + b * points[:, 1] + c, d * points[:, 0] + e * points[:, 1] + f], axis=1)
 
 
 def inverted(transform: Affine6, coordinates: Points, *, steps: bool = False) -> Points:
