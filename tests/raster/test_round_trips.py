@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
+from torchfpn.errors import RasterError
 from torchfpn.files.geo import Geo
 from torchfpn.raster.polygons import trace
 from torchfpn.vectors.drawing import Labels, draw, place
@@ -136,3 +137,10 @@ def test_a_hemisphere_without_greenwich_is_traced_without_a_warning(plane):
     labels[2:8, 3:6] = 1
     (feature,) = trace(labels, geo, {1: "a"}, coordinates="lonlat")
     assert feature.area == pytest.approx(18e6, rel=1e-3)
+
+
+@pytest.mark.parametrize("step", [9e6, 1e308, float("inf")])
+def test_a_map_of_places_that_do_not_exist_is_refused_without_a_warning(step):
+    geo = Geo(CRS.from_proj4("+proj=ortho +lon_0=180 +datum=WGS84").to_wkt(), (step, 0.0, step, 0.0, -step, step))
+    with pytest.raises(RasterError, match="no longitude and latitude"):
+        trace(np.ones((4, 4), np.uint8), geo, {1: "a"}, coordinates="degrees")

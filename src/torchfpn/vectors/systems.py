@@ -209,7 +209,7 @@ def inverted(transform: Affine6, coordinates: Points, *, steps: bool = False) ->
     a, b, c, d, e, f = transform
     x, y = (coordinates[..., 0], coordinates[..., 1]) if steps else (coordinates[..., 0] - c, coordinates[..., 1] - f)
     det = a * e - b * d
-    with np.errstate(invalid="ignore"):  # infinite coordinates
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite coordinates
         return np.stack([(e * x - b * y) / det, (a * y - d * x) / det], axis=-1)
 
 
