@@ -1,7 +1,7 @@
-"""Writes docs/gallery.md and its pictures: what the pieces look like when they are put together.
+"""Writes docs/gallery.md and its drawings of architectures.
 
-Every model is built, counted and drawn from its own children, so the page says what the code is; tests/test_gallery.py
-holds page and pictures equal to what this gives.
+Each model is built, counted and drawn from its own child modules, so the page matches the code; tests/test_gallery.py
+compares page and drawings with the output of this script.
 """
 
 import json
@@ -20,9 +20,11 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 INTRO = """\
 # Gallery
 
-Eight models, each one call. The drawings are made from the models themselves: a row is a level, the coarsest at the
-top; a column is one of its children, under the name it has there (`model.pyramid.lateral`). A blue box is a map, with
-its size as a share of the image's and its channels: `1/4 · 256`. Any model can be drawn:
+This page draws eight architectures, each built by one call. In each drawing, a row is a pyramid level, coarsest at the
+top; a column is a child module, labelled with its name (`model.pyramid.lateral`). A blue box is a feature map with its
+size relative to the image and its channels: `1/4 · 256`.
+
+`architecture` draws any model:
 
 ```python
 import torchfpn
@@ -32,8 +34,7 @@ model = torchfpn.create_model(backbone="test_resnet", num_classes=7)
 svg = architecture(model)
 ```
 
-This page is written by `python scripts/gallery.py`. None of its models is pretrained; `pretrained=True` makes the same
-drawing.
+`python scripts/gallery.py` writes this page. The models are not pretrained; `pretrained=True` gives the same drawings.
 """
 
 
@@ -50,62 +51,62 @@ class Entry:
 ENTRIES = [
     Entry(
         "fpn",
-        "Feature pyramid, read at its finest level",
-        """Lin et al. 2017, *Feature Pyramid Networks for Object Detection*, section 3 and figure 3. Coarse maps know
-        what is in the image and fine ones where: each coarser map is enlarged and added to the next finer one. Only the
-        finest sum is read here, so only that one is smoothed.""",
+        "Feature pyramid with a finest-level head",
+        """Lin et al. 2017, *Feature Pyramid Networks for Object Detection*, section 3 and figure 3. The
+        top-down path upsamples each coarser, semantically stronger map and adds it to the next finer one. The head reads
+        only the finest sum, so only that one is smoothed.""",
         {"backbone": "resnet18", "head": "finest"},
     ),
     Entry(
         "panoptic-fpn",
         "Panoptic FPN's semantic branch",
-        """Kirillov et al. 2019, *Panoptic Feature Pyramid Networks*, section 3.1 and figure 3. Every level is convolved
-        and doubled until it has the size of the finest one; then all are added. The paper has group norm:
-        `norm="group"`.""",
+        """Kirillov et al. 2019, *Panoptic Feature Pyramid Networks*, section 3.1 and figure 3. Each level is
+        convolved and upsampled by 2 until it has the finest level's size; then all are summed. The paper uses group
+        norm: `norm="group"`.""",
         {"backbone": "resnet18", "head": "sum"},
     ),
     Entry(
         "panet",
         "Path aggregation",
-        """Liu et al. 2018, *Path Aggregation Network for Instance Segmentation*, section 3.1 and figure 1. A second
-        path leads back up, so that from the finest map to the coarsest it is only a few convolutions.""",
+        """Liu et al. 2018, *Path Aggregation Network for Instance Segmentation*, section 3.1 and figure 1. A second,
+        bottom-up path shortens the way from the finest map to the coarsest to a few convolutions.""",
         {"backbone": "resnet18", "pyramid": "panet", "head": "sum"},
     ),
     Entry(
         "concat",
         "Concatenation instead of a sum",
-        """The COCO-Stuff 2017 entry that Kirillov et al. 2019 describe in section 4.2, and the head of robosat. Each
-        level is enlarged in one go, and the classifier sees all levels side by side.""",
+        """The COCO-Stuff 2017 entry described in section 4.2 of Kirillov et al. 2019, and the head of robosat. Each
+        level is upsampled in one step, and the classifier reads the concatenated levels.""",
         {"backbone": "resnet18", "head": "concat"},
     ),
     Entry(
         "fusenet",
         "Two streams for more than three bands",
-        """Hazirbas et al. 2016, *FuseNet*, here with all five stages fused (SF5 of table 2). The bands that are not
-        red, green or blue have a backbone of their own, which is added into the main one after each stage and is itself
-        left as it was.""",
+        """Hazirbas et al. 2016, *FuseNet*, here with all five stages fused (SF5 of table 2). Bands other than red,
+        green and blue have a second backbone. Its maps are added to the main backbone's after each stage; its own path
+        is unchanged.""",
         {"backbone": "resnet18", "in_channels": 5, "fusion": "fusenet"},
     ),
     Entry(
         "dilated",
         "Dilated backbone",
         """Chen et al. 2017, *Rethinking Atrous Convolution for Semantic Image Segmentation*, section 3.1. The last two
-        stages keep the size of their maps and spread their kernels instead, so that C3, C4 and C5 all have stride 8:
-        finer, and dearer in time and memory.""",
+        stages keep their map size and dilate their kernels instead, so C3, C4 and C5 all have stride 8: finer maps at a
+        higher cost in time and memory.""",
         {"backbone": "resnet18", "output_stride": 8},
     ),
     Entry(
         "simple-pyramid",
         "Plain vision transformer",
         """Li et al. 2022, *Exploring Plain Vision Transformer Backbones for Object Detection*, section 3. A plain
-        transformer gives maps of one size only; all levels are made from the last of them, without a top-down path.""",
+        transformer has maps of one size only; all levels are computed from the last map, without a top-down path.""",
         {"backbone": "vit_tiny_patch16_224", "pyramid": "simple"},
     ),
     Entry(
         "p6-p7",
         "Coarser levels",
-        """Lin et al. 2017, *Focal Loss for Dense Object Detection* (RetinaNet), footnote 2. P3 to P5 as ever, and
-        behind them P6 and P7, convolved from C5, for what is too large for P5.""",
+        """Lin et al. 2017, *Focal Loss for Dense Object Detection* (RetinaNet), footnote 2. P6 and P7,
+        convolved from C5, follow P3 to P5, for objects too large for P5.""",
         {"backbone": "resnet18", "strides": (8, 16, 32), "extra": "conv-c5"},
     ),
 ]
