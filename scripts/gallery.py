@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from architecture import architecture
 from torchfpn import create_model
-from torchfpn.report.architecture import architecture
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 INTRO = """\
@@ -24,11 +24,12 @@ This page draws eight architectures, each built by one call. In each drawing, a 
 top; a column is a child module, labelled with its name (`model.pyramid.lateral`). A blue box is a feature map with its
 size relative to the image and its channels: `1/4 · 256`.
 
-`architecture` draws any model:
+`architecture` draws any model. It is in the folder `scripts` of the repository and not in the package; run Python with
+`PYTHONPATH=scripts`:
 
 ```python
 import torchfpn
-from torchfpn.report.architecture import architecture
+from architecture import architecture
 
 model = torchfpn.create_model(backbone="test_resnet", num_classes=7)
 svg = architecture(model)

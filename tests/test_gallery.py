@@ -1,19 +1,17 @@
 """The gallery is what scripts/gallery.py gives today: the page, the calls on it, the pictures."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+
+import gallery as script
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
 def gallery():
-    spec = importlib.util.spec_from_file_location("gallery_script", ROOT / "scripts" / "gallery.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.gallery()
+    return script.gallery()
 
 
 def test_page_and_pictures_are_of_today(gallery):

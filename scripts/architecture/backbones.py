@@ -5,9 +5,9 @@ from itertools import pairwise
 
 from torch import nn
 
+from architecture.drawing import Figure, Node
+from architecture.labels import map_lines, wrapped
 from torchfpn.backbones.fusion import LateFusion, SplitBands, StageFusion
-from torchfpn.report.architecture_labels import map_lines, wrapped
-from torchfpn.report.drawing import Figure, Node
 from torchfpn.types import Level
 
 Flow = tuple[Node, ...]  # nodes in the place of maps, finest first; a single map is a tuple of one

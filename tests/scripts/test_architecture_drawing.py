@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from architecture import architecture
+from architecture.backbones import numbers
+from architecture.labels import describe, level_after
 from torchfpn import create_model
 from torchfpn.nn.containers import Concat, Parallel, Pick, Shared, Sum, chain
 from torchfpn.pyramids.fpn import FPN
-from torchfpn.report.architecture import architecture
-from torchfpn.report.architecture_backbones import numbers
-from torchfpn.report.architecture_labels import describe, level_after
 from torchfpn.types import Level
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -6,12 +6,12 @@ drawing in the place of maps.
 
 from torch import nn
 
+from architecture.backbones import Flow, draw_backbone, draw_images, draw_maps, levels_of
+from architecture.drawing import Figure, Node
+from architecture.labels import map_lines
+from architecture.steps import draw_children, draw_step
 from torchfpn.nn.containers import Parallel
 from torchfpn.pyramids.panet import BottomUp
-from torchfpn.report.architecture_backbones import Flow, draw_backbone, draw_images, draw_maps, levels_of
-from torchfpn.report.architecture_labels import map_lines
-from torchfpn.report.architecture_steps import draw_children, draw_step
-from torchfpn.report.drawing import Figure, Node
 
 FINEST = 2  # the row of P2
 
