@@ -11,9 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.demo import buildings, land, roads, roofs, trees
+from torchfpn.demo.buildings import Building, settle
+from torchfpn.demo.buildings import cast as cast_building
 from torchfpn.demo.canvas import Canvas, Points, Stencil
+from torchfpn.demo.land import flood, parcels, pond, river, sow
 from torchfpn.demo.noise import Field, blur, fractal, smoothstep
+from torchfpn.demo.roads import Road, drive_cars, pave
+from torchfpn.demo.roads import network as road_network
+from torchfpn.demo.roofs import roof_over
+from torchfpn.demo.trees import Tree, leaf, plant
+from torchfpn.demo.trees import cast as cast_tree
 
 CLASSES = ("vegetation", "road", "building", "water")  # label values 1..4; 0 is "not labelled"
 COLORS = ((112, 168, 84), (90, 90, 102), (222, 92, 64), (58, 134, 214))
@@ -40,24 +47,24 @@ def scene(seed: int, size: int) -> Scene:
     rng = np.random.default_rng([seed, size])
     shape = (size + 2 * MARGIN, size + 2 * MARGIN)
     canvas, angle = Canvas(shape), float(rng.uniform(0, np.pi))
-    fields = land.parcels(rng, shape, angle + rng.normal(0, 0.1))
+    fields = parcels(rng, shape, angle + rng.normal(0, 0.1))
     water = _water(rng, shape, angle)
     village = smoothstep(-0.5, 0.9, fractal(rng, shape, 260) + rng.normal(0.25, 0.3))
-    network = roads.network(rng, shape, angle, water)
+    network = road_network(rng, shape, angle, water)
     taken = _taken(shape, network, water)
-    houses, drives = buildings.settle(rng, network, taken, village)
+    houses, drives = settle(rng, network, taken, village)
     woods = smoothstep(0.55, 0.85, fractal(rng, shape, 150)) * (1 - village)
-    planted = trees.plant(rng, fields, woods, village, _room(shape, network, houses, drives, water))
+    planted = plant(rng, fields, woods, village, _room(shape, network, houses, drives, water))
 
-    land.sow(rng, canvas, fields)
+    sow(rng, canvas, fields)
     _gardens(rng, canvas, houses, woods)
-    land.flood(rng, canvas, water)
-    roads.pave(rng, canvas, network, drives, water)
-    roads.drive_cars(rng, canvas, network)
+    flood(rng, canvas, water)
+    pave(rng, canvas, network, drives, water)
+    drive_cars(rng, canvas, network)
     _shade(canvas, houses, planted)
     for number, house in enumerate(houses, start=1):
-        roofs.roof_over(rng, canvas, house, number)
-    trees.leaf(rng, canvas, planted)
+        roof_over(rng, canvas, house, number)
+    leaf(rng, canvas, planted)
     inner = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
     return Scene(_expose(rng, canvas)[:, *inner].copy(), canvas.labels[inner].copy(), canvas.numbers[inner].copy())
 
@@ -66,15 +73,15 @@ def _water(rng: np.random.Generator, shape: tuple[int, int], angle: float) -> Fi
     """[H, W] distance to the nearest water; a river in most scenes, a pond in many."""
     distance = np.full(shape, 1e3, np.float32)
     if rng.random() < 0.62:
-        distance = land.river(rng, shape, angle + np.pi / 2 + rng.normal(0, 0.3))
+        distance = river(rng, shape, angle + np.pi / 2 + rng.normal(0, 0.3))
     else:
-        distance = np.minimum(distance, land.pond(rng, shape))
+        distance = np.minimum(distance, pond(rng, shape))
     if rng.random() < 0.3:
-        distance = np.minimum(distance, land.pond(rng, shape))
+        distance = np.minimum(distance, pond(rng, shape))
     return distance
 
 
-def _taken(shape: tuple[int, int], network: list[roads.Road], water: Field) -> Field:
+def _taken(shape: tuple[int, int], network: list[Road], water: Field) -> Field:
     """Above 0 where no house can stand: roads with their verges, water with its bank."""
     stencil = Stencil(shape, sharp=1)
     for road in network:
@@ -84,8 +91,8 @@ def _taken(shape: tuple[int, int], network: list[roads.Road], water: Field) -> F
 
 def _room(
     shape: tuple[int, int],
-    network: list[roads.Road],
-    houses: list[buildings.Building],
+    network: list[Road],
+    houses: list[Building],
     drives: list[Points],
     water: Field,
 ) -> Field:
@@ -104,7 +111,7 @@ def _room(
     return np.asarray(np.minimum(room, water.clip(0)))
 
 
-def _gardens(rng: np.random.Generator, canvas: Canvas, houses: list[buildings.Building], woods: Field) -> None:
+def _gardens(rng: np.random.Generator, canvas: Canvas, houses: list[Building], woods: Field) -> None:
     """Lawns around the houses and a dark floor under the woods, over the crops."""
     stencil = Stencil(canvas.shape, sharp=1)
     for house in houses:
@@ -118,13 +125,13 @@ def _gardens(rng: np.random.Generator, canvas: Canvas, houses: list[buildings.Bu
     canvas.paint(0.9 * smoothstep(0.1, 0.5, woods), floor)
 
 
-def _shade(canvas: Canvas, houses: list[buildings.Building], planted: list[trees.Tree]) -> None:
+def _shade(canvas: Canvas, houses: list[Building], planted: list[Tree]) -> None:
     """Darkens the ground where houses and trees stand in the sun; what is left is light of the blue sky."""
     stencil = Stencil(canvas.shape, sharp=2)
     for house in houses:
-        buildings.cast(stencil, house)
+        cast_building(stencil, house)
     for tree in planted:
-        trees.cast(stencil, tree)
+        cast_tree(stencil, tree)
     shadow = blur(stencil.alpha(), 0.7)
     sky = np.array([0.30, 0.34, 0.42, 0.26], np.float32)[:, None, None]
     canvas.image *= 1 - shadow * (1 - sky)
