@@ -54,8 +54,8 @@ ENTRIES = [
         "fpn",
         "Feature pyramid with a finest-level head",
         """Lin et al. 2017, *Feature Pyramid Networks for Object Detection*, section 3 and figure 3. The
-        top-down path upsamples each coarser, semantically stronger map and adds it to the next finer one. The head reads
-        only the finest sum, so only that one is smoothed.""",
+        top-down path upsamples each coarser, semantically stronger map and adds it to the next finer one. The head
+        reads only the finest sum, so only that one is smoothed.""",
         {"backbone": "resnet18", "head": "finest"},
     ),
     Entry(
