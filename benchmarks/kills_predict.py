@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 PRELOAD = ["torchfpn.raster.stream", "torchfpn.raster.polygons", "torchfpn.tasks.storage", "timm", "pyogrio"]
-FLAGS = ["--window", "256", "--margin", "32", "--probs", "uint8"]
+FLAGS = ["--tile-size", "256", "--margin", "32", "--probabilities", "uint8"]
 FINISHED = ".fpn-finished.jsonl"  # grows with each start; --resume reads it
 EACH = 5  # kills of one prediction, which is then left in peace
 KINDS = [["--polygons", "gpkg"], ["--polygons", "geojson", "--blend"]]

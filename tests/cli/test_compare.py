@@ -205,7 +205,7 @@ def test_large_images_are_shown_smaller_and_counted_whole(tmp_path):
     write_label_raster(tmp_path / "t.tif", truth, geo=GEO, names=NAMES)
     write_label_raster(tmp_path / "p.tif", found, geo=GEO, names=NAMES)
     file = image(tmp_path / "a.tif", size=truth.shape)
-    words = [file, "--truth", tmp_path / "t.tif", "--prediction", tmp_path / "p.tif", "--largest", 300]
+    words = [file, "--truth", tmp_path / "t.tif", "--prediction", tmp_path / "p.tif", "--panel-size", 300]
     assert run(*words, "--out", tmp_path / "out") == 0
     matrix = ConfusionMatrix(3)
     matrix.update(found, truth)
@@ -266,9 +266,9 @@ def test_what_cannot_be(tmp_path, capsys):
     out = ["--out", tmp_path / "out"]
     assert "neither --truth nor --prediction" in fails(capsys, file, *out)
     assert "worst" in fails(capsys, file, "--truth", held, "--worst", 3, *out)
-    assert "window" in fails(capsys, file, "--truth", held, "--window", "1,2,3", *out)
+    assert "--window" in fails(capsys, file, "--truth", held, "--window", "1,2,3", *out)
     assert "inside it" in fails_one(capsys, file, "--truth", held, "--window", "0,0,61,80", *out)
-    assert "largest" in fails(capsys, file, "--truth", held, "--largest", 3, *out)
+    assert "--panel-size" in fails(capsys, file, "--truth", held, "--panel-size", 3, *out)
     both = ("--truth", held, "--prediction", held)
     assert 'no class "rof"; did you mean "roof"' in fails(capsys, file, *both, "--background", "rof", *out)
     assert 'no class "road"' in fails_one(capsys, file, "--truth", held, "--classes", "background,roof", *out)

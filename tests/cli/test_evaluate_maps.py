@@ -101,7 +101,7 @@ def test_classes_in_attributes(tmp_path, capsys):
     assert scores["left_out"]["of_other_classes"] == {"predicted": 0, "truth": 1}
     assert 'no field "clas"' in fails(capsys, found, truth, "--field", "clas")
     assert "did you mean" in fails(capsys, found, truth, "--classes", "rof")
-    assert "no number" in fails(capsys, found, truth, "--score", "class")
+    assert "no number" in fails(capsys, found, truth, "--score-field", "class")
 
 
 def test_an_area_of_polygons_or_of_rasters(tmp_path):
@@ -112,7 +112,7 @@ def test_an_area_of_polygons_or_of_rasters(tmp_path):
     scores = numbers(tmp_path, found, truth, "--within", area)
     assert (scores["objects"]["predicted"], scores["objects"]["truth"]) == ([2], [2])
     assert scores["left_out"]["outside_or_small"] == {"predicted": 2, "truth": 1}
-    assert numbers(tmp_path, found, truth, "--within", area, "--least", 70)["objects"]["truth"] == [1]
+    assert numbers(tmp_path, found, truth, "--within", area, "--min-area", 70)["objects"]["truth"] == [1]
     (tmp_path / "images").mkdir()
     write_tiff(tmp_path / "images" / "a.tif", np.ones((3, 20, 40), np.uint8), crs="EPSG:32633", transform=PLACE)
     east = PLACE @ rasterio.Affine.translation(40, 0)
@@ -346,7 +346,7 @@ def test_what_does_not_count_is_told_of_label_files_too(tmp_path, capsys):
     with rasterio.open(found, "r+") as raster:
         raster.write(np.ones((4, 4), np.uint8), 1, window=((4, 8), (60, 64)))
     truth = layer(tmp_path / "t.geojson", *squares(2, 20), (40, 2, 42, 4), (900, 2, 910, 9))
-    words = (found, truth, "--least", 10)
+    words = (found, truth, "--min-area", 10)
     scores = numbers(tmp_path, *words)
     assert scores["objects"]["all"]["f1"] == 1
     assert scores["left_out"]["outside_or_small"] == {"predicted": 1, "truth": 2}
@@ -366,7 +366,7 @@ def test_square_metres_are_those_of_the_place(tmp_path):
     features = [{"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(box)} for box in boxes]
     (tmp_path / "t.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     for least, count in ((700e6, 2), (1200e6, 1), (1700e6, 1), (2100e6, 0)):
-        counts = numbers(tmp_path, found, tmp_path / "t.geojson", "--least", least)["objects"]["all"]
+        counts = numbers(tmp_path, found, tmp_path / "t.geojson", "--min-area", least)["objects"]["all"]
         assert [counts[name] for name in ("matched", "predicted", "truth")] == [count] * 3
 
 
@@ -494,7 +494,7 @@ def test_what_cannot_be_compared(tmp_path, capsys):
     assert "--within: says nothing of label files" in fails(capsys, labels, labels, "--within", vectors)
     assert "no georeference" in fails(capsys, labels, vectors)
     assert "iou: 0.0; expected more than 0" in fails(capsys, vectors, vectors, "--iou", 0)
-    assert "least: -1" in fails(capsys, vectors, vectors, "--least", -1)
+    assert "--min-area: -1" in fails(capsys, vectors, vectors, "--min-area", -1)
     assert "make no report" in fails(capsys, vectors, vectors, "--out", tmp_path / "out")
     assert "cannot be opened" in fails(capsys, tmp_path / "missing.geojson", vectors)
     (tmp_path / "numbers.json").write_text("")

@@ -90,7 +90,7 @@ def test_classes_are_found_by_name(data, tmp_path, capsys):
         (["--iou", "0.7"], "--iou: says nothing of"),
         (["--within", "a.tif"], "--within: says nothing of"),
         (["--classes", "a"], "--classes: says nothing of"),
-        (["--most", "10"], "most: 10; expected 100 or more"),
+        (["--max-detections", "10"], "--max-detections: 10; expected a number from 100"),
         (["--split", "trian"], 'did you mean "train"?'),
     ],
 )
@@ -111,8 +111,8 @@ def test_a_model_of_other_classes_is_refused(data, tmp_path, capsys):
 def test_most_is_for_objects_alone(tmp_path, capsys):
     np.save(tmp_path / "a.npy", np.zeros(1))
     (tmp_path / "a.tif").write_bytes(b"")
-    assert run(tmp_path / "a.tif", tmp_path / "a.tif", "--most", "200") == 2
-    assert "--most: says nothing of label files against label files" in capsys.readouterr().err
+    assert run(tmp_path / "a.tif", tmp_path / "a.tif", "--max-detections", "200") == 2
+    assert "--max-detections: says nothing of label files against label files" in capsys.readouterr().err
 
 
 # -- COCO results ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Flags that would change nothing are refused by name: for every verb and kind of input, which of its flags hold."""
 
 import json
+import re
 
 import numpy as np
 import pyogrio
@@ -20,12 +21,13 @@ from torchfpn.importers.convert import FAMILIES, convert
 
 # What each flag is given as. Some name files that are not there: the flag is refused before.
 VALUES = {
-    "split": "test", "device": "cuda:9", "precision": "bf16", "accept_dtype": None, "no_boundary": None, "iou": "0.7",
-    "most": "200", "classes": "a,b", "ignore": "7", "least": "3", "field": "kind", "truth_field": "kind",
-    "score": "score", "within": "area.geojson", "layer": "a", "truth_layer": "a", "assume_crs": "EPSG:32633",
-    "tiles": "{z}/{x}/{y}", "background": "0", "worst": "1", "burn": "1", "allow_vrt": None, "init": None,
-    "sheet": "sheet.png", "max_pixels": "100000", "json": None, "fix": None, "without_class": "skip", "palette": None,
-    "probs": "uint8", "window": "64", "margin": "16", "blend": None, "batch": "2", "mosaic": "town", "resume": None,
+    "split": "test", "device": "cuda:9", "precision": "bf16", "accept_dtype": None, "no_boundary": None,
+    "iou": "0.7", "max_detections": "200", "classes": "a,b", "ignore": "7", "min_area": "3", "min_pixels": "3",
+    "field": "kind", "truth_field": "kind", "score_field": "score", "min_score": "0.3", "within": "area.geojson",
+    "layer": "a", "truth_layer": "a", "assume_crs": "EPSG:32633", "tiles": "{z}/{x}/{y}", "background": "0",
+    "worst": "1", "burn": "1", "allow_vrt": None, "init": None, "sheet": "sheet.png", "max_pixels": "100000",
+    "json": None, "fix": None, "without_class": "skip", "palette": None, "probabilities": "uint8",
+    "tile_size": "64", "margin": "16", "blend": None, "batch_size": "2", "mosaic": "town", "resume": None,
     "max_side": "100000",
 }  # fmt: skip
 
@@ -48,6 +50,12 @@ def inputs(tmp_path_factory):
     tiny_task().save(top / "pixels.safetensors")
     tiny_detector().save(top / "objects.safetensors")
     predict = [top / "images", "--out", top / "predicted"]
+    scene = write_map(top / "scene.tif", noise(0, (40, 50), bands=4, dtype=np.uint16) * 9)
+    two = write_map(
+        top / "two.tif", np.pad(np.full((1, 9, 9), 2, np.uint8), ((0, 0), (3, 28), (5, 36)), constant_values=1)
+    )
+    (top / "photos").mkdir()
+    write_png(top / "photos" / "a.png", noise(0, (32, 40)).transpose(1, 2, 0))
     found = {
         "COCO results": [top / "r.json", top / "t.json"],
         "label files against label files": [labels, labels],
@@ -64,6 +72,10 @@ def inputs(tmp_path_factory):
         "a dataset of objects": [objects],
         "label files alone": [top / "images", "--truth", labels, "--out", top / "sheets"],
         "label files on both sides": [top / "images", "--truth", labels, "--prediction", labels, "--out", top / "s"],
+        "a scene": [top / "pixels.safetensors", scene, "--out", "out"],
+        "photos": [top / "objects.safetensors", top / "photos", "--out", "out"],
+        "labels": [two, "out.geojson"],
+        "a sheet": [two, "--truth", two, "--out", "sheets"],
         "a model of pixels": [top / "pixels.safetensors", *predict],
         "a model of objects": [top / "objects.safetensors", *predict],
         "polygons of one class": [polygons, top / "map.tif", "--out", top / "masks"],
@@ -99,6 +111,55 @@ def test_every_flag_of_the_table_is_one_of_the_verb(capsys):
 
 
 @pytest.mark.parametrize(
+    ("verb", "kind", "old", "new", "value", "others"),
+    [
+        ("predict", "a scene", "--probs", "--probabilities", "uint8", ""),
+        ("predict", "a scene", "--window", "--tile-size", "32", "--margin 0"),
+        ("predict", "a scene", "--batch", "--batch-size", "2", "--tile-size 32 --margin 0"),
+        ("predict", "a scene", "--outlined", "--vectorize", "grass", "--polygons pixels"),
+        ("predict", "a scene", "--least", "--min-pixels", "4", "--polygons pixels"),
+        ("predict", "photos", "--score", "--min-score", "0.3", "--polygons pixels"),
+        ("evaluate", "polygons against polygons", "--least", "--min-area", "101", "--json scores.json"),
+        ("evaluate", "polygons against polygons", "--score", "--score-field", "kind", "--json scores.json"),
+        ("evaluate", "COCO results", "--most", "--max-detections", "200", "--json scores.json"),
+        ("compare", "a sheet", "--largest", "--panel-size", "16", ""),
+        ("polygons", "labels", "--outlined", "--vectorize", "1", ""),
+        ("polygons", "labels", "--least", "--min-pixels", "90", ""),
+        ("polygons", "labels", "--least-area", "--min-area", "90", ""),
+        ("polygons", "labels", "--known", "--exclude", "POLYGONS", ""),
+        ("polygons", "labels", "--known-overlap", "--exclude-overlap", "0.01", "--exclude POLYGONS"),
+    ],
+)
+def test_a_deprecated_spelling_does_what_the_new_one_does(
+    inputs, tmp_path, capsys, monkeypatch, verb, kind, old, new, value, others
+):
+    made = {}
+    for flags in ([old, value], [f"{new}={value}"], []):
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        words = [*inputs[kind], *flags, *others.split()]
+        code = main([verb, *(word.replace("POLYGONS", inputs["a file of polygons"][0]) for word in words)])
+        told = capsys.readouterr()
+        files = {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        made[len(made)] = (code, files, re.sub(r"in [\d.]+ s", "", told.out), told.err)
+    first, second, without = made.values()
+    assert first[:3] == second[:3]
+    assert first[3] == f"fpn: `{old}` is deprecated; use `{new}`\n{second[3]}"
+    assert "deprecated" not in second[3]
+    assert old in ("--batch", "--most") or second != without  # these change the work, not the result
+    assert main([verb, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(rf"{new}\b", shown)
+    assert not re.search(rf"{old}(?![\w-])", shown)
+
+
+def test_flags_are_not_abbreviated(inputs, capsys):
+    assert main(["polygons", *inputs["a label raster"], "--min", "3"]) == 2
+    assert "--min: there is no such flag; did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["evaluate", "LABELS", "LABELS", "--classes", "a,a"],
@@ -106,8 +167,8 @@ def test_every_flag_of_the_table_is_one_of_the_verb(capsys):
         ["evaluate", "MAP", "POLYGONS", "--classes", "a,a"],
         ["evaluate", "POLYGONS", "POLYGONS", "--classes", "a,b,a"],
         ["compare", "IMAGES", "--truth", "LABELS", "--out", "OUT", "--classes", "a,a"],
-        ["polygons", "MAP", "OUT.gpkg", "--outlined", "a,a"],
-        ["predict", "MODEL", "IMAGES", "--out", "OUT", "--polygons", "gpkg", "--outlined", "a,a"],
+        ["polygons", "MAP", "OUT.gpkg", "--vectorize", "a,a"],
+        ["predict", "MODEL", "IMAGES", "--out", "OUT", "--polygons", "gpkg", "--vectorize", "a,a"],
         ["rasterize", "POLYGONS", "MAP", "--out", "OUT", "--classes", "a,a"],
     ],
 )
@@ -133,7 +194,18 @@ def test_flags_of_maps_are_refused_with_a_model_of_pixels(inputs, tmp_path, caps
     (dataset / "dataset.yaml").write_text(
         "classes: {1: grass, 2: road, 7: roof}\nsplits: {val: {images: images, labels: labels}}\n"
     )
-    for flag in ("classes", "ignore", "within", "field", "truth_field", "score", "layer", "assume_crs", "tiles", "iou"):
+    for flag in (
+        "classes",
+        "ignore",
+        "within",
+        "field",
+        "truth_field",
+        "score_field",
+        "layer",
+        "assume_crs",
+        "tiles",
+        "iou",
+    ):
         assert main(["evaluate", model, str(dataset), f"--{flag.replace('_', '-')}", VALUES[flag]]) == 2
         error = capsys.readouterr().err
         assert f"--{flag.replace('_', '-')}: says nothing of a model of pixels on label files" in error

@@ -64,7 +64,7 @@ def test_a_misspelt_verb_names_the_nearest(capsys):
         (["info", "a", "b"], '"b"; expected no further argument; see fpn info --help'),
         (["info", "--jsn", "a"], '--jsn: there is no such flag; did you mean "--json"?'),
         (["predict", "m", "a", "--out"], "--out: no value; expected one argument; see fpn predict --help"),
-        (["predict", "m", "a", "--out", "b", "--batch", "x"], '--batch: "x"; expected a whole number'),
+        (["predict", "m", "a", "--out", "b", "--batch-size", "x"], '--batch-size: "x"; expected a whole number'),
         (
             ["weights", "a", "--method", "ennet"],
             '--method: "ennet"; expected median-frequency | sqrt-median-frequency |',
@@ -207,7 +207,7 @@ def test_the_cure_for_several_layers_of_known_is_not_the_flag_of_another_file(tm
         pyogrio.raw.write(
             known, shapes, [], [], layer=name, crs="EPSG:32633", geometry_type="Polygon", append=known.exists()
         )
-    flags = ["polygons", str(source), str(tmp_path / "out.gpkg"), "--known", str(known)]
+    flags = ["polygons", str(source), str(tmp_path / "out.gpkg"), "--exclude", str(known)]
     within = ["evaluate", str(source), str(source), "--within", str(known)]
     for words in (flags, within):
         assert main(words) == 2

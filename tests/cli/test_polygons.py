@@ -61,7 +61,7 @@ def test_pixels_without_an_area_have_no_polygons(tmp_path, capsys, transform):
 def test_a_label_map_becomes_polygons(tmp_path, capsys, kind):
     label_map(tmp_path / "a.tif")
     out = tmp_path / f"b.{kind}"
-    assert run(tmp_path / "a.tif", out, "--outlined", "roof,road", "--least", 10) == 0
+    assert run(tmp_path / "a.tif", out, "--vectorize", "roof,road", "--min-pixels", 10) == 0
     assert capsys.readouterr().out == f"{out}  2 features, 2 written\n"
     (roof, road) = features_of(out)
     assert [(row[0], row[1]) for row in (roof, road)] == [("roof", 1), ("road", 5)]
@@ -122,7 +122,7 @@ def test_fault_11_without_a_place_there_are_no_polygons(tmp_path, capsys, kind):
     assert run(tmp_path / "a.tif", out) == 2
     assert capsys.readouterr().err == f"fpn: {tmp_path / 'a.tif'}: no coordinate system; give --assume-crs EPSG:...\n"
     assert not out.exists()
-    assert run(tmp_path / "a.tif", out, "--assume-crs", "EPSG:32633", "--outlined", "road") == 0
+    assert run(tmp_path / "a.tif", out, "--assume-crs", "EPSG:32633", "--vectorize", "road") == 0
     assert len(features_of(out)) == 1
 
 
@@ -193,13 +193,13 @@ def test_what_another_layer_holds_is_left_out(tmp_path, capsys, known_crs):
     x, y = rasterio.warp.transform(UTM, CRS.from_epsg(known_crs), *shapely.get_coordinates(held).T)
     held = shapely.set_coordinates(held, np.stack([x, y], axis=1))
     write_layer(tmp_path / "k.fgb", ((s, ()) for s in held), {}, crs=CRS.from_epsg(known_crs).to_wkt())
-    words = (tmp_path / "a.gpkg", tmp_path / "b.gpkg", "--known", tmp_path / "k.fgb", "--overwrite")
+    words = (tmp_path / "a.gpkg", tmp_path / "b.gpkg", "--exclude", tmp_path / "k.fgb", "--overwrite")
     assert run(*words) == 0
     assert "4 features, 2 known, 2 written" in capsys.readouterr().out
     assert [row[2].bounds[0] for row in features_of(tmp_path / "b.gpkg")] == [500_020, 500_060]
-    assert run(*words, "--known-overlap", 0.3) == 0
+    assert run(*words, "--exclude-overlap", 0.3) == 0
     assert "3 known, 1 written" in capsys.readouterr().out
-    assert run(*words, "--known-overlap", 0.8) == 0
+    assert run(*words, "--exclude-overlap", 0.8) == 0
     assert "1 known, 3 written" in capsys.readouterr().out
 
 
@@ -221,7 +221,7 @@ def test_right_angles_are_right_on_the_ground(tmp_path, capsys, crs, pixel):
         [(s, 1) for s in shapes], (140, 250), dtype=np.uint8, transform=rasterio.Affine(*transform)
     )
     label_map(tmp_path / "a.tif", labels, geo=Geo(CRS.from_epsg(crs).to_wkt(), transform))
-    words = (tmp_path / "a.tif", tmp_path / "b.gpkg", "--outlined", "roof", "--overwrite")
+    words = (tmp_path / "a.tif", tmp_path / "b.gpkg", "--vectorize", "roof", "--overwrite")
     assert run(*words) == 0
     exact = features_of(tmp_path / "b.gpkg")
     assert run(*words, "--square") == 0
@@ -246,7 +246,7 @@ def test_pixels_of_right_angles_are_those_of_the_place(tmp_path):
         labels[row : row + 25] = blob
     geo = Geo(CRS.from_epsg(3857).to_wkt(), (2000.0, 0.0, 0.0, 0.0, -2000.0, 11_000_000.0))
     label_map(tmp_path / "a.tif", labels, geo=geo)
-    assert run(tmp_path / "a.tif", tmp_path / "b.gpkg", "--outlined", "roof", "--square", "--simplify", 1.5) == 0
+    assert run(tmp_path / "a.tif", tmp_path / "b.gpkg", "--vectorize", "roof", "--square", "--simplify", 1.5) == 0
     shapes = [row[2] for row in features_of(tmp_path / "b.gpkg")]
     pixels = [shapely.transform(s, lambda p: np.array([geo.pixel(x, y) for x, y in p])) for s in shapes]
     upper, lower = ([s for s in pixels if (s.bounds[1] > 3000) == low] for low in (False, True))
@@ -284,8 +284,8 @@ def test_geojson_of_degrees_is_cut_rounded_and_within_180(tmp_path, source, crs)
     given = tmp_path / "a.tif"
     if source == "vector":
         given = tmp_path / "a.gpkg"
-        assert run(tmp_path / "a.tif", given, "--outlined", "roof") == 0
-    assert run(given, tmp_path / "b.geojson", "--outlined", "roof") == 0
+        assert run(tmp_path / "a.tif", given, "--vectorize", "roof") == 0
+    assert run(given, tmp_path / "b.geojson", "--vectorize", "roof") == 0
     found = features_of(tmp_path / "b.geojson")
     north, south = 10 / 3 - 1, 10 / 3 - 2
     expected = [
@@ -312,7 +312,7 @@ def test_a_vector_file_passes_through_unchanged(tmp_path, capsys):
         assert [row[3] for row in features_of(tmp_path / name)] == pytest.approx(
             sorted(square_metres(shapely.segmentize(shapes, 0.001)), reverse=True), rel=1e-6
         )
-    assert run(tmp_path / "a.gpkg", tmp_path / "c.gpkg", "--least-area", 1e9) == 0
+    assert run(tmp_path / "a.gpkg", tmp_path / "c.gpkg", "--min-area", 1e9) == 0
     assert "below 1e+09 m2" in capsys.readouterr().out.splitlines()[-1]
 
 
@@ -342,24 +342,27 @@ def test_mended_and_lost_features_are_counted(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("a.tif", "b.shp"), "b.shp: out: no vector file by its name; expected .geojson, .gpkg, .fgb"),
+        (("a.tif", "b.shp"), "b.shp: OUT: no vector file by its name; expected .geojson, .gpkg, .fgb"),
         (("none.tif", "b.gpkg"), "none.tif: no such file"),
         (("a.tif", "b.gpkg", "--merge", "-1"), "merge: -1.0; expected a number from 0"),
-        (("a.tif", "b.gpkg", "--least-area", "nan"), "least-area: nan; expected a number from 0"),
-        (("a.tif", "b.gpkg", "--known-overlap", "2"), "known-overlap: 2.0; expected a share from 0, below 1"),
+        (("a.tif", "b.gpkg", "--min-area", "nan"), "min-area: nan; expected a number from 0"),
+        (("a.tif", "b.gpkg", "--exclude-overlap", "2"), "--exclude-overlap: 2.0; expected a share from 0, below 1"),
         (
-            ("a.tif", "b.gpkg", "--known-overlap", "0.3"),
-            "known-overlap: a share of no layer; give the layer with --known",
+            ("a.tif", "b.gpkg", "--exclude-overlap", "0.3"),
+            "--exclude-overlap: a share of no layer; give the layer with --exclude",
         ),
         (("a.tif", "b.gpkg", "--simplify", "inf"), "simplify: inf; expected a number from 0"),
         (("a.tif", "b.gpkg", "--simplify", "nan"), "simplify: nan; expected a number from 0"),
         (("/vsicurl/http://localhost/a.tif", "b.gpkg"), "a.tif: no such file; remote paths are not read"),
         (("https://localhost/a.tif", "b.gpkg"), "a.tif: no such file; remote paths are not read"),
-        (("a.tif", "b.gpkg", "--known", "none.gpkg"), "none.gpkg: no such file"),
-        (("a.tif", "b.gpkg", "--outlined", "rof"), 'outlined: no class "rof"; did you mean "roof"'),
-        (("k.gpkg", "k.gpkg", "--overwrite"), "k.gpkg: out: would overwrite what it is made of"),
-        (("a.tif", "k.gpkg"), "k.gpkg: out: is there already; allow it with --overwrite"),
-        (("k.gpkg", "b.gpkg", "--least", "3"), "least: pixels of a vector file; give --least-area in square metres"),
+        (("a.tif", "b.gpkg", "--exclude", "none.gpkg"), "none.gpkg: no such file"),
+        (("a.tif", "b.gpkg", "--vectorize", "rof"), '--vectorize: no class "rof"; did you mean "roof"'),
+        (("k.gpkg", "k.gpkg", "--overwrite"), "k.gpkg: OUT: would overwrite what it is made of"),
+        (("a.tif", "k.gpkg"), "k.gpkg: OUT: is there already; allow it with --overwrite"),
+        (
+            ("k.gpkg", "b.gpkg", "--min-pixels", "3"),
+            "--min-pixels: pixels of a vector file; give --min-area in square metres",
+        ),
         (("k.gpkg", "b.gpkg", "--field", "klass"), 'k.gpkg: no field "klass"'),
         (("a.tif", "b.gpkg", "--assume-crs", "EPSG:1"), 'CRS: "EPSG:1"'),
     ],
@@ -390,11 +393,20 @@ def scene(path, **profile):
     write_tiff(path, array, **place | profile)
 
 
-@pytest.mark.parametrize("windows", [(), ("--window", "32", "--margin", "0")], ids=["whole", "windows"])
+@pytest.mark.parametrize("windows", [(), ("--tile-size", "32", "--margin", "0")], ids=["whole", "windows"])
 def test_predicted_polygons_say_how_sure_the_model_is(model, tmp_path, windows):
     scene(tmp_path / "a.tif")
     for kind in ("geojson", "gpkg", "fgb"):
-        words = [tmp_path / "a.tif", "--out", tmp_path / kind, "--polygons", kind, "--probs", "float32", *windows]
+        words = [
+            tmp_path / "a.tif",
+            "--out",
+            tmp_path / kind,
+            "--polygons",
+            kind,
+            "--probabilities",
+            "float32",
+            *windows,
+        ]
         assert main(["predict", str(model), *map(str, words)]) == 0
     with rasterio.open(tmp_path / "gpkg" / "a.probs.tif") as source:
         marks = (255 * source.read().max(0)).round()

@@ -52,7 +52,10 @@ def expected(array, task):
     ("words", "said"),
     [
         (["--mosaic", "town"], "a map of several files is; expected an image that is read whole; leave it out"),
-        (["--window", "32"], "with --window or --blend all are; expected an image that is read whole; leave it, or"),
+        (
+            ["--tile-size", "32"],
+            "with --tile-size or --blend all are; expected an image that is read whole; leave it, or",
+        ),
         (["--max-pixels", "100"], "more than --max-pixels are; expected an image that is read whole; allow more"),
     ],
 )
@@ -104,7 +107,17 @@ def test_pictures_folders_and_patterns(photo_model, tmp_path, capsys):
 
 def test_overlay_probabilities_and_polygons(model, tmp_path):
     array = raster(tmp_path / "a.tif")
-    words = ("--overlay", "--probs", "float32", "--polygons", "geojson", "--outlined", "roof, road", "--least", 2)
+    words = (
+        "--overlay",
+        "--probabilities",
+        "float32",
+        "--polygons",
+        "geojson",
+        "--vectorize",
+        "roof, road",
+        "--min-pixels",
+        2,
+    )
     assert run(model, tmp_path / "a.tif", "--out", tmp_path / "out", *words) == 0
     out = tmp_path / "out"
     assert sorted(p.name for p in out.glob("[!.]*")) == ["a.geojson", "a.overlay.png", "a.probs.tif", "a.tif"]
@@ -126,7 +139,7 @@ def test_overlay_probabilities_and_polygons(model, tmp_path):
 
 def test_probabilities_of_pictures_in_bytes(photo_model, tmp_path):
     write_png(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
-    assert run(photo_model, tmp_path / "a.png", "--out", tmp_path / "out", "--probs", "uint8") == 0
+    assert run(photo_model, tmp_path / "a.png", "--out", tmp_path / "out", "--probabilities", "uint8") == 0
     with np.load(tmp_path / "out" / "a.probs.npz") as held:
         shares = held["probabilities"]
     assert shares.dtype == np.uint8
@@ -189,9 +202,9 @@ def test_bf16_is_nearly_the_same(model, tmp_path):
     [
         (["--device", "cuda:7"], 'device: "cuda:7"; expected cpu'),
         (["--assume-crs", "nonsense"], 'assume-crs: "nonsense"'),
-        (["--outlined", "rof", "--polygons", "pixels"], 'did you mean "roof"'),
-        (["--least", "-1"], "least: -1.0"),
-        (["--window", "60"], "window: 60; expected a multiple of 8 pixels"),
+        (["--vectorize", "rof", "--polygons", "pixels"], 'did you mean "roof"'),
+        (["--min-pixels", "-1"], "--min-pixels: -1.0"),
+        (["--tile-size", "60"], "tile size: 60; expected a multiple of 8 pixels"),
         (["--bands", "1,2,3,9"], "band 9 is wanted"),
         (["--bands", "1,2"], "has 2 bands (band1, band2); expected 4, as the model has (red, green, blue, nir)"),
     ],
@@ -217,7 +230,7 @@ def test_no_sources_no_model_no_folder(model, tmp_path, capsys):
     assert "cannot be written to (Not a directory)" in errors[2]
 
 
-@pytest.mark.parametrize("windows", [[], ["--window", "32"]], ids=["whole", "windows"])
+@pytest.mark.parametrize("windows", [[], ["--tile-size", "32"]], ids=["whole", "windows"])
 def test_answers_that_are_not_finite_are_no_labels(windows, tmp_path, capsys):
     task = tiny_task()
     with torch.no_grad():

@@ -156,7 +156,7 @@ def test_geotiffs_keep_their_grid_and_polygons_lie_where_the_masks_do(instance, 
 def test_polygons_of_a_detector_are_its_boxes(detection, tmp_path):
     raster(tmp_path / "a.tif", TURNED)
     for kind in ("gpkg", "pixels"):
-        words = ("--polygons", kind, "--score", 0.6, "--overwrite")
+        words = ("--polygons", kind, "--min-score", 0.6, "--overwrite")
         assert run(detection, tmp_path / "a.tif", "--out", tmp_path / "out", *words) == 0
     records, _ = held(tmp_path / "out" / "objects.json")
     shown = [r for r in records[1] if r["score"] >= 0.6]
@@ -178,7 +178,7 @@ def test_polygons_of_a_detector_are_its_boxes(detection, tmp_path):
 
 def test_classes_and_small_parts_can_be_left_out(instance, tmp_path):
     raster(tmp_path / "a.tif")
-    words = ("--polygons", "pixels", "--outlined", "cell", "--least", 30, "--simplify", 1)
+    words = ("--polygons", "pixels", "--vectorize", "cell", "--min-pixels", 30, "--simplify", 1)
     assert run(instance, tmp_path / "a.tif", "--out", tmp_path / "out", *words) == 0
     features = json.loads((tmp_path / "out" / "a.pixels.json").read_text())["features"]
     assert features
@@ -248,10 +248,10 @@ def test_bf16_is_nearly_the_same(instance, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--score", "1.5"], "score: 1.5; expected 0 to 1"),
-        (["--score", "nan"], "score: nan; expected 0 to 1"),
-        (["--outlined", "cel", "--polygons", "pixels"], 'did you mean "cell"'),
-        (["--least", "3"], "least: 3.0; expected to come with --polygons"),
+        (["--min-score", "1.5"], "--min-score: 1.5; expected 0 to 1"),
+        (["--min-score", "nan"], "--min-score: nan; expected 0 to 1"),
+        (["--vectorize", "cel", "--polygons", "pixels"], 'did you mean "cell"'),
+        (["--min-pixels", "3"], "--min-pixels: 3.0; expected to come with --polygons"),
         (["--polygons", "geojson"], "no georeference, so no longitude and latitude"),
         (["--max-pixels", "100"], "32 x 24 = 768 pixels; expected at most 100"),
     ],
@@ -270,14 +270,14 @@ def test_flags_of_the_other_models(detection, tmp_path, capsys):
     assert run(detection, tmp_path / "a.png", "--out", tmp_path / "out", *words) == 2
     assert "simplify: 1.0; expected to come with models that give masks" in capsys.readouterr().err
     tiny_task(bands=("red", "green", "blue"), dtype="uint8").save(tmp_path / "pixels.safetensors")
-    assert run(tmp_path / "pixels.safetensors", tmp_path / "a.png", "--out", tmp_path / "out", "--score", 0.3) == 2
-    assert "--score: says nothing of a model of pixels" in capsys.readouterr().err
+    assert run(tmp_path / "pixels.safetensors", tmp_path / "a.png", "--out", tmp_path / "out", "--min-score", 0.3) == 2
+    assert "--min-score: says nothing of a model of pixels" in capsys.readouterr().err
 
 
 def test_nothing_found_is_valid_everywhere(instance, tmp_path):
     raster(tmp_path / "a.tif", size=(1, 1))
     for kind in ("gpkg", "geojson", "fgb"):
-        words = ("--score", 1, "--polygons", kind, "--overlay", "--overwrite")
+        words = ("--min-score", 1, "--polygons", kind, "--overlay", "--overwrite")
         assert run(instance, tmp_path / "a.tif", "--out", tmp_path / "out", *words) == 0
         assert len(pyogrio.raw.read(tmp_path / "out" / f"a.{kind}")[2]) == 0
     with rasterio.open(tmp_path / "out" / "a.tif") as source:

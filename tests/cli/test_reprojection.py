@@ -98,7 +98,7 @@ def test_long_sides_of_a_map_come_back_as_they_were(tmp_path):
 
 def test_neighbours_with_borders_that_end_on_a_long_side_do_not_overlap(tmp_path):
     labels = np.kron(np.array([[1] * 8, [2, 3, 2, 1, 2, 3, 1, 2]]), np.ones((20, 250))).astype(np.uint8)
-    shapes, _, back = outlined(tmp_path, labels, 3035, (10.0, 0.0, 2.7e6, 0.0, -10.0, 4.6e6), "--least-area", "500")
+    shapes, _, back = outlined(tmp_path, labels, 3035, (10.0, 0.0, 2.7e6, 0.0, -10.0, 4.6e6), "--min-area", "500")
     assert (back != labels).sum() == 0
     assert shapely.coverage_is_valid(shapes)
 
@@ -238,7 +238,7 @@ def test_grids_centred_on_the_pole_reach_half_a_pixel_beyond_it(tmp_path, code, 
     labels = np.zeros((12, 20), np.uint8)
     labels[:4, 3:9], labels[4:, 12:] = 1, 2
     transform = (pixel, 0.0, 3 * pixel, 0.0, -pixel, top + pixel / 2)
-    _, areas, back = outlined(tmp_path, labels, code, transform, "--least-area", "1", "--merge", "1", kind=kind)
+    _, areas, back = outlined(tmp_path, labels, code, transform, "--min-area", "1", "--merge", "1", kind=kind)
     assert (back != labels)[1:].sum() == 0  # the centres of the first row are the pole itself
     (areas,) = [sorted(areas)]
     degrees = pixel / (top / 90)
@@ -276,7 +276,14 @@ def test_known_polygons_across_180_are_known_and_no_others(tmp_path):
     known = shapely.box(179.95, -17.03, 180.05, -16.99)  # three of them
     for code in (3460, 3832, 32760):
         write_layer(tmp_path / "known.gpkg", [(in_crs(known, code), (1,))], {"n": int}, crs=crs(code).to_wkt())
-        run("polygons", tmp_path / "all.gpkg", tmp_path / "new.gpkg", "--known", tmp_path / "known.gpkg", "--overwrite")
+        run(
+            "polygons",
+            tmp_path / "all.gpkg",
+            tmp_path / "new.gpkg",
+            "--exclude",
+            tmp_path / "known.gpkg",
+            "--overwrite",
+        )
         left = read_vectors(tmp_path / "new.gpkg").shapes
         assert sorted(shapely.bounds(left)[:, 0].tolist()) == [-60.0, 30.0]
 
@@ -288,7 +295,7 @@ def test_long_edges_of_known_polygons_stay_where_they_are(tmp_path):
     write_layer(tmp_path / "all.gpkg", rows, {"n": int}, crs=crs(32633).to_wkt())
     known = shapely.box(12.0, 59.9, 18.0, 60.0)
     write_layer(tmp_path / "known.gpkg", [(known, (1,))], {"n": int}, crs=crs(4326).to_wkt())
-    run("polygons", tmp_path / "all.gpkg", tmp_path / "new.gpkg", "--known", tmp_path / "known.gpkg")
+    run("polygons", tmp_path / "all.gpkg", tmp_path / "new.gpkg", "--exclude", tmp_path / "known.gpkg")
     assert len(houses) == 12
     assert len(read_vectors(tmp_path / "new.gpkg").shapes) == 0
 

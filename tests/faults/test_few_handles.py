@@ -23,7 +23,7 @@ BOX = (
 VERBS = {
     "info": ["info", "m.safetensors"],
     "predict": ["predict", "m.safetensors", "a.tif", "--out", "out"],
-    "windows": ["predict", "m.safetensors", "a.tif", "--out", "out", "--window", "32", "--polygons", "gpkg"],
+    "windows": ["predict", "m.safetensors", "a.tif", "--out", "out", "--tile-size", "32", "--polygons", "gpkg"],
     "evaluate": ["evaluate", "m.safetensors", "data", "--out", "out"],
     "maps": ["evaluate", "labels.tif", "labels.tif", "--json", "out/a.json"],
     "check": ["check", "data"],

@@ -68,7 +68,7 @@ def err(capsys):
 @pytest.mark.parametrize("dtype", TYPES)
 def test_every_pixel_type_is_predicted_or_refused_in_one_line(grey, tmp_path, capsys, dtype):
     image = write_typed(tmp_path / "a.tif", dtype)
-    for more in ([], ["--window", 32], ["--mosaic", "m"]):
+    for more in ([], ["--tile-size", 32], ["--mosaic", "m"]):
         code = run("predict", grey, image, "--out", tmp_path / f"out{len(more)}{more[-1:]}", "--device", "cpu", *more)
         lines = err(capsys)
         if dtype.startswith("complex"):
@@ -283,10 +283,10 @@ def tied(kind):
 def test_ground_control_points_and_camera_models_go_into_every_raster(photo, tmp_path, capsys, kind):
     array = np.random.default_rng(0).integers(0, 255, (3, 32, 40)).astype("u1")
     image = write_tiff(tmp_path / "a.tif", array, photometric="RGB", **tied(kind))
-    for more in ([], ["--window", 32]):
+    for more in ([], ["--tile-size", 32]):
         out = tmp_path / f"out{len(more)}"
         words = ("predict", photo, image, "--out", out, "--device", "cpu", *more)
-        assert run(*words, "--probs", "uint8", "--polygons", "pixels") == 0, err(capsys)
+        assert run(*words, "--probabilities", "uint8", "--polygons", "pixels") == 0, err(capsys)
         for name in ("a.tif", "a.probs.tif"):
             assert place_of(out / name) == place_of(image)
     capsys.readouterr()
@@ -306,9 +306,9 @@ def test_a_camera_model_beside_a_transform_goes_into_every_raster(photo, tmp_pat
     place = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6)}
     image = write_tiff(tmp_path / "a.tif", array, photometric="RGB", rpcs=RPC.from_gdal(RPC_TEXT), **place)
     assert place_of(image)[4]
-    for more in ([], ["--window", 32]):
+    for more in ([], ["--tile-size", 32]):
         words = ("predict", photo, image, "--out", tmp_path / f"out{len(more)}", "--device", "cpu", *more)
-        assert run(*words, "--probs", "uint8") == 0, err(capsys)
+        assert run(*words, "--probabilities", "uint8") == 0, err(capsys)
         for name in ("a.tif", "a.probs.tif"):
             assert place_of(tmp_path / f"out{len(more)}" / name) == place_of(image)
     write_geojson(tmp_path / "b.geojson", [box(0, 0)])
@@ -361,7 +361,9 @@ class TestFormats:
         assert np.array_equal(read_image(tmp_path / "a.jp2").array, array)
         assert np.array_equal(read_image(tmp_path / "a.jp2", window=(30, 40, 50, 60)).array, array[:, 30:80, 40:100])
         assert (
-            run("predict", grey, tmp_path / "a.jp2", "--window", "64", "--margin", "exact", "--out", tmp_path / "out")
+            run(
+                "predict", grey, tmp_path / "a.jp2", "--tile-size", "64", "--margin", "exact", "--out", tmp_path / "out"
+            )
             == 0
         )
         assert run("predict", grey, made, "--out", tmp_path / "out") == 0

@@ -383,7 +383,7 @@ def words(verb, place, model, out):
         return ["evaluate", model, place.folder, "--no-boundary", "--out", out]
     return {
         "predict": lambda: ["predict", model, scene, "--out", out, *allow],
-        "compare": lambda: ["compare", scene, "--prediction", scene, "--largest", 20, "--out", out, *allow],
+        "compare": lambda: ["compare", scene, "--prediction", scene, "--panel-size", 20, "--out", out, *allow],
         "rasterize": lambda: ["rasterize", roofs, place.folder / "scene.tif", "--out", out, *allow, *field],
         "polygons": lambda: ["polygons", roofs, out / "found.geojson", *field],
         "evaluate": lambda: ["evaluate", roofs, roofs, "--json", out / "numbers.json", *field],

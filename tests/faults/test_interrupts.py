@@ -92,7 +92,7 @@ def test_the_demo_while_it_paints(tmp_path):
 def test_a_prediction_by_windows(tmp_path):
     make_task().save(tmp_path / "model.safetensors")
     make_scene(tmp_path / "scene.tif")
-    words = ["predict", "model.safetensors", "scene.tif", "--out", "out", "--window", "32", "--margin", "32"]
+    words = ["predict", "model.safetensors", "scene.tif", "--out", "out", "--tile-size", "32", "--margin", "32"]
     code, said = interrupted(words, tmp_path, lambda: len(list(tmp_path.glob("out/.fpn-*.blocks/*.block"))) > 2)
     assert code == 130
     assert said == "stopped\n"

@@ -53,7 +53,7 @@ def predict(task, tmp_path, *words):
                  "--device", "cpu", *words])  # fmt: skip
 
 
-@pytest.mark.parametrize("windows", [[], ["--window", "32", "--margin", "32"]], ids=["whole", "windows"])
+@pytest.mark.parametrize("windows", [[], ["--tile-size", "32", "--margin", "32"]], ids=["whole", "windows"])
 @pytest.mark.parametrize(("value", "dtype", "by"), [(3e38, "float32", 0.1), (-1e300, "float64", 1.0)])
 def test_values_that_overflow_when_scaled_are_no_data_and_counted(tmp_path, capsys, windows, value, dtype, by):
     floats(tmp_path / "a.tif", value, dtype)
@@ -78,10 +78,10 @@ def test_their_number_is_that_of_all_windows_after_a_kill(tmp_path, capsys, monk
         put(self, index, arrays)
 
     monkeypatch.setattr(Journal, "put", stopping)
-    assert predict(scaled(0.1), tmp_path, "--window", "32", "--margin", "32") == 130
+    assert predict(scaled(0.1), tmp_path, "--tile-size", "32", "--margin", "32") == 130
     monkeypatch.undo()
     capsys.readouterr()
-    assert predict(scaled(0.1), tmp_path, "--window", "32", "--margin", "32", "--resume") == 0
+    assert predict(scaled(0.1), tmp_path, "--tile-size", "32", "--margin", "32", "--resume") == 0
     assert "6 pixels with values too large for float32 when scaled" in capsys.readouterr().err
 
 
@@ -94,7 +94,9 @@ def test_detectors_count_them_too(tmp_path, capsys, kind):
     assert "12 pixels without data" in said.out
 
 
-@pytest.mark.parametrize("windows", [[], ["--window", "32", "--margin", "0", "--batch", "2"]], ids=["whole", "windows"])
+@pytest.mark.parametrize(
+    "windows", [[], ["--tile-size", "32", "--margin", "0", "--batch-size", "2"]], ids=["whole", "windows"]
+)
 def test_an_overflow_inside_the_network_names_image_and_window(tmp_path, capsys, windows):
     floats(tmp_path / "a.tif", 1e18)
     assert predict(overflowing(), tmp_path, *windows) == 2

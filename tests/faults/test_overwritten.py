@@ -56,7 +56,7 @@ def test_during_a_prediction_and_before_it_is_resumed(scene, capsys, case, monke
     from torchfpn.raster.journal import Journal
 
     source, changed, flags = CASES[case]
-    words = ["predict", "model.safetensors", source, "--out", "out", "--window", "128", *flags]
+    words = ["predict", "model.safetensors", source, "--out", "out", "--tile-size", "128", *flags]
     put = Journal.put
     monkeypatch.setattr(Journal, "put", lambda self, *args: (put(self, *args), overwrite(scene / changed))[0])
     assert main(words) == 2

@@ -63,7 +63,7 @@ class TestBands:
         array = np.random.default_rng(3).integers(0, 1000, (4, 40, 48)).astype(dtype)
         return write_tiff(path, array[list(order)], **options, **PLACE)
 
-    @pytest.mark.parametrize("more", [(), ("--window", 32)], ids=["whole", "windows"])
+    @pytest.mark.parametrize("more", [(), ("--tile-size", 32)], ids=["whole", "windows"])
     def test_other_spellings_are_read_by_name(self, sentinel, tmp_path, more):
         self.scene(tmp_path / "plain.tif")
         self.scene(tmp_path / "numbers.tif", (3, 2, 1, 0), descriptions=("B8", "B4", "B3", "B2"))
@@ -77,7 +77,7 @@ class TestBands:
         np.testing.assert_array_equal(answers[0], answers[1])
         np.testing.assert_array_equal(answers[0], answers[2])
 
-    @pytest.mark.parametrize("more", [(), ("--window", 32)], ids=["whole", "windows"])
+    @pytest.mark.parametrize("more", [(), ("--tile-size", 32)], ids=["whole", "windows"])
     def test_other_names_are_refused_unless_chosen(self, sentinel, tmp_path, capsys, more):
         path = self.scene(tmp_path / "a.tif", descriptions=("vv", "vh", "red", "nir"))
         assert run(sentinel, path, "--out", tmp_path / "out", *more) == 2
@@ -95,7 +95,7 @@ class TestBands:
         assert line.endswith("band 4 is marked as alpha and taken for a mask; if it is data: --bands 1,2,3,4")
         assert run(sentinel, path, "--out", tmp_path / "out", "--accept-dtype", "--bands", "1,2,3,4") == 0
 
-    @pytest.mark.parametrize("more", [(), ("--window", 32)], ids=["whole", "windows"])
+    @pytest.mark.parametrize("more", [(), ("--tile-size", 32)], ids=["whole", "windows"])
     def test_the_number_of_bands_is_told_before_a_pixel_is_decoded(self, sentinel, tmp_path, capsys, more):
         """The blocks of the file are rubbish: who decodes one fails differently."""
         path = tmp_path / "a.tif"
@@ -112,7 +112,7 @@ class TestBands:
         assert "a.tif: has 2 bands (band1, band2); expected 4, as the model has" in line
 
 
-@pytest.mark.parametrize("more", [(), ("--window", 32)], ids=["whole", "windows"])
+@pytest.mark.parametrize("more", [(), ("--tile-size", 32)], ids=["whole", "windows"])
 def test_the_first_of_several_pages_is_taken_and_told(photo, tmp_path, capsys, more):
     pages = [Image.fromarray(rgb((40, 48), seed)) for seed in range(3)]
     pages[0].save(tmp_path / "one.tif")
@@ -140,7 +140,7 @@ def test_the_first_of_several_pictures_in_a_photograph_is_taken_and_told(photo, 
     np.testing.assert_array_equal(*taken)
 
 
-@pytest.mark.parametrize("more", [(), ("--window", 32)], ids=["whole", "windows"])
+@pytest.mark.parametrize("more", [(), ("--tile-size", 32)], ids=["whole", "windows"])
 def test_values_too_fine_for_float32_are_told(four_bands, tmp_path, capsys, more):
     array = 1e9 + np.random.default_rng(0).normal(size=(4, 40, 48))
     write_tiff(tmp_path / "fine.tif", array, **PLACE)
@@ -231,7 +231,10 @@ def test_fault_09_pixels_without_data_are_never_seen_and_stay_empty(tmp_path, ca
     filled = array.copy()
     array[1, 5:9, 6:13] = bad
     write_tiff(tmp_path / "a.tif", array, nodata=-9999.0, **PLACE)
-    assert run(tmp_path / "m.safetensors", tmp_path / "a.tif", "--out", tmp_path / "out", "--probs", "float32") == 0
+    assert (
+        run(tmp_path / "m.safetensors", tmp_path / "a.tif", "--out", tmp_path / "out", "--probabilities", "float32")
+        == 0
+    )
     with rasterio.open(tmp_path / "out" / "a.tif") as source:
         labels = source.read(1)
     empty = np.zeros((40, 44), bool)

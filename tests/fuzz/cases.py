@@ -58,7 +58,7 @@ FAMILIES = {
         BYTES,
         (
             f"predict {PIXELS} {{}} --out out --polygons pixels",
-            f"predict {PIXELS} {{}} --out out --window 64 --probs uint8 --polygons gpkg",
+            f"predict {PIXELS} {{}} --out out --tile-size 64 --probabilities uint8 --polygons gpkg",
             f"predict {PIXELS} {{}} maps/scene.tif --out out",
             "compare {} --out out",
             "rasterize maps/roofs.geojson {} --out out",
@@ -70,7 +70,7 @@ FAMILIES = {
         (
             f"predict {PIXELS} beside/photo.jpg --out out",
             f"predict {PIXELS} beside/scene.tif --out out",
-            f"predict {PIXELS} beside/scene.tif --out out --window 64 --polygons gpkg",
+            f"predict {PIXELS} beside/scene.tif --out out --tile-size 64 --polygons gpkg",
             f"predict {PIXELS} beside/mosaic.vrt --allow-vrt --out out",
             "compare beside/scene.tif --out out",
             "rasterize maps/roofs.geojson beside/scene.tif --out out",
@@ -98,7 +98,7 @@ FAMILIES = {
         BYTES,
         (
             "polygons {} out.geojson",
-            "polygons {} out.gpkg --least 3 --simplify 1",
+            "polygons {} out.gpkg --min-pixels 3 --simplify 1",
             "evaluate maps/predicted.tif maps/truth.tif --json out.json",
             "evaluate maps/predicted.tif maps/roofs.geojson --classes x,y,roof --json out.json",
             "compare maps/scene.tif --truth maps/truth.tif --prediction maps/predicted.tif --out out",
@@ -168,11 +168,11 @@ FLAGS = (
     "evaluate maps/predicted.tif maps/truth.tif", "check objects",
 )  # fmt: skip
 NAMES = (
-    "--split", "--json", "--method", "--classes", "--ignore", "--least", "--field", "--layer", "--bands",
-    "--window", "--margin", "--batch", "--score", "--iou", "--max-pixels", "--simplify", "--merge", "--assume-crs",
-    "--tiles", "--out", "--device", "--precision", "--lr", "--batch_size", "--model.backbone",
-    "--model.channels", "--data.crop", "--seed", "--within", "--burn", "--buffer", "--most", "--worst", "--largest",
-    "--known",
+    "--split", "--json", "--method", "--classes", "--ignore", "--min-pixels", "--min-area", "--field", "--layer",
+    "--bands", "--tile-size", "--margin", "--batch-size", "--min-score", "--iou", "--max-pixels", "--simplify",
+    "--merge", "--assume-crs", "--tiles", "--out", "--device", "--precision", "--lr", "--batch_size",
+    "--model.backbone", "--model.channels", "--data.crop", "--seed", "--within", "--burn", "--buffer",
+    "--max-detections", "--worst", "--panel-size", "--exclude",
 )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def test_an_overlay_shows_the_pixels_of_the_file(unit, tmp_path):
     array = pixels() // 4 + 100
     Image.fromarray(array).save(tmp_path / "a.png")
     words = ["predict", str(tmp_path / "model.safetensors"), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
-    assert main([*words, "--overlay", "--score", "1"]) == 0
+    assert main([*words, "--overlay", "--min-score", "1"]) == 0
     with Image.open(tmp_path / "out" / "a.overlay.png") as shown:
         assert np.array_equal(np.array(shown.convert("RGB")), array)
 

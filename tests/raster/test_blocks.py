@@ -47,8 +47,8 @@ def test_a_plan_is_plain_values():
 @pytest.mark.parametrize(
     ("height", "side", "margin", "told"),
     [
-        (10, 48, 0, "window: 48; expected a multiple of 32"),
-        (10, 0, 0, "window: 0"),
+        (10, 48, 0, "tile size: 48; expected a multiple of 32"),
+        (10, 0, 0, "tile size: 0"),
         (10, 32, -1, "margin: -1"),
         (0, 32, 0, "0 x"),
     ],

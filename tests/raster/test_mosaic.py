@@ -72,7 +72,7 @@ def test_a_file_whose_bands_are_in_another_order_is_read_by_name(tmp_path):
 
 
 def test_files_side_by_side_are_predicted_as_the_raster_they_were_cut_from(folder):
-    flags = ("--window", "96", "--margin", "exact", "--polygons", "geojson", "--probs", "uint8")
+    flags = ("--tile-size", "96", "--margin", "exact", "--polygons", "geojson", "--probabilities", "uint8")
     assert predict("one", "scene.tif", *flags) == 0
     assert predict("many", *quarters(), "--mosaic", "scene", *flags) == 0
     for name in ("scene.tif", "scene.probs.tif", "scene.geojson"):
@@ -99,7 +99,7 @@ def test_of_files_that_overlap_the_first_lies_on_top_where_it_has_data(folder):
 def test_holes_between_files_are_no_data_and_blocks_in_them_are_not_computed(folder, monkeypatch, capsys):
     cut("a.tif", 0, 0, 64, 64)
     cut("d.tif", 160, 230, 70, 80)
-    assert predict("out", "a.tif", "d.tif", "--mosaic", "both", "--window", "64", "--polygons", "geojson") == 0
+    assert predict("out", "a.tif", "d.tif", "--mosaic", "both", "--tile-size", "64", "--polygons", "geojson") == 0
     labels = read("out/both.tif")[0]
     assert labels.shape == (HEIGHT, WIDTH)
     assert (labels[:64, :64] != 255).all()
@@ -170,7 +170,7 @@ def test_a_folder_of_tiles_becomes_a_folder_of_tiles_and_no_polygon_ends_at_thei
     make_tiles(folder / "town", picture)
     Image.fromarray(picture).save("whole.png")
     assert predict("one", "whole.png") == 0
-    assert predict("out", "town", "--window", "96", "--margin", "exact", "--polygons", "geojson") == 0
+    assert predict("out", "town", "--tile-size", "96", "--margin", "exact", "--polygons", "geojson") == 0
     whole = np.array(Image.open("one/whole.png"))
     for row in range(3):
         for column in range(4):
@@ -179,7 +179,8 @@ def test_a_folder_of_tiles_becomes_a_folder_of_tiles_and_no_polygon_ends_at_thei
             np.testing.assert_array_equal(np.array(tile), expected)
             assert tile.getpalette()[:12] == Image.open("one/whole.png").getpalette()[:12]
     assert (
-        predict("cog", "town", "--mosaic", "town", "--window", "96", "--margin", "exact", "--polygons", "geojson") == 0
+        predict("cog", "town", "--mosaic", "town", "--tile-size", "96", "--margin", "exact", "--polygons", "geojson")
+        == 0
     )
     np.testing.assert_array_equal(read("cog/town.tif")[0], whole)
     assert (folder / "cog/town.geojson").read_bytes() == (folder / "out/town.geojson").read_bytes()
@@ -192,7 +193,7 @@ def test_tiles_far_apart_cost_nothing_between_them(folder, capsys):
     picture = read("scene.tif").transpose(1, 2, 0)[:64, :64]
     make_tiles(folder / "world", picture, x=3, y=5)
     make_tiles(folder / "world", picture, x=2**17, y=2**17)
-    flags = ["--window", "64", "--margin", "0", "--polygons", "geojson"]
+    flags = ["--tile-size", "64", "--margin", "0", "--polygons", "geojson"]
     assert predict("out", "world", *flags) == 2
     assert "pixels; expected at most 1,048,576 pixels a side; if this is right" in capsys.readouterr().err
     assert predict("out", "world", *flags, "--max-side", str(2**23)) == 0
@@ -221,7 +222,7 @@ def test_fault_17_tiles_of_two_zooms_twice_one_place_and_broken_ones_are_told(fo
         open_tiles(folder / "two", Reading())
     assert predict("out", "two") == 2
     assert "zooms 17, 18" in capsys.readouterr().err
-    assert predict("out", "town", "--probs", "uint8") == 2
+    assert predict("out", "town", "--probabilities", "uint8") == 2
     assert "--mosaic NAME" in capsys.readouterr().err
 
 
@@ -239,7 +240,7 @@ def test_banepas_tiles_without_georeference_are_one_scene(tmp_path, monkeypatch)
         "geojson",
         "--margin",
         "32",
-        "--least",
+        "--min-pixels",
         "9",
     )
     assert predict("out", source, *flags) == 0
@@ -305,7 +306,9 @@ def test_blended_windows_show_no_seams_and_go_on_after_a_kill(folder, monkeypatc
     jumps = {}
     for flags in ((), ("--blend",)):
         out = "out" + "".join(flags)
-        assert predict(out, "scene.tif", "--window", "64", "--margin", "32", "--probs", "float32", *flags) == 0
+        assert (
+            predict(out, "scene.tif", "--tile-size", "64", "--margin", "32", "--probabilities", "float32", *flags) == 0
+        )
         shares = read(f"{out}/scene.probs.tif")
         np.testing.assert_allclose(shares.sum(0), 1, atol=2e-3)
         np.testing.assert_array_equal(shares.argmax(0) == read(f"{out}/scene.tif")[0], True)
@@ -322,7 +325,7 @@ def test_blended_windows_show_no_seams_and_go_on_after_a_kill(folder, monkeypatc
         return real(self, index)
 
     monkeypatch.setattr(Blender, "block", stops)
-    flags = ("--window", "64", "--margin", "32", "--probs", "float32", "--blend")
+    flags = ("--tile-size", "64", "--margin", "32", "--probabilities", "float32", "--blend")
     assert predict("killed", "scene.tif", *flags) == 130
     assert not (folder / "killed/scene.tif").exists()
     monkeypatch.setattr(Blender, "block", real)
@@ -333,7 +336,7 @@ def test_blended_windows_show_no_seams_and_go_on_after_a_kill(folder, monkeypatc
 
 def test_blending_needs_a_margin_of_at_most_half_a_block(folder, capsys):
     for margin in ("0", "64"):
-        assert predict("out", "scene.tif", "--window", "64", "--margin", margin, "--blend") == 2
+        assert predict("out", "scene.tif", "--tile-size", "64", "--margin", margin, "--blend") == 2
         assert "1 to 32, half a window" in capsys.readouterr().err
 
 
@@ -341,14 +344,14 @@ def test_missing_pixels_stay_missing_when_windows_are_blended(folder):
     array = read("scene.tif").astype(np.float32)
     array[:, 60:70, 20:200] = np.nan
     write_bands("holes.tif", array, names=("red", "green", "blue"), geo=UTM)
-    flags = ("--window", "64", "--margin", "32", "--blend", "--accept-dtype", "--probs", "float32")
+    flags = ("--tile-size", "64", "--margin", "32", "--blend", "--accept-dtype", "--probabilities", "float32")
     assert predict("out", "holes.tif", *flags) == 0
     np.testing.assert_array_equal(read("out/holes.tif")[0] == 255, np.isnan(array[0]))
     np.testing.assert_array_equal(np.isnan(read("out/holes.probs.tif")[0]), np.isnan(array[0]))
 
 
 def test_windows_in_batches_give_the_same_map(folder):
-    assert predict("one", "scene.tif", "--window", "64", "--probs", "float32") == 0
-    assert predict("many", "scene.tif", "--window", "64", "--probs", "float32", "--batch", "3") == 0
+    assert predict("one", "scene.tif", "--tile-size", "64", "--probabilities", "float32") == 0
+    assert predict("many", "scene.tif", "--tile-size", "64", "--probabilities", "float32", "--batch-size", "3") == 0
     np.testing.assert_array_equal(read("many/scene.tif"), read("one/scene.tif"))
     np.testing.assert_allclose(read("many/scene.probs.tif"), read("one/scene.probs.tif"), atol=1e-5)

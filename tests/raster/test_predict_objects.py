@@ -71,7 +71,7 @@ def test_more_objects_than_sixteen_bits(tmp_path):
     windows = torch.tensor([[0, 0, 1, 1]]).repeat(count, 1)
     windows[-1] = torch.tensor([1, 0, 2, 1])
     crops = Crops(windows, torch.ones(count, dtype=torch.bool), (1, 2))
-    with pytest.raises(DataError, match=r"a.jpg: 65,536 objects; expected at most 65,535 in a PNG; raise --score"):
+    with pytest.raises(DataError, match=r"a.jpg: 65,536 objects; expected at most 65,535 in a PNG; raise --min-score"):
         write_instances(tmp_path / "a.png", crops, None, file="a.jpg")
     write_instances(tmp_path / "a.tif", crops, GEO)
     with rasterio.open(tmp_path / "a.tif") as source:

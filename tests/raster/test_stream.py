@@ -48,8 +48,8 @@ def predict(out, *flags, source="scene.tif"):
 )
 def test_with_the_models_reach_windows_give_the_whole_image(scene, backbone, side):
     make_task(backbone).save("model.safetensors")
-    assert predict("whole", "--probs", "float32") == 0
-    assert predict("windows", "--window", str(side), "--margin", "exact", "--probs", "float32") == 0
+    assert predict("whole", "--probabilities", "float32") == 0
+    assert predict("windows", "--tile-size", str(side), "--margin", "exact", "--probabilities", "float32") == 0
     whole, windows = read("whole/scene.tif"), read("windows/scene.tif")
     assert len(np.unique(whole)) > 1
     assert np.array_equal(whole, windows)
@@ -57,13 +57,13 @@ def test_with_the_models_reach_windows_give_the_whole_image(scene, backbone, sid
 
 
 def test_without_a_margin_seams_show(scene):
-    assert predict("whole", "--probs", "float32") == 0
-    assert predict("windows", "--window", "64", "--margin", "0", "--probs", "float32") == 0
+    assert predict("whole", "--probabilities", "float32") == 0
+    assert predict("windows", "--tile-size", "64", "--margin", "0", "--probabilities", "float32") == 0
     assert np.abs(read("whole/scene.probs.tif") - read("windows/scene.probs.tif")).max() > 1e-2
 
 
 def test_the_answer_is_a_cog_with_names_colours_and_place(scene):
-    assert predict("out", "--window", "64") == 0
+    assert predict("out", "--tile-size", "64") == 0
     with rasterio.open("out/scene.tif") as source, rasterio.open("scene.tif") as image:
         assert (source.transform, source.crs, source.shape) == (image.transform, image.crs, image.shape)
         assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
@@ -75,7 +75,7 @@ def test_the_answer_is_a_cog_with_names_colours_and_place(scene):
 
 def test_large_answers_have_overviews_by_nearest_neighbour(scene):
     make_scene("large.tif", height=1100, width=600)
-    assert predict("out", "--window", "512", source="large.tif") == 0
+    assert predict("out", "--tile-size", "512", source="large.tif") == 0
     with rasterio.open("out/large.tif") as source:
         assert source.overviews(1) == [2, 4]
         assert set(np.unique(source.read(1, out_shape=(550, 300)))) <= set(np.unique(source.read(1)))
@@ -91,7 +91,7 @@ def test_large_answers_have_overviews_by_nearest_neighbour(scene):
 )
 def test_fault_12_every_grid_is_kept(scene, transform):
     make_scene("scene.tif", Geo(UTM.crs, transform))
-    assert predict("out", "--window", "128") == 0
+    assert predict("out", "--tile-size", "128") == 0
     with rasterio.open("out/scene.tif") as source:
         assert tuple(source.transform)[:6] == pytest.approx(transform, abs=1e-9)
 
@@ -99,14 +99,14 @@ def test_fault_12_every_grid_is_kept(scene, transform):
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_fault_11_without_a_place_it_works_in_pixels(scene):
     make_scene("scene.tif", None)
-    assert predict("out", "--window", "128") == 0
+    assert predict("out", "--tile-size", "128") == 0
     assert read("out/scene.tif").shape == (1, HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 200), (31, 33), (200, 1)])
 def test_fault_14_any_size(scene, height, width):
     make_scene("scene.tif", height=height, width=width)
-    assert predict("out", "--window", "64") == 0
+    assert predict("out", "--tile-size", "64") == 0
     assert predict("whole") == 0
     assert np.array_equal(read("out/scene.tif"), read("whole/scene.tif"))
 
@@ -121,7 +121,7 @@ def test_fault_09_and_10_missing_pixels_stay_missing_and_empty_windows_are_not_c
     monkeypatch.setattr(
         torchfpn.nn.any_size.AnySize, "__call__", lambda self, x: seen.append(1) or real(self, x), raising=False
     )
-    assert predict("out", "--window", "64", "--margin", "0") == 0
+    assert predict("out", "--tile-size", "64", "--margin", "0") == 0
     labels = read("out/scene.tif")[0]
     missing = ~np.isfinite(array).all(0)
     assert np.array_equal(labels == 255, missing)
@@ -153,7 +153,7 @@ def interrupted_after(count, monkeypatch):
 
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_what_was_interrupted_goes_on_to_the_same_bytes(scene, monkeypatch, count):
-    flags = ("--window", "64", "--probs", "uint8")
+    flags = ("--tile-size", "64", "--probabilities", "uint8")
     assert predict("undisturbed", *flags) == 0
     with monkeypatch.context() as patch:
         interrupted_after(count, patch)
@@ -170,9 +170,9 @@ def test_what_was_interrupted_goes_on_to_the_same_bytes(scene, monkeypatch, coun
 
 def test_fault_48_killed_and_resumed_to_the_same_bytes(scene):
     make_scene("scene.tif", height=400, width=400)
-    assert predict("undisturbed", "--window", "64") == 0
+    assert predict("undisturbed", "--tile-size", "64") == 0
     command = [sys.executable, "-m", "torchfpn.cli.main", "predict", "model.safetensors", "scene.tif"]
-    command += ["--out", "out", "--window", "64", "--resume"]
+    command += ["--out", "out", "--tile-size", "64", "--resume"]
     blocks = scene / "out" / ".fpn-scene.tif.blocks"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None and len(list(blocks.glob("*.block"))) < 9:
@@ -181,7 +181,7 @@ def test_fault_48_killed_and_resumed_to_the_same_bytes(scene):
     process.wait()
     assert not (scene / "out" / "scene.tif").exists()
     assert len(list(blocks.glob("*.block"))) >= 9
-    assert predict("out", "--window", "64", "--resume") == 0
+    assert predict("out", "--tile-size", "64", "--resume") == 0
     assert (scene / "out/scene.tif").read_bytes() == (scene / "undisturbed/scene.tif").read_bytes()
     assert [path.name for path in (scene / "out").glob("[!.]*")] == ["scene.tif"]
 
@@ -201,7 +201,7 @@ def damage_last_block(path):
 @pytest.mark.parametrize("flags", [(), ("--resume",)])
 @pytest.mark.parametrize("mosaic", [False, True])
 def test_a_damaged_source_leaves_nothing_in_the_way_of_the_mended_one(scene, capsys, flags, mosaic):
-    more = ("--window", "64", *(("--mosaic", "scene") if mosaic else ()))
+    more = ("--tile-size", "64", *(("--mosaic", "scene") if mosaic else ()))
     array = np.random.default_rng(0).integers(0, 255, (3, HEIGHT, WIDTH)).astype("uint8")
     profile = {"crs": UTM.crs, "transform": rasterio.Affine(*UTM.transform), "compress": "deflate"}
     write_tiff(scene / "scene.tif", array, photometric="RGB", tiled=True, blockxsize=64, blockysize=64, **profile)
@@ -224,14 +224,14 @@ def test_a_prediction_without_room_on_the_disk_can_be_resumed(scene, monkeypatch
             put(self, *args)
 
         patch.setattr(Journal, "put", full)
-        assert predict("out", "--window", "64") == 2
+        assert predict("out", "--tile-size", "64") == 2
     assert len(list((scene / "out" / ".fpn-scene.tif.blocks").glob("*.block"))) == 3
-    assert predict("out", "--window", "64", "--resume") == 0
+    assert predict("out", "--tile-size", "64", "--resume") == 0
 
 
 @pytest.mark.parametrize("blend", [(), ("--blend", "--margin", "16")])
 def test_damaged_parts_of_an_interrupted_prediction_are_told_and_made_again(scene, monkeypatch, capsys, blend):
-    flags = ("--window", "64", *blend)
+    flags = ("--tile-size", "64", *blend)
     assert predict("undisturbed", *flags) == 0
     folder = scene / "out" / ".fpn-scene.tif.blocks"
     for name, told in (
@@ -252,20 +252,20 @@ def test_damaged_parts_of_an_interrupted_prediction_are_told_and_made_again(scen
 def test_blocks_of_another_prediction_are_refused(scene, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         interrupted_after(2, patch)
-        assert predict("out", "--window", "64") == 130
-    assert predict("out", "--window", "128", "--resume") == 2
+        assert predict("out", "--tile-size", "64") == 130
+    assert predict("out", "--tile-size", "128", "--resume") == 2
     assert "the blocks that are there are of another window" in capsys.readouterr().err
     make_task("test_convnext").save("model.safetensors")
-    assert predict("out", "--window", "64", "--resume") == 2
+    assert predict("out", "--tile-size", "64", "--resume") == 2
     assert "of another model" in capsys.readouterr().err
-    assert predict("out", "--window", "64") == 2
+    assert predict("out", "--tile-size", "64") == 2
     assert "2 blocks of an interrupted prediction are there; --resume goes on" in capsys.readouterr().err
-    assert predict("out", "--window", "64", "--overwrite") == 0
+    assert predict("out", "--tile-size", "64", "--overwrite") == 0
 
 
 @pytest.mark.parametrize("written", [0, 1])
 def test_interrupted_while_the_answers_are_put_together(scene, monkeypatch, written):
-    flags = ("--window", "64", "--probs", "uint8")
+    flags = ("--tile-size", "64", "--probabilities", "uint8")
     assert predict("undisturbed", *flags) == 0
     real, calls = torchfpn.raster.assembly.write_cog, iter(range(10))
 
@@ -286,9 +286,9 @@ def test_interrupted_while_the_answers_are_put_together(scene, monkeypatch, writ
 
 def test_resuming_what_is_finished_does_nothing_and_the_rest_is_done(scene):
     make_scene("other.tif")
-    assert predict("out", "--window", "64") == 0
+    assert predict("out", "--tile-size", "64") == 0
     stamp = (scene / "out/scene.tif").stat().st_mtime_ns
-    words = ["scene.tif", "other.tif", "--out", "out", "--window", "64", "--resume"]
+    words = ["scene.tif", "other.tif", "--out", "out", "--tile-size", "64", "--resume"]
     assert main(["predict", "model.safetensors", *words]) == 0
     assert (scene / "out/scene.tif").stat().st_mtime_ns == stamp
     assert (scene / "out/other.tif").exists()
@@ -306,11 +306,11 @@ def left_alone(capsys, out, *flags, source="scene.tif"):
 
 
 def test_a_finished_answer_remembers_model_source_and_settings(scene, capsys):
-    flags = ("--window", "64", "--polygons", "gpkg")
+    flags = ("--tile-size", "64", "--polygons", "gpkg")
     assert predict("out", *flags) == 0
     assert left_alone(capsys, "out", *flags) == "1 left alone: finished before"
     for more, told in (
-        (("--margin", "0"), "--margin"), (("--least", "9"), "--least"), (("--bands", "3,2,1"), "--bands"),
+        (("--margin", "0"), "--margin"), (("--min-pixels", "9"), "--min-pixels"), (("--bands", "3,2,1"), "--bands"),
         (("--blend", "--margin", "32"), "--blend, --margin"),
     ):  # fmt: skip
         assert f"out/scene.tif: finished with another {told}; give what" in left_alone(capsys, "out", *flags, *more)
@@ -332,11 +332,11 @@ def test_the_same_settings_in_other_words_are_the_same(scene, capsys):
     Path("maps").mkdir()
     Path("scene.tif").rename("maps/scene.tif")
     make_scene("maps/no-crs.tif", Geo(None, UTM.transform))
-    flags = "--window", "64", "--margin", "32", "--assume-crs", "EPSG:32633", "--bands", "1,2,3"
+    flags = "--tile-size", "64", "--margin", "32", "--assume-crs", "EPSG:32633", "--bands", "1,2,3"
     flags = *flags, "--polygons", "gpkg"
-    assert predict("out", *flags, "--outlined", "class0,class1", source="maps") == 0
-    others = "--bands", " 1, 2,3", "--assume-crs", "epsg:32633", "--margin", "032", "--window", "64"
-    others = *others, "--outlined", " class1, class0", "--polygons", "gpkg"
+    assert predict("out", *flags, "--vectorize", "class0,class1", source="maps") == 0
+    others = "--bands", " 1, 2,3", "--assume-crs", "epsg:32633", "--margin", "032", "--tile-size", "64"
+    others = *others, "--vectorize", " class1, class0", "--polygons", "gpkg"
     Path("model.safetensors").rename("other.safetensors")
     for folder in ("maps", "./maps", "out/../maps", str(scene / "maps")):
         words = [folder, "--out", str(scene / "out"), *others, "--resume"]
@@ -357,9 +357,9 @@ def test_blocks_are_taken_up_from_a_folder_of_another_name(scene, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("torchfpn.raster.assembly.write_cog", stopping)
-        assert predict("out", "--window", "64", source="maps") == 130
+        assert predict("out", "--tile-size", "64", source="maps") == 130
     Path("maps").rename("renamed")
-    assert predict("out", "--window", "64", "--resume", source="out/../renamed") == 0
+    assert predict("out", "--tile-size", "64", "--resume", source="out/../renamed") == 0
     assert Path("out/scene.tif").is_file()
 
 
@@ -423,9 +423,9 @@ def test_an_answer_that_was_being_replaced_is_not_finished(scene, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (("--window", "60"), "window: 60; expected a multiple of 32 pixels"),
+        (("--tile-size", "60"), "tile size: 60; expected a multiple of 32 pixels"),
         (("--margin", "much"), 'margin: "much"'),
-        (("--window", "64", "--overlay"), "overlay: 310 x 230 pixels, read by windows"),
+        (("--tile-size", "64", "--overlay"), "overlay: 310 x 230 pixels, read by windows"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(scene, capsys, flags, told):
@@ -437,11 +437,11 @@ def test_a_model_of_whole_images_has_no_exact_margin(scene, capsys, monkeypatch)
     monkeypatch.setattr("torchfpn.nn.reach.LONGEST", 256)
     task = torchfpn.create_task(backbone="test_resnet", num_classes=2, channels=64, head_channels=64, norm="group")
     task.save("model.safetensors")
-    assert predict("out", "--window", "64", "--margin", "exact") == 2
+    assert predict("out", "--tile-size", "64", "--margin", "exact") == 2
     assert "the model looks at whole images" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [("--polygons", "pixels"), ("--polygons", "geojson", "--least", "20")])
+@pytest.mark.parametrize("flags", [("--polygons", "pixels"), ("--polygons", "geojson", "--min-pixels", "20")])
 def test_polygons_are_those_of_the_whole_map(scene, flags):
     def features(folder):
         (file,) = [path for path in (scene / folder).iterdir() if path.suffix in (".json", ".geojson")]
@@ -450,7 +450,7 @@ def test_polygons_are_those_of_the_whole_map(scene, flags):
         return sorted((f["properties"]["class_id"], f["properties"]["area"], str(f["geometry"]["type"])) for f in found)
 
     assert predict("whole", *flags) == 0
-    assert predict("windows", "--window", "64", "--margin", "exact", *flags) == 0
+    assert predict("windows", "--tile-size", "64", "--margin", "exact", *flags) == 0
     assert features("whole") == features("windows")
     assert len(features("whole")) > 3
 
@@ -459,34 +459,34 @@ def test_two_predictions_of_one_answer_are_refused_and_the_first_goes_on(scene, 
     (scene / "out").mkdir()
     with locked(scene / "out" / ".fpn-scene.tif.lock"):
         for flags in ((), ("--overwrite",), ("--resume",)):
-            assert predict("out", "--window", "64", *flags) == 2
+            assert predict("out", "--tile-size", "64", *flags) == 2
             assert "is predicting this; wait for it, or give another --out" in capsys.readouterr().err
-    assert predict("out", "--window", "64") == 0
+    assert predict("out", "--tile-size", "64") == 0
     assert [path.name for path in (scene / "out").glob("[!.]*")] == ["scene.tif"]
 
 
 def test_resuming_with_more_outputs_than_are_there_is_told(scene, capsys):
-    assert predict("out", "--window", "64") == 0
-    assert predict("out", "--window", "64", "--resume") == 0
+    assert predict("out", "--tile-size", "64") == 0
+    assert predict("out", "--tile-size", "64", "--resume") == 0
     assert "1 left alone: finished before" in capsys.readouterr().out
-    assert predict("out", "--window", "64", "--resume", "--polygons", "gpkg") == 2
+    assert predict("out", "--tile-size", "64", "--resume", "--polygons", "gpkg") == 2
     assert "out/scene.tif: finished with another --polygons; " in capsys.readouterr().err
-    assert predict("out", "--window", "64", "--resume", "--overwrite") == 2
+    assert predict("out", "--tile-size", "64", "--resume", "--overwrite") == 2
     assert "one of them: go on, or begin anew" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("side", ["0", "-5", "7"])
 def test_impossible_windows_are_told_before_the_first_source(scene, capsys, side):
-    assert predict("out", "--window", side) == 2
+    assert predict("out", "--tile-size", side) == 2
     error = capsys.readouterr()
-    assert "window: " in error.err
+    assert "tile size: " in error.err
     assert error.out == ""
 
 
 class TestLimits:
     """What a header or two places on the earth declare, and no machine can do."""
 
-    @pytest.mark.parametrize("flags", [(), ("--window", "64")])
+    @pytest.mark.parametrize("flags", [(), ("--tile-size", "64")])
     def test_an_impossible_size(self, scene, capsys, flags):
         array = np.ones((3, 64, 64), "uint8")
         write_tiff(scene / "scene.tif", array, photometric="RGB", tiled=True, blockxsize=64, blockysize=64)
@@ -518,15 +518,15 @@ class TestLimits:
         array = np.ones((3, 64, 64), "uint8")
         write_tiff(scene / "scene.tif", array, photometric="RGB", tiled=True, blockxsize=64, blockysize=64)
         declare_size(scene / "scene.tif", 64, 2**31 - 1)
-        assert predict("out", "--window", "32", "--max-side", str(2**31)) == 2
+        assert predict("out", "--tile-size", "32", "--max-side", str(2**31)) == 2
         assert capsys.readouterr().err.splitlines() == [
-            "fpn: scene.tif: window: 134,217,728 windows of 32 pixels; expected at most 1,048,576;"
-            " give a larger --window"
+            "fpn: scene.tif: tile size: 134,217,728 windows of 32 pixels; expected at most 1,048,576;"
+            " give a larger --tile-size"
         ]
 
     def test_the_limit_is_adjustable(self, scene):
-        assert predict("out", "--window", "64", "--max-side", str(WIDTH - 1)) == 2
-        assert predict("out", "--window", "64", "--max-side", str(WIDTH)) == 0
+        assert predict("out", "--tile-size", "64", "--max-side", str(WIDTH - 1)) == 2
+        assert predict("out", "--tile-size", "64", "--max-side", str(WIDTH)) == 0
 
 
 def test_a_source_overwritten_meanwhile_is_refused(tmp_path):

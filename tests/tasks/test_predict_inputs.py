@@ -80,13 +80,13 @@ def test_files_written_from_python_are_those_of_fpn_predict_to_the_byte(tmp_path
         masks = [] if kind == "boxes" else ["b.png", "a.png"]
         names = masks if is_picture else ["objects.json", *masks]
     words = ["predict", str(model), *map(str, sources), "--out", str(out)]
-    assert main([*words, "--window", "32"] if window else words) == 0
+    assert main([*words, "--tile-size", "32"] if window else words) == 0
     for given in (
         model,
         torchfpn.load(model).train(),
     ):  # batch norm of a task in training mode would tell the images apart
         own = tmp_path / type(given).__name__
-        written = torchfpn.predict(given, sources, out=own, window=window)
+        written = torchfpn.predict(given, sources, out=own, tile_size=window)
         assert written == [own / name for name in names]
         assert files_of(own) == files_of(out)
     assert given.training
@@ -129,14 +129,14 @@ def test_files_written_from_python_are_whole_or_not_there(tmp_path, caplog):
     [
         ({"sources": np.zeros((4, 9, 9), np.uint16)}, r"sources: a ndarray; expected paths, with out=FOLDER"),
         ({"sources": ["a.tif", torch.zeros(4, 9, 9)]}, r"sources: a Tensor; expected paths, with out=FOLDER"),
-        ({"window": 9}, r"window: 9; expected a multiple of \d+ pixels"),
-        ({"window": 0}, r"window: 0; expected a multiple of \d+ pixels"),
-        ({"window": "32"}, r"window: '32'; expected a whole number of pixels"),
-        ({"window": 32.0}, r"window: 32\.0; expected a whole number of pixels"),
-        ({"model": tiny_detector, "window": 32}, r"window: 32; expected a semantic model"),
+        ({"tile_size": 9}, r"tile size: 9; expected a multiple of \d+ pixels"),
+        ({"tile_size": 0}, r"tile size: 0; expected a multiple of \d+ pixels"),
+        ({"tile_size": "32"}, r"tile_size: '32'; expected a whole number of pixels"),
+        ({"tile_size": 32.0}, r"tile_size: 32\.0; expected a whole number of pixels"),
+        ({"model": tiny_detector, "tile_size": 32}, r"tile_size: 32; expected a semantic model"),
         ({"model": lambda: tiny_task(ids=(1, 2, 70_000))}, r"a class with the value 70000; expected 0\.\.65535"),
         ({"out": None, "overwrite": True}, r"overwrite: overwrite without out; expected to come with out=FOLDER"),
-        ({"out": None, "window": 32}, r"window: window without out"),
+        ({"out": None, "tile_size": 32}, r"tile_size: tile_size without out"),
     ],
 )
 def test_what_cannot_be_written_is_told_before_anything_is_made(tmp_path, given, told):

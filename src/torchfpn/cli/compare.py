@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from torchfpn.cli.compare_sheets import Work, draw_all, draw_worst, finish
 from torchfpn.cli.evaluate_maps import UNMET, ignored_values, kind_of, listed, named_values, no_map
-from torchfpn.cli.holding import add_without_class, refuse_idle
+from torchfpn.cli.holding import accept_old_spelling, add_without_class, refuse_idle
 from torchfpn.errors import amount
 from torchfpn.files.formats import printable
 
@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pictures go")
     parser.add_argument("--bands", metavar="4,3,2", help="bands to show, one or three, by number from 1 or by name")
     parser.add_argument("--window", metavar="R,C,H,W", help="only this part: row, column, height, width in pixels")
-    parser.add_argument("--largest", type=int, default=LARGEST, metavar="PIXELS", help="side of a panel")
+    size = parser.add_argument(
+        "--panel-size", type=int, default=LARGEST, metavar="PIXELS", help="largest side of a panel"
+    )
+    accept_old_spelling(parser, "--largest", size)
     parser.add_argument("--worst", type=int, metavar="N", help="only the N with the lowest mean IoU, named by rank")
     parser.add_argument("--classes", metavar="A,B", help="names of the label values 0, 1 ..., or 0=A,255=B")
     parser.add_argument("--background", metavar="NAME", help="the class that is no object, for the differences")
@@ -103,9 +106,9 @@ def _check(args: argparse.Namespace) -> None:
     if args.truth is None and args.prediction is None:
         raise ConfigError("neither --truth nor --prediction", hint="give one of them, or both")
     if args.worst is not None and not (both and args.worst >= 1):
-        raise ConfigError(f"{args.worst}", field="worst", allowed="from 1, with --truth and --prediction")
-    if args.largest < 16:
-        raise ConfigError(f"{args.largest}", field="largest", allowed="pixels from 16")
+        raise ConfigError(f"{args.worst}", field="--worst", allowed="from 1, with --truth and --prediction")
+    if args.panel_size < 16:
+        raise ConfigError(f"{args.panel_size}", field="--panel-size", allowed="pixels from 16")
     for name in ("compare.json", "index.html"):
         if (args.out / name).exists() and not args.overwrite:
             raise ConfigError("is there already", file=printable(args.out / name), hint="allow it with --overwrite")
@@ -200,7 +203,7 @@ def _classes(args: argparse.Namespace, sides: "Sequence[Side]") -> "LabelClasses
     )
     if args.background is not None and args.background not in found.names:
         hint = nearest(args.background, found.names)
-        raise ConfigError(f'no class "{args.background}"', field="background", hint=hint)
+        raise ConfigError(f'no class "{args.background}"', field="--background", hint=hint)
     return found
 
 
@@ -211,6 +214,6 @@ def _window(text: str | None) -> tuple[int, int, int, int] | None:
         return None
     words = listed(text)
     if len(words) != 4 or not all(word.isdecimal() for word in words):
-        raise ConfigError(f'"{text}"', field="window", allowed="row,column,height,width in pixels")
+        raise ConfigError(f'"{text}"', field="--window", allowed="row,column,height,width in pixels")
     row, column, height, width = (int(word) for word in words)
     return row, column, height, width

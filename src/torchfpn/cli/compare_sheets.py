@@ -97,7 +97,7 @@ def _looked_at(work: Work, job: "Job") -> "tuple[Grid, Sampling, Compared]":
     from torchfpn.raster.overview import grid_of, sampling
 
     grid = grid_of(job.source, allow_vrt=work.args.allow_vrt, max_side=work.args.max_side)
-    look = sampling(grid, work.args.largest, work.part)
+    look = sampling(grid, work.args.panel_size, work.part)
     return grid, look, compared(grid, look, work.sides, work.classes)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from torchfpn.cli.holding import add_without_class, once, refuse_idle
+from torchfpn.cli.holding import accept_old_spelling, add_without_class, once, refuse_idle
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
@@ -35,11 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--ignore", metavar="0,255", help='values of label files that mean "not labelled"; default 255')
     group.add_argument("--iou", type=float, default=0.5, metavar="SHARE", help="from which two objects are one")
-    group.add_argument("--least", type=float, default=0.0, metavar="M2", help="square metres of the smallest object")
+    area = group.add_argument(
+        "--min-area", type=float, default=0.0, metavar="M2", help="smallest object, in square metres on the ground"
+    )
+    accept_old_spelling(group, "--least", area)
     group.add_argument("--field", metavar="NAME", help='attribute that says the class; default "class", if it is there')
     add_without_class(group)
     group.add_argument("--truth-field", metavar="NAME", help="the same of the truth, where it is called otherwise")
-    group.add_argument("--score", metavar="NAME", help='attribute that says how sure a prediction is; default "score"')
+    score = group.add_argument(
+        "--score-field", metavar="NAME", help='attribute with the score of a prediction; default "score"'
+    )
+    accept_old_spelling(group, "--score", score)
     group.add_argument("--within", metavar="FILE", help="polygons, or rasters: only what lies in them counts")
     group.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
     group.add_argument("--truth-layer", metavar="NAME", help="the same of the truth, where it is called otherwise")
@@ -101,9 +107,9 @@ def score(args: argparse.Namespace) -> Scored:
     from torchfpn.errors import ConfigError
 
     if not 0 < args.iou <= 1:
-        raise ConfigError(f"{args.iou}", field="iou", allowed="more than 0, up to 1")
-    if not args.least >= 0:
-        raise ConfigError(f"{args.least}", field="least", allowed="square metres from 0")
+        raise ConfigError(f"{args.iou}", field="--iou", allowed="more than 0, up to 1")
+    if not args.min_area >= 0:
+        raise ConfigError(f"{args.min_area}", field="--min-area", allowed="square metres from 0")
     found, truth = kind_of(args.model), kind_of(args.dataset)
     if found is None or truth is None:
         raise no_map(args.dataset if found else args.model)
@@ -129,7 +135,7 @@ def read_layer(args: argparse.Namespace, file: Path, *, truth: bool) -> "Objects
     field = args.truth_field if truth and args.truth_field is not None else args.field
     layer = args.truth_layer if truth and args.truth_layer is not None else args.layer
     crs = crs_wkt(args.assume_crs) if args.assume_crs else None
-    score = "" if truth else args.score
+    score = "" if truth else args.score_field
     options = {"field": field, "score": score, "layer": layer, "assume_crs": crs}
     return read_objects(file, **options, skip_unclassed=args.without_class == "skip")
 
@@ -145,7 +151,7 @@ def wanted(text: str | None) -> list[str]:
     Raises:
         ConfigError: one is empty or there twice.
     """
-    return once(listed(text), "classes")
+    return once(listed(text), "--classes")
 
 
 def named_values(text: str | None) -> dict[int, str]:
@@ -158,14 +164,14 @@ def named_values(text: str | None) -> dict[int, str]:
 
     words = listed(text)
     if not any("=" in word for word in words):
-        return dict(enumerate(once(words, "classes")))
+        return dict(enumerate(once(words, "--classes")))
     pairs = [word.partition("=")[::2] for word in words]
     if not all(value.strip().isdecimal() and name.strip() for value, name in pairs):
-        raise ConfigError(f'"{text}"', field="classes", allowed="names of 0, 1, ..., or 0=land,255=water")
+        raise ConfigError(f'"{text}"', field="--classes", allowed="names of 0, 1, ..., or 0=land,255=water")
     named = {int(value): name.strip() for value, name in pairs}
     if len(named) < len(pairs):
-        raise ConfigError(f'a value twice in "{text}"', field="classes")
-    once(list(named.values()), "classes")
+        raise ConfigError(f'a value twice in "{text}"', field="--classes")
+    once(list(named.values()), "--classes")
     return named
 
 
@@ -179,7 +185,7 @@ def ignored_values(text: str | None) -> list[int] | None:
 
     words = listed(text)
     if not all(word.isdecimal() for word in words):
-        raise ConfigError(f'"{text}"', field="ignore", allowed="whole numbers with commas between them")
+        raise ConfigError(f'"{text}"', field="--ignore", allowed="whole numbers with commas between them")
     return [int(word) for word in words] if text is not None else None
 
 
@@ -243,7 +249,7 @@ def _labels_against_polygons(args: argparse.Namespace) -> Scored:
         ignore=ignore,
         present=lambda: _values(list(maps.values()), args.max_side),
     )
-    scores = MapScores(names, iou=args.iou, least=args.least, ignore=ignore, told=told)
+    scores = MapScores(names, iou=args.iou, least=args.min_area, ignore=ignore, told=told)
     with counted("comparing", len(maps)) as step:
         for stem, file in maps.items():
             scores.add(file, layers[stem if args.dataset.is_dir() else ""], place)

@@ -17,13 +17,15 @@ def polygons_against_polygons(args: argparse.Namespace) -> Scored:
     from torchfpn.vectors.comparing import compare_objects
 
     if args.out:
-        raise ConfigError("polygons against polygons make no report", field="out", hint="write the numbers with --json")
+        raise ConfigError(
+            "polygons against polygons make no report", field="--out", hint="write the numbers with --json"
+        )
     for path in (args.model, args.dataset):
         if path.is_dir():
             raise ConfigError("a folder", file=path, allowed="one vector file against another")
     predicted, truth = read_layer(args, args.model, truth=False), read_layer(args, args.dataset, truth=True)
     area = _area(args) if args.within else []
-    found = compare_objects(predicted, truth, iou=args.iou, only=wanted(args.classes), within=area, least=args.least)
+    found = compare_objects(predicted, truth, iou=args.iou, only=wanted(args.classes), within=area, least=args.min_area)
     left = [left_out((found.others[k], "of other classes"), (found.outside[k], "outside or too small")) for k in (0, 1)]
     lines = [described(layer) + words for layer, words in zip((predicted, truth), left, strict=True)]
     if found.apart:

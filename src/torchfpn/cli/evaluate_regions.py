@@ -4,7 +4,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
-from torchfpn.cli.holding import refuse_idle
+from torchfpn.cli.holding import accept_old_spelling, refuse_idle
 
 if TYPE_CHECKING:
     from torchfpn.data.dataset import Dataset
@@ -16,7 +16,10 @@ PEEK = 2**20  # bytes of a file in which GeoJSON says what it is
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of objects."""
     group = parser.add_argument_group("models of objects, and COCO results")
-    group.add_argument("--most", type=int, metavar="N", help="detections of an image and class that count (100)")
+    flag = group.add_argument(
+        "--max-detections", type=int, metavar="N", help="detections of an image and class that count (100)"
+    )
+    accept_old_spelling(group, "--most", flag)
 
 
 def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[str, Any]:
@@ -67,9 +70,14 @@ def score_results(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _most(args: argparse.Namespace) -> int:
+    from torchfpn.errors import ConfigError
     from torchfpn.metrics.precisions import LIMITS
 
-    return LIMITS[-1] if args.most is None else int(args.most)
+    if args.max_detections is None:
+        return LIMITS[-1]
+    if args.max_detections < LIMITS[-1]:
+        raise ConfigError(f"{args.max_detections}", field="--max-detections", allowed=f"a number from {LIMITS[-1]}")
+    return int(args.max_detections)
 
 
 def _is_geojson(path: Any) -> bool:

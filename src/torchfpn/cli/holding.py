@@ -1,4 +1,4 @@
-"""Flags that hold for some kinds of input only: those that would change nothing are refused by name.
+"""Flags: those that have no effect on a kind of input are refused by name; deprecated spellings are accepted.
 
 `HOLD` says for every verb which flags its kinds of input read; a verb that is not in it reads all of its flags always.
 `--json`, `--out`, `--overwrite` and the like, which say where results go, hold everywhere and are not listed.
@@ -6,16 +6,20 @@
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 NAMED = ("field", "without_class")  # what tells the class of a feature
 PLACED = ("layer", "truth_layer", "assume_crs", "tiles")  # where polygons lie
-OF_PIXELS = ("probs", "window", "margin", "blend", "batch", "mosaic", "resume", "max_side")  # of large rasters
+OF_PIXELS = (
+    *("probabilities", "tile_size", "margin", "blend", "batch_size", "mosaic", "resume", "max_side"),
+)  # of large rasters
 OF_MODELS = ("split", "device", "precision", "accept_dtype")
 HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "predict": {
         "a model of pixels": OF_PIXELS,
-        "a model of objects": ("score",),
+        "a model of objects": ("min_score",),
     },
     "rasterize": {
         "polygons of one class": ("burn",),
@@ -24,17 +28,19 @@ HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "evaluate": {
         "a model of pixels on label files": (*OF_MODELS, "no_boundary"),
         "a model of pixels on polygons": (*OF_MODELS, "no_boundary", "iou"),
-        "a model of objects": (*OF_MODELS, "most"),
-        "COCO results": ("most",),
+        "a model of objects": (*OF_MODELS, "max_detections"),
+        "COCO results": ("max_detections",),
         "label files against label files": ("classes", "ignore", "max_side"),
         "label files against polygons": (
-            *("classes", "ignore", "iou", "least", *NAMED, "truth_field", "max_side", *PLACED),
+            *("classes", "ignore", "iou", "min_area", *NAMED, "truth_field", "max_side", *PLACED),
         ),
         "polygons against polygons": (
-            *("classes", "iou", "least", *NAMED, "truth_field", "score", "within"),
+            *("classes", "iou", "min_area", *NAMED, "truth_field", "score_field", "within"),
             *("layer", "truth_layer", "assume_crs"),
         ),
-        "polygons within an area": (*("classes", "iou", "least", *NAMED, "truth_field", "score", "within", *PLACED),),
+        "polygons within an area": (
+            *("classes", "iou", "min_area", *NAMED, "truth_field", "score_field", "within", *PLACED),
+        ),
     },
     "compare": {
         "label files alone": ("ignore",),
@@ -43,7 +49,7 @@ HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "polygons on one of two sides": ("ignore", "background", "worst", *NAMED, "burn", *PLACED),
     },
     "polygons": {
-        "a label raster": ("least", "allow_vrt", "max_side"),
+        "a label raster": ("min_pixels", "allow_vrt", "max_side"),
         "a file of polygons": (*NAMED, "layer"),
     },
     "check": {
@@ -58,6 +64,33 @@ def add_without_class(parser: "argparse._ActionsContainer") -> None:
     """The flag of verbs that read polygons as objects; `fpn rasterize` knows a third way."""
     text = "features whose attribute is empty: an error, or left out and counted"
     parser.add_argument("--without-class", choices=("error", "skip"), default="error", help=text)
+
+
+def accept_old_spelling(parser: "argparse._ActionsContainer", old: str, flag: argparse.Action) -> None:
+    """Accepts a deprecated spelling of a flag: hidden from the help, with the same effect and a line on stderr.
+
+    Args:
+        parser: the parser or group that `flag` was added to.
+        old: the deprecated spelling, "--least".
+        flag: the flag, which takes one value.
+    """
+
+    class Deprecated(argparse.Action):
+        def __call__(
+            self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+        ) -> None:
+            print(f"fpn: `{old}` is deprecated; use `{flag.option_strings[0]}`", file=sys.stderr)
+            flag(parser, namespace, values, option)
+
+    parser.add_argument(
+        old,
+        action=Deprecated,
+        dest=flag.dest,
+        type=flag.type or str,
+        choices=flag.choices,
+        default=flag.default,
+        help=argparse.SUPPRESS,
+    )
 
 
 def refuse_idle(args: argparse.Namespace, verb: str, kind: str) -> None:

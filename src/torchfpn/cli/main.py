@@ -156,7 +156,7 @@ def _run(verb: str, words: list[str]) -> int:
 
 def _parser(verb: str, module: Any) -> "_Parser":
     """The parser of a verb: its own flags and those that all verbs have."""
-    parser = _Parser(prog=f"fpn {verb}", description=module.__doc__, formatter_class=_Formatter)
+    parser = _Parser(prog=f"fpn {verb}", description=module.__doc__, formatter_class=_Formatter, allow_abbrev=False)
     module.add_arguments(parser)
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
     parser.add_argument("-q", "--quiet", action="store_true", help="say less")
@@ -200,7 +200,8 @@ class _Parser(argparse.ArgumentParser):
         flag = word.partition("=")[0]
         if not flag.startswith("-"):
             return ConfigError(f'"{word}"', allowed="no further argument", hint=help_hint)
-        flags = [name for name in self._option_string_actions if name.startswith("--")]
+        shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
+        flags = [name for action in shown for name in action.option_strings if name.startswith("--")]
         return ConfigError("there is no such flag", field=flag, hint=nearest(flag, flags))
 
 

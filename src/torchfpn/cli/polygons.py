@@ -1,8 +1,8 @@
 """Polygons of a label map, or of a vector file, as maps want them: merged, right-angled, sorted out.
 
-  fpn polygons labels.tif buildings.gpkg --outlined building --square
-  fpn polygons labels.tif fields.geojson --least 20 --simplify 1
-  fpn polygons buildings.gpkg new.gpkg --merge 0.5 --least-area 8 --known cadastre.geojson
+  fpn polygons labels.tif buildings.gpkg --vectorize building --square
+  fpn polygons labels.tif fields.geojson --min-pixels 20 --simplify 1
+  fpn polygons buildings.gpkg new.gpkg --merge 0.5 --min-area 8 --exclude cadastre.geojson
 
 SOURCE is a label raster of any size (classes and nodata from its tags) or GeoJSON, GeoPackage, FlatGeobuf, Shapefile.
 OUT is .gpkg or .fgb, in the coordinate system of SOURCE, or .geojson, in longitude and latitude. Each polygon has
@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfpn.cli.holding import add_without_class, of_one_layer, once, refuse_idle
+from torchfpn.cli.holding import accept_old_spelling, add_without_class, of_one_layer, once, refuse_idle
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a label raster, or a file of polygons")
     parser.add_argument("out", type=Path, metavar="OUT", help=f"what is written: {', '.join(KINDS)}")
-    parser.add_argument("--outlined", metavar="A,B", help="classes wanted, if not all")
-    parser.add_argument(
-        "--least", type=float, default=0.0, metavar="PIXELS", help="of a raster: smallest polygon, hole"
+    vectorize = parser.add_argument("--vectorize", metavar="CLASSES", help="classes that get polygons, if not all")
+    pixels = parser.add_argument(
+        "--min-pixels", type=float, default=0.0, metavar="N", help="smallest polygon or hole of a raster, in pixels"
     )
-    parser.add_argument(
-        "--least-area", type=float, default=0.0, metavar="M2", help="smallest polygon in square metres, in the end"
+    area = parser.add_argument(
+        "--min-area", type=float, default=0.0, metavar="M2", help="smallest polygon written, in square metres"
     )
     parser.add_argument(
         "--simplify",
@@ -50,9 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge", type=float, default=0.0, metavar="METRES", help="polygons of a class this near become one"
     )
-    parser.add_argument("--known", type=Path, metavar="LAYER", help="leave out what this vector file covers already")
-    parser.add_argument(
-        "--known-overlap", type=float, metavar="SHARE", help="of a polygon that LAYER covers more than; default 0.5"
+    exclude = parser.add_argument(
+        "--exclude", type=Path, metavar="LAYER", help="leave out polygons that this vector file covers already"
+    )
+    overlap = parser.add_argument(
+        "--exclude-overlap", type=float, metavar="SHARE", help="covered share from which they are left out; default 0.5"
     )
     parser.add_argument(
         "--field", metavar="NAME", help='of a vector file: the attribute that says the class, not "class"'
@@ -63,6 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-vrt", action="store_true", help="take a VRT, over files below its own folder")
     parser.add_argument("--max-side", type=int, default=2**20, metavar="N", help="of a raster, height and width")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there already")
+    for old, flag in (
+        ("--outlined", vectorize),
+        ("--least", pixels),
+        ("--least-area", area),
+        ("--known", exclude),
+        ("--known-overlap", overlap),
+    ):
+        accept_old_spelling(parser, old, flag)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
     counts, raster = Counts(), not is_vector(args.source)
     with open_layer(
         args.source,
-        outlined=once([word.strip() for word in args.outlined.split(",")], "outlined") if args.outlined else None,
-        least=args.least,
+        outlined=once([word.strip() for word in args.vectorize.split(",")], "--vectorize") if args.vectorize else None,
+        least=args.min_pixels,
         simplify=0.0 if args.square else args.simplify,  # else neighbours share their borders before some get walls
         field=args.field,
         layer=args.layer,
@@ -101,17 +111,17 @@ def _check(args: argparse.Namespace) -> None:
     from torchfpn.files.formats import printable
     from torchfpn.vectors.formats import is_vector
 
-    for name in ("least", "least_area", "simplify", "merge"):
+    for name in ("min_pixels", "min_area", "simplify", "merge"):
         if not 0 <= getattr(args, name) < math.inf:
-            raise ConfigError(f"{getattr(args, name)}", field=name.replace("_", "-"), allowed="a number from 0")
-    if args.known_overlap is not None and not 0 <= args.known_overlap < 1:
-        raise ConfigError(f"{args.known_overlap}", field="known-overlap", allowed="a share from 0, below 1")
-    if args.known_overlap is not None and args.known is None:
-        raise ConfigError("a share of no layer", field="known-overlap", hint="give the layer with --known")
-    if is_vector(args.source) and args.least:
-        raise ConfigError("pixels of a vector file", field="least", hint="give --least-area in square metres")
+            raise ConfigError(f"{getattr(args, name)}", field=f"--{name.replace('_', '-')}", allowed="a number from 0")
+    if args.exclude_overlap is not None and not 0 <= args.exclude_overlap < 1:
+        raise ConfigError(f"{args.exclude_overlap}", field="--exclude-overlap", allowed="a share from 0, below 1")
+    if args.exclude_overlap is not None and args.exclude is None:
+        raise ConfigError("a share of no layer", field="--exclude-overlap", hint="give the layer with --exclude")
+    if is_vector(args.source) and args.min_pixels:
+        raise ConfigError("pixels of a vector file", field="--min-pixels", hint="give --min-area in square metres")
     refuse_idle(args, "polygons", "a file of polygons" if is_vector(args.source) else "a label raster")
-    for path in (args.source, args.known):
+    for path in (args.source, args.exclude):
         if path is not None and not path.exists():
             remote = str(path).startswith(REMOTE)
             hint = "remote paths are not read; give a copy on this machine" if remote else None
@@ -126,11 +136,11 @@ def _check_out(args: argparse.Namespace) -> None:
 
     out = printable(args.out)
     if args.out.suffix not in KINDS:
-        raise ConfigError("no vector file by its name", file=out, field="out", allowed=", ".join(KINDS))
-    if os.path.realpath(args.out) in {os.path.realpath(path) for path in (args.source, args.known) if path}:
-        raise ConfigError("would overwrite what it is made of", file=out, field="out")
+        raise ConfigError("no vector file by its name", file=out, field="OUT", allowed=", ".join(KINDS))
+    if os.path.realpath(args.out) in {os.path.realpath(path) for path in (args.source, args.exclude) if path}:
+        raise ConfigError("would overwrite what it is made of", file=out, field="OUT")
     if not args.overwrite and (args.out.exists() or args.out.is_symlink()):
-        raise ConfigError("is there already", file=out, field="out", hint="allow it with --overwrite")
+        raise ConfigError("is there already", file=out, field="OUT", hint="allow it with --overwrite")
     check_folder(args.out.parent)
 
 
@@ -141,19 +151,19 @@ def _wishes(args: argparse.Namespace, layer: "Layer", raster: bool) -> "Wishes":
     from torchfpn.vectors.reading import crs_wkt
 
     known = None
-    if args.known is not None:
+    if args.exclude is not None:
         assumed = crs_wkt(args.assume_crs) if args.assume_crs else None
         with of_one_layer():
-            vectors = read_objects(args.known, field="", score="", assume_crs=assumed)
+            vectors = read_objects(args.exclude, field="", score="", assume_crs=assumed)
         known = Known(vectors, layer.crs, layer.tolerance)
     return Wishes(
         merge=args.merge,
         square=max(args.simplify, OFF[0 if raster else 1]) if args.square else 0.0,
         simplify=args.simplify if args.square or not raster else 0.0,
         pixel=layer.pixel,
-        least=args.least_area,
+        least=args.min_area,
         known=known,
-        share=SHARE if args.known_overlap is None else args.known_overlap,
+        share=SHARE if args.exclude_overlap is None else args.exclude_overlap,
     )
 
 
@@ -182,8 +192,8 @@ def _summary(args: argparse.Namespace, layer: "Layer", counts: "Counts") -> str:
         (layer.unclassed, "without a class, left out"),
         (counts.merged if args.merge else None, "merged into others"),
         (counts.squared if args.square else None, "with right angles"),
-        (counts.small if args.least_area else None, f"below {args.least_area:g} m2"),
-        (counts.known if args.known else None, "known"),
+        (counts.small if args.min_area else None, f"below {args.min_area:g} m2"),
+        (counts.known if args.exclude else None, "known"),
     ):
         if count or (count == 0 and what in ("known", "merged into others", "with right angles")):
             words.append(f"{count:,} {what}")

@@ -3,7 +3,7 @@
 Pictures become <stem>.png, a palette PNG with the label values of the training data; TIFFs become <stem>.tif with the
 same size, CRS and transform. A source that fails is named, the others go on, and the exit code is 1.
 
-TIFFs of more than --max-pixels, and all with --window or --blend, are read window by window, in memory that does not
+TIFFs of more than --max-pixels, and all with --tile-size or --blend, are read window by window, in memory that does not
 grow with them, and written as cloud-optimised GeoTIFFs; what a kill interrupted goes on with --resume.
 
 Models of objects write objects.json, a COCO file of all sources with scores, and, if they have masks, the objects
@@ -13,7 +13,7 @@ numbered in <stem>.png or <stem>.tif.
 import argparse
 from pathlib import Path
 
-from torchfpn.cli.holding import refuse_idle
+from torchfpn.cli.holding import accept_old_spelling, refuse_idle
 
 MAX_PIXELS = 2**24
 
@@ -24,17 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", metavar="source", help="images, folders of images, patterns in quotes")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the answers go")
     parser.add_argument("--overlay", action="store_true", help="also <stem>.overlay.png: the answer over the image")
-    parser.add_argument("--probs", choices=("uint8", "float32"), help="also the probability of every class")
+    probabilities = parser.add_argument(
+        "--probabilities", choices=("uint8", "float32"), help="also the probability of every class"
+    )
     parser.add_argument(
         "--polygons",
         choices=("geojson", "gpkg", "fgb", "pixels"),
         help="also outlines: in lon/lat, in the CRS of the source (GeoPackage, FlatGeobuf), or in pixels",
     )
-    parser.add_argument(
-        "--score", type=float, metavar="S", help="least score of objects that are drawn and outlined (0.5)"
+    score = parser.add_argument(
+        "--min-score", type=float, metavar="S", help="lowest score of objects that are drawn and outlined (0.5)"
     )
-    parser.add_argument("--outlined", metavar="A,B", help="classes that get polygons, if not all")
-    parser.add_argument("--least", type=float, default=0.0, metavar="PIXELS", help="smallest polygon")
+    vectorize = parser.add_argument("--vectorize", metavar="CLASSES", help="classes that get polygons, if not all")
+    pixels = parser.add_argument(
+        "--min-pixels", type=float, default=0.0, metavar="N", help="smallest polygon or hole, in pixels"
+    )
     parser.add_argument(
         "--simplify", type=float, default=0.0, metavar="PIXELS", help="about how far outlines may be off"
     )
@@ -46,12 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-side", type=int, default=2**20, metavar="N", help="of a raster read by windows, height and width"
     )
-    parser.add_argument("--window", type=int, metavar="PIXELS", help="side of the blocks that TIFFs are cut into")
+    size = parser.add_argument(
+        "--tile-size", type=int, metavar="PIXELS", help="side of the blocks that TIFFs are cut into"
+    )
     parser.add_argument(
         "--margin", default="64", metavar="PIXELS", help='read around every block; "exact": all that the model looks at'
     )
     parser.add_argument("--blend", action="store_true", help="mix the margins of neighbouring windows")
-    parser.add_argument("--batch", type=int, metavar="N", help="windows computed at once (1; on a GPU 4)")
+    batch = parser.add_argument("--batch-size", type=int, metavar="N", help="windows computed at once (1; on a GPU 4)")
     parser.add_argument("--mosaic", metavar="NAME", help="all sources are one scene: files on one grid, or tiles")
     parser.add_argument("--tiles", metavar="PATTERN", help='how paths of files without a place end: "{z}/{x}/{y}"')
     parser.add_argument(
@@ -60,6 +66,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="fp32", help="of the computation")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto: the first GPU if there is one")
     parser.add_argument("--overwrite", action="store_true", help="replace answers that are there already")
+    for old, flag in (
+        ("--probs", probabilities),
+        ("--score", score),
+        ("--outlined", vectorize),
+        ("--least", pixels),
+        ("--window", size),
+        ("--batch", batch),
+    ):
+        accept_old_spelling(parser, old, flag)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -48,7 +48,7 @@ def run_objects(args: argparse.Namespace, task: "Task", options: "Options") -> i
     if not args.overwrite:
         refuse_existing(jobs)
     check_folder(args.out)
-    score = SCORE if args.score is None else args.score
+    score = SCORE if args.min_score is None else args.min_score
     return _predict_all(task, jobs, options, score, overlay=_overlay(task) if args.overlay else None)
 
 
@@ -66,11 +66,11 @@ def _check_flags(args: argparse.Namespace, task: "Task") -> None:
     """
     from torchfpn.errors import ConfigError
 
-    if args.score is not None and not 0 <= args.score <= 1:
-        raise ConfigError(f"{args.score}", field="score", allowed="0 to 1")
+    if args.min_score is not None and not 0 <= args.min_score <= 1:
+        raise ConfigError(f"{args.min_score}", field="--min-score", allowed="0 to 1")
     if args.simplify and not _has_masks(task):
         raise ConfigError(
-            f"{args.simplify}", field="simplify", allowed="to come with models that give masks: boxes are simple"
+            f"{args.simplify}", field="--simplify", allowed="to come with models that give masks: boxes are simple"
         )
 
 

@@ -24,12 +24,14 @@ def check_flags(args: argparse.Namespace) -> None:
 
     if args.polygons:
         require("raster", "--polygons")
-    for name in ("outlined", "least", "simplify"):
+    for name in ("vectorize", "min_pixels", "simplify"):
         if getattr(args, name) and not args.polygons:
-            raise ConfigError(f"{getattr(args, name)}", field=name, allowed="to come with --polygons")
-    for name in ("least", "simplify", "max_pixels", "max_side"):
+            raise ConfigError(
+                f"{getattr(args, name)}", field=f"--{name.replace('_', '-')}", allowed="to come with --polygons"
+            )
+    for name in ("min_pixels", "simplify", "max_pixels", "max_side"):
         if not 0 <= getattr(args, name) < float("inf"):
-            raise ConfigError(f"{getattr(args, name)}", field=name.replace("_", "-"), allowed="a number from 0")
+            raise ConfigError(f"{getattr(args, name)}", field=f"--{name.replace('_', '-')}", allowed="a number from 0")
     _check_windows(args)
 
 
@@ -38,17 +40,17 @@ def _check_windows(args: argparse.Namespace) -> None:
     from torchfpn.errors import ConfigError
 
     if args.margin != "exact" and not args.margin.isdecimal():
-        raise ConfigError(f'"{args.margin}"', field="margin", allowed='pixels from 0, or "exact"')
-    if args.batch is not None and args.batch < 1:
-        raise ConfigError(f"{args.batch}", field="batch", allowed="a number from 1")
-    if args.window is not None and args.window < 1:
-        raise ConfigError(f"{args.window}", field="window", allowed="pixels from 1")
+        raise ConfigError(f'"{args.margin}"', field="--margin", allowed='pixels from 0, or "exact"')
+    if args.batch_size is not None and args.batch_size < 1:
+        raise ConfigError(f"{args.batch_size}", field="--batch-size", allowed="a number from 1")
+    if args.tile_size is not None and args.tile_size < 1:
+        raise ConfigError(f"{args.tile_size}", field="--tile-size", allowed="pixels from 1")
     if args.resume and args.overwrite:
         raise ConfigError("--resume and --overwrite", allowed="one of them: go on, or begin anew")
-    side = args.window or SIDE
+    side = args.tile_size or SIDE
     if args.blend and args.margin != "exact" and not 1 <= int(args.margin) <= side // 2:
-        allowed = f"1 to {side // 2}, half a window, with --blend"
-        raise ConfigError(args.margin, field="margin", allowed=allowed, hint="give --margin, or a larger --window")
+        allowed = f"1 to {side // 2}, half a tile, with --blend"
+        raise ConfigError(args.margin, field="--margin", allowed=allowed, hint="give --margin, or a larger --tile-size")
 
 
 def options_of(args: argparse.Namespace) -> "Options":
@@ -58,17 +60,17 @@ def options_of(args: argparse.Namespace) -> "Options":
         ConfigError: a flag that cannot be, or that says nothing without another.
     """
     words = [word.strip() for word in args.bands.split(",")] if args.bands else []
-    outlined = None if args.outlined is None else [word.strip() for word in args.outlined.split(",")]
-    outlined = outlined and once(outlined, "outlined")
+    classes = None if args.vectorize is None else [word.strip() for word in args.vectorize.split(",")]
+    classes = classes and once(classes, "--vectorize")
     crs, tiles = _crs(args.assume_crs) if args.assume_crs else None, _tiles(args)
 
     from torchfpn.raster.predict import Options  # imports torch: after everything that can be refused
 
     return Options(
-        probabilities=args.probs,
+        probabilities=args.probabilities,
         polygons=args.polygons,
-        outlined=outlined,
-        least=args.least,
+        outlined=classes,
+        least=args.min_pixels,
         simplify=args.simplify,
         assume_crs=crs,
         tiles=tiles,
@@ -122,13 +124,13 @@ def streaming_of(args: argparse.Namespace) -> "Streaming":
 
     return Streaming(
         fingerprint(args.model) if args.model.is_file() else "",
-        side=args.window or SIDE,
+        side=args.tile_size or SIDE,
         margin=None if args.margin == "exact" else int(args.margin),
         blend=args.blend,
-        batch=args.batch or 1,
+        batch=args.batch_size or 1,
         resume=args.resume,
         anew=args.overwrite,
-        always=args.window is not None or args.blend,
+        always=args.tile_size is not None or args.blend,
     )
 
 
@@ -141,4 +143,6 @@ def _crs(text: str) -> str:
     try:
         return str(rasterio.crs.CRS.from_user_input(text).to_wkt())
     except rasterio.errors.CRSError as error:
-        raise ConfigError(f'"{text}"', field="assume-crs", allowed="a coordinate system, such as EPSG:4326") from error
+        raise ConfigError(
+            f'"{text}"', field="--assume-crs", allowed="a coordinate system, such as EPSG:4326"
+        ) from error

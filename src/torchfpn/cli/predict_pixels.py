@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     Facts = Callable[[Job], dict[str, Any]]  # what the answer of a job depends on, by name
 
-CHANGES = ("probs", "polygons", "least", "simplify", "tiles", "window", "blend", "precision")  # flags that change what
-# an answer says and have one spelling; of others, such as --bands, what they mean is compared
+CHANGES = ("probabilities", "polygons", "min_pixels", "simplify", "tiles", "tile_size", "blend", "precision")  # flags
+# that change the output and whose values have one spelling; of others, such as --bands, the meaning is compared
 
 
 def run_pixels(
@@ -45,7 +45,7 @@ def run_pixels(
     task = task.to(device)
     check_classes(task, options, file=args.model)
     check_window(task, streaming)
-    if device.type != "cpu" and args.batch is None:
+    if device.type != "cpu" and args.batch_size is None:
         streaming = replace(streaming, batch=ON_A_GPU)
     if len(jobs) < len(planned):
         print(f"{len(planned) - len(jobs)} left alone: finished before")
@@ -112,8 +112,8 @@ def _facts(job: "Job", args: argparse.Namespace, options: "Options", streaming: 
     return {
         "source": digest([each for file in files for each in read_files(file)], places),
         "model": streaming.model,
-        **{f"--{name}": getattr(args, name) for name in CHANGES},
-        "--outlined": options.outlined and sorted(options.outlined),
+        **{f"--{name.replace('_', '-')}": getattr(args, name) for name in CHANGES},
+        "--vectorize": options.outlined and sorted(options.outlined),
         "--assume-crs": options.assume_crs,
         "--bands": [str(band) for band in options.bands or ()],
         "--margin": streaming.margin,
@@ -138,7 +138,7 @@ def _extras(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
     common = {"overlay": ".overlay.png"} if args.overlay else {}
     if args.polygons:
         common["polygons"] = ".pixels.json" if args.polygons == "pixels" else f".{args.polygons}"
-    if not args.probs:
+    if not args.probabilities:
         return common, common
     return common | {"probabilities": ".probs.npz"}, common | {"probabilities": ".probs.tif"}
 

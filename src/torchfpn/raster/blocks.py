@@ -54,7 +54,7 @@ def plan_blocks(
         ConfigError: a side that is no multiple of `multiple`, a negative margin, an empty raster.
     """
     if side < 1 or side % multiple:
-        raise ConfigError(f"{side}", field="window", allowed=f"a multiple of {multiple} pixels, the coarsest stride")
+        raise ConfigError(f"{side}", field="tile size", allowed=f"a multiple of {multiple} pixels, the coarsest stride")
     if margin < 0 or height < 1 or width < 1:
         raise ConfigError(f"{margin} around {height} x {width}", field="margin", allowed="pixels from 0")
     if grounds is None:

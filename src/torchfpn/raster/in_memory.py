@@ -44,7 +44,7 @@ def predict(
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
-    window: int | None = None,
+    tile_size: int | None = None,
     accept_dtype: bool = False,
     device: str | None = None,
 ) -> list[Any]:
@@ -59,7 +59,7 @@ def predict(
             file is written whole or not at all, and is the same to the byte as that of `fpn predict`. Rasters of more
             than 4096 x 4096 pixels are read by windows of 1024. None: nothing is written.
         overwrite: with `out`, replace files that are there already, and blocks of an interrupted prediction.
-        window: with `out`, of a semantic model: side in pixels of the windows that all rasters are read by.
+        tile_size: with `out`, of a semantic model: side in pixels of the windows that all rasters are read by.
         accept_dtype: of files and arrays, take pixels of another type than the model was trained on.
         device: "cpu", "cuda", ... or "auto"; None: where the task is, of a path as "auto".
 
@@ -73,7 +73,7 @@ def predict(
             arrays or tensors; files that are there already, before the first image; the first image that fails, after
             which the files of those before it stay, and objects.json is not written.
     """
-    _check_arguments(out, overwrite=overwrite, window=window)
+    _check_arguments(out, overwrite=overwrite, tile_size=tile_size)
     task = model if isinstance(model, Task) else load(model)
     if device is not None or not isinstance(model, Task):
         task = task.to(find_device(device or "auto"))
@@ -85,19 +85,19 @@ def predict(
         file = None if isinstance(model, Task) else Path(model)
         with evaluating(task):
             if task.recipe.task != "semantic":
-                return _write_objects(task, paths, Path(out), options, file, overwrite=overwrite, window=window)
-            return _write_labels(task, paths, Path(out), options, file, overwrite=overwrite, window=window)
+                return _write_objects(task, paths, Path(out), options, file, overwrite=overwrite, tile_size=tile_size)
+            return _write_labels(task, paths, Path(out), options, file, overwrite=overwrite, tile_size=tile_size)
     if not is_list and not isinstance(sources, str | os.PathLike):
         return task.predict(sources, accept_dtype=accept_dtype)
     return [_one(task, image, accept_dtype=accept_dtype) for source in every for image in _images(source)]
 
 
-def _check_arguments(out: str | Path | None, *, overwrite: bool, window: int | None) -> None:
-    for name, given in (("overwrite", overwrite), ("window", window is not None)):
+def _check_arguments(out: str | Path | None, *, overwrite: bool, tile_size: int | None) -> None:
+    for name, given in (("overwrite", overwrite), ("tile_size", tile_size is not None)):
         if given and out is None:
             raise ConfigError(f"{name} without out", field=name, allowed="to come with out=FOLDER")
-    if window is not None and (isinstance(window, bool) or not isinstance(window, numbers.Integral)):
-        raise ConfigError(f"{window!r}", field="window", allowed="a whole number of pixels")
+    if tile_size is not None and (isinstance(tile_size, bool) or not isinstance(tile_size, numbers.Integral)):
+        raise ConfigError(f"{tile_size!r}", field="tile_size", allowed="a whole number of pixels")
 
 
 def _paths(sources: Sequence[Any]) -> list[str]:
@@ -116,16 +116,23 @@ def _paths(sources: Sequence[Any]) -> list[str]:
 
 
 def _write_labels(
-    task: Task, paths: list[str], out: Path, options: Options, file: Path | None, *, overwrite: bool, window: int | None
+    task: Task,
+    paths: list[str],
+    out: Path,
+    options: Options,
+    file: Path | None,
+    *,
+    overwrite: bool,
+    tile_size: int | None,
 ) -> list[Path]:
     """The label files of a semantic model. file: of the model, if it is one."""
     on_cpu = next(task.model.parameters()).device.type == "cpu"
     streaming = Streaming(
         "" if file is None else fingerprint(file),  # what is not in a file is not resumed: nothing to compare
-        side=SIDE if window is None else int(window),
+        side=SIDE if tile_size is None else int(tile_size),
         batch=1 if on_cpu else ON_A_GPU,
         anew=overwrite,
-        always=window is not None,
+        always=tile_size is not None,
     )
     check_classes(task, options, file=file)
     check_window(task, streaming)
@@ -145,12 +152,19 @@ def _write_labels(
 
 
 def _write_objects(
-    task: Task, paths: list[str], out: Path, options: Options, file: Path | None, *, overwrite: bool, window: int | None
+    task: Task,
+    paths: list[str],
+    out: Path,
+    options: Options,
+    file: Path | None,
+    *,
+    overwrite: bool,
+    tile_size: int | None,
 ) -> list[Path]:
     """The COCO file of a model of objects, and its numbered masks. file: of the model, if it is one."""
-    if window is not None:
+    if tile_size is not None:
         raise ConfigError(
-            f"{window}", field="window", allowed="a semantic model: images are searched for objects whole"
+            f"{tile_size}", field="tile_size", allowed="a semantic model: images are searched for objects whole"
         )
     check_classes(task, options, file=file)
     jobs = plan_objects(find_sources(paths), out, {}, masks=task.recipe.task == objects.MASKS)

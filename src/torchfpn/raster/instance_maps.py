@@ -29,7 +29,7 @@ def write_instances(path: Path, crops: Crops, geo: Geo | Ties | None, *, file: P
         write_bands(path, values[None], names=["instance"], geo=geo)
         return
     if len(crops) > TOP:
-        hint = "raise --score, or give the image as a TIFF"
+        hint = "raise --min-score, or give the image as a TIFF"
         raise DataError(amount(len(crops), "object"), file=file, allowed=f"at most {TOP:,} in a PNG", hint=hint)
     target = io.BytesIO()
     Image.fromarray(numbered(crops).numpy().astype(np.uint16)).save(target, "PNG")

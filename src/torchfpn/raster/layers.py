@@ -112,7 +112,7 @@ def _found(labels: LabelMap) -> dict[int, str]:
 def _chosen(names: dict[int, str], outlined: Sequence[str] | None, file: Path) -> dict[int, str]:
     for name in outlined or ():
         if name not in names.values():
-            raise ConfigError(f'no class "{name}"', file=file, field="outlined", hint=nearest(name, names.values()))
+            raise ConfigError(f'no class "{name}"', file=file, field="--vectorize", hint=nearest(name, names.values()))
     return {value: name for value, name in names.items() if outlined is None or name in outlined}
 
 

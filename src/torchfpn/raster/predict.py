@@ -212,7 +212,7 @@ def check_classes(task: Task, options: Options, *, file: Path | None) -> None:
         raise WeightsError(f"a class with the value {top}", file=file, allowed="0..65535 in label files")
     for name in options.outlined or ():
         if name not in task.classes:
-            raise ConfigError(f'no class "{name}"', field="outlined", hint=nearest(name, task.classes))
+            raise ConfigError(f'no class "{name}"', field="--vectorize", hint=nearest(name, task.classes))
 
 
 def tiles_of(task: Task) -> str | None:

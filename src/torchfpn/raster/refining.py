@@ -1,6 +1,6 @@
 """Polygons as they were traced or read -> those that are wanted: simplified, merged, squared, sorted out.
 
-features --simplify--> --merge--> --square, the others simplify--> --least area on the ground--> --not known--> features
+features --simplify--> --merge--> --square, the others simplify--> --smallest area--> --not excluded--> features
 
 With right angles wanted, only what does not get them is simplified, and only then.
 

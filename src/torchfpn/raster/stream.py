@@ -96,7 +96,7 @@ def _no_overlay(scene: Scene, job: Job, streaming: Streaming) -> ConfigError:
     if job.parts or job.is_tiles:
         why, hint = "a map of several files is", "leave it out"
     elif streaming.always:
-        why, hint = "with --window or --blend all are", "leave it, or these flags, out"
+        why, hint = "with --tile-size or --blend all are", "leave it, or these flags, out"
     else:
         why, hint = "more than --max-pixels are", "allow more pixels with --max-pixels N, or leave it out"
     found = f"{scene.width} x {scene.height} pixels, read by windows: {why}"
@@ -120,7 +120,7 @@ def _check_windows(scene: Scene, job: Job, streaming: Streaming) -> None:
     if count > WINDOWS:
         found = f"{count:,} windows of {streaming.side} pixels"
         raise ConfigError(
-            found, file=job.source, field="window", allowed=f"at most {WINDOWS:,}", hint="give a larger --window"
+            found, file=job.source, field="tile size", allowed=f"at most {WINDOWS:,}", hint="give a larger --tile-size"
         )
 
 
@@ -131,7 +131,7 @@ def window_count(scene: Scene, streaming: Streaming) -> int:
         ConfigError: blocks of no size.
     """
     if streaming.side < 1:
-        raise ConfigError(f"{streaming.side}", field="window", allowed="pixels from 1")
+        raise ConfigError(f"{streaming.side}", field="tile size", allowed="pixels from 1")
     grounds = scene.grounds(streaming.side)
     return -(-scene.height // streaming.side) * -(-scene.width // streaming.side) if grounds is None else len(grounds)
 
@@ -145,7 +145,7 @@ def check_window(task: Task, streaming: Streaming) -> None:
     multiple = int(getattr(task.model, "multiple", 1))
     if streaming.side < 1 or streaming.side % multiple:
         allowed = f"a multiple of {multiple} pixels, the model's coarsest stride"
-        raise ConfigError(f"{streaming.side}", field="window", allowed=allowed)
+        raise ConfigError(f"{streaming.side}", field="tile size", allowed=allowed)
 
 
 def is_begun(job: Job) -> bool:
