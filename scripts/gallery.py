@@ -24,7 +24,7 @@ This page draws eight architectures, each built by one call. In each drawing, a 
 top; a column is a child module, labelled with its name (`model.pyramid.lateral`). A blue box is a feature map with its
 size relative to the image and its channels: `1/4 · 256`.
 
-`architecture` draws any model. It is in the repository's folder `scripts`, not in the package; set `PYTHONPATH=scripts`:
+`architecture` draws any model. It is in the folder `scripts`, not in the package; set `PYTHONPATH=scripts`:
 
 ```python
 import torchfpn
