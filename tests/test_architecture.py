@@ -32,6 +32,7 @@ OWNERS = {  # package -> the only room that imports it
     "rasterio": {"files", "raster", "vectors"},
     "shapely": {"raster", "vectors"},
     "pyogrio": {"vectors"},
+    "jinja2": {"report"},
 }
 
 

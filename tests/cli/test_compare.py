@@ -15,7 +15,8 @@ from torchfpn.files.geo import Geo
 from torchfpn.files.rasters import write_label_raster
 from torchfpn.metrics.confusion import ConfusionMatrix
 from torchfpn.raster.overview import Grid, grid_of, sampling, view
-from torchfpn.report.comparison import FALSE, MISSED, OTHER, RIGHT, Sheet, differences, drawn, shown
+from torchfpn.report.images import to_rgb
+from torchfpn.report.sheets import FALSE, MISSED, OTHER, RIGHT, Comparison, draw_comparison, mark_differences
 from torchfpn.vectors.reading import crs_wkt
 
 WEST, NORTH = 500_000, 5_800_000
@@ -118,7 +119,7 @@ def test_every_kind_of_labels_gives_the_same(tmp_path, truth, prediction):
     assert row["iou"] == pytest.approx(dict(zip(NAMES.values(), expected().iou().tolist(), strict=True)))
     found = colors(tmp_path / "out" / "a.png")
     swatches = 14 * 13  # of the legend, without its corners and outline
-    scale = round(360 / 80) ** 2
+    scale = (380 // 80) ** 2
     truth_map, found_map = boxed(*TRUTH), boxed(*FOUND)
     for value, color in enumerate(COLORS):
         pixels = scale * (int((truth_map == value).sum()) + int((found_map == value).sum()))
@@ -339,7 +340,7 @@ def test_bands_that_are_shown(tmp_path):
     assert small.array.shape == (3, 20, 30)
     blocks = array[[2, 1, 0]].reshape(3, 20, 2, 30, 2).astype(float).mean((2, 4))
     assert np.abs(small.array - blocks)[:, 1:, 1:].max() <= 1
-    pixels = shown(small.array, small.valid, small.names)
+    pixels = to_rgb(small.array, small.names, small.valid)
     assert pixels.shape == (20, 30, 3)
 
 
@@ -361,7 +362,7 @@ def test_alpha_palettes_and_photographs(tmp_path):
 
 def test_differences_without_a_background():
     truth, found = np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 1, 1, 1]], np.uint8)
-    marked, kinds = differences(np.zeros((1, 4, 3), np.uint8), truth, found, None)
+    marked, kinds = mark_differences(np.zeros((1, 4, 3), np.uint8), truth, found, None)
     assert kinds == ["wrong class"]
     assert [tuple(p) for p in marked[0, :3].tolist()] == [(168, 168, 168), OTHER, (168, 168, 168)]
 
@@ -369,8 +370,8 @@ def test_differences_without_a_background():
 def test_nothing_is_cut_off_on_narrow_and_wide_sheets():
     for size, names in (((300, 20), ["a name that is far too long for so small a picture"]), ((40, 1600), ["road"])):
         labels = np.zeros(size, np.uint8)
-        look = Sheet(np.zeros((*size, 3), np.uint8), labels, labels, names, COLORS, None, [1.0], ["a" * 300, "b"])
-        sheet = np.asarray(drawn(look))
+        look = Comparison(np.zeros((*size, 3), np.uint8), labels, labels, names, COLORS, None, [1.0], ["a" * 300, "b"])
+        sheet = np.asarray(draw_comparison(look))
         assert (sheet[:, :10] == 255).all()
         assert (sheet[:, -10:] == 255).all()
         assert (sheet[-10:] == 255).all()

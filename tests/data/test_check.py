@@ -13,8 +13,8 @@ from torchfpn.data.check import check
 from torchfpn.data.dataset import read_dataset
 from torchfpn.data.headers import page_count
 from torchfpn.data.samples import SemanticSamples
-from torchfpn.data.sheet import write_sheet
 from torchfpn.errors import DataError
+from torchfpn.report.dataset_sheet import write_sheet
 
 
 def report(folder, **options):

@@ -18,17 +18,17 @@ from shared import DATA, needs_shared
 from torchfpn.data.collate import collate
 from torchfpn.data.dataset import read_dataset
 from torchfpn.data.keys import Draw
-from torchfpn.data.object_view import object_view
 from torchfpn.data.region_augment import RegionAugment
 from torchfpn.data.region_samples import RegionSamples
 from torchfpn.data.resize import Resize
 from torchfpn.data.samples import SemanticSamples
 from torchfpn.data.statistics import class_counts
-from torchfpn.data.views import image_view
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.ops.masks import areas, crop_images, paste
 from torchfpn.ops.rle import to_rle
 from torchfpn.recipe import Scaling
+from torchfpn.report.images import to_rgb
+from torchfpn.report.objects import Marks, draw_objects
 
 
 def samples_of(folder, split="train", **options):
@@ -400,9 +400,8 @@ def test_blood_cells_and_nuclei(tmp_path):
         pictures = []
         for i in (0, 7, 100):
             sample = shown[Draw(i, i)]
-            valid = ~sample.image.isnan().any(0).numpy()
-            view = image_view(sample.image.nan_to_num().numpy(), valid, shown.bands)
-            pictures.append(object_view(view, sample.objects, [c.color for c in shown.dataset.classes]))
+            marks = Marks.of_truth(sample.objects, [c.color for c in shown.dataset.classes], sample.size)
+            pictures.append(draw_objects(to_rgb(sample.image.numpy(), shown.bands), marks))
         height = max(len(one) for one in pictures)
         padded = [np.pad(one, ((0, height - len(one)), (0, 6), (0, 0))) for one in pictures]
         Image.fromarray(np.concatenate(padded, 1)).save(tmp_path / f"{name}.png")

@@ -24,13 +24,13 @@ from torchfpn.data.keys import Draw, KeyedSampler
 from torchfpn.data.reading import read_pair
 from torchfpn.data.samples import SCENE_CROP, SemanticSamples
 from torchfpn.data.scaling import find_scaling
-from torchfpn.data.sheet import write_sheet
 from torchfpn.data.statistics import class_counts
 from torchfpn.data.windows import nth_tile, pieces, scene_of, tile_count, tiling, with_margin
 from torchfpn.errors import DataError
 from torchfpn.files import images
 from torchfpn.nn.normalize import Normalize
 from torchfpn.recipe import Scaling
+from torchfpn.report.dataset_sheet import write_sheet
 from torchfpn.tasks.evaluate import evaluate
 from torchfpn.types import IGNORE, Semantic
 

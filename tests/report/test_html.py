@@ -12,7 +12,7 @@ from made_page import EVIL, Page
 from torchfpn.errors import DataError
 from torchfpn.report.html import write_report
 from torchfpn.report.run import parse_scores, read_run, write_about
-from torchfpn.report.table import class_table
+from torchfpn.report.tables import class_table
 
 
 def scores(names, confusion, **more):

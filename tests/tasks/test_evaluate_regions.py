@@ -18,7 +18,7 @@ from torchfpn.metrics.coco_eval import polygon_runs
 from torchfpn.nn.normalize import Normalize
 from torchfpn.ops.masks import areas
 from torchfpn.ops.rle import to_rle
-from torchfpn.report.extreme_pictures import write_pictures
+from torchfpn.report.objects import write_pictures
 from torchfpn.tasks.evaluate_regions import evaluate_regions, relabelled, truth_facts
 from torchfpn.tasks.evaluate_results import evaluate_results
 from torchfpn.train.region_validation import RegionValidation

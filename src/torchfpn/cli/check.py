@@ -98,7 +98,7 @@ def _say_written(dataset: "Dataset", report: "CheckReport", told: list[str]) -> 
 
 
 def _write_sheet(report: "CheckReport", path: Path) -> None:
-    from torchfpn.data.sheet import write_sheet
+    from torchfpn.report.dataset_sheet import write_sheet
 
     write_sheet(report, path)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torchfpn.raster.label_sides import Side
     from torchfpn.raster.overview import Grid, Sampling
     from torchfpn.raster.sources import Job
-    from torchfpn.report.contact import Entry
+    from torchfpn.report.html import Picture
     from torchfpn.report.run import Scores
 
 
@@ -30,7 +30,7 @@ class Work:
     part: tuple[int, int, int, int] | None
     total: "PixelCounts | None" = None
     rows: list[dict[str, Any]] = field(default_factory=list)
-    entries: "list[Entry]" = field(default_factory=list)
+    pictures: "list[Picture]" = field(default_factory=list)
 
 
 def draw_worst(work: Work, jobs: "Sequence[Job]") -> int:
@@ -103,13 +103,12 @@ def _looked_at(work: Work, job: "Job") -> "tuple[Grid, Sampling, Compared]":
 
 def _draw(work: Work, job: "Job", picture: Path) -> bool:
     """Writes the picture of an image, and keeps what the index says of it."""
-    import io
-
     from torchfpn.files.atomic import write_bytes
     from torchfpn.files.formats import printable
     from torchfpn.raster.overview import view
-    from torchfpn.report.comparison import Sheet, drawn, shown
-    from torchfpn.report.contact import Entry, small
+    from torchfpn.report.html import linked_picture
+    from torchfpn.report.images import png, to_rgb
+    from torchfpn.report.sheets import Comparison, draw_comparison
 
     _, look, found = _looked_at(work, job)
     words = listed(work.args.bands)
@@ -119,8 +118,8 @@ def _draw(work: Work, job: "Job", picture: Path) -> bool:
     truth = maps.pop(0) if work.args.truth is not None else None
     prediction = maps.pop(0) if work.args.prediction is not None else None
     scores = _scores(found.confusion)
-    sheet = Sheet(
-        shown(seen.array, seen.valid, seen.names),
+    comparison = Comparison(
+        to_rgb(seen.array, seen.names, seen.valid),
         truth,
         prediction,
         work.classes.names,
@@ -129,16 +128,15 @@ def _draw(work: Work, job: "Job", picture: Path) -> bool:
         scores["iou"],
         [printable(job.source.name) + _part(look), *([_said(scores)] if found.confusion is not None else [])],
     )
-    page, target = drawn(sheet), io.BytesIO()
-    page.save(target, "PNG", compress_level=6)
-    write_bytes(picture, target.getvalue())
+    sheet = draw_comparison(comparison)
+    write_bytes(picture, png(sheet))
     if found.confusion is not None:
         _add(work, found.confusion)
     known = {n: v for n, v in zip(work.classes.names, scores["iou"], strict=False) if v is not None}
     row = {"file": printable(job.source), "picture": picture.name, **scores, "iou": known}
     work.rows.append(row)
     line = f"{job.source.name}: {_said(scores)}" if found.confusion is not None else job.source.name
-    work.entries.append(Entry(picture.name, printable(line), small(page)))
+    work.pictures.append(linked_picture(picture.name, printable(line), sheet))
     print(f"{printable(picture)}  {_said(scores) if found.confusion is not None else ''}".rstrip())
     return True
 
@@ -189,8 +187,8 @@ def finish(work: Work, images: int) -> None:
     from torchfpn.cli.progress import console
     from torchfpn.files.atomic import write_text
     from torchfpn.metrics.plain import UNIT
-    from torchfpn.report.contact import MOST, contact_page
-    from torchfpn.report.table import class_table
+    from torchfpn.report.html import MOST_PICTURES, comparison_page
+    from torchfpn.report.tables import class_table
 
     if not work.rows:
         return
@@ -201,8 +199,8 @@ def finish(work: Work, images: int) -> None:
         order.sort(key=lambda k: 2.0 if held[k] is None else held[k])
         data = {"unit": UNIT, "images": work.rows, "over_all": scores[1]}
         write_text(work.args.out / "compare.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-    entries = [work.entries[k] for k in order[:MOST]]
-    write_text(work.args.out / "index.html", contact_page(entries, None if scores is None else scores[0], images))
+    shown = [work.pictures[k] for k in order[:MOST_PICTURES]]
+    write_text(work.args.out / "index.html", comparison_page(shown, None if scores is None else scores[0], images))
     if scores is not None and not work.args.quiet:
         console().print(class_table(scores[0]))
 

@@ -102,7 +102,7 @@ def _plan(args: argparse.Namespace) -> "Plan":
 
 
 def _list(made: "Made", seconds: float) -> str:
-    from torchfpn.report.cells import percents
+    from torchfpn.report.tables import percents
 
     width = max(len(str(path)) for path, _ in made.files)
     lines = [f"  {path!s:<{width}}  {what}" for path, what in made.files]

@@ -142,7 +142,7 @@ def _check_labels(dataset: Any, split: str) -> None:
 def pictures(folder: Path, recipe: "Recipe", most: int = PICTURES) -> "Watch":
     """A watcher that keeps the first samples as pictures in `folder`, which is made."""
     from torchfpn.files.atomic import make_directory, write_bytes
-    from torchfpn.report.pictures import side_by_side
+    from torchfpn.report.sheets import side_by_side
 
     make_directory(folder)
     shown = 0
@@ -203,18 +203,15 @@ def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
     from torchfpn.files.atomic import write_text
     from torchfpn.report.console import Console
     from torchfpn.report.html import write_report
-    from torchfpn.report.object_table import object_table
-    from torchfpn.report.precision_table import precision_table
-    from torchfpn.report.region_scores import is_region_scores
-    from torchfpn.report.run import parse_scores, write_about
-    from torchfpn.report.table import class_table
+    from torchfpn.report.run import is_detection_scores, parse_scores, write_about
+    from torchfpn.report.tables import class_table, object_table, precision_table
 
     text = json.dumps(scores, indent=2, ensure_ascii=False) + "\n"
     if str(args.json) == "-":
         print(text, end="")
     else:
         console = Console()
-        if is_region_scores(scores):
+        if is_detection_scores(scores):
             console.print(precision_table(scores))
         if "confusion" in scores:
             console.print(class_table(parse_scores(scores)))

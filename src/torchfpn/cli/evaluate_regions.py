@@ -43,7 +43,7 @@ def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[st
             task, samples, precision=args.precision, order=order, most=_most(args), progress=step, fit=fit
         )
     if args.out:
-        from torchfpn.report.extreme_pictures import picture_names, write_pictures
+        from torchfpn.report.objects import picture_names, write_pictures
 
         names = picture_names(found)
         folder = args.out / "samples"

@@ -85,7 +85,7 @@ def _plan(args: argparse.Namespace, *, masks: bool) -> "list[Job]":
 
 
 def _overlay(task: "Task") -> "Overlay":
-    from torchfpn.report.object_pictures import overlay_objects
+    from torchfpn.report.objects import overlay_objects
 
     recipe = task.recipe
     return lambda image, found: overlay_objects(

@@ -144,7 +144,7 @@ def _extras(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _overlay(task: "Task") -> "Overlay":
-    from torchfpn.report.pictures import overlay
+    from torchfpn.report.images import overlay
 
     recipe = task.recipe
     return lambda image, labels: overlay(image, labels, recipe.colors, bands=recipe.bands, names=recipe.classes)

@@ -211,7 +211,7 @@ def _picture(path: Path, town: Sheet, labels: Path) -> Path:
     """The town, its truth and its prediction side by side."""
     from torchfpn.files.images import read_image
     from torchfpn.files.labels import read_labels
-    from torchfpn.report.pictures import side_by_side
+    from torchfpn.report.sheets import side_by_side
 
     image = read_image(town.image).array
     truth, prediction = (read_labels(file).values.astype("int64") - 1 for file in (town.label, labels))

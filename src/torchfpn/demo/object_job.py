@@ -85,7 +85,7 @@ def _score(truth: "Objects", found: "Instances") -> float:
 def _picture(path: Path, town: Sheet, truth: "Objects", found: "Instances") -> Path:
     """The town, its buildings and those that were found, side by side."""
     from torchfpn.files.images import read_image
-    from torchfpn.report.object_pictures import objects_side_by_side
+    from torchfpn.report.objects import objects_side_by_side
 
     image = read_image(town.image).array
     colors = [(222, 92, 64)]

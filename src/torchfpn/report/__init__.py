@@ -1,1 +1,1 @@
-"""What a training or an evaluation looks like: pictures, curves, tables, one self-contained report.html."""
+"""What people see of a training, a prediction or an evaluation: pictures, tables of a terminal, HTML pages."""

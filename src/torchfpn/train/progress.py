@@ -15,8 +15,8 @@ from rich.progress import Progress as Bar
 from torchfpn.data.each import Watch
 from torchfpn.errors import amount
 from torchfpn.files.atomic import write_text
-from torchfpn.report.cells import percents
 from torchfpn.report.console import Console
+from torchfpn.report.tables import percents
 from torchfpn.train.module import Training
 
 EVERY = 30.0  # seconds between two plain lines within an epoch

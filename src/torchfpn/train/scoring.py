@@ -18,11 +18,10 @@ from torchfpn.data.samples import SemanticSamples
 from torchfpn.files.atomic import make_directory, write_bytes
 from torchfpn.metrics.plain import plain
 from torchfpn.report.console import Console
-from torchfpn.report.extreme_pictures import picture_names, write_pictures
-from torchfpn.report.pictures import side_by_side
-from torchfpn.report.precision_table import precision_table
+from torchfpn.report.objects import picture_names, write_pictures
 from torchfpn.report.run import parse_scores
-from torchfpn.report.table import class_table
+from torchfpn.report.sheets import side_by_side
+from torchfpn.report.tables import class_table, precision_table
 from torchfpn.tasks.evaluate import evaluate
 from torchfpn.tasks.evaluate_regions import RegionEvaluation, evaluate_regions
 from torchfpn.tasks.precision import Precision

@@ -10,10 +10,9 @@ from PIL import Image
 from shared import needs_shared
 from torchfpn.ops.instances import Instances
 from torchfpn.ops.masks import crop_images
-from torchfpn.report.display import displayed
-from torchfpn.report.object_marks import Marks, marked
-from torchfpn.report.object_pictures import objects_side_by_side, overlay_objects
-from torchfpn.report.pictures import GAP, TITLE
+from torchfpn.report.images import to_rgb
+from torchfpn.report.objects import Marks, draw_objects, objects_side_by_side, overlay_objects
+from torchfpn.report.sheets import GAP, TITLE
 from torchfpn.types import Objects
 
 COLORS = ((200, 10, 10), (10, 200, 10), (10, 10, 200))
@@ -45,7 +44,7 @@ def truth(size=(200, 260), masks=False):
 
 
 def test_boxes_are_drawn_where_they_are_and_nothing_else_is_touched():
-    plain = displayed(image())
+    plain = to_rgb(image())
     over = opened(overlay_objects(image(), found(), colors=COLORS, names=NAMES))[..., :3]
     assert over.shape == plain.shape
     assert (over[40:120, 40] == COLORS[0]).all()
@@ -59,7 +58,7 @@ def test_boxes_are_drawn_where_they_are_and_nothing_else_is_touched():
 
 
 def test_masks_are_tinted_with_a_line_around_them():
-    plain = displayed(image())
+    plain = to_rgb(image())
     over = opened(overlay_objects(image(), found(masks=True), colors=COLORS, names=NAMES))[..., :3]
     assert (over[119, 45:95] == COLORS[0]).all()
     assert np.abs(over[118, 50] - (0.65 * plain[118, 50] + 0.35 * np.array(COLORS[0]))).max() <= 1
@@ -84,7 +83,7 @@ def test_panels_stand_side_by_side_with_a_legend(masks):
     assert sheet.shape[1] == 3 * 260 + 2 * GAP
     left = [k * (260 + GAP) for k in range(3)]
     panels = [sheet[TITLE : TITLE + 200, x : x + 260, :3] for x in left]
-    assert np.array_equal(panels[0], displayed(image()))
+    assert np.array_equal(panels[0], to_rgb(image()))
     assert (panels[1][119, 45:95] == COLORS[0]).all()
     assert (panels[2][119, 45:95] == COLORS[0]).all()
     assert panels[1][:30, :30].mean() > panels[0][:30, :30].mean() + 20  # crowds are hatched
@@ -105,7 +104,7 @@ def test_any_size_and_nothing_found(size, masks):
     assert opened(overlay_objects(values, one, colors=COLORS)).shape == (*size, 4)
     none = Instances(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), size)
     over = opened(overlay_objects(values, none, colors=COLORS))[..., :3]
-    assert np.array_equal(over, displayed(values))
+    assert np.array_equal(over, to_rgb(values))
     sheet = opened(objects_side_by_side(values, Objects(boxes, one.labels, crops), one, colors=COLORS, names=NAMES))
     assert max(sheet.shape) < 2200
 
@@ -125,7 +124,7 @@ def test_texts_never_hide_each_other_or_objects_smaller_than_they_are():
     def drawn(side):
         boxes = np.concatenate([corners, corners + side], 1).astype(float)
         marks = [Marks(boxes, [COLORS[0]] * 400, size, texts=texts) for texts in ([], ["0.99"] * 400)]
-        return [marked(np.zeros((*size, 3), np.uint8), one) for one in marks]
+        return [draw_objects(np.zeros((*size, 3), np.uint8), one) for one in marks]
 
     without, with_texts = drawn(3)
     assert np.array_equal(without, with_texts)
@@ -149,7 +148,7 @@ def test_real_images_with_their_true_objects(name, masks):
     same = Instances(objects.boxes, scores, objects.labels, sample.size, objects.masks)
     shown = {"colors": [c.color for c in dataset.classes], "names": [c.name for c in dataset.classes]}
     over = opened(overlay_objects(sample.image.numpy(), same, **shown))[..., :3]
-    changed = (over != displayed(sample.image.numpy())).any(-1)
+    changed = (over != to_rgb(sample.image.numpy())).any(-1)
     if masks:
         on = same.masks.any(0).numpy()
         assert changed[on].mean() > 0.9

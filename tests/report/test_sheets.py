@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from torchfpn.report.pictures import GAP, TITLE, overlay, shortened, side_by_side
+from torchfpn.report.images import overlay, shortened
+from torchfpn.report.sheets import GAP, TITLE, side_by_side
 
 COLORS = ((200, 10, 10), (10, 200, 10), (10, 10, 200))
 NAMES = ("roof", "grass", "water")
@@ -67,6 +68,9 @@ def test_missing_colours_are_made_up_and_long_names_are_cut():
     assert sheet.shape[1] < 1000
     assert shortened("a" * 500, 100).endswith("…")
     assert shortened("two\nlines", 200) == "two lines"
+    name = shortened("a-very-long-name-of-a-file-0001.tif", 120, middle=True)
+    assert name.startswith("a-very")
+    assert name.endswith("1.tif")
 
 
 def test_small_pictures_have_a_palette_and_look_the_same():

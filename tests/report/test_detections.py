@@ -11,10 +11,10 @@ from made_detections import BOX, NAMES, OTHER, found, truth
 from made_page import EVIL, Page
 from torchfpn.errors import DataError
 from torchfpn.metrics import AveragePrecision
-from torchfpn.report.extreme_pictures import picture_names
 from torchfpn.report.html import write_report
-from torchfpn.report.precision_table import precision_table
-from torchfpn.report.region_scores import parse_region_scores
+from torchfpn.report.objects import picture_names
+from torchfpn.report.run import parse_detection_scores
+from torchfpn.report.tables import precision_table
 from torchfpn.tasks.evaluate_regions import RegionEvaluation
 
 pytest.importorskip("faster_coco_eval", reason="the evaluator is not installed")
@@ -120,7 +120,7 @@ def test_half_of_the_images_at_most_are_worst():
 
 
 def test_a_picture_belongs_to_the_image_of_its_name():
-    scores = parse_region_scores(evaluation().to_dict())
+    scores = parse_detection_scores(evaluation().to_dict())
     assert scores.of_picture("worst-00-bad").name == "bad.png"
     assert scores.of_picture("worst-00-very-bad") is None
     assert scores.of_picture("bad") is None
@@ -140,6 +140,6 @@ def test_files_that_give_one_for_nothing_are_read_as_without_a_score():
     """validation.json of 0.1.0 holds an F1 of 1 where nothing was found and nothing was there."""
     data = evaluation().to_dict()
     data["objects_found"] = {"threshold": 0.5, "matched": 0, "missed": 0, "false": 0, "f1": 1.0}
-    total = parse_region_scores(data).total
+    total = parse_detection_scores(data).total
     assert total.f1 is None
     assert total.line == "no object, and none was found"
