@@ -35,9 +35,10 @@ from torchfpn.cli.main import main
 
 STORED = Path(__file__).with_name("golden_journeys.json")
 SIZE = (150, 190)
+PHOTOS = {"a": (60, 80), "b": (45, 33)}
 CORNER = (500_000.0, 5_800_000.0)
 PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, CORNER[0], 0, -0.5, CORNER[1])}
-SMALLER = {"dense.each.predict": 0.03, "box.predict.scores": 0.05, "box.predict.deltas": 0.01}  # weights of heads
+FACTORS = {"dense.each.predict": 0.03, "box.predict.scores": 0.05, "box.predict.deltas": 0.01}  # of weights
 TOLERANCE = {"rel": 2e-3, "abs": 2e-4}
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -96,12 +97,12 @@ def save_models():
     task.save("model.safetensors")
     task = torchfpn.create_task(
         "instance", backbone="test_resnet", classes=("cell", "dot"), bands=("red", "green", "blue"), dtype="uint8",
-        channels=16, head_options={"hidden": 32, "mask_hidden": 16, "proposals": 30}, label_ids=(3, 7),
+        channels=16, head_options={"hidden": 32, "mask_hidden": 16, "proposals": 10}, label_ids=(3, 7),
     )  # fmt: skip
     named_weights(task)
-    with torch.no_grad():  # scores from 0.1 to 0.9, and proposals of many sizes
+    with torch.no_grad():  # scores from 0.1 to 0.9 and proposals of many sizes
         for name, value in task.state_dict().items():
-            value *= next((factor for part, factor in SMALLER.items() if part in name), 1)
+            value *= next((factor for part, factor in FACTORS.items() if part in name), 1)
     task.save("detector.safetensors")
 
 
@@ -111,9 +112,9 @@ def make_world():
     scene = smooth(0, SIZE)
     scene[:40, :50] = 0
     tiff(Path("scene.tif"), scene, nodata=0)
-    for name, seed, size in (("photos/a", 1, (60, 80)), ("photos/b", 2, (45, 33))):
-        Path(name).parent.mkdir(exist_ok=True)
-        write_png(Path(f"{name}.png"), smooth(seed, size))
+    Path("photos").mkdir()
+    for seed, (name, size) in enumerate(PHOTOS.items(), start=1):
+        write_png(Path(f"photos/{name}.png"), smooth(seed, size))
     for row in range(2):
         for column in range(2):
             Path(f"town/18/{10 + column}").mkdir(parents=True, exist_ok=True)
@@ -169,7 +170,7 @@ def raster(path):
 
 
 def shares(path):
-    """Of probabilities: facts, and every 211th value, a whole number or not, as a share of one."""
+    """Of probabilities: facts, and every 997th value, a whole number or not, as a share of one."""
     facts = raster(path)
     with rasterio.open(path) as source:
         array = source.read().astype(np.float64)
@@ -178,7 +179,7 @@ def shares(path):
     scale = 254 if facts["dtype"] == "uint8" else 1  # a step of a byte may go either way: see TOLERANCE
     known = np.where(np.isfinite(array), array / scale, -1)
     facts["means"] = known.mean((1, 2)).tolist()
-    facts["some"] = [] if facts["dtype"] == "uint8" else known.reshape(-1)[::211].tolist()
+    facts["some"] = [] if facts["dtype"] == "uint8" else known.reshape(-1)[::997].tolist()
     return facts
 
 
@@ -192,6 +193,12 @@ def picture(path):
             "pixels": digest(np.asarray(image)),
             "palette": None if palette is None else digest(np.array(palette[: 3 * 8], np.uint8)),
         }
+
+
+def opened(path):
+    """The pixels of a picture."""
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def features(path):
@@ -260,7 +267,9 @@ def predict_windows():
         fpn(*words, "resumed", "--polygons", "gpkg", "--least", 20, code=130)
     fpn(*words, "resumed", "--polygons", "gpkg", "--least", 20, "--resume")
     fpn(*words, "blended", "--blend")
-    same = [Path("windows", n).read_bytes() == Path("resumed", n).read_bytes() for n in ("scene.tif", "scene.probs.tif")]
+    same = [
+        Path("windows", n).read_bytes() == Path("resumed", n).read_bytes() for n in ("scene.tif", "scene.probs.tif")
+    ]
     return {
         "names": sorted(path.name for path in Path("windows").glob("[!.]*")),
         "labels": raster("windows/scene.tif"),
@@ -287,22 +296,44 @@ def predict_polygons():
     found = {}
     for kind in ("geojson", "fgb", "pixels"):
         out = f"polygons-{kind}"
-        fpn("predict", "model.safetensors", "scene.tif", "--out", out, "--polygons", kind, "--least", 20, "--simplify", 1)
+        fpn(
+            "predict",
+            "model.safetensors",
+            "scene.tif",
+            "--out",
+            out,
+            "--polygons",
+            kind,
+            "--least",
+            20,
+            "--simplify",
+            1,
+        )
         (path,) = (p for p in Path(out).glob("[!.]*") if p.suffix not in (".tif", ".png"))
         found[path.name] = stored_json(path) if kind == "pixels" else features(path)
     return found
 
 
 def predict_objects():
+    """A pixel at the edge of a mask may go either way: areas are compared, as shares of the image."""
     words = ("predict", "detector.safetensors", "scene.tif")
     fpn(*words, "photos", "--out", "objects", "--overlay")
     fpn(*words, "--out", "outlined", "--polygons", "gpkg", "--score", 0.3)
+    objects, outlined = json.loads(Path("objects/objects.json").read_text()), features("outlined/scene.gpkg")
+    for each in objects["annotations"]:
+        height, width = each["segmentation"].pop("size")
+        each["area"] /= height * width
+        assert each.pop("segmentation").keys() == {"counts"}
+    for each in outlined["features"]:
+        del each["points"], each["outline"]
+    masks, numbers = raster("objects/scene.tif"), opened("objects/a.png")
+    del masks["pixels"], masks["values"]
     return {
         "names": sorted(path.name for path in Path("objects").glob("[!.]*")),
-        "objects": stored_json("objects/objects.json"),
-        "masks": {"scene": raster("objects/scene.tif"), "a": picture("objects/a.png")},
-        "overlays": {name: picture(f"objects/{name}.overlay.png") for name in ("a", "scene")},
-        "polygons": features("outlined/scene.gpkg"),
+        "objects": objects,
+        "masks": {"scene": masks, "a": (np.bincount(numbers.ravel()) / numbers.size).tolist()},
+        "overlays": {name: list(opened(f"objects/{name}.overlay.png").shape) for name in ("a", "scene")},
+        "polygons": outlined,
     }
 
 
@@ -338,8 +369,7 @@ def evaluate_maps():
 def evaluate_models():
     for name in ("a", "b"):
         Path("split/labels").mkdir(parents=True, exist_ok=True)
-        size = Image.open(f"photos/{name}.png").size[::-1]
-        write_png(Path(f"split/labels/{name}.png"), patches(8, size, (0, *IDS)))
+        write_png(Path(f"split/labels/{name}.png"), patches(8, PHOTOS[name], (0, *IDS)))
     shutil.copytree("photos", "split/images")
     ids = dict(zip(IDS, CLASSES, strict=True))
     splits = "splits: {val: {images: images, labels: labels}}\n"
@@ -391,8 +421,17 @@ def make_coco(folder, count=6):
             box = (4 + 22 * k, 6 + 9 * k, 24 + 22 * k, 30 + 11 * k)
             held.append(record(len(held) + 1, box, image=i + 1, category=(3, 7)[k % 2], iscrowd=0))
     Path(folder, "objects.json").write_text(json.dumps(coco(held, images=count, size=(72, 96))))
-    split = "{images: images, annotations: objects.json}"
-    Path(folder, "dataset.yaml").write_text(f"task: instance\nsplits: {{train: {split}, val: {split}}}\n")
+    few = [each for each in held if each["image_id"] in (2, 4)]
+    for each in few:
+        each["image_id"] //= 2
+    Path(folder, "val").mkdir()
+    for i in range(2):
+        shutil.copy(Path(folder, "images", f"a{1 + 2 * i}.png"), Path(folder, "val", f"a{i}.png"))
+    Path(folder, "few.json").write_text(json.dumps(coco(few, images=2, size=(72, 96))))
+    val = "{images: val, annotations: few.json}"
+    Path(folder, "dataset.yaml").write_text(
+        f"task: instance\nsplits: {{train: {{images: images, annotations: objects.json}}, val: {val}}}\n"
+    )
 
 
 def make_polygon_scenes(folder):
@@ -485,7 +524,7 @@ def trained(folder, settings, **sizes):
     def keep(number, inputs, losses):
         (batch,) = inputs
         if losses and next(iter(losses.values())).requires_grad:
-            terms = {name: float(loss) for name, loss in losses.items()}
+            terms = {name: loss.item() for name, loss in losses.items()}
             steps.append({**batch_facts(batch), "losses": terms})
 
     with after_pass(keep, torchfpn.Task):
@@ -567,7 +606,9 @@ def differences(found, stored, name=""):
     """Where two nested values are not the same, floats but for their last digits."""
     if isinstance(found, dict) and isinstance(stored, dict):
         keys = [f"{name}/{key}: only in one" for key in found.keys() ^ stored.keys()]
-        return keys + [d for key in found if key in stored for d in differences(found[key], stored[key], f"{name}/{key}")]
+        return keys + [
+            d for key in found if key in stored for d in differences(found[key], stored[key], f"{name}/{key}")
+        ]
     if isinstance(found, list) and isinstance(stored, list) and len(found) == len(stored):
         return [d for i, (a, b) in enumerate(zip(found, stored, strict=True)) for d in differences(a, b, f"{name}/{i}")]
     if isinstance(found, float) and isinstance(stored, float | int) and not isinstance(stored, bool):
