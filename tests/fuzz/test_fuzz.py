@@ -11,6 +11,10 @@ from fuzz.run import run_case
 
 PARTS, CASES = 3, 102
 DEAR = ("settings",)  # trains
+ONCE = (  # seeds of `make fuzz` whose cases failed once
+    501396,  # rasterio printed that it could not decode a message of GDAL
+    502741,  # a map without a place on the earth was refused after its prediction, and its blocks stayed
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +28,9 @@ def work(originals):
     return originals.parent / "box" / "work"
 
 
-# rasterio cannot decode some messages of GDAL about damaged text, and says so behind the back of everyone
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("part", range(PARTS))
 def test_damaged_files_end_in_an_answer_or_in_one_line(originals, work, part):
-    cases = [make_case(seed, originals) for seed in range(part * CASES, (part + 1) * CASES)]
+    cases = [make_case(seed, originals) for seed in (*range(part * CASES, (part + 1) * CASES), *ONCE[part : part + 1])]
     verdicts = [run_case(case, originals, work) for case in cases if case.family not in DEAR]
     faults = [
         f"{v.case.name}: {v.fault}: {' '.join(map(ascii, v.case.words))}\n{v.printed}" for v in verdicts if v.fault

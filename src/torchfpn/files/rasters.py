@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import re
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ _WELL_KNOWN = re.compile(
     r"(PROJCS|GEOGCS|GEOCCS|LOCAL_CS|COMPD_CS|(PROJ|GEOD|GEOG|BOUND|COMPOUND|ENG|DERIVEDPROJ)CRS)\s*[\[(]", re.I
 )
 _TOLD_MOST = 4096  # files whose warnings are remembered
+_CALLBACKS = re.compile(r"(rasterio|pyogrio)\.")  # functions that GDAL calls with its messages
 log = logging.getLogger(__name__)
 
 
@@ -88,6 +90,27 @@ class _Warnings(logging.Filter):
 _warnings = _Warnings()
 
 
+def _ignore_undecodable() -> None:
+    """Keeps Python from printing that messages of GDAL are no UTF-8, because they quote bytes of damaged files.
+
+    rasterio decodes them in a callback of C, where an exception has no caller: Cython hands it to `sys.excepthook`,
+    without a traceback, and to `sys.unraisablehook`. What GDAL reports is raised all the same. Everything else goes to
+    the hooks that were there before.
+    """
+    printing, unraisable = sys.excepthook, sys.unraisablehook
+
+    def without_caller(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if trace is not None or not isinstance(error, UnicodeDecodeError):
+            printing(kind, error, trace)
+
+    def in_callback(found: Any) -> None:
+        if not (isinstance(found.exc_value, UnicodeDecodeError) and _CALLBACKS.match(str(found.object))):
+            unraisable(found)
+
+    in_callback.torchfpn = True  # type: ignore[attr-defined]
+    sys.excepthook, sys.unraisablehook = without_caller, in_callback
+
+
 def _plain(words: str) -> str:
     """GDAL's words without the names of its functions: "CPLE_AppDefined in a.tif: TIFFFetchNormalTag:IO error"."""
     words = re.sub(r"^CPLE_\w+(:| in )", "", words)
@@ -106,6 +129,8 @@ def import_rasterio() -> Any:
         raise RasterError(
             "TIFF and 16-bit images need rasterio", hint="install it: pip install torchfpn[raster]"
         ) from error
+    if not hasattr(sys.unraisablehook, "torchfpn"):
+        _ignore_undecodable()
     return rasterio
 
 

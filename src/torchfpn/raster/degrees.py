@@ -26,11 +26,17 @@ SAFE = 4.0  # an edge may bend so much more between the corners of a cell than a
 DEGREES = Geo(LON_LAT, PLAIN)
 
 
-def check_place(geo: Geo | None, file: str | Path | None = None) -> None:
+def check_place(geo: Geo | None, file: str | Path | None = None, size: tuple[int, int] | None = None) -> None:
     """Passes what can be turned into longitude and latitude.
 
+    Args:
+        geo: the georeference.
+        file: for messages.
+        size: height and width of the map, if it is to be looked at in many places.
+
     Raises:
-        RasterError: no transform, one that cannot be inverted, or no coordinate system.
+        RasterError: no transform, one that cannot be inverted, no coordinate system, or no place of the map has a
+            longitude and latitude.
     """
     if geo is None:
         hint = "give --polygons pixels, --tiles for tiles of a web map, or a world file and --assume-crs EPSG:..."
@@ -42,6 +48,8 @@ def check_place(geo: Geo | None, file: str | Path | None = None) -> None:
     if geo.crs is None:
         hint = "give --assume-crs EPSG:..., or --polygons pixels"
         raise RasterError("no coordinate system, so no longitude and latitude", file=file, hint=hint)
+    if size is not None:
+        decimals_for(geo, size, file)
 
 
 def to_degrees(

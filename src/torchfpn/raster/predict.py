@@ -128,7 +128,7 @@ def opened(task: Task, job: Job, options: Options) -> Opened:
     picture = reading(options).whole(job.source)
     check_unchanged(before, digest(read_files(job.source)), job.source)
     geo = reading(options).place(picture.geo, job.source, picture.size)
-    check_polygons(geo, job, options)
+    check_polygons(geo, picture.size, job, options)
     raw = _raw(task, picture, options, file=job.source)
     image = _in_range(task, picture, raw, options, file=job.source)
     lost = overflows(task, image)
@@ -190,8 +190,8 @@ def reading(options: Options) -> Reading:
     return Reading(bands, options.assume_crs, options.tiles, options.model_tiles, options.allow_vrt, *limits)
 
 
-def check_polygons(geo: Geo | None, job: Job, options: Options) -> None:
-    """Passes places that the polygons asked for can be written for.
+def check_polygons(geo: Geo | None, size: tuple[int, int], job: Job, options: Options) -> None:
+    """Passes places that the polygons asked for can be written for. size: height and width of the image.
 
     Raises:
         RasterError: no place on the earth, and polygons need one.
@@ -199,7 +199,7 @@ def check_polygons(geo: Geo | None, job: Job, options: Options) -> None:
     if options.polygons not in (None, "pixels"):
         from torchfpn.raster.degrees import check_place
 
-        check_place(geo, job.source)
+        check_place(geo, job.source, size)
 
 
 def check_classes(task: Task, options: Options, *, file: Path | None) -> None:

@@ -9,8 +9,9 @@ what comes out is the same bytes.
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchfpn.errors import ConfigError, DataError
+from torchfpn.errors import ConfigError, DataError, RasterError
 from torchfpn.files.atomic import PREFIX, sweep
 from torchfpn.files.formats import WINDOWED, format_of
 from torchfpn.files.images import Picture
@@ -177,7 +178,7 @@ def predict_stream(
 def _predicted(
     task: Task, scene: Scene, job: Job, options: Options, streaming: Streaming, step: Callable[[], None]
 ) -> Outcome:
-    check_polygons(scene.geo, job, options)
+    check_polygons(scene.geo, (scene.height, scene.width), job, options)
     as_input(task, scene.header(), options, file=scene.name)  # other bands are told before a window is decoded
     said = dict.fromkeys(remarks(job))
     multiple = int(getattr(task.model, "multiple", 1))
@@ -212,10 +213,22 @@ def _predicted(
         empty = write_map(canvas, job.labels)
     count = 0
     if options.polygons:
-        count = write_outlines(job, options, outlines(canvas, **outlining(task, job, options)), scene.geo)
+        with _without_blocks_of(job.source, journal):
+            count = write_outlines(job, options, outlines(canvas, **outlining(task, job, options)), scene.geo)
     journal.close()
     seen = sum(block.block[2] * block.block[3] for block in blocks)
     return Outcome(job, size, empty + size[0] * size[1] - seen, count, tuple(said))
+
+
+@contextmanager
+def _without_blocks_of(source: Path, journal: Journal) -> Iterator[None]:
+    """Removes the blocks of a source that has no place on the earth: `--resume` would end in the same error."""
+    try:
+        yield
+    except RasterError as error:
+        if error.file == source:
+            journal.close()
+        raise
 
 
 def _overflowing(journal: Journal, blocks: Sequence[Block]) -> int:
