@@ -15,7 +15,7 @@ from torchfpn.cli.progress import Progress
 def test_a_good_dataset(tmp_path, capsys):
     assert main(["check", str(make_dataset(tmp_path))]) == 0
     out, err = capsys.readouterr()
-    for fact in ("train", "val", "grass", "road", "water", "24", "32", "red", "uint8", "ok: 5 images, nothing bad"):
+    for fact in ("train", "val", "grass", "road", "water", "24", "32", "red", "uint8", "ok: 5 images, no problems"):
         assert fact in out, fact
     assert err == ""
 
@@ -62,7 +62,7 @@ def test_contact_sheet_on_request_and_never_over_another_file(tmp_path, capsys):
         assert page.width > 600
     before = sheet.read_bytes()
     assert main(["check", str(tmp_path / "set"), "--sheet", str(sheet)]) == 2
-    assert "sheet.png: is there already; replace it with --overwrite" in capsys.readouterr().err
+    assert "sheet.png: already exists; replace it with --overwrite" in capsys.readouterr().err
     assert main(["check", str(tmp_path / "set"), "--sheet", str(sheet), "--overwrite"]) == 0
     assert sheet.read_bytes() == before
     assert main(["check", str(tmp_path / "set"), "--sheet", str(tmp_path / "no" / "sheet.png")]) == 2
@@ -143,7 +143,7 @@ def test_check_notes_the_files_of_the_folder_that_stand_in_no_list(tmp_path, cap
     (tmp_path / "dataset.yaml").write_text(text.replace("train/labels}", "train/labels, list: some.txt}"))
     assert main(["check", str(tmp_path)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "2 images of the folders stand in no list, not looked at: " in shown
+    assert "2 images of the folders stand in no list, not used: " in shown
     assert "train/images/broken.png" in shown
     (tmp_path / "some.txt").write_text("\n".join(names))
     (tmp_path / "train" / "images" / "broken.png").unlink()
@@ -155,5 +155,5 @@ def test_check_notes_the_images_that_no_annotation_file_names(tmp_path, capsys):
     folder = make_objects(tmp_path, images=2)
     write_png(folder / "train" / "images" / "new.png", np.zeros((24, 32, 3), np.uint8))
     assert main(["check", str(folder)]) == 0
-    told = "1 image of the folders stands in no list, not looked at: train/images/new.png"
+    told = "1 image of the folders stands in no list, not used: train/images/new.png"
     assert told in " ".join(capsys.readouterr().out.split())

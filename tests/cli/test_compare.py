@@ -153,7 +153,7 @@ def test_images_by_name_the_worst_and_the_index(tmp_path, capsys):
     assert [page.index(f'href="{name}.png"') for name in "badc"] == sorted(
         page.index(f'href="{n}.png"') for n in "abcd"
     )
-    assert fails(capsys, *words, "--out", out).endswith("is there already; allow it with --overwrite\n")
+    assert fails(capsys, *words, "--out", out).endswith("already exists; replace it with --overwrite\n")
     worst = tmp_path / "worst"
     assert run(*words, "--out", worst, "--worst", 2, "--classes", "land,water") == 0
     assert sorted(path.name for path in worst.glob("*.png")) == ["001-b.png", "002-a.png"]
@@ -396,12 +396,12 @@ def test_a_mask_of_black_and_white_is_scored(tmp_path):
 def test_polygons_that_meet_no_image_are_told(tmp_path, capsys):
     file, away = image(tmp_path / "images" / "a.tif"), layer(tmp_path / "away.geojson", (9000, 9000, 9100, 9100, 1))
     assert run(file, "--truth", away, "--out", tmp_path / "out") == 0
-    assert "away.geojson: no polygon of the classes that count meets a image" not in (line := capsys.readouterr().err)
-    assert "away.geojson: no polygon of the classes that count meets an image; is the coordinate system" in line
+    assert "away.geojson: no polygon of the evaluated classes overlaps a image" not in (line := capsys.readouterr().err)
+    assert "away.geojson: no polygon of the evaluated classes overlaps an image; check their coordinate systems" in line
 
 
 def test_files_of_the_image_folder_that_are_no_images_are_named(tmp_path, capsys):
     image(tmp_path / "in" / "a.tif")
     (tmp_path / "in" / "notes.txt").write_text("x")
     assert run(tmp_path / "in", "--truth", side(tmp_path, "t", "label files", TRUTH), "--out", tmp_path / "out") == 0
-    assert capsys.readouterr().err == f"fpn: 1 file that is no image was passed over: {tmp_path / 'in' / 'notes.txt'}\n"
+    assert capsys.readouterr().err == f"fpn: skipped 1 file that is not an image: {tmp_path / 'in' / 'notes.txt'}\n"

@@ -41,15 +41,15 @@ def test_more_bands(theirs):
     ("flags", "told"),
     [
         (["m.pth"], "ends in .safetensors"),
-        (["there.safetensors"], "--overwrite replaces it"),
+        (["there.safetensors"], "replace it with --overwrite"),
         (["m.safetensors", "--classes", "a,b,c"], "--classes: 3 names; expected 2 classes"),
         (["m.safetensors", "--classes", "a,a"], '--classes: "a" twice'),
         (["m.safetensors", "--classes", "a,"], "--classes: an empty name"),
         (["m.safetensors", "--bands", "nir,red"], "bands: ['nir', 'red']; expected 3 or more"),
-        (["m.safetensors", "--align-corners"], "align_corners: says nothing of pytorch-fpn"),
+        (["m.safetensors", "--align-corners"], "align_corners: has no effect on pytorch-fpn"),
         (["m.safetensors", "--bands", "5", "--scaling", "imagenet"], "--scaling: 5 bands"),
         (["m.safetensors", "--anchors", "32,64:x"], '--anchors: "32,64:x"; expected SIZES or SIZES:RATIOS'),
-        (["m.safetensors", "--anchors", "32,64"], "anchors: says nothing of pytorch-fpn"),
+        (["m.safetensors", "--anchors", "32,64"], "anchors: has no effect on pytorch-fpn"),
         (["m.safetensors", "--source", "robosatt"], 'did you mean "robosat"'),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_demo_that_ctrl_c_stops_is_told_in_a_line_and_goes_on(tmp_path, capsys
 
     threading.Thread(target=interrupt, daemon=True).start()
     assert main(["demo", "--quick", "--epochs", "2000", "--out", str(out)]) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == f"fpn: stopped by SIGINT; go on with --resume --out {out}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"fpn: stopped by SIGINT; continue with --resume --out {out}"
     painted = (out / "town" / "town.tif").stat().st_mtime_ns
     assert main(["demo", "--quick", "--resume", "--epochs", "1", "--out", str(out)]) == 0
     assert (out / "town" / "town.tif").stat().st_mtime_ns == painted
@@ -114,7 +114,7 @@ def test_data_alone_are_datasets_that_check_passes(tmp_path, capsys):
         assert classes.transform == numbers.transform
     capsys.readouterr()
     assert main(["demo", "--data", str(data), "--quick"]) == 2
-    assert capsys.readouterr().err == f"fpn: {data}: --data: is there already; expected a new folder\n"
+    assert capsys.readouterr().err == f"fpn: {data}: --data: already exists; expected a new folder\n"
     assert main(["demo", "--data", str(tmp_path / "x"), "--epochs", "3"]) == 2
     assert "--epochs: 3; expected to come without --data" in capsys.readouterr().err
 

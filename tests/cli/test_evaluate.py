@@ -169,7 +169,7 @@ def test_nothing_is_overwritten_unasked(model, tmp_path, capsys):
     make(tmp_path / "data")
     (tmp_path / "scores.json").write_text("mine")
     assert run(model, tmp_path / "data", "--json", tmp_path / "scores.json") == 2
-    assert "is there already; allow it with --overwrite" in capsys.readouterr().err
+    assert "already exists; replace it with --overwrite" in capsys.readouterr().err
     assert (tmp_path / "scores.json").read_text() == "mine"
     assert run(model, tmp_path / "data", "--json", tmp_path / "scores.json", "--overwrite") == 0
     assert json.loads((tmp_path / "scores.json").read_text())["images"] == 2
@@ -183,7 +183,7 @@ def test_nothing_that_out_writes_is_overwritten_unasked(model, tmp_path, capsys)
         (tmp_path / name / name).write_text("mine")
         capsys.readouterr()
         assert run(model, tmp_path / "data", "--out", tmp_path / name) == 2
-        assert f"{name}: is there already; allow it with --overwrite" in capsys.readouterr().err
+        assert f"{name}: already exists; replace it with --overwrite" in capsys.readouterr().err
         assert (tmp_path / name / name).read_text() == "mine"
 
 

@@ -69,7 +69,7 @@ def test_polygons_against_polygons(tmp_path, capsys):
 
 
 def test_layers_that_do_not_meet_are_told(tmp_path, capsys):
-    told = "the two layers do not meet; is the coordinate system of one of them wrong?"
+    told = "the two layers do not overlap; check their coordinate systems"
     truth = layer(tmp_path / "t.geojson", (0, 0, 10, 10), (20, 0, 30, 10))
     away = layer(tmp_path / "a.geojson", (0, 0, 10, 10), (20, 0, 30, 10), crs="urn:ogc:def:crs:EPSG::32634")
     touches = layer(tmp_path / "s.geojson", (9, 9, 19, 19))
@@ -274,7 +274,7 @@ def test_label_files_against_polygons(tmp_path, capsys):
 
 
 def unnamed(path, *rows):
-    """A label file that says nothing of its values: squares of 4 m of (value, left in metres), at the top."""
+    """A label file that has no effect on its values: squares of 4 m of (value, left in metres), at the top."""
     labels = np.zeros((1, 20, 100), np.uint8)
     for value, left in rows:
         labels[0, 4:12, 2 * left : 2 * left + 8] = value
@@ -311,18 +311,18 @@ def test_polygons_without_classes_are_of_the_only_value(tmp_path, values, words,
 
 def test_several_values_without_names_are_asked_for(tmp_path, capsys):
     found, truth = unnamed(tmp_path / "p.tif", (1, 2), (2, 20)), layer(tmp_path / "t.geojson", *squares(20))
-    assert "has the values 1, 2, and the polygons have no classes; say which one they are with --classes 1" in fails(
+    assert "has the values 1, 2, and the polygons have no classes; choose one with --classes 1" in fails(
         capsys, found, truth
     )
     line = fails(capsys, unnamed(tmp_path / "q.tif", (1, 2), (255, 20)), truth, "--classes", "1", "--ignore", "7")
-    assert "the value 255 in 64 pixels, and --ignore has other values; add it to --ignore, or say what" in line
+    assert "the value 255 in 64 pixels, and --ignore has other values; add it to --ignore, or name it" in line
     assert "ignore: 1, which is the class 1" in fails(capsys, found, truth, "--classes", "1", "--ignore", "1")
 
 
 def test_words_of_polygons_against_values_without_names(tmp_path, capsys):
     found = unnamed(tmp_path / "p.tif", (1, 2), (2, 20), (3, 40))
     truth = layer(tmp_path / "t.geojson", *squares(2, 20, 30), **{"class": ["roof", "road", "pond"]})
-    assert "say them, --classes 0=background,1=pond,2=road,3=roof" in fails(capsys, found, truth)
+    assert "name them, --classes 0=background,1=pond,2=road,3=roof" in fails(capsys, found, truth)
     line = fails(capsys, found, truth, "--classes", "1,2")
     assert "no polygon is of the class 1 or 2; expected pond, road, roof; say --classes 0=background,1=" in line
     assert "no polygon is of the class bg or lane" in fails(capsys, found, truth, "--classes", "0=bg,1=lane")
@@ -491,14 +491,14 @@ def test_what_cannot_be_compared(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path / 'empty'}: neither label files nor polygons" in fails(capsys, tmp_path / "empty", vectors)
     assert "holds no area" in fails(capsys, vectors, vectors, "--within", layer(tmp_path / "none.geojson"))
-    assert "--within: says nothing of label files" in fails(capsys, labels, labels, "--within", vectors)
+    assert "--within: has no effect on label files" in fails(capsys, labels, labels, "--within", vectors)
     assert "no georeference" in fails(capsys, labels, vectors)
     assert "iou: 0.0; expected more than 0" in fails(capsys, vectors, vectors, "--iou", 0)
     assert "--min-area: -1" in fails(capsys, vectors, vectors, "--min-area", -1)
     assert "make no report" in fails(capsys, vectors, vectors, "--out", tmp_path / "out")
     assert "cannot be opened" in fails(capsys, tmp_path / "missing.geojson", vectors)
     (tmp_path / "numbers.json").write_text("")
-    assert "is there already" in fails(capsys, vectors, vectors, "--json", tmp_path / "numbers.json")
+    assert "already exists" in fails(capsys, vectors, vectors, "--json", tmp_path / "numbers.json")
 
 
 def test_json_alone_on_the_output(tmp_path, capsys):

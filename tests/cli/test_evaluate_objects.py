@@ -86,10 +86,10 @@ def test_classes_are_found_by_name(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--no-boundary"], "--no-boundary: says nothing of a model of objects; leave it out"),
-        (["--iou", "0.7"], "--iou: says nothing of"),
-        (["--within", "a.tif"], "--within: says nothing of"),
-        (["--classes", "a"], "--classes: says nothing of"),
+        (["--no-boundary"], "--no-boundary: has no effect on a detection model; leave it out"),
+        (["--iou", "0.7"], "--iou: has no effect on"),
+        (["--within", "a.tif"], "--within: has no effect on"),
+        (["--classes", "a"], "--classes: has no effect on"),
         (["--max-detections", "10"], "--max-detections: 10; expected a number from 100"),
         (["--split", "trian"], 'did you mean "train"?'),
     ],
@@ -112,7 +112,7 @@ def test_most_is_for_objects_alone(tmp_path, capsys):
     np.save(tmp_path / "a.npy", np.zeros(1))
     (tmp_path / "a.tif").write_bytes(b"")
     assert run(tmp_path / "a.tif", tmp_path / "a.tif", "--max-detections", "200") == 2
-    assert "--max-detections: says nothing of label files against label files" in capsys.readouterr().err
+    assert "--max-detections: has no effect on label files against label files" in capsys.readouterr().err
 
 
 # -- COCO results ------------------------------------------------------------------------------------------------------

@@ -76,8 +76,8 @@ def inputs(tmp_path_factory):
         "photos": [top / "objects.safetensors", top / "photos", "--out", "out"],
         "labels": [two, "out.geojson"],
         "a sheet": [two, "--truth", two, "--out", "sheets"],
-        "a model of pixels": [top / "pixels.safetensors", *predict],
-        "a model of objects": [top / "objects.safetensors", *predict],
+        "a semantic model": [top / "pixels.safetensors", *predict],
+        "a detection model": [top / "objects.safetensors", *predict],
         "polygons of one class": [polygons, top / "map.tif", "--out", top / "masks"],
         "polygons with classes of their own": [polygons, top / "map.tif", "--field", "kind", "--out", top / "masks"],
         "polygons on one side alone": [top / "map.tif", "--truth", polygons, "--out", top / "sheets"],
@@ -88,7 +88,11 @@ def inputs(tmp_path_factory):
 def idle(verb):
     """(verb, kind, flag) of every flag that does not hold for a kind of input, without those that make another kind."""
     flags = {name for names in HOLD[verb].values() for name in names} - {"init", "within"}
-    kinds = {kind: names for kind, names in HOLD[verb].items() if (verb, kind[:7]) != ("evaluate", "a model")}
+    kinds = {
+        kind: names
+        for kind, names in HOLD[verb].items()
+        if verb != "evaluate" or not kind.startswith(("a semantic", "a detection"))
+    }
     return [(verb, kind, flag) for kind, names in kinds.items() for flag in sorted(flags - set(names))]
 
 
@@ -156,7 +160,7 @@ def test_a_deprecated_spelling_does_what_the_new_one_does(
 
 def test_flags_are_not_abbreviated(inputs, capsys):
     assert main(["polygons", *inputs["a label raster"], "--min", "3"]) == 2
-    assert "--min: there is no such flag; did you mean" in capsys.readouterr().err
+    assert "--min: unknown flag; did you mean" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -208,7 +212,7 @@ def test_flags_of_maps_are_refused_with_a_model_of_pixels(inputs, tmp_path, caps
     ):
         assert main(["evaluate", model, str(dataset), f"--{flag.replace('_', '-')}", VALUES[flag]]) == 2
         error = capsys.readouterr().err
-        assert f"--{flag.replace('_', '-')}: says nothing of a model of pixels on label files" in error
+        assert f"--{flag.replace('_', '-')}: has no effect on a semantic model on label files" in error
 
 
 def test_layer_names_the_one_of_the_prediction_and_truth_layer_that_of_the_truth(tmp_path, inputs, capsys):

@@ -25,7 +25,18 @@ def test_it_shows_everything_a_person_asks(model, capsys):
     path, _ = model
     assert main(["info", str(path)]) == 0
     out = capsys.readouterr().out
-    for fact in ("semantic", "test_resnet", "nir", "20.5", "[water]", "uint16", "water-3", "1/4", "7"):
+    for fact in (
+        "semantic",
+        "test_resnet",
+        "nir",
+        "20.5",
+        "[water]",
+        "uint16",
+        "water-3",
+        "1/4",
+        "7",
+        "receptive field",
+    ):
         assert fact in out, fact
 
 
@@ -46,8 +57,8 @@ def test_it_says_how_images_are_shown_to_a_detector(tmp_path, capsys):
     assert main(["info", str(tmp_path / "model.safetensors")]) == 0
     out = capsys.readouterr().out
     assert "the shorter side 320 pixels, or less for the longer side 512 pixels" in " ".join(out.split())
-    assert "masks as detectron2 lays them" in " ".join(out.split())
-    assert "looks at" not in out
+    assert "masks pasted as in detectron2" in " ".join(out.split())
+    assert "receptive field" not in out
 
 
 def test_nothing_is_shown_as_python_and_no_name_twice(tmp_path, capsys):

@@ -53,7 +53,7 @@ def test_no_words_and_help_words_show_the_verbs(capsys):
 
 def test_a_misspelt_verb_names_the_nearest(capsys):
     assert main(["trian"]) == 2
-    assert capsys.readouterr().err == 'fpn: there is no "fpn trian"; did you mean "train"?\n'
+    assert capsys.readouterr().err == 'fpn: unknown command "trian"; did you mean "train"?\n'
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_a_misspelt_verb_names_the_nearest(capsys):
         (["info"], "model: missing; see fpn info --help"),
         (["evaluate"], "model, dataset: missing; see fpn evaluate --help"),
         (["info", "a", "b"], '"b"; expected no further argument; see fpn info --help'),
-        (["info", "--jsn", "a"], '--jsn: there is no such flag; did you mean "--json"?'),
+        (["info", "--jsn", "a"], '--jsn: unknown flag; did you mean "--json"?'),
         (["predict", "m", "a", "--out"], "--out: no value; expected one argument; see fpn predict --help"),
         (["predict", "m", "a", "--out", "b", "--batch-size", "x"], '--batch-size: "x"; expected a whole number'),
         (
             ["weights", "a", "--method", "ennet"],
             '--method: "ennet"; expected median-frequency | sqrt-median-frequency |',
         ),
-        (["train", "--max_epohs", "3"], '--max-epohs: there is no such flag; did you mean "--max-epochs"'),
+        (["train", "--max_epohs", "3"], '--max-epohs: unknown flag; did you mean "--max-epochs"'),
         (["train", "--lr"], "--lr: no value; expected a number"),
         (["train", "--device", "cuda:1"], '--device: "cuda:1"; expected auto | cpu | cuda | gpu | mps; choose one of'),
     ],

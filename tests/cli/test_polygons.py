@@ -335,14 +335,14 @@ def test_mended_and_lost_features_are_counted(tmp_path, capsys):
     (tmp_path / "a.geojson").write_text(json.dumps(held))
     assert run(tmp_path / "a.geojson", tmp_path / "b.gpkg") == 0
     said = capsys.readouterr().out
-    assert "2 features, 1 with invalid rings, mended, 1 without an area, left out, 2 written" in said
+    assert "2 features, 1 with invalid rings, repaired, 1 without an area, left out, 2 written" in said
     assert {row[0] for row in features_of(tmp_path / "b.gpkg")} == {"object"}
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("a.tif", "b.shp"), "b.shp: OUT: no vector file by its name; expected .geojson, .gpkg, .fgb"),
+        (("a.tif", "b.shp"), "b.shp: OUT: unknown extension of a vector file; expected .geojson, .gpkg, .fgb"),
         (("none.tif", "b.gpkg"), "none.tif: no such file"),
         (("a.tif", "b.gpkg", "--merge", "-1"), "merge: -1.0; expected a number from 0"),
         (("a.tif", "b.gpkg", "--min-area", "nan"), "min-area: nan; expected a number from 0"),
@@ -357,8 +357,8 @@ def test_mended_and_lost_features_are_counted(tmp_path, capsys):
         (("https://localhost/a.tif", "b.gpkg"), "a.tif: no such file; remote paths are not read"),
         (("a.tif", "b.gpkg", "--exclude", "none.gpkg"), "none.gpkg: no such file"),
         (("a.tif", "b.gpkg", "--vectorize", "rof"), '--vectorize: no class "rof"; did you mean "roof"'),
-        (("k.gpkg", "k.gpkg", "--overwrite"), "k.gpkg: OUT: would overwrite what it is made of"),
-        (("a.tif", "k.gpkg"), "k.gpkg: OUT: is there already; allow it with --overwrite"),
+        (("k.gpkg", "k.gpkg", "--overwrite"), "k.gpkg: OUT: is also an input"),
+        (("a.tif", "k.gpkg"), "k.gpkg: OUT: already exists; replace it with --overwrite"),
         (
             ("k.gpkg", "b.gpkg", "--min-pixels", "3"),
             "--min-pixels: pixels of a vector file; give --min-area in square metres",

@@ -54,7 +54,7 @@ def expected(array, task):
         (["--mosaic", "town"], "a map of several files is; expected an image that is read whole; leave it out"),
         (
             ["--tile-size", "32"],
-            "with --tile-size or --blend all are; expected an image that is read whole; leave it, or",
+            "with --tile-size or --blend all are; expected an image that is read whole; leave out",
         ),
         (["--max-pixels", "100"], "more than --max-pixels are; expected an image that is read whole; allow more"),
     ],
@@ -181,7 +181,7 @@ def test_nothing_is_overwritten_unasked(model, tmp_path, capsys):
     assert run(model, tmp_path / "a.tif", "--out", out) == 0
     before = (out / "a.tif").read_bytes()
     assert run(model, tmp_path / "a.tif", tmp_path / "b.tif", "--out", out) == 2
-    assert "1 file is there already" in capsys.readouterr().err
+    assert "1 file already exists" in capsys.readouterr().err
     assert sorted(p.name for p in out.glob("[!.]*")) == ["a.tif"]
     assert run(model, tmp_path / "a.tif", tmp_path / "b.tif", "--out", out, "--overwrite") == 0
     assert (out / "a.tif").read_bytes() == before

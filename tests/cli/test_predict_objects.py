@@ -227,7 +227,7 @@ def test_nothing_is_overwritten_unasked(instance, tmp_path, capsys):
     before = (out / "objects.json").read_bytes()
     assert run(instance, tmp_path / "b.png", tmp_path / "a.png", "--out", out) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "2 files are there already" in line
+    assert "2 files already exist" in line
     assert "objects.json" in line
     assert sorted(p.name for p in out.iterdir()) == ["a.png", "objects.json"]
     assert run(instance, tmp_path / "a.png", "--out", out, "--overwrite") == 0
@@ -271,7 +271,7 @@ def test_flags_of_the_other_models(detection, tmp_path, capsys):
     assert "simplify: 1.0; expected to come with models that give masks" in capsys.readouterr().err
     tiny_task(bands=("red", "green", "blue"), dtype="uint8").save(tmp_path / "pixels.safetensors")
     assert run(tmp_path / "pixels.safetensors", tmp_path / "a.png", "--out", tmp_path / "out", "--min-score", 0.3) == 2
-    assert "--min-score: says nothing of a model of pixels" in capsys.readouterr().err
+    assert "--min-score: has no effect on a semantic model" in capsys.readouterr().err
 
 
 def test_nothing_found_is_valid_everywhere(instance, tmp_path):

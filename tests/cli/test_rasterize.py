@@ -88,7 +88,7 @@ def test_a_folder_of_label_files_by_name(tmp_path, capsys):
     shown = capsys.readouterr()
     failed, unmet = shown.err.splitlines()
     assert failed == f"fpn: {tmp_path}/in/c.tif: no labels for it in {tmp_path}/polygons"
-    assert unmet.startswith(f"fpn: {tmp_path}/polygons/z.geojson: its labels touch no image; are the coordinate")
+    assert unmet.startswith(f"fpn: {tmp_path}/polygons/z.geojson: its features overlap no image; check its coordinate")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.tif", "b.tif"]
     assert np.unique(read(tmp_path / "out" / "a.tif")).tolist() == [0, 2]  # the words of all files have their numbers
     rows = [[cell.strip() for cell in row.split("│")[1:-1]] for row in shown.out.splitlines() if row.startswith("│")]
@@ -269,7 +269,7 @@ class TestCrossings:
         assert run(held, tmp_path / "a.tif", "--out", tmp_path / "out", "--max-crossings", count - 1) == 2
         assert f"more than {count - 1:,} times" in capsys.readouterr().err
         assert run(held, tmp_path / "a.tif", "--out", tmp_path / "out", "--max-crossings", count) == 0
-        assert "1 with invalid rings, mended" in capsys.readouterr().out
+        assert "1 with invalid rings, repaired" in capsys.readouterr().out
 
     def test_crossings_of_other_polygons_do_not_count(self, tmp_path):
         image(tmp_path / "a.tif")

@@ -275,7 +275,7 @@ def test_numbers_are_those_of_the_files_also_where_some_bands_are_used(here, use
         (["--model.band_init", "zero"], "expected repeat | mean | {band: colour}"),
         (["--model.band_init", "{6: red}"], "model.band_init: band 6; expected one of 1, 2, 3, 4, 5"),
         (["--model.options.points", "[1, 9]"], "points: [1, 9]; expected some of 1, 2, 3, 4, 5"),
-        (["--model.options.fusion", "late"], "model.options.fusion: there is no such option"),
+        (["--model.options.fusion", "late"], "model.options.fusion: unknown option"),
         (["--model.options.head_options", "{mod: nearest}"], "head_options.mod: sum has no such option"),
         (["--model.head", "finest", "--model.pyramid", "panet"], "head=sum"),
     ],

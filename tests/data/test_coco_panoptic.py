@@ -106,7 +106,7 @@ def test_check_counts_and_draws(tmp_path, capsys):
     counts = report.splits[0].objects
     assert (counts.objects, counts.crowds, counts.images) == ((2, 1), 1, 2)
     assert main(["check", str(folder), "--sheet", str(tmp_path / "sheet.png")]) == 0
-    assert "ok: 2 images, nothing bad" in capsys.readouterr().out
+    assert "ok: 2 images, no problems" in capsys.readouterr().out
 
 
 def test_an_image_of_nothing_but_void_has_no_objects(tmp_path):

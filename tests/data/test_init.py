@@ -168,7 +168,7 @@ def test_nothing_is_overwritten(tmp_path):
     init_dataset(flat(tmp_path, 5))
     (tmp_path / "dataset.yaml").unlink()
     (tmp_path / "train.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"train\.txt: is there already; replace it with --overwrite"):
+    with pytest.raises(ConfigError, match=r"train\.txt: already exists; replace it with --overwrite"):
         init_dataset(tmp_path)
     assert (tmp_path / "train.txt").read_text() == "mine"
     assert not (tmp_path / "dataset.yaml").exists()

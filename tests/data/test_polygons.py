@@ -293,7 +293,7 @@ class TestCheck:
         for name, column in (("a", 5), ("b", 5000)):
             write_geojson(town / "labels" / f"{name}.geojson", [box(column, 5)])
         report = check(described(town, TWO, SPLITS.replace(".geojson", "")))
-        assert "polygons that touch no image: b.geojson; are both in the right place?" in report.notes
+        assert "polygons that overlap no image: b.geojson; check the coordinate systems" in report.notes
         assert report.ok
 
     def test_a_place_that_nobody_tells_names_the_image_and_the_key(self, town):

@@ -40,7 +40,7 @@ def test_fault_34_resume_falls_to_the_checkpoint_before_and_says_so(stopped, cap
     code, told = resume(capsys)
     assert code == 0
     assert "last.ckpt" in told
-    assert "going on from previous.ckpt" in told
+    assert "resuming from previous.ckpt" in told
     assert checkpoint(stopped)["torchfpn"]["position"]["epoch"] == 3
 
 

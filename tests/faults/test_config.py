@@ -32,11 +32,11 @@ def one_line(capsys):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--lrr", "1"], '--lrr: there is no such flag; did you mean "--lr"'),
+        (["--lrr", "1"], '--lrr: unknown flag; did you mean "--lr"'),
         (["--model.bakbone", "resnet18"], 'did you mean "--model.backbone"'),
         (["--lr", "fast"], 'lr: "fast"; expected a number'),
         (["--model.norm", "bach"], 'model.norm: "bach"; expected batch | group'),
-        (["--model.backbone", "resnet5O"], 'there is no backbone "resnet5O"; expected a model of timm'),
+        (["--model.backbone", "resnet5O"], 'unknown backbone "resnet5O"; expected a model of timm'),
         (["--model.backbone", "torchvision/resnet19"], 'did you mean "torchvision/resnet18"'),
         (["--model.backbone", "mobilenet_v2"], 'did you mean "torchvision/mobilenet_v2"'),
         (["--limit_train_batches", "2.0"], "limit_train_batches: 2.0; expected a whole number, or a share above 0"),
@@ -60,17 +60,17 @@ def test_fault_29_a_flag_that_cannot_be(small, capsys, flags, told):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("lrr: 1", 'lrr: there is no such setting; did you mean "lr"'),
-        ("model: {bakbone: x}", 'model.bakbone: there is no such setting; did you mean "backbone"'),
+        ("lrr: 1", 'lrr: unknown setting; did you mean "lr"'),
+        ("model: {bakbone: x}", 'model.bakbone: unknown setting; did you mean "backbone"'),
         ("lr: fast", "lr: 'fast'; expected a number"),
         ("lr: null", "lr: None; expected a number"),
         ("model: resnet18", "model: 'resnet18'; expected lines of `key: value`"),
         ("data: {crop: [1, 2, 3]}", "data.crop: (1, 2, 3); expected a list of 2, each a whole number"),
         ("overwrite: 3", "overwrite: 3; expected true or false"),
         ("- lr", "a list; expected lines of `key: value`"),
-        ("8: 1", "8: there is no such setting; known: "),
-        ("model: {channels: 8, 8}", "model.8: there is no such setting; known: "),
-        ("model: {null: 8}", "model.None: there is no such setting"),
+        ("8: 1", "8: unknown setting; known: "),
+        ("model: {channels: 8, 8}", "model.8: unknown setting; known: "),
+        ("model: {null: 8}", "model.None: unknown setting"),
     ],
 )
 def test_fault_29_a_line_of_yaml_that_cannot_be(small, capsys, text, told):

@@ -293,7 +293,7 @@ def test_ground_control_points_and_camera_models_go_into_every_raster(photo, tmp
     assert run("predict", photo, image, "--out", tmp_path / "x", "--polygons", "geojson", "--device", "cpu") == 2
     (line,) = err(capsys)
     found = "an RPC and no transform" if kind == "rpc" else "4 ground control points and no transform"
-    assert f"a.tif: {found}; expected a raster with a transform; warp it first: gdalwarp " in line
+    assert f"a.tif: {found}; expected a raster with a geotransform; warp it first: gdalwarp " in line
     write_geojson(tmp_path / "b.geojson", [box(0, 0)])
     assert run("rasterize", tmp_path / "b.geojson", image, "--out", tmp_path / "masks") == 2
     assert f"a.tif: {found}" in err(capsys)[0]
@@ -413,7 +413,7 @@ class TestFormats:
         assert run("predict", photo, folder, "--out", tmp_path / "out", "--device", "cpu") == 1
         out = capsys.readouterr()
         lines = out.err.splitlines()
-        assert lines[0] == f"fpn: 2 files that are no images were passed over: {folder}/good.json, {folder}/notes.txt"
+        assert lines[0] == f"fpn: skipped 2 files that are not images: {folder}/good.json, {folder}/notes.txt"
         for line, name in zip(lines[1:], HEADS, strict=True):
             assert f"{name}: not an image this program reads (" in line
             assert f"convert it: save it as PNG or TIFF, or gdal_translate {name} {name[0]}.tif" in line
@@ -424,7 +424,7 @@ class TestFormats:
         (tmp_path / "labels" / "a0.txt").write_text("0 0.5 0.5 0.1 0.1")
         (tmp_path / "dataset.yaml").write_text("classes: [a, b]\nsplits: {train: {images: images, labels: labels}}\n")
         assert run("check", tmp_path) == 0
-        assert "1 file that is no image is passed over: labels/a0.txt" in capsys.readouterr().out
+        assert "1 file that is not an image is skipped: labels/a0.txt" in capsys.readouterr().out
         (tmp_path / "images" / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
         assert run("check", tmp_path) == 2
         assert "b.heic: .heic is not read; expected PNG, JPEG" in "".join(err(capsys))

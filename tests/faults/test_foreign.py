@@ -52,7 +52,7 @@ BAD = {
     "html": (lambda path, _: path.write_text("<!DOCTYPE html><html>404</html>"), "it is an HTML page"),
     "wrong family": (
         lambda path, _: torch.save({"stages.0.blocks.0.weight": torch.zeros(1)}, path),
-        'of no family that is known here: 1 tensor, the first is "stages.0.blocks.0.weight"',
+        'not of a known family: 1 tensor, the first is "stages.0.blocks.0.weight"',
     ),
     "one missing": (without, '"1.0.1.2.weight" [64, 128, 1, 1] is missing'),
     "one renamed": (renamed, '"1.0.1.2.weights" [64, 128, 1, 1] has no place'),
@@ -66,7 +66,7 @@ BAD = {
     ),
     "malicious": (lambda path, _: path.write_bytes(pickle.dumps(Harmful())), "it would import posix.system"),
     "empty": (lambda path, _: path.write_bytes(b""), "the file is empty"),
-    "newer": (newer, "a torchfpn model already"),
+    "newer": (newer, "already a torchfpn model"),
 }
 
 

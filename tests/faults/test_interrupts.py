@@ -81,7 +81,7 @@ def test_the_demo_while_it_paints(tmp_path):
     out = tmp_path / "demo"
     code, said = interrupted(["demo", "--out", str(out)], tmp_path, lambda: len(list(out.rglob("*.tif"))) > 1)
     assert code == 130
-    assert said.splitlines()[-1] == f"fpn: stopped; go on with --resume --out {out}"
+    assert said.splitlines()[-1] == f"fpn: stopped; continue with --resume --out {out}"
     assert len(said.splitlines()) == 2, said  # what it does, and that it was stopped
     painted = {path: path.stat().st_mtime_ns for path in out.rglob("*.tif") if not path.name.startswith(".")}
     assert painted
@@ -112,5 +112,5 @@ def test_a_training(tmp_path, moment):
     words = ["train", "--config", "small.yaml", "--max-epochs", "500", "--num-workers", "1"]
     code, said = interrupted(words, tmp_path, lambda: (run_folder / moment).exists())
     assert code == 130
-    assert re.fullmatch(r"fpn: stopped by SIGINT; .*, go on with --resume", said.splitlines()[-1])
+    assert re.fullmatch(r"fpn: stopped by SIGINT; .*, continue with --resume", said.splitlines()[-1])
     assert "Traceback" not in said

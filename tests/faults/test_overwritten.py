@@ -75,7 +75,7 @@ def test_during_a_prediction_and_before_it_is_resumed(scene, capsys, case, monke
     overwrite(scene / changed)
     capsys.readouterr()
     assert main([*words, "--resume"]) == 2
-    assert "the blocks that are there are of another source; give what was given before" in capsys.readouterr().err
+    assert "holds blocks made with a different source; give the former model" in capsys.readouterr().err
     assert main([*words, "--overwrite"]) == 0
 
 

@@ -256,7 +256,7 @@ def test_fault_10_a_raster_without_any_data_is_all_nodata(four_bands, tmp_path, 
     sources = (tmp_path / "a.tif", tmp_path / "b.tif")
     assert run(four_bands, *sources, "--out", tmp_path / "out", "--polygons", "geojson") == 0
     captured = capsys.readouterr()
-    assert captured.err.splitlines() == [f"fpn: {tmp_path / 'b.tif'}: holds no data at all"]
+    assert captured.err.splitlines() == [f"fpn: {tmp_path / 'b.tif'}: contains no valid pixel"]
     assert "b.tif  12 x 10, 0 polygons, 120 pixels without data" in captured.out
     with rasterio.open(tmp_path / "out" / "b.tif") as source:
         assert not source.read(1).any()

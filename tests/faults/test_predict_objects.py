@@ -80,7 +80,7 @@ def test_fault_07_and_08_other_bands_and_another_pixel_type(model, tmp_path, cap
     assert run(model, tmp_path / "four.tif", tmp_path / "deep.tif", "--out", tmp_path / "out") == 2
     lines = capsys.readouterr().err.splitlines()
     assert "has 4 bands" in lines[0]
-    assert "say which they are, in the model's order, with --bands" in lines[0]
+    assert "name them, in the model's order, with --bands" in lines[0]
     assert "holds uint16; expected uint8, as the model was trained on" in lines[1]
     assert run(model, tmp_path / "four.tif", "--out", tmp_path / "out", "--bands", "3,2,1") == 0
 
@@ -89,7 +89,7 @@ def test_an_image_without_any_data_has_no_objects_and_a_warning(model, tmp_path,
     write_png(tmp_path / "a.png", np.zeros((20, 30, 4), np.uint8))  # alpha 0 everywhere
     assert run(model, tmp_path / "a.png", "--out", tmp_path / "out", "--overlay", "--polygons", "pixels") == 0
     captured = capsys.readouterr()
-    assert "a.png: holds no data at all" in captured.err
+    assert "a.png: contains no valid pixel" in captured.err
     assert "0 objects" in captured.out
     assert held(tmp_path / "out" / "objects.json") == ({1: "a.png"}, [])
     assert not np.asarray(Image.open(tmp_path / "out" / "a.png")).any()

@@ -64,7 +64,7 @@ def test_fault_42_a_signal_finishes_the_step_saves_and_is_the_exit_code(small, c
     before_step(monkeypatch, 1, lambda *_: os.kill(os.getpid(), signum))
     assert train() == code
     assert checkpoint(small / "runs" / "small")["torchfpn"]["position"] == {"epoch": 0, "batch": 2, "step": 2}
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "continue with --resume" in capsys.readouterr().err
     assert signal.getsignal(signum) is before  # everything is as it was
 
 
@@ -89,7 +89,7 @@ def test_fault_42_before_the_first_step_there_is_nothing_to_finish(small, monkey
 
     monkeypatch.setattr("torchfpn.train.build.find_scaling", interrupted)
     assert train() == 130
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "continue with --resume" in capsys.readouterr().err
 
 
 def full_disk(monkeypatch, epochs):

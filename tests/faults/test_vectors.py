@@ -67,7 +67,7 @@ def test_fault_28_invalid_rings_are_mended_and_counted(tmp_path, capsys):
     unclosed = {"type": "Polygon", "coordinates": [[[x + 20, y], [x + 30, y], [x + 30, y - 10], [x + 20, y - 10]]]}
     two = {"type": "Polygon", "coordinates": [[[x, y], [x + 1, y]]]}
     assert run(tmp_path, geojson(tmp_path / "l.geojson", [bow, unclosed, two, None, box()])) == 0
-    assert "5 features, 2 with invalid rings, mended, 2 without an area, left out" in capsys.readouterr().out
+    assert "5 features, 2 with invalid rings, repaired, 2 without an area, left out" in capsys.readouterr().out
     labels = mask(tmp_path)
     assert labels[10:20, 30:40].all()
     assert labels[10:20, 15:20].sum() >= 20  # the half of the bow tie that no other polygon covers
@@ -135,8 +135,8 @@ def test_fault_28_labels_elsewhere_are_a_warning(tmp_path, capsys):
     labels = geojson(tmp_path / "l.geojson", [box(west=1000)])
     assert run(tmp_path, labels) == 0
     out, err = capsys.readouterr()
-    assert "no feature meets it, so all is background" in out
-    assert err == f"fpn: {labels}: its labels touch no image; are the coordinate system and the axes right?\n"
+    assert "no feature overlaps it, so all is background" in out
+    assert err == f"fpn: {labels}: its features overlap no image; check its coordinate system and axis order\n"
 
 
 def test_fault_28_unknown_classes_name_the_nearest(tmp_path, capsys):
@@ -223,7 +223,7 @@ def test_fault_15_labels_across_the_180th_meridian(tmp_path):
     ("name", "data", "said"),
     [
         ("l.geojson", b"", "empty file (0 bytes)"),
-        ("l.geojson", b"[1, 2]", "is no GeoJSON, whatever its name says"),
+        ("l.geojson", b"[1, 2]", "not a GeoJSON file, despite its extension"),
         ("l.geojson", b'{"type": "FeatureCollection", "features": [{"type"', "damaged or not readable"),
         ("l.geojson", b'{"type": "Topology", "objects": {}, "arcs": []}', "damaged or not readable"),
         ("l.json", b'{"type": "gdal_streamed_alg", "command_line": "gdal vector pipeline ! read x"}', "damaged or not"),
@@ -288,7 +288,7 @@ def test_fault_03_a_geopackage_that_is_plain_sqlite_is_refused(tmp_path, capsys)
         base.execute("CREATE TABLE a (b)")
     base.close()
     assert run(tmp_path, tmp_path / "l.gpkg") == 2
-    assert "is no GPKG, whatever its name says" in line(capsys)
+    assert "not a GPKG file, despite its extension" in line(capsys)
 
 
 def test_fault_03_vrts_are_refused(tmp_path, capsys):

@@ -133,7 +133,7 @@ def test_half_precision_and_old_batch_norms_are_taken():
 def test_our_own_files_are_sent_to_load(tmp_path):
     task = torchfpn.create_task(backbone="test_resnet", num_classes=2, channels=16, head_channels=16)
     task.save(tmp_path / "ours.safetensors")
-    with pytest.raises(WeightsError, match=r"a torchfpn model already; torchfpn.load reads it"):
+    with pytest.raises(WeightsError, match=r"already a torchfpn model; torchfpn.load reads it"):
         torchfpn.convert(tmp_path / "ours.safetensors")
 
 

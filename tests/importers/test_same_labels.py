@@ -110,7 +110,7 @@ def test_pytorch_fpn(files, tmp_path, capsys, kind):
 
 
 def check_pytorch_fpn(network, saved, files, tmp_path, capsys):
-    """As it comes it says nothing of the range, so all files are refused; `--scaling` tells it."""
+    """As it comes it has no effect on the range, so all files are refused; `--scaling` tells it."""
     assert convert(saved, tmp_path) == 0
     for name in ("a.jpg", "deep.png", "unit.tif"):
         refused(tmp_path, files / name, capsys, "normalised as for its training", "--scaling unit | imagenet | none")

@@ -29,7 +29,7 @@ def test_a_damaged_block_is_told(tmp_path):
     journal.put(0, {"labels": np.zeros((2, 2), np.uint8)})
     (file,) = journal.folder.glob("*.block")
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(DataError, match="a damaged block; go on with --resume"):
+    with pytest.raises(DataError, match="a damaged block; continue with --resume"):
         journal.get(0)
 
 
@@ -39,9 +39,9 @@ def test_only_the_same_prediction_is_taken_up(tmp_path):
     journal.put(0, {"labels": np.zeros((2, 2), np.uint8)})
     journal.begin({"model": "x", "window": [64, 0]}, resume=True)
     assert journal.has(0)
-    with pytest.raises(ConfigError, match="of another model; "):
+    with pytest.raises(ConfigError, match="a different model; "):
         journal.begin({"model": "y", "window": [64, 0]}, resume=True)
-    with pytest.raises(ConfigError, match="1 block of an interrupted prediction is there"):
+    with pytest.raises(ConfigError, match="holds 1 block of an interrupted prediction"):
         journal.begin({"model": "x", "window": [64, 0]}, resume=False)
     journal.begin({"model": "x", "window": [64, 0]}, resume=False, anew=True)
     assert not journal.has(0)

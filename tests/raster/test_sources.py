@@ -96,7 +96,7 @@ def test_what_is_there_is_not_overwritten(images, tmp_path):
     jobs = plan(find_sources([str(images)]), tmp_path, {}, raster_extras={})
     refuse_existing(jobs)
     (tmp_path / "b.png").write_text("mine")
-    with pytest.raises(ConfigError, match=r"1 file is there already: .*b\.png.*--overwrite"):
+    with pytest.raises(ConfigError, match=r"1 file already exists: .*b\.png.*--overwrite"):
         refuse_existing(jobs)
 
 

@@ -254,12 +254,12 @@ def test_blocks_of_another_prediction_are_refused(scene, monkeypatch, capsys):
         interrupted_after(2, patch)
         assert predict("out", "--tile-size", "64") == 130
     assert predict("out", "--tile-size", "128", "--resume") == 2
-    assert "the blocks that are there are of another window" in capsys.readouterr().err
+    assert "holds blocks made with a different window" in capsys.readouterr().err
     make_task("test_convnext").save("model.safetensors")
     assert predict("out", "--tile-size", "64", "--resume") == 2
-    assert "of another model" in capsys.readouterr().err
+    assert "a different model" in capsys.readouterr().err
     assert predict("out", "--tile-size", "64") == 2
-    assert "2 blocks of an interrupted prediction are there; --resume goes on" in capsys.readouterr().err
+    assert "holds 2 blocks of an interrupted prediction; continue with --resume" in capsys.readouterr().err
     assert predict("out", "--tile-size", "64", "--overwrite") == 0
 
 
@@ -308,23 +308,25 @@ def left_alone(capsys, out, *flags, source="scene.tif"):
 def test_a_finished_answer_remembers_model_source_and_settings(scene, capsys):
     flags = ("--tile-size", "64", "--polygons", "gpkg")
     assert predict("out", *flags) == 0
-    assert left_alone(capsys, "out", *flags) == "1 left alone: finished before"
+    assert left_alone(capsys, "out", *flags) == "1 source skipped: already complete"
     for more, told in (
         (("--margin", "0"), "--margin"), (("--min-pixels", "9"), "--min-pixels"), (("--bands", "3,2,1"), "--bands"),
         (("--blend", "--margin", "32"), "--blend, --margin"),
     ):  # fmt: skip
-        assert f"out/scene.tif: finished with another {told}; give what" in left_alone(capsys, "out", *flags, *more)
+        assert f"out/scene.tif: was made with a different {told}; give the former" in left_alone(
+            capsys, "out", *flags, *more
+        )
     first = Path("model.safetensors").read_bytes()
     retrained = make_task()
     torch.nn.init.normal_(retrained.model.head.classify.weight)
     retrained.save("model.safetensors")
-    assert "scene.tif: finished with another model; " in left_alone(capsys, "out", *flags)
+    assert "scene.tif: was made with a different model; " in left_alone(capsys, "out", *flags)
     Path("model.safetensors").write_bytes(first)
-    assert "finished before" in left_alone(capsys, "out", *flags)
+    assert "already complete" in left_alone(capsys, "out", *flags)
     make_scene("scene.tif")
-    assert "scene.tif: finished with another source; " in left_alone(capsys, "out", *flags)
+    assert "scene.tif: was made with a different source; " in left_alone(capsys, "out", *flags)
     assert predict("out", *flags, "--overwrite") == 0
-    assert "finished before" in left_alone(capsys, "out", *flags)
+    assert "already complete" in left_alone(capsys, "out", *flags)
 
 
 def test_the_same_settings_in_other_words_are_the_same(scene, capsys):
@@ -341,11 +343,11 @@ def test_the_same_settings_in_other_words_are_the_same(scene, capsys):
     for folder in ("maps", "./maps", "out/../maps", str(scene / "maps")):
         words = [folder, "--out", str(scene / "out"), *others, "--resume"]
         assert main(["predict", "other.safetensors", *words]) == 0
-        assert "2 left alone: finished before" in capsys.readouterr().out
+        assert "2 sources skipped: already complete" in capsys.readouterr().out
     Path("maps").rename("renamed")
     Path("out").rename("answers")
     assert main(["predict", "other.safetensors", "renamed", "--out", "answers", *others, "--resume"]) == 0
-    assert "2 left alone: finished before" in capsys.readouterr().out
+    assert "2 sources skipped: already complete" in capsys.readouterr().out
 
 
 def test_blocks_are_taken_up_from_a_folder_of_another_name(scene, monkeypatch):
@@ -371,7 +373,7 @@ def test_a_limit_of_pixels_changes_nothing_of_pictures(scene, capsys):
     assert predict("out", "--max-pixels", "2000", source="photos") == 1
     capsys.readouterr()
     assert predict("out", "--resume", source="photos") == 0
-    assert "1 left alone: finished before" in capsys.readouterr().out
+    assert "1 source skipped: already complete" in capsys.readouterr().out
     assert Path("out/b.png").is_file()
 
 
@@ -381,11 +383,11 @@ def test_tiles_of_another_place_are_another_source(scene, capsys):
     Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save("tiles/3/4/2.png")
     assert predict("out", source="tiles") == 0
     assert predict("one", "--tiles", "{z}/{x}/{y}", source="tiles/3/4/2.png") == 0
-    assert "finished before" in left_alone(capsys, "out", source="./tiles")
+    assert "already complete" in left_alone(capsys, "out", source="./tiles")
     Path("tiles/3/4").rename("tiles/3/5")
-    assert "finished with another source" in left_alone(capsys, "out", source="tiles")
+    assert "was made with a different source" in left_alone(capsys, "out", source="tiles")
     more = "--tiles", "{z}/{x}/{y}"
-    assert "finished with another source" in left_alone(capsys, "one", *more, source="tiles/3/5/2.png")
+    assert "was made with a different source" in left_alone(capsys, "one", *more, source="tiles/3/5/2.png")
 
 
 def test_finished_pictures_and_tiles_remember_them_too(scene, capsys):
@@ -394,15 +396,15 @@ def test_finished_pictures_and_tiles_remember_them_too(scene, capsys):
         Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(name)
     for source, answer in (("a.png", "a.png"), ("tiles", "tiles")):
         assert predict("out", source=source) == 0
-        assert "finished before" in left_alone(capsys, "out", source=source)
-        assert f"out/{answer}: finished with another --bands; " in left_alone(
+        assert "already complete" in left_alone(capsys, "out", source=source)
+        assert f"out/{answer}: was made with a different --bands; " in left_alone(
             capsys, "out", "--bands", "3,2,1", source=source
         )
     Image.fromarray(np.full((32, 32, 3), 91, np.uint8)).save("tiles/3/4/3.png")
-    assert "finished with another source" in left_alone(capsys, "out", source="tiles")
+    assert "was made with a different source" in left_alone(capsys, "out", source="tiles")
     Path("a.pgw").write_text("1\n0\n0\n-1\n5\n5\n")
     Path("out/a.tif").write_bytes(b"of an unknown model")
-    assert "1 file is there already" in left_alone(capsys, "out", source="a.png")
+    assert "1 file already exists" in left_alone(capsys, "out", source="a.png")
 
 
 def test_an_answer_that_was_being_replaced_is_not_finished(scene, monkeypatch):
@@ -438,7 +440,7 @@ def test_a_model_of_whole_images_has_no_exact_margin(scene, capsys, monkeypatch)
     task = torchfpn.create_task(backbone="test_resnet", num_classes=2, channels=64, head_channels=64, norm="group")
     task.save("model.safetensors")
     assert predict("out", "--tile-size", "64", "--margin", "exact") == 2
-    assert "the model looks at whole images" in capsys.readouterr().err
+    assert "the receptive field is the whole image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", [("--polygons", "pixels"), ("--polygons", "geojson", "--min-pixels", "20")])
@@ -468,18 +470,18 @@ def test_two_predictions_of_one_answer_are_refused_and_the_first_goes_on(scene, 
 def test_resuming_with_more_outputs_than_are_there_is_told(scene, capsys):
     assert predict("out", "--tile-size", "64") == 0
     assert predict("out", "--tile-size", "64", "--resume") == 0
-    assert "1 left alone: finished before" in capsys.readouterr().out
+    assert "1 source skipped: already complete" in capsys.readouterr().out
     assert predict("out", "--tile-size", "64", "--resume", "--polygons", "gpkg") == 2
-    assert "out/scene.tif: finished with another --polygons; " in capsys.readouterr().err
+    assert "out/scene.tif: was made with a different --polygons; " in capsys.readouterr().err
     assert predict("out", "--tile-size", "64", "--resume", "--overwrite") == 2
-    assert "one of them: go on, or begin anew" in capsys.readouterr().err
+    assert "one of them: continue, or start over" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("side", ["0", "-5", "7"])
 def test_impossible_windows_are_told_before_the_first_source(scene, capsys, side):
     assert predict("out", "--tile-size", side) == 2
     error = capsys.readouterr()
-    assert "tile size: " in error.err
+    assert "--tile-size: " in error.err
     assert error.out == ""
 
 

@@ -50,7 +50,10 @@ def test_bands_that_begin_as_a_colour_are_named_or_numbered():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"bands": ("a", "b", "c", "d")}, "rgb: none given, and no bands red, green, blue among a, b, c, d; say which"),
+        (
+            {"bands": ("a", "b", "c", "d")},
+            "rgb: none given, and no bands red, green, blue among a, b, c, d; name the three",
+        ),
         (
             {"rgb": ["red", "green", "bleu"]},
             "rgb: there is no band 'bleu'; expected nir, red, swir, green, blue; did you mean",

@@ -97,16 +97,16 @@ def test_files_written_from_python_replace_none_unasked(folder, capsys):
     words = ["predict", str(model), str(scenes), "--out", str(out)]
     assert main(words) == 0
     before = files_of(out)
-    with pytest.raises(ConfigError, match="out: 2 files are there already: "):
+    with pytest.raises(ConfigError, match="out: 2 files already exist: "):
         torchfpn.predict(model, scenes, out=out)
-    with pytest.raises(ConfigError, match="would be overwritten by its own prediction"):
+    with pytest.raises(ConfigError, match="would be overwritten by its own output"):
         torchfpn.predict(model, scenes, out=scenes, overwrite=True)
     assert files_of(out) == before
     torchfpn.predict(tiny_task(seed=3), scenes, out=out, overwrite=True)
     after = files_of(out)
     assert after != before
     assert main([*words, "--resume"]) == 2  # these are not its own finished answers
-    assert "finished with another " in capsys.readouterr().err
+    assert "was made with a different " in capsys.readouterr().err
     assert files_of(out) == after
 
 
@@ -121,7 +121,7 @@ def test_files_written_from_python_are_whole_or_not_there(tmp_path, caplog):
     array = np.zeros((4, *SIZE), np.uint16)
     write_tiff(tmp_path / "a.tif", array, nodata=0)
     torchfpn.predict(tiny_task(), tmp_path / "a.tif", out=tmp_path / "out")
-    assert caplog.messages == [f"{tmp_path / 'a.tif'}: holds no data at all"]
+    assert caplog.messages == [f"{tmp_path / 'a.tif'}: contains no valid pixel"]
 
 
 @pytest.mark.parametrize(

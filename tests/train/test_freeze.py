@@ -97,7 +97,7 @@ def test_modules_by_name():
 
 
 def test_a_misspelt_module_is_named_with_its_neighbours():
-    with pytest.raises(ConfigError, match='there is no module "bakbone"; did you mean "backbone"'):
+    with pytest.raises(ConfigError, match='unknown module "bakbone"; did you mean "backbone"'):
         Frozen(model(), "bakbone")
 
 

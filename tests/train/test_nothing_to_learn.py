@@ -83,7 +83,7 @@ def test_a_training_split_without_labels(tmp_path, capsys):
     text = (tmp_path / "dataset.yaml").read_text()
     (tmp_path / "dataset.yaml").write_text(text.replace("train/images, labels: train/labels", "train/images"))
     assert fit(tmp_path) == 2
-    assert 'no labels in the split "train", so nothing to learn from' in capsys.readouterr().err
+    assert 'no labels in the split "train", so there is nothing to train on' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("crowd", [True, False])

@@ -92,7 +92,7 @@ def test_the_moment_the_signal_came_is_told(small, monkeypatch, capsys):
     assert train() == 130
     told = capsys.readouterr().err
     assert "finishing the step, then saving" in told
-    assert "stopped by SIGINT; the state is saved, go on with --resume" in told
+    assert "stopped by SIGINT; the state is saved, continue with --resume" in told
 
 
 def test_the_averages_are_not_left_in_the_weights(small, monkeypatch):
@@ -235,7 +235,7 @@ def test_a_name_that_another_run_begins_with_is_another_training(small, capsys):
     assert train("--name", "roofs-2018", *flags) == 0
     before = (small / "runs" / "roofs-2018" / "model.safetensors").read_bytes()
     assert train("--name", "roofs", "--resume", *flags) == 0
-    assert 'no run of the name "roofs" yet, from the beginning' in capsys.readouterr().err
+    assert 'no run of the name "roofs" yet; starts from the beginning' in capsys.readouterr().err
     assert sorted(path.name for path in (small / "runs").iterdir()) == ["roofs", "roofs-2018"]
     assert (small / "runs" / "roofs-2018" / "model.safetensors").read_bytes() == before
 

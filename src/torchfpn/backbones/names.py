@@ -58,7 +58,7 @@ def check_backbone(name: str) -> None:
     if model in known:
         return
     raise ConfigError(
-        f'there is no backbone "{name}"',
+        f'unknown backbone "{name}"',
         field="model.backbone",
         hint=nearest(PREFIX + model if PREFIX + model in known else model, known),
         allowed=f"a model of timm, or {PREFIX}<name>",

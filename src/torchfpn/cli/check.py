@@ -1,7 +1,7 @@
-"""Validates a dataset before training: reads every file, names every bad one, counts classes, measures bands.
+"""Validates a dataset before training: reads every file, reports errors, counts classes, measures bands.
 
 fpn check DATASET            a folder with a dataset.yaml, or the yaml itself; exit code 2 if anything is bad
-fpn check --init FOLDER      writes a first dataset.yaml for a folder that has none; 1 if it leaves something to decide
+fpn check --init FOLDER      writes a first dataset.yaml for a folder that has none; 1 if something is left to decide
 """
 
 import argparse
@@ -25,18 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="a folder with a dataset.yaml, or the yaml")
     parser.add_argument("--init", action="store_true", help="write a first dataset.yaml into the folder")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw a contact sheet: images beside their labels")
-    parser.add_argument("--palette", action="store_true", help="the labels are colours, not class values")
-    parser.add_argument("--fix", action="store_true", help="leave out bad annotations, and count them")
-    parser.add_argument("--max-pixels", type=int, metavar="N", help="largest image that is read, height times width")
-    parser.add_argument("--allow-vrt", action="store_true", help="also read VRTs over files below the root")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--palette", action="store_true", help="labels are colours, not class values")
+    parser.add_argument("--fix", action="store_true", help="leave out and count bad annotations")
+    parser.add_argument("--max-pixels", type=int, metavar="N", help="largest image, height x width")
+    parser.add_argument("--allow-vrt", action="store_true", help="read VRTs whose files lie below the root")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Checks, or describes, the dataset; 2 if anything in it is bad."""
     if args.sheet and args.sheet.exists() and not args.overwrite:
-        raise ConfigError("is there already", file=args.sheet, hint="replace it with --overwrite")
+        raise ConfigError("already exists", file=args.sheet, hint="replace it with --overwrite")
     watch = Progress("reading", quiet=args.quiet)
     if args.init:
         refuse_idle(args, "check", "--init")
@@ -114,7 +114,7 @@ def _print(report: "CheckReport") -> None:
         out.print(f"note: {note}")
     if report.ok:
         images = sum(split.images for split in report.splits)
-        out.print(f"ok: {amount(images, 'image')}, nothing bad")
+        out.print(f"ok: {amount(images, 'image')}, no problems")
 
 
 def _complain(report: "CheckReport", word: str = "bad") -> None:

@@ -111,7 +111,7 @@ def _band_table(report: CheckReport) -> Table:
 
 
 def _polygon_table(report: CheckReport) -> Table:
-    heads = ("features", "mended", "widened", "without area", "without class", "outside")
+    heads = ("features", "repaired", "widened", "without area", "without class", "outside")
     table = _table("labels from polygons", *heads, title="polygons")
     for one in report.polygons[:_FILES]:
         numbers = (one.features, one.mended, one.widened, one.empty, one.unclassed, one.outside)

@@ -7,8 +7,8 @@
 
 Truth and prediction are label files, polygons, folders of them with the names of the images, or one file for all
 images: polygons, or a raster that the images are parts of. Every IMAGE gives DIR/<stem>.png; with both sides also
-compare.json, and always index.html. Every pixel counts; large images are shown smaller. An image that fails is named,
-the others go on, and the exit code is 1.
+compare.json, and always index.html. Every pixel is scored; large images are drawn at a lower resolution. An image
+that fails is reported, the others are processed, and the exit code is 1.
 """
 
 import argparse
@@ -36,30 +36,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders of images, patterns in quotes")
     parser.add_argument("--truth", type=Path, metavar="T", help="label files or polygons: a file or a folder")
-    parser.add_argument("--prediction", type=Path, metavar="P", help="the same")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pictures go")
+    parser.add_argument("--prediction", type=Path, metavar="P", help="label files or polygons: a file or a folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     parser.add_argument("--bands", metavar="4,3,2", help="bands to show, one or three, by number from 1 or by name")
-    parser.add_argument("--window", metavar="R,C,H,W", help="only this part: row, column, height, width in pixels")
+    parser.add_argument("--window", metavar="R,C,H,W", help="part of the images: row, column, height, width in pixels")
     size = parser.add_argument(
         "--panel-size", type=int, default=LARGEST, metavar="PIXELS", help="largest side of a panel"
     )
     accept_old_spelling(parser, "--largest", size)
     parser.add_argument("--worst", type=int, metavar="N", help="only the N with the lowest mean IoU, named by rank")
     parser.add_argument("--classes", metavar="A,B", help="names of the label values 0, 1 ..., or 0=A,255=B")
-    parser.add_argument("--background", metavar="NAME", help="the class that is no object, for the differences")
-    parser.add_argument("--ignore", metavar="0,255", help='label values that mean "not labelled"; default 255')
-    parser.add_argument(
-        "--field", metavar="NAME", help='attribute that says the class; default "class", if it is there'
-    )
+    parser.add_argument("--background", metavar="NAME", help="class that counts as background in the differences")
+    parser.add_argument("--ignore", metavar="0,255", help="label values of pixels without a label; default 255")
+    parser.add_argument("--field", metavar="NAME", help='attribute with the class; default "class", if it is there')
     add_without_class(parser)
-    parser.add_argument("--burn", type=int, metavar="V", help="the label value of polygons without a class")
-    parser.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
-    parser.add_argument("--truth-layer", metavar="NAME", help="the same of the truth, where it is called otherwise")
-    parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
-    parser.add_argument("--tiles", metavar="PATTERN", help='how paths of images without a place end: "{z}/{x}/{y}"')
-    parser.add_argument("--allow-vrt", action="store_true", help="take VRTs, over files below their own folder")
-    parser.add_argument("--max-side", type=int, default=2**20, metavar="N", help="height and width of a raster")
-    parser.add_argument("--overwrite", action="store_true", help="replace pictures that are there already")
+    parser.add_argument("--burn", type=int, metavar="V", help="label value of polygons without a class")
+    parser.add_argument("--layer", metavar="NAME", help="layer of a GeoPackage with several")
+    parser.add_argument("--truth-layer", metavar="NAME", help="the same for the truth, if its name differs")
+    parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files without one")
+    parser.add_argument(
+        "--tiles", metavar="PATTERN", help='pattern of tile paths, for images without a georeference: "{z}/{x}/{y}"'
+    )
+    parser.add_argument("--allow-vrt", action="store_true", help="read VRTs whose files lie below their own folder")
+    parser.add_argument("--max-side", type=int, default=2**20, metavar="N", help="largest height or width of a raster")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing pictures")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -111,7 +111,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError(f"{args.panel_size}", field="--panel-size", allowed="pixels from 16")
     for name in ("compare.json", "index.html"):
         if (args.out / name).exists() and not args.overwrite:
-            raise ConfigError("is there already", file=printable(args.out / name), hint="allow it with --overwrite")
+            raise ConfigError("already exists", file=printable(args.out / name), hint="replace it with --overwrite")
 
 
 def _jobs(args: argparse.Namespace) -> "list[Job]":

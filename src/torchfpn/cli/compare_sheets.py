@@ -64,7 +64,7 @@ def _refuse_pictures(args: argparse.Namespace, pictures: Sequence[Path]) -> None
 
     there = [path for path in pictures if path.exists()]
     if there and not args.overwrite:
-        raise ConfigError("is there already", file=printable(there[0]), hint="allow it with --overwrite")
+        raise ConfigError("already exists", file=printable(there[0]), hint="replace it with --overwrite")
 
 
 def draw_all(work: Work, jobs: "Sequence[tuple[Job, Path]]") -> int:

@@ -1,12 +1,12 @@
-"""fpn convert: takes over a checkpoint of another project, and says what it recognised.
+"""Converts a checkpoint of another project to a torchfpn model, and prints what it recognised.
 
   fpn convert their.pth model.safetensors
   fpn convert smp.ckpt model.safetensors --backbone tu-convnext_tiny --classes background,water
   fpn convert rgb.pth model.safetensors --bands red,green,blue,nir
   fpn convert model_final.pkl model.safetensors --variant torchvision
 
-Families: pytorch-fpn, robosat, kuangliu, segmentation-models-pytorch, torchvision's detectors, detectron2. Every tensor
-of the file finds its place, or nothing is written. Pickles are read without running what they say.
+Families: pytorch-fpn, robosat, kuangliu, segmentation-models-pytorch, torchvision's detectors, detectron2. All tensors
+of the file must fit the model, otherwise nothing is written. Pickles are read without executing code.
 """
 
 import argparse
@@ -29,30 +29,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("checkpoint", type=Path, help=".pth, .pt, .ckpt, .pkl or .safetensors of another project")
     parser.add_argument("out", type=Path, help="the model.safetensors to write")
-    parser.add_argument("--source", metavar="FAMILY", help="the project, where the file fits several")
-    parser.add_argument("--backbone", metavar="NAME", help="the encoder, where the file leaves it open")
+    parser.add_argument("--source", metavar="FAMILY", help="project of the checkpoint, if several fit")
+    parser.add_argument("--backbone", metavar="NAME", help="encoder, if the file does not determine it")
     parser.add_argument(
         "--variant",
         metavar="NAME",
-        help="what the file leaves open: torchvision: 320, coco_v1, backbone; detectron2: caffe, torchvision",
+        help="what the file does not determine: torchvision: 320, coco_v1, backbone; detectron2: caffe, torchvision",
     )
     parser.add_argument(
         "--anchors",
         metavar="SIZES[:RATIOS]",
-        help="anchors of a detector, if not the usual ones: sizes of each level in pixels, 16,32,64,128,256:0.5,1,2; "
+        help="anchors of a detector, if not the defaults: sizes of each level in pixels, 16,32,64,128,256:0.5,1,2; "
         "several sizes of a level: 8+16,16+32,...",
     )
-    parser.add_argument("--align-corners", action="store_true", help="kuangliu: trained with torch 0.3 or earlier")
+    parser.add_argument("--align-corners", action="store_true", help="kuangliu: trained with torch 0.3 or older")
     parser.add_argument(
-        "--bands", metavar="N|NAMES", help="more bands than it was trained with: how many, or all names"
+        "--bands",
+        metavar="N|NAMES",
+        help="bands of the model, more than the checkpoint has: their number, or all names",
     )
-    parser.add_argument("--classes", metavar="NAMES", help="names of the classes, in the order of the labels")
+    parser.add_argument("--classes", metavar="NAMES", help="names of the classes, in label order")
     parser.add_argument(
         "--scaling",
         choices=SCALINGS,
-        help="what it was fed: raw values (none), values / 255 (unit), ImageNet's constants; default: the family's way",
+        help="input scaling: none, values / 255 (unit), or ImageNet's constants; default: that of the family",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix != ".safetensors":
         raise ConfigError(f"{args.out}", field="OUT", allowed="a file that ends in .safetensors")
     if args.out.exists() and not args.overwrite:
-        raise ConfigError("the file is there already", file=args.out, hint="--overwrite replaces it")
+        raise ConfigError("already exists", file=args.out, hint="replace it with --overwrite")
     check_weights(args.checkpoint)  # what holds no weights is refused before torch is imported
 
     from torchfpn.importers.convert import converted
@@ -150,7 +152,7 @@ def _print(made: "Converted", recipe: "Recipe", args: argparse.Namespace) -> Non
         console.print(f"{name:<11} {value}", soft_wrap=True)
 
     line("recognised", f"{made.family}: {made.about}")
-    unread = f", {len(made.unread)} left out that it never used ({', '.join(made.unread[:2])}, ...)"
+    unread = f", {len(made.unread)} unused left out ({', '.join(made.unread[:2])}, ...)"
     line("tensors", f"{made.placed} placed, none missing" + (unread if made.unread else ", none left"))
     line("bands", ", ".join(recipe.bands))
     if recipe.classes:

@@ -1,8 +1,8 @@
-"""The whole job in one command, offline, in two to four minutes on two cores.
+"""Runs the whole workflow offline, in two to four minutes on two cores.
 
-Paints small labelled aerial scenes, trains on them, scores the held-out ones, labels a larger scene, outlines its
-buildings and writes a report; with --task instance or detection, finds the houses one by one. Everything goes into one
-folder; a second run takes a new one, or with --resume goes on where Ctrl-C or a kill stopped the first.
+Renders small labelled aerial scenes, trains on them, evaluates on held-out scenes, predicts a larger scene, vectorizes
+its buildings and writes a report; --task instance or detection finds single buildings. All outputs go to one folder;
+a second run makes a new folder, or continues the first one with --resume.
 
   fpn demo                 # all of it, in fpn-demo/
   fpn demo --data data     # only the scenes: datasets in data/semantic and data/instance, a larger scene in data/town
@@ -23,13 +23,19 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    parser.add_argument("--task", choices=("semantic", "detection", "instance"), help="what is learnt: semantic, ...")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder, fpn-demo if not given; else DIR-2, DIR-3")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="only write the scenes, as data for the other verbs")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another country")
-    parser.add_argument("--epochs", type=int, help="of training; default: enough")
-    parser.add_argument("--resume", action="store_true", help="go on in the folder of a demo that was stopped")
-    parser.add_argument("--quick", action="store_true", help="everything once and tiny, to see whether it runs")
+    parser.add_argument(
+        "--task", choices=("semantic", "detection", "instance"), help="task of the model: semantic (default), ..."
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="output folder; default: fpn-demo; if it exists, DIR-2, DIR-3"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="only write the scenes, as data for the other commands"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scenes")
+    parser.add_argument("--epochs", type=int, help="training epochs; default: enough to converge")
+    parser.add_argument("--resume", action="store_true", help="continue in the folder of an interrupted demo")
+    parser.add_argument("--quick", action="store_true", help="run every step on tiny data, as a smoke test")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or Path("fpn-demo")
     check_folder(out.absolute().parent)
     folder = out if args.resume and out.is_dir() else fresh_folder(out)
-    go_on = f"go on with --resume --out {folder}"
+    go_on = f"continue with --resume --out {folder}"
     try:
         made = run_demo(folder, plan, _say, resume=args.resume)
     except KeyboardInterrupt:

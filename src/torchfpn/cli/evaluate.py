@@ -1,4 +1,4 @@
-"""How good a model is on a dataset, or a map against the truth.
+"""Scores a model on a dataset, or a predicted map against the truth.
 
   fpn evaluate model.safetensors dataset/           # IoU, boundary IoU, precision, recall; of objects AP and AR
   fpn evaluate predicted.tif truth.tif              # label files, or folders of them: the same, pixel by pixel
@@ -31,16 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     from torchfpn.cli import evaluate_maps, evaluate_regions
 
-    parser.add_argument("model", type=Path, help="a model.safetensors, or a map: label file, vector file, folder")
-    parser.add_argument("dataset", type=Path, help="a folder with a dataset.yaml, or that file; the truth of a map")
-    parser.add_argument("--split", default="val", help="which part of the dataset")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the exact numbers; - prints them instead")
+    parser.add_argument(
+        "model", type=Path, help="a model.safetensors, or a predicted map: label file, vector file, folder"
+    )
+    parser.add_argument(
+        "dataset", type=Path, help="a folder with a dataset.yaml, or that file; the truth of a predicted map"
+    )
+    parser.add_argument("--split", default="val", help="split of the dataset")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores as JSON; - prints them")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write report.html, pictures and validation.json there")
-    parser.add_argument("--no-boundary", action="store_true", help="leave out the boundary IoU, which takes longest")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="fp32", help="of the computation")
+    parser.add_argument("--no-boundary", action="store_true", help="skip boundary IoU, the slowest score")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="fp32", help="numerical precision")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto: the first GPU if there is one")
-    parser.add_argument("--accept-dtype", action="store_true", help="take pixels of another type than trained on")
-    parser.add_argument("--overwrite", action="store_true", help="replace what --json and --out name")
+    parser.add_argument("--accept-dtype", action="store_true", help="accept another pixel type than in training")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files of --json and --out")
     evaluate_regions.add_arguments(parser)
     evaluate_maps.add_arguments(parser)
 
@@ -111,7 +115,7 @@ def _objects(args: argparse.Namespace, dataset: Any, samples: Any, order: list[i
     from torchfpn.raster.dataset_objects import DatasetObjects, has_objects
 
     of_objects = has_objects(samples.pairs) and len(samples) == len(samples.pairs)
-    refuse_idle(args, "evaluate", f"a model of pixels on {'polygons' if of_objects else 'label files'}")
+    refuse_idle(args, "evaluate", f"a semantic model on {'polygons' if of_objects else 'label files'}")
     if not of_objects:
         return None
     return DatasetObjects(dataset, samples.pairs, order, iou=args.iou)
@@ -175,7 +179,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
     there += [args.out / name for name in WRITTEN] if args.out else []
     for path in there:
         if path.exists() and not args.overwrite:
-            raise ConfigError("is there already", file=printable(path), hint="allow it with --overwrite")
+            raise ConfigError("already exists", file=printable(path), hint="replace it with --overwrite")
     if args.out:
         check_folder(args.out)
     if args.json and str(args.json) != "-":

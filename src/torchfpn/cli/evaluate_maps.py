@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LOSSY = {".jpg", ".jpeg"}
 PICTURES = {*LOSSY, ".webp", ".bmp", ".gif", ".jp2"}  # whose pixels are no label values, or are not read as such
-UNMET = "{}: no polygon of the classes that count meets {}; is the coordinate system of one of them wrong?"
+UNMET = "{}: no polygon of the evaluated classes overlaps {}; check their coordinate systems"
 NO_POLYGON = "no polygon is of the class {}; its pixels count as background"
 Kind = Literal["labels", "polygons"]
 Scored = tuple[dict[str, Any], list[str]]  # plain values for JSON, lines for people
@@ -27,31 +27,35 @@ Scored = tuple[dict[str, Any], list[str]]  # plain values for JSON, lines for pe
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of maps."""
-    group = parser.add_argument_group("a predicted map instead of a model")
+    group = parser.add_argument_group("predicted maps")
     group.add_argument(
         "--classes",
         metavar="A,B",
-        help="of label files: names of the values 0, 1 ..., or 0=A,255=B; of polygons: which count; of both: either",
+        help="label files: names of the values 0, 1 ..., or 0=A,255=B; polygons: classes to evaluate; both: either",
     )
-    group.add_argument("--ignore", metavar="0,255", help='values of label files that mean "not labelled"; default 255')
-    group.add_argument("--iou", type=float, default=0.5, metavar="SHARE", help="from which two objects are one")
+    group.add_argument("--ignore", metavar="0,255", help="label values of pixels without a label; default 255")
+    group.add_argument("--iou", type=float, default=0.5, metavar="SHARE", help="lowest IoU of a match")
     area = group.add_argument(
         "--min-area", type=float, default=0.0, metavar="M2", help="smallest object, in square metres on the ground"
     )
     accept_old_spelling(group, "--least", area)
-    group.add_argument("--field", metavar="NAME", help='attribute that says the class; default "class", if it is there')
+    group.add_argument("--field", metavar="NAME", help='attribute with the class; default "class", if it is there')
     add_without_class(group)
-    group.add_argument("--truth-field", metavar="NAME", help="the same of the truth, where it is called otherwise")
+    group.add_argument("--truth-field", metavar="NAME", help="the same for the truth, if its name differs")
     score = group.add_argument(
         "--score-field", metavar="NAME", help='attribute with the score of a prediction; default "score"'
     )
     accept_old_spelling(group, "--score", score)
-    group.add_argument("--within", metavar="FILE", help="polygons, or rasters: only what lies in them counts")
-    group.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
-    group.add_argument("--truth-layer", metavar="NAME", help="the same of the truth, where it is called otherwise")
-    group.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
-    group.add_argument("--max-side", type=int, default=2**20, metavar="N", help="of label files, height and width")
-    group.add_argument("--tiles", metavar="PATTERN", help='how paths of rasters without a place end: "{z}/{x}/{y}"')
+    group.add_argument("--within", metavar="FILE", help="polygons or rasters: area of the evaluation")
+    group.add_argument("--layer", metavar="NAME", help="layer of a GeoPackage with several")
+    group.add_argument("--truth-layer", metavar="NAME", help="the same for the truth, if its name differs")
+    group.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files without one")
+    group.add_argument(
+        "--max-side", type=int, default=2**20, metavar="N", help="largest height or width of a label file"
+    )
+    group.add_argument(
+        "--tiles", metavar="PATTERN", help='pattern of tile paths, for rasters without a georeference: "{z}/{x}/{y}"'
+    )
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -195,7 +199,7 @@ def described(layer: "Objects") -> str:
 
     words = [amount(layer.features, "feature")]
     if layer.mended:
-        words.append(f"{layer.mended:,} with invalid rings, mended")
+        words.append(f"{layer.mended:,} with invalid rings, repaired")
     if layer.lost:
         words.append(f"{layer.lost:,} without an area, left out")
     if layer.unclassed:

@@ -29,7 +29,7 @@ def polygons_against_polygons(args: argparse.Namespace) -> Scored:
     left = [left_out((found.others[k], "of other classes"), (found.outside[k], "outside or too small")) for k in (0, 1)]
     lines = [described(layer) + words for layer, words in zip((predicted, truth), left, strict=True)]
     if found.apart:
-        lines.append("the two layers do not meet; is the coordinate system of one of them wrong?")
+        lines.append("the two layers do not overlap; check their coordinate systems")
     return {"objects": found.scores.to_dict(), "left_out": _left_out(found)}, lines
 
 

@@ -15,9 +15,9 @@ PEEK = 2**20  # bytes of a file in which GeoJSON says what it is
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of objects."""
-    group = parser.add_argument_group("models of objects, and COCO results")
+    group = parser.add_argument_group("detection models and COCO results")
     flag = group.add_argument(
-        "--max-detections", type=int, metavar="N", help="detections of an image and class that count (100)"
+        "--max-detections", type=int, metavar="N", help="most detections per image and class (100)"
     )
     accept_old_spelling(group, "--most", flag)
 
@@ -34,7 +34,7 @@ def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[st
     from torchfpn.tasks.evaluate import class_order
     from torchfpn.tasks.evaluate_regions import evaluate_regions
 
-    refuse_idle(args, "evaluate", "a model of objects")
+    refuse_idle(args, "evaluate", "a detection model")
     order = class_order(task.classes, dataset.names)
     samples = open_samples(RegionSamples, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
     fit = fitting(samples, task.recipe, accept_dtype=args.accept_dtype)

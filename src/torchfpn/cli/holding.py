@@ -18,17 +18,17 @@ OF_PIXELS = (
 OF_MODELS = ("split", "device", "precision", "accept_dtype")
 HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "predict": {
-        "a model of pixels": OF_PIXELS,
-        "a model of objects": ("min_score",),
+        "a semantic model": OF_PIXELS,
+        "a detection model": ("min_score",),
     },
     "rasterize": {
         "polygons of one class": ("burn",),
         "polygons with classes of their own": ("without_class",),
     },
     "evaluate": {
-        "a model of pixels on label files": (*OF_MODELS, "no_boundary"),
-        "a model of pixels on polygons": (*OF_MODELS, "no_boundary", "iou"),
-        "a model of objects": (*OF_MODELS, "max_detections"),
+        "a semantic model on label files": (*OF_MODELS, "no_boundary"),
+        "a semantic model on polygons": (*OF_MODELS, "no_boundary", "iou"),
+        "a detection model": (*OF_MODELS, "max_detections"),
         "COCO results": ("max_detections",),
         "label files against label files": ("classes", "ignore", "max_side"),
         "label files against polygons": (
@@ -62,7 +62,7 @@ HOLD: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 def add_without_class(parser: "argparse._ActionsContainer") -> None:
     """The flag of verbs that read polygons as objects; `fpn rasterize` knows a third way."""
-    text = "features whose attribute is empty: an error, or left out and counted"
+    text = "features without a class: an error, or left out and counted"
     parser.add_argument("--without-class", choices=("error", "skip"), default="error", help=text)
 
 
@@ -106,7 +106,7 @@ def refuse_idle(args: argparse.Namespace, verb: str, kind: str) -> None:
     known = {name for names in HOLD[verb].values() for name in names}
     for name in args.usual:
         if name in known and name not in HOLD[verb][kind] and getattr(args, name) != args.usual[name]:
-            raise ConfigError(f"says nothing of {kind}", field=f"--{name.replace('_', '-')}", hint="leave it out")
+            raise ConfigError(f"has no effect on {kind}", field=f"--{name.replace('_', '-')}", hint="leave it out")
 
 
 @contextlib.contextmanager

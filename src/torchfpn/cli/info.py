@@ -1,4 +1,4 @@
-"""fpn info: what is in a model file: task, classes, bands, scaling, architecture, size."""
+"""Prints the contents of a model file: task, classes, bands, scaling, architecture, size."""
 
 import argparse
 import json
@@ -121,8 +121,8 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield _spaced(key), f"{words(value)}: {maps.pop(key)}" if key in maps else words(value)
     yield from maps.items()  # of models whose recipe does not name the part
     if facts["task"] == "semantic":
-        pixels = "the whole image" if facts["reach"] is None else f"{facts['reach']} pixels to every side at most"
-        yield "looks at", pixels
+        pixels = "the whole image" if facts["reach"] is None else f"at most {facts['reach']} pixels on every side"
+        yield "receptive field", pixels
     yield from _rules(facts["rules"])
     if facts["inputs"] is None:
         nodata = "no nodata value" if facts["nodata"] is None else f"nodata {facts['nodata']:g}"
@@ -139,8 +139,8 @@ def _rules(rules: dict[str, Any]) -> Iterator[tuple[str, str]]:
         sides = [f"the {name} side {resize[name]} pixels" for name in ("shorter", "longer") if resize.get(name)]
         yield "images", f"resized: {', or less for '.join(sides)}"
     if rules.get("grey_as_color"):
-        yield "images", "one band may stand for three"
+        yield "images", "a grey band is repeated to three"
     if "tiles" in rules:
-        yield "tiles", f"placed by their paths, {rules['tiles']}, where files do not say where they lie"
+        yield "tiles", f"located by their paths, {rules['tiles']}, if files have no georeference"
     if "masks" in rules:
-        yield "masks", f"as {rules['masks']} lays them"
+        yield "masks", f"pasted as in {rules['masks']}"

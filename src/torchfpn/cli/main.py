@@ -21,17 +21,17 @@ from torchfpn.printing import doors, log_to_stderr, occupy_closed
 
 SIGPIPE_CODE = 141  # 128 + 13; Windows has no such signal
 VERBS = {
-    "demo": "the whole job in one command: make scenes, train, evaluate, predict a map, report",
+    "demo": "the whole workflow in one command: data, training, evaluation, a predicted map, a report",
     "check": "validate a dataset before training; --init writes a first dataset.yaml",
     "weights": "class weights from label frequencies",
-    "train": "train from a YAML config and flags; --resume goes on after a kill",
-    "evaluate": "IoU per class of a model on a dataset, or of a map against the truth; objects of polygons",
-    "predict": "label images and folders with a model",
-    "rasterize": "polygons to label masks on the grid of images",
-    "compare": "pictures of images beside their truth, prediction and differences",
-    "polygons": "label maps and vector files to clean polygons: merged, right-angled, without known ones",
-    "convert": "take over a checkpoint of another project",
-    "info": "what is in a model file: task, classes, bands, scaling, size",
+    "train": "train from a YAML config and flags; --resume continues an interrupted run",
+    "evaluate": "score a model on a dataset, or a predicted map against the truth",
+    "predict": "predict images and folders with a model",
+    "rasterize": "rasterize polygons to label masks on the grid of images",
+    "compare": "draw images beside their truth, prediction and differences",
+    "polygons": "vectorize label rasters, clean vector files: merge, right angles, exclude a layer",
+    "convert": "convert a checkpoint of another project",
+    "info": "print the contents of a model file: task, classes, bands, scaling, size",
 }
 NEEDS = {  # extras without which a verb can do nothing at all
     "demo": ("raster",),  # and train, but for --data
@@ -139,7 +139,7 @@ def _run(verb: str, words: list[str]) -> int:
     for word in words:
         check_regular(word.partition("=")[2] if word.startswith("--") else word)
     if verb not in VERBS:
-        raise FPNError(f'there is no "fpn {verb}"', hint=nearest(verb, VERBS))
+        raise FPNError(f'unknown command "{verb}"', hint=nearest(verb, VERBS))
     module = import_module(f"torchfpn.cli.{verb}")
     if not {"-h", "--help"} & set(words):
         for extra in NEEDS.get(verb, ()):
@@ -158,9 +158,9 @@ def _parser(verb: str, module: Any) -> "_Parser":
     """The parser of a verb: its own flags and those that all verbs have."""
     parser = _Parser(prog=f"fpn {verb}", description=module.__doc__, formatter_class=_Formatter, allow_abbrev=False)
     module.add_arguments(parser)
-    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more")
-    parser.add_argument("-q", "--quiet", action="store_true", help="say less")
-    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="print more")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print less")
+    parser.add_argument("--debug", action="store_true", help="print tracebacks of errors")
     return parser
 
 
@@ -202,7 +202,7 @@ class _Parser(argparse.ArgumentParser):
             return ConfigError(f'"{word}"', allowed="no further argument", hint=help_hint)
         shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
         flags = [name for action in shown for name in action.option_strings if name.startswith("--")]
-        return ConfigError("there is no such flag", field=flag, hint=nearest(flag, flags))
+        return ConfigError("unknown flag", field=flag, hint=nearest(flag, flags))
 
 
 def _wrong_value(field: str, rest: str, help_hint: str) -> ConfigError:
@@ -239,7 +239,8 @@ def _missing(error: ModuleNotFoundError) -> str:
 def _overview() -> str:
     width = max(map(len, VERBS))
     rows = "\n".join(f"  {verb:<{width}}  {does}" for verb, does in VERBS.items())
-    return f"fpn: feature pyramid networks, from pixels to maps\n\n{rows}\n\nfpn VERB --help tells more; fpn --version."
+    more = "Help on a command: fpn COMMAND --help. Version: fpn --version."
+    return f"fpn: feature pyramid networks, from pixels to maps\n\n{rows}\n\n{more}"
 
 
 def _version() -> str:

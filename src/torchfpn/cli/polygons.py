@@ -1,4 +1,4 @@
-"""Polygons of a label map, or of a vector file, as maps want them: merged, right-angled, sorted out.
+"""Turns a label raster, or a vector file, into clean polygons: merged, with right angles, filtered.
 
   fpn polygons labels.tif buildings.gpkg --vectorize building --square
   fpn polygons labels.tif fields.geojson --min-pixels 20 --simplify 1
@@ -31,8 +31,8 @@ OFF = 1.5, 0.5  # how far walls may be off with --square alone: pixels of a rast
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a label raster, or a file of polygons")
-    parser.add_argument("out", type=Path, metavar="OUT", help=f"what is written: {', '.join(KINDS)}")
-    vectorize = parser.add_argument("--vectorize", metavar="CLASSES", help="classes that get polygons, if not all")
+    parser.add_argument("out", type=Path, metavar="OUT", help=f"output file: {', '.join(KINDS)}")
+    vectorize = parser.add_argument("--vectorize", metavar="CLASSES", help="classes to vectorize; default: all")
     pixels = parser.add_argument(
         "--min-pixels", type=float, default=0.0, metavar="N", help="smallest polygon or hole of a raster, in pixels"
     )
@@ -44,27 +44,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="N",
-        help="about how far outlines may be off: pixels of a raster, metres of a vector file",
+        help="tolerance of the simplification: pixels of a raster, metres of a vector file",
     )
-    parser.add_argument("--square", action="store_true", help="straight walls and right angles, for buildings")
+    parser.add_argument("--square", action="store_true", help="make right angles, for buildings")
     parser.add_argument(
-        "--merge", type=float, default=0.0, metavar="METRES", help="polygons of a class this near become one"
+        "--merge", type=float, default=0.0, metavar="METRES", help="merge polygons of a class that lie closer than this"
     )
     exclude = parser.add_argument(
-        "--exclude", type=Path, metavar="LAYER", help="leave out polygons that this vector file covers already"
+        "--exclude", type=Path, metavar="LAYER", help="leave out polygons that this vector file already covers"
     )
     overlap = parser.add_argument(
         "--exclude-overlap", type=float, metavar="SHARE", help="covered share from which they are left out; default 0.5"
     )
-    parser.add_argument(
-        "--field", metavar="NAME", help='of a vector file: the attribute that says the class, not "class"'
-    )
+    parser.add_argument("--field", metavar="NAME", help='attribute of a vector file with the class; default "class"')
     add_without_class(parser)
-    parser.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
-    parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
-    parser.add_argument("--allow-vrt", action="store_true", help="take a VRT, over files below its own folder")
-    parser.add_argument("--max-side", type=int, default=2**20, metavar="N", help="of a raster, height and width")
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there already")
+    parser.add_argument("--layer", metavar="NAME", help="layer of a GeoPackage with several")
+    parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files without one")
+    parser.add_argument("--allow-vrt", action="store_true", help="read a VRT whose files lie below its own folder")
+    parser.add_argument("--max-side", type=int, default=2**20, metavar="N", help="largest height or width of a raster")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     for old, flag in (
         ("--outlined", vectorize),
         ("--least", pixels),
@@ -136,11 +134,11 @@ def _check_out(args: argparse.Namespace) -> None:
 
     out = printable(args.out)
     if args.out.suffix not in KINDS:
-        raise ConfigError("no vector file by its name", file=out, field="OUT", allowed=", ".join(KINDS))
+        raise ConfigError("unknown extension of a vector file", file=out, field="OUT", allowed=", ".join(KINDS))
     if os.path.realpath(args.out) in {os.path.realpath(path) for path in (args.source, args.exclude) if path}:
-        raise ConfigError("would overwrite what it is made of", file=out, field="OUT")
+        raise ConfigError("is also an input", file=out, field="OUT")
     if not args.overwrite and (args.out.exists() or args.out.is_symlink()):
-        raise ConfigError("is there already", file=out, field="OUT", hint="allow it with --overwrite")
+        raise ConfigError("already exists", file=out, field="OUT", hint="replace it with --overwrite")
     check_folder(args.out.parent)
 
 
@@ -187,7 +185,7 @@ def _summary(args: argparse.Namespace, layer: "Layer", counts: "Counts") -> str:
 
     words = [amount(counts.given, "feature")]
     for count, what in (
-        (layer.mended, "with invalid rings, mended"),
+        (layer.mended, "with invalid rings, repaired"),
         (layer.lost, "without an area, left out"),
         (layer.unclassed, "without a class, left out"),
         (counts.merged if args.merge else None, "merged into others"),

@@ -1,13 +1,13 @@
-"""Labels images, folders and patterns of them with a model.
+"""Runs a model on images, folders of images and patterns, and writes its predictions.
 
 Pictures become <stem>.png, a palette PNG with the label values of the training data; TIFFs become <stem>.tif with the
-same size, CRS and transform. A source that fails is named, the others go on, and the exit code is 1.
+same size, CRS and transform. A source that fails is reported, the others are processed, and the exit code is 1.
 
-TIFFs of more than --max-pixels, and all with --tile-size or --blend, are read window by window, in memory that does not
-grow with them, and written as cloud-optimised GeoTIFFs; what a kill interrupted goes on with --resume.
+TIFFs of more than --max-pixels, and all with --tile-size or --blend, are read tile by tile in bounded memory and
+written as cloud-optimised GeoTIFFs; --resume continues an interrupted prediction.
 
-Models of objects write objects.json, a COCO file of all sources with scores, and, if they have masks, the objects
-numbered in <stem>.png or <stem>.tif.
+Detection models write objects.json, a COCO file of all sources with scores; models with masks also write instance ids
+to <stem>.png or <stem>.tif.
 """
 
 import argparse
@@ -22,50 +22,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("model", type=Path, help="a model.safetensors written by fpn train or task.save")
     parser.add_argument("sources", nargs="+", metavar="source", help="images, folders of images, patterns in quotes")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the answers go")
-    parser.add_argument("--overlay", action="store_true", help="also <stem>.overlay.png: the answer over the image")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    parser.add_argument(
+        "--overlay", action="store_true", help="also write <stem>.overlay.png: the prediction over the image"
+    )
     probabilities = parser.add_argument(
-        "--probabilities", choices=("uint8", "float32"), help="also the probability of every class"
+        "--probabilities", choices=("uint8", "float32"), help="also write the probability of every class"
     )
     parser.add_argument(
         "--polygons",
         choices=("geojson", "gpkg", "fgb", "pixels"),
-        help="also outlines: in lon/lat, in the CRS of the source (GeoPackage, FlatGeobuf), or in pixels",
+        help="also write polygons: in lon/lat, in the CRS of the source (GeoPackage, FlatGeobuf), or in pixels",
     )
     score = parser.add_argument(
-        "--min-score", type=float, metavar="S", help="lowest score of objects that are drawn and outlined (0.5)"
+        "--min-score", type=float, metavar="S", help="lowest score of objects in overlays, masks and polygons (0.5)"
     )
-    vectorize = parser.add_argument("--vectorize", metavar="CLASSES", help="classes that get polygons, if not all")
+    vectorize = parser.add_argument("--vectorize", metavar="CLASSES", help="classes to vectorize; default: all")
     pixels = parser.add_argument(
         "--min-pixels", type=float, default=0.0, metavar="N", help="smallest polygon or hole, in pixels"
     )
     parser.add_argument(
-        "--simplify", type=float, default=0.0, metavar="PIXELS", help="about how far outlines may be off"
+        "--simplify", type=float, default=0.0, metavar="PIXELS", help="tolerance of the simplification of polygons"
     )
-    parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
-    parser.add_argument("--bands", metavar="4,3,2", help="bands to use, numbers from 1 or names, in the model's order")
-    parser.add_argument("--accept-dtype", action="store_true", help="take pixels of another type than trained on")
-    parser.add_argument("--allow-vrt", action="store_true", help="read VRTs, over files below their own folder")
-    parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help="of an image read whole")
+    parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files without one")
     parser.add_argument(
-        "--max-side", type=int, default=2**20, metavar="N", help="of a raster read by windows, height and width"
+        "--bands", metavar="4,3,2", help="bands to use, by number from 1 or by name, in the model's order"
+    )
+    parser.add_argument("--accept-dtype", action="store_true", help="accept another pixel type than in training")
+    parser.add_argument("--allow-vrt", action="store_true", help="read VRTs whose files lie below their own folder")
+    parser.add_argument(
+        "--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help="largest image read whole, height x width"
+    )
+    parser.add_argument(
+        "--max-side", type=int, default=2**20, metavar="N", help="largest height or width of a raster read by tiles"
     )
     size = parser.add_argument(
-        "--tile-size", type=int, metavar="PIXELS", help="side of the blocks that TIFFs are cut into"
+        "--tile-size", type=int, metavar="PIXELS", help="side of the tiles that TIFFs are read by (1024)"
     )
     parser.add_argument(
-        "--margin", default="64", metavar="PIXELS", help='read around every block; "exact": all that the model looks at'
+        "--margin", default="64", metavar="PIXELS", help='context read around every tile; "exact": the receptive field'
     )
-    parser.add_argument("--blend", action="store_true", help="mix the margins of neighbouring windows")
-    batch = parser.add_argument("--batch-size", type=int, metavar="N", help="windows computed at once (1; on a GPU 4)")
-    parser.add_argument("--mosaic", metavar="NAME", help="all sources are one scene: files on one grid, or tiles")
-    parser.add_argument("--tiles", metavar="PATTERN", help='how paths of files without a place end: "{z}/{x}/{y}"')
+    parser.add_argument("--blend", action="store_true", help="blend the margins of neighbouring tiles")
+    batch = parser.add_argument("--batch-size", type=int, metavar="N", help="tiles in a batch (1; on a GPU 4)")
     parser.add_argument(
-        "--resume", action="store_true", help="continue after a kill; finished answers of the same model and flags stay"
+        "--mosaic", metavar="NAME", help="read all sources as one raster: files on one grid, or web map tiles"
     )
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="fp32", help="of the computation")
+    parser.add_argument(
+        "--tiles", metavar="PATTERN", help='pattern of tile paths, for files without a georeference: "{z}/{x}/{y}"'
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue an interrupted prediction; complete outputs of the same model and flags are kept",
+    )
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="fp32", help="numerical precision")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto: the first GPU if there is one")
-    parser.add_argument("--overwrite", action="store_true", help="replace answers that are there already")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     for old, flag in (
         ("--probs", probabilities),
         ("--score", score),
@@ -96,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     device = find_device(args.device)
     task = load(args.model)
     options = with_model_tiles(options, task, args.sources)
-    refuse_idle(args, "predict", f"a model of {'pixels' if task.recipe.task == 'semantic' else 'objects'}")
+    refuse_idle(args, "predict", "a semantic model" if task.recipe.task == "semantic" else "a detection model")
     if task.recipe.task != "semantic":
         return run_objects(args, task.to(device), options)
     return run_pixels(args, task, device, options, streaming)

@@ -1,4 +1,4 @@
-"""fpn predict with a model of objects: one COCO file of all sources; numbered masks, overlays, polygons of each."""
+"""fpn predict with a detection model: one COCO file of all sources; numbered masks, overlays, polygons of each."""
 
 import argparse
 import sys

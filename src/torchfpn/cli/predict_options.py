@@ -46,7 +46,7 @@ def _check_windows(args: argparse.Namespace) -> None:
     if args.tile_size is not None and args.tile_size < 1:
         raise ConfigError(f"{args.tile_size}", field="--tile-size", allowed="pixels from 1")
     if args.resume and args.overwrite:
-        raise ConfigError("--resume and --overwrite", allowed="one of them: go on, or begin anew")
+        raise ConfigError("--resume and --overwrite", allowed="one of them: continue, or start over")
     side = args.tile_size or SIDE
     if args.blend and args.margin != "exact" and not 1 <= int(args.margin) <= side // 2:
         allowed = f"1 to {side // 2}, half a tile, with --blend"
@@ -109,7 +109,7 @@ def with_model_tiles(options: "Options", task: "Task", sources: Sequence[str]) -
     if pattern is None or options.tiles is not None:
         return options
     if any(is_tile(source, pattern) for source in find_sources(sources, tiles=True)):
-        print(f'files that do not say where they lie are placed by their paths, "{pattern}", as in training (--tiles)')
+        print(f'files without a georeference are located by their paths, "{pattern}", as in training (--tiles)')
     return replace(options, model_tiles=pattern)
 
 

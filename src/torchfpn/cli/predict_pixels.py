@@ -48,7 +48,7 @@ def run_pixels(
     if device.type != "cpu" and args.batch_size is None:
         streaming = replace(streaming, batch=ON_A_GPU)
     if len(jobs) < len(planned):
-        print(f"{len(planned) - len(jobs)} left alone: finished before")
+        print(f"{amount(len(planned) - len(jobs), 'source')} skipped: already complete")
     finish = partial(_finishing, args, facts)
     return _predict_all(task, jobs, options, streaming, finish, overlay=_overlay(task) if args.overlay else None)
 

@@ -6,8 +6,8 @@
 
 LABELS is GeoJSON, GeoPackage, FlatGeobuf or Shapefile in any coordinate system, or a folder of such files, one for
 each image by name. Every IMAGE gives DIR/<stem>.tif on its own grid. A pixel belongs to the polygon that holds its
-centre; of several, to the one that comes last in the file. An image that fails is named, the others go on, and the exit
-code is 1.
+centre; of several, to the one that comes last in the file. An image that fails is reported, the others are processed,
+and the exit code is 1.
 """
 
 import argparse
@@ -35,34 +35,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("labels", type=Path, metavar="LABELS", help="a file of polygons, or a folder of such files")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="GeoTIFFs, folders of them, patterns in quotes")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the masks go")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     parser.add_argument("--classes", metavar="A,B", help="names of the classes, the background first")
-    parser.add_argument("--field", metavar="NAME", help="the attribute that says the class: a name or a number")
+    parser.add_argument("--field", metavar="NAME", help="attribute with the class, a name or a number")
     parser.add_argument(
         "--without-class",
         choices=("error", "ignore", "skip"),
         default="error",
-        help="features whose attribute is empty: an error, not labelled, or left out",
+        help="features without a class: an error, pixels to ignore, or left out",
     )
-    parser.add_argument("--layer", metavar="NAME", help="of a GeoPackage with several")
-    parser.add_argument("--burn", type=int, metavar="V", help="without --field: the value of all polygons; default 1")
-    parser.add_argument("--all-touched", action="store_true", help="every pixel that a polygon reaches into")
+    parser.add_argument("--layer", metavar="NAME", help="layer of a GeoPackage with several")
+    parser.add_argument("--burn", type=int, metavar="V", help="without --field: label value of all polygons; default 1")
+    parser.add_argument("--all-touched", action="store_true", help="label every pixel that a polygon touches")
+    parser.add_argument("--buffer", type=float, metavar="METRES", help="also draw lines and points, with this buffer")
     parser.add_argument(
-        "--buffer", type=float, metavar="METRES", help="draw lines and points too, this far around them"
+        "--max-crossings", type=int, default=20_000, metavar="N", help="most crossings of the rings of a polygon"
     )
+    parser.add_argument("--max-side", type=int, default=2**20, metavar="N", help="largest height or width of an image")
     parser.add_argument(
-        "--max-crossings", type=int, default=20_000, metavar="N", help="how often the rings of one polygon may cross"
+        "--ignore-border", type=float, default=0.0, metavar="PIXELS", help="width of the border of polygons to ignore"
     )
-    parser.add_argument("--max-side", type=int, default=2**20, metavar="N", help="height and width of an image")
+    parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files without one")
     parser.add_argument(
-        "--ignore-border", type=float, default=0.0, metavar="PIXELS", help="this near to an outline: not labelled"
+        "--tiles", metavar="PATTERN", help='pattern of tile paths, for images without a georeference: "{z}/{x}/{y}"'
     )
-    parser.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files that do not say")
-    parser.add_argument(
-        "--tiles", metavar="PATTERN", help='images that are tiles of a web map, by their path: "{z}/{x}/{y}"'
-    )
-    parser.add_argument("--allow-vrt", action="store_true", help="take VRTs, over files below their own folder")
-    parser.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
+    parser.add_argument("--allow-vrt", action="store_true", help="read VRTs whose files lie below their own folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing masks")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -178,7 +176,7 @@ def _tell(features: int, labels: "Labels", unclassed: int, *, skipped: bool) -> 
     found = labels.areas
     words = [amount(features, "feature") if features else "no feature, so all is background"]
     if found.invalid:
-        words.append(f"{found.invalid:,} with invalid rings, mended")
+        words.append(f"{found.invalid:,} with invalid rings, repaired")
     if found.lost:
         words.append(f"{found.lost:,} without an area, left out")
     if unclassed:
@@ -220,7 +218,7 @@ def _report(job: "Job", outcome: "Outcome") -> None:
     from torchfpn.files.formats import printable
 
     (height, width), met = outcome.size, int(outcome.features.sum())
-    words = amount(met, "feature") if met else "no feature meets it, so all is background"
+    words = amount(met, "feature") if met else "no feature overlaps it, so all is background"
     print(f"{printable(job.labels)}  {width} x {height}, {words}")
 
 
@@ -232,7 +230,7 @@ def _print(tally: "Tally", done: int, failed: int) -> None:
         _print_table(tally)
         for file in tally.unmet():
             print(
-                f"fpn: {printable(file)}: its labels touch no image; are the coordinate system and the axes right?",
+                f"fpn: {printable(file)}: its features overlap no image; check its coordinate system and axis order",
                 file=sys.stderr,
             )
         if tally.doubled:

@@ -39,7 +39,7 @@ def tell(words: list[str], outcome: Predicted, source: Path, *, polygons: bool) 
     for line in outcome.remarks:
         print(f"fpn: {printable(source)}: {line}", file=sys.stderr)
     if outcome.empty == outcome.pixels:
-        print(f"fpn: {printable(source)}: holds no data at all", file=sys.stderr)
+        print(f"fpn: {printable(source)}: contains no valid pixel", file=sys.stderr)
 
 
 SHOWN = 3  # names in a line
@@ -52,5 +52,5 @@ def tell_passed_over(sources: Sequence[str]) -> None:
     files = passed_over(sources)
     if files:
         names = ", ".join(printable(file) for file in files[:SHOWN]) + (" ..." if len(files) > SHOWN else "")
-        what = amount(len(files), "file that is no image was", "files that are no images were")
-        print(f"fpn: {what} passed over: {names}", file=sys.stderr)
+        what = amount(len(files), "file that is not an image", "files that are not images")
+        print(f"fpn: skipped {what}: {names}", file=sys.stderr)

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         if os.environ.get("LOCAL_RANK", "0") != "0":  # of several processes the first one speaks
             return stop.exit_code
         saved = "the state is saved" if stop.saved else "the last saved state is kept"
-        print(f"fpn: stopped by {stop}; {saved}, go on with --resume", file=sys.stderr)
+        print(f"fpn: stopped by {stop}; {saved}, continue with --resume", file=sys.stderr)
         return stop.exit_code
     if result.unsaved:
         print(f"fpn: the last checkpoint could not be written: {result.unsaved}", file=sys.stderr)

@@ -1,11 +1,11 @@
-"""Class weights from label frequencies, for a loss that does not forget the rare classes.
+"""Computes class weights from label frequencies, for losses on imbalanced classes.
 
-With p the share of a class in the labelled pixels, and f its share in the images that hold it:
+p is the share of a class in the labelled pixels, f its share in the images that contain it:
   median-frequency       median(f) / f (Eigen and Fergus 2015)
   sqrt-median-frequency  the square root of that
   inverse                1 / (K p), K classes that occur
   enet                   1 / ln(1.02 + p) (Paszke et al. 2016)
-A class without a pixel gets 0.
+A class without pixels has weight 0.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
     parser.add_argument("dataset", type=Path, help="a folder with a dataset.yaml, or the yaml")
     parser.add_argument("--method", choices=METHODS, default=METHODS[0], help="formula of the weights")
-    parser.add_argument("--split", default="train", help="whose labels are counted")
+    parser.add_argument("--split", default="train", help="split whose labels are counted")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

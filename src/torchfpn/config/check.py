@@ -66,7 +66,7 @@ def check(config: TrainConfig) -> None:
     _check_band_init(config.model.band_init)
     for name, value in config.model.options.items():
         if name not in OPTIONS:
-            raise ConfigError("there is no such option", field=f"model.options.{name}", hint=nearest(name, OPTIONS))
+            raise ConfigError("unknown option", field=f"model.options.{name}", hint=nearest(name, OPTIONS))
         check_type(f"model.options.{name}", OPTIONS[name], value)
     _check_effect(config)
     weighting = config.loss.class_weights
@@ -190,7 +190,7 @@ def _fits(kind: Any, value: Any) -> bool:
 
 def _check_key(key: str, known: list[str], file: str | Path, prefix: str = "") -> None:
     if key not in known:
-        raise ConfigError("there is no such setting", file=file, field=f"{prefix}{key}", hint=nearest(key, known))
+        raise ConfigError("unknown setting", file=file, field=f"{prefix}{key}", hint=nearest(key, known))
 
 
 def _check_range(name: str, field: "Field[Any]", value: Any) -> None:

@@ -27,18 +27,18 @@ def parser() -> Any:
 
     made = ArgumentParser(
         prog="fpn train",
-        description="Trains a model on a dataset; every setting is a flag and a line of the YAML config.",
+        description="Trains a model on a dataset; every setting is a flag and a key of the YAML config.",
         epilog=EPILOG,
         exit_on_error=False,
         allow_abbrev=False,
         formatter_class=_formatter(),
     )
-    made.add_argument("--config", metavar="FILE", help="YAML file of settings; several: the later wins")
-    made.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
+    made.add_argument("--config", metavar="FILE", help="YAML file of settings; of several, later ones override")
+    made.add_argument("--print-config", action="store_true", help="print the resolved config and exit")
     made.add_argument("--device", metavar="NAME", help="cpu, cuda, mps or auto: short for --accelerator")
-    made.add_argument("-v", "--verbose", action="store_true", help="say more")
-    made.add_argument("-q", "--quiet", action="store_true", help="say less")
-    made.add_argument("--debug", action="store_true", help="show where an error comes from")
+    made.add_argument("-v", "--verbose", action="store_true", help="print more")
+    made.add_argument("-q", "--quiet", action="store_true", help="print less")
+    made.add_argument("--debug", action="store_true", help="print tracebacks of errors")
     sections = {group: made.add_argument_group(f"{group}", kind.__doc__) for group, kind in GROUPS.items()}
     for name, field, kind, default in settings(TrainConfig()):
         section = sections.get(name.split(".")[0], made)
@@ -127,7 +127,7 @@ def explain(message: str) -> ConfigError:
         name = stranger.removeprefix("--").partition("=")[0]
         hint = nearest(f"--{name}", flags)
         hint = hint if stranger.startswith("-") else "every setting is a --flag"
-        return ConfigError("there is no such flag", field=stranger.partition("=")[0], hint=hint)
+        return ConfigError("unknown flag", field=stranger.partition("=")[0], hint=hint)
     match = MISMATCH.search(message)
     if match and match["key"] in known:
         found = re.split(r"(?:Got|Given) value:", match["rest"])[-1].strip()

@@ -24,7 +24,7 @@ def option(default: Any, text: str, *, least: Number | None = None, most: Number
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What is trained: the arguments of `torchfpn.create_model`."""
+    """The model: arguments of `torchfpn.create_model`."""
 
     backbone: str = option("resnet50", "any timm model with feature maps, or torchvision/<name>")
     pyramid: str = option("fpn", "fpn, panet, or simple for a plain vision transformer")
@@ -55,7 +55,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What the network sees of the images: size, cropping, augmentation, bands, scaling."""
+    """Input pipeline: size, crops, augmentation, bands, scaling."""
 
     shorter: tuple[int, int] | int | None = option(
         None, "shorter side that images of objects are resized to; a range: drawn from it in training", least=1
@@ -64,17 +64,20 @@ class DataConfig:
     crop: tuple[int, int] | int | None = option(
         None, "height, width of training crops; null: the first image's, of objects all, 512 of a scene"
     )
-    scale: tuple[float, float] = option((1.0, 1.0), "range of the random enlargement, e.g. [0.5, 2.0]", least=0.05)
-    hflip: float = option(0.5, "probability of a mirror left-right", least=0.0, most=1.0)
-    vflip: float = option(0.0, "probability of a mirror top-bottom", least=0.0, most=1.0)
-    rotate: bool = option(False, "turn by a random multiple of 90 degrees (for images from above)")
+    scale: tuple[float, float] = option((1.0, 1.0), "range of random scaling, e.g. [0.5, 2.0]", least=0.05)
+    hflip: float = option(0.5, "probability of a horizontal flip", least=0.0, most=1.0)
+    vflip: float = option(0.0, "probability of a vertical flip", least=0.0, most=1.0)
+    rotate: bool = option(False, "rotate by a random multiple of 90 degrees (for images from above)")
     brightness: float = option(0.0, "largest random shift, in units of the band's scale", least=0.0, most=5.0)
     contrast: float = option(0.0, "largest random stretch, 0.2: by e^-0.2 to e^0.2", least=0.0, most=3.0)
     band_brightness: float = option(0.0, "as brightness, drawn for each band by itself", least=0.0, most=5.0)
     band_contrast: float = option(0.0, "as contrast, drawn for each band by itself", least=0.0, most=3.0)
     noise: float = option(0.0, "largest random noise, in units of the band's scale", least=0.0, most=5.0)
     class_aware: float = option(
-        0.0, "probability that a crop is laid around a class drawn first, of objects one of them", least=0.0, most=1.0
+        0.0,
+        "probability that a crop is centred on a randomly drawn class (of objects: on an object of it)",
+        least=0.0,
+        most=1.0,
     )
     visible: float = option(
         0.1,
@@ -94,7 +97,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is minimised."""
+    """The loss."""
 
     terms: str = option("ce", 'sum of losses: "ce", "ce+dice", "ce + 0.5*lovasz", "focal", ...')
     class_weights: str | list[float] | None = option(
@@ -114,7 +117,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How the weights move."""
+    """The optimiser."""
 
     name: Literal["adamw", "sgd"] = option("adamw", "optimiser")
     weight_decay: float = option(0.01, "decay of weights; norms and biases have none", least=0.0)
@@ -125,12 +128,12 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """How the learning rate changes, step by step."""
+    """The learning rate schedule, per step."""
 
     name: Literal["poly", "cosine", "constant"] = option("poly", "shape after the warm-up")
     power: float = option(0.9, "exponent of poly", least=0.0)
     warmup: int = option(0, "steps of linear warm-up", least=0)
-    min_factor: float = option(0.0, "where it ends, as a factor of lr", least=0.0, most=1.0)
+    min_factor: float = option(0.0, "final learning rate, as a factor of lr", least=0.0, most=1.0)
 
 
 @dataclass(frozen=True)
@@ -139,36 +142,36 @@ class TrainConfig:
 
     dataset: str = option("", "folder with a dataset.yaml, or that file (required)")
     name: str = option("", "name of the run folder; default: the config file's or the dataset's")
-    out: str = option("runs", "where run folders are made")
+    out: str = option("runs", "parent of the run folders")
     max_epochs: int = option(50, "epochs", least=1)
     batch_size: int = option(8, "images per forward pass", least=1, most=MANY)
-    lr: float = option(1e-3, "highest learning rate", least=0.0, most=1000.0)
-    seed: int = option(0, "of everything random", least=0)
-    resume: bool | str = option(False, "go on: true (the newest run of this name), a run folder, or a checkpoint")
+    lr: float = option(1e-3, "peak learning rate", least=0.0, most=1000.0)
+    seed: int = option(0, "random seed", least=0)
+    resume: bool | str = option(False, "resume: true (the newest run of this name), a run folder, or a checkpoint")
     overwrite: bool = option(False, "replace the run folder instead of making name-2, name-3, ...")
     devices: int | Literal["auto"] = option("auto", "number of devices, or auto", least=1)
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = option("auto", "kind of device")
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = option("auto", "type of device")
     strategy: str = option("auto", "Lightning's strategy for several devices: ddp, ddp_spawn, ...")
     precision: Literal["auto", "bf16-mixed", "32-true"] = option("auto", "auto: bf16-mixed where the machine has it")
-    num_workers: int | Literal["auto"] = option("auto", "processes that load images", least=0, most=256)
+    num_workers: int | Literal["auto"] = option("auto", "data loading processes", least=0, most=256)
     steps_per_epoch: int | None = option(
         None, "steps of a (virtual) epoch; null: one pass over the images, to the nearest whole step", least=1
     )
     accumulate: int = option(
         1, "forward passes per step; a step sees accumulate x batch_size images", least=1, most=MANY
     )
-    val_every: int = option(1, "validate every so many epochs", least=1)
+    val_every: int = option(1, "epochs between validations", least=1)
     ema: float = option(0.99, "decay of the averaged weights, warmed up; 0: none", least=0.0, most=0.999999)
     freeze: str = option("none", "none, backbone, stem, or names of modules; their batch-norm statistics too")
-    clip_grad: float = option(0.0, "largest norm of the gradient; 0: not clipped", least=0.0)
-    early_stop: int = option(0, "stop after so many validations without a better mIoU or AP; 0: never", least=0)
+    clip_grad: float = option(0.0, "maximum gradient norm; 0: no clipping", least=0.0)
+    early_stop: int = option(0, "stop after this many validations without a better mIoU or AP; 0: never", least=0)
     keep: Literal["best", "last"] = option("best", "which weights become model.safetensors")
-    auto_batch: bool = option(False, "when the device runs out of memory, halve the pass and go on")
+    auto_batch: bool = option(False, "when the device runs out of memory, halve the batch and continue")
     max_bad_steps: int = option(10, "steps in a row with a NaN loss that are skipped before giving up", least=0)
-    limit_train_batches: int | float | None = option(None, "at most so many steps an epoch; 0.5: half", least=0)
-    limit_val_batches: int | float | None = option(None, "validate on so many images; 0.5: half", least=0)
-    fast_dev_run: bool = option(False, "one step and one image through everything, nothing kept")
-    overfit_batches: int = option(0, "train and validate on so many batches, unaugmented; 0: off", least=0)
+    limit_train_batches: int | float | None = option(None, "at most this many steps per epoch; 0.5: half", least=0)
+    limit_val_batches: int | float | None = option(None, "validate on this many images; 0.5: half", least=0)
+    fast_dev_run: bool = option(False, "run one step and one image through every stage, keep nothing")
+    overfit_batches: int = option(0, "train and validate on this many batches without augmentation; 0: off", least=0)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)

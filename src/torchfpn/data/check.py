@@ -165,7 +165,7 @@ def _untaught(dataset: Dataset, split: str, facts: list[Facts], problems: list[P
         return []
     labelled = [f for f in own if f.pair.label is not None or f.pair.annotations is not None]
     if not labelled:
-        missing = f'no labels in the split "{split}", so nothing to learn from'
+        missing = f'no labels in the split "{split}", so there is nothing to train on'
         return [Problem(dataset.file, missing)] if split == TRAIN else []
     if unmet := unmet_polygons(dataset, split, own):
         others = [f for f in facts if f.split != split]

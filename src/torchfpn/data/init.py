@@ -65,7 +65,7 @@ def init_dataset(
     files, notes = _files(folder, colors, fix, watch)
     for name in files:
         if (folder / name).exists() and not overwrite:
-            raise ConfigError("is there already", file=folder / name, hint="replace it with --overwrite")
+            raise ConfigError("already exists", file=folder / name, hint="replace it with --overwrite")
     dataset = _written(folder, files)
     for line in notes:
         tell(line)

@@ -57,7 +57,7 @@ def _field(files: list[Path]) -> str | None:
 
 
 def _values(files: list[Path], field: str, watch: Watch) -> tuple[list[Any], bool]:
-    """What the attribute says, in order, and whether it says nothing of some feature."""
+    """What the attribute says, in order, and whether some feature has no value."""
     from torchfpn.vectors.reading import read_vectors
 
     def look(file: Path) -> tuple[set[Any], bool]:

@@ -55,15 +55,13 @@ def object_notes(dataset: Dataset, split: str, counts: ObjectCounts | None, drop
         return []
     absent = [name for name, n in zip(dataset.names, counts.objects, strict=True) if n == 0]
     found = [f"{split}: no object of {_few(absent)}"] if absent and counts.images else []
-    found += (
-        [f"{split}: {amount(counts.empty, 'image')} without an object, learnt from as such"] if counts.empty else []
-    )
+    found += [f"{split}: {amount(counts.empty, 'image')} without an object, used as negatives"] if counts.empty else []
     if counts.scattered and counts.total == counts.images - counts.empty:
         one = f"{amount(counts.scattered, 'image')} with one number in several parts ({counts.parts:,} in all)"
         found.append(f"{split}: {one}, so one object each; if each part is an object: `labels_are: components`")
     if dropped:
         lost = lost_line(split_losses(dataset, split)) if dataset.splits[split].annotations else ""
-        found.append(f"{split}: bad and left out or mended, as `fix` says: {listed(dropped)}{lost}")
+        found.append(f"{split}: bad and left out or repaired, because of `fix`: {listed(dropped)}{lost}")
     return found + annotation_notes(dataset, split)
 
 
@@ -129,7 +127,7 @@ def _band_names(facts: list[Facts]) -> list[str]:
     if len(names) < 2:
         return []
     shown = [" ".join(each) for each in sorted(names)]
-    return [f"bands are called differently from file to file: {_few(shown)}; name them in `bands`"]
+    return [f"bands have different names in different files: {_few(shown)}; name them in `bands`"]
 
 
 def _pages(facts: list[Facts]) -> list[str]:
@@ -159,13 +157,17 @@ def _beyond(facts: list[Facts]) -> list[str]:
     files = _few([printable(f.pair.image.name) for f in found])
     verb, do = ("counts", "declare it as nodata") if count == 1 else ("count", "declare them as nodata")
     what = f"{amount(count, 'pixel')} with values beyond 2^64 {verb} as no data"
-    return [f"{what}, and the scaling leaves them out: {files}; {do}, or look for what wrote them"] if count else []
+    return (
+        [f"{what}, and the scaling leaves them out: {files}; {do}, or find the program that wrote them"]
+        if count
+        else []
+    )
 
 
 def _elsewhere(polygons: Sequence[PolygonReport]) -> list[str]:
     """Files of polygons that lie beside all images: mostly a coordinate system that is not theirs."""
     found = [printable(one.file.name) for one in polygons if one.features > one.empty and one.outside == one.features]
-    return [f"polygons that touch no image: {_few(found)}; are both in the right place?"] if found else []
+    return [f"polygons that overlap no image: {_few(found)}; check the coordinate systems"] if found else []
 
 
 def _unclassed(dataset: Dataset, polygons: Sequence[PolygonReport]) -> list[str]:
@@ -186,7 +188,7 @@ def _striped(dataset: Dataset, facts: list[Facts]) -> list[str]:
     for f in facts:
         header = scene_of(dataset, f.pair)
         found += [f] if header is not None and header.striped and header.size[1] > 4 * SIDE else []
-    names = _files("stored by rows, so that each crop reads whole rows", found)
+    names = _files("stored by rows, each crop reads whole rows", found)
     return [f"{line}; faster in tiles: gdal_translate -of COG" for line in names]
 
 
@@ -201,8 +203,8 @@ def _no_images(dataset: Dataset) -> list[str]:
     }
     files = sorted({file for root, paths in folders for file in _passed_over(root, paths)})
     names = [printable(file.relative_to(dataset.root)) for file in files]
-    what = amount(len(names), "file that is no image is", "files that are no images are")
-    return [f"{what} passed over: {_few(names)}"] if names else []
+    what = amount(len(names), "file that is not an image is", "files that are not images are")
+    return [f"{what} skipped: {_few(names)}"] if names else []
 
 
 def _in_no_list(dataset: Dataset) -> list[str]:
@@ -217,9 +219,7 @@ def _in_no_list(dataset: Dataset) -> list[str]:
     names = sorted(printable(file.relative_to(dataset.root)) for file in there - read)
     stand = "stands" if len(names) == 1 else "stand"
     return (
-        [f"{amount(len(names), 'image')} of the folders {stand} in no list, not looked at: {_few(names)}"]
-        if names
-        else []
+        [f"{amount(len(names), 'image')} of the folders {stand} in no list, not used: {_few(names)}"] if names else []
     )
 
 

@@ -134,7 +134,7 @@ def refuse_filled(folder: Path) -> None:
         ConfigError: something is in it.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError("is there already", file=folder, field="--data", allowed="a new folder")
+        raise ConfigError("already exists", file=folder, field="--data", allowed="a new folder")
 
 
 def make_sheets(

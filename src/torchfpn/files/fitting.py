@@ -91,7 +91,7 @@ def band_order(
     file: str | Path | None,
     told: Sequence[bool] = (),
     alpha: int | None = None,
-    cure: str = "say which they are, in the model's order, with --bands",
+    cure: str = "name them, in the model's order, with --bands",
     whole: Sequence[str] = (),
 ) -> list[int]:
     """Which of the bands `found` are the ones `wanted`: by name where all names are there, else all in their order.
@@ -165,7 +165,7 @@ def divisor_of(dtype: str, recipe: Recipe, *, file: str | Path | None, accept: b
             f"holds {dtype}",
             file=file,
             allowed="images normalised as for its training, which the converted checkpoint does not tell",
-            hint="say how in fpn convert: --scaling unit | imagenet | none, or take values as they are: --accept-dtype",
+            hint="set it in fpn convert: --scaling unit | imagenet | none, or take values as they are: --accept-dtype",
         )
     allowed = f"{' | '.join(inputs.divisors)}, of which the model learnt values of {inputs.low:g} to {inputs.high:g}"
     raise DataError(f"holds {dtype}", file=file, allowed=allowed, hint=f"{EIGHT_BITS}, or --accept-dtype")

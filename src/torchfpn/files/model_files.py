@@ -92,7 +92,7 @@ def recipe_of(metadata: Mapping[str, str], path: str | Path) -> Recipe:
 
 
 def no_recipe(path: str | Path) -> WeightsError:
-    """Of a file of weights that says nothing of itself."""
+    """Of a file of weights without metadata."""
     return WeightsError(
         "no recipe in the file", file=path, allowed="a file written by task.save, fpn train or fpn convert"
     )

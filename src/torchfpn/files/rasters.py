@@ -214,7 +214,7 @@ def translated(path: Path) -> Iterator[None]:
 def raster_writes(path: str | Path, part: Path, size: int) -> Iterator[Any]:
     """Yields what GDAL writes to, a name or a path: `part`, which becomes `path`, or memory that is then put into it.
 
-    GDAL says nothing of a write that fails while it closes a file, and libtiff prints its own words then. Small rasters
+    GDAL does not report a write that fails while it closes a file, and libtiff prints its own words then. Small rasters
     are therefore made in memory. Of those on the disk every block must lie inside the file, and there must be room for
     a few bytes more: after a failed write there is none.
 
@@ -331,7 +331,7 @@ def no_place(file: str | Path, lacks: str, hint: str | None) -> RasterError:
     count, path = len(ties.points), Path(file)
     found = f"{amount(count, 'ground control point')} and no transform" if count else "an RPC and no transform"
     cure = f"warp it first: gdalwarp {'' if count else '-rpc '}{path.name} {path.stem}_warped.tif"
-    return RasterError(found, file=file, allowed="a raster with a transform", hint=cure)
+    return RasterError(found, file=file, allowed="a raster with a geotransform", hint=cure)
 
 
 def place_profile(place: Geo | Ties | None) -> dict[str, Any]:

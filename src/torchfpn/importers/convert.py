@@ -129,7 +129,7 @@ def converted(
         raise ConfigError(f'"{variant}"', field="variant", allowed=allowed, hint=nearest(variant, family.variants))
     for name, given in (("backbone", backbone), ("align_corners", align_corners), ("anchors", anchors)):
         if given not in (None, False) and name not in family.asks:
-            raise ConfigError(f"says nothing of {family.name}", file=file, field=name, hint="leave it out")
+            raise ConfigError(f"has no effect on {family.name}", file=file, field=name, hint="leave it out")
     own = None if anchors is None else Anchors.given(anchors)
     found = family.read(tensors, Asked(file, backbone, align_corners, variant, own))
     placed_bands = _bands(found, bands, file)
@@ -147,7 +147,7 @@ def _read(given: str | Path | Mapping[str, Any]) -> tuple[Weights, str]:
         return state_dict_of(given, file="state_dict"), "state_dict"
     weights = read_weights(given)
     if RECIPE in weights.metadata:
-        raise WeightsError("a torchfpn model already", file=given, hint="torchfpn.load reads it")
+        raise WeightsError("already a torchfpn model", file=given, hint="torchfpn.load reads it")
     return weights, str(given)
 
 
@@ -177,7 +177,7 @@ def _family(
     if best == 0:
         first = next(iter(tensors))
         raise WeightsError(
-            f'of no family that is known here: {amount(len(tensors), "tensor")}, the first is "{first}"',
+            f'not of a known family: {amount(len(tensors), "tensor")}, the first is "{first}"',
             file=file,
             allowed=" | ".join(family.name for family in candidates),
             hint="a backbone alone goes to create_model(pretrained=<file>)",
@@ -303,7 +303,7 @@ def _place(model: nn.Module, found: Found, bands: _Bands, file: str) -> tuple[st
         raise WeightsError(
             f"{amount(len(wrong), 'tensor does', 'tensors do')} not fit {found.about}: {'; '.join(wrong[:3])}",
             file=file,
-            hint="the file is incomplete, or of a changed model",
+            hint="the file is incomplete, or the model was modified",
         )
     model.load_state_dict(filled)
     if first is not None:

@@ -54,7 +54,7 @@ class Anchors(NamedTuple):
             many = " or ".join(map(str, sorted(counts)))
             found = f"{self.words()}: {many} at each place of {len(self.sizes)} levels"
             allowed = f"{per_place} at each place of {levels} levels, as the checkpoint has them"
-            hint = "say the sizes and ratios of its training: anchors=(sizes, ratios), --anchors SIZES:RATIOS"
+            hint = "give the sizes and ratios of its training: anchors=(sizes, ratios), --anchors SIZES:RATIOS"
             raise ConfigError(found, file=file, field="anchors", allowed=allowed, hint=hint)
         if most_sizes is not None and max(map(len, self.sizes)) > most_sizes:
             raise ConfigError(self.words(), file=file, field="anchors", allowed="one size on every level")
@@ -67,7 +67,7 @@ class Anchors(NamedTuple):
 
     def told(self) -> str:
         """What is said where they were assumed."""
-        return f"anchors are not in the checkpoint; assumed: {self.words()}; say others with anchors, --anchors"
+        return f"anchors are not in the checkpoint; assumed: {self.words()}; set others with anchors, --anchors"
 
 
 RATIOS = (0.5, 1.0, 2.0)

@@ -47,7 +47,7 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         scaling=Scaling.identity(bands),
         about=f"{kind} on {name}{', two streams' if fused else ''}",
         inputs=Inputs.unknown(),
-        notes=("images are taken as they come: scale them as you did for the original",),
+        notes=("inputs are not scaled: scale them as for the original model",),
     )
 
 

@@ -167,7 +167,7 @@ def _timm(tensors: Tensors, prefix: str, name: str | None, asked: Asked) -> Enco
             file=asked.file,
             field="backbone",
             allowed=f"fitting: {' | '.join(fitting[:6])}" if fitting else None,
-            hint=f"say which: backbone={fitting[0] if fitting else '<name in timm>'}",
+            hint=f"choose one: backbone={fitting[0] if fitting else '<name in timm>'}",
         )
     return _of_timm(name, prefix)
 

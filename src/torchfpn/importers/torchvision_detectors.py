@@ -121,7 +121,7 @@ def _usual(backbone: str, normed: bool) -> str:
 
 
 def _check_variant(asked: Asked, *, is_mobile: bool, frozen: bool) -> None:
-    """Raises ConfigError of a variant that says nothing of the checkpoint."""
+    """Raises ConfigError of a variant that has no effect on the checkpoint."""
     known = ((SMALL, is_mobile, "detectors on MobileNetV3"), (PUBLISHED, frozen, FROZEN_ONLY),
              (BACKBONE, frozen, FROZEN_ONLY))  # fmt: skip
     for word, holds, allowed in known:

@@ -161,7 +161,7 @@ def _write_objects(
     overwrite: bool,
     tile_size: int | None,
 ) -> list[Path]:
-    """The COCO file of a model of objects, and its numbered masks. file: of the model, if it is one."""
+    """The COCO file of a detection model, and its numbered masks. file: of the model, if it is one."""
     if tile_size is not None:
         raise ConfigError(
             f"{tile_size}", field="tile_size", allowed="a semantic model: images are searched for objects whole"
@@ -198,7 +198,7 @@ def _tell(outcome: Outcome | objects.Outcome) -> None:
     for line in outcome.remarks:
         log.warning("%s: %s", printable(outcome.job.source), line)
     if outcome.empty == outcome.pixels:
-        log.warning("%s: holds no data at all", printable(outcome.job.source))
+        log.warning("%s: contains no valid pixel", printable(outcome.job.source))
 
 
 def _images(source: Any) -> Iterator[Any]:

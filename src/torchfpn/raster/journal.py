@@ -52,11 +52,10 @@ class Journal:
         if found is not None and not anew:
             count = len(list(self.folder.glob("*.block")))
             if not resume:
-                verb = "is" if count == 1 else "are"
-                what = f"{amount(count, 'block')} of an interrupted prediction {verb} there"
-                raise ConfigError(what, file=self.folder, hint="--resume goes on, --overwrite begins anew")
+                what = f"holds {amount(count, 'block')} of an interrupted prediction"
+                raise ConfigError(what, file=self.folder, hint="continue with --resume, or start over with --overwrite")
             if found != told:
-                raise _of_another("the blocks that are there are of", found, told, self.folder)
+                raise _of_another("holds blocks made with", found, told, self.folder)
             sweep(self.folder)
             return self._without_damaged()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -95,7 +94,7 @@ class Journal:
         data = self._file(index).read_bytes()
         if not _is_intact(data):
             raise DataError(
-                "a damaged block", file=self._file(index), hint="go on with --resume, which computes it again"
+                "a damaged block", file=self._file(index), hint="continue with --resume, which computes it again"
             )
         head, _, body = zlib.decompress(data[32:]).partition(b"\n")
         arrays, offset = {}, 0
@@ -162,15 +161,15 @@ def check_same(found: Any, facts: Mapping[str, Any], answer: Path) -> None:
     """
     told = json.loads(json.dumps(facts))
     if found != told:
-        raise _of_another("finished with", found if isinstance(found, dict) else {}, told, answer)
+        raise _of_another("was made with", found if isinstance(found, dict) else {}, told, answer)
 
 
 def _of_another(what: str, found: Mapping[str, Any], told: Mapping[str, Any], file: Path) -> ConfigError:
     differing = sorted(key for key in found.keys() | told.keys() if found.get(key) != told.get(key))
     return ConfigError(
-        f"{what} another {', '.join(differing)}",
+        f"{what} a different {', '.join(differing)}",
         file=file,
-        hint="give what was given before, or --overwrite to begin anew",
+        hint="give the former model, source and flags, or start over with --overwrite",
     )
 
 

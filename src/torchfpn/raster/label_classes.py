@@ -139,7 +139,7 @@ def sole_value(
         found -= {IGNORE}
     if len(found) > 1:
         listed = ", ".join(map(str, sorted(found)[:12]))
-        hint = f"say which one they are with {flag} {min(found)}"
+        hint = f"choose one with {flag} {min(found)}"
         raise DataError(f"has the values {listed}, and the polygons have no classes", file=file, hint=hint)
     return found.pop() if found else next(value for value in count(1) if value not in (ignore or ()))
 
@@ -201,7 +201,7 @@ def _asked_for(
     values, found = {name: value for value, name in maps.items()}, {}
     for word in wanted:
         if word not in values and not word.isdecimal():
-            hint = nearest(word, maps.values()) if maps else f"its values have no names: say them, {advice}"
+            hint = nearest(word, maps.values()) if maps else f"its values have no names: name them, {advice}"
             if not asked:
                 hint += '; choose classes with --classes, an attribute with --field, or none with --field ""'
             raise ConfigError(f'no class "{word}"', file=None if file is None else printable(file), hint=hint)
@@ -231,7 +231,7 @@ def _only_class(
     """Of polygons that have none."""
     if len(only) > 1:
         found = f"{len(only)} classes ({', '.join(only)}) for polygons that have none"
-        raise ConfigError(found, field="classes", hint="say which attribute has them with --field")
+        raise ConfigError(found, field="classes", hint="choose their attribute with --field")
     if not maps:
         value = sole_value(present(), ignore, "--classes", None if file is None else printable(file))
         return {value: only[0] if only else OBJECT}
@@ -240,7 +240,7 @@ def _only_class(
     if len(foreground) != 1:
         shown = ", ".join(maps.values())
         found = f"has the classes {shown}, and the polygons have none"
-        raise DataError(found, file=file, hint="say which one they are with --classes NAME")
+        raise DataError(found, file=file, hint="choose one with --classes NAME")
     return foreground
 
 
@@ -253,8 +253,8 @@ def _named_by(layers: Sequence[Objects], maps: bool) -> dict[int, str]:
         return {0: BACKGROUND} | ({value: str(value) for value in held} or {1: OBJECT})
     if maps:
         words = sorted(map(str, held))
-        found = f"label files do not say what their values mean, and the polygons have words: {', '.join(words)}"
-        raise ConfigError(found[:200], field="classes", hint=f"say it: {_numbered(words)}")
+        found = f"label files without class names, and polygons with classes in words: {', '.join(words)}"
+        raise ConfigError(found[:200], field="classes", hint=f"name them: {_numbered(words)}")
     return dict(enumerate([BACKGROUND, *sorted({str(value) for value in held} - {BACKGROUND})]))
 
 
@@ -265,5 +265,7 @@ def _burnt(names: Mapping[int, str], told: Mapping[int, str]) -> int:
         return foreground[0]
     if told:
         found = f"polygons without a class, and the classes {', '.join(names.values())}"
-        raise ConfigError(found[:200], field="burn", hint="say which value they have with --burn, or give --field")
+        raise ConfigError(
+            found[:200], field="burn", hint="set their value with --burn, or their attribute with --field"
+        )
     return 1

@@ -119,7 +119,7 @@ def _check_names(names: Sequence[str]) -> None:
 def _unknown(found: Counter[Any], legend: Legend, file: Path) -> DataError:
     if found[None]:
         n = amount(found[None], "feature")
-        hint = "give them one, or say what becomes of them with --without-class ignore | skip"
+        hint = "give them one, or choose --without-class ignore | skip"
         return DataError(f"{n} without a value", file=file, field=legend.attribute, hint=hint)
     shown = [f'"{value}" in {amount(count, "feature")}' for value, count in found.most_common(SHOWN)]
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""

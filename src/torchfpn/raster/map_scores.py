@@ -142,7 +142,7 @@ class MapScores:
         """Passes values that are no classes, which are background; 255, mostly "no prediction", if somebody says so."""
         here = sum(count for (_, p, no_answer), count in self.counts.items() if p == IGNORE and not no_answer)
         if here and self.explicit and IGNORE not in self.told | self.ignore:
-            hint = "add it to --ignore, or say what it means with --classes 255=NAME"
+            hint = "add it to --ignore, or name it with --classes 255=NAME"
             raise DataError(f"the value 255 in {amount(here, 'pixel')}, and --ignore has other values", hint=hint)
 
     def _layer(self, truth: Objects) -> "_Layer":

@@ -166,7 +166,7 @@ class Mosaic:
                 f"names its bands {', '.join(picture.band_names[:12])}",
                 file=part.file,
                 allowed=f"{', '.join(first.band_names[:12])} as in {self.parts[0].file.name}",
-                hint="say which they are with --bands",
+                hint="name them with --bands",
             )
         return picture if order is None else replace(picture, array=picture.array[order])
 

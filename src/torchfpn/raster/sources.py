@@ -113,7 +113,7 @@ def plan(sources: Sequence[Path], out: Path, extras: dict[str, str], *, raster_e
 
 
 def plan_objects(sources: Sequence[Path], out: Path, extras: dict[str, str], *, masks: bool) -> list[Job]:
-    """A job for every source of a model of objects: `labels` is one COCO file of all, objects.json.
+    """A job for every source of a detection model: `labels` is one COCO file of all, objects.json.
 
     extras: as in `plan`. masks: the objects are also numbered in a file of each source ("instances").
 
@@ -140,7 +140,7 @@ def plan_mosaic(name: str, sources: Sequence[Path], out: Path, extras: dict[str,
         ConfigError: a name that is none of a file.
     """
     if not name or name != Path(name).name or name.startswith("."):
-        raise ConfigError(f'"{name}"', field="mosaic", allowed="a name for the answer, such as town")
+        raise ConfigError(f'"{name}"', field="mosaic", allowed="a name for the output, such as town")
     require("raster", "--mosaic")
     files = [file for source in sources for file in (list_tiles(source) if source.is_dir() else [source])]
     others = {what: out / f"{name}{ending}" for what, ending in extras.items()}
@@ -160,9 +160,9 @@ def refuse_existing(jobs: Sequence[Job]) -> None:
     if there:
         shown = ", ".join(printable(path) for path in there[:SHOWN]) + (" ..." if len(there) > SHOWN else "")
         raise ConfigError(
-            f"{amount(len(there), 'file is', 'files are')} there already: {shown}",
+            f"{amount(len(there), 'file already exists', 'files already exist')}: {shown}",
             field="out",
-            hint="allow it with --overwrite",
+            hint="replace it with --overwrite",
         )
 
 
@@ -177,7 +177,7 @@ def refuse_own_sources(jobs: Sequence[Job]) -> None:
         for path in job.outputs():
             if os.path.realpath(path) in sources:
                 raise ConfigError(
-                    "would be overwritten by its own prediction", file=printable(path), hint="give another --out"
+                    "would be overwritten by its own output", file=printable(path), hint="give another --out"
                 )
 
 
@@ -228,12 +228,12 @@ def _check(jobs: Sequence[Job]) -> None:
         for path in job.outputs():
             if len(os.fsencode(path.name)) > NAME_BYTES:
                 raise ConfigError(
-                    "too long a name for its prediction", file=printable(job.source), hint="rename the image"
+                    "the name is too long for its output", file=printable(job.source), hint="rename the image"
                 )
             other = owners.setdefault(name_key(str(path)).casefold(), job.source)
             if other != job.source:
                 raise ConfigError(
-                    f"has the same name as {printable(other)}, so one prediction would overwrite the other",
+                    f"has the same name as {printable(other)}, so one output would overwrite the other",
                     file=printable(job.source),
                     hint="predict them into two folders",
                 )

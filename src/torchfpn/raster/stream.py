@@ -95,13 +95,13 @@ def open_scene(job: Job, options: Options, streaming: Streaming) -> Scene | None
 def _no_overlay(scene: Scene, job: Job, streaming: Streaming) -> ConfigError:
     """Overlays are drawn of images that are read whole: why this one is not."""
     if job.parts or job.is_tiles:
-        why, hint = "a map of several files is", "leave it out"
+        why, hint = "a map of several files is", "leave out --overlay"
     elif streaming.always:
-        why, hint = "with --tile-size or --blend all are", "leave it, or these flags, out"
+        why, hint = "with --tile-size or --blend all are", "leave out --overlay, or these flags"
     else:
-        why, hint = "more than --max-pixels are", "allow more pixels with --max-pixels N, or leave it out"
+        why, hint = "more than --max-pixels are", "allow more pixels with --max-pixels N, or leave out --overlay"
     found = f"{scene.width} x {scene.height} pixels, read by windows: {why}"
-    return ConfigError(found, file=job.source, field="overlay", allowed="an image that is read whole", hint=hint)
+    return ConfigError(found, file=job.source, field="--overlay", allowed="an image that is read whole", hint=hint)
 
 
 def _opened(job: Job, options: Options, streaming: Streaming) -> Scene | None:
@@ -257,12 +257,12 @@ def model_reach(task: Task) -> int:
     """The margin from which on windows give what the whole image gives.
 
     Raises:
-        ConfigError: the model looks at whole images.
+        ConfigError: the receptive field is the whole image.
     """
     found = reach(task.model, len(task.recipe.bands), multiple=int(getattr(task.model, "multiple", 32)))
     if found is None:
         raise ConfigError(
-            "the model looks at whole images (group norm, squeeze and excitation, attention)",
+            "the receptive field is the whole image (group norm, squeeze and excitation, attention)",
             field="margin",
             allowed="a number of pixels",
         )

@@ -37,7 +37,7 @@ def band_options(
             return {"rgb": (), "band_init": own | band_init}
     if places is None and named:
         found = f"none given, and no bands red, green, blue among {', '.join(bands)}"
-        raise ConfigError(found, field="rgb", hint="say which three they are: rgb=[name, name, name]")
+        raise ConfigError(found, field="rgb", hint="name the three: rgb=[name, name, name]")
     return {"rgb": (0, 1, 2) if places is None else places, "band_init": band_init}
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: last, the one before it, and best.
+"""Checkpoints that are whole or not there: last, the checkpoint before it, and best.
 
 checkpoints/last.ckpt      the newest state, training goes on from it
 checkpoints/previous.ckpt  the one before, for the day last.ckpt turns out damaged
@@ -85,7 +85,7 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any], list[str]] | None:
         except WeightsError as error:
             complaints.append(str(error))
     if complaints:
-        raise WeightsError("; ".join(complaints), hint="no other checkpoint to go on from")
+        raise WeightsError("; ".join(complaints), hint="no other checkpoint to resume from")
     return None
 
 

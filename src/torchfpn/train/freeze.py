@@ -30,7 +30,7 @@ class Frozen:
             for parameter in module.parameters():
                 parameter.requires_grad_(False)
         if not any(parameter.requires_grad for parameter in model.parameters()):
-            raise ConfigError(f'"{names}"', field="freeze", allowed="something must be left to train")
+            raise ConfigError(f'"{names}"', field="freeze", allowed="at least one parameter must remain trainable")
         self.hold()
 
     def hold(self) -> None:
@@ -50,7 +50,7 @@ def _find(model: nn.Module, name: str) -> list[nn.Module]:
     known = dict(model.named_modules())
     if name not in known:
         hint = nearest(name, ["backbone", "stem", *(n for n in known if n.count(".") <= 2 and n)])
-        raise ConfigError(f'there is no module "{name}"', field="freeze", hint=hint)
+        raise ConfigError(f'unknown module "{name}"', field="freeze", hint=hint)
     return [known[name]]
 
 

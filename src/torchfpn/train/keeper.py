@@ -65,7 +65,7 @@ class Keeper:
             self.failure = error
             if is_best:  # best.ckpt is as before, so it stays the one that later epochs have to beat
                 self.load_state_dict(self._before)
-            log.warning("the state could not be saved: %s; training goes on, %s is as before", error, self.last.name)
+            log.warning("the state could not be saved: %s; training continues, %s is unchanged", error, self.last.name)
             return False
         self.failure = None
         return True

@@ -62,7 +62,7 @@ def fit(config: TrainConfig, *, console: Console | None = None) -> RunResult:
             config = hurried(config, stack.enter_context(tempfile.TemporaryDirectory()))
         result = _Run(config, stop, console).go(stack)
         if config.fast_dev_run:
-            console.print("everything ran; nothing was kept")
+            console.print("dry run complete; nothing was kept")
         return result
 
 
@@ -111,7 +111,7 @@ class _Run:
         probe(Path(self.config.out) if found is None else found[0], 0)  # before the dataset is read: that may take long
         if found is None:
             if self.config.resume:
-                self._say(f'{self.config.out}: no run of the name "{self.config.name}" yet, from the beginning')
+                self._say(f'{self.config.out}: no run of the name "{self.config.name}" yet; starts from the beginning')
             return None
         stack.enter_context(locked(found[0] / LOCK))
         self._open_checkpoint(*found)
@@ -155,11 +155,11 @@ class _Run:
         """Reads the checkpoint to go on from: the newest one, or `file`."""
         found = newest(folder / CHECKPOINTS) if file is None else (file, read(file), [])
         if found is None:
-            self._say(f"{folder}: no checkpoint yet, from the beginning")
+            self._say(f"{folder}: no checkpoint yet; starts from the beginning")
             return
         self.resumed, self.checkpoint, complaints = found
         for complaint in complaints:
-            self._say(f"{complaint}; going on from {self.resumed.name}, the one before it")
+            self._say(f"{complaint}; resuming from {self.resumed.name}, the checkpoint before it")
 
     def _past(self) -> Past | None:
         """What the checkpoint to go on from says of the training; the first of several processes has found the file."""
@@ -179,7 +179,7 @@ class _Run:
         if changed:
             self._say(f"{folder}: not as before: {'; '.join(changed)}")
         position = checkpoint[STATE]["position"]
-        self._say(f"{folder}: going on after step {position['step']}, in epoch {position['epoch'] + 1}")
+        self._say(f"{folder}: resuming after step {position['step']}, in epoch {position['epoch'] + 1}")
 
     def _training(self, folder: Path, parts: Parts) -> Training:
         config, world = self.config, self.machine.devices

@@ -75,7 +75,9 @@ class StopRequest:
             raise Interrupted(signum)
         name = signal.Signals(signum).name
         with contextlib.suppress(RuntimeError, OSError):  # in the middle of another print; a terminal that is gone
-            print(f"\n{name}: finishing the step, then saving; once more to stop at once", file=sys.stderr, flush=True)
+            print(
+                f"\n{name}: finishing the step, then saving; press again to stop at once", file=sys.stderr, flush=True
+            )
 
 
 def ignore_in_worker() -> None:

@@ -155,7 +155,7 @@ class Stepper:
         if not self.halve or size == 1:
             raise _out_of_memory(size)
         self.pass_size = (size + 1) // 2
-        log.warning("out of memory with %d images in a pass: going on with %d", size, self.pass_size)
+        log.warning("out of memory with %d images in a batch: continuing with %d", size, self.pass_size)
 
 
 def _share(part: Mapping[str, float], whole: Mapping[str, float], name: str, images: float) -> float:

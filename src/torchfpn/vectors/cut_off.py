@@ -1,6 +1,6 @@
 """Whether a vector file is all there: lengths that its headers and its index declare, against the bytes on the disk.
 
-GDAL reads what is left of a shapefile or a FlatGeobuf that was cut off, and says nothing of the features it lost.
+GDAL reads what is left of a shapefile or a FlatGeobuf that was cut off, and does not report the features it lost.
 """
 
 import mmap

@@ -175,7 +175,7 @@ def _driver(path: Path) -> str:
     if driver == "GeoJSON":
         driver = _json_driver(path, head)
     if not _looks_like(driver, head):
-        raise DataError(f"is no {driver}, whatever its name says", file=path, hint="copy it again")
+        raise DataError(f"not a {driver} file, despite its extension", file=path, hint="copy it again")
     if size > MAX_BYTES:
         raise DataError(
             f"{size / 2**30:.1f} GiB",
