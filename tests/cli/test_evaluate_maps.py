@@ -324,7 +324,7 @@ def test_words_of_polygons_against_values_without_names(tmp_path, capsys):
     truth = layer(tmp_path / "t.geojson", *squares(2, 20, 30), **{"class": ["roof", "road", "pond"]})
     assert "name them, --classes 0=background,1=pond,2=road,3=roof" in fails(capsys, found, truth)
     line = fails(capsys, found, truth, "--classes", "1,2")
-    assert "no polygon is of the class 1 or 2; expected pond, road, roof; say --classes 0=background,1=" in line
+    assert "no polygon is of the class 1 or 2; expected pond, road, roof; give --classes 0=background,1=" in line
     assert "no polygon is of the class bg or lane" in fails(capsys, found, truth, "--classes", "0=bg,1=lane")
     scores = numbers(tmp_path, found, truth, "--classes", "0=bg,1=roof,2=road,3=lane")
     assert (scores["objects"]["classes"], scores["objects"]["matched"]) == (["roof", "road"], [1, 1])

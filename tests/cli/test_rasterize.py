@@ -166,7 +166,7 @@ def test_nothing_is_overwritten_unasked_and_no_image_ever(tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.tif").write_text("mine")
     assert run(held, tmp_path / "a.tif", "--out", tmp_path / "out") == 2
-    assert "there already" in capsys.readouterr().err
+    assert "already exist" in capsys.readouterr().err
     assert (tmp_path / "out" / "a.tif").read_text() == "mine"
     before = (tmp_path / "a.tif").read_bytes()
     assert run(held, tmp_path / "a.tif", "--out", tmp_path, "--overwrite") == 2
@@ -256,7 +256,7 @@ class TestCrossings:
         assert time.process_time() - start < 10
         assert capsys.readouterr().err.splitlines() == [
             f"fpn: {held}: feature 1: its rings cross more than 20,000 times; expected up to 20,000 crossings in a"
-            ' polygon; mend it first ("Fix geometries" of QGIS), or allow more with --max-crossings N'
+            ' polygon; repair it first ("Fix geometries" of QGIS), or allow more with --max-crossings N'
         ]
 
     def test_the_limit_is_adjustable_and_exact(self, tmp_path, capsys):

@@ -153,15 +153,18 @@ def test_every_default_is_allowed(here):
         (["roofs"], "every setting is a --flag"),
         (["--strategy", "ddpp"], 'strategy: "ddpp"; expected auto | ddp | '),
         (["--strategy", "fsdp"], 'strategy: "fsdp"; expected auto | ddp | '),
-        (["--lr", "1" + 400 * "0"], "lr: a number of hundreds of digits; expected a number below 2^63"),
-        (["--lr=1" + 400 * "0"], "lr: a number of hundreds of digits"),
-        (["--data.scale", "[1, 1" + 400 * "0" + "]"], "data.scale: a number of hundreds of digits"),
+        (["--lr", "1" + 400 * "0"], "lr: a number with hundreds of digits; expected a number below 2^63"),
+        (["--lr=1" + 400 * "0"], "lr: a number with hundreds of digits"),
+        (["--data.scale", "[1, 1" + 400 * "0" + "]"], "data.scale: a number with hundreds of digits"),
         (["--lr", "inf"], 'lr: "inf"; expected a number'),
         (["--model.head-channels", "1" + 20 * "0"], "model.head_channels: a number of 21 digits; expected 1 to 65536"),
         (["--model.channels", "1000000000"], "model.channels: 1000000000; expected 1 to 65536"),
         (["--accumulate", "1000000000"], "accumulate: 1000000000; expected 1 to 65536"),
         (["--seed", "1" + 30 * "0"], "seed: a number of 31 digits; expected a number below 2^63"),
-        (["--max-epochs", "1" + 5000 * "0"], 'max_epochs: "a number of thousands of digits"; expected a whole number'),
+        (
+            ["--max-epochs", "1" + 5000 * "0"],
+            'max_epochs: "a number with thousands of digits"; expected a whole number',
+        ),
     ],
 )
 def test_what_cannot_be_is_told(here, flags, told):

@@ -67,7 +67,7 @@ def test_fix_never_empties_a_class_and_says_before_what_it_would_lose(tmp_path, 
     value["annotations"][2] |= bad
     make_objects(tmp_path, value)
     assert main(["check", str(folder)]) == 2
-    assert 'train: --fix would leave nothing of "dot" (1 annotation); mend them' in capsys.readouterr().err
+    assert 'train: --fix would leave nothing of "dot" (1 annotation); repair them' in capsys.readouterr().err
     assert main(["check", str(folder), "--fix"]) == 2
     (folder / "dataset.yaml").write_text("fix: true\n" + YAML)
     with pytest.raises(DataError, match='`fix` would leave nothing of "dot"'):

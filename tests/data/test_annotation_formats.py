@@ -173,7 +173,7 @@ def test_layouts_of_other_tools(tmp_path, make, capsys):
     if task == "instance":
         assert sample.masks.pixels.sum() == 8 * 12
     if make is voc_roboflow:
-        assert "marked difficult, so neither learnt nor counted: 1" in out
+        assert "marked difficult, so not used in training or scores: 1" in out
     assert all(path.is_file() for path in before)
     assert main(["check", "--init", str(tmp_path), "--overwrite"]) == 0  # again, of the files it found at first
     assert read_dataset(tmp_path) == dataset
@@ -249,7 +249,7 @@ def test_fix_of_bad_labels_never_empties_a_class(tmp_path, capsys):
     text(tmp_path / "1.json", labelme(shape(), shape("dog", "line", ((1, 2), (3, 4))), name="1.png"))
     assert main(["check", "--init", str(tmp_path), "--fix"]) == 2
     assert "shapes[1]: a line; polygon, rectangle, circle or mask" in (err := capsys.readouterr().err)
-    assert '--fix would leave nothing of "dog" (1); mend it' in err
+    assert '--fix would leave nothing of "dog" (1); repair it' in err
 
 
 def test_shapes_of_labelme(tmp_path, capsys):

@@ -181,7 +181,7 @@ def test_fault_32_four_devices_on_a_cpu(small, capsys):
 @pytest.mark.parametrize("accelerator", ["cuda", "gpu"])
 def test_fault_32_a_gpu_that_is_not_there(small, capsys, accelerator):
     assert train("--accelerator", accelerator) == 2
-    assert 'accelerator: "cuda", which this machine has not; expected cpu' in one_line(capsys)
+    assert 'accelerator: "cuda", which this machine does not have; expected cpu' in one_line(capsys)
 
 
 def test_fault_33_torch_and_torchvision_that_do_not_go_together(monkeypatch):

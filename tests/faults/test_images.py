@@ -330,7 +330,7 @@ def test_fault_17_names_that_are_no_utf8(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert r"\xfd.tif: a file name that is no UTF-8; rename the file" in done.stderr
+    assert r"\xfd.tif: a file name that is not UTF-8; rename the file" in done.stderr
 
 
 def test_fault_17_loops_of_links(tmp_path, capsys):

@@ -109,7 +109,7 @@ def test_fault_24_an_id_in_the_png_that_is_not_in_the_json(tmp_path, capsys):
     assert len(problems) == 4 + 20 + 1
     assert problems[-1] == "and 748 more ids that are not in annotations[0] of panoptic.json"
     assert main(["check", str(folder), "--fix"]) == 2  # the only dot is among them
-    assert '`fix` would leave nothing of "dot" (1 segment); mend them' in capsys.readouterr().err
+    assert '`fix` would leave nothing of "dot" (1 segment); repair them' in capsys.readouterr().err
 
 
 def test_fault_24_an_id_in_the_json_that_is_not_in_the_png(tmp_path, capsys):

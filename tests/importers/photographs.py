@@ -43,5 +43,5 @@ def refused_in_16_bits(photo, folder, capsys):
     assert main([*words, "--overwrite"]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert "deep.png: holds uint16; expected uint8, of which the model learnt values of 0 to " in told
+    assert "deep.png: holds uint16; expected uint8, scaled to 0 to " in told
     assert "; bring it to 8 bits as it was done for the training" in told

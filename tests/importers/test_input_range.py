@@ -59,7 +59,7 @@ def test_other_pixel_types_are_refused_with_the_cure(unit, tmp_path, capsys, dty
     assert main(words) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert f"a.tif: holds {dtype}; expected uint8, of which the model learnt values of 0 to 1; bring it to" in told
+    assert f"a.tif: holds {dtype}; expected uint8, scaled to 0 to 1 in training; bring it to" in told
     taken = (dtype, top) in {("uint16", 255), ("float32", 1.0)}
     assert main([*words, "--accept-dtype"]) == (0 if taken else 2)
     told = capsys.readouterr().err
@@ -78,7 +78,7 @@ def test_16_bit_pngs_are_refused_by_every_way_in(unit, tmp_path, capsys, inputs,
     words = ["predict", str(tmp_path / "model.safetensors"), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     assert main(words) == 2
     told = capsys.readouterr().err
-    assert f"a.png: holds uint16; expected uint8, of which the model learnt values of 0 to {inputs.high:g}; br" in told
+    assert f"a.png: holds uint16; expected uint8, scaled to 0 to {inputs.high:g} in training; br" in told
     assert main([*words, "--accept-dtype"]) == 2
     assert "a.png: uint16 values from" in capsys.readouterr().err
     for given in (tmp_path / "a.png", deep):

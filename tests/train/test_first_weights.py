@@ -62,7 +62,7 @@ def learnt(run="runs/small"):
 
 def test_from_scratch_is_said_and_how_to_get_weights(small, caches, capsys):
     assert train(*STILL) == 0
-    ways = "--model.pretrained true downloads it, --model.pretrained FILE begins from a file"
+    ways = "--model.pretrained true downloads it, --model.pretrained FILE starts from a file"
     assert f"weights: random; {REPOSITORY} is not on this machine: {ways}\n" in capsys.readouterr().err
     assert (setting(), shown()) == (False, "random")
     fill(caches)  # a run that goes on keeps what it began from

@@ -49,7 +49,7 @@ def test_what_is_not_there_is_said_with_what_is(monkeypatch):
     pretend(monkeypatch, cuda=2)
     with pytest.raises(ConfigError, match="devices: 3; expected 2: Some GPU"):
         machine(TrainConfig(devices=3))
-    with pytest.raises(ConfigError, match=r'"mps", which this machine has not; expected cuda \| cpu'):
+    with pytest.raises(ConfigError, match=r'"mps", which this machine does not have; expected cuda \| cpu'):
         machine(TrainConfig(accelerator="mps"))
     with pytest.raises(ConfigError, match="auto_batch: with several devices"):
         machine(TrainConfig(devices=2, auto_batch=True))
@@ -77,5 +77,5 @@ def test_the_gpu_of_a_mac_is_taken_by_itself(there, asked, taken):
 def test_a_mac_has_one_device_of_its_own():
     with pytest.raises(ConfigError, match="devices: 2; expected 1: the mps counts as one device"):
         machine(TrainConfig(devices=2), ["mps", "cpu"])
-    with pytest.raises(ConfigError, match=r'"cuda", which this machine has not; expected mps \| cpu'):
+    with pytest.raises(ConfigError, match=r'"cuda", which this machine does not have; expected mps \| cpu'):
         machine(TrainConfig(accelerator="cuda"), ["mps", "cpu"])

@@ -45,7 +45,7 @@ def hub_file(repository: str, names: tuple[str, ...]) -> Path | None:
 
 def unavailable(backbone: str, weights: Published | None, error: Exception | None = None) -> WeightsError:
     """What to raise where published weights cannot be had, with the ways to go on. error: what the library said."""
-    other = "pretrained=False (--model.pretrained false) begins from random weights"
+    other = "pretrained=False (--model.pretrained false) starts from random weights"
     if weights is None:
         hint = f"give a file, pretrained=FILE (--model.pretrained FILE); {other}"
         return WeightsError(f"no pretrained weights of {backbone} are published", field="pretrained", hint=hint)

@@ -100,9 +100,9 @@ def _plan(args: argparse.Namespace) -> "Plan":
     from torchfpn.errors import ConfigError
 
     if args.seed < 0:
-        raise ConfigError(f"{args.seed}", field="seed", allowed="a whole number from 0")
+        raise ConfigError(f"{args.seed}", field="--seed", allowed="a whole number from 0")
     if args.epochs is not None and args.epochs < 1:
-        raise ConfigError(f"{args.epochs}", field="epochs", allowed="a whole number from 1")
+        raise ConfigError(f"{args.epochs}", field="--epochs", allowed="a whole number from 1")
     plan = (Plan.quick if args.quick else Plan.usual)(args.seed, args.task or "semantic")
     return replace(plan, epochs=args.epochs) if args.epochs is not None else plan
 

@@ -21,4 +21,4 @@ def check_folder(folder: Path) -> None:
             probe.flush()
     except OSError as error:
         reason = error.reason if isinstance(error, WriteError) else error.strerror or str(error)
-        raise ConfigError(f"cannot be written to ({reason})", file=printable(folder), field="out") from error
+        raise ConfigError(f"cannot be written to ({reason})", file=printable(folder), field="--out") from error

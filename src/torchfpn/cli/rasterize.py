@@ -96,11 +96,11 @@ def _options(args: argparse.Namespace) -> "Options":
     from torchfpn.vectors.tiles import check_pattern
 
     if args.buffer is not None and not 0 < args.buffer < math.inf:
-        raise ConfigError(f"{args.buffer}", field="buffer", allowed="metres, more than 0")
+        raise ConfigError(f"{args.buffer}", field="--buffer", allowed="metres, more than 0")
     if args.max_crossings < 0:
-        raise ConfigError(f"{args.max_crossings}", field="max-crossings", allowed="a number from 0")
+        raise ConfigError(f"{args.max_crossings}", field="--max-crossings", allowed="a number from 0")
     if not 0 <= args.ignore_border <= 1000:
-        raise ConfigError(f"{args.ignore_border}", field="ignore-border", allowed="0..1000 pixels")
+        raise ConfigError(f"{args.ignore_border}", field="--ignore-border", allowed="0..1000 pixels")
     if args.field is not None and args.burn is not None:
         raise ConfigError("both --field and --burn", allowed="one: --field draws the value of each feature")
     return Options(

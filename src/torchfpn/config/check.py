@@ -214,7 +214,7 @@ def _found(value: Any) -> str:
     try:
         shown = repr(value)
     except ValueError:  # a list with a whole number that Python refuses to write
-        shown = f"a {type(value).__name__} with a number of thousands of digits"
+        shown = f"a {type(value).__name__} with a number with thousands of digits"
     return shown if len(shown) <= SHOWN else shown[: SHOWN - 3] + "..."
 
 

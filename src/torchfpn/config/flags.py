@@ -131,7 +131,7 @@ def explain(message: str) -> ConfigError:
     match = MISMATCH.search(message)
     if match and match["key"] in known:
         found = re.split(r"(?:Got|Given) value:", match["rest"])[-1].strip()
-        found = "a number of thousands of digits" if found.startswith("Exceeds the limit") else found[:SHOWN]
+        found = "a number with thousands of digits" if found.startswith("Exceeds the limit") else found[:SHOWN]
         kind = known_settings()[match["key"]]
         return ConfigError(f'"{found}"', field=match["key"], allowed=describe(kind), hint=meant(kind, found))
     if lacking := re.match(r"argument (?P<flag>--[\w.-]+): expected", message):

@@ -59,7 +59,7 @@ def read_config(argv: Sequence[str]) -> Request:
     except ArgumentError as error:
         raise explain(str(error)) from error
     except OverflowError as error:  # a whole number of hundreds of digits where a fraction may stand
-        found, allowed = "a number of hundreds of digits", "a number below 2^63"
+        found, allowed = "a number with hundreds of digits", "a number below 2^63"
         raise ConfigError(found, field=_longest(values, words), allowed=allowed) from error
     config = from_plain(namespace.as_dict())
     if any(word.startswith("--model.pretrained") for word in words):

@@ -58,11 +58,11 @@ class DataConfig:
     """Input pipeline: size, crops, augmentation, bands, scaling."""
 
     shorter: tuple[int, int] | int | None = option(
-        None, "shorter side that images of objects are resized to; a range: drawn from it in training", least=1
+        None, "detection: shorter side after resizing; a range: random in training", least=1
     )
-    longest: int | None = option(None, "longest side that images of objects are resized to", least=1)
+    longest: int | None = option(None, "detection: longest side after resizing", least=1)
     crop: tuple[int, int] | int | None = option(
-        None, "height, width of training crops; null: the first image's, of objects all, 512 of a scene"
+        None, "height, width of training crops; null: size of the first image (scenes: 512, detection: no crops)"
     )
     scale: tuple[float, float] = option((1.0, 1.0), "range of random scaling, e.g. [0.5, 2.0]", least=0.05)
     hflip: float = option(0.5, "probability of a horizontal flip", least=0.0, most=1.0)
@@ -81,12 +81,15 @@ class DataConfig:
     )
     visible: float = option(
         0.1,
-        "of objects that a crop cuts: share of its box that must be left of one to be learnt, or ...",
+        "of objects cut by a crop: lowest visible share of the box to train on it, or ...",
         least=0.0,
         most=1.0,
     )
     covering: float = option(
-        0.1, "... share of the crop that what is left covers; the rest of others is no background", least=0.0, most=1.0
+        0.1,
+        "... lowest share of the crop that the visible part covers; other cut objects are ignored",
+        least=0.0,
+        most=1.0,
     )
     cache: bool | Literal["auto"] = option("auto", "keep decoded images in memory; auto: if they are few")
     use_bands: list[str | int] | None = option(None, "bands to use, names or numbers from 1; null: the dataset's")
@@ -105,8 +108,8 @@ class LossConfig:
     )
     label_smoothing: float = option(0.0, "share of the target spread over all classes (ce)", least=0.0, most=0.9)
     deep_supervision: float = option(0.0, "factor of the same loss on every level of the pyramid; 0: none", least=0.0)
-    anchors: int = option(256, "of objects: anchors of an image that the first stage learns from", least=1)
-    boxes: int = option(512, "of objects: boxes of an image that the second stage learns from", least=1)
+    anchors: int = option(256, "detection: anchors per image in the loss of the first stage", least=1)
+    boxes: int = option(512, "detection: boxes per image in the loss of the second stage", least=1)
     crowds: float = option(
         0.7,
         "of objects: boxes with more than this share in a crowd or an ignored object are no background; 0: all are",

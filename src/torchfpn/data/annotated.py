@@ -76,9 +76,7 @@ def annotation_notes(dataset: Dataset, split: str) -> list[str]:
     )
     crowd = coco.annotations.crowd
     if crowd.any() and 2 * crowd.sum() >= len(crowd):
-        marked = (
-            f"{crowd.sum():,} of {counted(len(crowd), 'annotations')} marked `iscrowd: 1`, neither learnt nor counted"
-        )
+        marked = f"{crowd.sum():,} of {counted(len(crowd), 'annotations')} marked `iscrowd: 1`, not used in training or scores"
         lines.append(f"{split}: {marked}; CVAT marks every mask so: `crowds: objects` reads them as objects")
     return lines
 
@@ -120,7 +118,7 @@ def counted(count: int, what: str) -> str:
 def _emptied(coco: Coco) -> list[str]:
     """The classes that would lose all they have."""
     return [
-        f'would leave nothing of "{category.name}" ({counted(total, "annotations")}); mend them, or leave out the'
+        f'would leave nothing of "{category.name}" ({counted(total, "annotations")}); repair them, or leave out the'
         f" class: name the others in `classes`, and `ignore_index: {category.id}`"
         for category, (lost, total) in coco.losses.items()
         if lost == total

@@ -252,7 +252,7 @@ def _emptied(dataset: Dataset, split: SplitReport) -> list[Problem]:
         return []
     named = np.bincount(found.labels[~found.crowd], minlength=len(dataset.classes)).tolist()
     return [
-        Problem(found.file, f'`fix` would leave nothing of "{c.name}" ({counted(n, "segments")}); mend them')
+        Problem(found.file, f'`fix` would leave nothing of "{c.name}" ({counted(n, "segments")}); repair them')
         for c, n, left in zip(dataset.classes, named, split.objects.objects, strict=True)
         if n and not left
     ]

@@ -142,7 +142,7 @@ def _told(path: Path, part: Path) -> Iterator[None]:
 
 
 def _write_error(path: str | Path, error: OSError) -> WriteError:
-    hint = "make room on the disk, or write to another one" if error.errno in FULL else None
+    hint = "free disk space, or write to another disk" if error.errno in FULL else None
     return WriteError(error.strerror or str(error), file=path, hint=hint)
 
 

@@ -123,10 +123,10 @@ def band_order(
 
 
 def in_range(image: Tensor, dtype: str, recipe: Recipe, *, file: str | Path | None, accept: bool = False) -> Tensor:
-    """Values of a file of pixel type `dtype` -> values as the model learnt on them; no data stays NaN.
+    """Values of a file of pixel type `dtype` -> values the range of the training; no data stays NaN.
 
     accept: also pixels of another type, if their values lie in the range of those that the model takes: whole numbers
-    as 8-bit files hold them, floating-point numbers as the model learnt on them.
+    as 8-bit files hold them, floating-point numbers the range of the training.
 
     Raises:
         DataError: another pixel type, or values out of the range.
@@ -138,13 +138,13 @@ def in_range(image: Tensor, dtype: str, recipe: Recipe, *, file: str | Path | No
         low, high = inputs.low * divisor, inputs.high * divisor
         if known.numel() and not (low <= float(known.min()) and float(known.max()) <= high):
             found = f"{dtype} values from {float(known.min()):g} to {float(known.max()):g}"
-            allowed = f"{low:g} to {high:g}, as the model learnt on them"
+            allowed = f"{low:g} to {high:g}, the range of the training"
             raise DataError(found, file=file, allowed=allowed, hint=EIGHT_BITS)
     return image if divisor == 1 else image / divisor
 
 
 def divisor_of(dtype: str, recipe: Recipe, *, file: str | Path | None, accept: bool = False) -> float:
-    """What values of files of pixel type `dtype` are divided by, to be as the model learnt on them. accept: any type.
+    """What values of files of pixel type `dtype` are divided by, to be the range of the training. accept: any type.
 
     Raises:
         DataError: another pixel type than the model was trained on: the same scaling would mean other values.
@@ -167,7 +167,7 @@ def divisor_of(dtype: str, recipe: Recipe, *, file: str | Path | None, accept: b
             allowed="images normalised as for its training, which the converted checkpoint does not tell",
             hint="set it in fpn convert: --scaling unit | imagenet | none, or take values as they are: --accept-dtype",
         )
-    allowed = f"{' | '.join(inputs.divisors)}, of which the model learnt values of {inputs.low:g} to {inputs.high:g}"
+    allowed = f"{' | '.join(inputs.divisors)}, scaled to {inputs.low:g} to {inputs.high:g} in training"
     raise DataError(f"holds {dtype}", file=file, allowed=allowed, hint=f"{EIGHT_BITS}, or --accept-dtype")
 
 

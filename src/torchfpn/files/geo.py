@@ -111,8 +111,8 @@ def read_world_file(file: Path) -> Geo:
             words = handle.read(4096).decode("ascii").replace(",", ".").split()
         a, d, b, e, x, y = (float(word) for word in words[:6])
     except (OSError, ValueError) as error:
-        raise DataError("a damaged world file", file=file, allowed="six numbers", hint="mend or remove it") from error
+        raise DataError("a damaged world file", file=file, allowed="six numbers", hint="repair or remove it") from error
     if not all(map(math.isfinite, (a, d, b, e, x, y))) or a * e - b * d == 0:
         found = f"a world file of the numbers {a:g}, {d:g}, {b:g}, {e:g}, {x:g}, {y:g}"
-        raise DataError(found, file=file, allowed="a transform that can be inverted", hint="mend or remove it")
+        raise DataError(found, file=file, allowed="a transform that can be inverted", hint="repair or remove it")
     return Geo(None, (a, b, x - (a + b) / 2, d, e, y - (d + e) / 2))

@@ -207,7 +207,7 @@ def translated(path: Path) -> Iterator[None]:
     except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:  # not all GDAL errors get wrapped
         raise RasterError(f"damaged or not readable ({_reason(error)})", file=path, hint="copy it again") from error
     except UnicodeEncodeError as error:
-        raise RasterError("a file name that is no UTF-8", file=ascii(str(path)), hint="rename the file") from error
+        raise RasterError("a file name that is not UTF-8", file=ascii(str(path)), hint="rename the file") from error
 
 
 @contextlib.contextmanager
@@ -302,7 +302,7 @@ def read_projection(path: str | Path) -> str | None:
         with import_rasterio().Env():  # keeps GDAL from printing what it thinks of the text
             return str(crs.from_wkt(text).to_wkt())
     except (OSError, ValueError, import_rasterio().errors.CRSError) as error:
-        hint = "mend or remove it, and give the coordinate system with --assume-crs EPSG:..."
+        hint = "repair or remove it, and give the coordinate system with --assume-crs EPSG:..."
         raise DataError("a damaged .prj file", file=file, allowed="well-known text", hint=hint) from error
 
 

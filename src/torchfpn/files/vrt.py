@@ -55,7 +55,7 @@ def _source(path: Path, root: Path, element: ElementTree.Element) -> Path:
     name = (element.text or "").strip()
     said = [value for key, value in element.items() if key.lower() == "relativetovrt"]  # GDAL takes any case
     if len(said) > 1 or ":" in name.split("/")[0]:  # "NETCDF:a.tif": GDAL takes the begin for a driver
-        raise RasterError(f"a VRT over {name}", file=path, allowed="plain names of files, said to be relative once")
+        raise RasterError(f"a VRT over {name}", file=path, allowed="plain relative file names")
     source = path.absolute().parent / name if said == ["1"] else Path(name)
     if not source.is_absolute() or not source.is_file() or not source.resolve().is_relative_to(root.resolve()):
         raise RasterError(f"a VRT over {name}", file=path, allowed=f"files that lie under {root}")

@@ -35,7 +35,7 @@ class Seams:
     def __post_init__(self) -> None:
         if not 1 <= self.margin <= self.side // 2:
             allowed = f"1 to {self.side // 2}, half a block, for blending"
-            raise ConfigError(f"{self.margin}", field="margin", allowed=allowed)
+            raise ConfigError(f"{self.margin}", field="--margin", allowed=allowed)
 
     def rim(self, block: Block) -> NDArray[np.bool_]:
         """[h, w] of the window: whether other windows may see the pixel."""

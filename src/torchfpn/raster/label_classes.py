@@ -74,7 +74,7 @@ class LabelClasses:
         index = {value: i for i, value in enumerate(self.values)}
         if layer.classes is None:
             if self.burn not in index:
-                raise ConfigError(f"{self.burn}", field="burn", allowed=", ".join(map(str, self.values)))
+                raise ConfigError(f"{self.burn}", field="--burn", allowed=", ".join(map(str, self.values)))
             return np.full(len(layer.shapes), index[self.burn], np.int64)
         known = {str(v): i for v, i in index.items()} | {name: i for i, name in enumerate(self.names)}
         for value in layer.classes:
@@ -177,7 +177,7 @@ def classes_of(
     left = [value for value in found if value in (ignore or ())]
     if left and (only or len(left) == len(found)):
         hint = "leave it out of --ignore, or of the classes that count"
-        raise ConfigError(f"{left[0]}, which is the class {found[left[0]]}", field="ignore", hint=hint)
+        raise ConfigError(f"{left[0]}, which is the class {found[left[0]]}", field="--ignore", hint=hint)
     return {value: name for value, name in found.items() if value not in left}
 
 
@@ -212,7 +212,7 @@ def _asked_for(
 
 def _none_of(wanted: Sequence[str], words: Sequence[str]) -> ConfigError:
     found = f"no polygon is of the class {' or '.join(wanted[:12])}"
-    return ConfigError(found, field="classes", allowed=", ".join(words[:12]), hint=f"say {_numbered(words)}")
+    return ConfigError(found, field="--classes", allowed=", ".join(words[:12]), hint=f"give {_numbered(words)}")
 
 
 def _numbered(words: Sequence[str]) -> str:
@@ -231,7 +231,7 @@ def _only_class(
     """Of polygons that have none."""
     if len(only) > 1:
         found = f"{len(only)} classes ({', '.join(only)}) for polygons that have none"
-        raise ConfigError(found, field="classes", hint="choose their attribute with --field")
+        raise ConfigError(found, field="--classes", hint="choose their attribute with --field")
     if not maps:
         value = sole_value(present(), ignore, "--classes", None if file is None else printable(file))
         return {value: only[0] if only else OBJECT}
@@ -254,7 +254,7 @@ def _named_by(layers: Sequence[Objects], maps: bool) -> dict[int, str]:
     if maps:
         words = sorted(map(str, held))
         found = f"label files without class names, and polygons with classes in words: {', '.join(words)}"
-        raise ConfigError(found[:200], field="classes", hint=f"name them: {_numbered(words)}")
+        raise ConfigError(found[:200], field="--classes", hint=f"name them: {_numbered(words)}")
     return dict(enumerate([BACKGROUND, *sorted({str(value) for value in held} - {BACKGROUND})]))
 
 
@@ -266,6 +266,6 @@ def _burnt(names: Mapping[int, str], told: Mapping[int, str]) -> int:
     if told:
         found = f"polygons without a class, and the classes {', '.join(names.values())}"
         raise ConfigError(
-            found[:200], field="burn", hint="set their value with --burn, or their attribute with --field"
+            found[:200], field="--burn", hint="set their value with --burn, or their attribute with --field"
         )
     return 1

@@ -69,13 +69,13 @@ def legend_of_one(classes: Sequence[str] = (), burn: int = 1) -> Legend:
         ConfigError: a value that is none of the classes, or not within 1..65535.
     """
     if not 1 <= burn <= TOP:
-        raise ConfigError(f"{burn}", field="burn", allowed=f"1..{TOP}; 0 is the background")
+        raise ConfigError(f"{burn}", field="--burn", allowed=f"1..{TOP}; 0 is the background")
     names = list(classes) or [BACKGROUND, OBJECT]
     _check_names(names)
     if len(names) == 2:
         return Legend({0: names[0], burn: names[1]}, burn)
     if burn >= len(names):
-        raise ConfigError(f"{burn}", field="burn", allowed=f"1..{len(names) - 1}, as {len(names)} classes are named")
+        raise ConfigError(f"{burn}", field="--burn", allowed=f"1..{len(names) - 1}, as {len(names)} classes are named")
     return Legend(dict(enumerate(names)), burn)
 
 
@@ -113,7 +113,7 @@ def _check_names(names: Sequence[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice or not all(names) or not 2 <= len(names) <= MOST:
         found = f'"{twice[0]}" twice' if twice else f"{len(names)} names: {', '.join(names)[:80]}"
-        raise ConfigError(found, field="classes", allowed=f"2 to {MOST} different names, the background first")
+        raise ConfigError(found, field="--classes", allowed=f"2 to {MOST} different names, the background first")
 
 
 def _unknown(found: Counter[Any], legend: Legend, file: Path) -> DataError:

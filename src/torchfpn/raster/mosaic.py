@@ -209,7 +209,7 @@ def _look(file: Path, reading: Reading) -> tuple[tuple[int, int], Geo, bool]:
     geo = reading.place(geo, file, size)
     if geo is None:
         hint = "give the pattern of their names with --tiles, or predict them one by one"
-        raise no_place(file, "no georeference, so no place beside the others", hint)
+        raise no_place(file, "no georeference, so no location in the mosaic", hint)
     return size, geo, windowed
 
 

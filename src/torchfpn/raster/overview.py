@@ -88,7 +88,9 @@ def sampling(grid: Grid, largest: int, part: Rectangle | None = None) -> Samplin
     row, column, rows, columns = part = part or (0, 0, height, width)
     if min(row, column) < 0 or min(rows, columns) < 1 or row + rows > height or column + columns > width:
         found = f"{row},{column},{rows},{columns} of an image of {height} rows and {width} columns"
-        raise ConfigError(found, file=printable(grid.file), field="window", allowed="row,column,height,width inside it")
+        raise ConfigError(
+            found, file=printable(grid.file), field="--window", allowed="row,column,height,width inside it"
+        )
     return Sampling(part, max(1, -(-max(rows, columns) // largest)))
 
 

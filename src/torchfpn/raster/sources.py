@@ -140,7 +140,7 @@ def plan_mosaic(name: str, sources: Sequence[Path], out: Path, extras: dict[str,
         ConfigError: a name that is none of a file.
     """
     if not name or name != Path(name).name or name.startswith("."):
-        raise ConfigError(f'"{name}"', field="mosaic", allowed="a name for the output, such as town")
+        raise ConfigError(f'"{name}"', field="--mosaic", allowed="a name for the output, such as town")
     require("raster", "--mosaic")
     files = [file for source in sources for file in (list_tiles(source) if source.is_dir() else [source])]
     others = {what: out / f"{name}{ending}" for what, ending in extras.items()}

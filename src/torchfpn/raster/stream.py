@@ -263,7 +263,7 @@ def model_reach(task: Task) -> int:
     if found is None:
         raise ConfigError(
             "the receptive field is the whole image (group norm, squeeze and excitation, attention)",
-            field="margin",
+            field="--margin",
             allowed="a number of pixels",
         )
     return found

@@ -70,7 +70,7 @@ def weights_in_words(config: TrainConfig) -> str:
 def ways_to_weights(config: TrainConfig) -> str:
     """How to begin from other weights than random ones."""
     published = published_weights(config.model.backbone)
-    file = "--model.pretrained FILE begins from a file"
+    file = "--model.pretrained FILE starts from a file"
     if published is None:
         return file
     return f"{published.name} is not on this machine: --model.pretrained true downloads it, {file}"

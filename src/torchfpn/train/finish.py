@@ -55,7 +55,7 @@ def finish(training: Training, parts: Parts, folder: Path, machine: Machine, con
         raise FPNError(
             f"the results could not be written ({reason})",
             file=folder,
-            hint="make room, then --resume makes them again",
+            hint="free disk space, then --resume writes them again",
         ) from error
 
 

@@ -114,5 +114,5 @@ def probe(folder: Path, needed: int) -> None:
             file=folder,
             field="out",
             allowed=f"about {needed / 2**20:.0f} MiB for checkpoints",
-            hint="make room, or give another --out",
+            hint="free disk space, or give another --out",
         )

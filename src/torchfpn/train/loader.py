@@ -145,7 +145,7 @@ def explain(error: RuntimeError, workers: int) -> DataError | None:
     text = f"{error} {error.__cause__ or ''}"  # the cause names the signal
     if "DataLoader worker" not in text and "DataLoader timed out" not in text:
         return None
-    what = f"gave nothing for {TIMEOUT} s" if "timed out" in text else _death(text)
+    what = f"returned no data for {TIMEOUT} s" if "timed out" in text else _death(text)
     size = f"/dev/shm has {shutil.disk_usage(SHARED).total / 2**20:.0f} MiB" if SHARED.is_dir() else None
     return DataError(
         f"one of {workers} loader processes {what}",

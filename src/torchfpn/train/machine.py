@@ -61,14 +61,16 @@ def _accelerator(asked: str, there: Sequence[str]) -> str:
         return kinds[0]
     wanted = "cuda" if asked == "gpu" else asked
     if wanted not in kinds:
-        raise ConfigError(f'"{wanted}", which this machine has not', field="accelerator", allowed=" | ".join(kinds))
+        raise ConfigError(
+            f'"{wanted}", which this machine does not have', field="accelerator", allowed=" | ".join(kinds)
+        )
     return wanted
 
 
 def _what(accelerator: str) -> str:
     if accelerator == "cuda":
         return f"{torch.cuda.get_device_name(0)}"
-    return f"the {accelerator} counts as one device, whatever its cores"
+    return f"the {accelerator} counts as one device"
 
 
 def _workers(config: TrainConfig, accelerator: str) -> int:

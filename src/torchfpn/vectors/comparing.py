@@ -77,7 +77,7 @@ def _chosen(layers: tuple[Objects, Objects], only: Sequence[str]) -> tuple[tuple
     known = {str(value) for layer in layers if layer.classes is not None for value in layer.classes}
     for name in only:
         if known and name not in known:
-            raise ConfigError(f'no object is of the class "{name}"', field="classes", hint=nearest(name, known))
+            raise ConfigError(f'no object is of the class "{name}"', field="--classes", hint=nearest(name, known))
     one, other = (_of_classes(layer, only) for layer in layers)
     if one.classes is None or other.classes is None:
         one, other = replace(one, classes=None), replace(other, classes=None)

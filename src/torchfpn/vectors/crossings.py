@@ -32,7 +32,7 @@ def check_crossings(shapes: NDArray[Any], features: NDArray[np.int64], file: Pat
     sizes = shapely.get_num_coordinates(shapes).astype(np.int64)
     for number in np.flatnonzero(sizes * (sizes - 1) // 2 > most):  # fewer vertices cannot cross so often
         if _crosses_more_than(most, shapes[number]):
-            hint = 'mend it first ("Fix geometries" of QGIS)'
+            hint = 'repair it first ("Fix geometries" of QGIS)'
             raise DataError(
                 f"its rings cross more than {most:,} times",
                 file=file,

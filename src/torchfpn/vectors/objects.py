@@ -13,7 +13,7 @@ from torchfpn.vectors.mending import areas
 from torchfpn.vectors.reading import Vectors, read_vectors
 
 CLASS, SCORE = "class", "score"  # attributes that `fpn predict --polygons` writes
-NO_SCORE = 'or go without: --score-field ""'
+NO_SCORE = 'or use none: --score-field ""'
 NO_CLASS = 'leave them out with --without-class skip, or take all as one class: --field ""'
 
 

@@ -255,7 +255,7 @@ def _geojson_crs(path: Path, assumed: str | None) -> str:
             f"its coordinate system is {shown[:100]}",
             file=path,
             allowed='one name such as "urn:ogc:def:crs:EPSG::32616"',
-            hint="write it anew in longitude and latitude",
+            hint="rewrite it in longitude and latitude",
         ) from error
 
 

@@ -133,4 +133,4 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeEncodeError as error:
-        raise DataError("a folder whose name is no UTF-8", file=ascii(str(path)), hint="rename it") from error
+        raise DataError("a folder name that is not UTF-8", file=ascii(str(path)), hint="rename it") from error

@@ -115,7 +115,9 @@ def _converted(
     notes += [f"{amount(left, 'image')} without a {kind.suffix} file left out"] if left else []
     crowds = sum(thing.crowd for one in reads for thing in one.things)
     notes += (
-        [f"marked difficult, so neither learnt nor counted: {crowds:,}; `crowds: objects` reads them"] if crowds else []
+        [f"marked difficult, so not used in training or scores: {crowds:,}; `crowds: objects` reads them"]
+        if crowds
+        else []
     )
     lost = sum(len(one.bad) for one in reads)
     notes += [f"{amount(lost, 'bad object')} left out, as --fix says"] if lost else []
@@ -123,7 +125,7 @@ def _converted(
     masked = [bool(thing.rings or thing.runs) for thing in every if not thing.crowd]
     if any(masked) and not all(masked):
         notes.append(
-            f"{amount(len(masked) - sum(masked), 'object')} of {len(masked):,} are boxes alone: no masks are learnt"
+            f"{amount(len(masked) - sum(masked), 'object')} of {len(masked):,} have boxes only: masks are not trained"
         )
     categories = _categories(kind, every)
     texts = {name: _coco(folder, kind, categories, chosen) for name, chosen in splits.items()}
@@ -144,7 +146,7 @@ def _bad(reads: list[_Read], fix: bool) -> list[Problem]:
     return [
         Problem(
             one.label or one.image,
-            f'{bad.line}; --fix would leave nothing of "{bad.label}" ({lost[bad.label]}); mend it',
+            f'{bad.line}; --fix would leave nothing of "{bad.label}" ({lost[bad.label]}); repair it',
         )
         for one in reads
         for bad in one.bad

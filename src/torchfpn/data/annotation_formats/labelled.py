@@ -24,7 +24,7 @@ class Bad(NamedTuple):
 class Thing:
     """An object. box: (x1, y1, x2, y2) in pixels, cut to the image. rings: polygons of x, y, x, y, ...
 
-    runs: run lengths of COCO, in place of polygons. crowd: neither learnt nor counted.
+    runs: run lengths of COCO, in place of polygons. crowd: not used in training or scores.
     """
 
     label: str
