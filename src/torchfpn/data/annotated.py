@@ -76,7 +76,8 @@ def annotation_notes(dataset: Dataset, split: str) -> list[str]:
     )
     crowd = coco.annotations.crowd
     if crowd.any() and 2 * crowd.sum() >= len(crowd):
-        marked = f"{crowd.sum():,} of {counted(len(crowd), 'annotations')} marked `iscrowd: 1`, not used in training or scores"
+        share = f"{crowd.sum():,} of {counted(len(crowd), 'annotations')}"
+        marked = f"{share} marked `iscrowd: 1`, not used in training or scores"
         lines.append(f"{split}: {marked}; CVAT marks every mask so: `crowds: objects` reads them as objects")
     return lines
 
