@@ -51,7 +51,7 @@ def expected(array, task):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--mosaic", "town"], "a map of several files is; expected an image that is read whole; leave it out"),
+        (["--mosaic", "town"], "a map of several files is; expected an image that is read whole; leave out --overlay"),
         (
             ["--tile-size", "32"],
             "with --tile-size or --blend all are; expected an image that is read whole; leave out",
@@ -186,7 +186,7 @@ def test_nothing_is_overwritten_unasked(model, tmp_path, capsys):
     assert run(model, tmp_path / "a.tif", tmp_path / "b.tif", "--out", out, "--overwrite") == 0
     assert (out / "a.tif").read_bytes() == before
     assert run(model, tmp_path / "a.tif", "--out", tmp_path, "--overwrite") == 2
-    assert "its own prediction" in capsys.readouterr().err
+    assert "its own output" in capsys.readouterr().err
 
 
 def test_bf16_is_nearly_the_same(model, tmp_path):

@@ -233,7 +233,7 @@ def test_nothing_is_overwritten_unasked(instance, tmp_path, capsys):
     assert run(instance, tmp_path / "a.png", "--out", out, "--overwrite") == 0
     assert (out / "objects.json").read_bytes() == before
     assert run(instance, tmp_path / "a.png", "--out", tmp_path, "--overwrite") == 2
-    assert "its own prediction" in capsys.readouterr().err
+    assert "its own output" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ class TestNotes:
         for path in list(tmp_path.glob("train/images/*.png")):
             write_tiff(path.with_suffix(".tif"), np.ones((3, 24, 32), "uint8"), descriptions=("nir", "red", path.stem))
             path.unlink()
-        assert "bands are called differently" in self.note(tmp_path)
+        assert "bands have different names" in self.note(tmp_path)
 
     def test_several_pages_of_images_and_labels(self, tmp_path):
         """Overviews and masks are directories of a TIFF as well, but no pages."""

@@ -144,7 +144,7 @@ def test_our_own_files_are_sent_to_load(tmp_path):
             {"source": "pytorch_fpn"},
             'source: "pytorch_fpn"; expected pytorch-fpn | robosat.*did you mean "pytorch-fpn"',
         ),
-        ({"source": "robosat"}, "of no family that is known here"),
+        ({"source": "robosat"}, "not of a known family"),
     ],
 )
 def test_sources_by_name(given, told):

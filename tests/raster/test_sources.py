@@ -102,7 +102,7 @@ def test_what_is_there_is_not_overwritten(images, tmp_path):
 
 def test_a_source_is_never_its_own_answer(images):
     jobs = plan(find_sources([str(images)]), images, {}, raster_extras={})
-    with pytest.raises(ConfigError, match="its own prediction"):
+    with pytest.raises(ConfigError, match="its own output"):
         refuse_own_sources(jobs)
 
 

@@ -114,7 +114,7 @@ def test_a_file_is_named(small, caches, capsys):
 def test_without_a_network_the_error_says_how_to_go_on(small, caches, capsys, name, place):
     assert train("--model.backbone", name, "--model.pretrained", "true") == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "could not be downloaded" in line]
-    more = r"pretrained=FILE \(--model.pretrained FILE\); pretrained=False \(--model.pretrained false\) begins"
+    more = r"pretrained=FILE \(--model.pretrained FILE\); pretrained=False \(--model.pretrained false\) starts"
     assert re.search(f"{place}.*{more}", line)
 
 

@@ -102,5 +102,5 @@ def test_a_misspelt_module_is_named_with_its_neighbours():
 
 
 def test_something_must_be_left_to_train():
-    with pytest.raises(ConfigError, match="left to train"):
+    with pytest.raises(ConfigError, match="must remain trainable"):
         Frozen(nn.Sequential(nn.Linear(2, 2)), "0")
