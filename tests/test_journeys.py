@@ -247,7 +247,17 @@ def counted(value):
 
 
 def predict_whole():
-    fpn("predict", "model.safetensors", "scene.tif", "photos", "--out", "whole", "--probs", "float32", "--overlay")
+    fpn(
+        "predict",
+        "model.safetensors",
+        "scene.tif",
+        "photos",
+        "--out",
+        "whole",
+        "--probabilities",
+        "float32",
+        "--overlay",
+    )
     return {
         "names": sorted(path.name for path in Path("whole").glob("[!.]*")),
         "labels": raster("whole/scene.tif"),
@@ -257,15 +267,15 @@ def predict_whole():
     }
 
 
-WINDOWS = ("--window", 64, "--margin", 16, "--probs", "uint8")
+WINDOWS = ("--tile-size", 64, "--margin", 16, "--probabilities", "uint8")
 
 
 def predict_windows():
     words = ("predict", "model.safetensors", "scene.tif", *WINDOWS, "--out")
-    fpn(*words, "windows", "--polygons", "gpkg", "--least", 20)
+    fpn(*words, "windows", "--polygons", "gpkg", "--min-pixels", 20)
     with interrupted_at(4):
-        fpn(*words, "resumed", "--polygons", "gpkg", "--least", 20, code=130)
-    fpn(*words, "resumed", "--polygons", "gpkg", "--least", 20, "--resume")
+        fpn(*words, "resumed", "--polygons", "gpkg", "--min-pixels", 20, code=130)
+    fpn(*words, "resumed", "--polygons", "gpkg", "--min-pixels", 20, "--resume")
     fpn(*words, "blended", "--blend")
     same = [
         Path("windows", n).read_bytes() == Path("resumed", n).read_bytes() for n in ("scene.tif", "scene.probs.tif")
@@ -281,8 +291,8 @@ def predict_windows():
 
 
 def predict_tiles():
-    words = ("predict", "model.safetensors", "town", "--window", 64, "--margin", 16)
-    fpn(*words, "--out", "tiles", "--polygons", "geojson", "--least", 20)
+    words = ("predict", "model.safetensors", "town", "--tile-size", 64, "--margin", 16)
+    fpn(*words, "--out", "tiles", "--polygons", "geojson", "--min-pixels", 20)
     fpn(*words, "--out", "mosaic", "--mosaic", "town")
     tiles = sorted(Path("tiles").rglob("*.png"))
     return {
@@ -304,7 +314,7 @@ def predict_polygons():
             out,
             "--polygons",
             kind,
-            "--least",
+            "--min-pixels",
             20,
             "--simplify",
             1,
@@ -318,7 +328,7 @@ def predict_objects():
     """A pixel at the edge of a mask may go either way: areas are compared, as shares of the image."""
     words = ("predict", "detector.safetensors", "scene.tif")
     fpn(*words, "photos", "--out", "objects", "--overlay")
-    fpn(*words, "--out", "outlined", "--polygons", "gpkg", "--score", 0.3)
+    fpn(*words, "--out", "outlined", "--polygons", "gpkg", "--min-score", 0.3)
     objects, outlined = json.loads(Path("objects/objects.json").read_text()), features("outlined/scene.gpkg")
     for each in objects["annotations"]:
         height, width = each["segmentation"].pop("size")
@@ -338,10 +348,10 @@ def predict_objects():
 
 
 def polygons():
-    fpn("polygons", "maps/scene.tif", "map.gpkg", "--least", 10)
+    fpn("polygons", "maps/scene.tif", "map.gpkg", "--min-pixels", 10)
     fpn("polygons", "maps/scene.tif", "square.fgb", "--square", "--simplify", 1)
-    fpn("polygons", "maps/scene.tif", "map.geojson", "--least-area", 50)
-    fpn("polygons", "map.gpkg", "merged.gpkg", "--merge", 6, "--least-area", 30, "--known", "roofs.geojson")
+    fpn("polygons", "maps/scene.tif", "map.geojson", "--min-area", 50)
+    fpn("polygons", "map.gpkg", "merged.gpkg", "--merge", 6, "--min-area", 30, "--exclude", "roofs.geojson")
     return {name: features(name) for name in ("map.gpkg", "square.fgb", "map.geojson", "merged.gpkg")}
 
 

@@ -15,41 +15,28 @@ from pathlib import Path
 import pytest
 import torch
 
+import torchfpn
+from passes import after_pass, at_step, before_pass, own_signal
 from torchfpn.data.samples import SemanticSamples
 from torchfpn.data.scaling import find_scaling
 from torchfpn.train import signals
-from torchfpn.train.stepper import Stepper
 from train.fixtures import small  # noqa: F401
 from train.tiny import checkpoint, rows, same_training, train
-
-
-def before_step(monkeypatch, number, do):
-    """Calls `do(stepper, batch)` before the `number`-th step of this process, counted from 0."""
-    step, calls = Stepper.step, iter(range(1000))
-
-    def stepped(self, batch, key):
-        if next(calls) == number:
-            do(self, batch)
-        return step(self, batch, key)
-
-    monkeypatch.setattr(Stepper, "step", stepped)
 
 
 class Death(BaseException):
     """What SIGKILL is to a process: nothing gets to clean up, least of all the training."""
 
 
-def test_fault_41_death_at_a_step_costs_at_most_an_epoch(small, monkeypatch):
+def test_fault_41_death_at_a_step_costs_at_most_an_epoch(small):
     """The real SIGKILLs, at random moments, are in tests/train/test_kill.py."""
 
-    def die(*_):
+    def die():
         raise Death
 
     assert train("--name", "undisturbed") == 0
-    with monkeypatch.context() as patch:
-        before_step(patch, 5, die)
-        with pytest.raises(Death):
-            train()
+    with at_step(5, die), pytest.raises(Death):
+        train()
     run = small / "runs" / "small"
     assert checkpoint(run)["torchfpn"]["position"] == {"epoch": 1, "batch": 0, "step": 3}
     assert train("--resume") == 0
@@ -57,12 +44,12 @@ def test_fault_41_death_at_a_step_costs_at_most_an_epoch(small, monkeypatch):
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_fault_42_a_signal_finishes_the_step_saves_and_is_the_exit_code(small, capsys, monkeypatch, signum, code):
+def test_fault_42_a_signal_finishes_the_step_saves_and_is_the_exit_code(small, capsys, signum, code):
     if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
         pytest.skip("SIGHUP is ignored here, as under nohup, and a training respects that")
     before = signal.getsignal(signum)  # a job in the background starts with SIGINT ignored
-    before_step(monkeypatch, 1, lambda *_: os.kill(os.getpid(), signum))
-    assert train() == code
+    with at_step(1, own_signal(signum)):
+        assert train() == code
     assert checkpoint(small / "runs" / "small")["torchfpn"]["position"] == {"epoch": 0, "batch": 2, "step": 2}
     assert "continue with --resume" in capsys.readouterr().err
     assert signal.getsignal(signum) is before  # everything is as it was
@@ -132,8 +119,8 @@ def test_fault_43_an_fsync_that_fails_counts_as_not_written(small, monkeypatch, 
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", failed)
-    before_step(monkeypatch, 4, lambda *_: failing.append(True))
-    assert train() == 1
+    with at_step(4, lambda: failing.append(True)):
+        assert train() == 1
     assert checkpoint(small / "runs" / "small")["torchfpn"]["position"]["epoch"] == 1
     assert "Input/output error" in capsys.readouterr().err
 
@@ -173,34 +160,18 @@ def test_fault_43_what_a_killed_writer_left_is_swept(small):
     assert not stale.exists()
 
 
-class Infinite(torch.nn.Module):
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
+def infinite_loss(steps):
+    """A context in which the loss of the steps of these numbers is infinite."""
 
-    def forward(self, logits, targets):
-        return {name: loss / 0 for name, loss in self.inner(logits, targets).items()}
+    def infinite(number, inputs, losses):
+        return {name: loss / 0 for name, loss in losses.items()} if number in steps else None
 
-
-def infinite_loss(monkeypatch, steps):
-    """The loss of the steps of these numbers is infinite."""
-    step, calls = Stepper.step, iter(range(1000))
-
-    def stepped(self, batch, key):
-        criterion = self.task.criterion
-        if next(calls) in steps:
-            self.task.criterion = Infinite(criterion)
-        try:
-            return step(self, batch, key)
-        finally:
-            self.task.criterion = criterion
-
-    monkeypatch.setattr(Stepper, "step", stepped)
+    return after_pass(infinite, torchfpn.Task)
 
 
-def test_fault_44_bad_steps_are_skipped(small, monkeypatch, capsys):
-    infinite_loss(monkeypatch, {1, 2})
-    assert train("--max_bad_steps", "2") == 0
+def test_fault_44_bad_steps_are_skipped(small):
+    with infinite_loss({1, 2}):
+        assert train("--max_bad_steps", "2") == 0
     run = small / "runs" / "small"
     assert all(float(r["train/loss"]) < 10 for r in rows(run))
     weights = checkpoint(run)
@@ -210,54 +181,50 @@ def test_fault_44_bad_steps_are_skipped(small, monkeypatch, capsys):
     assert weights["torchfpn"]["position"]["step"] == 6
 
 
-def test_fault_44_too_many_bad_steps_stop_it_with_the_files_and_the_last_good_checkpoint(small, monkeypatch, capsys):
-    infinite_loss(monkeypatch, {3, 4, 5})
-    assert train("--max_bad_steps", "2") == 2
+def test_fault_44_too_many_bad_steps_stop_it_with_the_files_and_the_last_good_checkpoint(small, capsys):
+    with infinite_loss({3, 4, 5}):
+        assert train("--max_bad_steps", "2") == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert "not finite for 3 steps in a row" in told
     assert "data/train/images/" in told
     assert checkpoint(small / "runs" / "small")["torchfpn"]["position"]["epoch"] == 1
 
 
-def small_memory(monkeypatch, most):
-    """Passes of more than `most` images run out of memory."""
-    from torchfpn.tasks.task import Task
+def small_memory(most):
+    """A context in which passes of more than `most` images run out of memory."""
 
-    losses = Task.losses
-
-    def limited(self, batch):
-        if len(batch) > most:
+    def limit(number, task, inputs):
+        if len(inputs[0]) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return losses(self, batch)
 
-    monkeypatch.setattr(Task, "losses", limited)
+    return before_pass(limit, torchfpn.Task)
 
 
-def test_fault_45_out_of_memory_is_told_with_the_batch_size(small, monkeypatch, capsys):
-    small_memory(monkeypatch, 1)
-    assert train() == 2
+def test_fault_45_out_of_memory_is_told_with_the_batch_size(small, capsys):
+    with small_memory(1):
+        assert train() == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert "batch_size: out of memory with 4 images in a pass" in told
     assert "--auto-batch" in told
 
 
-def test_fault_45_auto_batch_halves_and_goes_on_the_same_way_every_time(small, monkeypatch, caplog):
-    small_memory(monkeypatch, 1)
+def test_fault_45_auto_batch_halves_and_goes_on_the_same_way_every_time(small, caplog):
     flags = ["--auto_batch", "--data.crop", "64"]
-    assert train(*flags, "--name", "one") == 0
+    with small_memory(1):
+        assert train(*flags, "--name", "one") == 0
     assert "4 images in a pass: going on with 2" in caplog.text
     assert "2 images in a pass: going on with 1" in caplog.text
-    with monkeypatch.context() as patch:
-        before_step(patch, 2, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with small_memory(1), at_step(6, own_signal()):
         assert train(*flags, "--name", "two") == 143
-    assert train(*flags, "--name", "two", "--resume") == 0
+    with small_memory(1):
+        assert train(*flags, "--name", "two", "--resume") == 0
     assert same_training(small / "runs" / "one", small / "runs" / "two") == []
     assert checkpoint(small / "runs" / "one")["torchfpn"]["stepper"]["pass_size"] == 1
 
 
-def test_fault_45_one_image_that_does_not_fit_is_the_end(small, monkeypatch, capsys):
-    small_memory(monkeypatch, 0)
-    assert train("--auto_batch") == 2
+def test_fault_45_one_image_that_does_not_fit_is_the_end(small, capsys):
+    with small_memory(0):
+        assert train("--auto_batch") == 2
     assert "out of memory with 1 image in a pass" in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -290,10 +257,10 @@ def test_fault_46_a_bad_image_in_a_loader_process_is_one_line(small, capsys):
     assert "Traceback" not in told
 
 
-def test_fault_47_a_second_training_in_the_same_folder_is_refused(small, monkeypatch, capsys):
+def test_fault_47_a_second_training_in_the_same_folder_is_refused(small, capsys):
     codes = []
-    before_step(monkeypatch, 1, lambda *_: codes.extend([train("--resume"), train("--overwrite")]))
-    assert train() == 0
+    with at_step(1, lambda: codes.extend([train("--resume"), train("--overwrite")])):
+        assert train() == 0
     assert codes == [2, 2]
     told = capsys.readouterr().err
     assert told.count(f"process {os.getpid()} on {socket.gethostname()} is training in this folder") == 2

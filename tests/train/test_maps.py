@@ -1,19 +1,17 @@
 """Training straight from maps: real ones as they lie on the disk, and scenes, stopped and resumed to the bit."""
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from made_maps import box, make_scene, write_geojson
+from passes import at_step, own_signal
 from shared import needs_shared
 from torchfpn.cli.main import main
 from torchfpn.config import DataConfig, ModelConfig, TrainConfig, load_config
 from torchfpn.config.check import check
 from torchfpn.train.run import fit
-from torchfpn.train.stepper import Stepper
 from train.tiny import rows, same_training
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -78,18 +76,10 @@ def scene(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_scene_is_trained_on_resumed_and_evaluated(scene, capsys, monkeypatch):
+def test_a_scene_is_trained_on_resumed_and_evaluated(scene, capsys):
     assert main(["train", "--config", "small.yaml", "--name", "whole"]) == 0
     assert "16 crops, 3 steps an epoch" in capsys.readouterr().err
-    with monkeypatch.context() as patch:
-        step, calls = Stepper.step, iter(range(9))
-
-        def stepped(self, *args):
-            if next(calls) == 3:  # the first step of the second epoch
-                os.kill(os.getpid(), signal.SIGTERM)
-            return step(self, *args)
-
-        patch.setattr(Stepper, "step", stepped)
+    with at_step(3, own_signal()):  # the first step of the second epoch
         assert main(["train", "--config", "workers.yaml", "--name", "parts"]) == 143
     assert main(["train", "--config", "small.yaml", "--name", "parts", "--resume"]) == 0
     assert same_training(Path("runs/whole"), Path("runs/parts")) == []

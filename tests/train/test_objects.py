@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -12,8 +10,7 @@ from PIL import Image
 
 import torchfpn
 from made_objects import record
-from torchfpn.train.region_validation import RegionValidation
-from torchfpn.train.stepper import Stepper
+from passes import at_step, at_validation, own_signal
 from train.tiny import rows, same_training, train
 
 SETTINGS = """
@@ -125,18 +122,10 @@ def test_overfitting_a_batch_finds_its_objects(objects):
     assert values["masks"]["ap50"] > 0.6
 
 
-@pytest.mark.parametrize(("kind", "call"), [(Stepper, 1), (RegionValidation, 1)])
-def test_stopped_and_resumed_is_the_same_training(objects, monkeypatch, capsys, kind, call):
+@pytest.mark.parametrize(("kind", "call"), [(at_step, 1), (at_validation, 1)])
+def test_stopped_and_resumed_is_the_same_training(objects, capsys, kind, call):
     assert train("--name", "whole") == 0
-    step, calls = kind.step, iter(range(1000))
-
-    def stepped(self, *args):
-        if next(calls) == call:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(kind, "step", stepped)
+    with kind(call, own_signal()):
         assert train() == 143
     assert train("--resume", "--data.shorter", "64") == 2
     told = "last.ckpt: resize: antialias True, shorter 80; expected that of the config: antialias True, shorter 64;"

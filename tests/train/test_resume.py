@@ -1,6 +1,5 @@
 """A training stopped by a signal and resumed is, to the last bit, the one that nobody stopped."""
 
-import os
 import signal
 from pathlib import Path
 
@@ -9,11 +8,10 @@ import torch
 from PIL import Image
 
 import torchfpn
+from passes import at_step, at_validation, own_signal
 from torchfpn import WeightsError
 from torchfpn.train.checkpoints import SCHEMA, STATE
 from torchfpn.train.resume import changed_data, check_fit
-from torchfpn.train.stepper import Stepper
-from torchfpn.train.validation import Validation
 from train.tiny import checkpoint, rows, same_training, train
 
 
@@ -31,35 +29,24 @@ def undisturbed(tmp_path_factory):
     return folder / "runs" / "small"
 
 
-def signal_at(monkeypatch, kind, call, signum=signal.SIGTERM):
-    """Sends a signal to this process in the `call`-th call of `kind.step`."""
-    step, calls = kind.step, iter(range(1000))
-
-    def stepped(self, *args):
-        if next(calls) == call:
-            os.kill(os.getpid(), signum)
-        return step(self, *args)
-
-    monkeypatch.setattr(kind, "step", stepped)
+STOPS = [(at_step, 0), (at_step, 2), (at_step, 4), (at_validation, 1), (at_validation, 2)]
 
 
-@pytest.mark.parametrize(("kind", "call"), [(Stepper, 0), (Stepper, 2), (Stepper, 4), (Validation, 1), (Validation, 2)])
-def test_stopped_at_any_step_and_resumed(small, undisturbed, monkeypatch, kind, call):
-    with monkeypatch.context() as patch:
-        signal_at(patch, kind, call)
+@pytest.mark.parametrize(("kind", "call"), STOPS)
+def test_stopped_at_any_step_and_resumed(small, undisturbed, kind, call):
+    with kind(call, own_signal()):
         assert train() == 143
     run = small / "runs" / "small"
-    steps_done = call + 1 if kind is Stepper else 3 * (1 + call // 2)
+    steps_done = call + 1 if kind is at_step else 3 * (1 + call // 2)
     assert checkpoint(run)["torchfpn"]["position"]["step"] == steps_done
     assert not (run / "model.safetensors").exists()
     assert train("--resume") == 0
     assert same_training(undisturbed, run) == []
 
 
-def test_stopped_twice_with_a_loader_process(small, undisturbed, monkeypatch):
+def test_stopped_twice_with_a_loader_process(small, undisturbed):
     for call in (1, 2):
-        with monkeypatch.context() as patch:
-            signal_at(patch, Stepper, call, signal.SIGINT)
+        with at_step(call, own_signal(signal.SIGINT)):
             assert train("--resume", "--num_workers", "1") == 130
     assert callable(signal.getsignal(signal.SIGCHLD))  # the next training hears of a loader process that dies
     assert train("--resume", "runs/small") == 0
@@ -87,18 +74,17 @@ def test_more_epochs_go_on_from_the_end(small):
     assert checkpoint(small / "runs" / "small")["torchfpn"]["position"]["epoch"] == 2
 
 
-def test_the_moment_the_signal_came_is_told(small, monkeypatch, capsys):
-    signal_at(monkeypatch, Stepper, 1, signal.SIGINT)
-    assert train() == 130
+def test_the_moment_the_signal_came_is_told(small, capsys):
+    with at_step(1, own_signal(signal.SIGINT)):
+        assert train() == 130
     told = capsys.readouterr().err
     assert "finishing the step, then saving" in told
     assert "stopped by SIGINT; the state is saved, continue with --resume" in told
 
 
-def test_the_averages_are_not_left_in_the_weights(small, monkeypatch):
+def test_the_averages_are_not_left_in_the_weights(small):
     """Stopped in the middle of a validation, when the averages stand in for the weights."""
-    with monkeypatch.context() as patch:
-        signal_at(patch, Validation, 0)
+    with at_validation(0, own_signal()):
         assert train() == 143
     state = checkpoint(small / "runs" / "small")
     name = "head.classify.weight"
