@@ -339,4 +339,4 @@ def test_fault_17_a_loop_of_links_and_a_name_that_is_too_long(photo, tmp_path, c
     assert "loop.png: cannot be opened" in error
     (tmp_path / f"{'n' * 246}.png").write_bytes((tmp_path / "good.png").read_bytes())
     assert run(photo, tmp_path / f"{'n' * 246}.png", "--out", tmp_path / "out", "--overlay") == 2
-    assert "too long a name" in lines(capsys)[0]
+    assert "the name is too long" in lines(capsys)[0]

@@ -155,7 +155,7 @@ def test_sources_by_name(given, told):
 def test_a_backbone_alone_is_told_where_to_go():
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in torchvision.models.resnet18().state_dict().items()}
-    with pytest.raises(WeightsError, match=r'of no family.*"conv1.weight".*create_model\(pretrained='):
+    with pytest.raises(WeightsError, match=r'not of a known family.*"conv1.weight".*create_model\(pretrained='):
         torchfpn.convert(state_dict(shapes))
 
 

@@ -177,7 +177,7 @@ def test_plain_and_tf_efficientnets_have_the_same_tensors():
 
 
 def test_other_decoders_and_encoders_are_refused():
-    with pytest.raises(WeightsError, match="of no family"):
+    with pytest.raises(WeightsError, match="not of a known family"):
         torchfpn.convert(smp.Unet("resnet18", encoder_weights=None).state_dict())
     with pytest.raises(WeightsError, match="an encoder that is not taken over; expected ResNet"):
         torchfpn.convert(zeros("densenet121"))
