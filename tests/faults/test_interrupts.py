@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import torchfpn
-from faults.test_few_handles import VERBS, made  # noqa: F401 - a fixture
+from faults.test_few_handles import MORE, VERBS, made  # noqa: F401 - a fixture
 from made_scenes import make_scene, make_task
 from torchfpn.cli.main import main
 from train.tiny import SETTINGS, make_data
@@ -40,17 +40,17 @@ def run(words, stop_at=None):
         sys.setprofile(None)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, *MORE])
 def test_at_any_call(made, tmp_path, monkeypatch, capsys, verb):  # noqa: F811
     for path in made.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
-    words = [*VERBS[verb], *(["--overwrite"] if verb not in ("info", "check") else [])]
+    words = [*(VERBS | MORE)[verb], *(["--overwrite"] if verb not in ("info", "check", "weights") else [])]
     assert main(words) == 0
     code, calls = run(words)
     assert code == 0
-    for share in (0.03, 0.4, 0.8, 0.95):
+    for share in (0.03, 0.4, 0.8, 0.95) if verb in VERBS else (0.4, 0.95):
         capsys.readouterr()
         code, _ = run(words, stop_at=max(1, int(share * calls)))
         assert code == 130, share

@@ -1,6 +1,8 @@
 """A Task from raw values to labels: scaling once, no data nowhere, and a learning curve that falls."""
 
+import copy
 import itertools
+import pickle
 import threading
 
 import pytest
@@ -125,6 +127,46 @@ def test_train_mode_that_is_asked_for_during_predict_stays():
     model.model.register_forward_hook(lambda *_: model.train() and None)
     model.predict(torch.rand(1, 4, 32, 32))
     assert all(part.training for part in model.modules())
+
+
+def test_modes_set_and_copies_made_while_another_thread_predicts():
+    """Copies have the mode from before predict; eval() lasts; train() waits until nobody predicts."""
+    model = task().train()
+    alone = model.predict(torch.ones(1, 4, 32, 32))[0].scores
+    inside, leave, answers = threading.Event(), threading.Event(), []
+
+    def images():  # read inside predict, which it keeps there until `leave`
+        inside.set()
+        leave.wait(20)
+        yield torch.ones(4, 32, 32)
+
+    def in_predict(*actions):
+        inside.clear()
+        leave.clear()
+        threads = [threading.Thread(target=lambda: answers.append(model.predict(images())[0].scores))]
+        threads[0].start()
+        assert inside.wait(20)
+        threads += [threading.Thread(target=action) for action in actions]
+        for thread in threads[1:]:
+            thread.start()
+            thread.join(0.2 if model.train in actions else 20)
+        waiting, modes = [thread.is_alive() for thread in threads[1:]], [part.training for part in model.modules()]
+        leave.set()
+        for thread in threads:
+            thread.join(20)
+        assert not any(modes)
+        return waiting
+
+    copies = []
+    made = (copy.copy, copy.deepcopy, lambda task: pickle.loads(pickle.dumps(task)))
+    assert in_predict(*(lambda make=make: copies.append(make(model)) for make in made)) == [False] * 3
+    assert len(copies) == 3
+    assert all(part.training for one in (model, *copies) for part in one.modules())
+    assert in_predict(model.eval) == [False]
+    assert not any(part.training for part in model.modules())
+    assert in_predict(model.train) == [True]
+    assert all(part.training for part in model.modules())
+    assert all(torch.equal(scores, alone) for scores in answers)
 
 
 @pytest.mark.parametrize("make", [task, lambda: tiny_detector("detection", bands=("a", "b", "c", "d"), proposals=5)])

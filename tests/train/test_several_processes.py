@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from torchfpn.cli.main import main
 from train.tiny import rows, same_training
 
 SCRIPT = """
@@ -102,6 +103,24 @@ def test_validation_ends_whatever_the_number_of_images_and_processes(small, case
         if not stopped:
             (row,) = rows(small / "runs" / f"case{number}")
             assert 0 <= float(row["val/miou"]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({"LOCAL_RANK": "1"}, "process 1 of several that another program started (LOCAL_RANK=1)"),
+        ({"LOCAL_RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}, "process 0 of several"),
+        ({"LOCAL_RANK": "first"}, 'LOCAL_RANK: "first"; expected a number from 0; unset LOCAL_RANK'),
+    ],
+)
+def test_a_process_that_another_program_started_says_so(small, monkeypatch, capsys, variables, found):
+    """As torchrun starts them: no first process has told the others where to train."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", "--config", "small.yaml"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"fpn: {found}")
+    assert not (small / "runs").exists()
 
 
 @pytest.mark.slow

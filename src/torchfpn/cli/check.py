@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from torchfpn.cli.holding import refuse_idle
 from torchfpn.cli.progress import Progress
 from torchfpn.errors import ConfigError, amount
+from torchfpn.files.atomic import check_local
 
 if TYPE_CHECKING:
     from torchfpn.data.check import CheckReport
@@ -35,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Checks, or describes, the dataset; 2 if anything in it is bad."""
+    if args.sheet:
+        check_local(args.sheet)
     if args.sheet and args.sheet.exists() and not args.overwrite:
         raise ConfigError("already exists", file=args.sheet, hint="replace it with --overwrite")
     watch = Progress("reading", quiet=args.quiet)

@@ -133,7 +133,6 @@ def _side(args: argparse.Namespace, path: Path, layer: str | None, images: int) 
     from torchfpn.errors import ConfigError
     from torchfpn.raster.label_maps import label_folder, open_label_map
     from torchfpn.raster.label_sides import Side
-    from torchfpn.vectors.objects import read_objects
     from torchfpn.vectors.reading import crs_wkt, label_files
     from torchfpn.vectors.tiles import check_pattern
 
@@ -142,6 +141,8 @@ def _side(args: argparse.Namespace, path: Path, layer: str | None, images: int) 
     side = Side(assume_crs=crs, tiles=tiles, max_side=args.max_side)
     kind = kind_of(path)
     if kind == "polygons":
+        from torchfpn.vectors.objects import read_objects
+
         files = label_files(path) if path.is_dir() else {"": path}
         for stem, file in files.items():
             objects = read_objects(

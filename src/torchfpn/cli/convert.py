@@ -60,8 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Converts, checks, writes, and prints what was recognised."""
     from torchfpn.errors import ConfigError
+    from torchfpn.files.atomic import check_local
     from torchfpn.files.model_files import check_weights
 
+    check_local(args.out)
     if args.out.suffix != ".safetensors":
         raise ConfigError(f"{args.out}", field="OUT", allowed="a file that ends in .safetensors")
     if args.out.exists() and not args.overwrite:

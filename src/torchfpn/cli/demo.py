@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     require("train", "fpn demo")
     out = args.out or Path("fpn-demo")
-    check_folder(out.absolute().parent)
+    check_folder(out.parent)
     folder = out if args.resume and out.is_dir() else fresh_folder(out)
     go_on = f"continue with --resume --out {folder}"
     try:
@@ -85,7 +85,7 @@ def _write_data(args: argparse.Namespace, plan: "Plan") -> int:
     for name in ("out", "task", "epochs", "resume"):
         if getattr(args, name) not in (None, False):
             raise ConfigError(f"{getattr(args, name)}", field=f"--{name}", allowed="to come without --data")
-    check_folder(args.data.absolute().parent)
+    check_folder(args.data.parent)
     write_data(args.data, plan, _say)
     scenes = f"{plan.train} + {plan.val} scenes of {plan.size} x {plan.size} pixels, 4 bands"
     print(f"  {args.data / 'semantic'}  {scenes}, a class for every pixel")

@@ -21,4 +21,6 @@ def check_folder(folder: Path) -> None:
             probe.flush()
     except OSError as error:
         reason = error.reason if isinstance(error, WriteError) else error.strerror or str(error)
-        raise ConfigError(f"cannot be written to ({reason})", file=printable(folder), field="--out") from error
+        hint = error.hint if isinstance(error, WriteError) else None
+        found = f"cannot be written to ({reason})"
+        raise ConfigError(found, file=printable(folder), field="--out", hint=hint) from error

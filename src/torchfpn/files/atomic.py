@@ -8,6 +8,7 @@ import contextlib
 import errno
 import glob
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ STALE = 24 * 3600.0  # seconds after which nobody writes a file any more
 FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 TRIAL = 2**16  # bytes that are written to learn why a library could not write
 LIVE: set[Path] = set()  # what this process is writing, in any of its threads
+REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?:/|$)|/vsi\w+(?:/|$)", re.ASCII)  # one letter is a drive of Windows
 TRIES = (0.01, 0.04, 0.15, 0.3, 0.5)  # seconds between attempts to rename
 
 
@@ -34,6 +36,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises:
         WriteError: `path` cannot be written. What was there before is untouched.
     """
+    check_local(path)
     path = Path(path)
     part = path.with_name(f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}{SUFFIX}{path.suffix}")
     LIVE.add(part.absolute())
@@ -52,6 +55,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         part.unlink(missing_ok=True)  # a rename onto another name of the same file leaves both
         LIVE.discard(part.absolute())
+
+
+def check_local(path: str | Path) -> None:
+    """Passes paths of the file system; GDAL would take the others for places on the network, or in memory.
+
+    Args:
+        path: an output, as the user wrote it: "http://host/a.gpkg" is a relative path for the system alone.
+
+    Raises:
+        WriteError: an address with a scheme (http://, s3://), or one of GDAL's virtual file systems (/vsicurl/).
+    """
+    if REMOTE.match(Path(path).as_posix()):
+        hint = "write to a local folder and copy the files from there"
+        raise WriteError("it is an address, not a path on this machine", file=path, hint=hint)
 
 
 @contextlib.contextmanager
@@ -103,6 +120,7 @@ def append(path: Path, data: bytes) -> None:
     Raises:
         WriteError: it cannot be written; the file is as before.
     """
+    check_local(path)
     with _told(path, path), path.open("ab", buffering=0) as handle:  # nothing is left for the closing
         before = handle.tell()
         try:
@@ -121,6 +139,7 @@ def make_directory(folder: str | Path) -> None:
     Raises:
         WriteError: it cannot be made.
     """
+    check_local(folder)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from torchfpn.files.formats import printable
 from torchfpn.files.rasters import Color
 from torchfpn.raster.legend import BACKGROUND, OBJECT
 from torchfpn.recipe import IGNORE
-from torchfpn.vectors.objects import Objects
+
+if TYPE_CHECKING:
+    from torchfpn.vectors.objects import Objects
 
 TOP = 65535
 Present = Callable[[], Collection[int]]
@@ -65,7 +67,7 @@ class LabelClasses:
             f"the value {value} in {amount(count, 'pixel')}", file=printable(file), allowed=shown, hint=hint
         )
 
-    def of_objects(self, layer: Objects) -> NDArray[np.int64]:
+    def of_objects(self, layer: "Objects") -> NDArray[np.int64]:
         """[N]: the place of the class of each object in the list.
 
         Raises:
@@ -87,7 +89,7 @@ class LabelClasses:
 def label_classes(
     given: Mapping[int, str],
     files: Mapping[int, str],
-    layers: Sequence[Objects],
+    layers: "Sequence[Objects]",
     colors: Mapping[int, Color],
     *,
     ignore: Collection[int] | None = None,
@@ -146,7 +148,7 @@ def sole_value(
 
 def classes_of(
     maps: Mapping[int, str],
-    layers: Sequence[Objects],
+    layers: "Sequence[Objects]",
     only: Sequence[str] = (),
     file: str | Path | None = None,
     *,
@@ -244,7 +246,7 @@ def _only_class(
     return foreground
 
 
-def _named_by(layers: Sequence[Objects], maps: bool) -> dict[int, str]:
+def _named_by(layers: "Sequence[Objects]", maps: bool) -> dict[int, str]:
     """What the polygons call their classes, where nothing else does."""
     held = {value for layer in layers if layer.classes is not None for value in layer.classes}
     if all(isinstance(value, int) and 0 <= value <= TOP for value in held):

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from torchfpn.errors import DataError
@@ -24,10 +24,9 @@ from torchfpn.raster.label_classes import LabelClasses
 from torchfpn.raster.label_maps import LabelMap, check_same_grid, open_label_map
 from torchfpn.raster.overview import Grid
 from torchfpn.recipe import IGNORE
-from torchfpn.vectors.drawing import Scene, draw
-from torchfpn.vectors.objects import Objects
-from torchfpn.vectors.placing import check_grid, placed
-from torchfpn.vectors.tiles import tile_geo
+
+if TYPE_CHECKING:
+    from torchfpn.vectors.objects import Objects
 
 Read = Callable[[Rectangle], NDArray[np.uint8]]
 
@@ -41,12 +40,12 @@ class Side:
     """
 
     maps: dict[str, Path] = field(default_factory=dict)
-    layers: dict[str, Objects] = field(default_factory=dict)
+    layers: "dict[str, Objects]" = field(default_factory=dict)
     assume_crs: str | None = None
     tiles: str | None = None
     max_side: int = MAX_SIDE
     met: Counter[Path] = field(default_factory=Counter)
-    _trees: dict[str, shapely.STRtree] = field(default_factory=dict)
+    _trees: dict[str, Any] = field(default_factory=dict)
 
     def legend(self) -> tuple[dict[int, str], dict[int, Color]]:
         """Names and colours of the values, as far as the first label file tells."""
@@ -85,6 +84,12 @@ class Side:
             yield _part(labels, image, classes) if _elsewhere(labels, image) else _whole(labels, image, classes)
 
     def _drawn(self, stem: str, image: Grid, classes: LabelClasses) -> Read:
+        import shapely  # here, with all that draws polygons: two label files need none of it
+
+        from torchfpn.vectors.drawing import Scene, draw
+        from torchfpn.vectors.placing import check_grid, placed
+        from torchfpn.vectors.tiles import tile_geo
+
         layer = self.layers[stem]
         if stem not in self._trees:
             self._trees[stem] = shapely.STRtree(layer.shapes)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from torchfpn.criteria.deep import DeepSupervision
 from torchfpn.errors import DataError, ShapeError
-from torchfpn.nn.modes import evaluating
+from torchfpn.nn.modes import changing, evaluating, modes, restore
 from torchfpn.nn.normalize import Normalize
 from torchfpn.recipe import Recipe
 from torchfpn.tasks.finite import Named, check_logits
 from torchfpn.types import IGNORE, Batch, Size
+
+MODES = "_modes"  # of all parts, in the state of a copied or pickled task
 
 
 def _each(images: Any) -> list[Any]:
@@ -94,6 +96,25 @@ class Task(nn.Module):
             targets = torch.where(self.normalize(batch.images)[1], targets, IGNORE)
         found: dict[str, float] = self.criterion.masses(targets)  # type: ignore[operator]
         return found
+
+    def train(self, mode: bool = True) -> Self:
+        """Train mode, or eval mode. Train mode waits until no other thread is in `predict`, which works in eval mode.
+
+        A thread must not call `predict` while another one trains: both use the same weights and the same modes. Give
+        it a copy of the task.
+        """
+        with changing(self, mode):
+            return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: modes as they are outside `predict`, in which another thread may be."""
+        return {**self.__dict__, MODES: modes(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        held = state.pop(MODES, None)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if held is not None:  # pickles of 0.1.0 say nothing
+            restore(self, held)
 
     @torch.inference_mode()
     def predict(self, images: Any, *, accept_dtype: bool = False) -> list[Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from torchfpn.config import TrainConfig
 from torchfpn.config.read import recorded_setting
 from torchfpn.errors import ConfigError, WriteError
-from torchfpn.files.atomic import write_bytes
+from torchfpn.files.atomic import check_local, make_directory, write_bytes
 from torchfpn.files.lock import NAME as LOCK
 from torchfpn.files.lock import holder_file
 
@@ -31,6 +31,7 @@ WRITTEN = (  # by a training, and by nobody else
 def make_folder(config: TrainConfig) -> Path:
     """A new run folder ``out/name``, or name-2, name-3, ... where there is one; with `overwrite` that very one."""
     wanted = Path(config.out) / config.name
+    check_local(wanted)
     number = 1
     while True:
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
@@ -101,7 +102,7 @@ def probe(folder: Path, needed: int) -> None:
         ConfigError: which of the two.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
         write_bytes(folder / PROBE, b"0" * 4096)
         (folder / PROBE).unlink(missing_ok=True)  # another training that starts here may have removed it
     except OSError as error:

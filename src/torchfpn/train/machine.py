@@ -10,6 +10,7 @@ from torchfpn.config import TrainConfig
 from torchfpn.errors import ConfigError
 from torchfpn.tasks.precision import available, has_bf16
 
+HANDLES = 64, 8  # free file handles for a training with loader processes, and for each of them
 GPU_WORKERS, CPU_WORKERS = 8, 1  # at most, when the number is "auto"
 
 
@@ -73,9 +74,36 @@ def _what(accelerator: str) -> str:
     return f"the {accelerator} counts as one device"
 
 
+def _handles_short(workers: int) -> int | None:
+    """File handles that loader processes need, where there are fewer; None where there are enough.
+
+    Every batch goes through sockets and shared memory. Where a loader process finds no handle for them, it says
+    nothing, and the training would wait for its batch for ever.
+    """
+    needed, held = HANDLES[0] + HANDLES[1] * workers, list[int]()
+    try:
+        while workers and len(held) < needed:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return needed
+    finally:
+        for handle in held:
+            os.close(handle)
+    return None
+
+
 def _workers(config: TrainConfig, accelerator: str) -> int:
     if config.num_workers != "auto":
+        if (needed := _handles_short(config.num_workers)) is not None:
+            raise ConfigError(
+                f"{config.num_workers}, and this process may not open {needed} more files",
+                field="num_workers",
+                allowed="0 loader processes",
+                hint="give --num-workers 0, or raise the limit with ulimit -n",
+            )
         return config.num_workers
+    if _handles_short(1) is not None:
+        return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if accelerator == "cpu":  # loading costs a hundredth of a step here, and a second process takes the step's cores
         return min(CPU_WORKERS, cores // 4)

@@ -20,7 +20,7 @@ from torchfpn.config import TrainConfig, changed_settings, to_yaml
 from torchfpn.config.check import check
 from torchfpn.config.read import named
 from torchfpn.config.settings import AUTO
-from torchfpn.errors import FPNError, amount
+from torchfpn.errors import ConfigError, FPNError, amount
 from torchfpn.files.atomic import make_directory, sweep, write_text
 from torchfpn.files.lock import NAME as LOCK
 from torchfpn.files.lock import locked
@@ -54,26 +54,43 @@ def fit(config: TrainConfig, *, console: Console | None = None) -> RunResult:
         FPNError: something in config, data, machine or checkpoint that the user can mend.
         Interrupted: a signal stopped it; the state is saved.
     """
+    rank = _rank()
     config = named(config)
     check(config)
     console = console or Console(stderr=True)
     with StopRequest() as stop, quiet(), contextlib.ExitStack() as stack:
         if config.fast_dev_run:
             config = hurried(config, stack.enter_context(tempfile.TemporaryDirectory()))
-        result = _Run(config, stop, console).go(stack)
+        result = _Run(config, stop, console, rank).go(stack)
         if config.fast_dev_run:
             console.print("dry run complete; nothing was kept")
         return result
 
 
+def _rank() -> int:
+    """The number of this process: 0 for the first one, which decides and then starts the others itself.
+
+    Raises:
+        ConfigError: torchrun or another program started it as one of several; none of them knows what to do.
+    """
+    text = os.environ.get("LOCAL_RANK", "0")
+    if not text.isdecimal():
+        raise ConfigError(f'"{text}"', field="LOCAL_RANK", allowed="a number from 0", hint="unset LOCAL_RANK")
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+    if by_torchrun or (text != "0" and FOLDER_FOR_RANKS not in os.environ):
+        found = f"process {text} of several that another program started (LOCAL_RANK={text})"
+        raise ConfigError(found, hint="start fpn train once, without torchrun: --devices N starts N processes")
+    return int(text)
+
+
 class _Run:
     """The steps of `fit`, in order."""
 
-    def __init__(self, config: TrainConfig, stop: StopRequest, console: Console) -> None:
+    def __init__(self, config: TrainConfig, stop: StopRequest, console: Console, rank: int) -> None:
         self.config, self.stop, self.console = config, stop, console
         self.dataset = open_dataset(config)
         self.machine: Machine = machine(config)
-        self.rank = int(os.environ.get("LOCAL_RANK", "0"))
+        self.rank = rank
         self.checkpoint: dict[str, Any] | None = None
         self.resumed: Path | None = None
         self.past: Past | None = None
@@ -163,9 +180,9 @@ class _Run:
 
     def _past(self) -> Past | None:
         """What the checkpoint to go on from says of the training; the first of several processes has found the file."""
-        if self.rank and os.environ[CHECKPOINT_FOR_RANKS]:
+        if self.rank and os.environ.get(CHECKPOINT_FOR_RANKS):
             self.resumed = Path(os.environ[CHECKPOINT_FOR_RANKS])
-            weighting = json.loads(os.environ[WEIGHTING_FOR_RANKS])
+            weighting = json.loads(os.environ.get(WEIGHTING_FOR_RANKS, "null"))
             return Past.of(self.resumed, read(self.resumed))._replace(weighting=weighting)
         if self.resumed is None or self.checkpoint is None:
             return None

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
-import pyogrio.raw
 import rasterio
 import shapely
 from numpy.typing import NDArray
@@ -27,14 +25,6 @@ from torchfpn.vectors.cut_off import refuse_cut_off
 from torchfpn.vectors.formats import DRIVERS
 from torchfpn.vectors.systems import LON_LAT, SLACK
 
-FAILURES = (  # all that pyogrio raises of files
-    pyogrio.errors.DataSourceError,
-    pyogrio.errors.DataLayerError,
-    pyogrio.errors.GeometryError,
-    pyogrio.errors.CRSError,
-    pyogrio.errors.FeatureError,
-    pyogrio.errors.FieldError,
-)
 MAX_BYTES = 2**30
 _BESIDE = (".shx", ".dbf", ".prj", ".cpg", ".qix")  # files that GDAL opens with a shapefile
 _JSON = ("GeoJSON", "GeoJSONSeq")
@@ -92,10 +82,10 @@ def read_vectors(
     source = _source(path, driver)
     with _translated(path), quiet(RuntimeWarning):  # what GDAL warns of is counted here
         layer = _layer(source, layer, path) if driver == "GPKG" else None
-        info = pyogrio.read_info(source, layer=layer)
+        info = _pyogrio().read_info(source, layer=layer)
         _check(info, driver, field, path)
         columns = [field] if field and info["features"] else []
-        _, _, wkb, values = pyogrio.raw.read(source, layer=layer, columns=columns, force_2d=True)
+        _, _, wkb, values = _pyogrio().raw.read(source, layer=layer, columns=columns, force_2d=True)
     if driver == "GeoJSONSeq":
         _check_lines(path, 0 if wkb is None else len(wkb))
     crs = crs or _known_crs(info["crs"], assume_crs, path)
@@ -121,6 +111,27 @@ def crs_wkt(text: str) -> str:
         raise ConfigError(f'"{text}"', field="CRS", allowed="a coordinate system, such as EPSG:4326") from error
 
 
+def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """All exceptions that pyogrio raises for files, and `more`."""
+    errors = _pyogrio().errors
+    return (
+        errors.DataSourceError,
+        errors.DataLayerError,
+        errors.GeometryError,
+        errors.CRSError,
+        errors.FeatureError,
+        errors.FieldError,
+        *more,
+    )
+
+
+def _pyogrio() -> Any:
+    """The package, imported when the first vector file is opened: commands that open none need not wait for it."""
+    import pyogrio.raw
+
+    return pyogrio
+
+
 def field_names(path: str | Path) -> list[str]:
     """The attributes that the features of a file have, in its order; empty if it holds no feature.
 
@@ -133,7 +144,7 @@ def field_names(path: str | Path) -> list[str]:
         _geojson_crs(path, None)  # before GDAL, which follows links in it
     source = _source(path, driver)
     with _translated(path), quiet(RuntimeWarning):
-        info = pyogrio.read_info(source, layer=_layer(source, None, path) if driver == "GPKG" else None)
+        info = _pyogrio().read_info(source, layer=_layer(source, None, path) if driver == "GPKG" else None)
         _check(info, driver, None, path)
     return [str(name) for name in info["fields"]] if info["features"] else []
 
@@ -268,7 +279,7 @@ def _known_crs(found: str | None, assumed: str | None, path: Path) -> str:
 
 
 def _layer(source: str | Path, wanted: str | None, path: Path) -> str:
-    layers = [str(name) for name, kind in pyogrio.list_layers(source) if kind is not None]  # None: a table without
+    layers = [str(name) for name, kind in _pyogrio().list_layers(source) if kind is not None]  # None: a table without
     if wanted is not None and wanted not in layers:
         raise DataError(f'no layer "{wanted}"', file=path, hint=nearest(wanted, layers))
     if not layers:
@@ -330,7 +341,7 @@ def _plain(value: Any) -> Any:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except (*FAILURES, IndexError) as error:  # IndexError: of pyogrio itself, for a file without layers
+    except failures(IndexError) as error:  # IndexError: of pyogrio itself, for a file without layers
         raise DataError(f"damaged or not readable ({str(error)[:200]})", file=path, hint="copy it again") from error
     except UnicodeError as error:
         raise DataError(

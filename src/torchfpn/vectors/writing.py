@@ -20,7 +20,7 @@ import shapely
 from torchfpn.errors import DataError
 from torchfpn.files.atomic import atomic_path, check_room, library_writes
 from torchfpn.vectors.formats import DRIVERS
-from torchfpn.vectors.reading import FAILURES
+from torchfpn.vectors.reading import failures
 
 WRITTEN = {suffix: DRIVERS[suffix] for suffix in (".gpkg", ".fgb")}
 DATE = "1970-01-01T00:00:00.000Z"  # of the last change, as every GeoPackage says one
@@ -46,7 +46,7 @@ def write_layer(
     if driver is None:
         raise DataError("not a vector file this program writes", file=path, allowed=", ".join(WRITTEN))
     layer = {"layer": _layer_name(path), "geometry_type": "MultiPolygon" if multi else "Polygon", "crs": crs}
-    with _translated(path), atomic_path(path) as part, library_writes(path, part, *FAILURES), _at(DATE):
+    with _translated(path), atomic_path(path) as part, library_writes(path, part, *failures()), _at(DATE):
         if driver == "GPKG":
             count = _append(part, rows, fields, layer)
         else:
