@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.data.geometry import Geometry, Window
+from torchfpn.data.geometry import Geometry
+from torchfpn.files.geo import Window
 from torchfpn.types import IGNORE
 
 windows = st.builds(Window, st.integers(-6, 8), st.integers(-6, 8), st.integers(1, 14), st.integers(1, 14))

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchfpn.data.annotations import Shapes
-from torchfpn.data.geometry import Geometry, Window
+from torchfpn.data.geometry import Geometry
 from torchfpn.data.moving import every_object, move_masks, moved, tight_boxes
 from torchfpn.data.truth import Truth
+from torchfpn.files.geo import Window
 from torchfpn.ops.masks import crop_images, paste
 
 SIZE = (40, 56)

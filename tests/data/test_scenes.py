@@ -25,9 +25,11 @@ from torchfpn.data.reading import read_pair
 from torchfpn.data.samples import SCENE_CROP, SemanticSamples
 from torchfpn.data.scaling import find_scaling
 from torchfpn.data.statistics import class_counts
-from torchfpn.data.windows import nth_tile, pieces, scene_of, tile_count, tiling, with_margin
+from torchfpn.data.windows import nth_tile, pieces, scene_of, tile_count, with_margin
 from torchfpn.errors import DataError
 from torchfpn.files import images
+from torchfpn.files.geo import Window
+from torchfpn.files.geo import tiles as tiling
 from torchfpn.nn.normalize import Normalize
 from torchfpn.recipe import Scaling
 from torchfpn.report.dataset_sheet import write_sheet
@@ -56,7 +58,6 @@ def small_windows(monkeypatch):
     """Windows of 100 pixels with a margin of 10, so that small scenes have several."""
     for name, value in (("SIDE", 100), ("MARGIN", 10), ("_AT_ONCE", 10_000)):
         monkeypatch.setattr(windows, name, value)
-    monkeypatch.setattr(windows.tiling, "__defaults__", ((100, 100),))
 
 
 class TestCrops:
@@ -208,12 +209,12 @@ class TestWindows:
     @settings(max_examples=40, deadline=None)
     @given(height=st.integers(1, 5000), width=st.integers(1, 5000))
     def test_windows_cover_each_pixel_once(self, height, width):
-        tiles = tiling((height, width))
+        tiles = tiling((height, width), (windows.SIDE, windows.SIDE))
         assert len(tiles) == tile_count((height, width))
         assert [nth_tile((height, width), n) for n in range(len(tiles))] == tiles
         assert sum(h * w for _, _, h, w in tiles) == height * width
         for row, column, h, w in tiles:
-            top, left, tall, wide = with_margin((row, column, h, w), (height, width))
+            top, left, tall, wide = with_margin(Window(row, column, h, w), (height, width))
             assert 0 <= top <= row <= row + h <= top + tall <= height
             assert 0 <= left <= column <= column + w <= left + wide <= width
             assert max(tall, wide) <= 1024 + 128

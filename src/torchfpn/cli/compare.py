@@ -25,6 +25,7 @@ from torchfpn.errors import amount
 from torchfpn.files.formats import printable
 
 if TYPE_CHECKING:
+    from torchfpn.files.geo import Window
     from torchfpn.raster.label_classes import LabelClasses
     from torchfpn.raster.label_sides import Side
     from torchfpn.raster.sources import Job
@@ -208,13 +209,13 @@ def _classes(args: argparse.Namespace, sides: "Sequence[Side]") -> "LabelClasses
     return found
 
 
-def _window(text: str | None) -> tuple[int, int, int, int] | None:
+def _window(text: str | None) -> "Window | None":
     from torchfpn.errors import ConfigError
+    from torchfpn.files.geo import Window
 
     if text is None:
         return None
     words = listed(text)
     if len(words) != 4 or not all(word.isdecimal() for word in words):
         raise ConfigError(f'"{text}"', field="--window", allowed="row,column,height,width in pixels")
-    row, column, height, width = (int(word) for word in words)
-    return row, column, height, width
+    return Window(*(int(word) for word in words))

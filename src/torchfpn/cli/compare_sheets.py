@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torchfpn.cli.evaluate_maps import listed, plain_scores
 
 if TYPE_CHECKING:
+    from torchfpn.files.geo import Window
     from torchfpn.metrics.pixel_counts import PixelCounts
     from torchfpn.raster.compared import Compared
     from torchfpn.raster.label_classes import LabelClasses
@@ -27,7 +28,7 @@ class Work:
     args: argparse.Namespace
     sides: "list[Side]"
     classes: "LabelClasses"
-    part: tuple[int, int, int, int] | None
+    part: "Window | None"
     total: "PixelCounts | None" = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     pictures: "list[Picture]" = field(default_factory=list)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchfpn.data.geometry import Geometry, Window, lay
+from torchfpn.data.geometry import Geometry, lay
 from torchfpn.data.jitter import Jitter
 from torchfpn.data.sample import Sample
 from torchfpn.errors import ConfigError
+from torchfpn.files.geo import Window
 from torchfpn.types import IGNORE, Size
 
 Aim = Callable[[Sequence[float]], tuple[int, int] | None]  # random numbers -> (row, column) to lay the crop around

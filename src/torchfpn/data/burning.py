@@ -19,8 +19,7 @@ from torchfpn.data.headers import read_header
 from torchfpn.data.polygons import Polygons
 from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, FPNError, amount, nearest
-from torchfpn.files.geo import Geo
-from torchfpn.files.images import Window
+from torchfpn.files.geo import Geo, Window
 from torchfpn.recipe import IGNORE
 from torchfpn.vectors.drawing import Labels, draw, place
 from torchfpn.vectors.mending import areas
@@ -107,7 +106,7 @@ def burn(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int], w
         scene = place(labels, where, size, ignored=_BORDER, border=settings.border, file=pair.image, window=window)
     except FPNError as error:
         raise spelt(error, dataset) from error
-    drawn = draw(scene, window or (0, 0, *size), all_touched=settings.all_touched)
+    drawn = draw(scene, window or Window(0, 0, *size), all_touched=settings.all_touched)
     table = np.arange(-1, _BORDER).astype(np.uint8)
     table[0] = IGNORE if settings.background is None else settings.background
     table[_BORDER] = IGNORE if settings.border_class is None else settings.border_class

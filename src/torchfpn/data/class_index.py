@@ -12,8 +12,8 @@ from torchfpn.data.each import Watch, each, unwatched
 from torchfpn.data.headers import Header
 from torchfpn.data.reading import read_pair
 from torchfpn.data.splits import Pair
-from torchfpn.data.windows import SIDE, tiling
-from torchfpn.files.images import Window
+from torchfpn.data.windows import SIDE
+from torchfpn.files.geo import Window, tile, tiles
 
 _SMALLEST, _MOST = 256, 2**16  # pixels of a block's side; blocks of a scene, so that memory does not follow its size
 
@@ -35,8 +35,7 @@ class ClassIndex:
         """A block that holds the class, each as likely as it has pixels of it. draw: of [0, 1)."""
         sums = self.counts[:, chosen].cumsum(dtype=np.int64)
         number = int(np.searchsorted(sums, int(draw * int(sums[-1])), side="right"))
-        row, column = (self.side * place for place in divmod(number, -(-self.size[1] // self.side)))
-        return row, column, min(self.side, self.size[0] - row), min(self.side, self.size[1] - column)
+        return tile(self.size, (self.side, self.side), *divmod(number, -(-self.size[1] // self.side)))
 
 
 def index_scene(dataset: Dataset, pair: Pair, header: Header, *, watch: Watch = unwatched) -> ClassIndex:
@@ -50,18 +49,18 @@ def index_scene(dataset: Dataset, pair: Pair, header: Header, *, watch: Watch = 
     while math.ceil(height / side) * math.ceil(width / side) > _MOST:
         side *= 2
     step = max(side, SIDE)
-    windows = tiling(header.size, (step, step))
+    windows = tiles(header.size, (step, step))
     classes = len(dataset.classes)
     across = math.ceil(width / side)
     counts = np.zeros((math.ceil(height / side) * across, classes), np.uint32)
 
     def count(window: Window) -> list[NDArray[np.int64]]:
         target = read_pair(dataset, pair, window).target
-        parts = tiling(target.shape, (side, side))
+        parts = tiles(target.shape, (side, side))
         return [np.bincount(target[r : r + h, c : c + w].ravel(), minlength=classes)[:classes] for r, c, h, w in parts]
 
     for (row, column, tall, wide), found in zip(windows, each(count, windows, watch), strict=True):
-        for (top, left, _, _), line in zip(tiling((tall, wide), (side, side)), found, strict=True):
+        for (top, left, _, _), line in zip(tiles((tall, wide), (side, side)), found, strict=True):
             counts[(row + top) // side * across + (column + left) // side] = line
     return ClassIndex(header.size, side, counts)
 

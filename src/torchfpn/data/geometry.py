@@ -6,25 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchfpn.files.geo import Window
 from torchfpn.types import IGNORE, Size
-
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle of source pixels; it may reach beyond the image, where there is no data."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def slices(self) -> tuple[slice, slice]:
-        """Its rows and columns."""
-        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
-
-    def fits(self, height: int, width: int) -> bool:
-        """Whether it lies within an image of this size."""
-        return min(self.top, self.left) >= 0 and self.top + self.height <= height and self.left + self.width <= width
 
 
 @dataclass(frozen=True)
@@ -48,10 +31,10 @@ class Geometry:
 
     def within(self, size: Size) -> tuple[Window, "Geometry"]:
         """The part of an image of this size that is needed, and the same geometry as seen from that part."""
-        rows = _inside(self.window.top, self.window.height, size[0])[1]
-        columns = _inside(self.window.left, self.window.width, size[1])[1]
+        rows = _inside(self.window.row, self.window.height, size[0])[1]
+        columns = _inside(self.window.column, self.window.width, size[1])[1]
         part = Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
-        window = replace(self.window, top=self.window.top - part.top, left=self.window.left - part.left)
+        window = self.window.within(part)
         return part, replace(self, window=window)
 
     def on_image(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -79,8 +62,8 @@ class Geometry:
     def on_points(self, points: Tensor) -> Tensor:
         """[N, 2] (x, y) of the source to the output, in pixels from the corner of the upper left pixel."""
         height, width = self.resized
-        x = (points[:, 0] - self.window.left) * (width / self.window.width)
-        y = (points[:, 1] - self.window.top) * (height / self.window.height)
+        x = (points[:, 0] - self.window.column) * (width / self.window.width)
+        y = (points[:, 1] - self.window.row) * (height / self.window.height)
         for _ in range(self.turns):
             x, y, width, height = y, width - x, height, width
         return torch.stack((width - x if self.mirror else x, height - y if self.flip else y), 1)
@@ -94,9 +77,9 @@ class Geometry:
         """[C, H, W] to the window; beyond the image its border goes on: NaN there would eat into it when resized."""
         height, width = image.shape[-2:]
         if self._fits(image):
-            return image[(slice(None), *self.window.slices())]
-        top, rows = _inside(self.window.top, self.window.height, height)
-        left, columns = _inside(self.window.left, self.window.width, width)
+            return image[(slice(None), *self.window.slices)]
+        top, rows = _inside(self.window.row, self.window.height, height)
+        left, columns = _inside(self.window.column, self.window.width, width)
         bottom, right = top + rows.stop - rows.start, left + columns.stop - columns.start
         part = image.new_empty(len(image), self.window.height, self.window.width)
         part[:, top:bottom, left:right] = image[:, rows, columns]
@@ -117,7 +100,7 @@ class Geometry:
     def sources(self) -> tuple[Tensor, Tensor]:
         """The source row under the centre of each row of the resized window, and the same of columns."""
         (height, width), window = self.resized, self.window
-        return _centres(window.top, window.height, height), _centres(window.left, window.width, width)
+        return _centres(window.row, window.height, height), _centres(window.column, window.width, width)
 
     def turned(self, x: Tensor) -> Tensor:
         """[..., H, W] turned and mirrored."""

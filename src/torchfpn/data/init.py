@@ -17,10 +17,11 @@ from torchfpn.data.init_polygons import inline, polygon_lines
 from torchfpn.data.layout import Layout, find_layout
 from torchfpn.data.listing import list_files
 from torchfpn.data.reading import COLORS
-from torchfpn.data.windows import tiling
+from torchfpn.data.windows import SIDE
 from torchfpn.errors import ConfigError, DataError, FPNError, of_system
 from torchfpn.files.atomic import write_bytes, write_text
 from torchfpn.files.formats import format_of
+from torchfpn.files.geo import Window, tiles
 from torchfpn.files.images import read_image
 from torchfpn.files.labels import LabelFile, read_labels, read_legend
 from torchfpn.files.safe_yaml import read_yaml
@@ -223,7 +224,7 @@ def _values(path: Path, colors: bool) -> tuple[NDArray[Any], int | None]:
         file: LabelFile = read_labels(path, colors=colors)
         return np.unique(_labelled(file, colors)), None if format_of(path) == "png" else file.nodata
     found, nodata = np.zeros(0, np.int64), None
-    for window in tiling(size):
+    for window in tiles(size, (SIDE, SIDE)):
         file = read_labels(path, colors=colors, window=window)
         found, nodata = np.union1d(found, _labelled(file, colors)), file.nodata
     return found, nodata
@@ -271,7 +272,8 @@ def _names_of(path: Path) -> _Names | None:
     """The names of the bands of an image; a band of more than two values is no alpha mask."""
     try:
         size = quick_size(path)
-        window = (0, 0, 64, 64) if size is not None and size[0] * size[1] > SCENE_PIXELS and min(size) >= 64 else None
+        large = size is not None and size[0] * size[1] > SCENE_PIXELS and min(size) >= 64
+        window = Window(0, 0, 64, 64) if large else None
         picture = read_image(path, window=window)
         names = list(picture.band_names)
         if picture.alpha is not None:

@@ -9,6 +9,7 @@ import yaml
 from torchfpn.data.each import Watch, each, spread, unwatched
 from torchfpn.data.splits import Pair
 from torchfpn.errors import DataError
+from torchfpn.files.geo import Window
 from torchfpn.files.images import read_image
 
 _FIELDS = ("class", "classname", "class_name", "label", "landcover", "category", "kind", "type", "classid", "class_id")
@@ -100,5 +101,5 @@ def _place_lines(pairs: list[Pair]) -> list[str]:
 def _has_place(image: Path) -> bool:
     from torchfpn.files.formats import WINDOWED, format_of
 
-    window = (0, 0, 1, 1) if format_of(image) in WINDOWED else None
+    window = Window(0, 0, 1, 1) if format_of(image) in WINDOWED else None
     return read_image(image, window=window).geo is not None

@@ -11,8 +11,7 @@ from torchfpn.data.outlines import Outlines, chosen, draw
 from torchfpn.data.splits import Pair
 from torchfpn.data.truth import Truth, meets
 from torchfpn.errors import FPNError
-from torchfpn.files.geo import Geo
-from torchfpn.files.images import Window
+from torchfpn.files.geo import Geo, Window
 from torchfpn.vectors.drawing import Scene, place
 from torchfpn.vectors.edges import edges
 

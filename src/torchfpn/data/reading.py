@@ -14,8 +14,8 @@ from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, RasterError, amount
 from torchfpn.files.bands import match_bands
 from torchfpn.files.formats import format_of
-from torchfpn.files.geo import SAME_GRID, Geo
-from torchfpn.files.images import Picture, Window, read_image
+from torchfpn.files.geo import SAME_GRID, Geo, Window
+from torchfpn.files.images import Picture, read_image
 from torchfpn.files.labels import LabelFile, read_labels
 from torchfpn.files.photographs import swaps_sides
 from torchfpn.files.rasters import same_crs

@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchfpn.data.geometry import Geometry, Window, lay
+from torchfpn.data.geometry import Geometry, lay
 from torchfpn.data.jitter import Jitter
 from torchfpn.data.moving import COVERING, VISIBLE, moved
 from torchfpn.data.region_sample import RegionSample, without_gaps
 from torchfpn.data.resize import Resize, times
 from torchfpn.data.truth import Truth
 from torchfpn.errors import ConfigError
+from torchfpn.files.geo import Window
 from torchfpn.types import Size
 
 Read = Callable[[Window], tuple[Tensor, Tensor | None, Truth]]  # of a window: image, where it is valid, objects
@@ -70,7 +71,7 @@ class RegionAugment(Jitter):
         """
         draws = torch.rand(_DRAWS, generator=generator).tolist()
         part, geometry = self.geometry(size, draws, boxes).within(size)
-        where = f"{name} ({part.top}, {part.left})"
+        where = f"{name} ({part.row}, {part.column})"
         return self._changed(*read(part), geometry, draws, generator, where)
 
     def geometry(self, size: Size, draws: list[float], boxes: Floats | None = None) -> Geometry:

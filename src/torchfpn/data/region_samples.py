@@ -8,7 +8,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from torchfpn.data.annotated import split_annotations
 from torchfpn.data.dataset import Dataset
-from torchfpn.data.geometry import Geometry, Window
+from torchfpn.data.geometry import Geometry
 from torchfpn.data.keys import Draw, key
 from torchfpn.data.moving import every_object
 from torchfpn.data.reading import Frame, read_picture
@@ -21,7 +21,7 @@ from torchfpn.data.truth import Truth
 from torchfpn.data.truths import truth_of
 from torchfpn.data.windows import nth_tile
 from torchfpn.errors import ConfigError
-from torchfpn.files.images import Window as Area
+from torchfpn.files.geo import Window
 from torchfpn.types import Size
 
 _NO_TARGET = np.zeros((0, 0), np.uint8)
@@ -31,8 +31,8 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
     """The samples of one split of a dataset of objects, by index or by `Draw`; safe in worker processes.
 
     An image is one sample. A scene (`data.windows`) is never held: with `augment` it is as many samples as crops fit
-    into it, each a crop from anywhere in it; without, every window of `tiling` is one, and an object on the edge of two
-    is in both, cut.
+    into it, each a crop from anywhere in it; without, every window of `nth_tile` is one, and an object on the edge of
+    two is in both, cut.
 
     Args:
         dataset: as `read_dataset` gave it; its task says whether there are masks.
@@ -90,8 +90,8 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
             generator = torch.Generator().manual_seed(seed)
             boxes = self._scene_boxes(number) if self.augment.around else None
             return self.augment.of_scene(size, lambda window: self._window(number, window), generator, name, boxes)
-        window = Window(*nth_tile(size, part))  # row, column, height, width alike
-        return self._plain(*self._window(number, window), f"{name} ({window.top}, {window.left})")
+        window = nth_tile(size, part)
+        return self._plain(*self._window(number, window), f"{name} ({window.row}, {window.column})")
 
     @property
     def usual_size(self) -> Size:
@@ -112,7 +112,7 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
         height, width = self.whole(number).image.shape[1:]
         return truth_of(self.dataset, self.pairs[number], (height, width), self.annotations)
 
-    def read_frame(self, pair: Pair, window: Area | None = None) -> Frame:
+    def read_frame(self, pair: Pair, window: Window | None = None) -> Frame:
         """The image; what is labelled takes no memory beside it."""
         picture = read_picture(self.dataset, pair.image, window)
         return Frame(picture.array, picture.valid, _NO_TARGET, picture.band_names)
@@ -124,9 +124,8 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
         return self._boxes[number]
 
     def _window(self, number: int, window: Window) -> tuple[Tensor, Tensor | None, Truth]:
-        area = (window.top, window.left, window.height, window.width)
-        truth = truth_of(self.dataset, self.pairs[number], self.scenes[number].size, self.annotations, area)
-        return *_tensors(self.part(number, area)), truth
+        truth = truth_of(self.dataset, self.pairs[number], self.scenes[number].size, self.annotations, window)
+        return *_tensors(self.part(number, window)), truth
 
     def _plain(self, image: Tensor, valid: Tensor | None, truth: Truth, name: str) -> RegionSample:
         """Not augmented: the whole, resized if that is wanted."""

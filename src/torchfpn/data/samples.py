@@ -10,14 +10,13 @@ from torchfpn.data.augment import Augment, pixel_of
 from torchfpn.data.class_index import index_scenes
 from torchfpn.data.dataset import Dataset
 from torchfpn.data.each import Watch, unwatched
-from torchfpn.data.geometry import Window
 from torchfpn.data.keys import Draw, key
 from torchfpn.data.reading import Frame, read_pair, refuse_objects
 from torchfpn.data.sample import Sample
 from torchfpn.data.split_images import SCENE_CROP, SplitImages
 from torchfpn.data.splits import Pair
 from torchfpn.data.windows import nth_tile, only_inside, with_margin
-from torchfpn.files.images import Window as Area
+from torchfpn.files.geo import Window
 from torchfpn.types import Size
 
 
@@ -25,7 +24,7 @@ class SemanticSamples(SplitImages, TorchDataset[Sample]):
     """The samples of one split, by index or by `Draw`; safe in worker processes.
 
     An image is one sample. A scene (`data.windows`) is never held: with `augment` it is as many samples as crops fit
-    into it, each a crop from anywhere in it; without, every window of `tiling` is one, seen with a margin that is not
+    into it, each a crop from anywhere in it; without, every window of `nth_tile` is one, seen with a margin that is not
     labelled, so that each pixel counts once.
 
     Args:
@@ -74,7 +73,7 @@ class SemanticSamples(SplitImages, TorchDataset[Sample]):
             return sample.finished()
         return self.augment(sample, torch.Generator().manual_seed(seed))
 
-    def read_frame(self, pair: Pair, window: Area | None = None) -> Frame:
+    def read_frame(self, pair: Pair, window: Window | None = None) -> Frame:
         """The image and its labels."""
         return read_pair(self.dataset, pair, window)
 
@@ -98,8 +97,7 @@ class SemanticSamples(SplitImages, TorchDataset[Sample]):
         size, name = self.scenes[number].size, str(self.pairs[number].image)
 
         def read(window: Window) -> Sample:
-            part = (window.top, window.left, window.height, window.width)
-            return _as_sample(self.part(number, part), f"{name} ({window.top}, {window.left})")
+            return _as_sample(self.part(number, window), f"{name} ({window.row}, {window.column})")
 
         def aim(draws: Sequence[float]) -> tuple[int, int] | None:
             places = self._places[number]
@@ -108,7 +106,7 @@ class SemanticSamples(SplitImages, TorchDataset[Sample]):
                 return None
             block = places.block(chosen, draws[1])
             row, column = pixel_of(torch.from_numpy(self.part(number, block).target), chosen, draws[2])
-            return block[0] + row, block[1] + column
+            return block.row + row, block.column + column
 
         return augment.of_scene(size, read, aim, generator)
 

@@ -11,7 +11,7 @@ from torchfpn.data.reading import Frame, check_order, grey_cure
 from torchfpn.data.splits import Pair
 from torchfpn.data.windows import scene_of, tile_count
 from torchfpn.errors import DataError, amount
-from torchfpn.files.images import Window as Area
+from torchfpn.files.geo import Window
 from torchfpn.types import Size
 
 MOST_CROPS = 2**20  # samples that a scene is at most; the order of an epoch is a list of them
@@ -54,7 +54,7 @@ class SplitImages(ABC):
         return self._ends[-1]
 
     @abstractmethod
-    def read_frame(self, pair: Pair, window: Area | None = None) -> Frame:
+    def read_frame(self, pair: Pair, window: Window | None = None) -> Frame:
         """What is needed of a pair of files, or of a window of it."""
 
     def locate(self, index: int) -> tuple[int, int]:
@@ -74,7 +74,7 @@ class SplitImages(ABC):
                 self._cache.put(number, frame)
         return frame
 
-    def part(self, number: int, window: Area | None = None) -> Frame:
+    def part(self, number: int, window: Window | None = None) -> Frame:
         """An image, or a window of a scene, from its file.
 
         Raises:
@@ -112,9 +112,9 @@ class SplitImages(ABC):
             )
 
 
-def _corner(scene: Header | None) -> Area | None:
+def _corner(scene: Header | None) -> Window | None:
     """The upper left pixels of a scene, enough to know its bands; None: the whole image."""
-    return None if scene is None else (0, 0, min(64, scene.size[0]), min(64, scene.size[1]))
+    return None if scene is None else Window(0, 0, 64, 64).clipped(*scene.size)
 
 
 def _make_cache(first: Frame, n: int, wanted: bool | str) -> FrameCache | None:

@@ -16,8 +16,7 @@ from torchfpn.data.splits import Pair, refuse
 from torchfpn.data.truth import Truth, meets
 from torchfpn.errors import DataError
 from torchfpn.files.formats import format_of
-from torchfpn.files.geo import Geo
-from torchfpn.files.images import Window
+from torchfpn.files.geo import Geo, Window
 from torchfpn.files.photographs import photograph_geo
 from torchfpn.vectors.formats import is_vector
 
@@ -78,18 +77,16 @@ def _place(dataset: Dataset, pair: Pair) -> Geo | None:
 
 def _part(truth: Truth, window: Window) -> Truth:
     """What a window shows of the objects, in its own pixels."""
-    (top, left), size = window[:2], window[2:]
-    shift = np.array([left, top] * 2, np.float32)
+    size, shift = window.size, np.array([window.column, window.row] * 2, np.float32)
     boxes, crowds = truth.boxes - shift, truth.crowds - shift
     here, masks = np.flatnonzero(meets(boxes, size)), truth.masks
 
     def cut(keep: NDArray[np.int64]) -> "Crops":
         from torchfpn.data.geometry import Geometry
-        from torchfpn.data.geometry import Window as Part
         from torchfpn.data.moving import move_masks
 
         assert masks is not None  # else nobody is given this function
-        return move_masks(masks(here[keep]), Geometry(Part(*window), size))
+        return move_masks(masks(here[keep]), Geometry(window, size))
 
     return replace(
         truth,

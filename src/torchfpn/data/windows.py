@@ -11,7 +11,7 @@ from torchfpn.data.headers import Header, quick_size, read_header
 from torchfpn.data.splits import Pair
 from torchfpn.errors import DataError
 from torchfpn.files.blocks import BLOCK_BYTES, check_blocks
-from torchfpn.files.images import Window
+from torchfpn.files.geo import Window, tile, tiles
 from torchfpn.recipe import IGNORE
 from torchfpn.vectors.formats import is_vector
 
@@ -83,46 +83,31 @@ def reading_windows(header: Header) -> list[Window]:
     """Windows of about a million pixels that cover a scene once: squares, or whole rows where it is stored by rows."""
     width = header.size[1]
     if not header.striped or width > _AT_ONCE:
-        return tiling(header.size)
+        return tiles(header.size, (SIDE, SIDE))
     rows = max(1, _AT_ONCE // width)
     step = header.blocks[0]
-    return tiling(header.size, (max(step, rows // step * step) if step * width <= 4 * _AT_ONCE else rows, width))
-
-
-def tiling(size: tuple[int, int], tile: tuple[int, int] = (SIDE, SIDE)) -> list[Window]:
-    """Windows that cover every pixel once, row by row; those at the right and the bottom are smaller."""
-    (height, width), (tall, wide) = size, tile
-    return [
-        (row, column, min(tall, height - row), min(wide, width - column))
-        for row in range(0, height, tall)
-        for column in range(0, width, wide)
-    ]
+    tall = max(step, rows // step * step) if step * width <= 4 * _AT_ONCE else rows
+    return tiles(header.size, (tall, width))
 
 
 def tile_count(size: tuple[int, int]) -> int:
-    """How many windows `tiling` gives."""
+    """How many windows `nth_tile` counts."""
     return -(-size[0] // SIDE) * -(-size[1] // SIDE)
 
 
 def nth_tile(size: tuple[int, int], n: int) -> Window:
-    """The window number `n` of `tiling`, without the others."""
-    row, column = divmod(n, -(-size[1] // SIDE))
-    row, column = row * SIDE, column * SIDE
-    return row, column, min(SIDE, size[0] - row), min(SIDE, size[1] - column)
+    """The window number `n` of a scene that is cut into squares of `SIDE` pixels, without the others."""
+    return tile(size, (SIDE, SIDE), *divmod(n, -(-size[1] // SIDE)))
 
 
 def with_margin(window: Window, size: tuple[int, int]) -> Window:
     """The window with `MARGIN` more pixels on every side, as far as the image goes."""
-    row, column, height, width = window
-    top, left = max(0, row - MARGIN), max(0, column - MARGIN)
-    bottom, right = min(size[0], row + height + MARGIN), min(size[1], column + width + MARGIN)
-    return top, left, bottom - top, right - left
+    return window.padded(MARGIN).clipped(*size)
 
 
 def only_inside(target: NDArray[np.uint8], seen: Window, core: Window) -> NDArray[np.uint8]:
     """Labels [H, W] of the window `seen`, `IGNORE` outside of the window `core` within it."""
-    top, left = core[0] - seen[0], core[1] - seen[1]
-    kept = (slice(top, top + core[2]), slice(left, left + core[3]))
+    kept = core.within(seen).slices
     result = np.full_like(target, IGNORE)
     result[kept] = target[kept]
     return result

@@ -64,10 +64,11 @@ def map_objects(folder: Path, town: Sheet, model: Path) -> tuple[float, int, dic
 def _truth(dataset: Path, town: Sheet) -> "Objects":
     """The buildings of the town as they were painted."""
     from torchfpn.data.dataset import read_dataset
-    from torchfpn.data.geometry import Geometry, Window
+    from torchfpn.data.geometry import Geometry
     from torchfpn.data.moving import every_object
     from torchfpn.data.numbered import read_numbered
     from torchfpn.data.splits import Pair
+    from torchfpn.files.geo import Window
 
     size = (town.size, town.size)
     truth = read_numbered(read_dataset(dataset), Pair(town.image, town.label), size, None)

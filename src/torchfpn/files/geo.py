@@ -1,14 +1,77 @@
-"""Where an image lies on the earth: coordinate system and affine transform, as plain values."""
+"""Where an image lies on the earth (CRS, affine transform) and windows of its pixels, as plain values."""
 
 import math
 import os.path
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from torchfpn.errors import DataError
 
 Affine6 = tuple[float, float, float, float, float, float]
 SAME_GRID = 0.01  # pixels; how far apart two grids may lie and still be one
+
+
+class Window(NamedTuple):
+    """A rectangle of pixels, which may reach beyond the image. row, column: its upper left pixel; sizes in pixels."""
+
+    row: int
+    column: int
+    height: int
+    width: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows and columns, from and to, as rasterio has a window."""
+        return (self.row, self.row + self.height), (self.column, self.column + self.width)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of an array of the whole image; the window must not begin above it or left of it."""
+        (top, bottom), (left, right) = self.ranges
+        return slice(top, bottom), slice(left, right)
+
+    def fits(self, height: int, width: int) -> bool:
+        """Whether it lies within an image of this size."""
+        (top, bottom), (left, right) = self.ranges
+        return min(top, left) >= 0 and bottom <= height and right <= width
+
+    def padded(self, pixels: int) -> "Window":
+        """With so many more pixels on every side."""
+        return Window(self.row - pixels, self.column - pixels, self.height + 2 * pixels, self.width + 2 * pixels)
+
+    def clipped(self, height: int, width: int) -> "Window":
+        """The part of it within an image of this size."""
+        (top, bottom), (left, right) = self.ranges
+        top, left = max(0, top), max(0, left)
+        return Window(top, left, min(height, bottom) - top, min(width, right) - left)
+
+    def within(self, other: "Window") -> "Window":
+        """The same pixels, counted from the upper left pixel of another window."""
+        return self._replace(row=self.row - other.row, column=self.column - other.column)
+
+
+def tile(size: tuple[int, int], side: tuple[int, int], row: int, column: int) -> Window:
+    """The tile in that row and column of a tiling.
+
+    Args:
+        size: height and width of the image in pixels.
+        side: height and width of a tile; those at the right and at the bottom are smaller.
+        row: number of the row of tiles, from 0 at the top.
+        column: number of the column of tiles, from 0 at the left.
+    """
+    return Window(row * side[0], column * side[1], *side).clipped(*size)
+
+
+def tiles(size: tuple[int, int], side: tuple[int, int]) -> list[Window]:
+    """All tiles of an image, row by row: see `tile`."""
+    rows, columns = (-(-whole // part) for whole, part in zip(size, side, strict=True))
+    return [tile(size, side, row, column) for row in range(rows) for column in range(columns)]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from torchfpn.errors import DataError, amount
 from torchfpn.files.bands import Wanted, band_numbers, is_name, misplaced
 from torchfpn.files.formats import MAX_PIXELS, check_size, format_of
-from torchfpn.files.geo import Geo, Ties
+from torchfpn.files.geo import Geo, Ties, Window
 from torchfpn.files.photographs import is_photograph, photograph_geo, read_photograph
 from torchfpn.files.rasters import Color, color_table, geo_of, never_written, open_raster, pixel_types, ties_of
 from torchfpn.files.validity import raster_valid, valid_pixels
-
-Window = tuple[int, int, int, int]  # row, column, height, width in pixels
 
 
 @dataclass(frozen=True)
@@ -168,13 +166,14 @@ def _read_raster(
     real, alpha = chosen.real, chosen.alpha
     dtype = _dtype(path, source, real)
     check_size(path, (len(real), *_extent(source, window)), dtype.itemsize, max_pixels)
-    array = source.read(real, window=_slices(window))
+    place = None if window is None else Window(*window).ranges
+    array = source.read(real, window=place)
     with np.errstate(invalid="ignore"):  # some NaN complain when they are looked at
         nothing = window is None and not array.any()
     if nothing and never_written(source):
         raise DataError("no pixel was ever written: its writer was stopped", file=path, hint="make it again")
     missing = [nodata if source.nodatavals[n - 1] is None else source.nodatavals[n - 1] for n in real]
-    valid = raster_valid(source, real, array, nodata=nodata, alpha=alpha, place=_slices(window))
+    valid = raster_valid(source, real, array, nodata=nodata, alpha=alpha, place=place)
     return Picture(
         array,
         valid,
@@ -190,15 +189,7 @@ def _read_raster(
 
 def _extent(source: Any, window: Window | None) -> tuple[int, int]:
     """(height, width) of what is read."""
-    return (source.height, source.width) if window is None else window[2:]
-
-
-def _slices(window: Window | None) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """The window as rasterio has it: rows and columns, from and to."""
-    if window is None:
-        return None
-    row, column, height, width = window
-    return (row, row + height), (column, column + width)
+    return (source.height, source.width) if window is None else Window(*window).size
 
 
 def _read_palette(
@@ -212,14 +203,15 @@ def _read_palette(
 ) -> Picture:
     """A TIFF with a colour table, as red, green, blue; pixels of its nodata index are invalid."""
     check_size(path, (3, *_extent(source, window)), 1, max_pixels)
-    indices = source.read(1, window=_slices(window))
+    place = None if window is None else Window(*window).ranges
+    indices = source.read(1, window=place)
     table = np.zeros((np.iinfo(indices.dtype).max + 1, 3), np.uint8)
     for index, color in colors.items():
         table[index] = color
     called = _called(path, ["red", "green", "blue"], names)
     numbers = band_numbers(bands, called, file=path)
     array = np.ascontiguousarray(table[indices].transpose(2, 0, 1)[[n - 1 for n in numbers]])
-    valid = raster_valid(source, [1], indices[None], place=_slices(window))
+    valid = raster_valid(source, [1], indices[None], place=place)
     return Picture(array, valid, _pick(called, numbers), "uint8", geo=geo_of(source), ties=ties_of(source))
 
 

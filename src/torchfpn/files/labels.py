@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torchfpn.errors import DataError, amount
 from torchfpn.files.atomic import atomic_path
 from torchfpn.files.formats import LOSSY, MAX_PIXELS, check_size, format_of
-from torchfpn.files.geo import Geo
-from torchfpn.files.images import Window, read_image
+from torchfpn.files.geo import Geo, Window
+from torchfpn.files.images import read_image
 from torchfpn.files.photographs import (
     deep_png,
     is_photograph,
@@ -87,7 +87,7 @@ def read_labels(
     with open_raster(path, allow_vrt=allow_vrt, root=root) as source:
         if source.count != 1:
             raise _several_bands(path, source.count)
-        height, width = (source.height, source.width) if window is None else window[2:]
+        height, width = (source.height, source.width) if window is None else Window(*window).size
         check_size(path, (1, height, width), pixel_types(source)[0].itemsize, max_pixels)
         values, valid = label_values(path, source, window)
         return LabelFile(values, label_nodata(source), geo_of(source), valid)
@@ -101,7 +101,7 @@ def label_values(
     Raises:
         DataError: a label that is no whole number.
     """
-    place = None if window is None else _slices(window)
+    place = None if window is None else Window(*window).ranges
     values = source.read(1, window=place)
     flags = {flag.name for flag in source.mask_flag_enums[0]}
     if "all_valid" in flags or label_nodata(source) is not None:
@@ -199,12 +199,6 @@ def write_label_png(path: str | Path, labels: NDArray[Any], colors: Mapping[int,
     image.putpalette([part for value in range(256) for part in table.get(value, (0, 0, 0))])
     with atomic_path(path) as part:
         image.save(part, format="PNG", bits=8, optimize=False)
-
-
-def _slices(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The window as rasterio has it: rows and columns, from and to."""
-    row, column, height, width = window
-    return (row, row + height), (column, column + width)
 
 
 def _several_bands(path: Path, count: int) -> DataError:

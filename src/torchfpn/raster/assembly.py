@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from torchfpn.files.atomic import make_directory
 from torchfpn.files.cogs import Layout, write_cog
-from torchfpn.files.geo import Geo, Ties
+from torchfpn.files.geo import Geo, Ties, Window
 from torchfpn.raster.answers import nodata_value, write_label_png
-from torchfpn.raster.blocks import Block, Rectangle
+from torchfpn.raster.blocks import Block
 from torchfpn.raster.mosaic import Part
 from torchfpn.raster.tile_map import tile_name
 from torchfpn.recipe import Recipe
@@ -98,7 +98,7 @@ def write_tiles(canvas: Canvas, folder: Path, parts: Sequence[Part]) -> int:
     """The labels of every tile as <z>/<x>/<y>.png below `folder`; how many pixels hold no data."""
     empty, cutter = 0, _Cutter(canvas)
     for part in sorted(parts, key=lambda part: (part.row, part.column)):
-        values = cutter.cut((part.row, part.column, part.height, part.width))
+        values = cutter.cut(Window(part.row, part.column, part.height, part.width))
         empty += int((values == canvas.nodata).sum())
         path = folder / tile_name(part.file)
         make_directory(path.parent)
@@ -121,7 +121,7 @@ def outlines(canvas: Canvas, **outlining: Any) -> "Iterator[Feature]":
 class _Once:
     """Labels and scores of the blocks of an island; each block is read once for both."""
 
-    def __init__(self, canvas: Canvas, plan: Sequence[Rectangle], numbers: Sequence[int | None]) -> None:
+    def __init__(self, canvas: Canvas, plan: Sequence[Window], numbers: Sequence[int | None]) -> None:
         self.canvas, self.plan, self.numbers = canvas, plan, numbers
         self.last: tuple[int, dict[str, NDArray[Any]]] = (-1, {})
 
@@ -150,7 +150,7 @@ class _Cutter:
         self.numbers = {(b.block[0] // self.side, b.block[1] // self.side): b for b in canvas.blocks}
         self.kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
 
-    def cut(self, rectangle: Rectangle) -> NDArray[Any]:
+    def cut(self, rectangle: Window) -> NDArray[Any]:
         row, column, rows, columns = rectangle
         result = np.full((rows, columns), self.canvas.nodata, self.canvas.dtype)
         for i in range(row // self.side, (row + rows - 1) // self.side + 1):
@@ -171,7 +171,7 @@ class _Cutter:
         return self.kept[index]
 
 
-def _islands(blocks: Sequence[Block], side: int) -> Iterator[tuple[int, int, list[Rectangle], list[int | None]]]:
+def _islands(blocks: Sequence[Block], side: int) -> Iterator[tuple[int, int, list[Window], list[int | None]]]:
     """Groups of blocks that touch, by sides or corners, each filled up to a rectangle.
 
     Row and column of its corner, blocks from there in bands from top to bottom, and their numbers (None: one that is
@@ -193,16 +193,16 @@ def _islands(blocks: Sequence[Block], side: int) -> Iterator[tuple[int, int, lis
 
 def _filled(
     island: dict[tuple[int, int], Block],
-) -> tuple[int, int, list[Rectangle], list[int | None]]:
+) -> tuple[int, int, list[Window], list[int | None]]:
     rows, columns = sorted({i for i, _ in island}), sorted({j for _, j in island})
     tall = {i: block.block[2] for (i, _), block in island.items()}
     wide = {j: block.block[3] for (_, j), block in island.items()}
     top = {i: block.block[0] for (i, _), block in island.items()}
     left = {j: block.block[1] for (_, j), block in island.items()}
     row, column = top[rows[0]], left[columns[0]]
-    plan, numbers = list[Rectangle](), list[int | None]()
+    plan, numbers = list[Window](), list[int | None]()
     for i in rows:
         for j in columns:
-            plan.append((top[i] - row, left[j] - column, tall[i], wide[j]))
+            plan.append(Window(top[i] - row, left[j] - column, tall[i], wide[j]))
             numbers.append(island[i, j].index if (i, j) in island else None)
     return row, column, plan, numbers

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from torchfpn.errors import ConfigError
+from torchfpn.files.geo import Window, tile
 
 SIDE = 1024  # pixels, of the blocks that a large raster is predicted in
-
-Rectangle = tuple[int, int, int, int]  # row, column, height, width in pixels
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,13 @@ class Block:
     """One step. index: in row-major order. block: what is written. window: what is read."""
 
     index: int
-    block: Rectangle
-    window: Rectangle
+    block: Window
+    window: Window
 
     @property
     def inside(self) -> tuple[slice, slice]:
         """Rows and columns of the block within its window."""
-        row, column = self.block[0] - self.window[0], self.block[1] - self.window[1]
-        return slice(row, row + self.block[2]), slice(column, column + self.block[3])
+        return self.block.within(self.window).slices
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -62,21 +60,14 @@ def plan_blocks(
     around = rounded_up(margin, multiple)
     blocks: list[Block] = []
     for i, j in sorted(grounds):
-        row, column = i * side, j * side
-        block = (row, column, min(side, height - row), min(side, width - column))
-        blocks.append(Block(len(blocks), block, _widened(block, around, height, width)))
+        block = tile((height, width), (side, side), i, j)
+        blocks.append(Block(len(blocks), block, block.padded(around).clipped(height, width)))
     return blocks
 
 
 def rounded_up(pixels: int, multiple: int) -> int:
     """The next multiple."""
     return -(-pixels // multiple) * multiple
-
-
-def _widened(block: Rectangle, margin: int, height: int, width: int) -> Rectangle:
-    row, column, rows, columns = block
-    top, left = max(0, row - margin), max(0, column - margin)
-    return top, left, min(height, row + rows + margin) - top, min(width, column + columns + margin) - left
 
 
 def largest_window(blocks: Sequence[Block]) -> tuple[int, int]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from torchfpn.files.geo import tiles
 from torchfpn.metrics.pixel_counts import PixelCounts
-from torchfpn.raster.blocks import plan_blocks
 from torchfpn.raster.label_classes import LabelClasses
 from torchfpn.raster.label_maps import SIDE
 from torchfpn.raster.label_pairs import pair_counts
@@ -36,8 +36,8 @@ def compared(image: Grid, look: Sampling, sides: Sequence[Side], classes: LabelC
     row, column, height, width = look.part
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(side.open(image, classes)) for side in sides]
-        for block in plan_blocks(height, width, side=SIDE, margin=0):
-            window = (block.block[0] + row, block.block[1] + column, *block.block[2:])
+        for block in tiles((height, width), (SIDE, SIDE)):
+            window = block._replace(row=block.row + row, column=block.column + column)
             found = [read(window) for read in readers]
             if confusion is not None:
                 _count(confusion, found[1], found[0])

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.files.formats import LOSSY, MAX_SIDE, check_sides, format_of, name_key
-from torchfpn.files.geo import SAME_GRID, Geo
+from torchfpn.files.geo import SAME_GRID, Geo, Window
 from torchfpn.files.labels import label_nodata, label_values, read_ignored, read_labels, read_legend
 from torchfpn.files.photographs import is_photograph
 from torchfpn.files.rasters import Color, geo_of, import_rasterio, open_raster, same_crs
-from torchfpn.raster.blocks import Rectangle, plan_blocks
+from torchfpn.raster.blocks import plan_blocks
 
 SIDE = 512  # pixels, of a window: that of the blocks of our own label files
 KINDS, BESIDE = (".png", ".tif", ".tiff", ".bmp", ".gif"), (".overlay.png", ".probs.tif")
@@ -37,7 +37,7 @@ class LabelMap:
     nodata: int | None
     names: dict[int, str]
     colors: dict[int, Color]
-    read: Callable[[Rectangle], NDArray[Any]]
+    read: Callable[[Window], NDArray[Any]]
 
     @property
     def ignored(self) -> set[int]:
@@ -49,7 +49,7 @@ class LabelMap:
         found = {int(value) for window in self.plan() for value in np.unique(self.read(window))}
         return found - {NOTHING, self.nodata}
 
-    def plan(self) -> list[Rectangle]:
+    def plan(self) -> list[Window]:
         """Windows that tile the map, in bands from top to bottom."""
         return [block.block for block in plan_blocks(*self.size, side=SIDE, margin=0)]
 
@@ -73,7 +73,7 @@ def open_label_map(path: str | Path, *, allow_vrt: bool = False, max_side: int =
             nodata = NOTHING if nodata is None else nodata
             values = np.where(labels.valid, values, np.int64(nodata))
 
-        def part(window: Rectangle) -> NDArray[Any]:
+        def part(window: Window) -> NDArray[Any]:
             row, column, height, width = window
             return values[row : row + height, column : column + width]
 
@@ -90,7 +90,7 @@ def open_label_map(path: str | Path, *, allow_vrt: bool = False, max_side: int =
             raise DataError(f"{source.count} bands", file=path, allowed="one band of class values")
         check_sides(path, (source.height, source.width), max_side)
 
-        def window(place: Rectangle) -> NDArray[Any]:
+        def window(place: Window) -> NDArray[Any]:
             values, valid = label_values(path, source, place)
             return values if valid is None else np.where(valid, values, np.int64(NOTHING))
 

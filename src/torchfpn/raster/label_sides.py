@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import DataError
 from torchfpn.files.formats import MAX_SIDE, name_key, printable
-from torchfpn.files.geo import SAME_GRID
+from torchfpn.files.geo import SAME_GRID, Window
 from torchfpn.files.labels import read_legend
 from torchfpn.files.rasters import Color, same_crs
-from torchfpn.raster.blocks import Rectangle
 from torchfpn.raster.label_classes import LabelClasses
 from torchfpn.raster.label_maps import LabelMap, check_same_grid, open_label_map
 from torchfpn.raster.overview import Grid
@@ -28,7 +27,7 @@ from torchfpn.recipe import IGNORE
 if TYPE_CHECKING:
     from torchfpn.vectors.objects import Objects
 
-Read = Callable[[Rectangle], NDArray[np.uint8]]
+Read = Callable[[Window], NDArray[np.uint8]]
 
 
 @dataclass
@@ -132,15 +131,12 @@ def _part(labels: LabelMap, image: Grid, classes: LabelClasses) -> Read:
         raise DataError(found, file=labels.file, allowed="pixels that lie on each other, to 0.01 pixels")
     height, width = labels.size
 
-    def read(window: Rectangle) -> NDArray[np.uint8]:
-        row, column = window[0] + top, window[1] + left
-        result = np.full(window[2:], IGNORE, np.uint8)
-        first, last = max(0, row), min(height, row + window[2])
-        start, stop = max(0, column), min(width, column + window[3])
-        if first < last and start < stop:
-            values = labels.read((first, start, last - first, stop - start))
-            known = classes.indices(values, labels.nodata, labels.file)
-            result[first - row : last - row, start - column : stop - column] = known
+    def read(window: Window) -> NDArray[np.uint8]:
+        place = window._replace(row=window.row + top, column=window.column + left)
+        result, held = np.full(window.size, IGNORE, np.uint8), place.clipped(height, width)
+        if min(held.size) > 0:
+            known = classes.indices(labels.read(held), labels.nodata, labels.file)
+            result[held.within(place).slices] = known
         return result
 
     return read

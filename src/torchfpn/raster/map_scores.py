@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torchfpn.data.colors import class_colors
 from torchfpn.errors import DataError, amount
 from torchfpn.files.formats import MAX_SIDE
-from torchfpn.files.geo import Geo
+from torchfpn.files.geo import Geo, Window
 from torchfpn.files.rasters import Color
 from torchfpn.metrics.pixel_counts import PixelCounts
 from torchfpn.raster.degrees import GridBends, to_degrees
@@ -220,7 +220,7 @@ class _Reader:
         row, column, height, width = place = self.plan[number]
         left = column - column % WIDE
         if (row, left) != self.corner:
-            window = (row, left, height, min(WIDE, self.held.size[1] - left))
+            window = Window(row, left, height, min(WIDE, self.held.size[1] - left))
             self.drawn, self.corner = draw(self.scene, window).astype(np.uint8), (row, left)
         labels = self.held.read(place)
         self.counts.update(pair_counts(labels, self.drawn[:, column - left : column - left + width]))

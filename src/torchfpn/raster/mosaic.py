@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torchfpn.errors import DataError, RasterError, amount
 from torchfpn.files.bands import match_bands
 from torchfpn.files.formats import WINDOWED, check_sides, format_of
-from torchfpn.files.geo import SAME_GRID, Geo
-from torchfpn.files.images import Picture, Window
+from torchfpn.files.geo import SAME_GRID, Geo, Window
+from torchfpn.files.images import Picture
 from torchfpn.files.photographs import check_upright
 from torchfpn.files.rasters import geo_of, no_place, open_raster, same_crs
 from torchfpn.raster.scenes import Reading, digest, read_files
@@ -134,7 +134,7 @@ class Mosaic:
         row, column, rows, columns = window
         top, left = max(row, part.row), max(column, part.column)
         bottom, right = min(row + rows, part.row + part.height), min(column + columns, part.column + part.width)
-        inner = (top - part.row, left - part.column, bottom - top, right - left)
+        inner = Window(top - part.row, left - part.column, bottom - top, right - left)
         place = slice(top - row, bottom - row), slice(left - column, right - column)
         if part.windowed:
             return self.reading.part(part.file, inner), place
@@ -142,9 +142,8 @@ class Mosaic:
         if picture.size != (part.height, part.width):
             found = f"{picture.size[1]} x {picture.size[0]} pixels"
             raise DataError(found, file=part.file, allowed=f"{part.width} x {part.height}, as when it was listed")
-        cut = slice(inner[0], inner[0] + inner[2]), slice(inner[1], inner[1] + inner[3])
-        valid = None if picture.valid is None else picture.valid[cut]
-        return replace(picture, array=picture.array[:, *cut], valid=valid), place
+        valid = None if picture.valid is None else picture.valid[inner.slices]
+        return replace(picture, array=picture.array[:, *inner.slices], valid=valid), place
 
     def _like_first(self, part: Part, picture: Picture) -> Picture:
         """The picture, its bands in the order of the first file where both files tell their names."""

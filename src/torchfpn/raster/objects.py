@@ -12,7 +12,8 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.errors import DataError
-from torchfpn.raster.blocks import Rectangle, plan_blocks
+from torchfpn.files.geo import Window
+from torchfpn.raster.blocks import plan_blocks
 from torchfpn.raster.polygons import SIDE, reader_of, trace_map
 from torchfpn.vectors.clipping import clipped
 from torchfpn.vectors.object_scores import ObjectScores, score_objects
@@ -50,7 +51,7 @@ class ObjectCounter:
 
     def update_by_blocks(
         self,
-        plan: Sequence[Rectangle],
+        plan: Sequence[Window],
         read: Callable[[int], NDArray[Any]],
         shapes: NDArray[Any],
         values: NDArray[Any],

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from torchfpn.errors import ConfigError
 from torchfpn.files.bands import Wanted, band_numbers
 from torchfpn.files.formats import MAX_SIDE, check_sides, format_of, printable
-from torchfpn.files.geo import Geo
+from torchfpn.files.geo import Geo, Window
 from torchfpn.files.images import read_image
 from torchfpn.files.photographs import is_photograph
 from torchfpn.files.rasters import color_table, geo_of, import_rasterio, open_raster
 from torchfpn.files.validity import raster_valid
-from torchfpn.raster.blocks import Rectangle
 
 RGB = ("red", "green", "blue")
 CACHE = 64  # MiB that GDAL may keep of what it reads
@@ -25,7 +24,7 @@ CACHE = 64  # MiB that GDAL may keep of what it reads
 class Sampling:
     """Which pixels are looked at: every `step`-th of a part of an image. part: row, column, height, width."""
 
-    part: Rectangle
+    part: Window
     step: int
 
     @property
@@ -33,7 +32,7 @@ class Sampling:
         """Height and width of what is seen."""
         return -(-self.part[2] // self.step), -(-self.part[3] // self.step)
 
-    def inside(self, window: Rectangle) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
+    def inside(self, window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int]:
         """Rows and columns, counted in the window, of the pixels that are looked at, and the place of the first."""
         rows, top = self._along(window[0] - self.part[0], window[2], self.part[2])
         columns, left = self._along(window[1] - self.part[1], window[3], self.part[3])
@@ -78,15 +77,16 @@ def grid_of(file: Path, *, allow_vrt: bool = False, max_side: int = MAX_SIDE) ->
         return Grid(file, (source.height, source.width), geo_of(source))
 
 
-def sampling(grid: Grid, largest: int, part: Rectangle | None = None) -> Sampling:
+def sampling(grid: Grid, largest: int, part: Window | None = None) -> Sampling:
     """The whole image, or `part` of it, at no more than `largest` pixels a side.
 
     Raises:
         ConfigError: a part that is not inside the image.
     """
     height, width = grid.size
-    row, column, rows, columns = part = part or (0, 0, height, width)
-    if min(row, column) < 0 or min(rows, columns) < 1 or row + rows > height or column + columns > width:
+    part = Window(0, 0, height, width) if part is None else Window(*part)
+    row, column, rows, columns = part
+    if min(rows, columns) < 1 or not part.fits(height, width):
         found = f"{row},{column},{rows},{columns} of an image of {height} rows and {width} columns"
         raise ConfigError(
             found, file=printable(grid.file), field="--window", allowed="row,column,height,width inside it"
@@ -109,7 +109,7 @@ def view(file: Path, look: Sampling, *, bands: Wanted = None, allow_vrt: bool = 
         here = np.ix_(rows + row, columns + column)
         valid = np.ones(look.size, bool) if picture.valid is None else picture.valid[here]
         return View(picture.array[:, here[0], here[1]], valid, picture.band_names)
-    held = read_image(file, window=(row, column, 1, 1), allow_vrt=allow_vrt)  # what its bands are called
+    held = read_image(file, window=Window(row, column, 1, 1), allow_vrt=allow_vrt)  # what its bands are called
     with import_rasterio().Env(GDAL_CACHEMAX=CACHE), open_raster(file, allow_vrt=allow_vrt) as source:
         place = ((row, row + height), (column, column + width))
         if color_table(source):

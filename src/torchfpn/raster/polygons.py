@@ -14,8 +14,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from torchfpn.files.geo import Geo
-from torchfpn.raster.blocks import Rectangle, plan_blocks
+from torchfpn.files.geo import Geo, Window
+from torchfpn.raster.blocks import plan_blocks
 from torchfpn.raster.degrees import GridBends, check_place, decimals_for, to_degrees, written
 from torchfpn.raster.tracing import Areas, Read, trace_blocks
 from torchfpn.vectors.systems import applied
@@ -84,7 +84,7 @@ def trace(
 
 
 def trace_map(
-    plan: Sequence[Rectangle],
+    plan: Sequence[Window],
     read: Read,
     geo: Geo | None,
     names: Mapping[int, str],
@@ -122,7 +122,7 @@ def trace_map(
     return features(found, geo, size, names, coordinates, exact=simplify <= 0, file=file)
 
 
-def reader_of(array: NDArray[Any], plan: Sequence[Rectangle]) -> Read:
+def reader_of(array: NDArray[Any], plan: Sequence[Window]) -> Read:
     """What reads the blocks of a map in memory [H, W]."""
 
     def read(number: int) -> NDArray[Any]:
@@ -133,7 +133,7 @@ def reader_of(array: NDArray[Any], plan: Sequence[Rectangle]) -> Read:
 
 
 def _outlines(
-    plan: Sequence[Rectangle],
+    plan: Sequence[Window],
     read: Read,
     names: Mapping[int, str],
     least: float,

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from torchfpn.errors import DataError
 from torchfpn.files.blocks import block_bytes, check_blocks
 from torchfpn.files.formats import MAX_SIDE, check_sides, format_of
-from torchfpn.files.geo import Geo, Ties, world_file
-from torchfpn.files.images import Picture, Window, read_bands, read_image
+from torchfpn.files.geo import Geo, Ties, Window, world_file
+from torchfpn.files.images import Picture, read_bands, read_image
 from torchfpn.files.rasters import geo_of, open_raster, ties_of
 from torchfpn.files.vrt import check_vrt
 from torchfpn.vectors.tiles import is_tile, tile_geo

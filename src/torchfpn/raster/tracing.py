@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import RasterError
-from torchfpn.raster.blocks import Rectangle
+from torchfpn.files.geo import Window
 from torchfpn.raster.corners import EAST, SOUTH, Ints
 from torchfpn.raster.pieces import Pieces, trace_block
 from torchfpn.raster.rings import polygons_of
@@ -31,7 +31,7 @@ class Areas(NamedTuple):
 
 
 def trace_blocks(
-    plan: Sequence[Rectangle],
+    plan: Sequence[Window],
     read: Read,
     values: Sequence[int],
     *,
@@ -67,14 +67,14 @@ def trace_blocks(
             yield Areas(np.array(values)[inside[which] - 1], polygons, means)
 
 
-def _sized(array: NDArray[Any], block: Rectangle, number: int, what: str) -> NDArray[Any]:
+def _sized(array: NDArray[Any], block: Window, number: int, what: str) -> NDArray[Any]:
     if array.shape != block[2:]:
         found = " x ".join(map(str, array.shape))
         raise RasterError(f"{what} of {found}", field=f"block {number}", allowed=f"{block[2]} x {block[3]}")
     return array
 
 
-def _size(plan: Sequence[Rectangle]) -> tuple[int, int]:
+def _size(plan: Sequence[Window]) -> tuple[int, int]:
     """(height, width) of the map that the blocks tile.
 
     Raises:
@@ -122,7 +122,7 @@ class _Halo:
         self.below, self.left = self.above, self.above[:0]
         self.carry: Ints = np.zeros(0, np.int64)
 
-    def around(self, codes: NDArray[Any], block: Rectangle, last: tuple[bool, bool]) -> NDArray[Any]:
+    def around(self, codes: NDArray[Any], block: Window, last: tuple[bool, bool]) -> NDArray[Any]:
         """The block's codes with the row above, the column to the left, and zeros beyond the map's end."""
         _, column, rows, columns = block
         if column == 0:

@@ -13,10 +13,11 @@ from torchfpn.data.each import spread
 from torchfpn.data.reading import read_pair, read_picture, whole_size
 from torchfpn.data.splits import Pair
 from torchfpn.data.truths import truth_of
-from torchfpn.data.windows import Piece, scene_of, tiling
+from torchfpn.data.windows import SIDE, Piece, scene_of
 from torchfpn.errors import DataError, amount
 from torchfpn.files.atomic import atomic_path
 from torchfpn.files.formats import printable
+from torchfpn.files.geo import Window, tiles
 from torchfpn.report.images import (
     BLACK,
     GREY,
@@ -93,7 +94,8 @@ def _pieces(dataset: Dataset, pairs: list[Pair]) -> list[Piece]:
             header = scene_of(dataset, pair)
         except DataError:  # the check has said so
             continue
-        found += [Piece(pair)] if header is None else [Piece(pair, window) for window in tiling(header.size)]
+        windows = [None] if header is None else tiles(header.size, (SIDE, SIDE))
+        found += [Piece(pair, window) for window in windows]
     return found
 
 
@@ -130,7 +132,7 @@ def _label_views(dataset: Dataset, piece: Piece) -> tuple[tuple[int, int], list[
 
 def _object_views(dataset: Dataset, split: str, piece: Piece) -> tuple[tuple[int, int], list[Image.Image]]:
     """Height and width of an image, and pictures of it without and with its objects."""
-    from torchfpn.data.geometry import Geometry, Window  # these need torch; sheets of label images do without
+    from torchfpn.data.geometry import Geometry  # these need torch; sheets of label images do without
     from torchfpn.data.moving import every_object
     from torchfpn.report.objects import Marks, draw_objects
 

@@ -17,7 +17,7 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 
-from torchfpn.files.geo import Geo
+from torchfpn.files.geo import Geo, Window
 from torchfpn.files.quiet import quiet
 from torchfpn.vectors.mending import Areas
 from torchfpn.vectors.placing import around, placed
@@ -26,7 +26,6 @@ from torchfpn.vectors.touched import touched
 
 AT_CUT = 1e-9  # turns around the earth that halves may be away from the cut
 HAIR = 2e-6  # pixels, between halves that were placed one by one
-Window = tuple[int, int, int, int]  # row, column, height, width in pixels
 ASIDE = (1e-6, 0.618e-6)  # pixels, columns and rows; their ratio is the slope of no edge that anybody draws
 
 
@@ -93,7 +92,7 @@ def place(
     Raises:
         RasterError: the labels cannot be brought into the coordinate system of the image.
     """
-    every, row, column, *whole = labels.areas.shapes, *widened_by((0, 0, *size), border)
+    every, row, column, *whole = labels.areas.shapes, *widened_by(Window(0, 0, *size), border)
     wider, larger = geo.part(row, column), (whole[0], whole[1])
     if window is None:
         shapes, numbers = placed(every, labels.crs, wider, larger, file, tree=labels.tree)
@@ -103,7 +102,8 @@ def place(
         numbers = near[numbers]
     corner = np.array([column, row], np.float64)
     shapes = shapely.transform(shapes, lambda points: points + corner) if border else shapes
-    here = slice(None) if window is None else within(shapes, *_split(widened_by(window, border + 1)))
+    seen = None if window is None else widened_by(window, border + 1)
+    here = slice(None) if seen is None else within(shapes, seen[:2], seen.size)
     shapes, owners = shapes[here], labels.areas.features[numbers[here]]
     whole_ones = _joined(shapes, owners, labels.halves[numbers[here]]) if border else shapes[:0]
     borders = shapely.buffer(shapely.boundary(whole_ones), border)
@@ -123,9 +123,8 @@ def _joined(shapes: NDArray[Any], owners: NDArray[np.int64], halves: NDArray[np.
 
 def draw(scene: Scene, window: Window, *, all_touched: bool = False) -> NDArray[np.uint16]:
     """Label values [height, width] of a window, 0 where no polygon lies."""
-    corner, size = _split(window)
-    block = np.zeros(size, np.uint16)
-    fill(block, corner, scene, all_touched=all_touched)
+    block = np.zeros(window[2:], np.uint16)
+    fill(block, window[:2], scene, all_touched=all_touched)
     return block
 
 
@@ -140,13 +139,7 @@ def fill(block: NDArray[np.uint16], corner: tuple[int, int], scene: Scene, *, al
 
 def widened_by(window: Window, pixels: float) -> Window:
     """The window with so many whole pixels more on every side."""
-    row, column, height, width = window
-    more = math.ceil(pixels)
-    return row - more, column - more, height + 2 * more, width + 2 * more
-
-
-def _split(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
-    return window[:2], window[2:]
+    return Window(*window).padded(math.ceil(pixels))
 
 
 def within(shapes: NDArray[Any], corner: tuple[int, int], size: tuple[int, ...]) -> NDArray[np.int64]:

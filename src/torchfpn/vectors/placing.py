@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 
 from torchfpn.errors import RasterError
-from torchfpn.files.geo import Geo
+from torchfpn.files.geo import Geo, Window
 from torchfpn.files.rasters import no_place
 from torchfpn.vectors.densification import NoPlaceError
 from torchfpn.vectors.reprojection import SHARE, areal, repaired, reproject, within_turn
@@ -81,7 +81,7 @@ def placed(
         raise RasterError("polygons that have no place in its coordinate system", file=file, hint=hint) from error
 
 
-def around(tree: shapely.STRtree, crs: str, geo: Geo, window: tuple[int, int, int, int]) -> NDArray[np.int64]:
+def around(tree: shapely.STRtree, crs: str, geo: Geo, window: Window) -> NDArray[np.int64]:
     """Numbers, rising, of the shapes in the tree that may lie in a window of an image; all where nobody can tell.
 
     window: row, column, height, width in pixels; it may reach beyond the image.
