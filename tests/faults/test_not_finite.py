@@ -9,6 +9,7 @@ import torch
 
 import torchfpn
 from made_data import write_tiff
+from passes import interrupted_at
 from tiny_detector import tiny_detector
 from tiny_model import BANDS, tiny_task
 from torchfpn.cli.main import main
@@ -65,21 +66,10 @@ def test_values_that_overflow_when_scaled_are_no_data_and_counted(tmp_path, caps
         assert (source.read(1) == 0).sum() == 12
 
 
-def test_their_number_is_that_of_all_windows_after_a_kill(tmp_path, capsys, monkeypatch):
-    from torchfpn.raster.journal import Journal
-
+def test_their_number_is_that_of_all_windows_after_a_kill(tmp_path, capsys):
     floats(tmp_path / "a.tif", rows=slice(0, 2))
-    put, done = Journal.put, []
-
-    def stopping(self, index, arrays):
-        if len(done) == 4:
-            raise KeyboardInterrupt
-        done.append(index)
-        put(self, index, arrays)
-
-    monkeypatch.setattr(Journal, "put", stopping)
-    assert predict(scaled(0.1), tmp_path, "--tile-size", "32", "--margin", "32") == 130
-    monkeypatch.undo()
+    with interrupted_at(4):
+        assert predict(scaled(0.1), tmp_path, "--tile-size", "32", "--margin", "32") == 130
     capsys.readouterr()
     assert predict(scaled(0.1), tmp_path, "--tile-size", "32", "--margin", "32", "--resume") == 0
     assert "6 pixels with values too large for float32 when scaled" in capsys.readouterr().err

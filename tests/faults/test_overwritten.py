@@ -8,6 +8,7 @@ import pytest
 
 from made_data import write_tiff
 from made_scenes import make_scene, make_task
+from passes import before_pass, interrupted_at
 from torchfpn.cli.main import main
 from torchfpn.errors import DataError
 from torchfpn.raster.predict import Options
@@ -52,26 +53,17 @@ def overwrite(path):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_during_a_prediction_and_before_it_is_resumed(scene, capsys, case, monkeypatch):
-    from torchfpn.raster.journal import Journal
-
+def test_during_a_prediction_and_before_it_is_resumed(scene, capsys, case):
     source, changed, flags = CASES[case]
     words = ["predict", "model.safetensors", source, "--out", "out", "--tile-size", "128", *flags]
-    put = Journal.put
-    monkeypatch.setattr(Journal, "put", lambda self, *args: (put(self, *args), overwrite(scene / changed))[0])
-    assert main(words) == 2
+    with before_pass(lambda *_: overwrite(scene / changed)):
+        assert main(words) == 2
     assert "changed while it was predicted" in capsys.readouterr().err
     assert not list((scene / "out").rglob("*.block"))  # they are of two sources
     assert not list((scene / "out").glob("*.tif"))
 
-    def interrupted(self, *args):
-        put(self, *args)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Journal, "put", interrupted)
-    assert main(words) == 130
-    monkeypatch.undo()
-    monkeypatch.chdir(scene)
+    with interrupted_at(1):
+        assert main(words) == 130
     overwrite(scene / changed)
     capsys.readouterr()
     assert main([*words, "--resume"]) == 2

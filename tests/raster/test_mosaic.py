@@ -12,6 +12,7 @@ from rasterio.crs import CRS
 
 from made_data import write_png
 from made_scenes import HEIGHT, UTM, WIDTH, make_scene, make_task, read
+from passes import interrupted_at
 from shared import DATA, needs_shared
 from torchfpn.cli.main import main
 from torchfpn.errors import ConfigError, DataError, RasterError
@@ -302,7 +303,7 @@ def test_blending_mixes_what_windows_say_by_the_weights():
     np.testing.assert_array_equal(blender.block(0)["labels"][0], [0, 0, 0, 0])
 
 
-def test_blended_windows_show_no_seams_and_go_on_after_a_kill(folder, monkeypatch):
+def test_blended_windows_show_no_seams_and_go_on_after_a_kill(folder):
     jumps = {}
     for flags in ((), ("--blend",)):
         out = "out" + "".join(flags)
@@ -317,18 +318,11 @@ def test_blended_windows_show_no_seams_and_go_on_after_a_kill(folder, monkeypatc
     assert jumps[()] > 1.3
     assert jumps["--blend",] < 1.15
 
-    real, calls = Blender.block, iter(range(100))
-
-    def stops(self, index):
-        if next(calls) == 5:
-            raise KeyboardInterrupt
-        return real(self, index)
-
-    monkeypatch.setattr(Blender, "block", stops)
     flags = ("--tile-size", "64", "--margin", "32", "--probabilities", "float32", "--blend")
-    assert predict("killed", "scene.tif", *flags) == 130
+    with interrupted_at(12):
+        assert predict("killed", "scene.tif", *flags) == 130
+    assert list((folder / "killed").glob(".fpn-scene.tif.blocks/*.block"))  # something is done
     assert not (folder / "killed/scene.tif").exists()
-    monkeypatch.setattr(Blender, "block", real)
     assert predict("killed", "scene.tif", *flags, "--resume") == 0
     for name in ("scene.tif", "scene.probs.tif"):
         assert (folder / "killed" / name).read_bytes() == (folder / "out--blend" / name).read_bytes()

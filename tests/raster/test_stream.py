@@ -17,11 +17,11 @@ from PIL import Image
 import torchfpn
 from made_data import declare_size, write_tiff
 from made_scenes import HEIGHT, UTM, WIDTH, make_scene, make_task, read
+from passes import before_pass, interrupted_at
 from torchfpn.cli.main import main
 from torchfpn.errors import DataError
 from torchfpn.files.geo import Geo
 from torchfpn.files.lock import locked
-from torchfpn.raster.journal import Journal
 from torchfpn.raster.sink import write_bands
 
 
@@ -111,17 +111,14 @@ def test_fault_14_any_size(scene, height, width):
     assert np.array_equal(read("out/scene.tif"), read("whole/scene.tif"))
 
 
-def test_fault_09_and_10_missing_pixels_stay_missing_and_empty_windows_are_not_computed(scene, monkeypatch, capsys):
+def test_fault_09_and_10_missing_pixels_stay_missing_and_empty_windows_are_not_computed(scene, capsys):
     array = make_scene("scene.tif", dtype=np.float32)
     array[:, :70, :70] = np.nan
     array[1, 100, 200] = np.inf
     write_bands("scene.tif", array, names=("red", "green", "blue"), geo=UTM)
     seen = []
-    real = torch.nn.Module.__call__
-    monkeypatch.setattr(
-        torchfpn.nn.any_size.AnySize, "__call__", lambda self, x: seen.append(1) or real(self, x), raising=False
-    )
-    assert predict("out", "--tile-size", "64", "--margin", "0") == 0
+    with before_pass(lambda number, *_: seen.append(number)):
+        assert predict("out", "--tile-size", "64", "--margin", "0") == 0
     labels = read("out/scene.tif")[0]
     missing = ~np.isfinite(array).all(0)
     assert np.array_equal(labels == 255, missing)
@@ -139,31 +136,17 @@ def test_fault_04_a_raster_larger_than_memory_is_read_by_windows(scene):
     assert read_image("scene.tif", window=(39_000, 100, 64, 32)).size == (64, 32)
 
 
-def interrupted_after(count, monkeypatch):
-    """Stops the prediction when `count` blocks are kept."""
-    put, calls = Journal.put, iter(range(1000))
-
-    def stopping(self, *args):
-        if next(calls) == count:
-            raise KeyboardInterrupt
-        put(self, *args)
-
-    monkeypatch.setattr(Journal, "put", stopping)
-
-
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_what_was_interrupted_goes_on_to_the_same_bytes(scene, monkeypatch, count):
+def test_what_was_interrupted_goes_on_to_the_same_bytes(scene, count):
     flags = ("--tile-size", "64", "--probabilities", "uint8")
     assert predict("undisturbed", *flags) == 0
-    with monkeypatch.context() as patch:
-        interrupted_after(count, patch)
+    with interrupted_at(count):
         assert predict("out", *flags) == 130
     assert not (scene / "out" / "scene.tif").exists()
-    kept = []
-    real = Journal.put
-    monkeypatch.setattr(Journal, "put", lambda self, index, arrays: kept.append(index) or real(self, index, arrays))
-    assert predict("out", *flags, "--resume") == 0
-    assert kept == list(range(count, 20))
+    passes = []
+    with before_pass(lambda number, *_: passes.append(number)):
+        assert predict("out", *flags, "--resume") == 0
+    assert len(passes) == 20 - count  # nothing is computed again
     for name in ("scene.tif", "scene.probs.tif"):
         assert (scene / "out" / name).read_bytes() == (scene / "undisturbed" / name).read_bytes()
 
@@ -215,6 +198,8 @@ def test_a_damaged_source_leaves_nothing_in_the_way_of_the_mended_one(scene, cap
 
 
 def test_a_prediction_without_room_on_the_disk_can_be_resumed(scene, monkeypatch):
+    from torchfpn.raster.journal import Journal
+
     with monkeypatch.context() as patch:
         put, calls = Journal.put, iter(range(1000))
 
@@ -238,8 +223,7 @@ def test_damaged_parts_of_an_interrupted_prediction_are_told_and_made_again(scen
         ("0000001.block", "1 damaged block"),
         ("plan.json", "plan.json: damaged; the prediction starts"),
     ):
-        with monkeypatch.context() as patch:
-            interrupted_after(3, patch)
+        with interrupted_at(3):
             assert predict("out", *flags) == 130
         (folder / name).write_bytes((folder / name).read_bytes().replace((folder / name).read_bytes()[40:44], b"0123"))
         capsys.readouterr()
@@ -250,8 +234,7 @@ def test_damaged_parts_of_an_interrupted_prediction_are_told_and_made_again(scen
 
 
 def test_blocks_of_another_prediction_are_refused(scene, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        interrupted_after(2, patch)
+    with interrupted_at(2):
         assert predict("out", "--tile-size", "64") == 130
     assert predict("out", "--tile-size", "128", "--resume") == 2
     assert "holds blocks made with a different window" in capsys.readouterr().err
