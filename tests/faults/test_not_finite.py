@@ -68,10 +68,11 @@ def test_values_that_overflow_when_scaled_are_no_data_and_counted(tmp_path, caps
 
 def test_their_number_is_that_of_all_windows_after_a_kill(tmp_path, capsys):
     floats(tmp_path / "a.tif", rows=slice(0, 2))
+    task = scaled(0.1)
     with interrupted_at(4):
-        assert predict(scaled(0.1), tmp_path, "--tile-size", "32", "--margin", "32") == 130
+        assert predict(task, tmp_path, "--tile-size", "32", "--margin", "32") == 130
     capsys.readouterr()
-    assert predict(scaled(0.1), tmp_path, "--tile-size", "32", "--margin", "32", "--resume") == 0
+    assert predict(task, tmp_path, "--tile-size", "32", "--margin", "32", "--resume") == 0
     assert "6 pixels with values too large for float32 when scaled" in capsys.readouterr().err
 
 
