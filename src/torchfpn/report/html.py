@@ -23,13 +23,13 @@ from torchfpn.report.run import (
     BEST,
     SINGLE,
     WORST,
-    AveragePrecisions,
     DetectionScores,
     Number,
     Run,
     Scores,
     read_run,
 )
+from torchfpn.report.tables import OBJECT_COUNTS, OBJECT_SHARES, crowded_note, precision_columns
 
 DASH = "\N{EN DASH}"  # in place of a number
 WIDE = 1060  # pixels: the width of the page
@@ -198,16 +198,15 @@ def class_section(scores: Scores) -> Section:
 
 def _object_section(scores: Mapping[str, Any]) -> Section:
     """Precision, recall, F1 and counts of the objects of each class."""
-    shares, counts = ("precision", "recall", "f1"), ("matched", "predicted", "truth")
 
-    def cells(row: Mapping[str, Any]) -> list[str]:
-        return [_percent(row[name]) for name in shares] + [f"{row[name]:,}" for name in counts]
+    def row(name: str, values: Mapping[str, Any]) -> Row:
+        return Row(
+            name, [*(_percent(values[key]) for key in OBJECT_SHARES), *(f"{values[key]:,}" for key in OBJECT_COUNTS)]
+        )
 
-    rows = [
-        Row(str(name), cells({key: scores[key][k] for key in (*shares, *counts)}))
-        for k, name in enumerate(scores["classes"])
-    ]
-    table = Table(["class", "precision, %", "recall, %", "F1, %", *counts], rows, Row("all", cells(scores["all"])))
+    each = [{key: scores[key][k] for key in (*OBJECT_SHARES, *OBJECT_COUNTS)} for k in range(len(scores["classes"]))]
+    rows = [row(str(name), values) for name, values in zip(scores["classes"], each, strict=True)]
+    table = Table(["class", "precision, %", "recall, %", "F1, %", *OBJECT_COUNTS], rows, row("all", scores["all"]))
     note = f"A true and a predicted object are one from an IoU of {scores['iou']:g} on."
     return Section("Objects", table=table, note=note)
 
@@ -236,26 +235,18 @@ def _detection_sections(scores: DetectionScores, samples: Sequence[tuple[str, by
 
 def _precision_section(scores: DetectionScores) -> Section:
     """AP, AP50, AP75 and AR of each class; of masks first, if there are any."""
-    columns: list[tuple[AveragePrecisions, str]] = [(scores.main, key) for key in ("ap", "ap50", "ap75", "ar100")]
-    names = ["AP", "AP50", "AP75", "AR"]
-    if scores.masks is not None:
-        columns += [(scores.boxes, "ap"), (scores.boxes, "ap50")]
-        names = [*(f"mask {name}" for name in names), "box AP", "box AP50"]
+    columns = precision_columns(scores)
     rows = []
     for k, name in enumerate(scores.classes):
-        values = [each.classes[f"class_{key}"][k] for each, key in columns]
+        values = [each.classes[f"class_{key}"][k] for _, each, key in columns]
         cells = [*map(_percent, values), f"{scores.main.objects[k]:,}"]
         rows.append(Row(name, cells, css(scores.colors[k]), values[0]))
-    means = [_percent(each.single[key]) for each, key in columns]
+    means = [_percent(each.single[key]) for _, each, key in columns]
     foot = Row("mean, sum", [*means, f"{sum(scores.main.objects):,}"])
     missing = [name for k, name in enumerate(scores.classes) if scores.main.classes["class_ap"][k] is None]
     notes = [f"No object of {', '.join(missing)} ({DASH}), left out of the mean."] if missing else []
-    if scores.crowded:
-        images = f"{scores.crowded:,} image{'s have' if scores.crowded != 1 else ' has'}"
-        notes.append(
-            f"{images} more than {scores.most} objects of a class, of which {scores.most} count as found at most."
-        )
-    table = Table(["class", *(f"{name}, %" for name in names), "objects"], rows, foot)
+    notes += [crowded_note(scores) + "."] if scores.crowded else []
+    table = Table(["class", *(f"{name}, %" for name, _, _ in columns), "objects"], rows, foot)
     return Section("Classes", table=table, note=" ".join(notes))
 
 

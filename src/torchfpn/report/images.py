@@ -3,17 +3,15 @@
 Nothing here imports torch: `fpn compare` and `fpn check --sheet` start without it.
 """
 
-import contextlib
 import functools
 import io
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 from torchfpn.recipe import default_colors
 
@@ -36,7 +34,6 @@ GREY: Ink = (125, 133, 144, 255)  # readable on white and on black
 BLACK: Ink = (30, 34, 42, 255)
 TEXT, LINE = 14, 24  # pixels: letters of a legend, and its line
 NARROWEST_LEGEND = 160  # pixels
-FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")  # where Pillow looks for fonts
 
 
 def to_rgb(image: ArrayLike, bands: Sequence[str] = (), valid: NDArray[np.bool_] | None = None) -> Rgb:
@@ -232,15 +229,9 @@ def shortened(text: str, width: float, size: int = TEXT, *, middle: bool = False
 
 @functools.cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """A font with most alphabets: DejaVu Sans of matplotlib or of the system; else Pillow's own."""
-    spec = find_spec("matplotlib")
-    if spec is not None and spec.origin:
-        file = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if file.is_file():
-            return ImageFont.truetype(str(file), size)
-    for name in FONTS:
-        with contextlib.suppress(OSError):
-            return ImageFont.truetype(name, size)
+    """DejaVu Sans, which has Latin, Greek, Cyrillic, Arabic and Hebrew letters; without FreeType, Pillow's own font."""
+    if features.check("freetype2"):
+        return ImageFont.truetype(str(Path(__file__).with_name("fonts") / "DejaVuSans.ttf"), size)
     return ImageFont.load_default(size)
 
 

@@ -63,7 +63,7 @@ def precision_table(scores: Mapping[str, Any] | DetectionScores) -> Group:
         DataError: they are not of that form.
     """
     found = scores if isinstance(scores, DetectionScores) else parse_detection_scores(scores)
-    columns = _precision_columns(found)
+    columns = precision_columns(found)
     rows = []
     for k, name in enumerate(found.classes):
         cells = [percents(each.classes[f"class_{score}"][k]) for _, each, score in columns]
@@ -94,8 +94,8 @@ def _object_cells(row: Mapping[str, Any]) -> list[str]:
     return [percents(row[name]) for name in OBJECT_SHARES] + [f"{row[name]:,}" for name in OBJECT_COUNTS]
 
 
-def _precision_columns(scores: DetectionScores) -> list[tuple[str, AveragePrecisions, str]]:
-    """Head, of boxes or of masks, and which score."""
+def precision_columns(scores: DetectionScores) -> list[tuple[str, AveragePrecisions, str]]:
+    """Columns of average precision: title, where it is, and its name there. Those of masks are first, if there are any."""
     if scores.masks is None:
         return [(name, scores.boxes, score) for score, name in AP_NAMES.items()]
     masks = [(f"mask {name}", scores.masks, score) for score, name in AP_NAMES.items()]
@@ -110,10 +110,13 @@ def _precision_notes(scores: DetectionScores) -> list[str]:
     missing = [name for k, name in enumerate(scores.classes) if scores.main.classes["class_ap"][k] is None]
     if missing:
         notes.append(f"-: no object, left out of the mean ({', '.join(missing)})")
-    if scores.crowded:
-        images = f"{scores.crowded:,} image{'s have' if scores.crowded != 1 else ' has'}"
-        notes.append(f"{images} more than {scores.most} objects of a class; {scores.most} of them count at most")
-    return notes
+    return [*notes, crowded_note(scores)] if scores.crowded else notes
+
+
+def crowded_note(scores: DetectionScores) -> str:
+    """Says in how many images the limit of detections leaves objects out."""
+    images = f"{scores.crowded:,} image{'s have' if scores.crowded != 1 else ' has'}"
+    return f"{images} more than {scores.most} objects of a class; {scores.most} of them count at most"
 
 
 def _matches(total: Matches) -> str:
