@@ -95,7 +95,7 @@ def _object_cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def precision_columns(scores: DetectionScores) -> list[tuple[str, AveragePrecisions, str]]:
-    """Columns of average precision: title, where it is, and its name there. Those of masks are first, if there are any."""
+    """Columns of average precision, of masks and then of boxes: title, the scores, and the name of the one shown."""
     if scores.masks is None:
         return [(name, scores.boxes, score) for score, name in AP_NAMES.items()]
     masks = [(f"mask {name}", scores.masks, score) for score, name in AP_NAMES.items()]
