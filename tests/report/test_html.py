@@ -38,7 +38,7 @@ def make_run(folder, names=("road", "roof", "water"), confusion=((90, 10, 0), (2
                 [0.5 / epoch, 0.2 * epoch, *[0.1 * epoch] * len(names)] if epoch != 2 else [""] * (2 + len(names))
             )
             writer.writerow([epoch, 10 * epoch, 0.001 / epoch, 1 / epoch, *validated])
-    (folder / "config.yaml").write_text("lr: 0.001\nmodel: {backbone: resnet18}\ndataset: roofs\n")
+    (folder / "config.yaml").write_text("lr: 0.001\nmodel: {backbone: resnet18}\ndataset: roofs\nseed: 0\n")
     (folder / "env.json").write_text(
         json.dumps({"device": "cpu", "precision": "32-true", "packages": {"torch": "2.15.0"}})
     )
@@ -65,6 +65,7 @@ def test_the_page_holds_numbers_curves_pictures_and_settings(tmp_path):
         "boundary",
     ):
         assert fact in page.text, fact
+    assert "seed 0" in page.text
     assert "00-" not in page.text
     assert page.tags.count("svg") == 4  # loss, IoU, learning rate, confusion
     assert page.tags.count("img") == 1
@@ -146,11 +147,14 @@ def test_scores_alone_or_curves_alone_are_enough(tmp_path):
         ("metrics.csv", "epoch,lr\n1,x\n"),
         ("config.yaml", "a: ["),
         ("env.json", "nonsense"),
+        ("validation.json", '{"classes": ["a"], "confusion": [[Infinity]], "iou": [1]}'),
+        ("metrics.csv", "epoch,lr\n1,\xff\n"),
+        ("config.yaml", "a: \xff\n"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, name, content):
     make_run(tmp_path)
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
     with pytest.raises(DataError) as raised:
         write_report(tmp_path)
     assert raised.value.file == tmp_path / name
@@ -185,10 +189,13 @@ def test_the_report_says_when_how_long_how_many_and_how_large(tmp_path):
         page = write_report(folder).read_text()
         assert f"<dd>{shown}</dd>" in page
         assert "<dt>parameters</dt>" not in page
-    (folder / "about.json").write_text('{"date": 3, "seconds": "x", "images": [1], "parameters": "<b>"}')
+    (folder / "about.json").write_text(
+        '{"date": 3, "seconds": "x", "images": {"train": "<b>", "val": 3}, "parameters": "<b>"}'
+    )
     page = write_report(folder).read_text()
     assert "duration" not in page
     assert "<b>&" not in page
+    assert "<dd>3 in val</dd>" in page
 
 
 def test_notes_below_a_table_are_as_wide_as_the_terminal(capsys):

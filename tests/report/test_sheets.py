@@ -73,6 +73,12 @@ def test_missing_colours_are_made_up_and_long_names_are_cut():
     assert name.endswith("1.tif")
 
 
+def test_names_in_other_alphabets_have_letters():
+    image, truth, prediction = sample((64, 64))
+    pictures = {side_by_side(image, truth, prediction, COLORS, names=[name]) for name in ("лес", "дом", "δάσ", "بيت")}
+    assert len(pictures) == 4  # boxes for missing letters would look the same
+
+
 def test_small_pictures_have_a_palette_and_look_the_same():
     image, truth, prediction = sample()
     large = side_by_side(image // 32 * 32, truth, prediction, COLORS)
