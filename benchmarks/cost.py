@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import torchfpn
-from torchfpn.criteria import CrossEntropy
+from torchfpn.criteria.losses import CrossEntropy
 
 Work = Callable[[], object]
 Times = dict[str, list[float]]

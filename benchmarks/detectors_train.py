@@ -34,8 +34,8 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 import torchfpn
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.region_samples import RegionSamples
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import RegionSamples
 from torchfpn.ops.masks import crop_images, paste
 from torchfpn.ops.rle import to_rle
 

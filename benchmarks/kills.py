@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 PRELOAD = [
-    "torchfpn.train.run",
+    "torchfpn.train.fit",
     "torch.utils.tensorboard",
     "timm",
 ]  # imported once, every training is forked from there

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-PRELOAD = ["torchfpn.raster.stream", "torchfpn.raster.polygons", "torchfpn.tasks.storage", "timm", "pyogrio"]
+PRELOAD = ["torchfpn.inference.windows", "torchfpn.vector.features", "torchfpn.tasks.storage", "timm", "pyogrio"]
 FLAGS = ["--tile-size", "256", "--margin", "32", "--probabilities", "uint8"]
 FINISHED = ".fpn-finished.jsonl"  # grows with each start; --resume reads it
 EACH = 5  # kills of one prediction, which is then left in peace
@@ -112,8 +112,8 @@ def make(size):
     import torch
 
     import torchfpn
-    from torchfpn.files.geo import Geo
-    from torchfpn.raster.sink import write_bands
+    from torchfpn.geo.georef import Geo
+    from torchfpn.io.geotiff import write_bands
 
     torch.manual_seed(0)
     coarse = torch.rand(1, 3, size // 16 + 2, size // 16 + 2)

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from torchfpn.config import DataConfig, LossConfig, ModelConfig, TrainConfig
+from torchfpn.config.settings import DataConfig, LossConfig, ModelConfig, TrainConfig
 from torchfpn.train import loader
-from torchfpn.train.run import fit
-from torchfpn.train.stepper import Stepper
+from torchfpn.train.fit import fit
+from torchfpn.train.loop import Stepper
 
 WARM = 3  # steps at the beginning that do not count
 

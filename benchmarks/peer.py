@@ -18,18 +18,17 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from torchfpn.config import read_config
+from torchfpn.config.parsing import read_config
 from torchfpn.criteria.semantic import criterion
-from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.datasets import SemanticSamples
 from torchfpn.data.statistics import class_counts, class_weights
 from torchfpn.metrics.confusion import ConfusionMatrix
-from torchfpn.nn.normalize import Normalize
-from torchfpn.ops.padding import crop, pad_to_multiple
-from torchfpn.train.build import build, open_dataset
-from torchfpn.train.ema import Ema
+from torchfpn.nn.layers import Normalize
+from torchfpn.ops.resize import crop, pad_to_multiple
+from torchfpn.train.datamodule import build, open_dataset
 from torchfpn.train.loader import TrainLoader
-from torchfpn.train.optimizer import optimizer
-from torchfpn.train.stepper import Stepper
+from torchfpn.train.loop import Stepper
+from torchfpn.train.optim import Ema, optimizer
 
 
 class Peer:

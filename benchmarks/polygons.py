@@ -23,9 +23,9 @@ import shapely
 from PIL import Image
 from rasterio.crs import CRS
 
-from torchfpn.files.geo import Geo
-from torchfpn.raster.polygons import trace, trace_map
-from torchfpn.raster.tracing import trace_blocks
+from torchfpn.geo.georef import Geo
+from torchfpn.vector.features import trace, trace_map
+from torchfpn.vector.polygonize import trace_blocks
 
 GRAIN, ROUGHNESS = 125, 0.021  # pixels between the knots of the noise, and how much a finer one adds
 CORNER = 2000  # pixels of the part whose borders are compared

@@ -12,11 +12,10 @@ from pathlib import Path
 import torch
 
 import torchfpn
-from torchfpn.raster.answering import answers
-from torchfpn.raster.blocks import plan_blocks, rounded_up
-from torchfpn.raster.predict import Options, as_input
-from torchfpn.raster.scenes import Reading
-from torchfpn.raster.stream import model_reach
+from torchfpn.geo.window import plan_blocks, rounded_up
+from torchfpn.inference.semantic import Options, answers, as_input
+from torchfpn.inference.windows import model_reach
+from torchfpn.sources.raster import Reading
 
 
 def main():

@@ -21,14 +21,13 @@ import torch
 from torch import nn
 
 import torchfpn
-from torchfpn.files.geo import Geo
-from torchfpn.raster.answering import answers
-from torchfpn.raster.blocks import plan_blocks
-from torchfpn.raster.journal import fingerprint
-from torchfpn.raster.predict import Options, as_input
-from torchfpn.raster.scenes import Reading, open_file
-from torchfpn.raster.sources import Job
-from torchfpn.raster.stream import Streaming, predict_stream
+from torchfpn.geo.georef import Geo
+from torchfpn.geo.window import plan_blocks
+from torchfpn.inference.jobs import Job
+from torchfpn.inference.journal import fingerprint
+from torchfpn.inference.semantic import Options, answers, as_input
+from torchfpn.inference.windows import Streaming, predict_stream
+from torchfpn.sources.raster import Reading, open_file
 
 SIDE, MARGIN = 1024, 64
 UTM = Geo(rasterio.crs.CRS.from_epsg(32645).to_wkt(), (0.5, 0.0, 5e5, 0.0, -0.5, 3e6))

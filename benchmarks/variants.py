@@ -19,13 +19,12 @@ from pathlib import Path
 
 import torch
 
-from torchfpn.config import read_config
-from torchfpn.train.build import build, open_dataset
-from torchfpn.train.ema import Ema
+from torchfpn.config.parsing import read_config
+from torchfpn.train.datamodule import build, open_dataset
 from torchfpn.train.loader import TrainLoader
-from torchfpn.train.machine import machine
-from torchfpn.train.optimizer import optimizer
-from torchfpn.train.stepper import Stepper
+from torchfpn.train.loop import Stepper
+from torchfpn.train.optim import Ema, optimizer
+from torchfpn.train.run_folder import machine
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 WEIGHTS = [f"--model.pretrained={os.environ['TORCHFPN_WEIGHTS']}"] if "TORCHFPN_WEIGHTS" in os.environ else []

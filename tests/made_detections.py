@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 
-from torchfpn.ops.instances import Instances
-from torchfpn.ops.masks import crop_images
+from torchfpn.ops.masks import Instances, crop_images
 from torchfpn.types import Objects
 
 SIZE = (80, 90)

@@ -5,8 +5,8 @@ import rasterio
 import torch
 
 import torchfpn
-from torchfpn.files.geo import Geo
-from torchfpn.raster.sink import write_bands
+from torchfpn.geo.georef import Geo
+from torchfpn.io.geotiff import write_bands
 from torchfpn.recipe import Scaling
 
 UTM = Geo(rasterio.crs.CRS.from_epsg(32645).to_wkt(), (0.5, 0.0, 5e5, 0.0, -0.5, 3e6))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import torchfpn
+from torchfpn.deprecated import MOVED
 
 
 def test_all_is_sorted_and_complete():
@@ -30,3 +31,13 @@ def test_rooms_are_reached_as_attributes():
     assert torchfpn.metrics.__name__ == "torchfpn.metrics"
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         torchfpn.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in MOVED.items() for name in names])
+def test_former_paths_of_the_documentation_import_with_a_warning(module, name):
+    former = import_module(module)
+    with pytest.warns(DeprecationWarning, match=f"is now {MOVED[module][name]}"):
+        thing = getattr(former, name)
+    assert thing is getattr(import_module(MOVED[module][name]), name)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        former.nonsense  # noqa: B018

@@ -11,8 +11,7 @@ from architecture.backbones import Flow, draw_maps, levels_of, numbers
 from architecture.drawing import Figure, Node
 from architecture.labels import TIMES, describe, level_after
 from torchfpn.nn.containers import Concat, Parallel, Pick, Shared, Sum
-from torchfpn.pyramids.extra import ConvLevels, FromBackbone, PoolLevel
-from torchfpn.pyramids.fpn import TopDown
+from torchfpn.pyramids.fpn import ConvLevels, FromBackbone, PoolLevel, TopDown
 from torchfpn.pyramids.panet import BottomUp
 from torchfpn.pyramids.simple import Rescale
 from torchfpn.types import Level

@@ -7,7 +7,10 @@ Names are imported when they are first used, so that `import torchfpn` costs not
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from torchfpn.deprecated import install
+
 __version__ = "0.1.0"
+install()
 
 if TYPE_CHECKING:
     from torchfpn.backbones import backbone as backbone
@@ -18,10 +21,11 @@ if TYPE_CHECKING:
     from torchfpn.errors import RasterError as RasterError
     from torchfpn.errors import ShapeError as ShapeError
     from torchfpn.errors import WeightsError as WeightsError
-    from torchfpn.heads.concat import ConcatHead as ConcatHead
-    from torchfpn.heads.finest import FinestHead as FinestHead
+    from torchfpn.heads.semantic import ConcatHead as ConcatHead
+    from torchfpn.heads.semantic import FinestHead as FinestHead
     from torchfpn.heads.semantic import SemanticHead as SemanticHead
     from torchfpn.importers.convert import convert as convert
+    from torchfpn.inference.predict import predict as predict
     from torchfpn.nn.any_size import AnySize as AnySize
     from torchfpn.nn.containers import Chain as Chain
     from torchfpn.nn.containers import Concat as Concat
@@ -32,21 +36,20 @@ if TYPE_CHECKING:
     from torchfpn.nn.containers import Stages as Stages
     from torchfpn.nn.containers import Sum as Sum
     from torchfpn.nn.containers import chain as chain
-    from torchfpn.ops.instances import Instances as Instances
-    from torchfpn.pyramids.extra import ConvLevels as ConvLevels
-    from torchfpn.pyramids.extra import FromBackbone as FromBackbone
-    from torchfpn.pyramids.extra import PoolLevel as PoolLevel
+    from torchfpn.ops.masks import Instances as Instances
     from torchfpn.pyramids.fpn import FPN as FPN
+    from torchfpn.pyramids.fpn import ConvLevels as ConvLevels
+    from torchfpn.pyramids.fpn import FromBackbone as FromBackbone
+    from torchfpn.pyramids.fpn import PoolLevel as PoolLevel
     from torchfpn.pyramids.panet import PANet as PANet
     from torchfpn.pyramids.simple import SimplePyramid as SimplePyramid
-    from torchfpn.raster.in_memory import predict as predict
     from torchfpn.recipe import Recipe as Recipe
     from torchfpn.recipe import Scaling as Scaling
     from torchfpn.tasks.build import create_task as create_task
+    from torchfpn.tasks.build import load as load
     from torchfpn.tasks.factories import make_fpn_efficientnet as make_fpn_efficientnet
     from torchfpn.tasks.factories import make_fpn_resnet as make_fpn_resnet
     from torchfpn.tasks.model import create_model as create_model
-    from torchfpn.tasks.storage import load as load
     from torchfpn.tasks.storage import load_model as load_model
     from torchfpn.tasks.task import Task as Task
     from torchfpn.types import Batch as Batch
@@ -58,24 +61,21 @@ _HOMES = {
     "torchfpn.backbones": ["backbone"],
     "torchfpn.backbones.names": ["list_backbones"],
     "torchfpn.errors": ["ConfigError", "DataError", "FPNError", "RasterError", "ShapeError", "WeightsError"],
-    "torchfpn.heads.concat": ["ConcatHead"],
-    "torchfpn.heads.finest": ["FinestHead"],
-    "torchfpn.heads.semantic": ["SemanticHead"],
+    "torchfpn.heads.semantic": ["ConcatHead", "FinestHead", "SemanticHead"],
     "torchfpn.importers.convert": ["convert"],
+    "torchfpn.inference.predict": ["predict"],
     "torchfpn.nn.any_size": ["AnySize"],
     "torchfpn.nn.containers": ["Chain", "Concat", "Fork", "Parallel", "Pick", "Shared", "Stages", "Sum", "chain"],
-    "torchfpn.pyramids.extra": ["ConvLevels", "FromBackbone", "PoolLevel"],
-    "torchfpn.pyramids.fpn": ["FPN"],
+    "torchfpn.ops.masks": ["Instances"],
+    "torchfpn.pyramids.fpn": ["ConvLevels", "FPN", "FromBackbone", "PoolLevel"],
     "torchfpn.pyramids.panet": ["PANet"],
     "torchfpn.pyramids.simple": ["SimplePyramid"],
-    "torchfpn.raster.in_memory": ["predict"],
     "torchfpn.recipe": ["Recipe", "Scaling"],
-    "torchfpn.tasks.build": ["create_task"],
+    "torchfpn.tasks.build": ["create_task", "load"],
     "torchfpn.tasks.factories": ["make_fpn_efficientnet", "make_fpn_resnet"],
     "torchfpn.tasks.model": ["create_model"],
-    "torchfpn.tasks.storage": ["load", "load_model"],
+    "torchfpn.tasks.storage": ["load_model"],
     "torchfpn.tasks.task": ["Task"],
-    "torchfpn.ops.instances": ["Instances"],
     "torchfpn.types": ["Batch", "Level", "Objects", "Semantic"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -1,9 +1,13 @@
-"""The one door to the terminal: what is printed holds no control characters, and a stream that fails stops no work.
+"""What is printed: no control characters, no failure of a closed stream, no warnings of libraries.
+
+The one door to the terminal: what is printed holds no control characters, and a stream that fails stops no work.
 
 Names of classes, attributes, tags and files come from other people. Escape sequences in them could rewrite the screen,
 marks of writing direction could turn a line around. `visible` spells such characters out. Within `doors` everything
 that is printed to stdout and stderr passes through it: print, logging, argparse. Tables and bars of rich pass through
 `torchfpn.report.console.Console`, which spells out the same characters and adds the colours itself.
+
+Silencing a warning around one call, also where several threads do so at once.
 """
 
 import contextlib
@@ -12,10 +16,13 @@ import logging
 import os
 import re
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from typing import IO, Any
 
 LONGEST = 3500  # characters of a message; of longer ones the beginning and the end are kept
+
 _HIDDEN = re.compile(  # control characters but tab and line feed, marks of direction, invisible ones, lone surrogates
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e0fff]"
@@ -170,3 +177,24 @@ def log_to_stderr(level: int) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Words("%(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
+
+
+_filters = threading.Lock()  # warnings.catch_warnings changes a global list
+
+
+def _renew() -> None:
+    """A child must not inherit the lock held."""
+    global _filters
+    _filters = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
+@contextlib.contextmanager
+def quiet(category: type[Warning]) -> Iterator[None]:
+    """Nothing is said about `category` inside. One thread at a time: keep it to short calls."""
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield

@@ -7,14 +7,17 @@ Shapes: B images, C channels or bands, K classes, H x W pixels. This module does
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torchfpn.recipe import IGNORE as IGNORE
+from torchfpn.recipe import IGNORE
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+
 Maps = tuple["Tensor", ...]  # [B, C_i, H / s_i, W / s_i], finest first, always
+
 Size = tuple[int, int]  # (height, width) in pixels
+
 SHOWN = 10  # classes that are named when a result is printed
 
 

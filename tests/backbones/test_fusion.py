@@ -10,9 +10,8 @@ from torch import nn
 from shared import WEIGHTS, needs_shared
 from torchfpn import ConfigError, Level
 from torchfpn.backbones import backbone
-from torchfpn.backbones.fusion import LateFusion, SplitBands, StageFusion
-from torchfpn.backbones.inputs import widen
-from torchfpn.backbones.stages import stages_of
+from torchfpn.backbones.first_conv import widen
+from torchfpn.backbones.fusion import LateFusion, SplitBands, StageFusion, stages_of
 
 SWIN = "swin_tiny_patch4_window7_224"
 SMALL_SWIN = {"img_size": 64, "embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 4)}

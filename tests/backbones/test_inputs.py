@@ -13,7 +13,7 @@ from torch import nn
 from shared import WEIGHTS, needs_shared
 from torchfpn import ConfigError, WeightsError
 from torchfpn.backbones import backbone
-from torchfpn.backbones.inputs import check_bands, widen, widen_first_conv
+from torchfpn.backbones.first_conv import check_bands, widen, widen_first_conv
 
 MOBILENET = WEIGHTS / "mobilenet_v2_imagenet1k.safetensors"
 

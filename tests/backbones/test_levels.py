@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from torchfpn import ConfigError, Level
 from torchfpn.backbones import backbone
-from torchfpn.backbones.levels import pick_by_stride
+from torchfpn.backbones.timm import pick_by_stride
 
 C1_TO_C5, DILATED, PLAIN = (2, 4, 8, 16, 32), (2, 4, 8, 8, 8), (16, 16, 16)
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from made_data import YAML, labels, make_dataset, picture, write_png
 from made_objects import make_objects
+from torchfpn.cli.console import FileProgress as Progress
 from torchfpn.cli.main import main
-from torchfpn.cli.progress import Progress
 
 
 def test_a_good_dataset(tmp_path, capsys):
@@ -115,7 +115,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path, capsys):
 
 
 def test_progress_passes_everything_on_and_speaks_on_stderr(monkeypatch, capsys):
-    monkeypatch.setattr("torchfpn.cli.progress._EVERY", 0.0)
+    monkeypatch.setattr("torchfpn.cli.console._EVERY", 0.0)
     assert list(Progress("reading")(iter("abc"), 3)) == ["a", "b", "c"]
     out, err = capsys.readouterr()
     assert out == ""

@@ -11,13 +11,13 @@ from PIL import Image
 from made_data import picture, write_png, write_tiff
 from torchfpn.cli.main import main
 from torchfpn.errors import ConfigError
-from torchfpn.files.geo import Geo
-from torchfpn.files.rasters import write_label_raster
+from torchfpn.geo.crs import crs_wkt
+from torchfpn.geo.georef import Geo
+from torchfpn.io.rasters import write_label_raster
 from torchfpn.metrics.confusion import ConfusionMatrix
-from torchfpn.raster.overview import Grid, grid_of, sampling, view
 from torchfpn.report.images import to_rgb
 from torchfpn.report.sheets import FALSE, MISSED, OTHER, RIGHT, Comparison, draw_comparison, mark_differences
-from torchfpn.vectors.reading import crs_wkt
+from torchfpn.sources.raster import Grid, grid_of, sampling, view
 
 WEST, NORTH = 500_000, 5_800_000
 PLACE = rasterio.Affine(0.5, 0, WEST, 0, -0.5, NORTH)

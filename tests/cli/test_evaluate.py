@@ -11,8 +11,8 @@ import yaml
 from made_data import write_png, write_tiff
 from tiny_model import BANDS, CLASSES, IDS, tiny_task
 from torchfpn.cli.main import main
-from torchfpn.files.labels import read_labels
-from torchfpn.raster.answers import write_labels
+from torchfpn.inference.outputs import write_labels
+from torchfpn.io.labels import read_labels
 
 YAML = {
     "task": "semantic",

@@ -12,10 +12,10 @@ from PIL import Image
 from made_data import write_png, write_tiff
 from shared import DATA, needs_shared
 from torchfpn.cli.main import main
-from torchfpn.files.geo import Geo
-from torchfpn.files.rasters import write_label_raster
+from torchfpn.geo.crs import crs_wkt
+from torchfpn.geo.georef import Geo
+from torchfpn.io.rasters import write_label_raster
 from torchfpn.metrics.confusion import ConfusionMatrix
-from torchfpn.vectors.reading import crs_wkt
 
 WEST, NORTH = 500_000, 5_800_000
 PLACE = rasterio.Affine(0.5, 0, WEST, 0, -0.5, NORTH)

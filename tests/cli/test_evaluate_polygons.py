@@ -43,7 +43,7 @@ def test_objects_are_scored_where_labels_are_polygons(tmp_path, capsys, monkeypa
     bright.bias.data.zero_()
     task.save(tmp_path / "model.safetensors")
     task.model = torch.nn.Sequential(bright)
-    monkeypatch.setattr("torchfpn.tasks.storage.load", lambda path: task.eval())
+    monkeypatch.setattr("torchfpn.tasks.build.load", lambda path: task.eval())
     assert main(["evaluate", str(tmp_path / "model.safetensors"), str(tmp_path), "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["objects"]["matched"] == [2]

@@ -14,8 +14,8 @@ from made_maps import box, noise, write_geojson, write_map
 from made_objects import YAML, coco, make_objects
 from tiny_detector import tiny_detector
 from tiny_model import tiny_task
-from torchfpn.cli.holding import HOLD
 from torchfpn.cli.main import main
+from torchfpn.cli.options import HOLD
 from torchfpn.errors import ConfigError
 from torchfpn.importers.convert import FAMILIES, convert
 

@@ -132,7 +132,7 @@ def test_what_needs_an_extra_says_so_before_its_work(capsys, monkeypatch, tmp_pa
     assert "--polygons needs pyogrio, which is not installed; pip install" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     with pytest.raises(ConfigError, match=r"the score of objects needs faster_coco_eval.*torchfpn\[objects\]"):
-        torchfpn.metrics.AveragePrecision(["cell"])
+        torchfpn.metrics.detection.AveragePrecision(["cell"])
 
 
 def test_interrupt_and_closed_pipe_have_their_codes(monkeypatch):

@@ -16,11 +16,11 @@ from made_maps import box as square
 from made_maps import write_geojson, write_map
 from tiny_model import tiny_task
 from torchfpn.cli.main import main
-from torchfpn.files.geo import Geo
-from torchfpn.files.rasters import write_label_raster
-from torchfpn.vectors.area import square_metres
-from torchfpn.vectors.reading import read_vectors
-from torchfpn.vectors.writing import write_layer
+from torchfpn.geo.crs import square_metres
+from torchfpn.geo.georef import Geo
+from torchfpn.io.rasters import write_label_raster
+from torchfpn.io.vector_writing import write_layer
+from torchfpn.io.vectors import read_vectors
 
 UTM = CRS.from_epsg(32633)
 GEO = Geo(UTM.to_wkt(), (0.5, 0.0, 500_000.0, 0.0, -0.5, 5_800_000.0))

@@ -15,10 +15,11 @@ from rasterio.crs import CRS
 
 from made_data import write_tiff
 from torchfpn.cli.main import main
-from torchfpn.files.geo import Geo
-from torchfpn.files.rasters import write_label_raster
-from torchfpn.vectors.reading import LON_LAT, read_vectors
-from torchfpn.vectors.writing import write_layer
+from torchfpn.geo.crs import LON_LAT
+from torchfpn.geo.georef import Geo
+from torchfpn.io.rasters import write_label_raster
+from torchfpn.io.vector_writing import write_layer
+from torchfpn.io.vectors import read_vectors
 
 NAMES = {1: "a", 2: "b", 3: "c"}
 

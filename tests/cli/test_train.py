@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from torchfpn.cli.main import main
-from torchfpn.config import TrainConfig, load_config, read_config, to_yaml
-from torchfpn.config.check import check, known_settings, settings
-from torchfpn.config.read import from_plain
+from torchfpn.config.checks import check, known_settings, settings
+from torchfpn.config.parsing import from_plain, load_config, read_config, to_yaml
+from torchfpn.config.settings import TrainConfig
 from torchfpn.errors import ConfigError
-from torchfpn.train import plan
+from torchfpn.train import fit as plan
 
 
 @pytest.fixture

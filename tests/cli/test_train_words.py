@@ -14,7 +14,7 @@ import yaml
 import torchfpn
 from made_data import labels, write_png, write_tiff
 from torchfpn.cli.main import main
-from torchfpn.config import load_config, read_config, to_yaml
+from torchfpn.config.parsing import load_config, read_config, to_yaml
 from torchfpn.errors import ConfigError
 from train.tiny import rows
 

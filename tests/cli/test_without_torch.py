@@ -105,8 +105,8 @@ def test_every_refusal_comes_without_torch(here):
 def test_what_info_tells_of_a_file_is_what_its_model_gives(here, tmp_path, capsys):
     import safetensors.torch
 
-    from torchfpn.files.checkpoints import read_tensors
-    from torchfpn.nn.reach import reach
+    from torchfpn.io.weights import read_tensors
+    from torchfpn.nn.receptive_field import reach
 
     def info(path):
         assert main(["info", str(path), "--json"]) == 0

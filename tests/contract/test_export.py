@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from contract.subjects import CNNS, LARGER_CNNS, PAIRS, PYRAMIDS, close, images, made, product, whole
-from torchfpn.export.graph import graph
+from torchfpn.export.torch_export import graph
 
 SHAPES = [(1, 64, 96), (3, 41, 33), (1, 1, 1), (2, 1, 40), (1, 32, 32), (1, 130, 7)]
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.criteria import CrossEntropy
+from torchfpn.criteria.losses import CrossEntropy
 from torchfpn.errors import ConfigError
 
 

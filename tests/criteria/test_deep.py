@@ -8,11 +8,10 @@ import torch.nn.functional as F
 
 import torchfpn
 from torchfpn import Batch, ConfigError, Level
-from torchfpn.criteria import criterion
-from torchfpn.criteria.deep import DeepSupervision
-from torchfpn.train.stepper import Stepper
-from torchfpn.train.validation import Validation
-from torchfpn.types import IGNORE
+from torchfpn.criteria.semantic import DeepSupervision, criterion
+from torchfpn.evaluation.model import Validation
+from torchfpn.recipe import IGNORE
+from torchfpn.train.loop import Stepper
 from train.fixtures import small  # noqa: F401
 from train.test_resume import signal_at
 from train.tiny import checkpoint, rows, same_training, train

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segmentation_models_pytorch.losses import DiceLoss
 
-from torchfpn.criteria import Dice
+from torchfpn.criteria.losses import Dice
 from torchfpn.errors import ConfigError
 
 

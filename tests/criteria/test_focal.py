@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from segmentation_models_pytorch.losses import FocalLoss
 from segmentation_models_pytorch.losses._functional import softmax_focal_loss_with_logits
 
-from torchfpn.criteria import CrossEntropy, Focal
+from torchfpn.criteria.losses import CrossEntropy, Focal
 from torchfpn.errors import ConfigError
 
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.criteria import CrossEntropy, Dice, Focal, Lovasz, SemanticCriterion
+from torchfpn.criteria.losses import CrossEntropy, Dice, Focal, Lovasz
+from torchfpn.criteria.semantic import SemanticCriterion
 from torchfpn.errors import DataError, ShapeError
 
 WEIGHT = (0.5, 2.0, 0.0, 1.5, 0.1)

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segmentation_models_pytorch.losses import LovaszLoss
 
-from torchfpn.criteria import Lovasz
-from torchfpn.criteria.lovasz import falling, slope
+from torchfpn.criteria.losses import Lovasz, falling, slope
 
 
 @pytest.fixture(autouse=True)

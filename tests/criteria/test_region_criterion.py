@@ -8,7 +8,7 @@ import torch
 
 from torchfpn.criteria.region import Chosen, Draw, RegionCriterion
 from torchfpn.heads.two_stage import two_stage
-from torchfpn.ops.matching import BACKGROUND, UNDECIDED, spared
+from torchfpn.ops.boxes import BACKGROUND, UNDECIDED, spared
 from torchfpn.types import Boxes, Level, Objects, Regions
 
 CROWD = torch.tensor([[40.0, 0.0, 80.0, 40.0]])

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.criteria import CrossEntropy, Dice, Focal, Lovasz, SemanticCriterion, criterion
-from torchfpn.criteria.semantic import parse
+from torchfpn.criteria.losses import CrossEntropy, Dice, Focal, Lovasz
+from torchfpn.criteria.semantic import SemanticCriterion, criterion, parse
 from torchfpn.errors import ConfigError
 
 LOGITS, TARGETS = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))

@@ -11,8 +11,8 @@ from made_objects import YAML, coco, make_objects, record, ring, write_numbers
 from made_panoptic import make_panoptic, panoptic
 from torchfpn.cli.main import main
 from torchfpn.data.check import check
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.region_samples import RegionSamples
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import RegionSamples
 from torchfpn.errors import DataError
 
 BOX = (2, 3, 10, 9)
@@ -222,7 +222,7 @@ def test_panoptic_categories_that_do_not_say_what_is_a_thing(tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", ["lines", "records", "CRLF"])
 def test_geojson_of_a_feature_on_each_line_is_read_whole_or_refused(tmp_path, kind):
-    vectors = pytest.importorskip("torchfpn.vectors.reading")
+    vectors = pytest.importorskip("torchfpn.io.vectors")
     corners = [[0, 0], [1, 0], [1, 1], [0, 0]]
     features = [
         {
@@ -245,7 +245,7 @@ def test_geojson_of_a_feature_on_each_line_is_read_whole_or_refused(tmp_path, ki
 
 
 def test_a_file_of_labelme_is_called_so(tmp_path):
-    vectors = pytest.importorskip("torchfpn.vectors.reading")
+    vectors = pytest.importorskip("torchfpn.io.vectors")
     value = {"version": "5.0", "flags": {}, "shapes": [], "imagePath": "a.png"}
     (tmp_path / "a.json").write_text(json.dumps(value))
     with pytest.raises(DataError, match=r"a file of LabelMe.*; fpn check --init FOLDER makes COCO"):

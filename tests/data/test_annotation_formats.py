@@ -11,8 +11,8 @@ from PIL import Image
 
 from made_data import picture, write_png
 from torchfpn.cli.main import main
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.region_samples import RegionSamples
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import RegionSamples
 
 SIZE = (24, 32)
 BOX = (4, 6, 12, 18)  # x1, y1, x2, y2 of the object of every image

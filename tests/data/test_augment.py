@@ -8,12 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.data.augment import Augment
-from torchfpn.data.keys import generator
 from torchfpn.data.sample import Sample
+from torchfpn.data.sampler import generator
+from torchfpn.data.transforms import Augment
 from torchfpn.errors import ConfigError
-from torchfpn.recipe import Scaling
-from torchfpn.types import IGNORE
+from torchfpn.recipe import IGNORE, Scaling
 
 EVERYTHING = {
     "scale": (0.5, 2.0),

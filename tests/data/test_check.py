@@ -10,9 +10,9 @@ from PIL import Image
 
 from made_data import YAML, labels, make_dataset, picture, write_png, write_tiff
 from torchfpn.data.check import check
-from torchfpn.data.dataset import read_dataset
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import SemanticSamples
 from torchfpn.data.headers import page_count
-from torchfpn.data.samples import SemanticSamples
 from torchfpn.errors import DataError
 from torchfpn.report.dataset_sheet import write_sheet
 

@@ -13,14 +13,14 @@ from made_panoptic import FIRST, SECOND, YAML, make_panoptic, panoptic, segment
 from shared import DATA, needs_shared
 from torchfpn.cli.main import main
 from torchfpn.data.check import check
-from torchfpn.data.coco_panoptic_map import read_map
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.extents import extents
-from torchfpn.data.keys import Draw
-from torchfpn.data.region_augment import RegionAugment
-from torchfpn.data.region_samples import RegionSamples
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import RegionSamples
+from torchfpn.data.labels.coco_panoptic import read_map
+from torchfpn.data.sampler import Draw
+from torchfpn.data.transforms import RegionAugment
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.formats import MAX_PIXELS
+from torchfpn.io.formats import MAX_PIXELS
+from torchfpn.ops.extents import extents
 from torchfpn.ops.masks import paste
 
 

@@ -2,9 +2,8 @@
 
 import torch
 
-from torchfpn.data.collate import collate
-from torchfpn.data.sample import Sample
-from torchfpn.types import IGNORE
+from torchfpn.data.sample import Sample, collate
+from torchfpn.recipe import IGNORE
 
 
 def sample(height, width, value):

@@ -3,7 +3,7 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from torchfpn.data.colors import class_colors
+from torchfpn.classes import class_colors
 
 
 @given(st.lists(st.text(max_size=8), max_size=40, unique=True))

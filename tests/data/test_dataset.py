@@ -10,7 +10,7 @@ import pytest
 from made_data import YAML, labels, make_dataset, picture, write_png
 from made_objects import make_objects
 from shared import DATA, needs_shared
-from torchfpn.data.dataset import read_dataset
+from torchfpn.data.config import read_dataset
 from torchfpn.data.splits import natural
 from torchfpn.errors import ConfigError, DataError
 
@@ -200,7 +200,7 @@ def test_reading_imports_nothing_heavy_and_is_quick(tmp_path):
     make_dataset(tmp_path)
     code = (
         "import sys, time; begun = time.process_time()\n"
-        "from torchfpn.data.dataset import read_dataset\n"
+        "from torchfpn.data.config import read_dataset\n"
         f"read_dataset({str(tmp_path)!r}).pairs('train')\n"
         "print(time.process_time() - begun, *sorted({'torch', 'numpy', 'PIL', 'rasterio'} & set(sys.modules)))"
     )

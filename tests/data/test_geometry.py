@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.data.geometry import Geometry
-from torchfpn.files.geo import Window
-from torchfpn.types import IGNORE
+from torchfpn.data.transforms import Geometry
+from torchfpn.geo.georef import Window
+from torchfpn.recipe import IGNORE
 
 windows = st.builds(Window, st.integers(-6, 8), st.integers(-6, 8), st.integers(1, 14), st.integers(1, 14))
 geometries = st.builds(

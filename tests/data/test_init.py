@@ -18,10 +18,10 @@ from made_objects import coco, record
 from shared import DATA, needs_shared
 from torchfpn.cli.main import main
 from torchfpn.data.check import check
-from torchfpn.data.dataset import read_dataset
+from torchfpn.data.config import read_dataset
 from torchfpn.data.init import init_dataset
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.rasters import write_label_raster
+from torchfpn.io.rasters import write_label_raster
 
 
 def flat(folder, n, images="images", masks="masks"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.data.keys import Draw, KeyedSampler, generator, key
+from torchfpn.data.sampler import Draw, KeyedSampler, generator, key
 from torchfpn.errors import ConfigError
 
 

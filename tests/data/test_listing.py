@@ -11,11 +11,11 @@ from made_data import labels, picture, write_png
 from made_maps import box, write_geojson, write_map
 from shared import needs_shared
 from torchfpn.data.check import check
-from torchfpn.data.dataset import read_dataset
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import SemanticSamples
 from torchfpn.data.init import init_dataset
-from torchfpn.data.samples import SemanticSamples
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.vectors.tiles import tile_geo
+from torchfpn.geo.tiles import tile_geo
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "datasets"
 

@@ -6,11 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.data.annotations import Shapes
-from torchfpn.data.geometry import Geometry
-from torchfpn.data.moving import every_object, move_masks, moved, tight_boxes
-from torchfpn.data.truth import Truth
-from torchfpn.files.geo import Window
+from torchfpn.data.labels.coco_annotations import Shapes
+from torchfpn.data.labels.ground_truth import Truth
+from torchfpn.data.transforms import Geometry, every_object, move_masks, moved, tight_boxes
+from torchfpn.geo.georef import Window
 from torchfpn.ops.masks import crop_images, paste
 
 SIZE = (40, 56)

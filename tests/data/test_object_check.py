@@ -13,7 +13,7 @@ from made_panoptic import make_panoptic
 from torchfpn import DataError
 from torchfpn.cli.main import main
 from torchfpn.data.check import check
-from torchfpn.data.dataset import read_dataset
+from torchfpn.data.config import read_dataset
 from torchfpn.data.init import init_dataset
 
 

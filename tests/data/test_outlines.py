@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.data.annotations import Shapes
+from torchfpn.data.labels.coco_annotations import Shapes
 from torchfpn.ops.masks import crop_images, paste
 from torchfpn.ops.rle import to_rle
 

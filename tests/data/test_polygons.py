@@ -16,17 +16,17 @@ from made_data import write_png, write_tiff
 from made_maps import NORTH, WEST, box, noise, write_geojson, write_map
 from shared import DATA, needs_shared
 from torchfpn.cli.main import main
-from torchfpn.data import burning
-from torchfpn.data.augment import Augment
 from torchfpn.data.check import check
-from torchfpn.data.collate import collate
-from torchfpn.data.dataset import read_dataset
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import SemanticSamples
 from torchfpn.data.init import init_dataset
-from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.labels import polygons as burning
+from torchfpn.data.sample import collate
 from torchfpn.data.statistics import class_counts
+from torchfpn.data.transforms import Augment
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.types import IGNORE
-from torchfpn.vectors.tiles import tile_geo
+from torchfpn.geo.tiles import tile_geo
+from torchfpn.recipe import IGNORE
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "datasets"
 TWO = "classes: [ground, roof]\n"

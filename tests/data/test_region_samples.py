@@ -15,14 +15,12 @@ from PIL import Image
 from made_data import picture, write_png, write_tiff
 from made_objects import YAML, coco, make_objects, record, write_numbers
 from shared import DATA, needs_shared
-from torchfpn.data.collate import collate
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.keys import Draw
-from torchfpn.data.region_augment import RegionAugment
-from torchfpn.data.region_samples import RegionSamples
-from torchfpn.data.resize import Resize
-from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import RegionSamples, SemanticSamples
+from torchfpn.data.sample import collate
+from torchfpn.data.sampler import Draw
 from torchfpn.data.statistics import class_counts
+from torchfpn.data.transforms import RegionAugment, Resize
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.ops.masks import areas, crop_images, paste
 from torchfpn.ops.rle import to_rle

@@ -10,14 +10,13 @@ from torch.utils.data import DataLoader
 
 from made_data import YAML, labels, make_dataset, picture, write_png, write_tiff
 from shared import DATA, needs_shared
-from torchfpn.data.augment import Augment
-from torchfpn.data.collate import collate
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.keys import Draw, KeyedSampler
-from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.sample import collate
+from torchfpn.data.sampler import Draw, KeyedSampler
+from torchfpn.data.transforms import Augment
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.recipe import Scaling
-from torchfpn.types import IGNORE
+from torchfpn.recipe import IGNORE, Scaling
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "datasets"
 

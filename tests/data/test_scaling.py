@@ -7,10 +7,10 @@ import pytest
 
 from made_data import YAML, make_dataset, picture, write_png, write_tiff
 from shared import needs_shared
-from torchfpn.data.dataset import read_dataset
+from torchfpn.data.config import read_dataset
 from torchfpn.data.scaling import find_scaling
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.images import read_image
+from torchfpn.io.images import read_image
 from torchfpn.recipe import Scaling
 from torchfpn.report.images import to_rgb
 

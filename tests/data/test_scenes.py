@@ -13,28 +13,26 @@ from torch.utils.data import DataLoader
 
 from made_data import write_png
 from made_maps import PLACE, blobs, box, make_scene, noise, scene_yaml, write_geojson, write_map
-from torchfpn.data import windows
-from torchfpn.data.augment import Augment
+from torchfpn.data import reading as windows
 from torchfpn.data.check import check
-from torchfpn.data.class_index import index_scene
-from torchfpn.data.collate import collate
-from torchfpn.data.dataset import read_dataset
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import SCENE_CROP, SemanticSamples, index_scene
 from torchfpn.data.headers import quick_size, read_header
-from torchfpn.data.keys import Draw, KeyedSampler
-from torchfpn.data.reading import read_pair
-from torchfpn.data.samples import SCENE_CROP, SemanticSamples
+from torchfpn.data.reading import nth_tile, pieces, read_pair, scene_of, tile_count, with_margin
+from torchfpn.data.sample import collate
+from torchfpn.data.sampler import Draw, KeyedSampler
 from torchfpn.data.scaling import find_scaling
 from torchfpn.data.statistics import class_counts
-from torchfpn.data.windows import nth_tile, pieces, scene_of, tile_count, with_margin
+from torchfpn.data.transforms import Augment
 from torchfpn.errors import DataError
-from torchfpn.files import images
-from torchfpn.files.geo import Window
-from torchfpn.files.geo import tiles as tiling
-from torchfpn.nn.normalize import Normalize
-from torchfpn.recipe import Scaling
+from torchfpn.evaluation.model import evaluate
+from torchfpn.geo.georef import Window
+from torchfpn.geo.georef import tiles as tiling
+from torchfpn.io import images
+from torchfpn.nn.layers import Normalize
+from torchfpn.recipe import IGNORE, Scaling
 from torchfpn.report.dataset_sheet import write_sheet
-from torchfpn.tasks.evaluate import evaluate
-from torchfpn.types import IGNORE, Semantic
+from torchfpn.types import Semantic
 
 WHOLE, SCENE = 2**22, 1000  # scene_pixels: the same files as images and as scenes
 EVERYTHING = {"scale": (0.5, 2.0), "mirror": 0.5, "flip": 0.5, "turns": True, "brightness": 0.3, "noise": 0.2}

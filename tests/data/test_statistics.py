@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from made_data import make_dataset, write_png
 from shared import needs_shared
-from torchfpn.data.dataset import read_dataset
+from torchfpn.data.config import read_dataset
 from torchfpn.data.moments import Moments
 from torchfpn.data.statistics import METHODS, ClassCounts, class_counts, class_weights
 from torchfpn.errors import ConfigError

@@ -8,11 +8,10 @@ import rasterio
 import yaml
 
 import torchfpn
-from torchfpn.config import load_config
+from torchfpn.config.parsing import load_config
 from torchfpn.data.check import check
-from torchfpn.data.dataset import read_dataset
-from torchfpn.demo.dataset import describe_dataset, make_sheets, plan_dataset, plan_map
-from torchfpn.demo.job import Plan, fresh_folder, train_config
+from torchfpn.data.config import read_dataset
+from torchfpn.demo.job import Plan, describe_dataset, fresh_folder, make_sheets, plan_dataset, plan_map, train_config
 from torchfpn.demo.scenes import BANDS, CLASSES
 
 
@@ -80,8 +79,8 @@ def test_the_config_of_the_demo_s_data_is_its_training(tmp_path):
 
 
 def test_the_training_is_one_that_the_command_could_run(tmp_path):
-    from torchfpn.config.check import check as check_config
-    from torchfpn.config.read import from_plain, to_yaml
+    from torchfpn.config.checks import check as check_config
+    from torchfpn.config.parsing import from_plain, to_yaml
 
     (tmp_path / "dataset").mkdir()
     config = train_config(tmp_path, Plan(seed=5))

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from torchfpn.demo import land
-from torchfpn.demo.canvas import BUILDING, ROAD, VEGETATION, WATER, Canvas, Stencil
-from torchfpn.demo.noise import blur, fractal
+from torchfpn.demo import canvas as land
+from torchfpn.demo.canvas import BUILDING, ROAD, VEGETATION, WATER, Canvas, Stencil, blur, fractal
 from torchfpn.demo.scenes import BANDS, CLASSES, COLORS, scene
 
 

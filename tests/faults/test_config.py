@@ -14,9 +14,9 @@ import torch
 import torchvision
 
 from torchfpn.cli.main import main
-from torchfpn.config import load_config
+from torchfpn.config.parsing import load_config
 from torchfpn.errors import ConfigError, FPNError
-from torchfpn.nn import versions
+from torchfpn.nn import layers as versions
 from train.fixtures import small  # noqa: F401
 from train.tiny import train
 

@@ -14,12 +14,11 @@ from made_detections import BOX, NAMES, OTHER, found, squares, truth
 from made_objects import YAML, coco, make_objects, record
 from tiny_detector import tiny_detector
 from torchfpn.cli.main import main
-from torchfpn.data.collate import collate
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.region_samples import RegionSamples
-from torchfpn.metrics import AveragePrecision
-from torchfpn.ops.instances import Instances
-from torchfpn.ops.masks import Crops, areas
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import RegionSamples
+from torchfpn.data.sample import collate
+from torchfpn.metrics.detection import AveragePrecision
+from torchfpn.ops.masks import Crops, Instances, areas
 from torchfpn.types import Batch, Objects
 
 STATUS = Path("/proc/self/status")
@@ -108,7 +107,7 @@ def test_fault_27_a_hundred_thousand_objects_are_matched_in_parts(where, limit):
     """The table of overlaps alone would be 7.5 GiB, or 380 MiB, and what it is made of ten times that."""
     code = f"""
 {GRID}
-from torchfpn.ops.matching import match
+from torchfpn.ops.boxes import match
 objects = grid(316 ** 2, 9)
 boxes = objects[:: 5].clone() + 1
 if {where!r} == "in one place":  # nothing lies apart
@@ -164,11 +163,11 @@ def test_fault_27_a_thousand_objects_on_one_another_are_never_whole_images(tmp_p
 import json
 from pathlib import Path
 from torchfpn.metrics import AveragePrecision
-from torchfpn.ops.instances import Instances
+from torchfpn.ops.masks import Instances
 from torchfpn.ops.masks import Crops, areas
-from torchfpn.ops.overlaps import numbered
+from torchfpn.ops.masks import numbered
 from torchfpn.ops.rle import from_rle, to_rle
-from torchfpn.raster.coco_results import coco_results
+from torchfpn.data.labels.coco_results import coco_results
 from torchfpn.recipe import Recipe
 from tiny_detector import tiny_detector
 from torchfpn.types import Objects
@@ -201,7 +200,7 @@ def work():
 def test_fault_27_ten_thousand_objects_as_an_image_of_numbers(tmp_path):
     from PIL import Image
 
-    from torchfpn.raster.instance_maps import write_instances
+    from torchfpn.inference.objects import write_instances
 
     low = 4 * torch.cartesian_prod(torch.arange(100), torch.arange(100))
     crops = Crops(torch.cat([low, low + 3], 1), torch.ones(90_000, dtype=torch.bool), (400, 400))

@@ -18,13 +18,13 @@ from made_data import write_png, write_tiff
 from made_maps import PLACE, box, noise, write_geojson
 from tiny_model import tiny_task
 from torchfpn.cli.main import main
-from torchfpn.config import TrainConfig
+from torchfpn.config.settings import TrainConfig
 from torchfpn.data.check import check
-from torchfpn.data.dataset import read_dataset
+from torchfpn.data.config import read_dataset
 from torchfpn.errors import DataError
-from torchfpn.files.images import read_image
-from torchfpn.files.labels import read_labels
-from torchfpn.train.sampling import PixelSampling
+from torchfpn.io.images import read_image
+from torchfpn.io.labels import read_labels
+from torchfpn.train.datamodule import PixelSampling
 
 TYPES = (
     "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64",

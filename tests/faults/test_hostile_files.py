@@ -20,7 +20,7 @@ from made_maps import PLACE, box, noise, write_geojson
 from tiny_model import tiny_task
 from torchfpn.cli.main import main
 from torchfpn.errors import FPNError
-from torchfpn.files.images import read_image
+from torchfpn.io.images import read_image
 
 SIZE = (40, 48)
 

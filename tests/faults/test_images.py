@@ -13,14 +13,14 @@ from PIL import Image
 
 from made_data import labels, make_dataset, picture, write_png, write_tiff
 from torchfpn.cli.main import main
-from torchfpn.data.augment import Augment
-from torchfpn.data.collate import collate
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.sample import collate
 from torchfpn.data.scaling import find_scaling
+from torchfpn.data.transforms import Augment
 from torchfpn.errors import DataError
-from torchfpn.files.formats import READ
-from torchfpn.types import IGNORE
+from torchfpn.io.formats import READ
+from torchfpn.recipe import IGNORE
 
 UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(10.0, 0.0, 500000.0, 0.0, -10.0, 5500000.0)}
 

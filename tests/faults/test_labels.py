@@ -7,8 +7,8 @@ import pytest
 
 from made_data import YAML, labels, make_dataset, picture, write_png, write_tiff
 from torchfpn.cli.main import main
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import SemanticSamples
 from torchfpn.errors import ConfigError, DataError
 
 

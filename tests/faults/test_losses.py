@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from torchfpn.criteria import CrossEntropy, Dice, Focal, Lovasz, criterion
+from torchfpn.criteria.losses import CrossEntropy, Dice, Focal, Lovasz
+from torchfpn.criteria.semantic import criterion
 
 LOSSES = {
     "ce": CrossEntropy(),

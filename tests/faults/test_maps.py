@@ -11,16 +11,16 @@ import shapely
 from made_data import write_png
 from made_maps import NORTH, PLACE, WEST, blobs, box, make_scene, noise, write_geojson, write_map
 from torchfpn.cli.main import main
-from torchfpn.data import windows
-from torchfpn.data.augment import Augment
+from torchfpn.data import reading as windows
 from torchfpn.data.check import check
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.keys import Draw
-from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.sampler import Draw
 from torchfpn.data.scaling import find_scaling
+from torchfpn.data.transforms import Augment
 from torchfpn.errors import DataError, RasterError
-from torchfpn.files import blocks
-from torchfpn.types import IGNORE
+from torchfpn.io import rasters as blocks
+from torchfpn.recipe import IGNORE
 
 LIST = "images: [scene.tif, other.tif], labels: [mask.tif, mask.tif]"
 

@@ -10,10 +10,10 @@ import torch
 from made_data import picture, write_png
 from made_objects import YAML, broken, coco, make_objects, record, ring
 from torchfpn.cli.main import main
-from torchfpn.data.collate import collate
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.region_augment import RegionAugment
-from torchfpn.data.region_samples import RegionSamples
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import RegionSamples
+from torchfpn.data.sample import collate
+from torchfpn.data.transforms import RegionAugment
 from torchfpn.errors import DataError
 from torchfpn.ops.masks import areas
 

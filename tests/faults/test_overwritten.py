@@ -11,9 +11,9 @@ from made_scenes import make_scene, make_task
 from passes import before_pass, interrupted_at
 from torchfpn.cli.main import main
 from torchfpn.errors import DataError
-from torchfpn.raster.predict import Options
-from torchfpn.raster.sources import find_sources, plan
-from torchfpn.raster.stream import Streaming, open_scene, predict_stream
+from torchfpn.inference.jobs import find_sources, plan
+from torchfpn.inference.semantic import Options
+from torchfpn.inference.windows import Streaming, open_scene, predict_stream
 
 VRT = """<VRTDataset rasterXSize="310" rasterYSize="230">{bands}</VRTDataset>"""
 BAND = """<VRTRasterBand dataType="Byte" band="{n}"><ColorInterp>{color}</ColorInterp><SimpleSource>

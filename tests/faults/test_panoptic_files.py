@@ -9,8 +9,8 @@ from PIL import Image
 from made_objects import broken
 from made_panoptic import FIRST, SECOND, YAML, make_panoptic, panoptic, write_map
 from torchfpn.cli.main import main
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.region_samples import RegionSamples
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import RegionSamples
 from torchfpn.errors import DataError
 from torchfpn.ops.masks import areas
 

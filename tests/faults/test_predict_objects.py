@@ -96,7 +96,7 @@ def test_an_image_without_any_data_has_no_objects_and_a_warning(model, tmp_path,
 
 
 def test_a_full_disk_leaves_no_half_file(model, tmp_path, capsys, monkeypatch):
-    from torchfpn.raster.coco_results import CocoResults
+    from torchfpn.data.labels.coco_results import CocoResults
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

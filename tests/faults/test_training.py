@@ -17,9 +17,9 @@ import torch
 
 import torchfpn
 from passes import after_pass, at_step, before_pass, own_signal
-from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.datasets import SemanticSamples
 from torchfpn.data.scaling import find_scaling
-from torchfpn.train import signals
+from torchfpn.train import run_folder as signals
 from train.fixtures import small  # noqa: F401
 from train.tiny import checkpoint, rows, same_training, train
 
@@ -74,7 +74,7 @@ def test_fault_42_before_the_first_step_there_is_nothing_to_finish(small, monkey
         os.kill(os.getpid(), signal.SIGINT)
         return find_scaling(*args, **options)
 
-    monkeypatch.setattr("torchfpn.train.build.find_scaling", interrupted)
+    monkeypatch.setattr("torchfpn.data.scaling.find_scaling", interrupted)
     assert train() == 130
     assert "continue with --resume" in capsys.readouterr().err
 
@@ -126,7 +126,7 @@ def test_fault_43_an_fsync_that_fails_counts_as_not_written(small, monkeypatch, 
 
 
 def test_fault_43_results_that_find_no_room_are_made_again_by_resume(small, monkeypatch, capsys):
-    from torchfpn.train import finish
+    from torchfpn.train import fit as finish
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

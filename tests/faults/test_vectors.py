@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from made_data import write_tiff
 from torchfpn.cli.main import main
 from torchfpn.errors import FPNError
-from torchfpn.vectors.mending import areas
-from torchfpn.vectors.reading import read_vectors
+from torchfpn.io.vectors import read_vectors
+from torchfpn.vector.geometry import areas
 
 PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 5e6)}
 UTM_MEMBER = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}

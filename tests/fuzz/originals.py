@@ -17,8 +17,8 @@ from made_objects import make_objects
 from made_panoptic import make_panoptic
 from tiny_detector import tiny_detector
 from tiny_model import tiny_task
-from torchfpn.files.geo import Geo
-from torchfpn.files.rasters import write_label_raster
+from torchfpn.geo.georef import Geo
+from torchfpn.io.rasters import write_label_raster
 
 TRAINING = """dataset: pixels
 max_epochs: 1

@@ -74,7 +74,7 @@ def preload() -> None:
     for name in ("lightning", "pyogrio", "rasterio", "shapely", "torchvision", "faster_coco_eval", "matplotlib"):
         __import__(name)
     with contextlib.suppress(ImportError):
-        import torchfpn.train.run  # noqa: F401
+        import torchfpn.train.fit  # noqa: F401
 
 
 def run_case(case: Case, originals: Path, work: Path, seconds: float = SECONDS) -> Verdict:

@@ -2,8 +2,8 @@
 
 import torch
 
-from torchfpn.heads import box
-from torchfpn.heads.box import MaskHead
+from torchfpn.heads import roi as box
+from torchfpn.heads.roi import MaskHead
 
 
 def test_masks_of_some_boxes_at_a_time_are_those_of_all(monkeypatch):

@@ -6,8 +6,8 @@ import torch
 import torchfpn
 from tiny_detector import tiny_detector
 from torchfpn.errors import ConfigError, NotFiniteError
-from torchfpn.heads.detect import Detect, without_empty
-from torchfpn.heads.propose import Propose
+from torchfpn.heads.roi import Detect, without_empty
+from torchfpn.heads.rpn import Propose
 from torchfpn.heads.two_stage import two_stage
 from torchfpn.ops.masks import crop_images
 from torchfpn.types import Batch, Boxes, Level, Objects

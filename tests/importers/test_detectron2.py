@@ -26,9 +26,9 @@ from importers.photographs import PHOTO, refused_in_16_bits, same_as_python
 from shared import needs_shared
 from torchfpn.cli.main import main
 from torchfpn.errors import ConfigError, WeightsError
-from torchfpn.importers.coco_names import COCO
 from torchfpn.importers.convert import converted
-from torchfpn.ops.pillow_resize import is_8_bit, resize_8_bit, rounded_size
+from torchfpn.importers.detectron2 import COCO
+from torchfpn.ops.resize import is_8_bit, resize_8_bit, rounded_size
 from torchfpn.recipe import Scaling
 
 CASES = ["faster_rcnn_R_50_FPN", "mask_rcnn_R_50_FPN"]

@@ -16,7 +16,7 @@ from made_objects import YAML, coco, make_objects, record
 from tiny_detector import IDS, tiny_detector
 from torchfpn.cli.main import main
 from torchfpn.errors import DataError
-from torchfpn.files.fitting import in_range
+from torchfpn.io.select_bands import in_range
 from torchfpn.recipe import Inputs, Recipe, Scaling
 from torchfpn.tasks.build import assemble
 

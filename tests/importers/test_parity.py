@@ -7,8 +7,9 @@ from importers.fixtures import Fixture, cases
 from importers.test_convert import random
 from shared import needs_shared
 from torchfpn.importers.convert import converted
+from torchfpn.tasks.build import load
 from torchfpn.tasks.pytorch_fpn import original
-from torchfpn.tasks.storage import load, load_model, save_model
+from torchfpn.tasks.storage import load_model, save_model
 
 EQUAL = 1e-4  # of the largest value, as ../shared/parity/README.md has it; what is found is near 3e-6
 

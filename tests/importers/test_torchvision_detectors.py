@@ -15,7 +15,7 @@ from shared import DATA, needs_shared
 from torchfpn.errors import ConfigError
 from torchfpn.importers.convert import converted
 from torchfpn.ops.masks import _widened, crop_masks, paste
-from torchfpn.tasks.region_task import resize
+from torchfpn.tasks.task import resize
 
 CLASSES = 11
 SHOWN = {"shorter": 800, "longer": 1333}

@@ -17,8 +17,8 @@ import torchfpn
 from importers.test_convert import random, small
 from torchfpn.cli.main import main
 from torchfpn.errors import WeightsError
-from torchfpn.files.checkpoints import read_weights
 from torchfpn.importers.convert import converted
+from torchfpn.io.weights import read_weights
 
 CALLED = []
 

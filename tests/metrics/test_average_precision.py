@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from made_detections import BOX, NAMES, OTHER, SIZE, boxes_of, found, random_pair, truth
 from torchfpn.errors import ConfigError, DataError, ShapeError
-from torchfpn.metrics import AveragePrecision
-from torchfpn.ops.instances import Instances
-from torchfpn.ops.masks import areas, crop_images
+from torchfpn.metrics.detection import AveragePrecision
+from torchfpn.ops.masks import Instances, areas, crop_images
 from torchfpn.types import Objects
 
 coco_eval = pytest.importorskip("faster_coco_eval", reason="the evaluator is not installed")
@@ -190,7 +189,7 @@ def test_ten_thousand_objects_in_one_image(masks):
     boxes = torch.cat([low, low + 4], 1)
     crops = None
     if masks:
-        from torchfpn.metrics.image_record import filled
+        from torchfpn.metrics.precisions import filled
 
         crops = filled(boxes, (600, 600))
     scores = torch.linspace(0, 1, len(boxes), dtype=torch.float64)

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchfpn.errors import ConfigError, DataError, ShapeError
-from torchfpn.metrics import BoundaryIoU
-from torchfpn.metrics.boundary import BoundaryStrips, band
+from torchfpn.metrics.boundary import BoundaryIoU, BoundaryStrips, band
 
 
 def eroded(mask):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from torchfpn.errors import ConfigError, DataError, ShapeError
-from torchfpn.metrics import ConfusionMatrix
 from torchfpn.metrics import confusion as module
+from torchfpn.metrics.confusion import ConfusionMatrix
 
 TYPES = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
 

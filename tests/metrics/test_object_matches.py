@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made_detections import BOX, NAMES, OTHER, found, random_pair, truth
-from torchfpn.metrics import AveragePrecision
-from torchfpn.metrics.object_matches import Counts, ImageMatches, best_threshold
+from torchfpn.metrics.detection import AveragePrecision, Counts, ImageMatches, best_threshold
 
 coco_eval = pytest.importorskip("faster_coco_eval", reason="the evaluator is not installed")
 
@@ -49,7 +48,7 @@ def test_as_many_are_found_as_the_evaluator_finds(seed, masks):
     scores = AveragePrecision(NAMES, masks=masks)
     scores.update(one, other)
     hits = scores.matches()[0].counts(-1.0).matched
-    from torchfpn.metrics.coco_eval import _detections, _index, _truths
+    from torchfpn.metrics.detection import _detections, _index, _truths
 
     records, kind = scores._in_order(), "segm" if masks else "bbox"
     sides = [[rows(records[0], masks=masks)] for rows in (_truths, _detections)]

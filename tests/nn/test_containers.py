@@ -8,7 +8,7 @@ from torch import nn
 
 from torchfpn import ShapeError
 from torchfpn.nn.containers import Chain, Concat, Fork, Parallel, Pick, Shared, Stages, Sum, chain
-from torchfpn.ops.padding import crop, pad_to_multiple
+from torchfpn.ops.resize import crop, pad_to_multiple
 from torchfpn.types import Level
 
 

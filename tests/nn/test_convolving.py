@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from torchfpn.nn import convolving
-from torchfpn.nn.convolving import Convolving
+from torchfpn.ops import winograd as convolving
+from torchfpn.ops.winograd import Convolving
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import torchfpn
-from torchfpn.nn.reach import reach
+from torchfpn.nn.receptive_field import reach
 
 
 class Plain(nn.Sequential):
@@ -37,7 +37,7 @@ class Gate(nn.Module):
 
 @pytest.mark.parametrize("whole", [nn.GroupNorm(1, 4), Gate()])
 def test_what_looks_at_everything_has_none(whole, monkeypatch):
-    monkeypatch.setattr("torchfpn.nn.reach.LONGEST", 256)
+    monkeypatch.setattr("torchfpn.nn.receptive_field.LONGEST", 256)
     assert reach(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), whole), 3) is None
 
 

@@ -10,11 +10,21 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.poolers import LevelMapper
 
-from torchfpn.ops.anchors import shapes, spread, strides_of
-from torchfpn.ops.boxes import area, clip, decode, encode, overlaps
-from torchfpn.ops.matching import BACKGROUND, match, sample
-from torchfpn.ops.nms import nms
-from torchfpn.ops.roi_levels import roi_levels
+from torchfpn.ops.boxes import (
+    BACKGROUND,
+    area,
+    clip,
+    decode,
+    encode,
+    match,
+    nms,
+    overlaps,
+    roi_levels,
+    sample,
+    shapes,
+    spread,
+    strides_of,
+)
 
 
 def draw(seed, n, extent=100.0, batch=()):

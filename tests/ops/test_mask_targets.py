@@ -6,8 +6,7 @@ import torchvision.ops
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.ops.mask_targets import mask_targets
-from torchfpn.ops.masks import crop_images
+from torchfpn.ops.masks import crop_images, mask_targets
 
 
 @settings(deadline=None, max_examples=60)

@@ -5,9 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.ops import matching
-from torchfpn.ops.boxes import overlaps
-from torchfpn.ops.matching import BACKGROUND, UNDECIDED, match
+from torchfpn.ops import boxes as matching
+from torchfpn.ops.boxes import BACKGROUND, UNDECIDED, match, overlaps
 
 
 def whole(boxes, targets, *, high, low, always):

@@ -4,8 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchfpn.ops.masks import crop_images
-from torchfpn.ops.overlaps import numbered
+from torchfpn.ops.masks import crop_images, numbered
 
 
 @given(st.integers(0, 6), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**31))

@@ -9,10 +9,10 @@ from torchvision.models.detection.roi_heads import RoIHeads
 
 import torchfpn
 from torchfpn.criteria.region import Draw, RegionCriterion
-from torchfpn.heads.propose import Limits
-from torchfpn.nn.detector import as_sizes
+from torchfpn.heads.rpn import Limits
+from torchfpn.nn.any_size import as_sizes
 from torchfpn.ops.masks import crop_images
-from torchfpn.postprocess.regions import RegionPostprocess
+from torchfpn.tasks.task import RegionPostprocess
 from torchfpn.types import Objects
 
 CLASSES = 11

@@ -10,12 +10,12 @@ from rich.console import Console
 from made_detections import BOX, NAMES, OTHER, found, truth
 from made_page import EVIL, Page
 from torchfpn.errors import DataError
-from torchfpn.metrics import AveragePrecision
+from torchfpn.evaluation.model import RegionEvaluation
+from torchfpn.metrics.detection import AveragePrecision
 from torchfpn.report.html import write_report
 from torchfpn.report.objects import picture_names
 from torchfpn.report.run import parse_detection_scores
 from torchfpn.report.tables import precision_table
-from torchfpn.tasks.evaluate_regions import RegionEvaluation
 
 pytest.importorskip("faster_coco_eval", reason="the evaluator is not installed")
 

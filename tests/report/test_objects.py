@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from shared import needs_shared
-from torchfpn.ops.instances import Instances
-from torchfpn.ops.masks import crop_images
+from torchfpn.ops.masks import Instances, crop_images
 from torchfpn.report.images import to_rgb
 from torchfpn.report.objects import Marks, draw_objects, objects_side_by_side, overlay_objects
 from torchfpn.report.sheets import GAP, TITLE
@@ -137,8 +136,8 @@ def test_texts_never_hide_each_other_or_objects_smaller_than_they_are():
 def test_real_images_with_their_true_objects(name, masks):
     from pathlib import Path
 
-    from torchfpn.data.dataset import read_dataset
-    from torchfpn.data.region_samples import RegionSamples
+    from torchfpn.data.config import read_dataset
+    from torchfpn.data.datasets import RegionSamples
 
     configs = Path(__file__).resolve().parents[2] / "configs" / "datasets"
     dataset = read_dataset(configs / f"{name}.yaml")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import torchfpn
 from torchfpn import ConfigError
 from torchfpn.backbones import published_scaling
-from torchfpn.tasks.bands import band_options
+from torchfpn.tasks.build import band_options
 
 BANDS = ("nir", "red", "swir", "green", "blue")
 

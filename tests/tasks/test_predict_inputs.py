@@ -14,9 +14,10 @@ from tiny_detector import tiny_detector
 from tiny_model import BANDS, IDS, tiny_task
 from torchfpn import AnySize, Batch, ConfigError, DataError, ShapeError
 from torchfpn.cli.main import main
-from torchfpn.files.rasters import open_raster
-from torchfpn.ops.instances import Instances
-from torchfpn.types import IGNORE, Semantic
+from torchfpn.io.rasters import open_raster
+from torchfpn.ops.masks import Instances
+from torchfpn.recipe import IGNORE
+from torchfpn.types import Semantic
 
 SIZE = (40, 56)
 

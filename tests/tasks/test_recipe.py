@@ -14,7 +14,7 @@ from tiny_detector import tiny_detector
 from tiny_model import tiny_task
 from torchfpn import Scaling, WeightsError
 from torchfpn.cli.main import main
-from torchfpn.files.checkpoints import read_tensors
+from torchfpn.io.weights import read_tensors
 from torchfpn.recipe import Recipe
 
 IMAGE = torch.arange(3 * 16 * 20).reshape(3, 16, 20) % 256

@@ -7,8 +7,7 @@ import torch
 
 import torchfpn
 from torchfpn.errors import ConfigError, DataError, ShapeError
-from torchfpn.ops.mask_targets import mask_targets
-from torchfpn.ops.masks import crop_images, crop_masks, paste
+from torchfpn.ops.masks import crop_images, crop_masks, mask_targets, paste
 from torchfpn.types import Batch, Objects
 
 OPTIONS = {"hidden": 32, "proposals": 50}

@@ -16,8 +16,8 @@ from torch import nn
 
 import torchfpn
 from torchfpn import ConfigError, Scaling, WeightsError
-from torchfpn.files.atomic import atomic_path
-from torchfpn.files.checkpoints import read_tensors
+from torchfpn.io.atomic import atomic_path
+from torchfpn.io.weights import read_tensors
 from torchfpn.recipe import MIGRATIONS, SCHEMA, Inputs, Recipe
 
 
@@ -104,7 +104,7 @@ def test_saving_over_a_file_replaces_it_whole_or_not(tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("torchfpn.files.atomic.os.fsync", full)
+    monkeypatch.setattr("torchfpn.io.atomic.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         tiny().save(path)
     assert path.read_bytes() == before

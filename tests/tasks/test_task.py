@@ -11,7 +11,7 @@ import torch
 import torchfpn
 from tiny_detector import tiny_detector
 from torchfpn import Batch, ConfigError, Scaling, ShapeError
-from torchfpn.types import IGNORE
+from torchfpn.recipe import IGNORE
 
 
 def task(**options):

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from torchfpn.train.ema import Ema
+from torchfpn.train.optim import Ema
 
 
 def network():

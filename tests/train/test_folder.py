@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from torchfpn.config import TrainConfig
+from torchfpn.config.settings import TrainConfig
 from torchfpn.errors import ConfigError
-from torchfpn.train.folder import empty, find_folder, make_folder, probe
+from torchfpn.train.run_folder import empty, find_folder, make_folder, probe
 
 
 def config(tmp_path, **changes):

@@ -6,7 +6,7 @@ from torch import nn
 
 import torchfpn
 from torchfpn.errors import ConfigError
-from torchfpn.train.freeze import Frozen
+from torchfpn.train.optim import Frozen
 
 
 def model(backbone="torchvision/resnet18", **options):

@@ -7,7 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.train.journal import Journal, Mean
+from torchfpn.train.logs import Journal, Mean
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 

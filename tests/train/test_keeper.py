@@ -1,7 +1,7 @@
 """Which epoch is the best, and what is left of that when the disk is full."""
 
-from torchfpn.train.journal import Journal
-from torchfpn.train.keeper import Keeper
+from torchfpn.train.checkpoints import Keeper
+from torchfpn.train.logs import Journal
 
 
 class Trainer:

@@ -6,9 +6,9 @@ import signal
 import pytest
 import torch
 
-from torchfpn.data.augment import Augment
-from torchfpn.data.dataset import read_dataset
-from torchfpn.data.samples import SemanticSamples
+from torchfpn.data.config import read_dataset
+from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.transforms import Augment
 from torchfpn.errors import DataError
 from torchfpn.recipe import Scaling
 from torchfpn.train.loader import TrainLoader, ValidationLoader, explain

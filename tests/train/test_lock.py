@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from torchfpn.errors import ConfigError
-from torchfpn.files.lock import NAME, holder_file, locked
+from torchfpn.io.atomic import NAME, holder_file, locked
 
 HERE = socket.gethostname()
 
@@ -22,7 +22,7 @@ def holding(folder, then, **more):
     """A process that holds the lock of `folder`, prints a line, and goes on with the code `then`."""
     code = f"""
 import os, pathlib, sys, time
-from torchfpn.files.lock import locked
+from torchfpn.io.atomic import locked
 with locked(pathlib.Path({str(folder / NAME)!r})):
     {then}
 """

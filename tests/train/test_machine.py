@@ -5,11 +5,11 @@ import os
 import pytest
 import torch
 
-from torchfpn.config import TrainConfig
+from torchfpn.config.settings import TrainConfig
 from torchfpn.errors import ConfigError
-from torchfpn.tasks.precision import find_device
-from torchfpn.train import machine as module
-from torchfpn.train.machine import machine
+from torchfpn.tasks.task import find_device
+from torchfpn.train import run_folder as module
+from torchfpn.train.run_folder import machine
 
 
 def pretend(monkeypatch, *, cuda=0, bf16=True, cores=2):

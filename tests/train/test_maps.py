@@ -9,9 +9,10 @@ from made_maps import box, make_scene, write_geojson
 from passes import at_step, own_signal
 from shared import needs_shared
 from torchfpn.cli.main import main
-from torchfpn.config import DataConfig, ModelConfig, TrainConfig, load_config
-from torchfpn.config.check import check
-from torchfpn.train.run import fit
+from torchfpn.config.checks import check
+from torchfpn.config.parsing import load_config
+from torchfpn.config.settings import DataConfig, ModelConfig, TrainConfig
+from torchfpn.train.fit import fit
 from train.tiny import rows, same_training
 
 CONFIGS = Path(__file__).parents[2] / "configs"

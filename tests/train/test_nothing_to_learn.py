@@ -66,7 +66,7 @@ def test_a_validation_that_is_not_made_needs_no_labels(tmp_path):
 def test_one_labelled_image_among_many_is_found(tmp_path):
     """More images than are looked at before a training, and only one of them has a label."""
     from torchfpn.data.check import check
-    from torchfpn.data.dataset import read_dataset
+    from torchfpn.data.config import read_dataset
 
     dataset = read_dataset(make_data(tmp_path))
     for path in (tmp_path / "train" / "labels").iterdir():

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import torchfpn
-from torchfpn.config import OptimizerConfig
-from torchfpn.train.optimizer import optimizer
+from torchfpn.config.settings import OptimizerConfig
+from torchfpn.train.optim import optimizer
 
 
 def model():

@@ -10,8 +10,7 @@ from PIL import Image
 import torchfpn
 from passes import at_step, at_validation, own_signal
 from torchfpn import WeightsError
-from torchfpn.train.checkpoints import SCHEMA, STATE
-from torchfpn.train.resume import changed_data, check_fit
+from torchfpn.train.checkpoints import SCHEMA, STATE, changed_data, check_fit
 from train.tiny import checkpoint, rows, same_training, train
 
 

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 import torchfpn
-from torchfpn.config import load_config, read_config
-from torchfpn.train.folder import empty
-from torchfpn.train.resume import kept_weights
-from torchfpn.train.run import fit
-from torchfpn.train.stepper import Stepper
+from torchfpn.config.parsing import load_config, read_config
+from torchfpn.train.checkpoints import kept_weights
+from torchfpn.train.fit import fit
+from torchfpn.train.loop import Stepper
+from torchfpn.train.run_folder import empty
 from train.tiny import checkpoint, rows, train
 
 COLUMNS = (
@@ -82,8 +82,8 @@ def test_the_model_file_scores_what_validation_json_says(small):
     task = torchfpn.load(run / "model.safetensors")
     assert task.classes == ("ground", "roof", "road")
     assert float(rows(run)[-1]["val/miou"]) == scores["miou"]
-    from torchfpn.data.dataset import read_dataset
-    from torchfpn.data.samples import SemanticSamples
+    from torchfpn.data.config import read_dataset
+    from torchfpn.data.datasets import SemanticSamples
     from torchfpn.metrics.confusion import ConfusionMatrix
 
     confusion = ConfusionMatrix(3)
@@ -116,7 +116,7 @@ def test_best_keeps_the_epoch_with_the_highest_score(small):
 
 def test_frozen_backbone_stays_as_it_was_made(small):
     config = read_config(["--config", "small.yaml", "--freeze", "backbone", "--ema", "0"]).config
-    from torchfpn.train.build import build, open_dataset
+    from torchfpn.train.datamodule import build, open_dataset
 
     before = build(config, open_dataset(config)).task.model.backbone.state_dict()
     result = fit(config)

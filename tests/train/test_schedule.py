@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.config import ScheduleConfig
-from torchfpn.train.schedule import factor
+from torchfpn.config.settings import ScheduleConfig
+from torchfpn.train.optim import factor
 
 
 @given(

@@ -14,8 +14,8 @@ SCRIPT = """
 import os, signal, sys
 from torchfpn.cli.main import main
 from torchfpn.train import run
-from torchfpn.train.machine import Machine
-from torchfpn.train.stepper import Stepper
+from torchfpn.train.run_folder import Machine
+from torchfpn.train.loop import Stepper
 
 run.machine = lambda config: Machine("cpu", 2, "32-true", 0)  # two, which `fpn train` would call one device
 stop, step, calls = os.environ.get("STOP"), Stepper.step, iter(range(1000))
@@ -35,10 +35,10 @@ sys.exit(main(["train", "--config", "small.yaml", *flags, *sys.argv[1:]]))
 # killed. Printed is what each process of each case left with.
 CASES = """
 import json, multiprocessing, os, signal, socket, sys
-import torchfpn.train.run as run
+import torchfpn.train.fit as run
 from torchfpn.cli.main import main
-from torchfpn.train.machine import Machine
-from torchfpn.train.validation import Validation
+from torchfpn.train.run_folder import Machine
+from torchfpn.evaluation.model import Validation
 
 def process(rank, world, port, name, images, stop):
     run.machine = lambda config: Machine("cpu", world, "32-true", 0)

@@ -11,8 +11,9 @@ from torch import nn
 import torchfpn
 from torchfpn.errors import FPNError
 from torchfpn.ops.masks import crop_images
-from torchfpn.train.stepper import Stepper, passes
-from torchfpn.types import IGNORE, Batch, Objects
+from torchfpn.recipe import IGNORE
+from torchfpn.train.loop import Stepper, passes
+from torchfpn.types import Batch, Objects
 
 
 def task():

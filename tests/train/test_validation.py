@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import torchfpn
+from torchfpn.evaluation.model import Validation
 from torchfpn.metrics.confusion import ConfusionMatrix
-from torchfpn.train.validation import Validation
-from torchfpn.types import IGNORE, Batch
+from torchfpn.recipe import IGNORE
+from torchfpn.types import Batch
 
 
 def batches():

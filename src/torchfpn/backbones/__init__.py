@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from torchfpn.backbones.names import LUKEMELAS_PREFIX, check_backbone
+from torchfpn.backbones.names import BAND_INITS, FUSIONS, LUKEMELAS_PREFIX, Fusion, check_backbone
 from torchfpn.errors import ConfigError, nearest
 from torchfpn.recipe import Scaling
 
 if TYPE_CHECKING:  # names of backbones are checked before torch is imported
     from torch import nn
 
-    from torchfpn.backbones.hub import Published
+    from torchfpn.backbones.timm import Published
 
-Fusion = Literal["none", "fusenet", "late"]
-FUSIONS = ("none", "fusenet", "late")
-BAND_INITS = ("repeat", "mean", "copy", "zero")  # or {band: colour}
 OUTPUT_STRIDES = (8, 16, 32)
 
 
@@ -43,7 +40,7 @@ def backbone(
 
     More than three bands: rgb says which of them, counted from 0, are red, green and blue. band_init: how the one
     pretrained first convolution is widened, "repeat" | "mean" | "copy" | "zero", or {band: "red" | "green" | "blue"}
-    (`torchfpn.backbones.inputs`). fusion: "fusenet" gives the bands that are not red, green or blue to a second
+    (`torchfpn.backbones.first_conv`). fusion: "fusenet" gives the bands that are not red, green or blue to a second
     backbone of the same kind, whose maps are added to the main stream's at `points` (k for C_k; by default all);
     networks that cannot be run stage by stage, and "late", add the maps that are given (`torchfpn.backbones.fusion`).
 
@@ -68,7 +65,9 @@ def backbone(
     if fusion != "none":
         from torchfpn.backbones.fusion import fused
 
-        return fused(name, fusion, in_channels=in_channels, rgb=rgb, band_init=band_init, points=points, **common)
+        return fused(
+            name, fusion, build=backbone, in_channels=in_channels, rgb=rgb, band_init=band_init, points=points, **common
+        )
     common |= {"in_channels": in_channels, "rgb": rgb, "band_init": band_init}
     if name.startswith("torchvision/"):
         from torchfpn.backbones.torchvision import TorchvisionBackbone
@@ -106,7 +105,7 @@ def published_scaling(name: str) -> Scaling:
         Their mean and deviation times 255, of method "pretrained" where they are not ImageNet's; ImageNet's where
         nothing is published.
     """
-    from torchfpn.backbones.recognise import normalisation
+    from torchfpn.backbones.weights import normalisation
 
     return normalisation(name)
 

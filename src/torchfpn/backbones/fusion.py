@@ -1,4 +1,8 @@
-"""FuseNet (Hazirbas et al. 2016): bands besides red, green and blue in a backbone of their own, added into the first.
+"""FuseNet and late fusion: bands besides red, green and blue in a second backbone.
+
+A backbone taken apart into stages that can be run one by one, so that something can be done between them.
+
+FuseNet (Hazirbas et al. 2016): bands besides red, green and blue in a backbone of their own, added into the first.
 
 images --split--+-- red, green, blue --> main.c1 -+-> main.c2 -+-> ... -+-> C5
                 |                                 |            |        |
@@ -8,18 +12,77 @@ The sum takes the place of the main stream's map, before the next stage and towa
 goes on as it was. Fusing after stages 1 to 4 is the paper's SF4, after 1 to 5 its SF5 (table 2).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from timm.models import FeatureListNet
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
-from torchfpn.backbones import Fusion, backbone
-from torchfpn.backbones.inputs import COLORS, BandInit, check_bands
-from torchfpn.backbones.stages import stages_of
+from torchfpn.backbones.first_conv import COLORS, BandInit, check_bands
+from torchfpn.backbones.names import Fusion
+from torchfpn.backbones.timm import TimmBackbone
+from torchfpn.backbones.torchvision import TorchvisionBackbone
 from torchfpn.errors import ConfigError, amount
-from torchfpn.nn.containers import Stages
+from torchfpn.nn.containers import Chain, Stages, chain
 from torchfpn.types import Level, Maps
+
+TUPLES = ("selecsls42", "selecsls42b", "selecsls60", "selecsls60b", "selecsls84")  # hand lists from stage to stage
+
+
+def stages_of(body: nn.Module) -> Stages | None:
+    """The modules of `body` as Stages, each fed with the one before: children c1, c2, ...
+
+    The first is named by its stride 2**k, the others are counted. They share their weights with `body` and give all of
+    its maps, picked or not, in its own layout. None where the network cannot be run so: its maps come from inside its
+    blocks, it runs several resolutions side by side, or its maps have to be laid on the grid of their strides.
+    """
+    if isinstance(body, TorchvisionBackbone):
+        return body.stages
+    if not isinstance(body, TimmBackbone) or body.grid is not None:  # stages alone would not be on one grid
+        return None
+    features: Any = body.features
+    groups = _groups(features)
+    if groups is None or body.name in TUPLES:
+        return None
+    strides = features.feature_info.reduction()
+    stages = Stages()
+    for name, group in zip(_names(strides), groups, strict=True):
+        stages.add_module(name, group)
+    return stages
+
+
+def _groups(features: Any) -> list[Chain] | None:
+    """Runs of children, each up to the one whose output is a map."""
+    if isinstance(features, FeatureListNet):
+        return _cut(features.named_children(), [name for name in features if name in features.return_layers])
+    if isinstance(features, EfficientNetFeatures | MobileNetV3Features) and features.feature_hooks is None:
+        stem = [(name, child) for name, child in features.named_children() if name != "blocks"]
+        blocks = [(f"block{i + 1}", block) for i, block in enumerate(features.blocks)]
+        ends = ["block" + str(i) if i else stem[-1][0] for i in sorted(features._stage_out_idx)]
+        return _cut([*stem, *blocks], ends)
+    return None
+
+
+def _cut(children: Iterable[tuple[str, nn.Module]], ends: list[str]) -> list[Chain]:
+    rest = iter(list(children))
+    groups = []
+    for end in ends:
+        group = {}
+        for name, child in rest:
+            group[name] = child
+            if name == end:
+                break
+        groups.append(chain(**group))
+    return groups
+
+
+def _names(strides: list[int]) -> list[str]:
+    """c1..c5: the first by its stride, then counted: a dilated network has c3, c4, c5 of one stride."""
+    first = strides[0].bit_length() - 1
+    return [f"c{first + i}" for i in range(len(strides))]
 
 
 class SplitBands(nn.Module):
@@ -109,6 +172,7 @@ def fused(
     name: str,
     kind: Fusion,
     *,
+    build: Callable[..., nn.Module],
     in_channels: int,
     rgb: Sequence[int],
     band_init: BandInit = "repeat",
@@ -117,6 +181,7 @@ def fused(
 ) -> StageFusion | LateFusion:
     """Two backbones of one kind, fused; see `torchfpn.backbones.backbone`, which calls this.
 
+    build: `torchfpn.backbones.backbone`.
     The main one is the plain three-band backbone, weights untouched. band_init widens the extra one's first
     convolution: "repeat" | "mean" | {band: colour}, bands counted in the whole image.
 
@@ -128,8 +193,8 @@ def fused(
         raise ConfigError(found, field="fusion", allowed="more than red, green and blue", hint="fusion=none")
     check_bands(in_channels, rgb, "copy")
     split = SplitBands(in_channels, rgb)
-    main = backbone(name, in_channels=3, **common)
-    extra = backbone(name, in_channels=in_channels - 3, **_extra_init(band_init, split), **common)
+    main = build(name, in_channels=3, **common)
+    extra = build(name, in_channels=in_channels - 3, **_extra_init(band_init, split), **common)
     main_stages, extra_stages = (stages_of(main), stages_of(extra)) if kind == "fusenet" else (None, None)
     if main_stages is None or extra_stages is None:
         if points is not None:

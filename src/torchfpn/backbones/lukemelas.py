@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from torchfpn.backbones.inputs import RGB, BandInit, check_bands, widen_first_conv
-from torchfpn.backbones.levels import pick_by_stride
+from torchfpn.backbones.first_conv import RGB, BandInit, check_bands, widen_first_conv
 from torchfpn.backbones.names import LUKEMELAS, LUKEMELAS_PREFIX
+from torchfpn.backbones.timm import pick_by_stride
 from torchfpn.backbones.weights import Wanted, fitting_weights
 from torchfpn.errors import ConfigError, WeightsError, nearest
 from torchfpn.types import Level, Maps

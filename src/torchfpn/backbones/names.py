@@ -10,10 +10,19 @@ import importlib.util
 import re
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from torchfpn.errors import ConfigError, nearest
 
+Fusion = Literal["none", "fusenet", "late"]
+
+FUSIONS = ("none", "fusenet", "late")
+
+BAND_INITS = ("repeat", "mean", "copy", "zero")  # or {band: colour}
+
+
 PREFIX = "torchvision/"
+
 TORCHVISION = (
     *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
     *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
@@ -22,8 +31,11 @@ TORCHVISION = (
     *(f"efficientnet_b{size}" for size in range(8)),
     *(f"efficientnet_v2_{size}" for size in "sml"),
 )
+
 LUKEMELAS_PREFIX = "lukemelas/"
+
 LUKEMELAS = tuple(f"efficientnet_b{size}" for size in range(9))
+
 REGISTERED = re.compile(r"^@register_model\s+(?:@\S.*\s+)*def\s+(\w+)\s*\(", re.MULTILINE)
 
 

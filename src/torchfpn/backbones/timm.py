@@ -1,33 +1,228 @@
-"""Any timm model that gives feature maps, as a backbone. timm is imported here and nowhere else."""
+"""Backbones of timm: any model with feature maps, and its published weights.
+
+Which of a network's maps go on to the pyramid, chosen by stride.
+
+Published weights: their name, the place of their local copy, and how to ask the model hub without waiting.
+
+Swin transformers for images of any size: whether a stage shifts its windows is told by each image.
+
+A map no larger than a window is one window, which timm does not shift (Liu et al. 2021, section 3.2, has the shift for
+connections between windows). timm decides that when a network is built, for one size of image: built for 224 pixels,
+the last stage, 7 x 7 cells in windows of 7, would never be shifted, also where the maps of larger images have many
+windows. Here each pass decides.
+
+Any timm model that gives feature maps, as a backbone. timm is imported here and nowhere else.
+"""
 
 import logging
+import re
+import socket
 import sys
 import threading
+import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
+from urllib.parse import urlsplit
 
 import huggingface_hub.constants as hub
 import timm
 import torch
 import torch.nn.functional as F
+from huggingface_hub import try_to_load_from_cache
 from timm.layers.halo_attn import HaloAttn
 from timm.layers.non_local_attn import BilinearAttnTransform
 from timm.models import FeatureInfo, model_entrypoint
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
+from timm.models.swin_transformer import SwinTransformerBlock
+from timm.models.swin_transformer_v2 import SwinTransformerV2Block
+from timm.models.swin_transformer_v2_cr import SwinTransformerV2CrBlock
 from torch import Tensor, nn
 
-from torchfpn.backbones.hub import Published, hub_file, offline, offline_if_unreachable, unavailable
-from torchfpn.backbones.inputs import RGB, BandInit, check_bands, widen_first_conv
-from torchfpn.backbones.levels import pick_by_stride
-from torchfpn.backbones.recognise import kin
-from torchfpn.backbones.swin import shift_by_size
-from torchfpn.backbones.weights import Fitting, Wanted, fitting_weights
-from torchfpn.errors import ConfigError
-from torchfpn.ops.padding import crop
+from torchfpn.backbones.first_conv import RGB, BandInit, check_bands, widen_first_conv
+from torchfpn.backbones.weights import Fitting, Wanted, fitting_weights, kin
+from torchfpn.errors import ConfigError, WeightsError
+from torchfpn.ops.resize import crop
 from torchfpn.types import Level, Maps
+
+FINEST = 4  # C2: what lies above it (C1) is left out of the pyramid, as in Lin et al. 2017
+
+
+def pick_by_stride(available: Sequence[Level], strides: Sequence[int] | None, *, name: str) -> tuple[int, ...]:
+    """Indices of the maps of the wanted strides, finest first; the last maps of a stride that several share.
+
+    None: every map from stride 4 on, which is C2..C5 of a classification network, also of a dilated one (4, 8, 8, 8).
+    Of a network whose maps all have one stride (a plain vision transformer) it is the last.
+
+    Raises:
+        ConfigError: a stride that the network does not give, or not that often; those it gives are named.
+    """
+    given = [level.stride for level in available]
+    if strides is None:
+        if len(set(given)) == 1:
+            return (len(given) - 1,)
+        return tuple(i for i, stride in enumerate(given) if stride >= FINEST)
+    wanted = Counter(strides)
+    if not wanted or any(count > given.count(stride) for stride, count in wanted.items()):
+        choices = sorted(given)
+        raise ConfigError(
+            f"strides {list(strides)}",
+            field=f"backbone {name}",
+            allowed=f"some of its strides {choices}",
+            hint=f"choose with strides=({', '.join(map(str, choices))},)",
+        )
+    picked: list[int] = []
+    for stride, count in wanted.items():
+        picked += [i for i, s in enumerate(given) if s == stride][-count:]
+    return tuple(sorted(picked))
+
+
+LONGEST = 120  # characters of a library's message in ours
+
+IMAGENET = re.compile(r"imagenet|in(?:1|12|21|22)k", re.IGNORECASE)
+
+
+class Published(NamedTuple):
+    """Weights that a library publishes.
+
+    name: "timm/resnet50.a1_in1k", "torchvision's ResNet50_Weights.IMAGENET1K_V2". how: what to do on a machine with a
+    network, and where the file goes. file: the local copy; None without one.
+    """
+
+    name: str
+    how: str
+    file: Path | None
+
+    def __str__(self) -> str:
+        return f"{'ImageNet' if IMAGENET.search(self.name) else 'published'}, from {self.name}"
+
+
+def hub_file(repository: str, names: tuple[str, ...]) -> Path | None:
+    """The local copy of the first of these files of a repository of the model hub; asks no network."""
+    for name in names:
+        found = try_to_load_from_cache(repository, name, cache_dir=hub.HF_HUB_CACHE)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def unavailable(backbone: str, weights: Published | None, error: Exception | None = None) -> WeightsError:
+    """What to raise where published weights cannot be had, with the ways to go on. error: what the library said."""
+    other = "pretrained=False (--model.pretrained false) starts from random weights"
+    if weights is None:
+        hint = f"give a file, pretrained=FILE (--model.pretrained FILE); {other}"
+        return WeightsError(f"no pretrained weights of {backbone} are published", field="pretrained", hint=hint)
+    if weights.file is not None:
+        found = f"the local copy of {weights.name} cannot be loaded ({' '.join(str(error).split())[:LONGEST]})"
+        return WeightsError(found, file=weights.file, hint=f"delete it, it is downloaded again; {other}")
+    return WeightsError(
+        f"the pretrained weights of {backbone} could not be downloaded",
+        field="pretrained",
+        hint=f"{weights.how}; or give a local file, pretrained=FILE (--model.pretrained FILE); {other}",
+    )
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Inside, the hub client takes what is in its cache and asks no network."""
+    with patch.object(hub, "HF_HUB_OFFLINE", True):
+        yield
+
+
+@contextmanager
+def offline_if_unreachable() -> Iterator[None]:
+    """Inside, the hub client is offline when the hub's name cannot be resolved (a proxy resolves for itself).
+
+    Without this the client tries each file six times with growing pauses, most of a minute, before it says so.
+    """
+    if urllib.request.getproxies() or _resolves(urlsplit(hub.ENDPOINT).hostname or ""):
+        yield
+        return
+    with offline():
+        yield
+
+
+def _resolves(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True
+
+
+APART = -100.0  # added to the logits of two cells that are no neighbours; as timm has it
+
+
+def shift_by_size(features: nn.Module) -> None:
+    """Makes the blocks of a Swin transformer of any size shift their windows where a map is larger than a window."""
+    for module in features.modules():
+        block: Any = module
+        kind = KINDS.get(type(module))
+        if kind is None or block.always_partition or not block.dynamic_mask or not any(block.target_shift_size):
+            continue
+        if tuple(block.target_shift_size) == tuple(side // 2 for side in block.window_size):  # else the window was cut
+            block.__class__ = kind
+
+
+def windows_attend(block: Any, x: Tensor) -> Tensor:
+    """Attention within shifted windows: [B, H, W, C] -> the same shape. Equals timm's of a network built for that size.
+
+    block: with `window_size`, `target_shift_size`, and `attn` of windows [N, cells, C] and a mask [n, cells, cells].
+    """
+    images, height, width, channels = x.shape
+    rows, columns = block.window_size
+    down = _shift(height, rows, block.target_shift_size[0])
+    right = _shift(width, columns, block.target_shift_size[1])
+    moved = F.pad(torch.roll(x, (-down, -right), (1, 2)), (0, 0, 0, -width % columns, 0, -height % rows))
+    tall, wide = moved.shape[1] // rows, moved.shape[2] // columns
+    windows = moved.view(images, tall, rows, wide, columns, channels).transpose(2, 3)
+    regions = 3 * _regions(tall * rows, rows, down, x)[:, None] + _regions(wide * columns, columns, right, x)
+    cells = regions.view(tall, rows, wide, columns).transpose(1, 2).reshape(tall * wide, rows * columns)
+    mask = (cells[:, None] != cells[:, :, None]).to(x.dtype) * APART
+    seen = block.attn(windows.reshape(-1, rows * columns, channels), mask=mask)
+    seen = seen.view(images, tall, wide, rows, columns, channels).transpose(2, 3)
+    seen = seen.reshape(images, tall * rows, wide * columns, channels)[:, :height, :width]
+    return torch.roll(seen, (down, right), (1, 2))
+
+
+def _shift(size: int, window: int, shift: int) -> int:
+    if isinstance(size, torch.SymInt):  # an exported graph must hold for either case
+        chosen: int = torch.sym_ite(size > window, shift, 0)
+        return chosen
+    return shift if size > window else 0
+
+
+def _regions(length: int, window: int, shift: int, like: Tensor) -> Tensor:
+    """0, 1 or 2 for each cell along a side: before the last window, in it, and what was moved there from the start."""
+    place = torch.arange(length, device=like.device)
+    return (place >= length - window).long() + (place >= length - shift).long()
+
+
+class _Block(SwinTransformerBlock):  # type: ignore[misc]  # timm has no types
+    def _attn(self, x: Tensor) -> Tensor:
+        return windows_attend(self, x)
+
+
+class _BlockV2(SwinTransformerV2Block):  # type: ignore[misc]
+    def _attn(self, x: Tensor) -> Tensor:
+        return windows_attend(self, x)
+
+
+class _BlockV2Cr(SwinTransformerV2CrBlock):  # type: ignore[misc]
+    def _shifted_window_attn(self, x: Tensor) -> Tensor:
+        return windows_attend(self, x)
+
+
+KINDS: dict[type, type] = {
+    SwinTransformerBlock: _Block,
+    SwinTransformerV2Block: _BlockV2,
+    SwinTransformerV2CrBlock: _BlockV2Cr,
+}
+
 
 # What the transformers must be told so that they take images of any size, by the module that defines them.
 ANY_SIZE: dict[str, dict[str, Any]] = {
@@ -54,10 +249,15 @@ class Grid(NamedTuple):
 # By the module that defines them. Convolutions without padding: maps are smaller than images over strides, by as many
 # cells on each side, and images below `least` pixels have none.
 UNPADDED = Grid(32, 96)
+
 GRIDS = dict.fromkeys(("inception_v3", "inception_v4", "inception_resnet_v2", "xception"), UNPADDED)
+
 GRIDS["csatv2"] = Grid(64)  # rounds sides of maps down
+
 EVEN = Grid(64)  # mobilevitv2: maps are resampled to an even number of cells
+
 RED_GREEN_BLUE = ("csatv2",)  # by module: turns colours into luma and chroma itself
+
 _building = threading.RLock()  # timm's logger and the hub client's settings are those of the process
 
 

@@ -12,12 +12,10 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
-from torchfpn.backbones.hub import Published, unavailable
-from torchfpn.backbones.inputs import RGB, BandInit, check_bands, first_convs, widen_first_conv
-from torchfpn.backbones.levels import pick_by_stride
+from torchfpn.backbones.first_conv import RGB, BandInit, check_bands, first_convs, widen_first_conv
 from torchfpn.backbones.names import PREFIX
-from torchfpn.backbones.recognise import kin
-from torchfpn.backbones.weights import Wanted, fitting_weights
+from torchfpn.backbones.timm import Published, pick_by_stride, unavailable
+from torchfpn.backbones.weights import Wanted, fitting_weights, kin
 from torchfpn.errors import ConfigError, WeightsError, nearest
 from torchfpn.nn.containers import Chain, Pick, Stages, chain
 from torchfpn.types import Level
@@ -25,8 +23,11 @@ from torchfpn.types import Level
 # Where the `features` of each family are cut: the end of the last block of strides 2, 4, 8, 16, 32. Behind the last
 # cut stands the 1x1 convolution that widens C5 for the classifier.
 MOBILENET_CUTS = {"mobilenet_v2": (2, 4, 7, 14, 18), "mobilenet_v3_large": (2, 4, 7, 13, 16)}
+
 EFFICIENTNET_CUTS = {"b": (2, 3, 4, 6, 8), "v2_s": (2, 3, 4, 6, 7), "v2_m": (2, 3, 4, 6, 8), "v2_l": (2, 3, 4, 6, 8)}
+
 HEADS = ("classifier.", "fc.")  # of the classifier, which is not used
+
 DILATED = "replace_stride_with_dilation"  # torchvision's argument
 
 

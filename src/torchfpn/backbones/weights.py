@@ -1,25 +1,45 @@
-"""A local file of a network's weights: which of its tensors are meant, and whether each of them has its place.
+"""Local weight files of backbones: which tensors are meant, and which network they belong to.
+
+A local file of a network's weights: which of its tensors are meant, and whether each of them has its place.
 
 The file may hold the network alone or inside another model ("module.", "backbone.", "model.encoder."), and its first
 convolution may take three bands or as many as the network shall take. What it holds of the network beyond its
 classifier must fit, tensor for tensor: the file of a deeper network has all tensors of a shallower one.
+
+Which of timm's networks has these tensors? Asked of a checkpoint whose keys do not say what it was built from.
+
+Networks are built without storage ("meta"), so that only names and shapes are compared. The first convolution's bands
+do not count: they may have been changed.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor
+import timm
+import torch
+import torchvision
+from timm.models import model_entrypoint
+from torch import Tensor, nn
 
+from torchfpn.backbones.names import PREFIX, TORCHVISION
 from torchfpn.errors import WeightsError, amount
-from torchfpn.files.checkpoints import check_finite, listed, originals, prefixes, read_weights
-from torchfpn.files.formats import printable
+from torchfpn.io.formats import printable
+from torchfpn.io.weights import check_finite, listed, originals, prefixes, read_weights
+from torchfpn.recipe import Scaling
 
 Tensors = Mapping[str, Tensor]
+
 COUNTERS = ".num_batches_tracked"  # torch's oldest files have none
+
 SHOWN = 3  # tensors in a message
+
 log = logging.getLogger(__name__)
 
 
@@ -135,3 +155,188 @@ def _unfit(path: str | Path, wanted: Wanted, given: Tensors, wrong: list[str]) -
         else "timm's files go with timm's names, torchvision's with torchvision/"
     )
     return WeightsError(f"{number} not fit {wanted.name}: {shown}", file=path, hint=hint)
+
+
+ALIKE = 0.5  # share of common names, numbers left out, from which on a family of networks is searched
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of values in 0..1
+
+CLASSIFIER = 8  # tensors that a network's classifier has at most
+
+
+def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a timm feature extractor, as `features_only` has them."""
+    return {key: tuple(tensor.shape) for key, tensor in _network(name).state_dict().items()}
+
+
+def candidates(tensors: Mapping[str, Tensor], *, seconds: float = 30.0) -> tuple[list[str], bool]:
+    """(names of the timm networks whose tensors have these names and shapes, the plainest first; are these all?).
+
+    The likeliest families are searched first; what was not looked at after `seconds` of work is left out.
+    """
+    wanted, letters, alike = _styles(tensors), {_letters(key) for key in tensors}, []
+    for family in timm.list_modules():
+        names = [name for name in timm.list_models(module=family) if _begins_alike(name, letters)]
+        names.sort(key=len)
+        styles = _styles_of(names[0]) if names else frozenset()
+        share = len(styles & wanted) / len(styles | wanted)
+        if share >= ALIKE:
+            alike.append((share, names))
+    fitting: list[str] = []
+    end = time.process_time() + seconds
+    for _, names in sorted(alike, key=lambda found: -found[0]):
+        while names and time.process_time() < end:
+            kin = [name for name in names if any(found in name for found in fitting)]  # tf_..., ..._quant
+            name = (kin or names)[0]
+            names.remove(name)
+            fitting += [name] if fits(name, tensors) else []
+    return sorted(fitting, key=lambda name: (len(name), name)), not any(names for _, names in alike)
+
+
+def fits(name: str, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a timm network has these tensors, and no others."""
+    if not timm.is_model(name.split(".", 1)[0]):
+        return False
+    try:
+        own = shapes_of(name)
+    except Exception:  # it gives no feature maps
+        return False
+    given = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    if own.keys() != given.keys():
+        return False
+    differing = [key for key in own if own[key] != given[key]]
+    return all(key == first_conv(name) and _without_bands(own[key]) == _without_bands(given[key]) for key in differing)
+
+
+def kin(tensors: Mapping[str, Tensor], name: str, *, seconds: float = 4.0) -> str | None:
+    """The network, of the family of `name` or of torchvision, that has these tensors; a classifier does not count.
+
+    name: a timm model, or "torchvision/<name>", whose own kind is searched first. What was not looked at after
+    `seconds` of work is left out.
+    """
+    given = {key: _without_bands(tuple(tensor.shape)) for key, tensor in tensors.items()}
+    end = time.process_time() + seconds
+    for other in _relatives(name):
+        if time.process_time() > end:
+            break
+        with suppress(Exception):  # a network that cannot be built without storage
+            own = {key: _without_bands(shape) for key, shape in whole_shapes(other).items() if not _is_counter(key)}
+            left = [key for key in given if key not in own and not _is_counter(key)]
+            if own.items() <= given.items() and len(left) <= CLASSIFIER:
+                return other
+    return None
+
+
+@cache
+def whole_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a whole network but for its classifier."""
+    heads: tuple[str, ...] = ()
+    with torch.device("meta"):
+        if name.startswith(PREFIX):
+            network = torchvision.models.get_model(name.removeprefix(PREFIX), weights=None)
+            heads = ("classifier.", "fc.")
+        else:
+            network = timm.create_model(name, num_classes=0)
+    return {key: tuple(each.shape) for key, each in network.state_dict().items() if not key.startswith(heads)}
+
+
+def _relatives(name: str) -> Iterator[str]:
+    """Names of networks, those that are written like `name` first."""
+    plain = name.removeprefix(PREFIX).split(".", 1)[0]
+
+    def nearness(other: str) -> tuple[int, int]:  # convnext_small is nearer to convnext_tiny than convnextv2_tiny is
+        mine, theirs = (re.findall(r"[a-z]+|\d+", each) for each in (plain, other.removeprefix(PREFIX)))
+        return abs(len(mine) - len(theirs)) + sum(map(str.__ne__, mine, theirs)), len(other)
+
+    torchvisions = [PREFIX + other for other in sorted(TORCHVISION, key=nearness)]
+    family: list[str] = []
+    if timm.is_model(plain):
+        module = str(model_entrypoint(plain).__module__.rpartition(".")[2])
+        family = sorted(timm.list_models(module=module), key=nearness)
+    yield from (*torchvisions, *family) if name.startswith(PREFIX) else (*family, *torchvisions)
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith(".num_batches_tracked")
+
+
+def first_conv(name: str) -> str:
+    """The weight of the convolution that takes the bands."""
+    names = [key for key, child in _network(name).named_modules() if isinstance(child, nn.Conv2d)]
+    return f"{names[0]}.weight"
+
+
+def normalisation(name: str) -> Scaling:
+    """Raw 8-bit values to what the published weights of a network were trained on, as its library keeps it.
+
+    Args:
+        name: a network of timm, with the tag of its weights or without (its default ones), or "torchvision/<name>".
+
+    Returns:
+        Its mean and deviation, times 255, as method "pretrained" where they are not ImageNet's; ImageNet's where the
+        library publishes no weights.
+    """
+    mean, std = _constants(name)
+    found = Scaling(tuple(255 * m for m in mean), tuple(255 * s for s in std), "pretrained")
+    plain = Scaling.imagenet()
+    return plain if (found.offset, found.scale) == (plain.offset, plain.scale) else found
+
+
+def tags_of_other_constants(name: str) -> list[str]:
+    """Tags of a timm network's weights that have another mean or deviation than its default ones.
+
+    Empty where `name` says a tag.
+    """
+    if "." in name:
+        return []
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+    return [tag for tag in tags if _constants(f"{name}.{tag}") != _constants(name)]
+
+
+def _constants(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if name.startswith(PREFIX):
+        published = torchvision.models.get_model_weights(name.removeprefix(PREFIX)).__members__.get("DEFAULT")
+        config = None if published is None else published.transforms()
+    elif "/" in name:  # lukemelas'
+        config = None
+    else:
+        config = timm.get_pretrained_cfg(name)
+    if config is None:
+        return IMAGENET
+    return tuple(map(float, config.mean)), tuple(map(float, config.std))
+
+
+def _begins_alike(name: str, letters: set[str]) -> bool:
+    """Whether the network's first convolution, as its settings name it, is among the tensors."""
+    config = timm.get_pretrained_cfg(name)
+    first = config.first_conv if config is not None else None
+    return isinstance(first, str) and _letters(first + ".weight") in letters
+
+
+def _letters(key: str) -> str:
+    """Without dots and underscores: feature extractors turn some of one into the other."""
+    return re.sub(r"[._]", "", key)
+
+
+@cache
+def _network(name: str) -> nn.Module:
+    with torch.device("meta"):
+        network: nn.Module = timm.create_model(name, features_only=True)
+    return network
+
+
+def _without_bands(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:1], *shape[2:])
+
+
+@cache
+def _styles_of(name: str) -> frozenset[str]:
+    try:
+        return _styles(shapes_of(name))
+    except Exception:  # it gives no feature maps
+        return frozenset()
+
+
+def _styles(names: Mapping[str, object]) -> frozenset[str]:
+    """Names without their numbers, which tell families of networks apart."""
+    return frozenset(re.sub(r"\d+", "#", name) for name in names)

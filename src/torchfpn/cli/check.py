@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfpn.cli.holding import refuse_idle
-from torchfpn.cli.progress import Progress
+from torchfpn.cli.console import FileProgress
+from torchfpn.cli.options import refuse_idle
 from torchfpn.errors import ConfigError, amount
-from torchfpn.files.atomic import check_local
+from torchfpn.io.atomic import check_local
 
 if TYPE_CHECKING:
     from torchfpn.data.check import CheckReport
-    from torchfpn.data.dataset import Dataset
+    from torchfpn.data.config import Dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         check_local(args.sheet)
     if args.sheet and args.sheet.exists() and not args.overwrite:
         raise ConfigError("already exists", file=args.sheet, hint="replace it with --overwrite")
-    watch = Progress("reading", quiet=args.quiet)
+    watch = FileProgress("reading", quiet=args.quiet)
     if args.init:
         refuse_idle(args, "check", "--init")
         from torchfpn.data.init import init_dataset
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _dataset(args: argparse.Namespace) -> "Dataset":
     """The dataset with what the flags say on top."""
-    from torchfpn.data.dataset import read_dataset
+    from torchfpn.data.config import read_dataset
 
     dataset = replace(read_dataset(args.dataset), allow_vrt=args.allow_vrt)
     refuse_idle(args, "check", f"a dataset of {'objects' if dataset.has_objects else 'label files'}")
@@ -86,8 +86,8 @@ def _dataset(args: argparse.Namespace) -> "Dataset":
 
 def _say_written(dataset: "Dataset", report: "CheckReport", told: list[str]) -> int:
     """What was written, and what a first look cannot decide; 1 if there is any of that. told: on the way."""
-    from torchfpn.data.annotated import annotation_notes
-    from torchfpn.files.formats import printable
+    from torchfpn.data.config import annotation_notes
+    from torchfpn.io.formats import printable
 
     splits = ", ".join(f"{name} {len(dataset.pairs(name))}" for name in dataset.splits)
     classes = amount(len(dataset.classes), "class", "classes")
@@ -108,7 +108,7 @@ def _write_sheet(report: "CheckReport", path: Path) -> None:
 
 def _print(report: "CheckReport") -> None:
     from torchfpn.cli.check_tables import tables
-    from torchfpn.cli.progress import console
+    from torchfpn.cli.console import console
 
     out = console()
     for table in tables(report):
@@ -123,7 +123,7 @@ def _print(report: "CheckReport") -> None:
 def _complain(report: "CheckReport", word: str = "bad") -> None:
     """What is bad, at most 20 lines of it, on stderr. word: what each line begins with."""
     from torchfpn.data.splits import SHOWN
-    from torchfpn.files.formats import printable
+    from torchfpn.io.formats import printable
 
     for problem in report.problems[:SHOWN]:
         print(f"{word}: {printable(problem.file)}: {problem.line}", file=sys.stderr)

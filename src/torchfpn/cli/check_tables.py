@@ -4,9 +4,9 @@ from rich.table import Table
 from rich.text import Text
 
 from torchfpn.data.check import CheckReport
-from torchfpn.data.object_counts import SIZES, ObjectCounts
+from torchfpn.data.statistics import SIZES, ObjectCounts
 from torchfpn.errors import amount
-from torchfpn.files.formats import printable
+from torchfpn.io.formats import printable
 
 _FILES = 20  # of polygons that are shown
 

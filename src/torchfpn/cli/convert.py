@@ -15,12 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchfpn.cli.holding import once
+from torchfpn.cli.options import once
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
     from torchfpn.importers.convert import Converted
     from torchfpn.recipe import Recipe, Scaling
+
 
 SCALINGS = ("none", "unit", "imagenet")
 
@@ -60,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Converts, checks, writes, and prints what was recognised."""
     from torchfpn.errors import ConfigError
-    from torchfpn.files.atomic import check_local
-    from torchfpn.files.model_files import check_weights
+    from torchfpn.io.atomic import check_local
+    from torchfpn.io.model_files import check_weights
 
     check_local(args.out)
     if args.out.suffix != ".safetensors":
@@ -130,7 +131,7 @@ def _named(recipe: "Recipe", classes: str | None, scaling: str | None) -> "Recip
 
 def _scaling(word: str, bands: "Sequence[str]") -> "Scaling":
     from torchfpn.errors import ConfigError
-    from torchfpn.files.bands import match_bands
+    from torchfpn.io.bands import match_bands
     from torchfpn.recipe import Scaling
 
     count = len(bands)

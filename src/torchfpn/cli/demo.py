@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torchfpn.demo.job import Made, Plan
-    from torchfpn.train.signals import Interrupted
+    from torchfpn.train.run_folder import Interrupted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     plan = _plan(args)
     if args.data is not None:
         return _write_data(args, plan)
-    from torchfpn.cli.outputs import check_folder
+    from torchfpn.cli.console import check_folder
     from torchfpn.demo.job import fresh_folder, run_demo
     from torchfpn.errors import require
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _interrupted() -> "type[Interrupted]":
     """Imported late: it brings torch, which is loaded while other processes paint."""
-    from torchfpn.train.signals import Interrupted
+    from torchfpn.train.run_folder import Interrupted
 
     return Interrupted
 
@@ -78,7 +78,7 @@ def _say(text: str) -> None:
 
 def _write_data(args: argparse.Namespace, plan: "Plan") -> int:
     """Writes the scenes alone, and says what to do with them."""
-    from torchfpn.cli.outputs import check_folder
+    from torchfpn.cli.console import check_folder
     from torchfpn.demo.job import write_data
     from torchfpn.errors import ConfigError
 

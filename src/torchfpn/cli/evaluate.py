@@ -17,19 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfpn.raster.dataset_objects import DatasetObjects
+    from torchfpn.evaluation.model import DatasetObjects, Watch
     from torchfpn.recipe import Recipe
-    from torchfpn.tasks.evaluate import Watch
     from torchfpn.tasks.task import Task
 
+
 PICTURE = re.compile(r"((worst|best)-)?\d\d-.+\.png")  # names that --out gives to pictures in samples/
+
 PICTURES = 8  # samples that --out keeps
+
 WRITTEN = ("validation.json", "about.json", "report.html")  # by --out, beside samples/
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    from torchfpn.cli import evaluate_maps, evaluate_regions
+    from torchfpn.cli import evaluate_maps
+    from torchfpn.cli import evaluate_objects as evaluate_regions
 
     parser.add_argument(
         "model", type=Path, help="a model.safetensors, or a predicted map: label file, vector file, folder"
@@ -51,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores the model, or the map, and prints the table."""
-    from torchfpn.cli import evaluate_maps, evaluate_regions
+    from torchfpn.cli import evaluate_maps
+    from torchfpn.cli import evaluate_objects as evaluate_regions
 
     args.begun = time.monotonic()
     _check_outputs(args)
@@ -65,15 +69,15 @@ def run(args: argparse.Namespace) -> int:
             print("\n".join(lines))
         _write(args, scores)
         return 0
-    from torchfpn.data.dataset import read_dataset
-    from torchfpn.files.model_files import read_recipe
+    from torchfpn.data.config import read_dataset
+    from torchfpn.io.model_files import read_recipe
 
     dataset = read_dataset(args.dataset)
     _check_labels(dataset, args.split)
     read_recipe(args.model)  # what is no model is refused before torch is imported
 
-    from torchfpn.tasks.precision import find_device
-    from torchfpn.tasks.storage import load
+    from torchfpn.tasks.build import load
+    from torchfpn.tasks.task import find_device
 
     device = find_device(args.device)
     task = load(args.model).to(device)
@@ -85,13 +89,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[str, Any]:
     """Of a model that gives a class for every pixel."""
-    from torchfpn.cli.evaluate_samples import fitting, open_samples
-    from torchfpn.data.samples import SemanticSamples
-    from torchfpn.tasks.evaluate import class_order, evaluate
+    from torchfpn.cli.options import fitting, open_samples
+    from torchfpn.data.datasets import SemanticSamples
+    from torchfpn.evaluation.model import class_order, evaluate
 
     order = class_order(task.classes, dataset.names)
     samples = open_samples(SemanticSamples, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
-    from torchfpn.cli.counting import counted
+    from torchfpn.cli.console import counted
 
     objects = _objects(args, dataset, samples, order)
     with counted("evaluating", len(samples)) as step:
@@ -111,8 +115,8 @@ def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[
 
 def _objects(args: argparse.Namespace, dataset: Any, samples: Any, order: list[int]) -> "DatasetObjects | None":
     """Counts objects where the labels are polygons and the images are read whole."""
-    from torchfpn.cli.holding import refuse_idle
-    from torchfpn.raster.dataset_objects import DatasetObjects, has_objects
+    from torchfpn.cli.options import refuse_idle
+    from torchfpn.evaluation.model import DatasetObjects, has_objects
 
     of_objects = has_objects(samples.pairs) and len(samples) == len(samples.pairs)
     refuse_idle(args, "evaluate", f"a semantic model on {'polygons' if of_objects else 'label files'}")
@@ -145,7 +149,7 @@ def _check_labels(dataset: Any, split: str) -> None:
 
 def pictures(folder: Path, recipe: "Recipe", most: int = PICTURES) -> "Watch":
     """A watcher that keeps the first samples as pictures in `folder`, which is made."""
-    from torchfpn.files.atomic import make_directory, write_bytes
+    from torchfpn.io.atomic import make_directory, write_bytes
     from torchfpn.report.sheets import side_by_side
 
     make_directory(folder)
@@ -171,9 +175,9 @@ def pictures(folder: Path, recipe: "Recipe", most: int = PICTURES) -> "Watch":
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Says before the first image that something would be overwritten or cannot be written."""
-    from torchfpn.cli.outputs import check_folder
+    from torchfpn.cli.console import check_folder
     from torchfpn.errors import ConfigError
-    from torchfpn.files.formats import printable
+    from torchfpn.io.formats import printable
 
     there = [args.json] if args.json and str(args.json) != "-" else []
     there += [args.out / name for name in WRITTEN] if args.out else []
@@ -204,7 +208,7 @@ def _remove_earlier(earlier: dict[Path, tuple[int, int]]) -> None:
 def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
     import json
 
-    from torchfpn.files.atomic import write_text
+    from torchfpn.io.atomic import write_text
     from torchfpn.report.console import Console
     from torchfpn.report.html import write_report
     from torchfpn.report.run import is_detection_scores, parse_scores, write_about

@@ -1,7 +1,11 @@
-"""fpn evaluate without a model: a predicted map against the truth, each of them label files or polygons.
+"""fpn evaluate of maps and polygons.
+
+fpn evaluate without a model: a predicted map against the truth, each of them label files or polygons.
 
 Label files against label files are compared pixel by pixel, polygons against polygons object by object, label files
 against polygons in both ways.
+
+fpn evaluate of two vector files: which of the true polygons were found.
 """
 
 import argparse
@@ -9,19 +13,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from torchfpn.cli.holding import accept_old_spelling, add_without_class, once, refuse_idle
+from torchfpn.cli.options import accept_old_spelling, add_without_class, of_one_layer, once, refuse_idle
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
     from torchfpn.errors import DataError
-    from torchfpn.raster.label_pairs import PixelScores
-    from torchfpn.vectors.objects import Objects
+    from torchfpn.evaluation.label_pairs import PixelScores
+    from torchfpn.evaluation.objects import Compared, Layer
+    from torchfpn.vector.objects import Objects
+
 
 LOSSY = {".jpg", ".jpeg"}
+
 PICTURES = {*LOSSY, ".webp", ".bmp", ".gif", ".jp2"}  # whose pixels are no label values, or are not read as such
+
 UNMET = "{}: no polygon of the evaluated classes overlaps {}; check their coordinate systems"
+
 NO_POLYGON = "no polygon is of the class {}; its pixels count as background"
+
 Kind = Literal["labels", "polygons"]
+
 Scored = tuple[dict[str, Any], list[str]]  # plain values for JSON, lines for people
 
 
@@ -60,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def kind_of(path: Path) -> Kind | None:
     """What kind of map a file or the files of a folder are, told by their names; None for none."""
-    from torchfpn.raster.label_maps import KINDS
-    from torchfpn.vectors.formats import is_vector
+    from torchfpn.io.formats import is_vector
+    from torchfpn.sources.labels import KINDS
 
     names = sorted(child.name for child in path.iterdir()) if path.is_dir() else [path.name]
     if any(is_vector(name) for name in names):
@@ -126,15 +137,14 @@ def score(args: argparse.Namespace) -> Scored:
         return _labels_against_labels(args) if truth == "labels" else _labels_against_polygons(args)
     if truth == "labels":
         raise ConfigError("polygons against label files", file=args.model, hint="give the label files first")
-    from torchfpn.cli.evaluate_objects import polygons_against_polygons
 
     return polygons_against_polygons(args)
 
 
 def read_layer(args: argparse.Namespace, file: Path, *, truth: bool) -> "Objects":
     """The objects of one of the two files."""
-    from torchfpn.vectors.objects import read_objects
-    from torchfpn.vectors.reading import crs_wkt
+    from torchfpn.geo.crs import crs_wkt
+    from torchfpn.vector.objects import read_objects
 
     field = args.truth_field if truth and args.truth_field is not None else args.field
     layer = args.truth_layer if truth and args.truth_layer is not None else args.layer
@@ -195,7 +205,7 @@ def ignored_values(text: str | None) -> list[int] | None:
 
 def described(layer: "Objects") -> str:
     """A line about a vector file: how many features, and what was not as it should be."""
-    from torchfpn.files.formats import printable
+    from torchfpn.io.formats import printable
 
     words = [amount(layer.features, "feature")]
     if layer.mended:
@@ -208,9 +218,9 @@ def described(layer: "Objects") -> str:
 
 
 def _labels_against_labels(args: argparse.Namespace) -> Scored:
-    from torchfpn.cli.counting import counted
+    from torchfpn.cli.console import counted
     from torchfpn.errors import amount
-    from torchfpn.raster.label_pairs import LabelPairs, pixel_scores
+    from torchfpn.evaluation.label_pairs import LabelPairs, pixel_scores
 
     files, left = _paired(args.model, args.dataset)
     pairs = LabelPairs()
@@ -227,13 +237,13 @@ def _labels_against_labels(args: argparse.Namespace) -> Scored:
 
 
 def _labels_against_polygons(args: argparse.Namespace) -> Scored:
-    from torchfpn.cli.counting import counted
-    from torchfpn.files.formats import name_key, printable
-    from torchfpn.raster.label_classes import classes_of
-    from torchfpn.raster.label_maps import label_folder
-    from torchfpn.raster.map_scores import MapScores, Place
-    from torchfpn.vectors.reading import crs_wkt
-    from torchfpn.vectors.tiles import check_pattern
+    from torchfpn.cli.console import counted
+    from torchfpn.evaluation.maps import MapScores, Place
+    from torchfpn.geo.crs import crs_wkt
+    from torchfpn.geo.tiles import check_pattern
+    from torchfpn.io.formats import name_key, printable
+    from torchfpn.sources.label_classes import classes_of
+    from torchfpn.sources.labels import label_folder
 
     place = Place(
         crs_wkt(args.assume_crs) if args.assume_crs else None,
@@ -280,7 +290,7 @@ def left_out(*counts: tuple[int, str]) -> str:
 
 def _values(files: Sequence[Path], max_side: int) -> set[int]:
     """Label values that occur in the maps."""
-    from torchfpn.raster.label_maps import open_label_map
+    from torchfpn.sources.labels import open_label_map
 
     found: set[int] = set()
     for file in files:
@@ -292,8 +302,8 @@ def _values(files: Sequence[Path], max_side: int) -> set[int]:
 def _paired(predicted: Path, truth: Path) -> tuple[list[tuple[Path, Path]], int]:
     """Files of two folders by stem, all of the truth's, and how many predictions are left over."""
     from torchfpn.errors import ConfigError, DataError
-    from torchfpn.files.formats import printable
-    from torchfpn.raster.label_maps import label_folder
+    from torchfpn.io.formats import printable
+    from torchfpn.sources.labels import label_folder
 
     if predicted.is_dir() != truth.is_dir():
         raise ConfigError("a folder against a file", file=printable(truth), hint="give two folders, or two files")
@@ -310,8 +320,8 @@ def _paired(predicted: Path, truth: Path) -> tuple[list[tuple[Path, Path]], int]
 def _layers(args: argparse.Namespace, maps: dict[str, Path]) -> "dict[str, Objects]":
     """The truth of each map by its stem; one file for all under ""."""
     from torchfpn.errors import DataError
-    from torchfpn.files.formats import printable
-    from torchfpn.vectors.reading import label_files
+    from torchfpn.io.formats import printable
+    from torchfpn.io.vectors import label_files
 
     if not args.dataset.is_dir():
         return {"": read_layer(args, args.dataset, truth=True)}
@@ -325,7 +335,7 @@ def _layers(args: argparse.Namespace, maps: dict[str, Path]) -> "dict[str, Objec
 
 def _names(files: Sequence[Path]) -> dict[int, str]:
     """What the maps call their values: the first that says anything."""
-    from torchfpn.files.labels import read_legend
+    from torchfpn.io.labels import read_legend
 
     return next((names for names, _ in map(read_legend, files) if names), {})
 
@@ -343,3 +353,54 @@ def _lines(found: "PixelScores") -> list[str]:
     if found.unanswered:
         lines.append(f"{amount(found.unanswered, 'pixel has', 'pixels have')} a truth and no prediction, left out")
     return lines
+
+
+def polygons_against_polygons(args: argparse.Namespace) -> Scored:
+    """Matches the objects of two files and counts them."""
+    from torchfpn.errors import ConfigError
+    from torchfpn.evaluation.objects import compare_objects
+
+    if args.out:
+        raise ConfigError(
+            "polygons against polygons make no report", field="--out", hint="write the numbers with --json"
+        )
+    for path in (args.model, args.dataset):
+        if path.is_dir():
+            raise ConfigError("a folder", file=path, allowed="one vector file against another")
+    predicted, truth = read_layer(args, args.model, truth=False), read_layer(args, args.dataset, truth=True)
+    area = _area(args) if args.within else []
+    found = compare_objects(predicted, truth, iou=args.iou, only=wanted(args.classes), within=area, least=args.min_area)
+    left = [left_out((found.others[k], "of other classes"), (found.outside[k], "outside or too small")) for k in (0, 1)]
+    lines = [described(layer) + words for layer, words in zip((predicted, truth), left, strict=True)]
+    if found.apart:
+        lines.append("the two layers do not overlap; check their coordinate systems")
+    return {"objects": found.scores.to_dict(), "left_out": _left_out(found)}, lines
+
+
+def _area(args: argparse.Namespace) -> "list[Layer]":
+    """Polygons of a vector file, or the outlines of rasters."""
+    from torchfpn.errors import DataError
+    from torchfpn.evaluation.maps import footprint
+    from torchfpn.geo.crs import crs_wkt
+    from torchfpn.geo.tiles import check_pattern
+    from torchfpn.inference.jobs import find_sources
+    from torchfpn.io.formats import is_vector
+    from torchfpn.vector.objects import read_objects
+
+    crs = crs_wkt(args.assume_crs) if args.assume_crs else None
+    if not is_vector(args.within):
+        tiles = check_pattern(args.tiles) if args.tiles is not None else None
+        return [footprint(file, assume_crs=crs, tiles=tiles) for file in find_sources([args.within])]
+    with of_one_layer():
+        area = read_objects(Path(args.within), field="", score="", assume_crs=crs)
+    if not len(area.shapes):
+        raise DataError("holds no area", file=args.within)
+    return [(area.shapes, area.crs, area.file)]
+
+
+def _left_out(found: "Compared") -> dict[str, Any]:
+    sides = ("predicted", "truth")
+    return {
+        "outside_or_small": dict(zip(sides, found.outside, strict=True)),
+        "of_other_classes": dict(zip(sides, found.others, strict=True)),
+    }

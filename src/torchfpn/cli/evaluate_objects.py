@@ -1,62 +1,86 @@
-"""fpn evaluate of two vector files: which of the true polygons were found."""
+"""fpn evaluate of objects: a detector on a dataset, or a file of COCO results against annotations."""
 
 import argparse
-from pathlib import Path
+import re
 from typing import TYPE_CHECKING, Any
 
-from torchfpn.cli.evaluate_maps import Scored, described, left_out, read_layer, wanted
-from torchfpn.cli.holding import of_one_layer
+from torchfpn.cli.options import accept_old_spelling, refuse_idle
 
 if TYPE_CHECKING:
-    from torchfpn.vectors.comparing import Compared, Layer
+    from torchfpn.data.config import Dataset
+    from torchfpn.tasks.task import Task
 
 
-def polygons_against_polygons(args: argparse.Namespace) -> Scored:
-    """Matches the objects of two files and counts them."""
-    from torchfpn.errors import ConfigError
-    from torchfpn.vectors.comparing import compare_objects
+PEEK = 2**20  # bytes of a file in which GeoJSON says what it is
 
-    if args.out:
-        raise ConfigError(
-            "polygons against polygons make no report", field="--out", hint="write the numbers with --json"
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of objects."""
+    group = parser.add_argument_group("detection models and COCO results")
+    flag = group.add_argument(
+        "--max-detections", type=int, metavar="N", help="most detections per image and class (100)"
+    )
+    accept_old_spelling(group, "--most", flag)
+
+
+def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[str, Any]:
+    """The scores of a detector on a split; with --out, pictures.
+
+    Raises:
+        ConfigError: flags or a dataset that do not go with it. DataError: files that cannot be used.
+    """
+    from torchfpn.cli.console import counted
+    from torchfpn.cli.options import fitting, open_samples
+    from torchfpn.data.datasets import RegionSamples
+    from torchfpn.evaluation.model import class_order, evaluate_regions
+
+    refuse_idle(args, "evaluate", "a detection model")
+    order = class_order(task.classes, dataset.names)
+    samples = open_samples(RegionSamples, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
+    fit = fitting(samples, task.recipe, accept_dtype=args.accept_dtype)
+    with counted("evaluating", len(samples)) as step:
+        found = evaluate_regions(
+            task, samples, precision=args.precision, order=order, most=_most(args), progress=step, fit=fit
         )
-    for path in (args.model, args.dataset):
-        if path.is_dir():
-            raise ConfigError("a folder", file=path, allowed="one vector file against another")
-    predicted, truth = read_layer(args, args.model, truth=False), read_layer(args, args.dataset, truth=True)
-    area = _area(args) if args.within else []
-    found = compare_objects(predicted, truth, iou=args.iou, only=wanted(args.classes), within=area, least=args.min_area)
-    left = [left_out((found.others[k], "of other classes"), (found.outside[k], "outside or too small")) for k in (0, 1)]
-    lines = [described(layer) + words for layer, words in zip((predicted, truth), left, strict=True)]
-    if found.apart:
-        lines.append("the two layers do not overlap; check their coordinate systems")
-    return {"objects": found.scores.to_dict(), "left_out": _left_out(found)}, lines
+    if args.out:
+        from torchfpn.report.objects import picture_names, write_pictures
+
+        names = picture_names(found)
+        folder = args.out / "samples"
+        write_pictures(folder, names, found, task, samples.__getitem__, order=order, precision=args.precision, fit=fit)
+    return found.to_dict(args.split)
 
 
-def _area(args: argparse.Namespace) -> "list[Layer]":
-    """Polygons of a vector file, or the outlines of rasters."""
-    from torchfpn.errors import DataError
-    from torchfpn.raster.footprints import footprint
-    from torchfpn.raster.sources import find_sources
-    from torchfpn.vectors.formats import is_vector
-    from torchfpn.vectors.objects import read_objects
-    from torchfpn.vectors.reading import crs_wkt
-    from torchfpn.vectors.tiles import check_pattern
-
-    crs = crs_wkt(args.assume_crs) if args.assume_crs else None
-    if not is_vector(args.within):
-        tiles = check_pattern(args.tiles) if args.tiles is not None else None
-        return [footprint(file, assume_crs=crs, tiles=tiles) for file in find_sources([args.within])]
-    with of_one_layer():
-        area = read_objects(Path(args.within), field="", score="", assume_crs=crs)
-    if not len(area.shapes):
-        raise DataError("holds no area", file=args.within)
-    return [(area.shapes, area.crs, area.file)]
+def is_results(args: argparse.Namespace) -> bool:
+    """Whether both words are JSON files, and no GeoJSON."""
+    files = (args.model, args.dataset)
+    return all(path.suffix.lower() == ".json" and path.is_file() and not _is_geojson(path) for path in files)
 
 
-def _left_out(found: "Compared") -> dict[str, Any]:
-    sides = ("predicted", "truth")
-    return {
-        "outside_or_small": dict(zip(sides, found.outside, strict=True)),
-        "of_other_classes": dict(zip(sides, found.others, strict=True)),
-    }
+def score_results(args: argparse.Namespace) -> dict[str, Any]:
+    """The scores of a file of COCO results against annotations.
+
+    Raises:
+        ConfigError: flags that do not go with it. DataError: files that cannot be used.
+    """
+    from torchfpn.evaluation.coco import evaluate_results
+
+    refuse_idle(args, "evaluate", "COCO results")
+    return evaluate_results(args.model, args.dataset, most=_most(args)).to_dict("all")
+
+
+def _most(args: argparse.Namespace) -> int:
+    from torchfpn.errors import ConfigError
+    from torchfpn.metrics.precisions import LIMITS
+
+    if args.max_detections is None:
+        return LIMITS[-1]
+    if args.max_detections < LIMITS[-1]:
+        raise ConfigError(f"{args.max_detections}", field="--max-detections", allowed=f"a number from {LIMITS[-1]}")
+    return int(args.max_detections)
+
+
+def _is_geojson(path: Any) -> bool:
+    with path.open("rb") as file:
+        start = file.read(PEEK)
+    return re.search(rb'"type"\s*:\s*"(Feature|FeatureCollection)"', start) is not None

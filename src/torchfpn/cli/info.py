@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+
 KINDS = {
     "semantic": "semantic segmentation",
     "detection": "detection",
@@ -41,7 +42,7 @@ def model_facts(path: Path) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
-    from torchfpn.files.model_files import read_recipe
+    from torchfpn.io.model_files import read_recipe
 
     recipe, proven = read_recipe(path, whole=True)
     measures = recipe.measures if proven and recipe.measures else _measured(path)

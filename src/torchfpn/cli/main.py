@@ -16,10 +16,11 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from torchfpn.errors import ConfigError, FPNError, missing_package, nearest, require
-from torchfpn.files.formats import check_regular
+from torchfpn.io.formats import check_regular
 from torchfpn.printing import doors, log_to_stderr, occupy_closed
 
 SIGPIPE_CODE = 141  # 128 + 13; Windows has no such signal
+
 VERBS = {
     "demo": "the whole workflow in one command: data, training, evaluation, a predicted map, a report",
     "check": "validate a dataset before training; --init writes a first dataset.yaml",
@@ -33,6 +34,7 @@ VERBS = {
     "convert": "convert a checkpoint of another project",
     "info": "print the contents of a model file: task, classes, bands, scaling, size",
 }
+
 NEEDS = {  # extras without which a verb can do nothing at all
     "demo": ("raster",),  # and train, but for --data
     "train": ("train",),
@@ -40,6 +42,7 @@ NEEDS = {  # extras without which a verb can do nothing at all
     "compare": ("raster",),
     "polygons": ("raster",),
 }
+
 CURES = {  # flags that hints name -> what to do in verbs without them
     "--allow-vrt": "write its pixels to a file of their own: gdal_translate FILE.vrt FILE.tif",
     "--layer": "write the one you mean to a file of its own: ogr2ogr ONE.gpkg FILE LAYER",

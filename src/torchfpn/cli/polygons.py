@@ -15,16 +15,20 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfpn.cli.holding import accept_old_spelling, add_without_class, of_one_layer, once, refuse_idle
+from torchfpn.cli.options import accept_old_spelling, add_without_class, of_one_layer, once, refuse_idle
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
-    from torchfpn.raster.layers import Layer
-    from torchfpn.raster.refining import Counts, Wishes
+    from torchfpn.sources.layers import Layer
+    from torchfpn.vector.regularize import Counts, Wishes
+
 
 KINDS = (".geojson", ".gpkg", ".fgb")
+
 REMOTE = ("/vsi", "http:/", "https:/", "ftp:/", "s3:/", "gs:/")
+
 SHARE = 0.5  # of a polygon that a known layer covers more than
+
 OFF = 1.5, 0.5  # how far walls may be off with --square alone: pixels of a raster, metres of a vector file
 
 
@@ -75,10 +79,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 done; 2 bad input."""
-    from torchfpn.raster.layers import open_layer
-    from torchfpn.raster.refining import Counts
-    from torchfpn.vectors.formats import is_vector
-    from torchfpn.vectors.reading import crs_wkt
+    from torchfpn.geo.crs import crs_wkt
+    from torchfpn.io.formats import is_vector
+    from torchfpn.sources.layers import open_layer
+    from torchfpn.vector.regularize import Counts
 
     _check(args)
     counts, raster = Counts(), not is_vector(args.source)
@@ -106,8 +110,7 @@ def _check(args: argparse.Namespace) -> None:
         ConfigError: what cannot.
     """
     from torchfpn.errors import ConfigError, DataError
-    from torchfpn.files.formats import printable
-    from torchfpn.vectors.formats import is_vector
+    from torchfpn.io.formats import is_vector, printable
 
     for name in ("min_pixels", "min_area", "simplify", "merge"):
         if not 0 <= getattr(args, name) < math.inf:
@@ -128,9 +131,9 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _check_out(args: argparse.Namespace) -> None:
-    from torchfpn.cli.outputs import check_folder
+    from torchfpn.cli.console import check_folder
     from torchfpn.errors import ConfigError
-    from torchfpn.files.formats import printable
+    from torchfpn.io.formats import printable
 
     out = printable(args.out)
     if args.out.suffix not in KINDS:
@@ -143,10 +146,9 @@ def _check_out(args: argparse.Namespace) -> None:
 
 
 def _wishes(args: argparse.Namespace, layer: "Layer", raster: bool) -> "Wishes":
-    from torchfpn.raster.known import Known
-    from torchfpn.raster.refining import Wishes
-    from torchfpn.vectors.objects import read_objects
-    from torchfpn.vectors.reading import crs_wkt
+    from torchfpn.geo.crs import crs_wkt
+    from torchfpn.vector.objects import read_objects
+    from torchfpn.vector.regularize import Known, Wishes
 
     known = None
     if args.exclude is not None:
@@ -166,8 +168,8 @@ def _wishes(args: argparse.Namespace, layer: "Layer", raster: bool) -> "Wishes":
 
 
 def _write(args: argparse.Namespace, layer: "Layer", wishes: "Wishes", counts: "Counts") -> None:
-    from torchfpn.raster.answers import write_features
-    from torchfpn.raster.refining import Wishes, in_lon_lat, refined
+    from torchfpn.inference.outputs import write_features
+    from torchfpn.vector.regularize import Wishes, in_lon_lat, refined
 
     turned = args.out.suffix == ".geojson"  # also what is in degrees: cut at 180, rounded, within -180..180
     plain = Wishes(pixel=wishes.pixel, share=wishes.share)
@@ -181,7 +183,7 @@ def _write(args: argparse.Namespace, layer: "Layer", wishes: "Wishes", counts: "
 
 
 def _summary(args: argparse.Namespace, layer: "Layer", counts: "Counts") -> str:
-    from torchfpn.files.formats import printable
+    from torchfpn.io.formats import printable
 
     words = [amount(counts.given, "feature")]
     for count, what in (

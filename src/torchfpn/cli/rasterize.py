@@ -18,17 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchfpn.cli.holding import refuse_idle
+from torchfpn.cli.options import refuse_idle
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
     from torchfpn.errors import FPNError
-    from torchfpn.raster.legend import Legend
-    from torchfpn.raster.rasterize import Options, Outcome
-    from torchfpn.raster.sources import Job
-    from torchfpn.raster.tally import Tally
-    from torchfpn.vectors.drawing import Labels
-    from torchfpn.vectors.reading import Vectors
+    from torchfpn.evaluation.label_pairs import Tally
+    from torchfpn.inference.jobs import Job
+    from torchfpn.io.vectors import Vectors
+    from torchfpn.sources.label_classes import Legend
+    from torchfpn.sources.polygons import Options, Outcome
+    from torchfpn.vector.rasterize import Labels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,10 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some images failed; 2 all of them did (or bad usage, said before the first image)."""
-    from torchfpn.cli.outputs import check_folder
-    from torchfpn.cli.told import tell_passed_over
-    from torchfpn.raster.sources import refuse_existing, refuse_own_sources
-    from torchfpn.raster.tally import Tally
+    from torchfpn.cli.console import check_folder, tell_passed_over
+    from torchfpn.evaluation.label_pairs import Tally
+    from torchfpn.inference.jobs import refuse_existing, refuse_own_sources
 
     options = _options(args)
     refuse_idle(args, "rasterize", f"polygons {'of one class' if args.field is None else 'with classes of their own'}")
@@ -91,9 +90,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _options(args: argparse.Namespace) -> "Options":
     from torchfpn.errors import ConfigError
-    from torchfpn.raster.rasterize import Options
-    from torchfpn.vectors.reading import crs_wkt
-    from torchfpn.vectors.tiles import check_pattern
+    from torchfpn.geo.crs import crs_wkt
+    from torchfpn.geo.tiles import check_pattern
+    from torchfpn.sources.polygons import Options
 
     if args.buffer is not None and not 0 < args.buffer < math.inf:
         raise ConfigError(f"{args.buffer}", field="--buffer", allowed="metres, more than 0")
@@ -114,7 +113,7 @@ def _options(args: argparse.Namespace) -> "Options":
 
 
 def _jobs(args: argparse.Namespace) -> "list[Job]":
-    from torchfpn.raster.sources import find_sources, plan
+    from torchfpn.inference.jobs import find_sources, plan
 
     jobs = plan(find_sources(args.images), args.out, {}, raster_extras={})
     return [replace(job, labels=job.labels.with_suffix(".tif")) for job in jobs]  # pictures too, with a world file
@@ -123,7 +122,7 @@ def _jobs(args: argparse.Namespace) -> "list[Job]":
 def _vectors(args: argparse.Namespace, options: "Options") -> "dict[str, Vectors | FPNError]":
     """What each label file holds, or why not, by its stem; the one file for all images under ""."""
     from torchfpn.errors import FPNError
-    from torchfpn.vectors.reading import label_files, read_vectors
+    from torchfpn.io.vectors import label_files, read_vectors
 
     files = label_files(args.labels) if args.labels.is_dir() else {"": args.labels}
     held: dict[str, Vectors | FPNError] = {}
@@ -138,7 +137,7 @@ def _vectors(args: argparse.Namespace, options: "Options") -> "dict[str, Vectors
 
 
 def _legend(args: argparse.Namespace, vectors: "Sequence[Vectors]") -> "Legend":
-    from torchfpn.raster.legend import legend_of_field, legend_of_one
+    from torchfpn.sources.label_classes import legend_of_field, legend_of_one
 
     names = [name.strip() for name in args.classes.split(",")] if args.classes is not None else []
     if args.field is not None:
@@ -149,8 +148,8 @@ def _legend(args: argparse.Namespace, vectors: "Sequence[Vectors]") -> "Legend":
 def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Namespace) -> "Labels | FPNError":
     """The features of a file ready to be drawn, and a line about what was found; or what is wrong with them."""
     from torchfpn.errors import FPNError
-    from torchfpn.vectors.drawing import Labels
-    from torchfpn.vectors.mending import areas
+    from torchfpn.vector.geometry import areas
+    from torchfpn.vector.rasterize import Labels
 
     if isinstance(vectors, FPNError):
         return vectors
@@ -171,7 +170,7 @@ def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Name
 
 def _tell(features: int, labels: "Labels", unclassed: int, *, skipped: bool) -> None:
     """One line about a label file: how many features, and what was not as it should be."""
-    from torchfpn.files.formats import printable
+    from torchfpn.io.formats import printable
 
     found = labels.areas
     words = [amount(features, "feature") if features else "no feature, so all is background"]
@@ -190,10 +189,10 @@ def _draw_all(
     jobs: "list[Job]", labels: "dict[str, Labels | FPNError]", tally: "Tally", options: "Options", folder: Path | None
 ) -> int:
     """How many images failed. folder: where labels were looked for by the name of the image; None: one file for all."""
-    from torchfpn.cli.counting import counted
+    from torchfpn.cli.console import counted
     from torchfpn.errors import DataError, FPNError, of_system
-    from torchfpn.files.formats import name_key, printable
-    from torchfpn.raster.rasterize import rasterize_file
+    from torchfpn.io.formats import name_key, printable
+    from torchfpn.sources.polygons import rasterize_file
 
     failed = 0
     with counted("rasterizing", len(jobs)) as step:
@@ -215,7 +214,7 @@ def _draw_all(
 
 
 def _report(job: "Job", outcome: "Outcome") -> None:
-    from torchfpn.files.formats import printable
+    from torchfpn.io.formats import printable
 
     (height, width), met = outcome.size, int(outcome.features.sum())
     words = amount(met, "feature") if met else "no feature overlaps it, so all is background"
@@ -224,7 +223,7 @@ def _report(job: "Job", outcome: "Outcome") -> None:
 
 def _print(tally: "Tally", done: int, failed: int) -> None:
     """The table of classes, what is odd about the labels, and the summary."""
-    from torchfpn.files.formats import printable
+    from torchfpn.io.formats import printable
 
     if done:
         _print_table(tally)
@@ -242,7 +241,7 @@ def _print(tally: "Tally", done: int, failed: int) -> None:
 def _print_table(tally: "Tally") -> None:
     from rich.table import Table
 
-    from torchfpn.cli.progress import console
+    from torchfpn.cli.console import console
 
     table = Table()
     columns: list[tuple[str, Any]] = [("class", "left"), ("label", "right"), ("features", "right"), ("pixels", "right")]

@@ -5,9 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from torchfpn.config import read_config, to_yaml
-from torchfpn.config.check import check_task
-from torchfpn.data.dataset import read_dataset
+from torchfpn.config.checks import check_task
+from torchfpn.config.parsing import read_config, to_yaml
+from torchfpn.data.config import read_dataset
 from torchfpn.printing import log_to_stderr
 
 VERBOSE, QUIET = ("-v", "--verbose"), ("-q", "--quiet")
@@ -28,8 +28,8 @@ def main(argv: Sequence[str]) -> int:
     dataset = read_dataset(request.config.dataset)  # what is wrong in it is said before torch is imported
     check_task(request.config, dataset.task, len(dataset.classes))
     from torchfpn.report.console import Console
-    from torchfpn.train.run import fit
-    from torchfpn.train.signals import Interrupted
+    from torchfpn.train.fit import fit
+    from torchfpn.train.run_folder import Interrupted
 
     try:
         result = fit(request.config, console=Console(stderr=True, quiet=is_quiet))

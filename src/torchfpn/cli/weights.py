@@ -13,11 +13,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfpn.cli.progress import Progress, console
+from torchfpn.cli.console import FileProgress, console
 
 if TYPE_CHECKING:
-    from torchfpn.data.dataset import Dataset
+    from torchfpn.data.config import Dataset
     from torchfpn.data.statistics import ClassCounts
+
 
 METHODS = ("median-frequency", "sqrt-median-frequency", "inverse", "enet")
 
@@ -32,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Counts the labels of a split and prints the weights."""
-    from torchfpn.data.dataset import read_dataset
+    from torchfpn.data.config import read_dataset
     from torchfpn.data.statistics import class_counts, class_weights
 
     dataset = read_dataset(args.dataset)
-    counts = class_counts(dataset, args.split, watch=Progress("counting", quiet=args.quiet))
+    counts = class_counts(dataset, args.split, watch=FileProgress("counting", quiet=args.quiet))
     weights = class_weights(counts, args.method)
     if args.json:
         rows = zip(dataset.names, counts.pixels, counts.shares, counts.images, weights, strict=True)

@@ -1,5 +1,6 @@
 """Raw predictions and their truth -> losses, already weighted."""
 
-from torchfpn.criteria.semantic import CrossEntropy, Dice, Focal, Lovasz, SemanticCriterion, criterion
+from torchfpn.criteria.losses import CrossEntropy, Dice, Focal, Lovasz
+from torchfpn.criteria.semantic import SemanticCriterion, criterion
 
 __all__ = ["CrossEntropy", "Dice", "Focal", "Lovasz", "SemanticCriterion", "criterion"]

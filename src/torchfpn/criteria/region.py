@@ -11,10 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torchfpn.ops.anchors import by_anchor
-from torchfpn.ops.boxes import encode
-from torchfpn.ops.mask_targets import mask_targets
-from torchfpn.ops.matching import match, sample, spared
+from torchfpn.ops.boxes import by_anchor, encode, match, sample, spared
+from torchfpn.ops.masks import mask_targets
 from torchfpn.types import Boxes, Objects, Regions
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -34,7 +32,9 @@ class Draw:
 
 
 ANCHORS = Draw(0.7, 0.3, 256, 0.5)
+
 PROPOSALS = Draw(0.5, 0.5, 512, 0.25)
+
 CROWDS = 0.7  # share of a box in a crowd, above which it is no background
 
 

@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchfpn.data.dataset import Dataset
-from torchfpn.files.blocks import block_bytes
-from torchfpn.files.formats import WINDOWED, format_of
-from torchfpn.files.geo import Geo
-from torchfpn.files.photographs import SEVERAL, frame_count
-from torchfpn.files.rasters import geo_of, open_raster
+from torchfpn.data.config import Dataset
+from torchfpn.geo.georef import Geo
+from torchfpn.io.formats import WINDOWED, format_of
+from torchfpn.io.images import SEVERAL, frame_count
+from torchfpn.io.rasters import block_bytes, geo_of, open_raster
 
 _SIZES = (257, 256)  # the TIFF tags of height and width
+
 _KIND, _REDUCED, _MASK = 254, 1, 4  # the tag that says what a directory is for, and two of its bits
+
 _MOST_DIRECTORIES = 2**16
+
 _WHOLE = {3: "H", 4: "I", 16: "Q"}  # TIFF types of whole numbers
 
 

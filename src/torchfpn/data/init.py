@@ -1,35 +1,284 @@
-"""A first dataset.yaml for a folder that has none: what can be seen is written down, the names are left to people."""
+"""`fpn check --init`: a first dataset.yaml for a folder.
+
+The lines of a first dataset.yaml about labels that are polygons: classes, attribute, and where the images lie.
+
+The lines of a first dataset.yaml for images with COCO annotations: which file annotates which folder.
+
+A first dataset.yaml for a folder that has none: what can be seen is written down, the names are left to people.
+"""
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
-from torchfpn.data.dataset import NAME, SCENE_PIXELS, Dataset, read_dataset, refuse_yolo
-from torchfpn.data.each import Watch, each, spread, unwatched
+from torchfpn.data.annotation_formats.conversion import convert_folder
+from torchfpn.data.annotation_formats.labelled import MARK
+from torchfpn.data.config import NAME, SCENE_PIXELS, Dataset, read_dataset, refuse_yolo
+from torchfpn.data.files import is_inside, list_files
 from torchfpn.data.headers import quick_size
-from torchfpn.data.init_objects import Annotated, crowd_notes, find_annotated, object_lines
-from torchfpn.data.init_polygons import inline, polygon_lines
-from torchfpn.data.layout import Layout, find_layout
-from torchfpn.data.listing import list_files
-from torchfpn.data.reading import COLORS
-from torchfpn.data.windows import SIDE
+from torchfpn.data.layout import Layout, find_layout, image_folder, label_folder, ordered, split_name
+from torchfpn.data.parallel import Watch, each, spread, unwatched
+from torchfpn.data.reading import COLORS, SIDE, burning
+from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, FPNError, of_system
-from torchfpn.files.atomic import write_bytes, write_text
-from torchfpn.files.formats import format_of
-from torchfpn.files.geo import Window, tiles
-from torchfpn.files.images import read_image
-from torchfpn.files.labels import LabelFile, read_labels, read_legend
-from torchfpn.files.safe_yaml import read_yaml
+from torchfpn.geo.georef import Window, tiles
+from torchfpn.io.atomic import write_bytes, write_text
+from torchfpn.io.formats import SUFFIXES, WINDOWED, format_of, is_vector
+from torchfpn.io.images import read_image
+from torchfpn.io.labels import LabelFile, read_labels, read_legend
+from torchfpn.io.yaml_json import read_json, read_yaml
 from torchfpn.recipe import IGNORE
-from torchfpn.vectors.formats import is_vector
+
+_FIELDS = ("class", "classname", "class_name", "label", "landcover", "category", "kind", "type", "classid", "class_id")
+
+_ANY = ("labels", "label", "polygons", "masks", "annotations", "train", "val", "test", "gt")  # names that say nothing
+
+_MAX_VECTOR_FILES, _MAX_FIELD_VALUES = 2000, 50
+
+_BACKGROUND = "background"
+
+
+def polygon_lines(pairs: list[Pair], watch: Watch = unwatched) -> list[str]:
+    """Classes from an attribute with a telling name and few values, or else one class called like the file.
+
+    Raises:
+        DataError: a file that cannot be used.
+    """
+    burning()  # says so if what reads polygons is not installed
+    files = list(dict.fromkeys(pair.label for pair in pairs if pair.label is not None))
+    field = _field(files)
+    values, empty = _field_values(files, field, watch) if field else ([], False)
+    if not 1 <= len(values) <= _MAX_FIELD_VALUES:
+        name = files[0].stem if len(files) == 1 or len({file.stem for file in files}) == 1 else ""
+        called = "object" if name.lower() in ("", *_ANY) else " ".join(re.split(r"[_\W]+", name))
+        return [f"classes: {inline([_BACKGROUND, called])}", *_place_lines(pairs)]
+    if all(isinstance(value, int) and value > 0 for value in values):
+        classes: Any = {0: _BACKGROUND} | {value: f"class{value}" for value in values}
+    else:
+        classes = [_BACKGROUND, *(str(value) for value in values if value != _BACKGROUND)]
+    settings = {"field": field} | ({"without_class": "ignore"} if empty else {})
+    comment = " # some features have no class: their pixels are not labelled; skip: they are left out" if empty else ""
+    return [f"classes: {inline(classes)}", f"polygons: {inline(settings)}{comment}", *_place_lines(pairs)]
+
+
+def inline(value: Any) -> str:
+    """A value as YAML on one line."""
+    return yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)[1:-2]
+
+
+def _field(files: list[Path]) -> str | None:
+    """The attribute of the first file whose name promises classes."""
+    from torchfpn.io.vectors import field_names
+
+    names = next((found for found in map(field_names, files[:20]) if found), [])
+    known = {name.lower(): name for name in names}
+    return next((known[name] for name in _FIELDS if name in known), None)
+
+
+def _field_values(files: list[Path], field: str, watch: Watch) -> tuple[list[Any], bool]:
+    """What the attribute says, in order, and whether some feature has no value."""
+    from torchfpn.io.vectors import read_vectors
+
+    def look(file: Path) -> tuple[set[Any], bool]:
+        vectors = read_vectors(file, field=field)
+        if vectors.column is None:
+            return set(), False
+        return set(vectors.column[~vectors.unclassed]), bool(vectors.unclassed.any())
+
+    try:
+        looks = list(each(look, spread(files, _MAX_VECTOR_FILES), watch))
+    except DataError:  # not every file has it
+        return [], False
+    found = set().union(*(values for values, _ in looks))
+    if len({isinstance(value, int) for value in found}) > 1:
+        return [], False
+    return sorted(found), any(empty for _, empty in looks)
+
+
+def _place_lines(pairs: list[Pair]) -> list[str]:
+    """`tiles:`, where images do not say where they lie and all have names of tiles: "OAM-{x}-{y}-{z}"."""
+    first = pairs[0]
+    if first.tiles is not None or _has_place(first.image):
+        return []
+    parts = re.split(r"(\d+)", first.image.stem)
+    numbers = [int(part) for part in parts[1::2]]
+    if len(numbers) != 3:
+        return []
+    zooms = [i for i, z in enumerate(numbers) if z <= 24 and all(n < 2**z for n in numbers[:i] + numbers[i + 1 :])]
+    if not zooms:
+        return []
+    names = ["x", "y"]
+    names.insert(zooms[0], "z")
+    fits = re.compile(r"\d+".join(re.escape(part) for part in parts[::2]))
+    if not all(fits.fullmatch(pair.image.stem) for pair in pairs):
+        return []
+    pattern = "".join(f"{{{names[i // 2]}}}" if i % 2 else part for i, part in enumerate(parts))
+    return [f"tiles: {inline(pattern)} # z: zoom, x: column, y: row of a web map; guessed from the names"]
+
+
+def _has_place(image: Path) -> bool:
+
+    window = Window(0, 0, 1, 1) if format_of(image) in WINDOWED else None
+    return read_image(image, window=window).geo is not None
+
+
+_KEYS = ("images", "annotations", "categories")
+
+_WORDS = "coco|annotations?|instances?|panoptic"  # what names of files say besides that of a split
+
+_KINDS = re.compile(rf"^({_WORDS}|labels?)(_|$)|[_.]({_WORDS})$")
+
+_FOLDERS = ("annotations", "labels", ".")  # where the files of a data set lie that is not cut into folders
+
+
+class Annotated(NamedTuple):
+    """A split: its folder of images and its annotations, relative to the folder.
+
+    masks: all objects have some. crowds: everything is marked as a crowd, so that there would be no object.
+    """
+
+    images: str
+    annotations: str
+    masks: bool
+    crowds: bool = False
+
+
+def find_annotated(folder: Path, *, converted: bool = True) -> dict[str, Annotated]:
+    """The splits that COCO files annotate, train first; none if there are no such files.
+
+    converted: also files that `--init` itself has made of other formats.
+
+    Known are a file in the folder of a split (``train/instances.json`` beside ``train/images``, or beside the images
+    themselves), and files that name their split (``annotations/instances_train2017.json`` with ``train2017/``, or with
+    ``images``). Panoptic files count where there are no others, with the folder of maps that is called like them.
+
+    Raises:
+        DataError: panoptic annotations without maps, and no other labels.
+    """
+    found: dict[str, Annotated] = {}
+    for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        own, images = _coco_files(child, converted), image_folder(child) or ("." if _has_images(child) else None)
+        if len(own) == 1 and images and child.name not in _FOLDERS:
+            file = own[0]
+            where = child.name if images == "." else f"{child.name}/{images}"
+            found[split_name(child.name)] = Annotated(where, f"{child.name}/{file.path.name}", file.masks, file.crowds)
+    return ordered(found or _together(folder, converted))
+
+
+def object_lines(found: dict[str, Annotated], *, fix: bool) -> list[str]:
+    """Task and splits, classes left to the categories of the annotations. fix: bad ones are left out."""
+    lines = [f"task: {'instance' if all(split.masks for split in found.values()) else 'detection'}"]
+    if fix:
+        lines.append("fix: true # bad annotations are left out: `fpn check` counts them")
+    if crowd_notes(found):
+        lines.append("crowds: objects # all annotations are marked `iscrowd: 1`, as CVAT marks masks")
+    lines.append("splits:")
+    for name, split in found.items():
+        parts = {"images": split.images, "annotations": split.annotations}
+        lines.append(f"  {inline(name)}: {inline(parts)}")
+    return lines
+
+
+def crowd_notes(found: dict[str, Annotated]) -> tuple[str, ...]:
+    """What is decided of annotations that are all crowds, for people."""
+    if not all(split.crowds for split in found.values()):
+        return ()
+    return (
+        "all annotations are marked `iscrowd: 1`, as CVAT marks masks; they are read as objects: `crowds: objects`",
+    )
+
+
+def _together(folder: Path, converted: bool) -> dict[str, Annotated]:
+    """Files in one folder, each named after its split."""
+    for name in _FOLDERS:
+        files = _coco_files(folder / name, converted) if (folder / name).is_dir() else []
+        prefix = "" if name == "." else f"{name}/"
+        found = {}
+        for file in files:
+            word = _KINDS.sub("", file.path.stem)
+            images = _images_of(folder, word, file.first)
+            if images is not None:
+                split = split_name(re.sub(r"\d+$", "", word)) if len(files) > 1 else "train"
+                found[split] = Annotated(images, f"{prefix}{file.path.name}", file.masks, file.crowds)
+        if found:
+            return found
+    return {}
+
+
+def _images_of(folder: Path, word: str, first: str | None) -> str | None:
+    """The folder of images of a split called `word`. first: an image as the annotations name it, below that folder."""
+    images = image_folder(folder)
+    named = [f"{images}/{word}", word] if word else []
+    places = [name for name in [*named, images, "."] if name and (folder / name).is_dir()]
+    for name in places if first else []:
+        if is_inside(folder, folder / name / str(first)) and (folder / name / str(first)).is_file():
+            return name
+    return next((name for name in places if _has_images(folder / name)), None)
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.name.lower().endswith(SUFFIXES) for path in folder.iterdir())
+
+
+class _File(NamedTuple):
+    """A COCO file. masks, crowds: see `Annotated`. first: an image as it names it."""
+
+    path: Path
+    masks: bool
+    crowds: bool
+    first: str | None
+
+
+def _coco_files(folder: Path, converted: bool) -> list[_File]:
+    """The COCO files in a folder: those of objects, or else panoptic ones beside maps.
+
+    Raises:
+        DataError: panoptic annotations without maps, and no other labels.
+    """
+    objects, panoptic = list[_File](), list[_File]()
+    for path in sorted(folder.glob("*.json")):
+        try:
+            value: Any = read_json(path)[0]
+        except DataError:  # whatever it is
+            continue
+        if not isinstance(value, dict) or not all(isinstance(value.get(key), list) for key in _KEYS):
+            continue
+        if not converted and isinstance(value.get("info"), dict) and MARK in value["info"]:
+            continue
+        records = [record for record in value["annotations"] if isinstance(record, dict)]
+        if any("segments_info" in record for record in records):
+            panoptic.append(_File(path, True, False, _first(value["images"])))
+            continue
+        own = [record for record in records if not record.get("iscrowd")]
+        masks = bool(records) and all(record.get("segmentation") for record in own or records)
+        objects.append(_File(path, masks, bool(records) and not own, _first(value["images"])))
+    if objects:
+        return objects
+    whole = [file for file in panoptic if file.path.with_suffix("").is_dir()]
+    if panoptic and not whole and label_folder(folder) is None:
+        allowed = f"PNGs in {panoptic[0].path.stem}/ beside it"
+        hint = "or name their folder in a dataset.yaml: panoptic"
+        raise DataError("panoptic annotations without maps", file=panoptic[0].path, allowed=allowed, hint=hint)
+    return whole
+
+
+def _first(images: list[Any]) -> str | None:
+    """The name of the first image; Windows' separators as others have them."""
+    names = [record.get("file_name") for record in images[:1] if isinstance(record, dict)]
+    return names[0].replace("\\", "/") if names and isinstance(names[0], str) and "\0" not in names[0] else None
+
 
 _MOST_FILES = 2000  # label files that are scanned for values, evenly spaced
+
 _MOST_VALUES = 255
+
 _HEAD = "# A first description, written by `fpn check --init`: rename the classes, then look at the contact sheet of\n"
 
 
@@ -119,8 +368,6 @@ def _files(folder: Path, colors: bool, fix: bool, watch: Watch) -> tuple[dict[st
         layout = find_layout(folder)
         return {NAME: _text(folder, layout, colors, watch), **layout.lists}, ()
     except DataError:
-        from torchfpn.data.annotation_formats.conversion import convert_folder
-
         found = convert_folder(folder, fix=fix, watch=watch)
         if found is None:
             annotated = find_annotated(folder)  # made before of files that are gone

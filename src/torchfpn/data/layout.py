@@ -5,14 +5,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
-from torchfpn.data.listing import list_files
-from torchfpn.data.pairing import match_pairs
+from torchfpn.data.files import list_files, match_pairs
 from torchfpn.data.splits import Pair, Split, natural, refuse
 from torchfpn.errors import DataError
-from torchfpn.files.formats import SUFFIXES, name_key
-from torchfpn.vectors.formats import is_vector
+from torchfpn.io.formats import SUFFIXES, is_vector, name_key
 
 T = TypeVar("T")
+
 SPLIT_FOLDERS = {
     "train": "train",
     "val": "val",
@@ -23,8 +22,11 @@ SPLIT_FOLDERS = {
     "dev": "val",
     "testing": "test",
 }
+
 _ORDER = ("train", "val", "test")
+
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "scenes", "rgb", "jpegimages", "x")
+
 LABEL_FOLDERS = (
     "labels",
     "label",
@@ -37,6 +39,7 @@ LABEL_FOLDERS = (
     "segmentationclass",
     "y",
 )
+
 _HELD_OUT = 5  # one image in so many goes to val where nobody has split them
 
 

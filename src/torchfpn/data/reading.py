@@ -1,28 +1,38 @@
-"""Reading one image and its labels as the dataset says: bands chosen, label values turned into class indices."""
+"""One image and its labels, whole or a window, with a shared cache of decoded frames.
 
-from collections.abc import Sequence
+Reading one image and its labels as the dataset says: bands chosen, label values turned into class indices.
+
+Decoded frames in memory that worker processes share, so that each file is decoded once and not once an epoch.
+
+Scenes: images too large to be held, which are read by windows. Which images are, and the windows that cover them.
+"""
+
+import contextlib
+import mmap
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.dataset import Dataset
-from torchfpn.data.headers import read_header
+from torchfpn.data.config import Dataset
+from torchfpn.data.headers import Header, quick_size, read_header
 from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, RasterError, amount
-from torchfpn.files.bands import match_bands
-from torchfpn.files.formats import format_of
-from torchfpn.files.geo import SAME_GRID, Geo, Window
-from torchfpn.files.images import Picture, read_image
-from torchfpn.files.labels import LabelFile, read_labels
-from torchfpn.files.photographs import swaps_sides
-from torchfpn.files.rasters import same_crs
+from torchfpn.geo.georef import SAME_GRID, Geo, Window, tile, tiles
+from torchfpn.io.bands import match_bands
+from torchfpn.io.formats import format_of, is_vector
+from torchfpn.io.images import Picture, read_image, swaps_sides
+from torchfpn.io.labels import LabelFile, read_labels
+from torchfpn.io.rasters import BLOCK_BYTES, check_blocks, same_crs
 from torchfpn.recipe import IGNORE
-from torchfpn.vectors.formats import is_vector
 
 COLORS = ("red", "green", "blue")
+
 _MANY = 5  # unknown values that a message names
 
 
@@ -176,7 +186,7 @@ def burning() -> Any:
         RasterError: they are not installed, with the command that installs them.
     """
     try:
-        from torchfpn.data import burning
+        from torchfpn.data.labels import polygons as burning
     except ImportError as error:
         raise RasterError(
             f"labels that are polygons need {error.name}", hint="install it: pip install torchfpn[raster]"
@@ -294,3 +304,197 @@ def _code(color: tuple[int, int, int]) -> int:
 
 def _shown(value: int, color: bool) -> str:
     return f"({value >> 16}, {value >> 8 & 255}, {value & 255})" if color else str(value)
+
+
+AUTO_BYTES = 2**30  # a split is kept by itself if it is not larger than this
+
+_WAIT = 5.0  # seconds; a worker killed while it held the lock must not stop the others
+
+_FIELDS = 6  # state, offset, C, H, W, parts beside the image
+
+_MASK, _TARGET = 1, 2
+
+_TAKEN, _STORED = 1, 2
+
+_ALIGN = 64
+
+
+class FrameCache:
+    """Room for the frames of a split, filled as they are first read, in their own pixel type.
+
+    Anonymous shared memory: forked workers fill and read the same pages, /dev/shm (64 MB in many containers) is not
+    used, and what is not filled costs nothing. Pickled (spawned workers), it arrives empty and private.
+    What does not fit any more is simply not kept. Frames that come out are views: copy before changing.
+
+    Args:
+        n: frames. dtype: of their images, from the first one. capacity: bytes.
+    """
+
+    def __init__(self, n: int, dtype: np.dtype[Any], band_names: tuple[str, ...], capacity: int) -> None:
+        self.n, self.dtype, self.band_names, self.capacity = n, dtype, band_names, capacity
+        self._lock = multiprocessing.Lock()
+        size = 8 * (1 + n * _FIELDS)
+        self._memory = mmap.mmap(-1, size + _ALIGN + capacity)
+        table = np.frombuffer(self._memory, np.int64, 1 + n * _FIELDS)
+        self._used, self._table = table[:1], table[1:].reshape(n, _FIELDS)
+        self._data = np.frombuffer(self._memory, np.uint8)[-(-size // _ALIGN) * _ALIGN :][:capacity]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrameCache, (self.n, self.dtype, self.band_names, self.capacity)
+
+    def get(self, index: int) -> Frame | None:
+        """The frame, if it has been put."""
+        with self._held() as held:
+            if not held or self._table[index, 0] != _STORED:
+                return None
+        _, offset, c, h, w, parts = (int(v) for v in self._table[index])
+        image, offset = self._view(offset, (c, h, w), self.dtype)
+        target, offset = self._view(offset, (h, w) if parts & _TARGET else (0, 0), np.dtype(np.uint8))
+        valid = self._view(offset, (h, w), np.dtype(np.bool_))[0] if parts & _MASK else None
+        return Frame(image, valid, target, self.band_names)
+
+    def put(self, index: int, frame: Frame) -> None:
+        """Keeps the frame, if there is room and it is like the others."""
+        if frame.image.dtype != self.dtype or frame.band_names != self.band_names:
+            return
+        parts = [frame.image, frame.target] + ([] if frame.valid is None else [frame.valid])
+        size = sum(-(-part.nbytes // _ALIGN) * _ALIGN for part in parts)
+        with self._held() as held:
+            offset = int(self._used[0])
+            if not held or self._table[index, 0] or offset + size > self.capacity:
+                return
+            self._used[0] = offset + size  # room is taken under the lock, filled without it
+            self._table[index, 0] = _TAKEN
+        beside = _MASK * (frame.valid is not None) + _TARGET * (frame.target.size > 0)
+        self._table[index, 1:] = (offset, *frame.image.shape, beside)
+        for part in parts:
+            view, offset = self._view(offset, part.shape, part.dtype)
+            view[...] = part
+        with self._held() as held:  # the lock also orders the writes for the readers of other cores
+            self._table[index, 0] = _STORED if held else _TAKEN
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[bool]:
+        held = self._lock.acquire(timeout=_WAIT)
+        try:
+            yield held
+        finally:
+            if held:
+                self._lock.release()
+
+    def _view(self, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
+        size = int(np.prod(shape)) * dtype.itemsize
+        view = self._data[offset : offset + size].view(dtype).reshape(shape)
+        return view, offset + -(-size // _ALIGN) * _ALIGN
+
+
+def frame_bytes(frame: Frame) -> int:
+    """What the frame takes in memory."""
+    return frame.image.nbytes + frame.target.nbytes + (0 if frame.valid is None else frame.valid.nbytes)
+
+
+def most_memory() -> int:
+    """Bytes a cache may take that was asked for outright: four fifths of the machine's memory."""
+    if not hasattr(os, "sysconf"):
+        return 8 * AUTO_BYTES
+    return int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+SIDE, MARGIN = 1024, 64  # pixels of a window, and of what is seen around it without being counted
+
+_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf")
+
+_AT_ONCE = SIDE * SIDE  # pixels that are read at a time
+
+
+class Piece(NamedTuple):
+    """An image to be read: whole, or a window of a scene."""
+
+    pair: Pair
+    window: Window | None = None
+
+
+def scene_of(dataset: Dataset, pair: Pair) -> Header | None:
+    """The header of an image that is a scene: a TIFF or JPEG 2000 of more than `scene_pixels`, labels that allow it.
+
+    A mask that is no TIFF can only be read whole, and so is its image then. Files that are damaged are no scenes: who
+    reads them says so.
+
+    Raises:
+        RasterError: too large to be read whole, and stored so that it cannot be read by windows.
+    """
+    try:
+        if pair.image.suffix.lower() not in _SUFFIXES:  # folders may hold 10^5 photographs: none is opened for this
+            return None
+        size = quick_size(pair.image)
+        if size is not None and size[0] * size[1] <= dataset.scene_pixels:
+            return None
+        header = read_header(dataset, pair.image)
+        if header is None or header.pixels <= dataset.scene_pixels:
+            return None
+        if not _by_windows(dataset, pair):
+            return None
+    except DataError:
+        return None
+    if header.block_bytes > BLOCK_BYTES:
+        if header.pixels > dataset.max_pixels:
+            check_blocks(header.blocks, header.block_bytes, pair.image)
+        return None
+    return header
+
+
+def _by_windows(dataset: Dataset, pair: Pair) -> bool:
+    """Whether the labels of an image can be read by windows; numbered objects are found in whole images."""
+    if pair.label is None or is_vector(pair.label):
+        return True
+    return not dataset.has_objects and read_header(dataset, pair.label) is not None
+
+
+def pieces(dataset: Dataset, pairs: Sequence[Pair]) -> list[Piece]:
+    """All pixels of all pairs, once each: images whole, scenes by windows that suit the way they are stored.
+
+    Raises:
+        RasterError: see `scene_of`.
+    """
+    found: list[Piece] = []
+    for pair in pairs:
+        header = scene_of(dataset, pair)
+        if header is None:
+            found.append(Piece(pair))
+        else:
+            found += [Piece(pair, window) for window in reading_windows(header)]
+    return found
+
+
+def reading_windows(header: Header) -> list[Window]:
+    """Windows of about a million pixels that cover a scene once: squares, or whole rows where it is stored by rows."""
+    width = header.size[1]
+    if not header.striped or width > _AT_ONCE:
+        return tiles(header.size, (SIDE, SIDE))
+    rows = max(1, _AT_ONCE // width)
+    step = header.blocks[0]
+    tall = max(step, rows // step * step) if step * width <= 4 * _AT_ONCE else rows
+    return tiles(header.size, (tall, width))
+
+
+def tile_count(size: tuple[int, int]) -> int:
+    """How many windows `nth_tile` counts."""
+    return -(-size[0] // SIDE) * -(-size[1] // SIDE)
+
+
+def nth_tile(size: tuple[int, int], n: int) -> Window:
+    """The window number `n` of a scene that is cut into squares of `SIDE` pixels, without the others."""
+    return tile(size, (SIDE, SIDE), *divmod(n, -(-size[1] // SIDE)))
+
+
+def with_margin(window: Window, size: tuple[int, int]) -> Window:
+    """The window with `MARGIN` more pixels on every side, as far as the image goes."""
+    return window.padded(MARGIN).clipped(*size)
+
+
+def only_inside(target: NDArray[np.uint8], seen: Window, core: Window) -> NDArray[np.uint8]:
+    """Labels [H, W] of the window `seen`, `IGNORE` outside of the window `core` within it."""
+    kept = core.within(seen).slices
+    result = np.full_like(target, IGNORE)
+    result[kept] = target[kept]
+    return result

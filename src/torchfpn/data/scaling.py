@@ -6,22 +6,26 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.dataset import SCALINGS, Dataset
-from torchfpn.data.each import Watch, each, spread, unwatched
-from torchfpn.data.keys import key
+from torchfpn.data.config import SCALINGS, Dataset
 from torchfpn.data.moments import Moments, within
-from torchfpn.data.reading import check_order, grey_cure, read_picture
-from torchfpn.data.windows import Piece, pieces
+from torchfpn.data.parallel import Watch, each, spread, unwatched
+from torchfpn.data.reading import Piece, check_order, grey_cure, pieces, read_picture
+from torchfpn.data.sampler import key
 from torchfpn.errors import ConfigError, DataError, amount, nearest
-from torchfpn.files.bands import is_name, match_bands
-from torchfpn.files.images import Picture
+from torchfpn.io.bands import is_name, match_bands
+from torchfpn.io.images import Picture
 from torchfpn.recipe import Scaling
 
 MOST_FILES = 2000  # of larger splits, as many files (or windows of scenes) evenly spaced
+
 _MOST_VALUES = 2**20  # per band, for percentiles
+
 _FEW_FILES = 64  # enough to tell 8-bit colours; SemanticSamples looks at every image it reads
+
 T = TypeVar("T")
+
 _RGB = ("red", "green", "blue")
+
 
 Ranks = NDArray[np.float64]
 

@@ -1,21 +1,298 @@
-"""The demo, step by step: scenes, training, scores on held-out scenes, a map of a town, its buildings, a picture."""
+"""`fpn demo`: data, training, evaluation and prediction.
 
+The scenes of the demo as a dataset on disk: GeoTIFFs side by side on the map, labels, dataset.yaml.
+
+The demo where every building is an object: what differs in training, and the houses of the town one by one.
+
+The demo, step by step: scenes, training, scores on held-out scenes, a map of a town, its buildings, a picture.
+"""
+
+import os
+import shutil
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfpn.demo.dataset import Sheet, describe_dataset, make_data, make_sheets, plan_dataset, plan_map, refuse_filled
-from torchfpn.demo.object_job import map_objects, object_settings
-from torchfpn.demo.scenes import BANDS, CLASSES, COLORS
-from torchfpn.errors import amount
-from torchfpn.files.atomic import write_bytes
+from torchfpn.demo.scenes import BANDS, CLASSES, COLORS, PIXEL, scene
+from torchfpn.errors import ConfigError, amount
+from torchfpn.geo.georef import Geo
+from torchfpn.io.atomic import make_directory, write_bytes, write_text
 
 if TYPE_CHECKING:
-    from torchfpn.config import TrainConfig
-    from torchfpn.train.finish import RunResult
+    from torchfpn.config.settings import TrainConfig
+    from torchfpn.ops.masks import Instances
+    from torchfpn.train.fit import RunResult
+    from torchfpn.types import Objects
+
+
+CRS = "EPSG:32759"  # UTM zone 59 south: the plains of Canterbury, where the sun stands in the north
+
+WEST, NORTH = 570_000.0, 5_170_000.0  # metres, of the first scene
+
+COLUMNS = 4  # scenes in a row on the map
+
+YAML = """# made by `fpn demo`: aerial scenes that never were, at {pixel} m
+task: semantic
+classes:
+{classes}
+ignore_index: 0
+bands: [{bands}]
+splits:
+  train: {{images: images/train, labels: labels/train}}
+  val: {{images: images/val, labels: labels/val}}
+"""
+
+OBJECTS = """# made by `fpn demo`: aerial scenes that never were, at {pixel} m; every building has a number
+task: {task}
+classes: [building]
+bands: [{bands}]
+splits:
+  train: {{images: images/train, labels: labels/train}}
+  val: {{images: images/val, labels: labels/val}}
+"""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One scene to be made: its seed, size and place in the grid, and its files.
+
+    numbered: the labels are the numbers of the buildings. numbers: a second file of labels, for these numbers.
+    """
+
+    seed: int
+    size: int
+    row: int
+    column: int
+    image: Path
+    label: Path
+    numbered: bool = False
+    numbers: Path | None = None
+
+    def west_north(self) -> tuple[float, float]:
+        """Its upper left corner, metres."""
+        side = self.size * PIXEL
+        return WEST + self.column * side, NORTH - self.row * side
+
+
+def plan_dataset(folder: Path, *, seed: int, train: int, val: int, size: int, numbered: bool = False) -> list[Sheet]:
+    """The sheets of a dataset in `folder`; each has a seed of its own, no two overlap on the map."""
+    sheets = []
+    for number in range(train + val):
+        split, name = ("train", f"{number + 1:02d}") if number < train else ("val", f"{number - train + 1:02d}")
+        row, column = divmod(number, COLUMNS)
+        image, label = (folder / kind / split / f"scene-{name}.tif" for kind in ("images", "labels"))
+        sheets.append(Sheet(1000 * seed + number, size, row, column, image, label, numbered))
+    return sheets
+
+
+def plan_map(folder: Path, *, seed: int, size: int, numbered: bool = False) -> Sheet:
+    """The larger sheet, made from another seed, south of the dataset."""
+    return Sheet(1000 * seed + 999, size, 8, 0, folder / "town.tif", folder / "truth.tif", numbered)
+
+
+def describe_dataset(folder: Path, task: str = "semantic") -> None:
+    """Writes dataset.yaml."""
+    make_directory(folder)
+    if task != "semantic":
+        write_text(folder / "dataset.yaml", OBJECTS.format(pixel=PIXEL, task=task, bands=", ".join(BANDS)))
+        return
+    rows = [
+        f'  - {{name: {name}, id: {i}, color: "#{r:02x}{g:02x}{b:02x}"}}'
+        for i, (name, (r, g, b)) in enumerate(zip(CLASSES, COLORS, strict=True), start=1)
+    ]
+    text = YAML.format(pixel=PIXEL, classes="\n".join(rows), bands=", ".join(BANDS))
+    write_text(folder / "dataset.yaml", text)
+
+
+def make_data(folder: Path, *, seed: int, train: int, val: int, size: int, town: int, processes: int | None) -> None:
+    """Writes the demo's data into a new `folder`, which appears whole or not at all.
+
+    ``semantic/`` and ``instance/`` are datasets of the same scenes, ``town/`` a larger scene: town.tif, the classes of
+    its pixels in truth.tif, the numbers of its buildings in houses.tif.
+
+    Args:
+        folder: absent, or empty.
+        seed: of the scenes.
+        train: scenes to train on.
+        val: scenes to validate on.
+        size: side of a scene, pixels.
+        town: side of the town, pixels.
+        processes: how many paint at once.
+
+    Raises:
+        ConfigError: something is in the folder.
+    """
+    refuse_filled(folder)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        sheets = plan_dataset(part / "semantic", seed=seed, train=train, val=val, size=size)
+        numbers = part / "instance" / "labels"
+        both = [
+            replace(sheet, numbers=numbers / sheet.label.relative_to(part / "semantic" / "labels")) for sheet in sheets
+        ]
+        place = replace(plan_map(part / "town", seed=seed, size=town), numbers=part / "town" / "houses.tif")
+        list(make_sheets([place, *both], processes=processes))
+        shutil.copytree(part / "semantic" / "images", part / "instance" / "images")
+        for task in ("semantic", "instance"):
+            describe_dataset(part / task, task)
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def refuse_filled(folder: Path) -> None:
+    """Passes a folder that is absent or empty.
+
+    Raises:
+        ConfigError: something is in it.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError("already exists", file=folder, field="--data", allowed="a new folder")
+
+
+def make_sheets(
+    sheets: list[Sheet], *, processes: int | None = None, meanwhile: Callable[[], object] | None = None
+) -> Iterator[Sheet]:
+    """Makes the files of all sheets; each is given back when it is there, in order.
+
+    processes: how many at once, by default one per core, two at most. meanwhile: called while they work.
+    """
+    for sheet in sheets:
+        make_directory(sheet.image.parent)
+        make_directory(sheet.label.parent)
+        if sheet.numbers is not None:
+            make_directory(sheet.numbers.parent)
+    count = min(2, os.cpu_count() or 1) if processes is None else processes
+    if count <= 1:
+        yield from map(make_sheet, sheets)
+        return
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent) as pool:
+        made = [pool.submit(make_sheet, sheet) for sheet in sheets]
+        try:
+            if meanwhile is not None:
+                meanwhile()
+            for future in made:
+                yield future.result()
+        except BaseException:  # Ctrl-C as well: what is not begun is not painted
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def make_sheet(sheet: Sheet) -> Sheet:
+    """Paints one scene and writes its two files."""
+    from torchfpn.io.geotiff import write_bands
+    from torchfpn.io.rasters import import_rasterio, write_label_raster
+
+    painted = scene(sheet.seed, sheet.size)
+    west, north = sheet.west_north()
+    crs = import_rasterio().crs.CRS.from_user_input(CRS).to_wkt()
+    geo = Geo(crs, (PIXEL, 0.0, west, 0.0, -PIXEL, north))
+    write_bands(sheet.image, painted.image, names=BANDS, geo=geo)
+    if sheet.numbered:
+        write_bands(sheet.label, painted.numbers[None], names=("building",), geo=geo)
+        return sheet
+    if sheet.numbers is not None:
+        write_bands(sheet.numbers, painted.numbers[None], names=("building",), geo=geo)
+    names, colors = dict(enumerate(CLASSES, start=1)), dict(enumerate(COLORS, start=1))
+    write_label_raster(sheet.label, painted.labels, geo=geo, colors=colors, names=names, nodata=0)
+    return sheet
+
+
+BELIEVED = 0.5  # the score from which on a building is drawn and outlined
+
+MOST = 300  # buildings of an image
+
+HEAD = {  # a few hundred buildings teach a small head
+    "hidden": 256,
+    "mask_hidden": 64,
+    "proposals": 500,
+    "detections": MOST,
+    "anchor_sizes": [[16], [32], [64], [128], [256]],
+}
+
+
+def object_settings(config: "TrainConfig") -> "TrainConfig":
+    """The settings of the demo's training for objects; the rest is as for classes of pixels."""
+    from dataclasses import replace
+
+    from torchfpn.config.settings import LossConfig
+
+    head = dict(HEAD)
+    return replace(
+        config,
+        lr=1e-3,
+        batch_size=4,
+        model=replace(config.model, head_channels=128, options={"head_options": head}),
+        loss=LossConfig(boxes=128),
+        data=replace(config.data, class_aware=0.8),
+    )
+
+
+def map_objects(folder: Path, town: Sheet, model: Path) -> tuple[float, int, dict[str, Path]]:
+    """AP50 of the town's buildings, how many are outlined, and the files made of them.
+
+    The files: "numbers", a raster of numbered masks; "outlines", GeoJSON; "picture".
+    """
+    from torchfpn.inference.jobs import Job
+    from torchfpn.inference.objects import predict_objects
+    from torchfpn.inference.semantic import Options
+    from torchfpn.tasks.build import load
+
+    task, place = load(model), folder / "town"
+    others = {"polygons": place / "buildings.geojson"}
+    if task.recipe.task == "instance":
+        others["instances"] = place / "numbers.tif"
+    options = Options(polygons="geojson", precision="auto")
+    outcome = predict_objects(task, Job(town.image, place / "objects.json", others), options, score=BELIEVED)
+    truth = _truth(folder / "dataset", town)
+    picture = _object_picture(folder / "picture.png", town, truth, outcome.found.above(BELIEVED))
+    return _score_objects(truth, outcome.found), outcome.polygons, {"picture": picture, **others}
+
+
+def _truth(dataset: Path, town: Sheet) -> "Objects":
+    """The buildings of the town as they were painted."""
+    from torchfpn.data.config import read_dataset
+    from torchfpn.data.labels.instance_maps import read_numbered
+    from torchfpn.data.splits import Pair
+    from torchfpn.data.transforms import Geometry, every_object
+    from torchfpn.geo.georef import Window
+
+    size = (town.size, town.size)
+    truth = read_numbered(read_dataset(dataset), Pair(town.image, town.label), size, None)
+    return every_object(truth, Geometry(Window(0, 0, *size), size))
+
+
+def _score_objects(truth: "Objects", found: "Instances") -> float:
+    from torchfpn.metrics.detection import AveragePrecision
+
+    scores = AveragePrecision(["building"], masks=found.crops is not None)
+    scores.update(found, truth)
+    return scores.compute().ap50
+
+
+def _object_picture(path: Path, town: Sheet, truth: "Objects", found: "Instances") -> Path:
+    """The town, its buildings and those that were found, side by side."""
+    from torchfpn.io.images import read_image
+    from torchfpn.report.objects import objects_side_by_side
+
+    image = read_image(town.image).array
+    colors = [(222, 92, 64)]
+    picture = objects_side_by_side(image, truth, found, colors=colors, names=["building"], bands=BANDS, palette=True)
+    write_bytes(path, picture)
+    return path
+
 
 Say = Callable[[str], None]
 
@@ -97,7 +374,7 @@ def run_demo(folder: Path, plan: Plan, say: Say, *, resume: bool = False) -> Mad
     times = [time.monotonic()]
     town = _make(folder, plan, say)
     times.append(time.monotonic())
-    from torchfpn.train.run import fit
+    from torchfpn.train.fit import fit
 
     say(f"training on {amount(plan.train, 'scene')}, {amount(plan.epochs, 'epoch')}")
     result = fit(replace(train_config(folder, plan), resume=resume))
@@ -119,7 +396,14 @@ def train_config(folder: Path, plan: Plan) -> "TrainConfig":
     The weights of the last epoch are kept, so the held-out scenes choose nothing. Half of the usual stem's width halves
     what the stem costs, which is a sixth of a step; small batches, and so more steps, learn more in the same time.
     """
-    from torchfpn.config import DataConfig, LossConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+    from torchfpn.config.settings import (
+        DataConfig,
+        LossConfig,
+        ModelConfig,
+        OptimizerConfig,
+        ScheduleConfig,
+        TrainConfig,
+    )
 
     config = TrainConfig(
         dataset=str(folder / "dataset"),
@@ -163,14 +447,14 @@ def _make(folder: Path, plan: Plan, say: Say) -> Sheet:
 
 
 def _load() -> None:
-    import torchfpn.train.run  # noqa: F401
+    import torchfpn.train.fit  # noqa: F401
 
 
 def _map(folder: Path, town: Sheet, result: "RunResult") -> Made:
     """Labels and outlines of the town by the saved model, as `fpn predict` makes them, and a picture of it."""
-    from torchfpn.raster.predict import Options, predict_file
-    from torchfpn.raster.sources import Job
-    from torchfpn.tasks.storage import load
+    from torchfpn.inference.jobs import Job
+    from torchfpn.inference.semantic import Options, predict_file
+    from torchfpn.tasks.build import load
 
     outlines = folder / "town" / "buildings.geojson"
     job = Job(town.image, folder / "town" / "labels.tif", {"polygons": outlines})
@@ -209,8 +493,8 @@ def _models(folder: Path, result: "RunResult") -> tuple[tuple[Path, str], ...]:
 
 def _picture(path: Path, town: Sheet, labels: Path) -> Path:
     """The town, its truth and its prediction side by side."""
-    from torchfpn.files.images import read_image
-    from torchfpn.files.labels import read_labels
+    from torchfpn.io.images import read_image
+    from torchfpn.io.labels import read_labels
     from torchfpn.report.sheets import side_by_side
 
     image = read_image(town.image).array
@@ -222,7 +506,7 @@ def _picture(path: Path, town: Sheet, labels: Path) -> Path:
 
 def _score(town: Sheet, labels: Path) -> float:
     """The mIoU of the town's label file."""
-    from torchfpn.files.labels import read_labels
+    from torchfpn.io.labels import read_labels
     from torchfpn.metrics.confusion import ConfusionMatrix
 
     truth, prediction = (read_labels(file).values.astype("int64") - 1 for file in (town.label, labels))

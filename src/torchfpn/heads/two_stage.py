@@ -1,21 +1,121 @@
-"""Faster R-CNN's and Mask R-CNN's head on the levels of a pyramid, from numbers and words."""
+"""Two-stage heads: RegionHead and its builder.
 
-from collections.abc import Sequence
+The two-stage head: maps -> dense predictions -> proposals -> boxes -> detections -> masks.
+
+Every stage is "boxes in, predictions out", and every joint between two stages is a function of boxes. Inference and
+export use the joints that are built in; training puts its own in their place, which see the targets:
+
+maps --dense--> scores, deltas --propose--> proposals --[choose]--> rois --[detect]--> detections --> masks
+
+Faster R-CNN's and Mask R-CNN's head on the levels of a pyramid, from numbers and words.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from torchfpn.errors import ConfigError
-from torchfpn.heads.box import BoxHead, Kind, MaskHead
-from torchfpn.heads.dense import DenseHead
-from torchfpn.heads.detect import Detect
-from torchfpn.heads.pool import RoIPool
-from torchfpn.heads.propose import Limits, Propose, Rank
-from torchfpn.heads.region import RegionHead
+from torchfpn.heads.roi import BoxHead, Detect, Kind, MaskHead, RoIPool, by_image
+from torchfpn.heads.rpn import DenseHead, Limits, Propose, Rank
 from torchfpn.nn.layers import Norm
-from torchfpn.ops.anchors import Stride
-from torchfpn.types import Level
+from torchfpn.ops.boxes import Stride
+from torchfpn.types import Boxes, Level, Maps, Regions, Size
+
+Choose = Callable[[Boxes], Boxes]
+
+Detections = Callable[[dict[str, Tensor], Boxes], Boxes]
+
+
+class RegionHead(nn.Module):
+    """Maps -> `Regions`. The only door for targets is `choose`: boxes -> boxes.
+
+    dense: maps -> scores and deltas of each level. propose: those -> proposals. pool: maps, boxes [B, K, 4] -> RoIs
+    [B * K, C, s, s]. box: RoIs -> scores and deltas. detect: those -> detections. mask_pool, mask: the same for masks.
+    """
+
+    def __init__(
+        self,
+        *,
+        dense: nn.Module,
+        propose: nn.Module,
+        pool: nn.Module,
+        box: nn.Module,
+        detect: nn.Module,
+        mask_pool: nn.Module | None = None,
+        mask: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.dense, self.propose, self.pool, self.box, self.detect = dense, propose, pool, box, detect
+        if mask is not None:
+            self.mask_pool, self.mask = mask_pool, mask
+
+    def forward(
+        self,
+        maps: Maps,
+        frame: Size,
+        sizes: Tensor,
+        *,
+        choose: Choose | None = None,
+        detect: Detections | None = None,
+        limits: Limits | None = None,
+    ) -> Regions:
+        """Maps of images of `frame` (padding included), of which `sizes` [B, 2] (height, width) are image -> Regions.
+
+        choose: proposals -> the boxes that the second stage sees. detect: its answer -> the boxes that get masks.
+        """
+        dense = self.dense(maps)
+        anchors, proposals = self.propose(dense, frame, sizes, limits)
+        chosen = trimmed(proposals) if choose is None else choose(proposals)
+        images = len(sizes)
+        said = _of_real_rows(self.box, self.pool(maps, chosen.boxes), chosen.valid)
+        rois = {name: by_image(rows, images) for name, rows in said.items()}
+        found = trimmed(self.detect(rois, chosen, sizes)) if detect is None else detect(rois, chosen)
+        masks: Any = None
+        if hasattr(self, "mask"):
+            pooled = self.mask_pool(maps, found.boxes)  # type: ignore[misc]  # both or none
+            masks = by_image(_of_real_rows(self.mask, pooled, found.valid), images)
+        return Regions(dense, anchors, chosen, rois, found, masks)
+
+
+def _of_real_rows(head: nn.Module, rois: Tensor, there: Tensor) -> Any:
+    """What `head` says of RoIs [B * K, C, s, s]: a tensor of as many rows, or several by name.
+
+    there: [B, K] bool, which rows are boxes. In training the head sees no others, so that batch norm is of boxes alone;
+    the rest of the answer is 0. In inference no row sees another.
+    """
+    keep = there.flatten()
+    if not head.training or torch.compiler.is_compiling():
+        return head(rois)
+    said = head(rois[keep])
+    if isinstance(said, dict):
+        return {name: _spread(rows, keep) for name, rows in said.items()}
+    return _spread(said, keep)
+
+
+def _spread(rows: Tensor, keep: Tensor) -> Tensor:
+    """The rows at the places that `keep` [N] tells, 0 elsewhere."""
+    return rows.new_zeros(len(keep), *rows.shape[1:]).index_put((keep.nonzero()[:, 0],), rows)
+
+
+def trimmed(boxes: Boxes) -> Boxes:
+    """The table without the rows that no image needs; in a graph of fixed sizes as it is.
+
+    What follows is computed for every row. The answers are the same: no row sees another.
+    """
+    if torch.compiler.is_compiling():
+        return boxes
+    rows = int(boxes.counts.max())
+    return boxes._replace(boxes=boxes.boxes[:, :rows], scores=boxes.scores[:, :rows], labels=boxes.labels[:, :rows])
+
 
 MOST_BOXES = 100_000  # proposals or detections of an image
+
 SMALLEST_ANCHOR, LARGEST_ANCHOR = 0.001, 100_000  # pixels, and ratios of their sides
+
 MOST_SAMPLES = 64  # points along a side of a bin
+
 ANCHOR = 8  # cells of its level that an anchor is wide: 32 pixels on P2, 512 on P6
 
 

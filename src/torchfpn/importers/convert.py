@@ -11,32 +11,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from torchfpn.backbones.inputs import COLORS, add_bands, standardises
+from torchfpn.backbones.first_conv import COLORS, add_bands, standardises
 from torchfpn.errors import ConfigError, WeightsError, amount, nearest
-from torchfpn.files.bands import match_bands
-from torchfpn.files.checkpoints import (
-    Weights,
-    check_finite,
-    listed,
-    originals,
-    prefixes,
-    read_weights,
-    state_dict_of,
-)
-from torchfpn.files.model_files import RECIPE
 from torchfpn.importers.detectron2 import DETECTRON2
 from torchfpn.importers.family import Anchors, Asked, Family, Found
 from torchfpn.importers.kuangliu import KUANGLIU
 from torchfpn.importers.pytorch_fpn import PYTORCH_FPN
 from torchfpn.importers.robosat import ROBOSAT
 from torchfpn.importers.smp import SMP
-from torchfpn.importers.torchvision_detectors import TORCHVISION
+from torchfpn.importers.torchvision import TORCHVISION
+from torchfpn.io.bands import match_bands
+from torchfpn.io.model_files import RECIPE
+from torchfpn.io.weights import Weights, check_finite, listed, originals, prefixes, read_weights, state_dict_of
 from torchfpn.recipe import Inputs, Recipe, Scaling, default_colors
 from torchfpn.tasks.build import assemble
 from torchfpn.tasks.storage import FEATURES, build_model
 from torchfpn.tasks.task import Task
 
 FAMILIES: tuple[Family, ...] = (PYTORCH_FPN, ROBOSAT, KUANGLIU, SMP, TORCHVISION, DETECTRON2)
+
 SETS = 4  # so many models of one size may a file hold, such as averages and a teacher beside the model itself
 
 
@@ -58,7 +51,7 @@ def convert(
     MobileNetV3), detectron2 (Faster and Mask R-CNN with an FPN); source: its name, where they fit several. backbone:
     the encoder, where names and shapes leave it open (timm's in segmentation-models-pytorch). variant: what else a file
     may leave open: of torchvision "320", the MobileNet for small images, and, of frozen norms, "coco_v1" or "backbone"
-    (`torchfpn.importers.torchvision_detectors`); of detectron2 "caffe" or "torchvision", how
+    (`torchfpn.importers.torchvision`); of detectron2 "caffe" or "torchvision", how
     its ResNet was trained (`torchfpn.importers.detectron2`). anchors: of a detector, (sizes, ratios), where it was
     trained with others than the usual ones: sizes in pixels of each level, finest first, a number or several; ratios
     of height to width; a checkpoint of torchvision holds neither. align_corners: of kuangliu's enlargement. bands: more

@@ -1,4 +1,10 @@
-"""detectron2's Faster and Mask R-CNN on ResNets and ResNeXts with an FPN, of its model zoo and of one's own training.
+"""Detectors of detectron2's model zoo.
+
+Where a tensor of ours lies in a checkpoint of detectron2: name of ours -> name of theirs.
+
+The 80 classes of COCO by the numbers that its annotation files give them, 1 to 90 with gaps.
+
+detectron2's Faster and Mask R-CNN on ResNets and ResNeXts with an FPN, of its model zoo and of one's own training.
 
 Its ResNets come in two kinds, which the file does not tell unless it is an old one that holds pixel_mean and pixel_std:
 "caffe", the zoo's: blue, green, red minus a mean, the stride in the first 1x1 of a bottleneck; and "torchvision": red,
@@ -10,19 +16,119 @@ import torch
 from torch import Tensor
 
 from torchfpn.errors import ConfigError, WeightsError
-from torchfpn.importers.coco_names import COCO_NOTE, coco_names
-from torchfpn.importers.detectron2_names import BODY, ROI, RPN, STAGE, STEM, name_of
-from torchfpn.importers.family import RATIOS, Anchors, Asked, Family, Found, Tensors, numbers, shape
-from torchfpn.importers.resnets import resnet_name
-from torchfpn.ops.anchors import shapes
+from torchfpn.importers.family import (
+    RATIOS,
+    Anchors,
+    Asked,
+    Family,
+    Found,
+    Tensors,
+    numbers,
+    renamed,
+    resnet_name,
+    shape,
+)
+from torchfpn.ops.boxes import shapes
 from torchfpn.recipe import Inputs, Scaling
 
+BODY = "backbone.bottom_up."
+
+STEM = BODY + "stem.conv1."
+
+STAGE = BODY + "res{}"  # 2 to 5
+
+RPN = "proposal_generator.rpn_head."
+
+ROI = "roi_heads."
+
+
+def name_of(ours: str, *, normed: bool, several: bool) -> str:
+    """normed: the pyramid has batch norm. several: the first stage has more than one 3x3 convolution."""
+    fpn = r"pyramid\.pyramid\."
+    for i in range(4):
+        for part, their in (("lateral", "lateral"), ("smooth", "output")):
+            theirs = f"backbone.fpn_{their}{i + 2}."
+            middle = (rf"{fpn}{part}\.{i}\.conv\.", theirs), (rf"{fpn}{part}\.{i}\.norm\.", theirs + "norm.")
+            ours = renamed(ours, *(middle if normed else ((rf"{fpn}{part}\.{i}\.", theirs),)))
+    for k in range(1, 5):
+        ours = renamed(
+            ours,
+            (rf"head\.dense\.each\.conv{k}\.conv\.", RPN + (f"conv.conv{k - 1}." if several else "conv.")),
+            (rf"head\.box\.convs\.conv{k}\.conv\.", f"{ROI}box_head.conv{k}."),
+            (rf"head\.box\.convs\.conv{k}\.norm\.", f"{ROI}box_head.conv{k}.norm."),
+            (rf"head\.mask\.convs\.conv{k}\.conv\.", f"{ROI}mask_head.mask_fcn{k}."),
+            (rf"head\.mask\.convs\.conv{k}\.norm\.", f"{ROI}mask_head.mask_fcn{k}.norm."),
+        )
+    ours = renamed(
+        ours,
+        (r"head\.dense\.each\.predict\.scores\.", RPN + "objectness_logits."),
+        (r"head\.dense\.each\.predict\.deltas\.", RPN + "anchor_deltas."),
+        (r"head\.box\.features\.fc", ROI + "box_head.fc"),
+        (r"head\.box\.predict\.scores\.", ROI + "box_predictor.cls_score."),
+        (r"head\.box\.predict\.deltas\.", ROI + "box_predictor.bbox_pred."),
+        (r"head\.mask\.enlarge\.", ROI + "mask_head.deconv."),
+        (r"head\.mask\.classify\.", ROI + "mask_head.predictor."),
+    )
+    return _body_name(ours)
+
+
+def _body_name(ours: str) -> str:
+    """Of a tensor of torchvision's ResNet, cut into stages."""
+    ours = renamed(
+        ours,
+        (r"backbone\.stages\.c1\.conv\.", STEM),
+        (r"backbone\.stages\.c1\.norm\.", STEM + "norm."),
+        (r"backbone\.stages\.c2\.blocks\.", STAGE.format(2) + "."),
+        (r"backbone\.stages\.c(\d)\.", BODY + r"res\1."),
+    )
+    if not ours.startswith(BODY):
+        return ours
+    for k in (1, 2, 3):
+        ours = ours.replace(f".bn{k}.", f".conv{k}.norm.")
+    return ours.replace(".downsample.0.", ".shortcut.").replace(".downsample.1.", ".shortcut.norm.")
+
+
+NAMES = (
+    "1 person,2 bicycle,3 car,4 motorcycle,5 airplane,6 bus,7 train,8 truck,9 boat,10 traffic light,"
+    "11 fire hydrant,13 stop sign,14 parking meter,15 bench,16 bird,17 cat,18 dog,19 horse,20 sheep,21 cow,"
+    "22 elephant,23 bear,24 zebra,25 giraffe,27 backpack,28 umbrella,31 handbag,32 tie,33 suitcase,34 frisbee,"
+    "35 skis,36 snowboard,37 sports ball,38 kite,39 baseball bat,40 baseball glove,41 skateboard,42 surfboard,"
+    "43 tennis racket,44 bottle,46 wine glass,47 cup,48 fork,49 knife,50 spoon,51 bowl,52 banana,53 apple,"
+    "54 sandwich,55 orange,56 broccoli,57 carrot,58 hot dog,59 pizza,60 donut,61 cake,62 chair,63 couch,"
+    "64 potted plant,65 bed,67 dining table,70 toilet,72 tv,73 laptop,74 mouse,75 remote,76 keyboard,77 cell phone,"
+    "78 microwave,79 oven,80 toaster,81 sink,82 refrigerator,84 book,85 clock,86 vase,87 scissors,88 teddy bear,"
+    "89 hair drier,90 toothbrush"
+)
+
+COCO: dict[int, str] = {int(row.split(" ", 1)[0]): row.split(" ", 1)[1] for row in NAMES.split(",")}
+
+LAST = 90
+
+COCO_NOTE = ("as many classes as COCO has: taken for COCO's; --classes, in the order of the labels, names others",)
+
+
+def coco_names(count: int) -> dict[int, str]:
+    """{number: name} of as many classes as the models have that were trained on COCO; empty for any other number.
+
+    80: those that there are (detectron2). 90: all numbers, of which ten stand for nothing (torchvision).
+    """
+    if count == len(COCO):
+        return COCO
+    return {number: COCO.get(number, f"unused {number}") for number in range(1, LAST + 1)} if count == LAST else {}
+
+
 ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
+
 SCORES = ROI + "box_predictor.cls_score.weight"
+
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of red, green, blue
+
 LEVELS = 5  # P2 to P6
+
 RESIZE = {"shorter": 800, "longer": 1333, "pillow": True}
+
 CAFFE, TORCHVISION = "caffe", "torchvision"
+
 METHOD = "of detectron2"
 
 

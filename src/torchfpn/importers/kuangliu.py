@@ -5,8 +5,7 @@ the file does not know which, so the caller says. All maps but the coarsest are 
 [2, 2, 2, 2] bottlenecks, but any depth is read.
 """
 
-from torchfpn.importers.family import Asked, Family, Found, Tensors, renamed, shape
-from torchfpn.importers.resnets import resnet_shape
+from torchfpn.importers.family import Asked, Family, Found, Tensors, renamed, resnet_shape, shape
 from torchfpn.recipe import Inputs, Scaling
 
 

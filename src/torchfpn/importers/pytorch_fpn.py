@@ -7,12 +7,11 @@ which is what the original gives for images of its `out_size`. The project norma
 
 import re
 
-from torchfpn.importers.efficientnets import efficientnet_name
-from torchfpn.importers.family import Asked, Family, Found, Tensors, shape
-from torchfpn.importers.resnets import resnet_name
+from torchfpn.importers.family import Asked, Family, Found, Tensors, efficientnet_name, resnet_name, shape
 from torchfpn.recipe import Inputs, Scaling
 
 PLAIN, SECOND, MAIN = "0.m.", "0.1.1.m.", "0.2.m."  # one backbone; FuseNet's other one, and its main one
+
 SUMMED = "0.1.0.m."  # the first of two EfficientNets
 
 

@@ -6,8 +6,7 @@ are red, green, blue from 0 to 255, normalised with ImageNet's mean and deviatio
 
 import torch
 
-from torchfpn.importers.family import Asked, Family, Found, Tensors, renamed, shape
-from torchfpn.importers.resnets import resnet_name
+from torchfpn.importers.family import Asked, Family, Found, Tensors, renamed, resnet_name, shape
 from torchfpn.recipe import Inputs, Scaling
 
 LEVELS = 4

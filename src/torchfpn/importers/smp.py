@@ -11,18 +11,20 @@ other bands were normalised, the file does not say.
 import re
 from typing import Any, NamedTuple
 
-from torchfpn.backbones.recognise import candidates, first_conv, fits, normalisation, shapes_of, tags_of_other_constants
+from torchfpn.backbones.weights import candidates, first_conv, fits, normalisation, shapes_of, tags_of_other_constants
 from torchfpn.errors import ConfigError, WeightsError
-from torchfpn.importers.efficientnets import efficientnet_name
-from torchfpn.importers.family import Asked, Family, Found, Tensors, renamed, shape
-from torchfpn.importers.resnets import resnet_name
+from torchfpn.importers.family import Asked, Family, Found, Tensors, efficientnet_name, renamed, resnet_name, shape
 from torchfpn.importers.robosat import finest_first
 from torchfpn.recipe import Inputs, Scaling
 
 LEVELS = 4
+
 B0_ENDS = [0, 2, 4, 8, 15]  # of efficientnet-b0: the library takes C4 two blocks before the last of its stride
+
 UNREAD = r"encoder\.(_conv_head|_bn1|_fc|fc|classifier|conv_head|bn2)\..*|classification_head\..*"
+
 DROPOUT = 0.2  # the library's default; the file does not say
+
 ASSUMED = (
     "not in the checkpoint; assumed: upsampling=4, which answers at the size of the image (a model of upsampling=2 "
     'answers at half of it, of 8 at twice), decoder_interpolation="nearest", activation=None'

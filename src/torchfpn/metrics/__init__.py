@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfpn.metrics.average_precision import AveragePrecision as AveragePrecision
-    from torchfpn.metrics.boundary import BoundaryIoU as BoundaryIoU
-    from torchfpn.metrics.confusion import ConfusionMatrix as ConfusionMatrix
-    from torchfpn.metrics.precisions import Precisions as Precisions
-    from torchfpn.metrics.precisions import PrecisionScores as PrecisionScores
+    from torchfpn.metrics.boundary import BoundaryIoU
+    from torchfpn.metrics.confusion import ConfusionMatrix
+    from torchfpn.metrics.detection import AveragePrecision
+    from torchfpn.metrics.precisions import Precisions, PrecisionScores
+
 
 _HOMES = {
     "AveragePrecision": "average_precision",
@@ -20,6 +20,7 @@ _HOMES = {
     "PrecisionScores": "precisions",
     "Precisions": "precisions",
 }
+
 __all__ = ["AveragePrecision", "BoundaryIoU", "ConfusionMatrix", "PrecisionScores", "Precisions"]
 
 

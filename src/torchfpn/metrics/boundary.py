@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchfpn.errors import ConfigError, DataError, ShapeError
-from torchfpn.metrics.pairs import Pixels, class_count, pair, whole_numbers
+from torchfpn.metrics.confusion import Pixels, class_count, pair, whole_numbers
 from torchfpn.recipe import IGNORE
 from torchfpn.types import Size
 

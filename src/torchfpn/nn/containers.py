@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from torchfpn.errors import ShapeError
-from torchfpn.ops.padding import crop
+from torchfpn.ops.resize import crop
 from torchfpn.types import Level, Maps
 
 

@@ -1,4 +1,6 @@
-"""Masks of objects as crops: the pixels of an object's window, and where the window lies. Full images only on demand.
+"""Masks as crops: pasted, selected, measured, made from mask logits, and targets of a mask head.
+
+Masks of objects as crops: the pixels of an object's window, and where the window lies. Full images only on demand.
 
 A mask head gives probabilities on a small grid (28 x 28) over each box. Here they become pixels, by the rule of the
 family that the model comes from: "torchvision" (Mask R-CNN's own: the grid is resized to whole pixels) or "detectron2"
@@ -7,10 +9,21 @@ Crops live on the CPU: that of a model is small, and run lengths (`rle.py`) are 
 
 Shapes: N objects, M x M mask grid, H x W pixels of the image. Windows are x1, y1, x2, y2 in whole pixels, the last ones
 excluded.
+
+What a mask head should say: the masks of objects, averaged over the cells of a grid laid into each box.
+
+RoIAlign of a whole mask, of which only the window is read that holds the object: bilinear sums are separable, so each
+target is two small matrix products.
+
+Objects that overlap, in one image of numbers: of two at one pixel the better one is seen.
+
+The objects found in one image, as values. Masks stay crops within their boxes until somebody asks for whole ones.
 """
 
+import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,10 +32,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchfpn.errors import ConfigError, ShapeError
+from torchfpn.errors import ConfigError, ShapeError, amount
 from torchfpn.types import Size
 
 Rule = Literal["torchvision", "detectron2"]
+
 LAVISH = 4  # a box so many times larger than what the image holds of it is resized only where it is seen
 
 
@@ -201,3 +215,109 @@ def _sampled(grid: Tensor, ys: Tensor, xs: Tensor) -> Tensor:
     places = torch.empty(1, len(ys), len(xs), 2)
     places[..., 0], places[..., 1] = xs, ys[:, None]
     return F.grid_sample(grid[None, None], places, align_corners=False)[0, 0]
+
+
+def mask_targets(masks: Crops, which: Tensor, boxes: Tensor, grid: int, *, aligned: bool = False) -> Tensor:
+    """[N, grid, grid] float32, 0..1: for each box [N, 4] the mask of the object `which` [N] of the image.
+
+    Equals `torchvision.ops.roi_align` of the pasted masks, adaptive sampling, which is what torchvision's Mask R-CNN
+    learns; aligned: pixel centres at halves, as detectron2 has them. Sums are float32 under autocast as well.
+    """
+    with torch.autocast("cpu", enabled=False):
+        return _mask_targets(masks, which, boxes.float(), grid, aligned=aligned)
+
+
+def _mask_targets(masks: Crops, which: Tensor, boxes: Tensor, grid: int, *, aligned: bool) -> Tensor:
+    pixels, windows = window_pixels(masks), masks.windows.tolist()
+    height, width = masks.size
+    out = torch.zeros(len(boxes), grid, grid)
+    shift = 0.5 if aligned else 0.0
+    for i, (number, (x1, y1, x2, y2)) in enumerate(zip(which.tolist(), (boxes - shift).tolist(), strict=True)):
+        left, top, right, bottom = windows[number]
+        rows = _target_weights(y1, y2, grid, height, top, bottom, aligned=aligned)
+        columns = _target_weights(x1, x2, grid, width, left, right, aligned=aligned)
+        out[i] = rows @ pixels[number].float() @ columns.T
+    return out.to(boxes.device)
+
+
+def _target_weights(start: float, stop: float, bins: int, extent: int, low: int, high: int, *, aligned: bool) -> Tensor:
+    """[bins, high - low]: how much each pixel of a window from `low` to `high` counts in each bin of a line.
+
+    extent: pixels of the whole line. A sample beyond -1 .. extent counts as zero, one beyond the first or last pixel's
+    centre takes that pixel.
+    """
+    length = stop - start if aligned else max(stop - start, 1.0)
+    samples = max(math.ceil(length / bins), 1)
+    places = torch.arange(bins, dtype=torch.float32)[:, None] + (torch.arange(samples) + 0.5) / samples
+    at = start + places * (length / bins)
+    seen = ((at >= -1) & (at <= extent)).float() / samples
+    at = at.clamp(0, extent - 1)
+    near = at.long()
+    share = at - near
+    table = torch.zeros(bins, high - low + 2)  # a column at each end for what lies outside of the window
+    for cells, weight in ((near, 1 - share), ((near + 1).clamp(max=extent - 1), share)):
+        table.scatter_add_(1, (cells - low + 1).clamp(0, high - low + 1), weight * seen)
+    return table[:, 1:-1]
+
+
+def numbered(crops: Crops) -> Tensor:
+    """[H, W] int32: k where the k-th object is, counted from 1, the first of all that are there; 0 where none is."""
+    image = torch.zeros(crops.size, dtype=torch.int32)
+    pixels, windows = window_pixels(crops), crops.windows.tolist()
+    for k in range(len(crops), 0, -1):
+        x1, y1, x2, y2 = windows[k - 1]
+        image[y1:y2, x1:x2][pixels[k - 1]] = k
+    return image
+
+
+SHOWN = 10  # classes that are named when the objects are printed
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Objects of one image, best first.
+
+    boxes: [N, 4] (x1, y1, x2, y2) in pixels of the image. scores: [N], 0..1. labels: [N] 0-based classes. size: of the
+    image, (height, width). crops: the masks, None of models that give boxes alone; always on the CPU.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    size: Size
+    crops: Crops | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __repr__(self) -> str:
+        """Number, classes and scores: "Instances(3 objects: class 0 x 2, class 4 x 1; scores 0.31 to 0.98; ...)"."""
+        words = [amount(len(self), "object")]
+        if len(self):
+            each = [f"class {label} x {count}" for label, count in sorted(Counter(self.labels.tolist()).items())]
+            words[0] += ": " + ", ".join(each[:SHOWN]) + (", ..." if len(each) > SHOWN else "")
+            words.append(f"scores {float(self.scores.min()):.2f} to {float(self.scores.max()):.2f}")
+        words += ["boxes" if self.crops is None else "boxes and masks", f"image {self.size[0]} x {self.size[1]}"]
+        return f"Instances({'; '.join(words)})"
+
+    @property
+    def masks(self) -> Tensor | None:
+        """[N, H, W] bool, made anew each time: N whole images. None of models without masks."""
+        return None if self.crops is None else paste(self.crops)
+
+    def above(self, threshold: float) -> "Instances":
+        """Those with a score of at least `threshold`."""
+        keep = self.scores >= threshold
+        crops = None if self.crops is None else select(self.crops, keep)
+        return replace(self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep], crops=crops)
+
+    def to(self, device: torch.device | str) -> "Instances":
+        """The same objects on `device`; the masks stay where they are."""
+        return replace(self, boxes=self.boxes.to(device), scores=self.scores.to(device), labels=self.labels.to(device))
+
+
+def no_instances(size: Size, *, masks: bool) -> Instances:
+    """Nothing in an image of `size`. masks: of a model that gives masks."""
+    none = torch.zeros(0, dtype=torch.int64)
+    crops = Crops(none.reshape(0, 4), none.bool(), size) if masks else None
+    return Instances(torch.zeros(0, 4), torch.zeros(0), none, size, crops)

@@ -21,8 +21,11 @@ from torchfpn.types import Size
 if TYPE_CHECKING:  # run lengths are read and checked without torch
     from torchfpn.ops.masks import Crops
 
+
 Ints = NDArray[np.int64]
+
 MOST = 2**32  # pixels of an image: COCO's lengths are 32 bits wide
+
 GROUPS = 7  # of 5 bits: enough for lengths up to 2^32 and their differences
 
 

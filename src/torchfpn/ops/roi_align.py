@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torchfpn.errors import ShapeError
 from torchfpn.ops import roi_align_cpu
-from torchfpn.ops.operators import operator
+from torchfpn.ops.boxes import operator
 from torchfpn.types import Size
 
 
@@ -172,6 +172,7 @@ operator(
     gradient=_differentiate,
     keep=_keep,
 )
+
 operator(
     "roi_align_levels_backward",
     "(Tensor grad, Tensor rois, Tensor levels, float[] scales, SymInt[] sizes, SymInt images, int sampling_ratio,"

@@ -21,8 +21,11 @@ from torchfpn.errors import ShapeError
 from torchfpn.types import Size
 
 FORWARD_TAPS = 1 << 16  # about 10 MiB of indices and weights at a time, which stays in the caches
+
 BACKWARD_TAPS = 1 << 20  # about 64 MiB: every round writes the whole gradient, so fewer of them
+
 LARGE = 1 << 22  # bytes from which numpy asks for huge pages
+
 PIECE = 4096  # rows of the gradient made at a time: they are still in the cache when they are moved to their place
 
 

@@ -1,4 +1,6 @@
-"""3x3 convolutions with a quarter of the multiplications, on a CPU: Winograd's F(4x4, 3x3).
+"""Winograd convolutions (3x3) on the CPU, and where they are used.
+
+3x3 convolutions with a quarter of the multiplications, on a CPU: Winograd's F(4x4, 3x3).
 
 Tiles of 6 x 6 pixels, four apart, are transformed; there, a convolution is a matrix product [T, C] @ [C, O] for each of
 the 36 places; transformed back, it is 4 x 4 pixels of the answer. The transforms are matrix products as well, and the
@@ -8,6 +10,8 @@ Source: Lavin & Gray 2016, section 4.3, with the points 0, 1, -1, 2, -2. Oracle:
 answers differ by about 1e-5 of the largest value, five times what a direct convolution rounds.
 
 Shapes: B images, C channels in, O channels out, T tiles.
+
+How the convolutions of a block of code are computed: with fewer multiplications where that pays.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,10 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
 
 from torchfpn.errors import ShapeError
 
 TILES = 256  # at a time: buffers of 9 MiB for 256 channels
+
 FORWARD = (
     (4, 0, -5, 0, 1, 0),
     (0, -4, -4, 1, 1, 0),
@@ -28,6 +34,7 @@ FORWARD = (
     (0, 2, -1, -2, 1, 0),
     (0, 4, 0, -5, 0, 1),
 )
+
 FILTER = (
     (1 / 4, 0, 0),
     (-1 / 6, -1 / 6, -1 / 6),
@@ -36,7 +43,9 @@ FILTER = (
     (1 / 24, -1 / 12, 1 / 6),
     (0, 0, 1),
 )
+
 BACK = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+
 ONES = 7  # the place (1, 1) of 6 x 6: what stands there comes back in every pixel of the tile, times 1
 
 
@@ -191,3 +200,37 @@ def _take(rows: Tensor, first: int, out: Tensor, buffer: Tensor) -> None:
         whole[:, : part.shape[1], : part.shape[2]] = part
         part = whole
     out.copy_(part.view(images, down, 4, across, 4, wide).permute(2, 4, 0, 1, 3, 5))
+
+
+CHANNELS, MIN_TILES = 128, 48  # from which on the transforms cost less than they save
+
+
+class Convolving(TorchFunctionMode):
+    """Inside, 3x3 convolutions of wide maps are `ops.winograd.conv3x3`: on a CPU, in float32, not in a graph.
+
+    The modules and their weights are what they were; answers differ by rounding.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Every call of torch inside."""
+        if func is torch.conv2d and not kwargs and len(args) == 7 and _suits(*args):
+            return conv3x3(*args[:3])
+        return func(*args, **(kwargs or {}))
+
+
+def _suits(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int] | str,
+    dilation: Sequence[int],
+    groups: int,
+) -> bool:
+    if x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32 or x.dim() != 4:
+        return False
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    plain = tuple(stride) == tuple(dilation) == tuple(padding) == (1, 1) and groups == 1
+    wide = min(weight.shape[:2]) >= CHANNELS and weight.shape[2:] == (3, 3)
+    return plain and wide and len(x) * -(-x.shape[2] // 4) * -(-x.shape[3] // 4) >= MIN_TILES

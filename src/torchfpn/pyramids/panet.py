@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchfpn.errors import ConfigError
 from torchfpn.nn.containers import Chain, Parallel, chain
 from torchfpn.nn.layers import Norm, linear_conv, norm_layer
-from torchfpn.ops.padding import crop
+from torchfpn.ops.resize import crop
 from torchfpn.pyramids.fpn import FPN
 from torchfpn.types import Level, Maps
 

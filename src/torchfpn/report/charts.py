@@ -13,12 +13,19 @@ from torchfpn.report.images import Color
 from torchfpn.report.run import RECALLS, DetectionScores, Scores
 
 WIDTH, HEIGHT = 460, 250
+
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 30
+
 LOG_FROM = 40.0  # a curve that falls by more than this factor is drawn on a logarithmic axis
+
 POINTS = 200  # curves of up to so many points show their values under the mouse
+
 FEW = 12  # classes; more get no curve each
+
 LONGEST = 22  # characters of a class name beside the matrix; the whole name is in the tooltip
+
 TEXT_WIDTH = 6.9  # pixels of a character of the labels, at most
+
 LIGHTEST, DARKEST = 0.04, 0.94  # opacity of the cells
 
 

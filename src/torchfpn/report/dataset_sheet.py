@@ -6,34 +6,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from torchfpn.data.annotated import split_annotations
 from torchfpn.data.check import CheckReport
-from torchfpn.data.dataset import Dataset
-from torchfpn.data.each import spread
-from torchfpn.data.reading import read_pair, read_picture, whole_size
+from torchfpn.data.config import Dataset, split_annotations
+from torchfpn.data.labels.load import truth_of
+from torchfpn.data.parallel import spread
+from torchfpn.data.reading import SIDE, Piece, read_pair, read_picture, scene_of, whole_size
 from torchfpn.data.splits import Pair
-from torchfpn.data.truths import truth_of
-from torchfpn.data.windows import SIDE, Piece, scene_of
 from torchfpn.errors import DataError, amount
-from torchfpn.files.atomic import atomic_path
-from torchfpn.files.formats import printable
-from torchfpn.files.geo import Window, tiles
-from torchfpn.report.images import (
-    BLACK,
-    GREY,
-    HATCH,
-    Rgb,
-    colorize,
-    draw_legend,
-    font,
-    legend_rows,
-    shortened,
-    to_rgb,
-)
+from torchfpn.geo.georef import Window, tiles
+from torchfpn.io.atomic import atomic_path
+from torchfpn.io.formats import printable
+from torchfpn.report.images import BLACK, GREY, HATCH, Rgb, colorize, draw_legend, font, legend_rows, shortened, to_rgb
 
 CELL = 300  # pixels: the width of one picture
+
 GAP, EDGE, LINE = 8, 36, 26
+
 COLUMNS = 2  # pairs beside each other
+
 EMPTY = (236, 236, 240)  # in the place of a picture that cannot be shown
 
 
@@ -132,8 +122,10 @@ def _label_views(dataset: Dataset, piece: Piece) -> tuple[tuple[int, int], list[
 
 def _object_views(dataset: Dataset, split: str, piece: Piece) -> tuple[tuple[int, int], list[Image.Image]]:
     """Height and width of an image, and pictures of it without and with its objects."""
-    from torchfpn.data.geometry import Geometry  # these need torch; sheets of label images do without
-    from torchfpn.data.moving import every_object
+    from torchfpn.data.transforms import (
+        Geometry,  # these need torch; sheets of label images do without
+        every_object,
+    )
     from torchfpn.report.objects import Marks, draw_objects
 
     picture = read_picture(dataset, piece.pair.image, piece.window)

@@ -17,25 +17,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from torchfpn.errors import amount
-from torchfpn.files.atomic import write_text
+from torchfpn.io.atomic import write_text
 from torchfpn.report.charts import FEW, Series, chart, css, heat_map, precision_recall, readable
-from torchfpn.report.run import (
-    BEST,
-    SINGLE,
-    WORST,
-    DetectionScores,
-    Number,
-    Run,
-    Scores,
-    read_run,
-)
+from torchfpn.report.run import BEST, SINGLE, WORST, DetectionScores, Number, Run, Scores, read_run
 from torchfpn.report.tables import OBJECT_COUNTS, OBJECT_SHARES, crowded_note, precision_columns
 
 DASH = "\N{EN DASH}"  # in place of a number
+
 WIDE = 1060  # pixels: the width of the page
+
 MOST_PICTURES = 200  # on index.html
+
 AREA_HEADS = ("AP", "AP50", "AP75", "small", "medium", "large", "AR 1", "AR 10", "AR 100")
+
 PRECISIONS = {"32-true": "float32", "bf16-mixed": "bfloat16 and float32"}  # in env.json -> in words
+
 HIGHLIGHTS = {  # label -> settings in config.yaml, of which the first that is there is shown
     "backbone": ("model.backbone",),
     "pyramid": ("model.pyramid",),
@@ -49,7 +45,9 @@ HIGHLIGHTS = {  # label -> settings in config.yaml, of which the first that is t
     "crop": ("data.crop",),
     "seed": ("seed",),
 }
+
 Facts = Sequence[tuple[str, str]]  # name and value
+
 Line = Callable[..., Series]  # (name, column of metrics.csv, colour, thin=) -> its curve
 
 

@@ -16,23 +16,35 @@ from PIL import Image, ImageDraw, ImageFont, features
 from torchfpn.recipe import default_colors
 
 Rgb = NDArray[np.uint8]  # [H, W, 3]
+
 Color = tuple[int, int, int]
+
 Ink = tuple[int, int, int, int]
 
+
 LOW, HIGH = 2.0, 98.0  # percentiles that become black and white
+
 SAMPLE = 500_000  # values a band from which the percentiles are estimated, at most
+
 HATCH: tuple[Color, Color] = ((208, 210, 214), (176, 179, 185))
+
 ERROR: Color = (214, 40, 57)
+
 TINT = 0.45  # opacity of class colours over an image
+
 _BAND_WORDS = {
     "red": ("red", "r", "b4", "b04"),
     "green": ("green", "g", "b3", "b03"),
     "blue": ("blue", "b", "b2", "b02"),
 }
 
+
 GREY: Ink = (125, 133, 144, 255)  # readable on white and on black
+
 BLACK: Ink = (30, 34, 42, 255)
+
 TEXT, LINE = 14, 24  # pixels: letters of a legend, and its line
+
 NARROWEST_LEGEND = 160  # pixels
 
 

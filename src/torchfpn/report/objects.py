@@ -13,30 +13,35 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
-from torchfpn.data.region_sample import RegionSample
-from torchfpn.files.atomic import make_directory, write_bytes
-from torchfpn.ops.instances import Instances
-from torchfpn.ops.masks import Crops
-from torchfpn.ops.overlaps import numbered
+from torchfpn.data.sample import RegionSample
+from torchfpn.evaluation.model import Fit, RegionEvaluation, relabelled
+from torchfpn.io.atomic import make_directory, write_bytes
+from torchfpn.ops.masks import Crops, Instances, numbered
 from torchfpn.recipe import default_colors
 from torchfpn.report.images import Color, Rgb, class_colors, font, hatching, png, shortened, to_rgb
 from torchfpn.report.run import BEST, WORST, picture_stem
 from torchfpn.report.sheets import LARGEST, Legend, panels_png, resized
-from torchfpn.tasks.evaluate import Fit
-from torchfpn.tasks.evaluate_regions import RegionEvaluation, relabelled
-from torchfpn.tasks.precision import Precision, computing
-from torchfpn.tasks.task import Task
+from torchfpn.tasks.task import Precision, Task, computing
 from torchfpn.types import Objects, Size
 
 TINT = 0.35  # opacity of masks
+
 SHADE = 0.45  # brightness of the picture beside a line: bright lines are seen on bright ground
+
 SMALLEST_TEXT, LARGEST_TEXT = 10, 40  # pixels, of the letters
+
 RISE = 1 / 70  # letters, relative to the longer side of the picture
+
 CROWDED = 2  # a text that covers more than so many times the area of its object is left out
+
 HUES = 36  # colours of objects, used again and again
+
 DARK = 150  # of 255; darker colours are lost on the black ground of microscopes
+
 NAME = 120  # pixels, of the name of a class beside a score
+
 EXTREMES, OTHERS = 4, 4  # sample pictures of the best, and of the worst; of other images
+
 Frame = tuple[int, int, int, int]  # first column and row, last column and row
 
 

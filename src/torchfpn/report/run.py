@@ -14,16 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from torchfpn.errors import DataError
-from torchfpn.files.atomic import write_text
+from torchfpn.io.atomic import write_text
 from torchfpn.report.images import Color, class_colors
 
 Number = float | None  # None: nothing to measure
+
 ABOUT = "about.json"
+
 KINDS = {"detection": "detection", "instance": "instance segmentation"}  # "kind" in validation.json -> in words
+
 SINGLE = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
+
 EACH = ("class_ap", "class_ap50", "class_ap75", "class_ar100")
+
 CURVES = ("curve50", "curve75")
+
 RECALLS = 101
+
 BEST, WORST = "best-", "worst-"  # how names of sample pictures begin
 
 

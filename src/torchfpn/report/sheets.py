@@ -31,14 +31,22 @@ from torchfpn.report.images import (
 )
 
 GAP, EDGE, TITLE = 12, 18, LINE  # pixels: between panels, around those on white, above them
+
 SMALLEST, LARGEST = 192, 640  # pixels; the longer side of a panel is enlarged and reduced to between these
+
 USUAL = 380  # the first of them for `fpn compare`
+
 NARROWEST = 90  # pixels, for the title of a panel
+
 WIDE = 2000  # pixels; on wider sheets the letters grow
+
 SOFT = (104, 112, 124, 255)  # text on white
+
 # Colours that are told apart with every kind of colour blindness (Okabe and Ito 2008).
 RIGHT, MISSED, FALSE, OTHER = (0, 158, 115), (230, 159, 0), (0, 114, 178), (204, 121, 167)
+
 MEANINGS = {"right": RIGHT, "missed": MISSED, "false": FALSE, "wrong class": OTHER}
+
 Legend = Sequence[tuple[Color, str]]  # colour and name of each entry
 
 

@@ -12,6 +12,7 @@ from torchfpn.printing import visible
 from torchfpn.report.run import AveragePrecisions, DetectionScores, Matches, Number, Scores, parse_detection_scores
 
 AP_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar100": "AR"}
+
 OBJECT_SHARES, OBJECT_COUNTS = ("precision", "recall", "f1"), ("matched", "predicted", "truth")
 
 

@@ -1,23 +1,90 @@
-"""Tasks by name: a model with what it learns, how it is read, and the recipe that travels with it."""
+"""create_task: a model with its recipe, bands by name.
+
+Bands by name: which of them are red, green and blue, and how the others begin.
+
+Tasks by name: a model with what it learns, how it is read, and the recipe that travels with it.
+"""
 
 from collections.abc import Mapping, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from torchfpn.backbones import Fusion, published_scaling
-from torchfpn.criteria.deep import DeepSupervision
+from torchfpn.backbones import check_words, published_scaling
+from torchfpn.backbones.first_conv import COLORS
+from torchfpn.backbones.names import Fusion
 from torchfpn.criteria.region import RegionCriterion
-from torchfpn.criteria.semantic import criterion
-from torchfpn.errors import ConfigError, amount
-from torchfpn.postprocess.regions import RegionPostprocess
-from torchfpn.postprocess.semantic import SemanticPostprocess
+from torchfpn.criteria.semantic import DeepSupervision, criterion
+from torchfpn.errors import ConfigError, FPNError, WeightsError, amount, nearest
 from torchfpn.recipe import IGNORE, Recipe, Scaling, default_colors
-from torchfpn.tasks.bands import band_options, color_places
 from torchfpn.tasks.model import TASKS, check_name, check_unused, create_model, declared_levels
-from torchfpn.tasks.region_task import RegionTask
-from torchfpn.tasks.task import Task
+from torchfpn.tasks.storage import FEATURES, filled_model, read_task_file
+from torchfpn.tasks.task import RegionPostprocess, RegionTask, SemanticPostprocess, Task
+
+
+def band_options(
+    bands: Sequence[str],
+    *,
+    rgb: Sequence[str | int] | None = None,
+    band_init: str | Mapping[Any, str] = "repeat",
+    fusion: str = "none",
+    named: bool = True,
+) -> dict[str, Any]:
+    """The arguments `rgb` and `band_init` of `create_model` as positions among `bands`, where they matter.
+
+    rgb: names, or positions from 0; None: the bands called red, green and blue. named: whether the names mean anything;
+    of bands that were only counted the first three are red, green and blue.
+
+    Raises:
+        ConfigError: a band that is not there, or nothing to tell red, green and blue by.
+    """
+    check_words(fusion, band_init)
+    places = color_places(bands, rgb=rgb, named=named)
+    if isinstance(band_init, str):
+        if fusion == "none" and band_init in ("repeat", "mean"):
+            return {"band_init": band_init}
+    else:
+        band_init = {_position(bands, band, "band_init"): color for band, color in band_init.items()}
+        if fusion == "none" and places is None:  # those that are called by a colour begin as that colour
+            own = {i: band.lower() for i, band in enumerate(bands) if named and band.lower() in COLORS}
+            return {"rgb": (), "band_init": own | band_init}
+    if places is None and named:
+        found = f"none given, and no bands red, green, blue among {', '.join(bands)}"
+        raise ConfigError(found, field="rgb", hint="name the three: rgb=[name, name, name]")
+    return {"rgb": (0, 1, 2) if places is None else places, "band_init": band_init}
+
+
+def color_places(
+    bands: Sequence[str], *, rgb: Sequence[str | int] | None = None, named: bool = True
+) -> tuple[int, ...] | None:
+    """Which bands are red, green and blue, as positions; None where nothing tells. rgb, named: as of `band_options`.
+
+    Raises:
+        ConfigError: a band that is not there, or not three of them (none at all may be said).
+    """
+    if rgb is not None:
+        places = tuple(_position(bands, band, "rgb") for band in rgb)
+        if places and not len(places) == len(set(places)) == 3:
+            found = f"{list(places)} of {len(bands)} bands"
+            raise ConfigError(found, field="rgb", allowed="three different bands: red, green, blue")
+        return places
+    if not named:
+        return (0, 1, 2) if len(bands) >= 3 else None
+    lower = [band.lower() for band in bands]
+    return tuple(lower.index(color) for color in COLORS) if set(COLORS) <= set(lower) else None
+
+
+def _position(bands: Sequence[str], band: str | int, field: str) -> int:
+    if isinstance(band, str):
+        if band in bands:
+            return list(bands).index(band)
+    elif hasattr(band, "__index__") and 0 <= index(band) < len(bands):  # NumPy's whole numbers, too
+        return index(band)
+    hint = nearest(band, list(bands)) if isinstance(band, str) else f"positions are 0..{len(bands) - 1}"
+    raise ConfigError(f"there is no band {band!r}", field=field, allowed=", ".join(bands), hint=hint)
+
 
 CENTRED = "detectron2"  # the rule of masks whose pixels have their centres at halves
 
@@ -208,3 +275,21 @@ def _plain(value: Any, field: str) -> Any:
         return [_plain(each, field) for each in value]
     allowed = "numbers, words, lists and tables: a model file keeps them"
     raise ConfigError(f"{value!r}", field=field, allowed=allowed, hint="or build the piece and give it")
+
+
+def load(path: str | Path, *, model: nn.Sequential | None = None) -> Task:
+    """The task that `Task.save` wrote, in eval mode. model: the architecture, where it was built by hand.
+
+    Raises:
+        WeightsError: another kind of file, another architecture (the first five tensors that differ are named),
+            a newer recipe, NaN in the weights, or a damaged file (the damaged tensors are named).
+    """
+    tensors, recipe = read_task_file(path)
+    if recipe.task == FEATURES:
+        found = "a backbone and its pyramid, without a head"
+        raise WeightsError(found, file=path, hint="torchfpn.load_model gives the two")
+    model = filled_model(tensors, recipe, path, model)
+    try:
+        return assemble(model, recipe).eval()
+    except FPNError as error:
+        raise WeightsError(f"the recipe's task cannot be built: {error}", file=path) from error

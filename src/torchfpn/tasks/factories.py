@@ -26,13 +26,18 @@ TYPES: dict[str, dict[str, str]] = {
     "panoptic": {"pyramid": "fpn", "head": "sum"},
     "panet": {"pyramid": "panet", "head": "sum"},
 }
+
 RESNETS = tuple(name for name in TORCHVISION if name.startswith(("resnet", "resnext", "wide_resnet")))
+
 # timm publishes weights of its own b0 to b5; the larger ones are TensorFlow's, which pad differently. This is a table
 # and no question to timm, so that weights published later do not change the network a state_dict was saved from.
 EFFICIENTNETS = {f"efficientnet_b{size}": f"{'tf_' if size > 5 else ''}efficientnet_b{size}" for size in range(9)}
+
 PUBLISHED = ("imagenet", "advprop")
 
+
 OutSize = int | Sequence[int] | None
+
 Compat = Literal["pytorch-fpn"]
 
 

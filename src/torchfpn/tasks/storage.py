@@ -9,41 +9,37 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchfpn.errors import ConfigError, FPNError, WeightsError, amount
-from torchfpn.files.atomic import sweep
-from torchfpn.files.checkpoints import check_finite, read_tensors, write_tensors
-from torchfpn.files.model_files import recipe_of
-from torchfpn.nn.reach import reach
-from torchfpn.recipe import Recipe
-from torchfpn.recipe_fields import is_measures
-from torchfpn.tasks.arguments import check_arguments
-from torchfpn.tasks.build import assemble
-from torchfpn.tasks.model import create_model
+from torchfpn.errors import ConfigError, WeightsError, amount
+from torchfpn.io.atomic import sweep
+from torchfpn.io.model_files import recipe_of
+from torchfpn.io.weights import check_finite, read_tensors, write_tensors
+from torchfpn.nn.receptive_field import reach
+from torchfpn.recipe import Recipe, is_measures
+from torchfpn.tasks.model import check_arguments, create_model
 from torchfpn.tasks.pytorch_fpn import original
-from torchfpn.tasks.task import Task
 
 LONGEST = 500  # characters of what another library says of a model that it cannot build
+
 IMPOSSIBLE = (  # what building a model raises of arguments that do not go together, by Python, torch and timm
     ConfigError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, AssertionError,
     RuntimeError, MemoryError,
 )  # fmt: skip
+
 HALVES = (torch.bfloat16, torch.float16)
+
 LEVELLED = ("backbone", "pyramid")  # parts whose maps are told
+
 REACHES: dict[str, int | None] = {}  # by architecture
+
 FEATURES = "features"  # a recipe's task where the file holds backbone and pyramid and no head
 
 
-def save(task: Task, path: str | Path) -> None:
-    """Writes weights and recipe to `path`, whole or not at all; the same task always makes the same bytes.
+def save_model(model: nn.Module, recipe: Recipe, path: str | Path) -> None:
+    """Writes weights and recipe to `path`, whole or not at all; the same model always makes the same bytes.
 
     Raises:
         WeightsError: weights with NaN in them, or a folder that is not there.
     """
-    save_model(task.model, task.recipe, path)
-
-
-def save_model(model: nn.Module, recipe: Recipe, path: str | Path) -> None:
-    """As `save`, of a model that need not be a whole task's."""
     path = Path(path)
     if not path.parent.is_dir():
         raise WeightsError("no such folder", file=path.parent)
@@ -91,24 +87,6 @@ def _reach(model: nn.Module, recipe: Recipe) -> int | None:
     return REACHES[key]
 
 
-def load(path: str | Path, *, model: nn.Sequential | None = None) -> Task:
-    """The task that `Task.save` wrote, in eval mode. model: the architecture, where it was built by hand.
-
-    Raises:
-        WeightsError: another kind of file, another architecture (the first five tensors that differ are named),
-            a newer recipe, NaN in the weights, or a damaged file (the damaged tensors are named).
-    """
-    tensors, recipe = read_task_file(path)
-    if recipe.task == FEATURES:
-        found = "a backbone and its pyramid, without a head"
-        raise WeightsError(found, file=path, hint="torchfpn.load_model gives the two")
-    model = _filled(tensors, recipe, path, model)
-    try:
-        return assemble(model, recipe).eval()
-    except FPNError as error:
-        raise WeightsError(f"the recipe's task cannot be built: {error}", file=path) from error
-
-
 def load_model(path: str | Path) -> nn.Sequential:
     """The model alone, in eval mode, of any file of ours; also of one that holds backbone and pyramid and no head.
 
@@ -116,7 +94,7 @@ def load_model(path: str | Path) -> nn.Sequential:
         WeightsError: as `load`.
     """
     tensors, recipe = read_task_file(path)
-    return _filled(tensors, recipe, path).eval()
+    return filled_model(tensors, recipe, path).eval()
 
 
 def read_task_file(path: str | Path) -> tuple[dict[str, Tensor], Recipe]:
@@ -178,9 +156,14 @@ def build_model(recipe: Recipe) -> nn.Sequential:
     return create_model(recipe.task, num_classes=len(recipe.classes), in_channels=len(recipe.bands), **options)
 
 
-def _filled(
+def filled_model(
     tensors: dict[str, Tensor], recipe: Recipe, path: str | Path, model: nn.Sequential | None = None
 ) -> nn.Sequential:
+    """The recipe's model, or the one given, with the weights of a model file.
+
+    Raises:
+        WeightsError: a model built by hand that is not given, a recipe that cannot be built, weights that do not fit.
+    """
     by_hand = sorted(f"{key} {value}" for key, value in recipe.model.items() if str(value).startswith("<"))
     if model is None and by_hand:
         raise WeightsError(

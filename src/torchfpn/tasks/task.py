@@ -1,26 +1,116 @@
-"""A Task: the model, what it learns (criterion), how it is read (postprocess), and the recipe that travels with it.
+"""Task: scaling, model, losses and post-processing for semantic segmentation, detection and instance segmentation.
+
+Numbers that are not finite: in a model's answer they are an error, in an image they are pixels without data.
+
+A Task: the model, what it learns (criterion), how it is read (postprocess), and the recipe that travels with it.
 
 raw images --scaling--> model --> raw predictions --+--> criterion(., targets)   -> {name: loss}
                                                     +--> postprocess(., sizes)   -> [Semantic, ...]
+
+The Task of detection and instance segmentation: two stages, and between them a sample of boxes against the targets.
+
+raw images --scaling--> model --> Regions --+--> criterion(., choice)  -> {name: loss}
+                  choose ^                  +--> postprocess(., sizes) -> [Instances, ...]
+
+On which device and in which precision a trained model computes its answers.
+
+Class logits -> labels and scores of each image.
+
+What a two-stage model says -> the objects of each image.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torchfpn.criteria.deep import DeepSupervision
-from torchfpn.errors import DataError, ShapeError
-from torchfpn.nn.modes import changing, evaluating, modes, restore
-from torchfpn.nn.normalize import Normalize
-from torchfpn.recipe import Recipe
-from torchfpn.tasks.finite import Named, check_logits
-from torchfpn.types import IGNORE, Batch, Size
+from torchfpn.criteria.semantic import DeepSupervision
+from torchfpn.data.transforms import times
+from torchfpn.errors import ConfigError, DataError, NotFiniteError, ShapeError, amount
+from torchfpn.heads.rpn import Limits
+from torchfpn.io.select_bands import read_input
+from torchfpn.nn.any_size import as_sizes
+from torchfpn.nn.layers import Normalize, changing, evaluating, modes, restore
+from torchfpn.ops.masks import Crops, Instances, Rule, crop_masks
+from torchfpn.ops.resize import is_8_bit, resize_8_bit, resize_float, rounded_size
+from torchfpn.recipe import IGNORE, Recipe
+from torchfpn.types import Batch, Regions, Semantic, Size
+
+Named = tuple[str | Path | None, str | None]  # an image's file, and which part of it was computed, for messages
+
+
+def check_logits(logits: Tensor, valid: Tensor, names: Sequence[Named] = ()) -> None:
+    """Passes logits that are finite where there is data: the largest of numbers with NaN among them means nothing.
+
+    Args:
+        logits: [B, K, H, W] of a semantic model.
+        valid: [B, H, W] bool, where the images hold data.
+        names: of the B images; none: "image 2 of 4".
+
+    Raises:
+        NotFiniteError: NaN or infinity, with the first image that has any.
+    """
+    _refuse((~logits.isfinite().all(1) & valid).flatten(1).sum(1), "pixel", names)
+
+
+def check_regions(regions: Regions, names: Sequence[Named] = ()) -> None:
+    """Passes what both stages of a detector say if all of it is finite: it drops boxes that are not, without a word.
+
+    Args:
+        regions: of B images.
+        names: of the B images; none: "image 2 of 4".
+
+    Raises:
+        NotFiniteError: NaN or infinity in scores, codes of boxes, or masks, with the first image that has any.
+    """
+    tables = [table for level in regions.dense for table in level.values()] + list(regions.rois.values())
+    tables += [] if regions.masks is None else [regions.masks]
+    bad = torch.stack([(~table.isfinite()).flatten(1).sum(1) for table in tables]).sum(0)
+    _refuse(bad, "score or coordinate", names, "scores and coordinates")
+
+
+@contextmanager
+def naming(file: str | Path | None) -> Iterator[None]:
+    """Inside, a NotFiniteError names `file`, if there is one."""
+    try:
+        yield
+    except NotFiniteError as error:
+        if file is None:
+            raise
+        raise NotFiniteError(
+            error.found, file=file, field=error.field, allowed=error.allowed, hint=error.hint
+        ) from error
+
+
+def overflow_words(count: int) -> str:
+    """What is said of `count` pixels that `Normalize.overflowing` found."""
+    verb = "counts" if count == 1 else "count"
+    return f"{amount(count, 'pixel')} with values too large for float32 when scaled {verb} as no data"
+
+
+def _refuse(bad: Tensor, noun: str, names: Sequence[Named], plural: str = "") -> None:
+    counts = bad.tolist()
+    first = next((number for number, count in enumerate(counts) if count), None)
+    if first is None:
+        return
+    one_of_many = f"image {first + 1} of {len(counts)}" if len(counts) > 1 else None
+    file, part = names[first] if names else (one_of_many, None)
+    raise NotFiniteError(
+        f"the model gives NaN or infinity for {amount(counts[first], noun, plural)}",
+        file=file,
+        field=part,
+        allowed="finite numbers",
+        hint="look for extreme pixel values and for NaN in the weights; with bf16, try --precision fp32",
+    )
+
 
 MODES = "_modes"  # of all parts, in the state of a copied or pickled task
 
@@ -155,15 +245,14 @@ class Task(nn.Module):
             return found
 
     def _read(self, source: Any, accept_dtype: bool) -> Tensor:
-        from torchfpn.files.fitting import read_input
 
         return read_input(source, self.recipe, accept_dtype=accept_dtype)
 
     def save(self, path: str | Path) -> None:
         """Weights and recipe as one .safetensors, whole or not at all; `torchfpn.load` gives the task back."""
-        from torchfpn.tasks.storage import save
+        from torchfpn.tasks.storage import save_model
 
-        save(self, path)
+        save_model(self.model, self.recipe, path)
 
     def _predict(self, raw: Tensor, sizes: Sequence[Size], names: Sequence[Named] = ()) -> list[Any]:
         device = next(self.model.parameters()).device
@@ -217,3 +306,206 @@ class Task(nn.Module):
                 f"an image of shape {list(images.shape)}",
                 allowed=f"{shape} with C = {len(bands)} bands ({', '.join(bands)})",
             )
+
+
+MOST_RESIZED = 2**24  # pixels that a model's rule enlarges an image to: as many as are read whole by default
+
+TRAINING = Limits(2000, 2000)  # proposals that are sampled from; twice what is looked at in inference
+
+
+class RegionTask(Task):
+    """As `Task`, of a model that gives `Regions`; results are `Instances`."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Each term of the criterion by name; the loss is their sum. Images without objects are learnt from as well.
+
+        Boxes are sampled with torch's global generator on the CPU.
+
+        Raises:
+            ShapeError: no Batch, one without targets, or of another number of them than images.
+        """
+        self._check_batch(batch)
+        targets = batch.targets
+        if not isinstance(targets, Sequence) or len(targets) != len(batch.images):
+            found = f"{len(targets)} targets" if isinstance(targets, Sequence) else f"targets {targets}"
+            raise ShapeError(found, allowed=f"a list of {len(batch.images)} Objects, one for each image")
+        choice = self.criterion.joints(targets)  # type: ignore[operator]  # a RegionCriterion
+        images, _ = self._normalized(batch.images)
+        regions: Regions = self.model(
+            images,
+            as_sizes(batch.sizes, images),
+            choose=choice.choose,
+            detect=choice.detect,
+            limits=TRAINING,
+        )
+        losses: dict[str, Tensor] = self.criterion(regions, choice)
+        return losses
+
+    def _predict(self, raw: Tensor, sizes: Sequence[Size], names: Sequence[Named] = ()) -> list[Any]:
+        weight = next(self.model.parameters())
+        device, dtype = weight.device, weight.dtype
+        images, _ = self.normalize(raw.to(device))
+        rule = self.recipe.rules.get("resize")
+        if rule is None:
+            regions: Regions = self.model(images.to(dtype), as_sizes(sizes, images))
+            check_regions(regions, names)
+            return list(self.postprocess(regions, sizes))
+        found: list[Any] = []
+        each = names or [(f"image {number} of {len(raw)}", None) for number in range(1, len(raw) + 1)]
+        for name, own, image, (height, width) in zip(each, raw, images, sizes, strict=True):  # by factors of their own
+            resized = self._resized(own[:, :height, :width], image[None, :, :height, :width], rule)
+            size = (resized.shape[-2], resized.shape[-1])
+            regions = self.model(resized.to(dtype), as_sizes([size], images))
+            check_regions(regions, [name])
+            found += self.postprocess(regions, [size], [(height, width)])
+        return found
+
+    def _resized(self, raw: Tensor, image: Tensor, rule: dict[str, Any]) -> Tensor:
+        """What the network is shown [1, C, h, w] of an image as it is in the file [C, H, W], and normalised.
+
+        Raises:
+            DataError: the rule enlarges it beyond all bounds: a narrow image to a large shorter side.
+        """
+        check_resized((raw.shape[-2], raw.shape[-1]), rule)
+        if rule.get("pillow") and is_8_bit(raw):
+            size = rounded_size((raw.shape[-2], raw.shape[-1]), rule["shorter"], rule["longer"])
+            normalised: Tensor = self.normalize(resize_8_bit(raw, size)[None].to(image.device))[0]
+            return normalised
+        return resize(image, **rule)
+
+
+def check_resized(size: Size, rule: dict[str, Any]) -> None:
+    """Passes an image of `size` (height, width) that the rule shrinks, or enlarges to `MOST_RESIZED` pixels at most.
+
+    Raises:
+        DataError: it becomes larger than that.
+    """
+    factor = _factor(size, rule["shorter"], rule["longer"])
+    height, width = (round(side * factor) for side in size)
+    if factor > 1 and height * width > MOST_RESIZED:
+        raise DataError(
+            f"{size[1]:,} x {size[0]:,} pixels, which the model's rule enlarges to {width:,} x {height:,}",
+            field="rules.resize",
+            allowed=f"at most {MOST_RESIZED:,} pixels",
+            hint="cut the image into less narrow ones, or take a model with a smaller rule",
+        )
+
+
+def _factor(size: Size, shorter: int | None, longer: int | None) -> float:
+    return min([side / of for side, of in ((shorter, min(size)), (longer, max(size))) if side], default=1.0)
+
+
+def resize(
+    image: Tensor, shorter: int | None, longer: int | None, *, antialias: bool = False, pillow: bool = False
+) -> Tensor:
+    """[1, C, H, W] with a shorter side of `shorter` pixels, or a longer one of `longer` where that is less.
+
+    shorter, longer: None: any. antialias: as in our own training; without, as torchvision's detectors see their images.
+    pillow: of a size rounded as detectron2 rounds it; both sides are given then.
+    """
+    height, width = image.shape[-2:]
+    if pillow and shorter and longer:
+        return resize_float(image, rounded_size((height, width), shorter, longer))
+    factor = _factor((height, width), shorter, longer)
+    if antialias:
+        size = times((height, width), factor)
+        return F.interpolate(image, size, mode="bilinear", antialias=True) if size != (height, width) else image
+    return F.interpolate(image, scale_factor=factor, mode="bilinear", recompute_scale_factor=True, align_corners=False)
+
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16")
+
+
+def find_device(name: str = "auto", there: Sequence[str] | None = None) -> torch.device:
+    """The device called `name`: "cpu", "cuda", "cuda:1", "mps"; "auto" is the first GPU, on a Mac its own, or the CPU.
+
+    there: the devices to choose from, the best one first; None: those of this machine.
+
+    Raises:
+        ConfigError: this machine has none of that name; what there is is named.
+    """
+    there = available() if there is None else there
+    if name == "auto":
+        return torch.device("cuda" if there[0].startswith("cuda") else there[0])
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in there:
+        raise ConfigError(f'"{name}"', field="device", allowed=f"{', '.join(there)}")
+    return torch.device(wanted)
+
+
+def available() -> list[str]:
+    """Every device of this machine, the best one first."""
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return [*cuda, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+
+
+def computing(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:
+    """The block computes in float32, or in bfloat16 where that is safe ("auto": if the hardware has it)."""
+    wanted = precision == "bf16" or (precision == "auto" and has_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware computes bfloat16 itself; emulated it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        return any(bool(features.get(name, False)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
+
+
+class SemanticPostprocess(nn.Module):
+    """logits [B, K, H, W], sizes, valid [B, H, W] -> one `Semantic` per image, cut to its own size.
+
+    The label is the first class of the largest logit, the score its softmax probability; one class alone is a yes/no
+    question: nothing else to choose, so its label is always 0. Where the image holds no data: `IGNORE`, score 0.
+    """
+
+    def forward(self, logits: Tensor, sizes: Sequence[Size], valid: Tensor) -> list[Semantic]:
+        """Logits of a padded batch -> results in the order of the batch."""
+        logits = logits.float()
+        best, labels = logits.max(1)
+        scores = torch.exp(best - logits.logsumexp(1))
+        labels = torch.where(valid, labels, IGNORE)
+        scores = torch.where(valid, scores, 0.0)
+        return [Semantic(labels[i, :h, :w], scores[i, :h, :w]) for i, (h, w) in enumerate(sizes)]
+
+
+class RegionPostprocess(nn.Module):
+    """Regions, sizes -> one `Instances` per image, best first.
+
+    rule: how the small masks are laid into the image, see `torchfpn.ops.masks`; threshold: from which on a pixel is the
+    object's. sizes: of the images that the model saw; originals: of those that were asked about, where they were
+    resized: boxes and masks are given in their pixels.
+    """
+
+    def __init__(self, *, rule: Rule = "torchvision", threshold: float = 0.5) -> None:
+        super().__init__()
+        self.rule, self.threshold = rule, threshold
+
+    def forward(
+        self, regions: Regions, sizes: Sequence[Size], originals: Sequence[Size] | None = None
+    ) -> list[Instances]:
+        """Regions of a batch -> results in the order of the batch."""
+        results = []
+        found = regions.detections
+        for image, (seen, size) in enumerate(zip(sizes, originals or sizes, strict=True)):
+            count = int(found.counts[image])
+            scale = [size[1] / seen[1], size[0] / seen[0]] * 2
+            boxes = found.boxes[image, :count] * found.boxes.new_tensor(scale)
+            labels = found.labels[image, :count]
+            crops = None if regions.masks is None else self._crops(regions.masks[image, :count], boxes, labels, size)
+            results.append(Instances(boxes, found.scores[image, :count], labels, size, crops))
+        return results
+
+    def _crops(self, masks: Tensor, boxes: Tensor, labels: Tensor, size: Size) -> Crops:
+        rows = torch.arange(len(labels), device=labels.device)
+        chances = masks[rows, labels].float().sigmoid()
+        return crop_masks(chances.cpu(), boxes.float().cpu(), size, self.threshold, self.rule)
+
+    def extra_repr(self) -> str:
+        """The rule."""
+        return f"masks as {self.rule}, threshold {self.threshold}"

@@ -13,15 +13,18 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from torchfpn.data.collate import collate
-from torchfpn.data.keys import KeyedSampler
+from torchfpn.data.sample import collate
+from torchfpn.data.sampler import KeyedSampler
 from torchfpn.errors import DataError, FPNError
-from torchfpn.train.signals import ignore_in_worker
+from torchfpn.train.run_folder import ignore_in_worker
 from torchfpn.types import Batch
 
 NOTHING = Batch(torch.zeros(0, 1, 1, 1), [])  # where a loop wants a batch and there is none
+
 MEETINGS = 8  # times in a validation that the processes ask each other whether to stop
+
 TIMEOUT = 120  # seconds to wait for a loader process before it is taken for dead
+
 SHARED = Path("/dev/shm")  # where loader processes hand over their batches
 
 

@@ -12,16 +12,19 @@ import lightning.pytorch as pl
 from rich.progress import BarColumn, TextColumn, track
 from rich.progress import Progress as Bar
 
-from torchfpn.data.each import Watch
+from torchfpn.data.parallel import Watch
 from torchfpn.errors import amount
-from torchfpn.files.atomic import write_text
+from torchfpn.io.atomic import write_text
 from torchfpn.report.console import Console
 from torchfpn.report.tables import percents
-from torchfpn.train.module import Training
+from torchfpn.train.loop import Training
 
 EVERY = 30.0  # seconds between two plain lines within an epoch
+
 MANY = 500  # files that take long enough to say so
+
 SHOWN = {"val/loss": "val loss", "val/miou": "mIoU", "val/ap": "AP", "val/mask_ap": "mask AP"}
+
 TIMING = "epoch,train_s,validate_s,images_per_s\n"
 
 

@@ -8,23 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torchfpn.data.annotation_formats.labelled import Bad, Format, Thing
+from torchfpn.data.annotation_formats.labelled import MARK, Bad, Format, Thing
 from torchfpn.data.annotation_formats.labelme import LabelMe
 from torchfpn.data.annotation_formats.pascal_voc import PascalVoc
 from torchfpn.data.annotation_formats.yolo import Yolo
-from torchfpn.data.each import Watch, each, unwatched
+from torchfpn.data.files import is_inside
 from torchfpn.data.headers import quick_size
-from torchfpn.data.init_objects import MARK
 from torchfpn.data.layout import IMAGE_FOLDERS, LABEL_FOLDERS, SPLIT_FOLDERS, held_out, ordered, split_name
-from torchfpn.data.listing import is_inside
+from torchfpn.data.parallel import Watch, each, unwatched
 from torchfpn.data.splits import Problem, natural, refuse
 from torchfpn.errors import DataError, amount
-from torchfpn.files.formats import SUFFIXES, name_key
-from torchfpn.files.images import read_image
+from torchfpn.io.formats import SUFFIXES, name_key
+from torchfpn.io.images import read_image
 from torchfpn.types import Size
 
 _Key = tuple[str, ...]  # what an image and its labels share
+
 _LOOKED = 50  # label files that are looked at to tell the format
+
 _DARKNET = {"obj_train_data": "train", "obj_valid_data": "val", "obj_test_data": "test"}
 
 

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple, Protocol
 from torchfpn.errors import DataError
 from torchfpn.types import Size
 
+MARK = "converted_from"  # in the `info` of COCO files that `--init` makes of other formats
+
+
 MAX_BYTES = 2**28  # of one file of labels; LabelMe's may hold the image itself
 
 

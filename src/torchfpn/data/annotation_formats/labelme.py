@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from torchfpn.data.annotation_formats.labelled import MAX_BYTES, Bad, Thing, boxed, outlined
-from torchfpn.data.extents import crops_of
-from torchfpn.data.strict_json import read_json, shown
 from torchfpn.errors import DataError
+from torchfpn.io.yaml_json import read_json, shown
+from torchfpn.ops.extents import crops_of
 from torchfpn.ops.rle import to_rle
 from torchfpn.types import Size
 

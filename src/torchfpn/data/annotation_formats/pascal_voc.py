@@ -13,6 +13,7 @@ from torchfpn.errors import DataError
 from torchfpn.types import Size
 
 _DEPTH = 32
+
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 

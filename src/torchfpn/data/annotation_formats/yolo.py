@@ -10,10 +10,11 @@ from typing import Any
 
 from torchfpn.data.annotation_formats.labelled import Bad, Thing, boxed, contents, outlined
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.files.safe_yaml import read_yaml
+from torchfpn.io.yaml_json import read_yaml
 from torchfpn.types import Size
 
 _LISTS = ("classes.txt", "obj.names", "classes.names", "names.txt")
+
 _BEYOND = 0.01  # of the image, that rounding may take a share out of 0..1
 
 

@@ -1,0 +1,1 @@
+"""Labels in the forms that they come in."""

@@ -1,0 +1,269 @@
+"""Reading COCO annotations: every record is checked; good ones become arrays, bad ones are listed by their path.
+
+Nothing of the file reaches compiled code before it has been checked: libraries of run lengths trust what they get.
+"""
+
+import functools
+import math
+import threading
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torchfpn.data.labels.coco_annotations import (
+    Annotations,
+    BadValueError,
+    Box,
+    Coco,
+    Cut,
+    Kept,
+    Shape,
+    Shapes,
+    Wanted,
+    check_area,
+    check_box,
+    check_shape,
+    fractions,
+    is_box,
+)
+from torchfpn.data.labels.coco_panoptic import PanopticReader
+from torchfpn.data.labels.coco_records import Category, ImageFiles, Records, is_id, losses_of, places_of
+from torchfpn.errors import DataError, nearest
+from torchfpn.io.yaml_json import Flaw, Keys, read_json, shown
+from torchfpn.types import Size
+
+_LISTS = ("images", "annotations", "categories")
+
+BOXES_CUT = "boxes cut"
+
+_KEPT = 8  # files whose annotations are kept
+
+_lock = threading.Lock()
+
+
+def read_coco(path: Path, wanted: Wanted) -> Coco:
+    """The annotations of a file; read once a process.
+
+    Raises:
+        DataError: no file, not JSON, or without the lists that make it a COCO file.
+    """
+    try:
+        maps = wanted.maps is not None and wanted.maps.is_dir()
+        stamp = path.stat().st_mtime_ns, path.stat().st_size, maps
+    except OSError as error:
+        raise DataError(f"cannot be opened ({error.strerror or error})", file=path) from error
+    with _lock:
+        found = _kept(path, stamp, wanted)
+    if isinstance(found, DataError):
+        raise DataError(found.found, file=found.file, field=found.field, allowed=found.allowed, hint=found.hint)
+    return found
+
+
+def in_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[int] = ()) -> Coco:
+    """The same with labels that are places among `classes`: of a category the class of its name, or else of its id.
+
+    Ids count only if no name of the file is that of a class: else "pedestrian" with the id of "car" would be a car.
+
+    Annotations of categories that are no class are left out; if the category is not `ignored`, that is a flaw, and its
+    annotations are lost. Roots need not be a class.
+    """
+    names = {each.name: i for i, each in enumerate(classes)}
+    by_name = any(category.name in names for category in coco.categories if category.id not in ignored)
+    known = {each.id: i for i, each in enumerate(classes)}
+    ids = {} if by_name else known
+    table, flaws = np.full(len(coco.categories), -1), []
+    losses = {category: lost for category, lost in coco.losses.items() if category.id not in ignored}
+    counts = np.bincount(coco.annotations.labels, minlength=len(coco.categories)).tolist()
+    for i, category in enumerate(coco.categories):
+        place = names.get(category.name, ids.get(category.id, -1))
+        if category.id not in ignored:
+            table[i] = place
+        if place < 0 and category.id not in ignored and category not in coco.roots:
+            hint = nearest(category.name, names)
+            if category.id not in known:
+                hint += f"; or leave it out: ignore_index: {category.id}"
+            total = max(counts[i], losses.get(category, (0, 0))[1])
+            losses |= {category: (total, total)} if total else {}
+            flaws.append(Flaw(("categories", i), f'"{category.name}" is no class of the dataset; {hint}'))
+    annotations = coco.annotations.relabelled(table)
+    return replace(
+        coco,
+        annotations=annotations,
+        categories=tuple(classes),
+        flaws=(*flaws, *coco.flaws),
+        mended={at + len(flaws): what for at, what in coco.mended.items()},
+        losses=losses,
+    )
+
+
+@functools.lru_cache(_KEPT)
+def _kept(path: Path, stamp: tuple[int, int, bool], wanted: Wanted) -> Coco | DataError:
+    try:
+        value, flaws = _opened(path)
+        if wanted.panoptic or any(isinstance(one, dict) and "segments_info" in one for one in value["annotations"]):
+            return PanopticReader(wanted, flaws).read(path, value)
+        return _Reader(wanted, flaws).read(path, value)
+    except DataError as error:
+        return error
+
+
+def _opened(path: Path) -> tuple[dict[str, list[Any]], list[Flaw]]:
+    value, flaws = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{shown(value)}", file=path, allowed="an object with images, annotations and categories")
+    if isinstance(value.get("shapes"), list) and "imagePath" in value:
+        hint = "fpn check --init FOLDER makes COCO of the folder of such files"
+        raise DataError("a file of LabelMe", file=path, allowed="COCO", hint=hint)
+    for key in _LISTS:
+        if not isinstance(value.get(key), list):
+            found = f'no list "{key}"' if key not in value else f"{key}: {shown(value[key])}"
+            raise DataError(found, file=path, allowed="COCO: lists of images, annotations and categories")
+    top = [flaw for flaw in flaws if not flaw.keys]
+    if top:
+        raise DataError(top[0].line, file=path)
+    return value, flaws
+
+
+class _Reader(Records):
+    """Goes through a file of objects."""
+
+    def __init__(self, wanted: Wanted, flaws: list[Flaw]) -> None:
+        super().__init__(flaws)
+        self.wanted = wanted
+        self.known = {flaw.keys[:4]: at for at, flaw in enumerate(flaws) if flaw.keys[:2] not in self.odd}
+        self.mended = {at: "areas" if keys[2:] == ("area",) else "polygons" for keys, at in self.known.items()}
+
+    def read(self, path: Path, value: dict[str, list[Any]]) -> Coco:
+        _refuse_fractions(path, value["annotations"])
+        named = [record.get("category_id") for record in value["annotations"] if isinstance(record, dict)]
+        categories = self.categories(value["categories"], {number for number in named if is_id(number)})
+        classes = {number: place for place, number in enumerate(categories)}
+        files = ImageFiles(self.wanted.root, self.wanted.folder) if self.wanted.files else None
+        images = self.images(value["images"], files)
+        places = {number: (i, size) for i, (number, size, _) in enumerate(images)}
+        known = set(places_of(value["images"]))
+        rows = self._objects(value["annotations"], places, known, classes)
+        rows.sort(key=lambda row: row[0])
+        annotations = Annotations(
+            file=path,
+            folder=self.wanted.folder,
+            names=tuple(name for _, _, name in images),
+            sizes=np.array([size for _, size, _ in images], np.int32).reshape(-1, 2),
+            ids=np.array([number for number, _, _ in images], np.int64),
+            first=np.searchsorted([row[0] for row in rows], np.arange(len(images) + 1)).astype(np.int64),
+            boxes=np.array([row[1] for row in rows], np.float32).reshape(-1, 4),
+            labels=np.array([row[2] for row in rows], np.int32),
+            crowd=np.array([row[3] for row in rows], bool),
+            numbers=np.array([row[4] for row in rows], np.int64),
+            areas=np.array([row[5] for row in rows], np.float32),
+            shapes=Shapes.of([row[6] for row in rows]) if self.wanted.masks else None,
+        )
+        order = self.order()
+        ids = list(categories)
+        kept = Counter(ids[label] for label in annotations.labels.tolist())
+        return Coco(
+            annotations,
+            tuple(categories.values()),
+            tuple(self.flaws[i] for i in order),
+            tuple(self.roots),
+            {at: self.mended[i] for at, i in enumerate(order) if i in self.mended},
+            losses_of(named, kept, value["categories"]),
+        )
+
+    def _objects(
+        self,
+        records: Sequence[Any],
+        images: dict[int, tuple[int, Size]],
+        known: set[Any],
+        classes: dict[int, int],
+    ) -> list[tuple[int, Box, int, bool, int, float, Shape]]:
+        """(place of the image, box, class, crowd, id, area, shape) of the good ones."""
+        found = []
+        numbers: dict[int, int] = {}
+        for i, record in enumerate(records):
+            number = self.number("annotations", i, record, numbers)
+            if number is None:
+                continue
+            numbers[number] = i
+            try:
+                row = self._object(i, record, images, known, classes)
+            except BadValueError as bad:
+                keys: Keys = ("annotations", i, *bad.keys)
+                if self.mended.pop(self.known.get(keys, -1), None) is None:
+                    self.flaw(keys, bad.line)
+                continue
+            if row is not None:
+                at, box, label, crowd, area, shape = row
+                found.append((at, box, label, crowd, number, area, shape))
+        return found
+
+    def _object(
+        self,
+        i: int,
+        record: dict[str, Any],
+        images: dict[int, tuple[int, Size]],
+        known: set[Any],
+        classes: dict[int, int],
+    ) -> tuple[int, Box, int, bool, float, Shape] | None:
+        image, category = record.get("image_id"), record.get("category_id")
+        if not is_id(image) or image not in known:
+            raise BadValueError(("image_id",), f"{shown(image)}; expected the id of one of the images")
+        if not is_id(category) or category not in classes:
+            raise BadValueError(("category_id",), f"{shown(category)}; expected the id of one of the categories")
+        if image not in images:  # it is bad itself
+            return None
+        at, size = images[image]
+        crowd = record.get("iscrowd", 0)
+        if crowd not in (0, 1):
+            raise BadValueError(("iscrowd",), f"{shown(crowd)}; expected 0 or 1")
+        crowd = bool(crowd) and not self.wanted.crowds
+        found = check_box(record.get("bbox"), size)
+        cut, box = (found, found.box) if isinstance(found, Cut) else (None, found)
+        shape = self._shape(i, record, size, box) if self.wanted.masks and not crowd else None
+        if cut is not None:
+            self._mend(i, ("bbox",), cut.line, BOXES_CUT)
+        area = self._area(i, record.get("area") if cut is None else None, box, masked=shape is not None)
+        return at, box, classes[category], crowd, area, shape
+
+    def _shape(self, i: int, record: dict[str, Any], size: Size, box: Box) -> Shape:
+        """The mask; a bad polygon among good ones is left out."""
+        shape = check_shape(record.get("segmentation"), size, box)
+        if not isinstance(shape, Kept):
+            return shape
+        for bad in shape.bad:
+            self._mend(i, bad.keys, bad.line, "polygons")
+        return shape.rings
+
+    def _area(self, i: int, value: Any, box: Box, *, masked: bool) -> float:
+        """The area as the file says; else NaN, which stands for that of the mask, or without a mask the box's."""
+        unsaid = math.nan if masked else check_area(None, box)
+        try:
+            return unsaid if value is None else check_area(value, box)
+        except BadValueError as bad:
+            self._mend(i, bad.keys, bad.line, "areas")
+            return unsaid
+
+    def _mend(self, i: int, keys: Keys, line: str, what: str) -> None:
+        """Notes what is wrong with a part of an annotation that is kept."""
+        whole: Keys = ("annotations", i, *keys)
+        self.mended[self.known.get(whole, len(self.flaws))] = what
+        if whole not in self.known:
+            self.flaw(whole, line)
+
+
+def _refuse_fractions(path: Path, records: Sequence[Any]) -> None:
+    """Passes boxes in pixels."""
+    every: list[Any] = [record.get("bbox") for record in records if isinstance(record, dict)]
+    boxes = [box for box in every if is_box(box)]
+    if boxes and fractions(boxes):
+        raise DataError(
+            f"all boxes lie within 0..1 ({len(boxes):,}, the first {shown(boxes[0])}), so they are shares of the image",
+            file=path,
+            field="annotations[].bbox",
+            allowed="[x, y, width, height] in pixels",
+            hint="multiply x and width by the width of the image, y and height by its height",
+        )

@@ -1,0 +1,399 @@
+"""COCO panoptic annotations: segments and their PNG maps.
+
+Reading COCO's panoptic annotations: one PNG of segment ids for each image, and what the segments are.
+
+Every record is checked; the things of the good ones become annotations like those of instances, and `Segments` keeps
+all of them, stuff as well. The PNGs are only looked for here; each is read with its image (`coco_panoptic_map.py`).
+
+Source: Kirillov et al. 2019; the format as cocodataset.org has it. An id is R + 256 G + 65536 B, 0 is void.
+
+The PNG of a panoptic annotation: which pixel belongs to which segment, checked against what the annotation says.
+
+It is read with its image and held no longer. Pixels of no segment are void, as in panopticapi's evaluation: id 0 is so
+by definition; another id that no segment has is an error, or void where the dataset says `fix`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.data.files import is_inside
+from torchfpn.data.labels.coco_annotations import (
+    BEYOND,
+    Annotations,
+    BadValueError,
+    Box,
+    Coco,
+    Cut,
+    Wanted,
+    check_area,
+    check_box,
+)
+from torchfpn.data.labels.coco_records import (
+    MOST,
+    Category,
+    ImageFiles,
+    Records,
+    Segment,
+    Segments,
+    is_id,
+    losses_of,
+    places_of,
+    segments_of,
+)
+from torchfpn.data.labels.ground_truth import Truth
+from torchfpn.data.splits import SHOWN, Problem
+from torchfpn.errors import DataError, amount
+from torchfpn.io.formats import format_of
+from torchfpn.io.images import deep_png, read_indices
+from torchfpn.io.yaml_json import Flaw, shown
+from torchfpn.ops.extents import Extents, crops_of, extents
+from torchfpn.types import Size
+
+if TYPE_CHECKING:  # torch is loaded where masks are made
+    from torchfpn.ops.masks import Crops
+
+
+_BAD = -1  # of a segment of which only the id is good
+
+
+class _Image(NamedTuple):
+    """An image with an annotation. map: the name of its PNG. record: the place of the annotation."""
+
+    id: int
+    size: Size
+    name: str
+    map: str
+    record: int
+    segments: list[Segment]
+
+
+class PanopticReader(Records):
+    """Goes through a file of panoptic annotations."""
+
+    def __init__(self, wanted: Wanted, flaws: list[Flaw]) -> None:
+        super().__init__(flaws)
+        self.wanted = wanted
+
+    def read(self, path: Path, value: dict[str, list[Any]]) -> Coco:
+        """What the file says; the categories are its things.
+
+        Raises:
+            DataError: the masks are not wanted, or their folder cannot be used.
+        """
+        maps = _folder(path, self.wanted)
+        named = _named(value["annotations"])
+        categories = self.categories(value["categories"], {number for number in named if is_id(number)})
+        things = self._things(path, value["categories"], categories)
+        classes = {number: place for place, number in enumerate(categories)}
+        files = ImageFiles(self.wanted.root, self.wanted.folder)
+        images = {image[0]: image for image in self.images(value["images"], files)}
+        pngs = ImageFiles(self.wanted.root, maps, key="annotations", what="panoptic maps")
+        found = self._annotations(value, images, pngs, classes)
+        whole = [_Image(*images[number], *found[number]) for number in images if number in found]
+        listed = [(image.map, image.record, image.segments) for image in whole]
+        segments = segments_of(maps, listed, list(categories.values()), [number in things for number in categories])
+        if self.wanted.crowds:
+            segments = replace(segments, crowd=np.zeros_like(segments.crowd))
+        ids = np.array([*categories, 0], np.int64)
+        kept = Counter(ids[segments.category[segments.category >= 0]].tolist())
+        return Coco(
+            _things_of(path, self.wanted.folder, whole, segments),
+            tuple(category for category in categories.values() if category.id in things),
+            tuple(self.flaws[i] for i in self.order()),
+            tuple(category for category in self.roots if category.id in things),
+            losses=losses_of(
+                [number for number in named if is_id(number) and number in things], kept, value["categories"]
+            ),
+        )
+
+    def _things(self, path: Path, records: Sequence[Any], categories: dict[int, Category]) -> set[int]:
+        """Ids of the categories whose objects can be counted."""
+        found = set()
+        if categories and not any(isinstance(record, dict) and "isthing" in record for record in records):
+            raise DataError(
+                "no category says whether it is a thing",
+                file=path,
+                field="categories[].isthing",
+                allowed="1 of things, which can be counted, or 0 of stuff",
+                hint="copy it from the categories of the data set that the annotations were made for",
+            )
+        for number, i in places_of(records).items():
+            kind = records[i].get("isthing")
+            if number in categories and kind not in (0, 1):
+                self.flaw(("categories", i, "isthing"), f"{shown(kind)}; expected 0 or 1")
+            elif number in categories and kind:
+                found.add(number)
+        return found
+
+    def _annotations(
+        self,
+        value: dict[str, list[Any]],
+        images: dict[int, tuple[int, Size, str]],
+        pngs: ImageFiles,
+        classes: dict[int, int],
+    ) -> dict[int, tuple[str, int, list[Segment]]]:
+        """By the id of the image: the name of the PNG, the place of the annotation, its segments."""
+        known = places_of(value["images"])
+        found: dict[int, tuple[str, int, list[Segment]]] = {}
+        told: dict[int, int] = {}  # images that are spoken of, also by annotations that are bad
+        for i, record in enumerate(value["annotations"]):
+            try:
+                number = self._image(i, record, known, told)
+                if ("annotations", i) in self.odd or number not in images:  # bad itself
+                    continue
+                flaw = pngs.flaw(record.get("file_name"), i)
+                if flaw is not None:
+                    raise BadValueError(("file_name",), flaw)
+                found[number] = (
+                    pngs.spelt(record["file_name"]),
+                    i,
+                    self._segments(i, record, images[number][1], classes),
+                )
+            except BadValueError as bad:
+                self.flaw(("annotations", i, *bad.keys), bad.line)
+        for number in images:
+            if number not in told:
+                self.flaw(("images", known[number]), "no annotation of it")
+        return found
+
+    def _image(self, i: int, record: Any, known: dict[int, int], told: dict[int, int]) -> int:
+        """The image that an annotation speaks of."""
+        if not isinstance(record, dict):
+            raise BadValueError((), f"{shown(record)}; expected an object")
+        image: Any = record.get("image_id")
+        if not is_id(image) or image not in known:
+            raise BadValueError(("image_id",), f"{shown(image)}; expected the id of one of the images")
+        first = told.setdefault(image, i)
+        if first != i:
+            raise BadValueError(("image_id",), f"{image} again, as annotations[{first}]")
+        return int(image)
+
+    def _segments(self, i: int, record: dict[str, Any], size: Size, classes: dict[int, int]) -> list[Segment]:
+        """Of one image; those with an id of their own, bad ones without a category."""
+        records = record.get("segments_info")
+        if not isinstance(records, list):
+            raise BadValueError(("segments_info",), f"{shown(records)}; expected a list of segments")
+        found: dict[int, Segment] = {}
+        for j, one in enumerate(records):
+            try:
+                number = _number(one, found)
+                found[number] = Segment(number, _BAD, False, 0.0, (0.0, 0.0, 0.0, 0.0), j)
+                found[number] = _segment(j, one, size, classes)
+            except BadValueError as bad:
+                self.flaw(("annotations", i, "segments_info", j, *bad.keys), bad.line)
+        return list(found.values())
+
+
+def _named(records: Sequence[Any]) -> list[Any]:
+    """The category of every segment, good or bad."""
+    lists = [record.get("segments_info") for record in records if isinstance(record, dict)]
+    every = [one for segments in lists if isinstance(segments, list) for one in segments]
+    return [one.get("category_id") for one in every if isinstance(one, dict)]
+
+
+def _folder(path: Path, wanted: Wanted) -> Path:
+    """That of the PNGs."""
+    if wanted.maps is None:
+        hint = "give annotations of instances"
+        raise DataError("panoptic annotations, whose masks are images", file=path, allowed="boxes or masks", hint=hint)
+    if not is_inside(wanted.root, wanted.maps):
+        raise DataError("leads out of the root of the dataset", file=wanted.maps)
+    if not wanted.maps.is_dir():
+        hint = f"name the folder of the PNGs of {path.name}: `panoptic: FOLDER` beside `annotations`"
+        raise DataError("no such folder", file=wanted.maps, hint=hint)
+    return wanted.maps
+
+
+def _number(record: Any, known: dict[int, Segment]) -> int:
+    """The id of a segment."""
+    if not isinstance(record, dict):
+        raise BadValueError((), f"{shown(record)}; expected an object")
+    number: Any = record.get("id")
+    if type(number) is not int or not 0 < number <= MOST:
+        raise BadValueError(("id",), f"{shown(number)}; expected a whole number from 1 to {MOST}")
+    if number in known:
+        raise BadValueError(("id",), f"{number} again, as segments_info[{known[number].place}]")
+    return number
+
+
+def _segment(place: int, record: dict[str, Any], size: Size, classes: dict[int, int]) -> Segment:
+    category, crowd = record.get("category_id"), record.get("iscrowd", 0)
+    if not is_id(category) or category not in classes:
+        raise BadValueError(("category_id",), f"{shown(category)}; expected the id of one of the categories")
+    if crowd not in (0, 1):
+        raise BadValueError(("iscrowd",), f"{shown(crowd)}; expected 0 or 1")
+    box = check_box(record.get("bbox"), size)
+    if isinstance(box, Cut):
+        raise BadValueError(("bbox",), box.line)
+    return Segment(record["id"], classes[category], bool(crowd), _area(record.get("area"), box), box, place)
+
+
+def _area(value: Any, box: Box) -> float:
+    if value is None:
+        raise BadValueError(("area",), "None; expected a number of pixels")
+    return check_area(value, box)
+
+
+def _things_of(path: Path, folder: Path, images: Sequence[_Image], segments: Segments) -> Annotations:
+    """The things among the segments; their labels are places among the things."""
+    kinds = np.append(segments.things, False)  # the last one of bad segments
+    chosen = np.flatnonzero(kinds[segments.category])
+    labels = np.cumsum(kinds) - 1
+    return Annotations(
+        file=path,
+        folder=folder,
+        names=tuple(image.name for image in images),
+        sizes=np.array([image.size for image in images], np.int32).reshape(-1, 2),
+        ids=np.array([image.id for image in images], np.int64),
+        first=np.searchsorted(chosen, segments.first).astype(np.int64),
+        boxes=segments.boxes[chosen],
+        labels=labels[segments.category[chosen]].astype(np.int32),
+        crowd=segments.crowd[chosen],
+        numbers=segments.ids[chosen],
+        areas=segments.areas[chosen].astype(np.float32),
+        shapes=None,
+        segments=segments,
+    )
+
+
+_ALLOWED = "a PNG of 8-bit red, green and blue, which together are the id of a segment"
+
+
+@dataclass(frozen=True)
+class PanopticMap:
+    """The segments of one image, stuff and crowds as well, and their pixels.
+
+    ids: int32 [H, W]. rows: int64 [S] the good segments, places in `Segments`. windows: int64 [S, 4] (x1, y1, x2, y2),
+    the smallest around the pixels of each. problems: what is wrong with others, and with ids that no segment has.
+    bad: how many of both there are.
+    """
+
+    ids: NDArray[np.int32]
+    rows: NDArray[np.int64]
+    windows: NDArray[np.int64]
+    problems: tuple[Problem, ...]
+    bad: int
+
+
+def read_map(annotations: Annotations, number: int, max_pixels: int) -> PanopticMap:
+    """The map of the image number `number` of panoptic annotations.
+
+    Raises:
+        DataError: the PNG cannot be read, has no 8-bit red, green and blue, or another size than the image.
+    """
+    segments = annotations.segments
+    assert segments is not None  # who asks has panoptic annotations
+    file, rows = segments.folder / segments.maps[number], segments.rows(number)
+    values = _read(file, max_pixels)
+    height, width = annotations.size(number)
+    if values.shape != (height, width):
+        found = f"{values.shape[1]} x {values.shape[0]} pixels, {width} x {height} in {annotations.file.name}"
+        raise DataError(found, file=file)
+    there = extents(values)
+    at = _places(there.ids, segments.ids[rows])
+    lines = _misfits(segments, rows, there, at, file.name)
+    record = int(segments.records[number])
+    problems = [
+        Problem(
+            annotations.file,
+            str(Flaw(("annotations", record, "segments_info", int(segments.places[rows[i]]), key), line)),
+            fixable=True,
+        )
+        for i, (key, line) in sorted(lines.items())
+    ]
+    unknown = np.setdiff1d(np.arange(len(there.ids)), at).tolist()
+    of = f"annotations[{record}] of {annotations.file.name}"
+    problems += [Problem(file, _riddle(there, k, width, of), fixable=True) for k in unknown[:SHOWN]]
+    if len(unknown) > SHOWN:  # of a photograph there would be as many as pixels
+        problems.append(Problem(file, f"and {len(unknown) - SHOWN:,} more ids that are not in {of}"))
+    good = (at >= 0) & (segments.category[rows] >= 0)
+    good[list(lines)] = False
+    return PanopticMap(values, rows[good], there.windows[at[good]], tuple(problems), len(lines) + len(unknown))
+
+
+def truth_of_map(found: PanopticMap, annotations: Annotations, number: int, *, masks: bool) -> Truth:
+    """The things of an image, in the order of `annotations`; boxes are the smallest around their pixels."""
+    segments = annotations.segments
+    assert segments is not None  # who asks has panoptic annotations
+    own = np.arange(annotations.first[number], annotations.first[number + 1])
+    places = {identity: k for k, identity in enumerate(segments.ids[found.rows].tolist())}
+    at = np.array([places.get(identity, -1) for identity in annotations.numbers[own].tolist()], np.int64)
+    own, at = own[at >= 0], at[at >= 0]
+    crowd = annotations.crowd[own]
+    windows, numbers = found.windows[at[~crowd]], annotations.numbers[own[~crowd]]
+
+    def crops(keep: NDArray[np.int64]) -> "Crops":
+        return crops_of(found.ids, numbers[keep], windows[keep])
+
+    return Truth(
+        windows.astype(np.float32),
+        annotations.labels[own[~crowd]].astype(np.int64),
+        found.windows[at[crowd]].astype(np.float32),
+        annotations.size(number),
+        crops if masks else None,
+        dropped=found.bad,
+    )
+
+
+def _read(file: Path, max_pixels: int) -> NDArray[np.int32]:
+    """The ids [H, W]."""
+    kind = format_of(file)
+    if kind != "png":
+        raise DataError(f"a {kind.upper()}", file=file, allowed=_ALLOWED)
+    if deep_png(file):
+        raise DataError("a PNG of 16 bits", file=file, allowed=_ALLOWED)
+    pixels, _ = read_indices(file, max_pixels)
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        count = 1 if pixels.ndim == 2 else pixels.shape[2]
+        raise DataError(f"a PNG of {amount(count, 'band')}", file=file, allowed=_ALLOWED)
+    ids = pixels[..., 2].astype(np.int32)
+    for band in (1, 0):
+        ids <<= 8
+        ids |= pixels[..., band]
+    return ids
+
+
+def _places(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of `wanted` is among `known`, which rises; -1 where it is not."""
+    at = np.searchsorted(known, wanted)
+    found = at < len(known)
+    found[found] = known[at[found]] == wanted[found]
+    return np.where(found, at, -1).astype(np.int64)
+
+
+def _misfits(
+    segments: Segments, rows: NDArray[np.int64], there: Extents, at: NDArray[np.int64], name: str
+) -> dict[int, tuple[str, str]]:
+    """What of a segment does not fit the map: the key and the line, by the segment's place in `rows`.
+
+    at: of each segment, its place in the map. Of segments that are bad already nothing more is said.
+    """
+    good = segments.category[rows] >= 0
+    lines = {
+        int(i): ("id", f"{segments.ids[rows[i]]}, which has no pixel in {name}")
+        for i in np.flatnonzero(good & (at < 0))
+    }
+    seen = np.flatnonzero(good & (at >= 0))
+    pixels, windows = there.pixels[at[seen]], there.windows[at[seen]]
+    areas, boxes = segments.areas[rows[seen]], segments.boxes[rows[seen]]
+    for k in np.flatnonzero(np.abs(boxes - windows).max(1, initial=0) > BEYOND):
+        x, y, x2, y2 = boxes[k].tolist()
+        box, real = [x, y, x2 - x, y2 - y], [*windows[k, :2].tolist(), *(windows[k, 2:] - windows[k, :2]).tolist()]
+        lines[int(seen[k])] = "bbox", f"[{', '.join(f'{value:.6g}' for value in box)}]; its pixels in {name}: {real}"
+    for k in np.flatnonzero(areas != pixels):
+        lines[int(seen[k])] = "area", f"{areas[k]:.10g}; {pixels[k]} pixels in {name}"
+    return lines
+
+
+def _riddle(there: Extents, k: int, width: int, of: str) -> str:
+    """An id in the map that is no segment's."""
+    row, column = divmod(int(there.first[k]), width)
+    count = int(there.pixels[k])
+    pixels = f"{amount(count, 'pixel')}, the first at row {row}, column {column}"
+    return f"the id {there.ids[k]} ({pixels}); an id in {of}, or 0 where nothing is labelled"

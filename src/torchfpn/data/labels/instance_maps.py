@@ -1,0 +1,88 @@
+"""Images of numbered objects: 0 where nothing is, and for each object a number of its own.
+
+With `labels_are: components` each connected area of a number is an object, as in masks of 0 and 255.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.data.config import Dataset
+from torchfpn.data.labels.ground_truth import Truth
+from torchfpn.data.reading import check_fit
+from torchfpn.data.splits import Pair
+from torchfpn.errors import DataError
+from torchfpn.geo.georef import Geo
+from torchfpn.io.formats import is_vector
+from torchfpn.io.labels import LabelFile, read_labels
+from torchfpn.ops.extents import components, crops_of, extents
+
+if TYPE_CHECKING:  # torch is loaded where masks are made
+    from torchfpn.ops.masks import Crops
+
+
+def read_numbered(dataset: Dataset, pair: Pair, size: tuple[int, int], place: Geo | None) -> Truth:
+    """The objects of an image of (height, width) `size`, in the order of their numbers; those of `ignored` are crowds.
+
+    place: where the image lies, if its file says.
+
+    Raises:
+        DataError: damaged, of another size or place than the image, negative values, or a dataset of several classes.
+    """
+    assert pair.label is not None  # the caller has seen to it
+    if len(dataset.classes) != 1:
+        raise DataError(
+            f"numbers objects, which leaves open of which of {len(dataset.classes)} classes they are",
+            file=pair.label,
+            allowed="one class, COCO annotations, or polygons with a field",
+        )
+    labels = read_labels(pair.label, max_pixels=dataset.max_pixels, allow_vrt=dataset.allow_vrt, root=dataset.root)
+    check_fit(pair, size, place, labels.values.shape, labels.geo)
+    values = _numbers(labels)
+    found = extents(values)
+    if len(found.ids) and found.ids[0] < 0:
+        raise DataError(f"the value {found.ids[0]}", file=pair.label, allowed="0 where nothing is, objects from 1")
+    crowds = found.windows[np.isin(found.ids, dataset.ignored)]
+    own = ~np.isin(found.ids, dataset.ignored)
+    if dataset.labels_are == "components":
+        values = components(np.where(np.isin(values, dataset.ignored), 0, values))
+        found = extents(values)
+        own = np.ones(len(found.ids), bool)
+    numbers, boxes = found.ids[own], found.windows[own]
+
+    def masks(keep: NDArray[np.int64]) -> "Crops":
+        return crops_of(values, numbers[keep], boxes[keep])
+
+    return Truth(
+        boxes.astype(np.float32),
+        np.zeros(len(numbers), np.int64),
+        crowds.astype(np.float32),
+        size,
+        masks if dataset.task == "instance" else None,
+    )
+
+
+def parts_of(dataset: Dataset, pair: Pair) -> int:
+    """How many separate areas the objects of a label image are, if numbers mean objects; 0 of other labels.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if (
+        pair.label is None
+        or pair.annotations is not None
+        or is_vector(pair.label)
+        or dataset.labels_are == "components"
+    ):
+        return 0
+    values = _numbers(
+        read_labels(pair.label, max_pixels=dataset.max_pixels, allow_vrt=dataset.allow_vrt, root=dataset.root)
+    )
+    return int(components(np.where(np.isin(values, dataset.ignored), 0, values)).max(initial=0))
+
+
+def _numbers(labels: LabelFile) -> NDArray[Any]:
+    """The values of a label file, 0 where it declares no data."""
+    values = labels.values if labels.valid is None else np.where(labels.valid, labels.values, 0)
+    return values if labels.nodata is None else np.where(values == labels.nodata, values.dtype.type(0), values)

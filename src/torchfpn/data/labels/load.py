@@ -1,0 +1,96 @@
+"""Where the objects of an image come from: COCO's annotations or panoptic maps, an image of numbers, or polygons."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.data.config import Dataset
+from torchfpn.data.headers import read_header
+from torchfpn.data.labels.coco_annotations import Annotations
+from torchfpn.data.labels.coco_panoptic import read_map, truth_of_map
+from torchfpn.data.labels.ground_truth import Truth, meets
+from torchfpn.data.labels.instance_maps import read_numbered
+from torchfpn.data.reading import burning, turned_hint
+from torchfpn.data.splits import Pair, refuse
+from torchfpn.errors import DataError
+from torchfpn.geo.georef import Geo, Window
+from torchfpn.io.formats import format_of, is_vector
+from torchfpn.io.images import photograph_geo
+
+if TYPE_CHECKING:  # torch is loaded where masks are made
+    from torchfpn.ops.masks import Crops
+
+
+def truth_of(
+    dataset: Dataset,
+    pair: Pair,
+    size: tuple[int, int],
+    annotations: Annotations | None,
+    window: Window | None = None,
+) -> Truth:
+    """The objects of an image of (height, width) `size`, or of a window of it; none where nothing is labelled.
+
+    annotations: of the split, where a COCO file has them. Of a window, the objects that reach into it; they may reach
+    out of it.
+
+    Raises:
+        DataError: the labels cannot be used, or do not fit the image.
+    """
+    if pair.annotations is not None and annotations is not None:
+        said = annotations.size(pair.number)
+        if said != size:
+            turned = turned_hint(pair.image) if said[::-1] == size else ""
+            found = f"{size[1]} x {size[0]} pixels, {said[1]} x {said[0]} in {pair.annotations.name}{turned}"
+            raise DataError(found, file=pair.image)
+        truth = _annotated(dataset, annotations, pair.number)
+        return truth if window is None else _part(truth, window)
+    if pair.label is None:
+        return Truth(size=size if window is None else window[2:])
+    if is_vector(pair.label):
+        burning()  # says so if what reads polygons is not installed
+        from torchfpn.data.labels.polygons import read_polygons
+
+        return read_polygons(dataset, pair, _place(dataset, pair), size, window)
+    return read_numbered(dataset, pair, size, _place(dataset, pair))
+
+
+def _annotated(dataset: Dataset, annotations: Annotations, number: int) -> Truth:
+    """The objects of an image as its file of annotations says; a panoptic map is read for them."""
+    if annotations.segments is None:
+        return annotations.truth(number)
+    found = read_map(annotations, number, dataset.max_pixels)
+    if not dataset.fix:
+        refuse(list(found.problems))
+    return truth_of_map(found, annotations, number, masks=dataset.task == "instance")
+
+
+def _place(dataset: Dataset, pair: Pair) -> Geo | None:
+    """Where the image lies, if its file says."""
+    header = read_header(dataset, pair.image)
+    if header is not None:
+        return header.geo
+    return photograph_geo(pair.image, format_of(pair.image), dataset.max_pixels)
+
+
+def _part(truth: Truth, window: Window) -> Truth:
+    """What a window shows of the objects, in its own pixels."""
+    size, shift = window.size, np.array([window.column, window.row] * 2, np.float32)
+    boxes, crowds = truth.boxes - shift, truth.crowds - shift
+    here, masks = np.flatnonzero(meets(boxes, size)), truth.masks
+
+    def cut(keep: NDArray[np.int64]) -> "Crops":
+        from torchfpn.data.transforms import Geometry, move_masks
+
+        assert masks is not None  # else nobody is given this function
+        return move_masks(masks(here[keep]), Geometry(window, size))
+
+    return replace(
+        truth,
+        boxes=boxes[here],
+        labels=truth.labels[here],
+        crowds=crowds[meets(crowds, size)],
+        size=size,
+        masks=None if masks is None else cut,
+    )

@@ -1,0 +1,284 @@
+"""Features of a vector file as classes of pixels or as objects.
+
+Labels that are polygons, drawn on the fly: the features of a file are read once a process, pixels when asked for.
+
+Nothing of it is in the samples themselves, so that they stay small on their way to worker processes.
+
+Polygons as objects: each feature of a file is one, whatever its parts; boxes and masks follow from its outline.
+"""
+
+import functools
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.data.config import Dataset
+from torchfpn.data.headers import read_header
+from torchfpn.data.labels.ground_truth import Truth, meets
+from torchfpn.data.splits import Pair, Polygons
+from torchfpn.errors import ConfigError, DataError, FPNError, amount, nearest
+from torchfpn.geo.crs import crs_wkt
+from torchfpn.geo.georef import Geo, Window
+from torchfpn.geo.tiles import tile_geo
+from torchfpn.io.vectors import Vectors, read_vectors
+from torchfpn.recipe import IGNORE
+from torchfpn.vector.geometry import areas, edges
+from torchfpn.vector.instance_masks import Outlines, chosen
+from torchfpn.vector.instance_masks import draw as draw_outlines
+from torchfpn.vector.rasterize import Labels, Scene, draw, place
+from torchfpn.vector.to_pixels import check_grid, why_apart
+
+if TYPE_CHECKING:  # torch is loaded where masks are made
+    from torchfpn.ops.masks import Crops
+
+
+NOT_LABELLED = IGNORE + 1  # as drawn, where 0 is no polygon and class i is i + 1
+
+_BORDER = IGNORE + 2
+
+_KEPT = 32  # files whose features are kept
+
+_SHOWN = 3
+
+_COMPARED = 100  # images whose place is compared with that of polygons that meet none
+
+_KEYS = {  # flags of `fpn rasterize` in the hints of its errors -> keys of dataset.yaml
+    "--layer": "polygons: {layer: NAME}",
+    "--max-crossings N": "polygons: {max_crossings: N}",
+    "--buffer METRES": "polygons: {buffer: METRES}",
+    "--assume-crs EPSG:...": 'polygons: {assume_crs: "EPSG:..."}',
+    "--tiles": 'tiles: "{z}/{x}/{y}"',
+}
+
+_lock = threading.Lock()  # threads that want the same file wait for the first one instead of reading it too
+
+
+class Burned(NamedTuple):
+    """target: uint8 [H, W] class indices, `IGNORE` where nothing is labelled. met: numbers of the features drawn."""
+
+    target: NDArray[np.uint8]
+    met: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of one file, ready to be drawn, and what was found: how many, mended, left out, widened.
+
+    unclassed: features without a class that are ignored or skipped.
+    """
+
+    labels: Labels
+    count: int
+    mended: int
+    lost: int
+    widened: int
+    unclassed: int = 0
+
+
+class _Meaning(NamedTuple):
+    """What decides which class a feature is of. classes: (name, value) of each. ignored: values that mean nothing."""
+
+    polygons: Polygons
+    classes: tuple[tuple[str, int], ...]
+    ignored: tuple[int, ...]
+
+
+def read_features(dataset: Dataset, path: Path) -> Features:
+    """The features of a file of polygons, with the class of each.
+
+    Raises:
+        DataError: damaged, without the field or layer, lines or points without a buffer, values that are no class.
+        RasterError: no coordinate system. ConfigError: nothing says which class the polygons are.
+    """
+    meaning = _Meaning(dataset.polygons, tuple((c.name, c.id) for c in dataset.classes), dataset.ignored)
+    try:
+        stamp = path.stat().st_mtime_ns, path.stat().st_size
+    except OSError as error:
+        raise DataError(f"cannot be opened ({error.strerror or error})", file=path) from error
+    with _lock:
+        found = _kept(path, stamp, meaning)
+    if isinstance(found, FPNError):
+        raise spelt(found, dataset)
+    return found
+
+
+def burn(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None = None) -> Burned:
+    """The class of every pixel of an image, or of a window of it: what is drawn there does not depend on the window.
+
+    geo, size: of the whole image, as its file says.
+
+    Raises:
+        DataError: see `read_features`. RasterError: the image has no place on the earth.
+    """
+    assert pair.label is not None  # who asks has polygons
+    labels, settings = read_features(dataset, pair.label).labels, dataset.polygons
+    try:
+        where = grid(dataset, pair, geo, size)
+        scene = place(labels, where, size, ignored=_BORDER, border=settings.border, file=pair.image, window=window)
+    except FPNError as error:
+        raise spelt(error, dataset) from error
+    drawn = draw(scene, window or Window(0, 0, *size), all_touched=settings.all_touched)
+    table = np.arange(-1, _BORDER).astype(np.uint8)
+    table[0] = IGNORE if settings.background is None else settings.background
+    table[_BORDER] = IGNORE if settings.border_class is None else settings.border_class
+    return Burned(table[drawn], np.unique(scene.owners))
+
+
+def grid(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> Geo:
+    """Where an image lies: as its file says, or else as its path does.
+
+    Raises:
+        RasterError: neither says.
+    """
+    if geo is None and pair.tiles is not None:
+        return tile_geo(pair.image, pair.tiles, size)
+    assumed = dataset.polygons.assume_crs
+    return check_grid(geo, pair.image, _crs(assumed) if assumed else None)
+
+
+def why_unmet(dataset: Dataset, file: Path, pairs: Sequence[Pair]) -> str:
+    """The likely reason why no polygon of `file` meets one of the images of `pairs`, and what to do."""
+    features, images = read_features(dataset, file), []
+    for pair in pairs[:_COMPARED]:
+        header = read_header(dataset, pair.image)
+        if header is not None or pair.tiles is not None:
+            size = (256, 256) if header is None else header.size
+            images.append((grid(dataset, pair, None if header is None else header.geo, size), size))
+    areas = features.labels.areas
+    return why_apart(areas.shapes, features.labels.crs, images) if len(areas.shapes) else "none of them has an area"
+
+
+@functools.lru_cache(_KEPT)
+def _kept(path: Path, stamp: tuple[int, int], meaning: _Meaning) -> Features | FPNError:
+    """Errors are kept like features: a bad file is not read again for every image."""
+    settings = meaning.polygons
+    try:
+        assumed = _crs(settings.assume_crs) if settings.assume_crs else None
+        vectors = read_vectors(path, field=settings.field, layer=settings.layer, assume_crs=assumed)
+        empty = vectors.unclassed if settings.without_class != "error" else np.zeros(len(vectors.shapes), bool)
+        values = _values(vectors, empty, meaning)
+        skipped = settings.without_class == "skip" and bool(empty.any())
+        wanted = vectors.without(empty) if skipped else vectors
+        found = areas(wanted, buffer=settings.buffer, crossings=settings.max_crossings)
+    except FPNError as error:
+        return error
+    labels = Labels(path, found, values, vectors.crs)
+    lost = found.lost - (int(empty.sum()) if skipped else 0)
+    return Features(labels, len(vectors.shapes), found.invalid, lost, found.widened, int(empty.sum()))
+
+
+@functools.lru_cache(8)
+def _crs(text: str) -> str:
+    try:
+        return crs_wkt(text)
+    except ConfigError as error:
+        raise ConfigError(error.found, field="polygons.assume_crs", allowed=error.allowed) from error
+
+
+def _values(vectors: Vectors, unclassed: NDArray[np.bool_], meaning: _Meaning) -> NDArray[np.int64]:
+    """[N]: what each feature is drawn as. unclassed: those without a class that are no error."""
+    settings, classes = meaning.polygons, meaning.classes
+    if settings.field is None:
+        if settings.burn is None:
+            hint = "write polygons: {field: ...} or polygons: {class: ...}"
+            raise ConfigError("polygons, and nothing says of which class", file=vectors.file, hint=hint)
+        return np.full(len(vectors.shapes), settings.burn + 1, np.int64)
+    if vectors.column is None:
+        return np.zeros(0, np.int64)
+    known: dict[Any, int] = dict.fromkeys(meaning.ignored, NOT_LABELLED)
+    known |= {i: k + 1 for k, (_, i) in enumerate(classes)}
+    known |= {str(value): drawn for value, drawn in known.items()}  # numbers may be stored as text
+    known |= {name: k + 1 for k, (name, _) in enumerate(classes)}
+    pairs = list(zip(vectors.column, unclassed, strict=True))
+    if unknown := Counter(value for value, empty in pairs if value not in known and not empty):
+        raise _unknown(unknown, classes, settings.field, vectors.file)
+    return np.array([known.get(value, NOT_LABELLED) for value, _ in pairs], np.int64)
+
+
+def _unknown(found: Counter[Any], classes: tuple[tuple[str, int], ...], field: str, file: Path) -> DataError:
+    shown = [f"{_shown(value)} in {amount(n, 'feature')}" for value, n in found.most_common(_SHOWN)]
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    hint = nearest(str(found.most_common(1)[0][0]), [name for name, _ in classes])
+    if all(value is None or not str(value).strip() for value in found):
+        hint = "give them one, or write polygons: {without_class: ignore} (not labelled) or skip (left out)"
+    return DataError("no class " + ", ".join(shown) + more, file=file, field=field, hint=hint)
+
+
+def _shown(value: Any) -> str:
+    return "(empty)" if value is None or not str(value).strip() else f'"{value}"'
+
+
+def spelt(error: FPNError, dataset: Dataset) -> FPNError:
+    """The same error, fresh, with keys of dataset.yaml in its hint in place of flags."""
+    hint = error.hint
+    for flag, key in _KEYS.items():
+        hint = hint.replace(flag, f"{key} in {dataset.file.name}") if hint else hint
+    where = error.file or dataset.file
+    return type(error)(error.found, file=where, field=error.field, allowed=error.allowed, hint=hint)
+
+
+def read_polygons(
+    dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None = None
+) -> Truth:
+    """The features that reach into an image, or into a window of it; those that are not labelled are crowds.
+
+    geo, size: of the whole image, as its file says. Boxes may reach out of the image.
+
+    Raises:
+        DataError: see `read_features`. RasterError: nothing says where the image lies.
+    """
+    scene = _scene(dataset, pair, geo, size, window)
+    row, column, height, width = window or (0, 0, *size)
+    start, end, owner = edges(scene.shapes)
+    corner = np.array([column, row], np.float64)
+    _, first, objects = np.unique(scene.owners, return_index=True, return_inverse=True)
+    outlines = Outlines(start - corner, end - corner, owner, objects.astype(np.int64), len(first))
+    boxes, values = _boxes(outlines), scene.labels[first]
+    crowd = values == NOT_LABELLED
+    own = np.flatnonzero(~crowd & meets(boxes, (height, width)))
+
+    def masks(keep: NDArray[np.int64]) -> "Crops":
+        return draw_outlines(chosen(outlines, own[keep]), boxes[own[keep]], (height, width))
+
+    return Truth(
+        boxes[own],
+        values[own].astype(np.int64) - 1,
+        boxes[crowd & meets(boxes, (height, width))],
+        (height, width),
+        masks if dataset.task == "instance" else None,
+    )
+
+
+def features_met(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> NDArray[np.int64]:
+    """Numbers of the features that reach into an image.
+
+    Raises:
+        DataError, RasterError: see `read_polygons`.
+    """
+    return np.unique(_scene(dataset, pair, geo, size, None).owners)
+
+
+def _scene(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None) -> Scene:
+    labels = read_features(dataset, pair.label or pair.image).labels
+    try:
+        where = grid(dataset, pair, geo, size)
+        return place(labels, where, size, ignored=NOT_LABELLED, file=pair.image, window=window)
+    except FPNError as error:
+        raise spelt(error, dataset) from error
+
+
+def _boxes(outlines: Outlines) -> NDArray[np.float32]:
+    boxes = np.zeros((outlines.count, 4), np.float64)
+    boxes[:, :2], boxes[:, 2:] = np.inf, -np.inf
+    owner = outlines.objects[outlines.owner]
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    if len(first):
+        boxes[owner[first], :2] = np.minimum.reduceat(outlines.start, first)
+        boxes[owner[first], 2:] = np.maximum.reduceat(outlines.start, first)
+    return boxes.astype(np.float32)

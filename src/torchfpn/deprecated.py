@@ -1,0 +1,58 @@
+"""Former module paths that the documentation named: they import from the new place, with a DeprecationWarning."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
+from types import ModuleType
+from typing import Any
+
+MOVED: dict[str, dict[str, str]] = {  # former module -> {name: module that has it}; removed in 0.3
+    "torchfpn.data.dataset": {"read_dataset": "torchfpn.data.config"},
+    "torchfpn.data.samples": {"SemanticSamples": "torchfpn.data.datasets"},
+    "torchfpn.data.region_samples": {"RegionSamples": "torchfpn.data.datasets"},
+    "torchfpn.data.region_augment": {"RegionAugment": "torchfpn.data.transforms"},
+    "torchfpn.data.resize": {"Resize": "torchfpn.data.transforms"},
+    "torchfpn.export.graph": {"graph": "torchfpn.export.torch_export"},
+    "torchfpn.ops.instances": {"Instances": "torchfpn.ops.masks"},
+    "torchfpn.raster": {},
+    "torchfpn.raster.objects": {"ObjectCounter": "torchfpn.evaluation.objects"},
+    "torchfpn.train.run": {"fit": "torchfpn.train.fit"},
+    "torchfpn.vectors": {},
+    "torchfpn.vectors.object_scores": {"score_objects": "torchfpn.metrics.polygons"},
+}
+
+
+class MovedModules:
+    """A finder and loader of `MOVED`, asked after all others."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The former module, if it is one."""
+        return spec_from_loader(name, self, is_package=not MOVED[name]) if name in MOVED else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """None: Python makes an ordinary module."""
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Gives the module its names, each imported when it is asked for."""
+        former = module.__name__
+
+        def moved(name: str) -> Any:
+            if name not in MOVED[former]:
+                raise AttributeError(f"module {former!r} has no attribute {name!r}")
+            there = MOVED[former][name]
+            warnings.warn(f"{former}.{name} is now {there}.{name}", DeprecationWarning, stacklevel=2)
+            return getattr(import_module(there), name)
+
+        module.__getattr__ = moved  # type: ignore[method-assign]
+
+
+def install() -> None:
+    """Makes the former paths importable; once a process."""
+    if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
+        sys.meta_path.append(MovedModules())

@@ -1,0 +1,1 @@
+"""Scores of maps, of models and of COCO results."""

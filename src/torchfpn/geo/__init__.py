@@ -1,0 +1,1 @@
+"""Windows, coordinate systems and what lies where on the earth."""

@@ -1,0 +1,1 @@
+"""Predictions of images and of rasters of any size."""

@@ -1,0 +1,62 @@
+"""How far a model looks: the margin in pixels beyond which the rest of an image cannot change an answer.
+
+Asked of the model itself, not of its layers: half of an image is NaN, and wherever the answer is not NaN, that half
+was not looked at. NaN passes through every sum and product, also through weights that happen to be zero, so that this
+is the bound of the architecture and not of one set of weights.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchfpn.nn.layers import evaluating
+
+LONGEST = 4096  # pixels; what looks further is taken for looking at everything
+
+
+def reach(model: nn.Module, in_channels: int, *, multiple: int = 32) -> int | None:
+    """Pixels from which on an image may be cut without a change, for cuts at multiples of `multiple` pixels.
+
+    None for a model that looks at the whole image (group norm, squeeze and excitation, pooling or attention over all).
+    Bilinear enlargement counts the cells whose weight is zero, so the bound may be a cell too large.
+    """
+    with evaluating(model), torch.inference_mode():
+        length = 8 * multiple
+        while length <= LONGEST:
+            known = list[int]()
+            for along, flip in SIDES:
+                side = _side(model, in_channels, multiple, length, along=along, flip=flip)
+                if side is None:
+                    break
+                known.append(side)
+            if len(known) == len(SIDES):
+                return max(known)
+            length *= 2
+    return None
+
+
+SIDES = [(2, False), (2, True), (3, False), (3, True)]  # image axis, whether the known half is the later one
+
+
+def _side(model: nn.Module, in_channels: int, multiple: int, length: int, *, along: int, flip: bool) -> int | None:
+    """How far NaN in one half of a strip gets into the other; None where it gets to the end."""
+    size = [1, in_channels, multiple, multiple]
+    size[along] = 2 * length
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
+    image = weight.new_zeros(size)
+    image.narrow(along, length if flip else 0, length).fill_(torch.nan)
+    unknown = _unknown(model(image))
+    lines = unknown.any(dim=(0, 1, 5 - along))  # one value for each pixel along the strip
+    half = lines[:length].flip(0) if flip else lines[length:]
+    return None if bool(half[-1]) else int(half.sum() if not half.any() else half.nonzero().max() + 1)
+
+
+def _unknown(answer: Any) -> Tensor:
+    """Where a dense answer [1, K, H, W] is NaN."""
+    if isinstance(answer, Tensor):
+        return answer.isnan()
+    if isinstance(answer, Sequence):
+        return torch.cat([_unknown(part) for part in answer], dim=1)
+    raise TypeError(f"{type(answer).__name__}: not a dense answer")

@@ -1,1 +1,0 @@
-"""Raw predictions -> the values people asked for, one per image."""

@@ -1,1 +1,0 @@
-"""Files in, maps out: prediction of images and rasters, polygons of what was found."""

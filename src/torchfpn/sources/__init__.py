@@ -1,0 +1,1 @@
+"""Rasters and labels as they are read, window by window."""

@@ -1,0 +1,297 @@
+"""Label sources: class indices of any window from label files or rasters.
+
+Label files read by windows, values as they stand in the file: a GeoTIFF in bounded memory, a PNG whole.
+
+Labels of an image, wherever they come from: a label file of its name, a raster it lies in, or polygons.
+
+All are read by windows of the image, as places in the list of classes (`label_classes`).
+"""
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.errors import ConfigError, DataError
+from torchfpn.geo.georef import SAME_GRID, Geo, Window
+from torchfpn.geo.tiles import tile_geo
+from torchfpn.geo.window import plan_blocks
+from torchfpn.io.formats import LOSSY, MAX_SIDE, check_sides, format_of, name_key, printable
+from torchfpn.io.images import is_photograph
+from torchfpn.io.labels import label_nodata, label_values, read_ignored, read_labels, read_legend
+from torchfpn.io.rasters import Color, geo_of, import_rasterio, open_raster, same_crs
+from torchfpn.recipe import IGNORE
+from torchfpn.sources.label_classes import LabelClasses
+from torchfpn.sources.raster import Grid
+from torchfpn.vector.rasterize import Scene, draw
+from torchfpn.vector.to_pixels import check_grid, placed
+
+if TYPE_CHECKING:
+    from torchfpn.vector.objects import Objects
+
+
+SIDE = 512  # pixels, of a window: that of the blocks of our own label files
+
+KINDS, BESIDE = (".png", ".tif", ".tiff", ".bmp", ".gif"), (".overlay.png", ".probs.tif")
+
+CACHE = 64  # MiB that GDAL may keep of what it reads
+
+NOTHING = -(2**31)  # stands for pixels that the mask of a file takes out, or a nodata value that is no whole number
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """An open label file. size: height and width. read: labels of a window.
+
+    nodata: the value of pixels without a label, `NOTHING` where the file says that by other means; None: all have one.
+    names, colors: of the values, as far as the file tells.
+    """
+
+    file: Path
+    size: tuple[int, int]
+    geo: Geo | None
+    nodata: int | None
+    names: dict[int, str]
+    colors: dict[int, Color]
+    read: Callable[[Window], NDArray[Any]]
+
+    @property
+    def ignored(self) -> set[int]:
+        """Not labelled in other files of the same classes either: the nodata of a file that names its classes."""
+        return {self.nodata} - self.names.keys() if self.names and self.nodata is not None else set()
+
+    def values(self) -> set[int]:
+        """Label values that occur in it, that of pixels without a label left out; all of it is read for that."""
+        found = {int(value) for window in self.plan() for value in np.unique(self.read(window))}
+        return found - {NOTHING, self.nodata}
+
+    def plan(self) -> list[Window]:
+        """Windows that tile the map, in bands from top to bottom."""
+        return [block.block for block in plan_blocks(*self.size, side=SIDE, margin=0)]
+
+
+@contextlib.contextmanager
+def open_label_map(path: str | Path, *, allow_vrt: bool = False, max_side: int = MAX_SIDE) -> Iterator[LabelMap]:
+    """A label file: PNG, BMP, GIF, or TIFF of one band with whole numbers.
+
+    max_side: height and width of a TIFF, in pixels.
+
+    Raises:
+        DataError: not a label file, too large, or damaged; while reading, values that are no whole numbers.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    if is_photograph(path, kind):
+        labels = read_labels(path)
+        names, colors = read_legend(path)
+        nodata, values = labels.nodata if kind != "png" else read_ignored(path), labels.values
+        if labels.valid is not None:  # a mask beside the file
+            nodata = NOTHING if nodata is None else nodata
+            values = np.where(labels.valid, values, np.int64(nodata))
+
+        def part(window: Window) -> NDArray[Any]:
+            row, column, height, width = window
+            return values[row : row + height, column : column + width]
+
+        yield LabelMap(path, _size(values), labels.geo, None if nodata is None else int(nodata), names, colors, part)
+        return
+    if kind in LOSSY:
+        raise DataError(
+            f"a {kind.upper()}, which may change the values it stores", file=path, allowed="PNG, BMP, GIF, TIFF"
+        )
+    names, colors = read_legend(path) if kind != "vrt" else ({}, {})
+    ignored = read_ignored(path) if kind == "png" else None
+    with import_rasterio().Env(GDAL_CACHEMAX=CACHE), open_raster(path, allow_vrt=allow_vrt) as source:
+        if source.count != 1:
+            raise DataError(f"{source.count} bands", file=path, allowed="one band of class values")
+        check_sides(path, (source.height, source.width), max_side)
+
+        def window(place: Window) -> NDArray[Any]:
+            values, valid = label_values(path, source, place)
+            return values if valid is None else np.where(valid, values, np.int64(NOTHING))
+
+        size, nodata = (source.height, source.width), label_nodata(source) if ignored is None else ignored
+        yield LabelMap(path, size, geo_of(source), NOTHING if nodata is None else nodata, names, colors, window)
+
+
+def label_folder(folder: Path) -> dict[str, Path]:
+    """The label files of a folder by stem, without the other pictures that `fpn predict` writes beside them.
+
+    Raises:
+        ConfigError: none, or two with one stem.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = path.name.lower()
+        if not name.endswith(KINDS) or name.startswith(".") or name.endswith(BESIDE) or not path.is_file():
+            continue
+        stem = name_key(path.stem)
+        if stem in found:
+            raise ConfigError(f"two files of one name, {found[stem].name} and {path.name}", file=folder)
+        found[stem] = path
+    if not found:
+        raise ConfigError("no label file found", file=folder, allowed=f"files of {', '.join(KINDS)}")
+    return found
+
+
+class Gridded(Protocol):
+    """What has pixels and perhaps a place."""
+
+    @property
+    def file(self) -> Path:
+        """Where it is."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+
+    @property
+    def geo(self) -> Geo | None:
+        """Where it lies, if it says."""
+
+
+def check_same_grid(one: Gridded, other: Gridded) -> None:
+    """Passes two maps, or a map and an image, of one size and, where both have a place, on one grid (to 0.01 pixels).
+
+    Raises:
+        DataError: with both sizes, or both grids.
+    """
+    if one.size != other.size:
+        (h, w), (oh, ow) = one.size, other.size
+        raise DataError(f"{w} x {h} pixels, and {ow} x {oh} in {other.file.name}", file=one.file, allowed="one grid")
+    if one.geo is None or other.geo is None:
+        return
+    if one.geo.crs and other.geo.crs and not same_crs(one.geo.crs, other.geo.crs):
+        raise DataError(
+            f"in another coordinate system than {other.file.name}", file=one.file, hint="reproject one of them"
+        )
+    apart = other.geo.distance(one.geo, *other.size)
+    if not apart <= SAME_GRID:
+        raise DataError(
+            f"on another grid than {other.file.name}, {apart:.3g} pixels apart: {list(one.geo.transform)} and"
+            f" {list(other.geo.transform)}",
+            file=one.file,
+            allowed=f"at most {SAME_GRID} pixels",
+        )
+
+
+def _size(values: NDArray[Any]) -> tuple[int, int]:
+    height, width = values.shape
+    return height, width
+
+
+Read = Callable[[Window], NDArray[np.uint8]]
+
+
+@dataclass
+class Side:
+    """The truth or the prediction of all images. maps, layers: by the stem of the image, or one for all under "".
+
+    assume_crs, tiles: where images lie that do not say, for polygons. max_side: of a label file, in pixels. met:
+    polygons of each file that lie on an image.
+    """
+
+    maps: dict[str, Path] = field(default_factory=dict)
+    layers: "dict[str, Objects]" = field(default_factory=dict)
+    assume_crs: str | None = None
+    tiles: str | None = None
+    max_side: int = MAX_SIDE
+    met: Counter[Path] = field(default_factory=Counter)
+    _trees: dict[str, Any] = field(default_factory=dict)
+
+    def legend(self) -> tuple[dict[int, str], dict[int, Color]]:
+        """Names and colours of the values, as far as the first label file tells."""
+        return next((read_legend(path) for path in self.maps.values()), ({}, {}))
+
+    def ignored(self) -> set[int]:
+        """Values that mean "not labelled" in all files, as far as the first label file tells."""
+        for path in self.maps.values():
+            with open_label_map(path, max_side=self.max_side) as held:
+                return held.ignored
+        return set()
+
+    def values(self) -> set[int]:
+        """Label values that occur in the label files; they are read for that."""
+        found: set[int] = set()
+        for path in self.maps.values():
+            with open_label_map(path, max_side=self.max_side) as held:
+                found |= held.values()
+        return found
+
+    @contextlib.contextmanager
+    def open(self, image: Grid, classes: LabelClasses) -> Iterator[Read]:
+        """A function from windows of the image to its labels.
+
+        Raises:
+            DataError: there are none for this image, or they do not fit it; RasterError: it has no place on the earth.
+        """
+        held = self.maps or self.layers
+        stem = "" if "" in held else name_key(image.file.stem)
+        if stem not in held:
+            raise DataError("no labels for it", file=printable(image.file), hint="they need its name, up to the suffix")
+        if self.layers:
+            yield self._drawn(stem, image, classes)
+            return
+        with open_label_map(self.maps[stem], max_side=self.max_side) as labels:
+            yield _part(labels, image, classes) if _elsewhere(labels, image) else _whole(labels, image, classes)
+
+    def _drawn(self, stem: str, image: Grid, classes: LabelClasses) -> Read:
+        import shapely  # here, with all that draws polygons: two label files need none of it
+
+        layer = self.layers[stem]
+        if stem not in self._trees:
+            self._trees[stem] = shapely.STRtree(layer.shapes)
+        geo = image.geo
+        if geo is None and self.tiles is not None:
+            geo = tile_geo(image.file, self.tiles, image.size)
+        geo = check_grid(geo, image.file, self.assume_crs)
+        shapes, numbers = placed(layer.shapes, layer.crs, geo, image.size, image.file, tree=self._trees[stem])
+        self.met[layer.file] += len(numbers)
+        labels = classes.of_objects(layer)[numbers] + 1  # 0 is where none lies
+        scene = Scene(shapes, np.arange(len(shapes)), labels, shapes[:0], IGNORE, image.size)
+        empty = classes.values.index(0) if 0 in classes.values else IGNORE
+        table = np.array([empty, *range(len(classes.values))], np.uint8)
+        return lambda window: np.asarray(table[draw(scene, window)])
+
+
+def _elsewhere(labels: LabelMap, image: Grid) -> bool:
+    """Whether the image is a part of the raster of labels."""
+    if labels.geo is None or image.geo is None:
+        return False
+    return labels.size != image.size or labels.geo.distance(image.geo, *image.size) > SAME_GRID
+
+
+def _whole(labels: LabelMap, image: Grid, classes: LabelClasses) -> Read:
+    check_same_grid(labels, image)
+    return lambda window: classes.indices(labels.read(window), labels.nodata, labels.file)
+
+
+def _part(labels: LabelMap, image: Grid, classes: LabelClasses) -> Read:
+    """Of a raster with the pixels of the image; beyond its border nothing is labelled."""
+    there, here = labels.geo, image.geo
+    assert there is not None
+    assert here is not None
+    if there.crs and here.crs and not same_crs(there.crs, here.crs):
+        raise DataError("labels in another coordinate system than the image", file=labels.file, hint="reproject them")
+    corner = there.pixel(*here.world(0, 0))
+    left, top = (round(place) if math.isfinite(place) else 0 for place in corner)  # infinite: it has no pixel size
+    if not there.part(top, left).distance(here, *image.size) <= SAME_GRID:
+        found = f"labels on another grid than {printable(image.file)}"
+        raise DataError(found, file=labels.file, allowed="pixels that lie on each other, to 0.01 pixels")
+    height, width = labels.size
+
+    def read(window: Window) -> NDArray[np.uint8]:
+        place = window._replace(row=window.row + top, column=window.column + left)
+        result, held = np.full(window.size, IGNORE, np.uint8), place.clipped(height, width)
+        if min(held.size) > 0:
+            known = classes.indices(labels.read(held), labels.nodata, labels.file)
+            result[held.within(place).slices] = known
+        return result
+
+    return read

@@ -1,0 +1,137 @@
+"""Vector files as label rasters, drawn in strips.
+
+Polygons -> label map on the grid of an image, a few rows at a time: memory follows the width, not the height.
+
+Which pixel gets what is said in `torchfpn.vector.rasterize`; `torchfpn.vector.features` is the way back.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchfpn.geo.georef import Geo
+from torchfpn.geo.tiles import tile_geo
+from torchfpn.io.formats import MAX_SIDE, check_sides
+from torchfpn.io.geotiff import BLOCK, Tags, label_stream
+from torchfpn.io.images import check_upright
+from torchfpn.io.rasters import geo_of, open_raster
+from torchfpn.sources.label_classes import Legend
+from torchfpn.vector.rasterize import Labels, Scene, fill, last_of, place, within
+from torchfpn.vector.to_pixels import check_grid
+
+AT_ONCE = 2**23  # pixels that are drawn at a time
+
+
+@dataclass(frozen=True)
+class Options:
+    """How labels are drawn.
+
+    border: pixels to each side of an outline that are not labelled. assume_crs: well-known text for images that have a
+    transform but no coordinate system. tiles: how paths of images without a georeference end (`vectors.tiles`).
+    max_side: height and width of an image, in pixels.
+    """
+
+    all_touched: bool = False
+    border: float = 0.0
+    assume_crs: str | None = None
+    allow_vrt: bool = False
+    tiles: str | None = None
+    max_side: int = MAX_SIDE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one image.
+
+    pixels: of each label value. features: [N] bool, those of the label file that meet the image. doubled: pixels that
+    features of different classes cover.
+    """
+
+    size: tuple[int, int]
+    pixels: dict[int, int]
+    features: NDArray[np.bool_]
+    doubled: int
+
+
+def rasterize_file(source: Path, target: Path, labels: Labels, legend: Legend, options: Options) -> Outcome:
+    """Draws the labels on the grid of the image `source` into the GeoTIFF `target`.
+
+    Raises:
+        DataError: no image. RasterError: it has no place on the earth, or the labels cannot be brought there.
+    """
+    size, geo = _grid(source, options)
+    scene = make_scene(labels, legend, geo, size, border=options.border, file=source)
+    pixels, doubled = np.zeros(np.iinfo(legend.dtype).max + 1, np.int64), 0
+    tags = Tags(legend.colors, legend.names, legend.ignored if options.border else None)
+    with label_stream(target, size, legend.dtype, geo, tags) as write:
+        for row, drawn, covered in strips(scene, all_touched=options.all_touched):
+            write(row, drawn.astype(legend.dtype))
+            pixels += sum(
+                np.bincount(line, minlength=len(pixels)) for line in drawn
+            )  # all at once needs 8 bytes a pixel
+            doubled += covered
+    met = np.zeros(len(labels.labels), bool)
+    met[scene.owners] = True
+    return Outcome(size, {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}, met, doubled)
+
+
+def make_scene(
+    labels: Labels,
+    legend: Legend,
+    geo: Geo,
+    size: tuple[int, int],
+    *,
+    border: float = 0.0,
+    file: str | Path | None = None,
+) -> Scene:
+    """The labels in the pixels of an image. border: pixels beside outlines that are not labelled. file: for messages.
+
+    Raises:
+        RasterError: the labels cannot be brought into the coordinate system of the image.
+    """
+    return place(labels, geo, size, ignored=legend.ignored, border=border, file=file)
+
+
+def strips(
+    scene: Scene, *, all_touched: bool = False, rows: int = BLOCK, at_once: int = AT_ONCE
+) -> Iterator[tuple[int, NDArray[np.uint16], int]]:
+    """(first row, label values [rows, W], pixels covered by several classes) from top to bottom.
+
+    What a pixel gets does not depend on `rows`, nor on `at_once`, the pixels that are drawn at a time.
+    """
+    height, width = scene.size
+    step = max(1, at_once // width)
+    for top in range(0, height, rows):
+        block, doubled = np.zeros((min(rows, height - top), width), np.uint16), 0
+        for row in range(0, len(block), step):
+            part = block[row : row + step]
+            doubled += _draw(scene, part, top + row, all_touched)
+        yield top, block, doubled
+
+
+def _draw(scene: Scene, block: NDArray[np.uint16], row: int, all_touched: bool) -> int:
+    """Fills rows of the map from `row` on; the number of pixels covered by several classes."""
+    corner = (row, 0)
+    fill(block, corner, scene, all_touched=all_touched)
+    here = within(scene.shapes, corner, block.shape)
+    shapes, labels = scene.shapes[here], scene.labels[here]
+    if len(values := np.unique(labels)) < 2:
+        return 0
+    classes = np.zeros(block.shape, np.uint16)
+    for value in values:
+        classes += last_of(shapes[labels == value], corner, block.shape, all_touched) > 0
+    return int((classes > 1).sum())
+
+
+def _grid(source: Path, options: Options) -> tuple[tuple[int, int], Geo]:
+    """Height, width and place of an image; no pixel is read."""
+    check_upright(source)
+    with open_raster(source, allow_vrt=options.allow_vrt) as raster:
+        size, geo = (raster.height, raster.width), geo_of(raster)
+    check_sides(source, size, options.max_side)
+    if geo is None and options.tiles is not None:
+        return size, tile_geo(source, options.tiles, size)
+    return size, check_grid(geo, source, options.assume_crs)

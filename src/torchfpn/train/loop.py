@@ -1,0 +1,520 @@
+"""The training loop: steps, validation, stopping, state.
+
+One step of training: forward in passes that fit the device, backward, a look at the result, and the update.
+
+A step whose loss or gradient is not finite changes nothing, not even the running statistics of batch norm.
+
+The one LightningModule: a Task, stepped through virtual epochs, that can be stopped and resumed at any step.
+
+Lightning moves tensors, runs the loops and dumps checkpoints. Its own record of where it is is left out of them: the
+position kept here says all, so a resumed run enters Lightning's loops like a fresh one, at its epoch.
+"""
+
+import logging
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from torchfpn.config.settings import TrainConfig
+from torchfpn.data.datasets import RegionSamples
+from torchfpn.data.sampler import key
+from torchfpn.errors import FPNError, amount
+from torchfpn.evaluation.model import RegionValidation, Validation
+from torchfpn.tasks.task import RegionTask, Task
+from torchfpn.train.checkpoints import SCHEMA, STATE, Keeper
+from torchfpn.train.datamodule import whole_samples
+from torchfpn.train.loader import TrainLoader, ValidationLoader
+from torchfpn.train.logs import Mean
+from torchfpn.train.optim import Ema, Frozen, factor, optimizer
+from torchfpn.train.run_folder import Interrupted, StopRequest
+from torchfpn.types import Batch
+
+log = logging.getLogger(__name__)
+
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What a step gave: each loss by name, their sum as "loss", and whether the weights moved."""
+
+    losses: dict[str, float]
+    good: bool
+
+
+class Stepper:
+    """Trains `task` with `optimizer`, a Batch a step.
+
+    pass_size: images in one forward pass; a larger batch is taken in several, gradients added up. clip: largest norm of
+    the gradient, 0 for none. halve: when memory runs out, halve `pass_size` and do the step again, else give up.
+    patience: bad steps in a row that are borne. backward: what to call instead of ``loss.backward()``. reduce: sums a
+    tensor over the `world` processes that train together and whose gradients are averaged.
+
+    The gradient is that of all images at once, in however many passes and processes: each pass weighs by what its
+    losses are means over (`Task.masses`).
+    """
+
+    def __init__(
+        self,
+        task: nn.Module,
+        optimizer: Any,
+        *,
+        pass_size: int,
+        clip: float = 0.0,
+        halve: bool = False,
+        patience: int = 10,
+        backward: Callable[[Tensor], None] = Tensor.backward,
+        reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+        world: int = 1,
+    ) -> None:
+        self.task, self.optimizer, self.backward = task, optimizer, backward
+        self.pass_size, self.clip, self.halve, self.patience = pass_size, clip, halve, patience
+        self.reduce, self.world = reduce, world
+        self.bad_in_a_row = 0
+        self.parameters = [p for p in task.parameters() if p.requires_grad]
+        self.statistics = Statistics(task)
+
+    def step(self, batch: Batch, key: int) -> Stepped:
+        """Trains on `batch`; `key` seeds whatever is random in the forward pass (dropout).
+
+        Raises:
+            FPNError: out of memory with nothing left to halve, or more bad steps in a row than `patience`.
+        """
+        total_masses = self._together(batch)
+        while (losses := self._try(batch, key, total_masses)) is None:
+            self._shrink(len(batch))
+        total = sum(losses.values())
+        losses = {"loss": total, **losses}
+        good = abs(total) < float("inf") and self._clip()
+        if good:
+            self.optimizer.step()
+            self.bad_in_a_row = 0
+        else:
+            self.statistics.restore()
+            self.bad_in_a_row += 1
+            log.warning("the loss or its gradient is not finite: step skipped (%s)", _names(batch))
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.bad_in_a_row > self.patience:
+            raise _diverged(self.bad_in_a_row, batch)
+        return Stepped(losses, good)
+
+    def state_dict(self) -> dict[str, int]:
+        """Plain values, for a checkpoint."""
+        return {"pass_size": self.pass_size, "bad_in_a_row": self.bad_in_a_row}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Passes stay as small as they had to become."""
+        self.pass_size = min(self.pass_size, state["pass_size"])
+        self.bad_in_a_row = state["bad_in_a_row"]
+
+    def _together(self, batch: Batch) -> dict[str, float] | None:
+        """What each loss is a mean over, in all processes, for each of them; None: this one sees the whole batch."""
+        if self.world == 1:
+            return None
+        own = self.task.masses(batch)  # type: ignore[operator]  # a Task
+        summed = self.reduce(torch.tensor(list(own.values()), dtype=torch.float64))
+        return dict(zip(own, (summed / self.world).tolist(), strict=True))
+
+    def _try(self, batch: Batch, key: int, masses: dict[str, float] | None) -> dict[str, float] | None:
+        """Gradients of the whole batch; None when memory ran out."""
+        torch.manual_seed(key)
+        self.statistics.keep()
+        try:
+            return self._accumulate(batch, masses)
+        except RuntimeError as error:
+            if not any(words in str(error) for words in OUT_OF_MEMORY):
+                raise
+            return None  # only now, outside of the handler, are the tensors of the failed pass let go
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise FPNError(
+                "batch norm cannot train on a single value: one image in a pass, and a map of 1 x 1",
+                hint="a larger --data.crop (64 or more), or more images in a pass",
+            ) from error
+
+    def _accumulate(self, batch: Batch, masses: dict[str, float] | None) -> dict[str, float]:
+        """Gradients of all passes; the losses of this process. masses: what `_together` gives."""
+        losses: dict[str, float] = {}
+        parts = list(passes(batch, self.pass_size))
+        each: list[dict[str, float]] = [{} for _ in parts]
+        if masses is not None or len(parts) > 1:
+            each = [self.task.masses(part) for part in parts]  # type: ignore[operator]  # a Task
+        own = {name: sum(here[name] for here in each) for name in each[0]}
+        for part, here in zip(parts, each, strict=True):
+            terms, images = self.task(part), len(part) / len(batch)
+            shares = {name: _share(here, own, name, images) for name in terms}
+            weights = shares if masses is None else {name: _share(here, masses, name, images) for name in terms}
+            with torch.autocast(part.images.device.type, enabled=False):
+                self.backward(torch.stack([weights[name] * loss for name, loss in terms.items()]).sum())
+            for name, loss in terms.items():
+                losses[name] = losses.get(name, 0.0) + shares[name] * loss.item()
+        return losses
+
+    def _clip(self) -> bool:
+        """Clips the gradient; whether it is finite."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not bool(norm.isfinite()):
+            return False
+        if self.clip:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
+        return True
+
+    def _shrink(self, images: int) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.statistics.restore()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        size = min(self.pass_size, images)
+        if not self.halve or size == 1:
+            raise _out_of_memory(size)
+        self.pass_size = (size + 1) // 2
+        log.warning("out of memory with %d images in a batch: continuing with %d", size, self.pass_size)
+
+
+def _share(part: Mapping[str, float], whole: Mapping[str, float], name: str, images: float) -> float:
+    """How much a pass counts in a loss: its share of what that is a mean over; of images, where there is nothing."""
+    return part[name] / whole[name] if whole.get(name) else images
+
+
+class Statistics:
+    """The buffers of a module (running statistics of batch norm), kept aside before a step that may go wrong."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.buffers = list(module.buffers())
+        self.copies = [buffer.clone() for buffer in self.buffers]
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Remembers them as they are."""
+        torch._foreach_copy_(self.copies, self.buffers)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Puts them back as they were."""
+        torch._foreach_copy_(self.buffers, self.copies)
+
+
+def passes(batch: Batch, size: int) -> Iterator[Batch]:
+    """The batch in parts of at most `size` images."""
+    for first in range(0, len(batch), size):
+        part = slice(first, first + size)
+        yield replace(
+            batch,
+            images=batch.images[part],
+            sizes=batch.sizes[part],
+            targets=batch.targets[part],
+            names=batch.names[part],
+        )
+
+
+def _out_of_memory(size: int) -> FPNError:
+    memory = ""
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        memory = f", {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    return FPNError(
+        f"out of memory with {amount(size, 'image')} in a pass{memory}",
+        field="batch_size",
+        hint="smaller --batch-size with --accumulate, smaller --data.crop, or --auto-batch",
+    )
+
+
+def _diverged(steps: int, batch: Batch) -> FPNError:
+    return FPNError(
+        f"the loss is not finite for {steps} steps in a row, lastly on {_names(batch)}",
+        hint="look at these files, or lower --lr; the last good checkpoint is kept",
+    )
+
+
+def _names(batch: Batch) -> str:
+    return ", ".join(batch.names[:8]) + (" ..." if len(batch.names) > 8 else "")
+
+
+@dataclass
+class Position:
+    """Where a training is: whole epochs done, steps done of the next one, steps done in all."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+
+class Training(pl.LightningModule):
+    """Trains `task` as `config` says. `train`, `validate`: the data, None to validate nothing."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: TrainConfig,
+        *,
+        train: TrainLoader,
+        validate: ValidationLoader | None,
+        keeper: Keeper,
+        stop: StopRequest,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.task, self.config, self.keeper, self.stop = task, config, keeper, stop
+        self.train_loader, self.validation_loader = train, validate
+        self.frozen = Frozen(task.model, config.freeze)
+        self.position, self.mean, self.row = Position(), Mean(), dict[str, float]()
+        self.after_epoch: list[Callable[[Training], None]] = []  # who wants to see `row`
+        self.last: Stepped | None = None  # for the progress bar
+        self._state: dict[str, Any] | None = None
+        self.averages: Ema | None = None
+        self._validation: Validation | RegionValidation | None = None
+
+    # -- what Lightning asks for
+
+    def train_dataloader(self) -> TrainLoader:
+        """The rest of the epoch; asked for at the beginning of each."""
+        self.train_loader.share(self.global_rank, self.trainer.world_size)
+        self.train_loader.begin(self.position.epoch, self.position.batch)
+        return self.train_loader
+
+    def val_dataloader(self) -> Any:
+        """The validation images."""
+        if self.validation_loader is None:
+            return []
+        self.validation_loader.share(self.global_rank, self.trainer.world_size)
+        return self.validation_loader
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Over the model, which is on its device by now."""
+        made = optimizer(self.task, self.config.optimizer, self.config.lr)
+        self._settings = [{k: v for k, v in group.items() if k != "params"} for group in made.param_groups]
+        return made
+
+    def close(self) -> None:
+        """Ends the loader processes."""
+        for loader in (self.train_loader, self.validation_loader):
+            if loader is not None:
+                loader.close()
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """A Batch moves itself; its images are laid out as the convolutions like them."""
+        moved = batch.to(device)
+        images = moved.images.contiguous(memory_format=torch.channels_last)
+        return Batch(images, moved.sizes, moved.targets, moved.names)
+
+    def train(self, mode: bool = True) -> "Training":
+        """Train mode, but for what is frozen."""
+        super().train(mode)
+        if hasattr(self, "frozen"):
+            self.frozen.hold()
+        return self
+
+    # -- the loop
+
+    def on_train_epoch_start(self) -> None:
+        """The last epoch is validated in any case, so that `keep: best` judges the weights a training ends with."""
+        last = self.position.epoch + 1 >= self.config.max_epochs
+        self.trainer.check_val_every_n_epoch = 1 if last else self.config.val_every
+
+    def on_train_start(self) -> None:
+        """Everything is on its device and restored: the pieces that point at the weights are made."""
+        config = self.config
+        self.stop.install()
+        for group, settings in zip(self._optimizer.param_groups, self._settings, strict=True):
+            group.update(settings)  # what the config says now, not what it said when the checkpoint was written
+        self._set_rates(factor(config.schedule, max(0, self.steps_done - 1), self.total_steps))
+        self._stepper = Stepper(
+            self.task,
+            self.optimizers(),
+            pass_size=config.batch_size,
+            clip=config.clip_grad,
+            halve=config.auto_batch,
+            patience=config.max_bad_steps,
+            backward=self.manual_backward,
+            reduce=self._sum,
+            world=self.trainer.world_size,
+        )
+        self.averages = Ema(self.task.model, config.ema) if config.ema else None
+        if self._state is not None:
+            self._stepper.load_state_dict(self._state["stepper"])
+            if self.averages is not None and self._state["ema"] is not None:
+                self.averages.load_state_dict(self._state["ema"])
+            self._state = None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One step; an empty batch says that this epoch has none left."""
+        self.last = None
+        if len(batch) == 0:
+            return
+        position = self.position
+        self._set_rates(factor(self.config.schedule, self.steps_done, self.total_steps))
+        seed = key(self.config.seed, position.epoch, position.batch, self.global_rank)
+        self.last = self._stepper.step(batch, seed)
+        position.batch, position.step = position.batch + 1, position.step + 1
+        if self.last.good:
+            self.mean.add(self.last.losses)
+            if self.averages is not None:
+                self.averages.update()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stops here if a signal came."""
+        self._stop_if_asked()
+
+    def on_validation_epoch_start(self) -> None:
+        """The averaged weights take the place of the weights."""
+        if isinstance(self.task, RegionTask):
+            samples = None if self.validation_loader is None else self.validation_loader.samples
+            self._validation = RegionValidation(self.task, self._gather, whole_samples(samples, RegionSamples))
+        else:
+            self._validation = Validation(self.task, self._sum)
+        if self.averages is not None:
+            self.averages.swap()
+        if self.trainer.world_size > 1:  # each process has its own running statistics: the first one's are kept
+            for buffer in self.task.model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """One image; an empty batch says that this process has none."""
+        assert self._validation is not None
+        assert self.validation_loader is not None
+        if not len(batch):
+            return
+        if isinstance(self._validation, RegionValidation):
+            self._validation.step(batch, self.validation_loader.plan[batch_idx][0])
+        else:
+            self._validation.step(batch)
+
+    def on_validation_batch_end(self, outputs: Any, batch: Batch, batch_idx: int, *_: Any) -> None:
+        """Stops here if a signal came, with the weights back in their place.
+
+        Processes that train together have different numbers of images: they ask each other where all come by.
+        """
+        alone = self.trainer.world_size == 1
+        if alone or (self.validation_loader is not None and self.validation_loader.meets(batch_idx)):
+            self._stop_if_asked(before=self._end_validation)
+
+    def on_validation_epoch_end(self) -> None:
+        """The weights come back."""
+        self._end_validation()
+
+    def on_train_epoch_end(self) -> None:
+        """The row of this epoch, the checkpoint, and whether to go on."""
+        position = self.position
+        self.row = {
+            "epoch": position.epoch + 1,
+            "step": position.step,
+            "lr": self.config.lr * factor(self.config.schedule, self.steps_done - 1, self.total_steps),
+            **{f"train/{_column(name)}": value for name, value in self.mean.means().items()},
+            **(self._validation.row() if self._validation is not None else {}),
+        }
+        is_best = self.keeper.judge(self.row)
+        self.mean, self._validation = Mean(), None
+        position.epoch, position.batch = position.epoch + 1, 0
+        self.keeper.save(self.trainer, is_best=is_best)
+        self._show()
+        self.trainer.should_stop = self.keeper.exhausted
+        if self._is_asked_to_stop():
+            raise Interrupted(self.stop.signum or signal.SIGTERM, saved=self.keeper.failure is None)
+
+    # -- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds our state and takes out Lightning's loops."""
+        del checkpoint["loops"]
+        checkpoint["epoch"], checkpoint["global_step"] = self.position.epoch, self.position.step
+        checkpoint[STATE] = {
+            "schema": SCHEMA,
+            "recipe": self.task.recipe.to_json(),
+            "position": asdict(self.position),
+            "mean": self.mean.state_dict(),
+            "journal": self.keeper.journal.state_dict(),
+            "keeper": self.keeper.state_dict(),
+            "stepper": self._stepper.state_dict(),
+            "ema": self.averages.state_dict() if self.averages is not None else None,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the state; what points at weights waits until they are on their device.
+
+        The moments of another kind of optimiser are left behind: neither could go on from those of the other.
+        """
+        groups = [group for states in checkpoint["optimizer_states"] for group in states["param_groups"]]
+        if any(("betas" in group) != (self.config.optimizer.name == "adamw") for group in groups):
+            checkpoint["optimizer_states"] = []
+        self._state = state = checkpoint[STATE]
+        self.position = Position(**state["position"])
+        self.mean.load_state_dict(state["mean"])
+        self.keeper.journal.load_state_dict(state["journal"])
+        self.keeper.load_state_dict(state["keeper"])
+        progress = self.trainer.fit_loop.epoch_progress.current
+        for name in ("ready", "started", "processed", "completed"):
+            setattr(progress, name, self.position.epoch)
+
+    # -- small things
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.config.max_epochs * self.train_loader.steps
+
+    @property
+    def steps_done(self) -> int:
+        """How many of `total_steps` are behind: where the schedule is.
+
+        Not `position.step`, which counts the steps that were taken: after resuming with another batch size an epoch has
+        another number of steps, and the schedule would end early, with a learning rate of 0, or never.
+        """
+        return min(self.total_steps, self.position.epoch * self.train_loader.steps + self.position.batch)
+
+    @property
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return self.trainer.optimizers[0]
+
+    def _set_rates(self, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["top_lr"] * rate
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return tensor
+        summed: Tensor = self.trainer.strategy.reduce(tensor.to(self.device), reduce_op="sum")
+        return summed.cpu()
+
+    def _gather(self, value: Any) -> list[Any]:
+        if self.trainer.world_size == 1:
+            return [value]
+        found: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(found, value)
+        return found
+
+    def _show(self) -> None:
+        """To those who want to see; what they cannot write (a full disk) is not worth the training."""
+        for look in self.after_epoch if self.trainer.is_global_zero else ():
+            try:
+                look(self)
+            except OSError as error:
+                log.warning("%s", error)
+
+    def _end_validation(self) -> None:
+        if self.averages is not None:
+            self.averages.swap()
+
+    def _is_asked_to_stop(self) -> bool:
+        """Whether a signal came, to any of the processes that train together: they must stop at the same step."""
+        asked = self.stop.signum is not None
+        if self.trainer.world_size == 1:
+            return asked
+        return bool(self.trainer.strategy.reduce_boolean_decision(asked, all=False))
+
+    def _stop_if_asked(self, before: Callable[[], None] = lambda: None) -> None:
+        if self._is_asked_to_stop():
+            before()
+            saved = self.keeper.save(self.trainer)
+            raise Interrupted(self.stop.signum or signal.SIGTERM, saved=saved)
+
+
+def _column(name: str) -> str:
+    return name if name == "loss" else f"loss_{name}"

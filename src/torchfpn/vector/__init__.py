@@ -1,0 +1,1 @@
+"""Polygons: from and to pixels, repaired, regularised."""
