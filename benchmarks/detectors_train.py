@@ -35,7 +35,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 import torchfpn
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import RegionSamples
+from torchfpn.data.datasets import ObjectDataset
 from torchfpn.ops.masks import crop_images, paste
 from torchfpn.ops.rle import to_rle
 
@@ -177,10 +177,10 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     dataset = read_dataset(ROOT / "configs" / "datasets" / f"{args.which}.yaml")
-    val = RegionSamples(dataset, "val")
+    val = ObjectDataset(dataset, "val")
     if args.who == "peer":
         model = peer(args.which, dataset)
-        spent = train(model, RegionSamples(dataset, "train"), args.epochs, args.seed, args.limit)
+        spent = train(model, ObjectDataset(dataset, "train"), args.epochs, args.seed, args.limit)
         found = score(val, lambda image: peer_results(model, image), args.limit)
     else:
         task, spent = trained_by_us(args.which, args)

@@ -20,7 +20,7 @@ from torch import nn
 
 from torchfpn.config.parsing import read_config
 from torchfpn.criteria.semantic import criterion
-from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.datasets import SemanticDataset
 from torchfpn.data.statistics import class_counts, class_weights
 from torchfpn.metrics.confusion import ConfusionMatrix
 from torchfpn.nn.layers import Normalize
@@ -129,7 +129,7 @@ def train(parts, config, loader):
             print(f"epoch {done // loader.steps}  {spent:.0f} s", flush=True)
     print(f"trained in {spent:.0f} s")
     for split in [name for name in parts.dataset.splits if name != "train"]:
-        confusion = peer.evaluate(SemanticSamples(parts.dataset, split), len(parts.task.classes))
+        confusion = peer.evaluate(SemanticDataset(parts.dataset, split), len(parts.task.classes))
         row = ", ".join(f"{n} {v:.3f}" for n, v in zip(parts.task.classes, confusion.iou().tolist(), strict=True))
         print(f"{split}  mIoU {confusion.miou():.4f}  ({row})")
 

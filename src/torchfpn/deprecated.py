@@ -9,19 +9,19 @@ from importlib.util import spec_from_loader
 from types import ModuleType
 from typing import Any
 
-MOVED: dict[str, dict[str, str]] = {  # former module -> {name: module that has it}; removed in 0.3
-    "torchfpn.data.dataset": {"read_dataset": "torchfpn.data.config"},
-    "torchfpn.data.samples": {"SemanticSamples": "torchfpn.data.datasets"},
-    "torchfpn.data.region_samples": {"RegionSamples": "torchfpn.data.datasets"},
-    "torchfpn.data.region_augment": {"RegionAugment": "torchfpn.data.transforms"},
-    "torchfpn.data.resize": {"Resize": "torchfpn.data.transforms"},
-    "torchfpn.export.graph": {"graph": "torchfpn.export.torch_export"},
-    "torchfpn.ops.instances": {"Instances": "torchfpn.ops.masks"},
+MOVED: dict[str, dict[str, str]] = {  # former module -> {former name: module and name today}; removed in 0.3
+    "torchfpn.data.dataset": {"read_dataset": "torchfpn.data.config.read_dataset"},
+    "torchfpn.data.samples": {"SemanticSamples": "torchfpn.data.datasets.SemanticDataset"},
+    "torchfpn.data.region_samples": {"RegionSamples": "torchfpn.data.datasets.ObjectDataset"},
+    "torchfpn.data.region_augment": {"RegionAugment": "torchfpn.data.transforms.ObjectAugment"},
+    "torchfpn.data.resize": {"Resize": "torchfpn.data.transforms.Resize"},
+    "torchfpn.export.graph": {"graph": "torchfpn.export.torch_export.graph"},
+    "torchfpn.ops.instances": {"Instances": "torchfpn.ops.masks.Instances"},
     "torchfpn.raster": {},
-    "torchfpn.raster.objects": {"ObjectCounter": "torchfpn.evaluation.objects"},
-    "torchfpn.train.run": {"fit": "torchfpn.train.fit"},
+    "torchfpn.raster.objects": {"ObjectCounter": "torchfpn.evaluation.objects.ObjectCounter"},
+    "torchfpn.train.run": {"fit": "torchfpn.train.fit.fit"},
     "torchfpn.vectors": {},
-    "torchfpn.vectors.object_scores": {"score_objects": "torchfpn.metrics.polygons"},
+    "torchfpn.vectors.object_scores": {"score_objects": "torchfpn.metrics.polygons.score_objects"},
 }
 
 
@@ -45,9 +45,10 @@ class MovedModules:
         def moved(name: str) -> Any:
             if name not in MOVED[former]:
                 raise AttributeError(f"module {former!r} has no attribute {name!r}")
-            there = MOVED[former][name]
-            warnings.warn(f"{former}.{name} is now {there}.{name}", DeprecationWarning, stacklevel=2)
-            return getattr(import_module(there), name)
+            path = MOVED[former][name]
+            warnings.warn(f"{former}.{name} is now {path}", DeprecationWarning, stacklevel=2)
+            home, _, today = path.rpartition(".")
+            return getattr(import_module(home), today)
 
         module.__getattr__ = moved  # type: ignore[method-assign]
 

@@ -12,7 +12,7 @@ from made_panoptic import make_panoptic, panoptic
 from torchfpn.cli.main import main
 from torchfpn.data.check import check
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import RegionSamples
+from torchfpn.data.datasets import ObjectDataset
 from torchfpn.errors import DataError
 
 BOX = (2, 3, 10, 9)
@@ -25,7 +25,7 @@ def fish(*annotations, more=()):
 
 
 def objects_of(folder):
-    return RegionSamples(read_dataset(folder), "train")[0].objects
+    return ObjectDataset(read_dataset(folder), "train")[0].objects
 
 
 @pytest.mark.parametrize("root", ["fish", "animals"])
@@ -71,7 +71,7 @@ def test_fix_never_empties_a_class_and_says_before_what_it_would_lose(tmp_path, 
     assert main(["check", str(folder), "--fix"]) == 2
     (folder / "dataset.yaml").write_text("fix: true\n" + YAML)
     with pytest.raises(DataError, match='`fix` would leave nothing of "dot"'):
-        RegionSamples(read_dataset(folder), "train")
+        ObjectDataset(read_dataset(folder), "train")
     (folder / "dataset.yaml").write_text("fix: true\nignore_index: 7\nclasses: [cell]\n" + YAML)
     assert len(objects_of(folder)) == 1
 
@@ -114,7 +114,7 @@ def test_fix_leaves_out_one_bad_polygon_of_an_object_not_the_object(tmp_path, ca
 
 def test_fix_takes_the_area_of_the_mask_for_a_bad_area(tmp_path):
     folder = make_objects(tmp_path, coco([record(1, BOX, area=float("nan"))]), yaml="fix: true\n" + YAML)
-    found = RegionSamples(read_dataset(folder), "train").annotations
+    found = ObjectDataset(read_dataset(folder), "train").annotations
     assert np.isnan(found.areas).tolist() == [True]  # that of the mask
 
 

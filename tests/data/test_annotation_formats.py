@@ -12,7 +12,7 @@ from PIL import Image
 from made_data import picture, write_png
 from torchfpn.cli.main import main
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import RegionSamples
+from torchfpn.data.datasets import ObjectDataset
 
 SIZE = (24, 32)
 BOX = (4, 6, 12, 18)  # x1, y1, x2, y2 of the object of every image
@@ -167,7 +167,7 @@ def test_layouts_of_other_tools(tmp_path, make, capsys):
     dataset = read_dataset(tmp_path)
     assert dataset.task == task
     assert "cat" in dataset.names
-    sample = RegionSamples(dataset, "train")[0].objects
+    sample = ObjectDataset(dataset, "train")[0].objects
     assert sample.boxes.tolist() == [list(BOX)]
     assert [dataset.names[label] for label in sample.labels.tolist()] == ["cat"]
     if task == "instance":
@@ -217,7 +217,7 @@ def test_images_of_yolo_without_labels_have_no_objects_and_are_said(tmp_path, ca
     out = capsys.readouterr().out
     assert "note: 1 image without a .txt file, taken for images without objects" in out
     assert "note: 1 image without a .txt file left out" in out
-    assert len(RegionSamples(read_dataset(tmp_path), "train").pairs) == 4
+    assert len(ObjectDataset(read_dataset(tmp_path), "train").pairs) == 4
 
 
 BAD_LINES = [
@@ -264,7 +264,7 @@ def test_shapes_of_labelme(tmp_path, capsys):
     assert main(["check", "--init", str(tmp_path)]) == 0
     dataset = read_dataset(tmp_path)
     assert (dataset.names, dataset.task) == (("c", "m", "p"), "instance")
-    objects = RegionSamples(dataset, "train")[0].objects
+    objects = ObjectDataset(dataset, "train")[0].objects
     found = dict(zip([dataset.names[i] for i in objects.labels.tolist()], range(3), strict=True))
     assert objects.boxes[found["m"]].tolist() == [20, 3, 22, 5]
     assert objects.boxes[found["p"]].tolist() == [1, 1, 7, 7]
@@ -364,7 +364,7 @@ def test_masks_of_the_names_of_images_are_no_images(tmp_path, capsys):
     yolo_roboflow(tmp_path)
     image(tmp_path / "train" / "masks" / "a.png", 5)
     assert main(["check", "--init", str(tmp_path)]) == 0
-    assert [pair.image.parent.name for pair in RegionSamples(read_dataset(tmp_path), "train").pairs] == ["images"]
+    assert [pair.image.parent.name for pair in ObjectDataset(read_dataset(tmp_path), "train").pairs] == ["images"]
     Image.open(tmp_path / "train" / "images" / "a.png").convert("RGB").save(tmp_path / "train" / "images" / "a.jpg")
     assert main(["check", "--init", str(tmp_path), "--overwrite"]) == 2
     assert "a.png: has the same name as train/images/a.jpg" in capsys.readouterr().err

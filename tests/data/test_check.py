@@ -11,7 +11,7 @@ from PIL import Image
 from made_data import YAML, labels, make_dataset, picture, write_png, write_tiff
 from torchfpn.data.check import check
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.datasets import SemanticDataset
 from torchfpn.data.headers import page_count
 from torchfpn.errors import DataError
 from torchfpn.report.dataset_sheet import write_sheet
@@ -187,10 +187,10 @@ class TestNamesInAnotherOrder:
         (problem,) = check(dataset).problems
         assert problem.file.name == "a1.tif"
         assert "names its bands B8, B4, B3, B2" in problem.line
-        samples = SemanticSamples(dataset, "train")
+        samples = SemanticDataset(dataset, "train")
         with pytest.raises(DataError, match=r"a1\.tif: names its bands B8, B4, B3, B2; expected the order of a0\.tif"):
             samples[1]
-        samples = SemanticSamples(replace(dataset, use_bands=("B02", "B08")), "train")
+        samples = SemanticDataset(replace(dataset, use_bands=("B02", "B08")), "train")
         assert [sample.image[:, 0, 0].tolist() for sample in (samples[0], samples[1])] == [[0, 3], [0, 3]]
 
     def test_the_yaml_says_another_order_than_the_file(self, tmp_path):

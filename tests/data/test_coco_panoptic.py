@@ -14,10 +14,10 @@ from shared import DATA, needs_shared
 from torchfpn.cli.main import main
 from torchfpn.data.check import check
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import RegionSamples
+from torchfpn.data.datasets import ObjectDataset
 from torchfpn.data.labels.coco_panoptic import read_map
 from torchfpn.data.sampler import Draw
-from torchfpn.data.transforms import RegionAugment
+from torchfpn.data.transforms import ObjectAugment
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.io.formats import MAX_PIXELS
 from torchfpn.ops.extents import extents
@@ -25,7 +25,7 @@ from torchfpn.ops.masks import paste
 
 
 def samples_of(folder, **options):
-    return RegionSamples(read_dataset(folder), "train", **options)
+    return ObjectDataset(read_dataset(folder), "train", **options)
 
 
 def test_things_are_objects_and_their_pixels_are_those_of_their_id(tmp_path):
@@ -90,7 +90,7 @@ def test_the_folder_of_the_maps_may_be_named(tmp_path):
 
 
 def test_augmented_samples_are_a_function_of_the_draw_and_samples_travel(tmp_path):
-    augment = RegionAugment(crop=(16, 16), scale=(0.8, 1.25), flip=0.5, turns=True)
+    augment = ObjectAugment(crop=(16, 16), scale=(0.8, 1.25), flip=0.5, turns=True)
     samples = samples_of(make_panoptic(tmp_path), augment=augment)
     again = pickle.loads(pickle.dumps(samples))
     for i in range(6):

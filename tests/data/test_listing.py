@@ -12,7 +12,7 @@ from made_maps import box, write_geojson, write_map
 from shared import needs_shared
 from torchfpn.data.check import check
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.datasets import SemanticDataset
 from torchfpn.data.init import init_dataset
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.geo.tiles import tile_geo
@@ -49,7 +49,7 @@ class TestFiles:
     def test_a_list_keeps_its_order(self, loose):
         dataset = read(loose, "[photo3.png, photo0.png]", "[mask3.png, mask0.png]")
         assert names(dataset) == [("photo3.png", "mask3.png"), ("photo0.png", "mask0.png")]
-        assert np.array_equal(SemanticSamples(dataset, "train")[0].target, labels(3))
+        assert np.array_equal(SemanticDataset(dataset, "train")[0].target, labels(3))
 
     def test_one_mask_for_a_list_on_one_grid(self, loose):
         assert names(read(loose, "[photo3.png, photo0.png]", "mask0.png")) == [
@@ -136,7 +136,7 @@ class TestTiles:
         dataset = read(tmp_path, '"images/{z}/{x}/{y}"', '"masks/{z}/{x}/{y}"')
         found = [tuple(p.image.with_suffix("").parts[-3:]) for p in dataset.pairs("train")]
         assert found == [("5", "3", "9"), ("5", "3", "10"), ("5", "12", "9")]
-        assert np.array_equal(SemanticSamples(dataset, "train")[2].target, labels(21))
+        assert np.array_equal(SemanticDataset(dataset, "train")[2].target, labels(21))
         (tmp_path / "masks" / "5" / "12" / "9.png").rename(tmp_path / "masks" / "5" / "12" / "8.png")
         with pytest.raises(DataError, match=r"12/9\.png: image without label; .*12/8\.png: label without image"):
             dataset.pairs("train")
@@ -159,7 +159,7 @@ class TestTiles:
         write_geojson(tmp_path / "a.geojson", [shapely.box(x[0], y[1], x[1], y[0])], crs=None)
         dataset = read(tmp_path, '"images/{z}/{x}/{y}"', "a.geojson")
         (tmp_path / "dataset.yaml").write_text((tmp_path / "dataset.yaml").read_text() + "polygons: {class: b}\n")
-        found = [s.target.sum() for s in SemanticSamples(read_dataset(tmp_path), "train")]
+        found = [s.target.sum() for s in SemanticDataset(read_dataset(tmp_path), "train")]
         assert found == [0, 8 * 14, 0]
         assert dataset.pairs("train")[0].tiles == "{z}/{x}/{y}"
 
@@ -212,6 +212,6 @@ def test_a_scene_and_its_polygons(tmp_path):
 def test_two_dates_with_one_mask():
     dataset = read_dataset(CONFIGS / "landcover.yaml")
     assert [label for _, label in names(dataset)] == ["training_data.tif"] * 2
-    samples = SemanticSamples(dataset, "train")
+    samples = SemanticDataset(dataset, "train")
     assert np.array_equal(samples[0].target, samples[1].target)
     assert not samples[1].image.eq(-9999).any()

@@ -7,22 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchfpn.data.labels.coco_annotations import Shapes
-from torchfpn.data.labels.ground_truth import Truth
-from torchfpn.data.transforms import Geometry, every_object, move_masks, moved, tight_boxes
+from torchfpn.data.labels.ground_truth import GroundTruth
+from torchfpn.data.transforms import Geometry, move_masks, moved, tight_boxes, visible_objects
 from torchfpn.geo.georef import Window
 from torchfpn.ops.masks import crop_images, paste
 
 SIZE = (40, 56)
 
 
-def truth_of(boxes, masks=True):
+def read_ground_truth(boxes, masks=True):
     """Ellipses in boxes [N, 4]."""
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles)], 1)
     rings = [[((box[:2] + box[2:]) / 2 + circle * (box[2:] - box[:2]) / 2).astype(np.float32)] for box in boxes]
     shapes = Shapes.of(rings)
-    return Truth(
+    return GroundTruth(
         boxes,
         np.arange(len(boxes)) % 3,
         boxes[:1],
@@ -59,7 +59,7 @@ def whole(turns=0, mirror=False, flip=False, size=SIZE):
 @settings(max_examples=60, deadline=None)
 @given(boxes(), geometries())
 def test_masks_move_as_label_images_do(found, geometry):
-    truth = truth_of(found)
+    truth = read_ground_truth(found)
     crops = truth.masks(np.arange(len(truth)))
     one_by_one = [geometry.on_labels(mask.to(torch.uint8)) == 1 for mask in paste(crops)]
     wanted = torch.stack(one_by_one) if one_by_one else torch.zeros(0, *geometry.size, dtype=torch.bool)
@@ -69,7 +69,7 @@ def test_masks_move_as_label_images_do(found, geometry):
 @settings(max_examples=60, deadline=None)
 @given(boxes(), geometries(), st.booleans())
 def test_nothing_is_left_outside_and_masks_stay_in_their_boxes(found, geometry, masks):
-    objects = moved(truth_of(found, masks), geometry)
+    objects = moved(read_ground_truth(found, masks), geometry)
     height, width = geometry.size
     assert (objects.boxes >= 0).all()
     assert (objects.boxes <= torch.tensor([width, height, width, height])).all()
@@ -86,7 +86,7 @@ def test_nothing_is_left_outside_and_masks_stay_in_their_boxes(found, geometry, 
 @settings(max_examples=40, deadline=None)
 @given(boxes(), st.integers(0, 3), st.booleans(), st.booleans())
 def test_boxes_of_moved_masks_are_moved_boxes_of_masks(found, turns, mirror, flip):
-    crops = truth_of(found).masks(np.arange(len(found)))
+    crops = read_ground_truth(found).masks(np.arange(len(found)))
     geometry = whole(turns, mirror, flip)
     tight, there = tight_boxes(crops)
     again, still = tight_boxes(move_masks(crops, geometry))
@@ -97,11 +97,12 @@ def test_boxes_of_moved_masks_are_moved_boxes_of_masks(found, turns, mirror, fli
 @settings(max_examples=30, deadline=None)
 @given(boxes(), st.sampled_from(["mirror", "flip"]))
 def test_twice_mirrored_is_as_before(found, how):
-    truth = truth_of(found)
+    truth = read_ground_truth(found)
     geometry = whole(**{how: True})
     once = moved(truth, geometry)
     back = moved(
-        Truth(once.boxes.numpy(), once.labels.numpy(), once.crowds.numpy(), SIZE, lambda keep: once.masks), geometry
+        GroundTruth(once.boxes.numpy(), once.labels.numpy(), once.crowds.numpy(), SIZE, lambda keep: once.masks),
+        geometry,
     )
     torch.testing.assert_close(back.boxes, torch.from_numpy(truth.boxes))
     torch.testing.assert_close(back.crowds, torch.from_numpy(truth.crowds))
@@ -111,12 +112,12 @@ def test_twice_mirrored_is_as_before(found, how):
 @settings(max_examples=20, deadline=None)
 @given(boxes())
 def test_four_quarter_turns_are_none(found):
-    truth = truth_of(found)
+    truth = read_ground_truth(found)
     size, now = SIZE, truth
     for _ in range(4):
         objects = moved(now, whole(1, size=size))
         size = size[::-1]
-        now = Truth(
+        now = GroundTruth(
             objects.boxes.numpy(), objects.labels.numpy(), objects.crowds.numpy(), size, lambda keep, o=objects: o.masks
         )
     torch.testing.assert_close(now.boxes, truth.boxes)
@@ -124,7 +125,7 @@ def test_four_quarter_turns_are_none(found):
 
 
 def test_an_object_stays_while_a_tenth_of_it_is_seen():
-    truth = truth_of([[0, 0, 20, 10]], masks=False)
+    truth = read_ground_truth([[0, 0, 20, 10]], masks=False)
     for left, kept in ((0, 1), (17, 1), (18, 1), (19, 0), (20, 0)):
         objects = moved(truth, Geometry(Window(0, left, 20, 20), (20, 20)))
         assert len(objects) == kept, left
@@ -138,20 +139,20 @@ def test_an_object_stays_while_a_tenth_of_it_is_seen():
 def test_an_object_larger_than_ten_crops_stays(masks):
     """All of the crop is object: of its box 1.5 % are left."""
     box = np.array([[-100, -200, 156, 40]], np.float32)
-    truth = Truth(box, np.zeros(1, np.int64), size=SIZE, masks=masks)
+    truth = GroundTruth(box, np.zeros(1, np.int64), size=SIZE, masks=masks)
     view, strip = (Geometry(Window(top, 8, 30, 30), (30, 30)) for top in (4, 38))
     assert moved(truth, view).boxes.tolist() == [[0, 0, 30, 30]]
     assert len(moved(truth, view, covering=1.0, visible=0.2)) == 1
     assert len(moved(truth, strip)) == 0  # 2 rows of 30
     assert len(moved(truth, strip, covering=0.05)) == 1
-    assert every_object(truth, strip).boxes.tolist() == [[0, 0, 30, 2]]  # evaluation does not share training's rule
+    assert visible_objects(truth, strip).boxes.tolist() == [[0, 0, 30, 2]]  # evaluation does not share training's rule
 
 
 def test_what_is_left_of_an_object_that_is_dropped_is_no_background():
-    truth = Truth(np.array([[0, 0, 20, 10]], np.float32), np.zeros(1, np.int64), size=SIZE)
+    truth = GroundTruth(np.array([[0, 0, 20, 10]], np.float32), np.zeros(1, np.int64), size=SIZE)
     objects = moved(truth, Geometry(Window(0, 19, 20, 20), (20, 20)))
     assert (len(objects), objects.crowds.tolist()) == (0, [[0, 0, 1, 10]])
-    every = every_object(truth, Geometry(Window(0, 19, 20, 20), (20, 20)))
+    every = visible_objects(truth, Geometry(Window(0, 19, 20, 20), (20, 20)))
     assert (len(every), len(every.crowds)) == (1, 0)
 
 
@@ -160,7 +161,9 @@ def test_the_box_of_an_object_that_is_cut_is_that_of_what_is_left():
     corner[0, 0:20, 0:4] = True  # an L: to the right of the leg only its foot is left
     corner[0, 16:20, 0:30] = True
     crops = crop_images(torch.from_numpy(corner))
-    truth = Truth(np.array([[0, 0, 30, 20]], np.float32), np.zeros(1, np.int64), size=SIZE, masks=lambda keep: crops)
+    truth = GroundTruth(
+        np.array([[0, 0, 30, 20]], np.float32), np.zeros(1, np.int64), size=SIZE, masks=lambda keep: crops
+    )
     objects = moved(truth, Geometry(Window(0, 10, 40, 40), (40, 40)))
     assert objects.boxes.tolist() == [[0, 16, 20, 20]]
     assert len(moved(truth, Geometry(Window(0, 5, 15, 40), (15, 40)))) == 0  # its box is seen, nothing of itself
@@ -168,7 +171,7 @@ def test_the_box_of_an_object_that_is_cut_is_that_of_what_is_left():
 
 @pytest.mark.parametrize("factor", [0.05, 0.3])
 def test_objects_that_shrink_below_a_pixel_keep_one(factor):
-    truth = truth_of([[10.2, 10.2, 14.1, 13.9]])
+    truth = read_ground_truth([[10.2, 10.2, 14.1, 13.9]])
     size = round(SIZE[0] * factor), round(SIZE[1] * factor)
     objects = moved(truth, Geometry(Window(0, 0, *SIZE), size), smallest=0.0)
     assert len(objects) == 1

@@ -18,7 +18,7 @@ from shared import DATA, needs_shared
 from torchfpn.cli.main import main
 from torchfpn.data.check import check
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.datasets import SemanticDataset
 from torchfpn.data.init import init_dataset
 from torchfpn.data.labels import polygons as burning
 from torchfpn.data.sample import collate
@@ -40,7 +40,7 @@ def described(folder, text, splits=SPLITS):
 
 
 def targets(dataset):
-    return [sample.target.numpy() for sample in SemanticSamples(dataset, "train")]
+    return [sample.target.numpy() for sample in SemanticDataset(dataset, "train")]
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ class TestBurning:
             with rasterio.open(path) as source:
                 size, place = (source.height, source.width), source.transform
             write_map(path, noise(0, size, bands, np.int16), transform=place)
-        samples = SemanticSamples(described(town, TWO), "train")
+        samples = SemanticDataset(described(town, TWO), "train")
         assert samples.dtype == "int16"
         assert len(samples[0].image) == bands
         assert samples[0].target.sum() == 100
@@ -167,7 +167,7 @@ class TestBurning:
         array = noise(0, (40, 50), 3, np.int16)
         array[:, 5:10] = -1
         write_map(town / "images" / "a.tif", array, nodata=-1)
-        first = SemanticSamples(described(town, TWO + "scaling: {offset: [0, 0, 0], scale: [1, 1, 1]}\n"), "train")[0]
+        first = SemanticDataset(described(town, TWO + "scaling: {offset: [0, 0, 0], scale: [1, 1, 1]}\n"), "train")[0]
         assert first.image[:, 5:10].isnan().all()
         assert (first.target[5:10] == IGNORE).all()
         assert first.target[10:].sum() == 50
@@ -241,7 +241,7 @@ class TestReading:
         real = burning.read_vectors
         monkeypatch.setattr(burning, "read_vectors", lambda *a, **k: (reads.append(a), real(*a, **k))[1])
         dataset = described(town, TWO)
-        samples = SemanticSamples(dataset, "train", cache=False)
+        samples = SemanticDataset(dataset, "train", cache=False)
         for _ in range(3):
             assert [samples[i].target.sum() for i in range(2)] == [100, 16]
         class_counts(dataset)
@@ -262,7 +262,7 @@ class TestReading:
 
     def test_samples_are_small_and_the_same_in_workers(self, town):
         write_geojson(town / "labels.geojson", [box(i % 40, i % 30, 2) for i in range(5000)])
-        samples = SemanticSamples(described(town, TWO), "train", augment=Augment((16, 16)), cache=False)
+        samples = SemanticDataset(described(town, TWO), "train", augment=Augment((16, 16)), cache=False)
         assert len(pickle.dumps(samples)) < 10_000
         alone = list(DataLoader(samples, 1, collate_fn=collate))
         for one, other in zip(alone, DataLoader(samples, 1, collate_fn=collate, num_workers=2), strict=True):

@@ -16,11 +16,11 @@ from made_data import picture, write_png, write_tiff
 from made_objects import YAML, coco, make_objects, record, write_numbers
 from shared import DATA, needs_shared
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import RegionSamples, SemanticSamples
+from torchfpn.data.datasets import ObjectDataset, SemanticDataset
 from torchfpn.data.sample import collate
 from torchfpn.data.sampler import Draw
 from torchfpn.data.statistics import class_counts
-from torchfpn.data.transforms import RegionAugment, Resize
+from torchfpn.data.transforms import ObjectAugment, Resize
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.ops.masks import areas, crop_images, paste
 from torchfpn.ops.rle import to_rle
@@ -30,7 +30,7 @@ from torchfpn.report.objects import Marks, draw_objects
 
 
 def samples_of(folder, split="train", **options):
-    return RegionSamples(read_dataset(folder), split, **options)
+    return ObjectDataset(read_dataset(folder), split, **options)
 
 
 def same(one, other):
@@ -219,8 +219,8 @@ def test_polygons_are_objects(tmp_path):
 def test_a_scene_is_read_by_windows(tmp_path):
     make_scene(tmp_path, yaml="scene_pixels: 100\n")
     with pytest.raises(ConfigError, match="no crop"):
-        samples_of(tmp_path, augment=RegionAugment())
-    samples = samples_of(tmp_path, augment=RegionAugment(crop=(20, 20), turns=True, flip=0.5))
+        samples_of(tmp_path, augment=ObjectAugment())
+    samples = samples_of(tmp_path, augment=ObjectAugment(crop=(20, 20), turns=True, flip=0.5))
     assert len(samples) == 12
     assert list(samples.scenes) == [0]
     whole = np.arange(2 * 60 * 80).reshape(2, 60, 80)
@@ -259,12 +259,12 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_of_augmentation_is_honoured_in_scenes(tmp_path, name):
     """Crops of a scene are those of the same image read whole, with the same keys, whatever is asked for."""
-    assert OPTIONS.keys() == {field.name for field in fields(RegionAugment)}
+    assert OPTIONS.keys() == {field.name for field in fields(ObjectAugment)}
     given = {"mirror": 0.0, "crop": (20, 20), "scaling": OPTIONS["scaling"]} | {name: OPTIONS[name]}
     for part, pixels in (("whole", 10**6), ("scene", 100)):
         (tmp_path / part).mkdir()
         make_scene(tmp_path / part, yaml=f"scene_pixels: {pixels}\n")
-    whole, scene = (samples_of(tmp_path / part, augment=RegionAugment(**given)) for part in ("whole", "scene"))
+    whole, scene = (samples_of(tmp_path / part, augment=ObjectAugment(**given)) for part in ("whole", "scene"))
     assert (len(whole.scenes), len(scene.scenes)) == (0, 1)
     met = 0
     for seed in range(12):
@@ -281,7 +281,7 @@ def test_a_scene_with_a_coco_file(tmp_path):
     (tmp_path / "boxes.json").write_text(json.dumps(value))
     yaml = "task: instance\nscene_pixels: 100\nsplits: {train: {images: ., annotations: boxes.json}}\n"
     (tmp_path / "dataset.yaml").write_text(yaml)
-    samples = samples_of(tmp_path, augment=RegionAugment(crop=(20, 20)))
+    samples = samples_of(tmp_path, augment=ObjectAugment(crop=(20, 20)))
     found = [samples[Draw(0, i)].objects for i in range(30)]
     assert any(len(objects) for objects in found)
     for objects in found:
@@ -291,7 +291,7 @@ def test_a_scene_with_a_coco_file(tmp_path):
 
 def test_augmentation_is_a_function_of_the_draw(tmp_path):
     scaling = Scaling((100.0,) * 3, (50.0,) * 3)
-    augment = RegionAugment(
+    augment = ObjectAugment(
         resize=Resize((12, 40), 60), crop=(20, 20), scale=(0.8, 1.25), flip=0.5, turns=True, around=0.5,
         brightness=0.2, contrast=0.2, noise=0.05, scaling=scaling,
     )  # fmt: skip
@@ -324,7 +324,7 @@ def test_pixels_without_data_are_nan_and_batches_are_padded_with_it(tmp_path):
     image = picture(0)
     image[:5] = 0
     write_png(tmp_path / "train" / "images" / "a0.png", image)
-    samples = samples_of(tmp_path, augment=RegionAugment(mirror=0))
+    samples = samples_of(tmp_path, augment=ObjectAugment(mirror=0))
     assert samples[0].image[:, :5].isnan().all()
     batch = collate([samples[0], samples_of(tmp_path, resize=Resize(longest=40))[1]])
     assert batch.images.shape == (2, 3, 30, 40)
@@ -352,7 +352,7 @@ def test_crops_around_objects(tmp_path):
     folder = make_objects(tmp_path, coco([record(1, (150, 150, 156, 156))], 1, (200, 200)), images=1, size=(200, 200))
     seen = {}
     for around in (0.0, 1.0):
-        samples = samples_of(folder, augment=RegionAugment(crop=(40, 40), around=around))
+        samples = samples_of(folder, augment=ObjectAugment(crop=(40, 40), around=around))
         seen[around] = sum(len(samples[Draw(0, i)].objects) for i in range(40))
     assert seen[1.0] == 40
     assert seen[0.0] < 20
@@ -361,7 +361,7 @@ def test_crops_around_objects(tmp_path):
 def test_the_kind_of_samples_follows_the_task(tmp_path):
     dataset = read_dataset(make_objects(tmp_path))
     with pytest.raises(ConfigError, match=r"task: a dataset for instance; expected semantic"):
-        SemanticSamples(dataset, "train")
+        SemanticDataset(dataset, "train")
     with pytest.raises(ConfigError, match=r"task: a dataset for instance"):
         class_counts(dataset)
 
@@ -377,7 +377,7 @@ def test_many_annotations_load_in_seconds_and_travel_light(tmp_path):
         records.append(record(i, (x, y, x + 20, y + 20), image=1 + i % 2, segmentation=[ring]))
     folder = make_objects(tmp_path, coco(records, size=(256, 400)), size=(256, 400))
     start = time.perf_counter()
-    samples = samples_of(folder, augment=RegionAugment(crop=(64, 64)), cache=False)
+    samples = samples_of(folder, augment=ObjectAugment(crop=(64, 64)), cache=False)
     assert time.perf_counter() - start < 20  # 1.5 s on two shared cores
     text = pickle.dumps(samples)
     assert len(text) < 250 * 20_000
@@ -389,12 +389,12 @@ def test_blood_cells_and_nuclei(tmp_path):
     configs = Path(__file__).parents[2] / "configs" / "datasets"
     counts = {"bccd": (2804, [2381, 214, 209], 205), "nuclei": (9033, [9033], 232)}
     for name, (total, classes, images) in counts.items():
-        samples = RegionSamples(read_dataset(configs / f"{name}.yaml"), "train", cache=False)
+        samples = ObjectDataset(read_dataset(configs / f"{name}.yaml"), "train", cache=False)
         assert len(samples) == images
         assert len(samples.annotations.boxes) == total
         assert np.bincount(samples.annotations.labels).tolist() == classes
-        augment = RegionAugment(crop=(256, 256), scale=(0.7, 1.5), turns=True, flip=0.5)
-        shown = RegionSamples(samples.dataset, "train", augment=augment, cache=False)
+        augment = ObjectAugment(crop=(256, 256), scale=(0.7, 1.5), turns=True, flip=0.5)
+        shown = ObjectDataset(samples.dataset, "train", augment=augment, cache=False)
         pictures = []
         for i in (0, 7, 100):
             sample = shown[Draw(i, i)]
@@ -412,7 +412,7 @@ def test_numbered_nuclei_are_those_of_the_coco_file(tmp_path):
     text += "splits: {{val: {{images: val/images, {}}}}}\n"
     (tmp_path / "a.yaml").write_text(text.format(root, "labels: val/instances"))
     (tmp_path / "b.yaml").write_text(text.format(root, "annotations: val/instances.json"))
-    one, other = (RegionSamples(read_dataset(tmp_path / name), "val", cache=False) for name in ("a.yaml", "b.yaml"))
+    one, other = (ObjectDataset(read_dataset(tmp_path / name), "val", cache=False) for name in ("a.yaml", "b.yaml"))
     by_name = {pair.image.name: i for i, pair in enumerate(other.pairs)}
     for i in (0, 20, 40):
         first, second = one[i], other[by_name[one.pairs[i].image.name]]

@@ -16,7 +16,7 @@ from made_maps import PLACE, blobs, box, make_scene, noise, scene_yaml, write_ge
 from torchfpn.data import reading as windows
 from torchfpn.data.check import check
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import SCENE_CROP, SemanticSamples, index_scene
+from torchfpn.data.datasets import SCENE_CROP, SemanticDataset, index_scene
 from torchfpn.data.headers import quick_size, read_header
 from torchfpn.data.reading import nth_tile, pieces, read_pair, scene_of, tile_count, with_margin
 from torchfpn.data.sample import collate
@@ -78,8 +78,8 @@ class TestCrops:
                 (tmp_path / name).write_text(text + "polygons: {field: kind, background: a, border: 1}\n")
             whole, scenes = read_dataset(tmp_path / "whole.yaml"), read_dataset(tmp_path)
         augment = Augment((48, 64), **EVERYTHING, scaling=Scaling((9.0,) * 3, (50.0,) * 3))
-        one = SemanticSamples(whole, "train", augment=augment)
-        other = SemanticSamples(scenes, "train", augment=augment)
+        one = SemanticDataset(whole, "train", augment=augment)
+        other = SemanticDataset(scenes, "train", augment=augment)
         assert (len(one), len(other)) == (1, (300 // 48) * (260 // 64))
         assert not one.scenes
         assert len(other.scenes) == 1
@@ -89,14 +89,14 @@ class TestCrops:
     def test_crops_larger_than_the_scene(self, tmp_path):
         whole, scenes = both(tmp_path, size=(40, 90))
         augment = Augment((64, 64), **(EVERYTHING | {"noise": 0.0, "brightness": 0.0}))
-        one, other = (SemanticSamples(dataset, "train", augment=augment) for dataset in (whole, scenes))
+        one, other = (SemanticDataset(dataset, "train", augment=augment) for dataset in (whole, scenes))
         assert len(other) == 1
         for seed in range(20):
             assert same(one[Draw(0, seed)], other[Draw(0, seed)])
 
     def test_they_depend_on_the_key_alone(self, tmp_path):
         make_scene(tmp_path)
-        samples = SemanticSamples(read_dataset(tmp_path), "train", augment=Augment((32, 32), class_aware=0.5))
+        samples = SemanticDataset(read_dataset(tmp_path), "train", augment=Augment((32, 32), class_aware=0.5))
         sampler = KeyedSampler(len(samples), seed=3, per_epoch=8)
         alone = list(DataLoader(samples, 4, sampler=sampler, collate_fn=collate))
         workers = list(DataLoader(samples, 4, sampler=sampler, collate_fn=collate, num_workers=2))
@@ -108,7 +108,7 @@ class TestCrops:
 
     def test_no_read_is_larger_than_needed(self, tmp_path, monkeypatch):
         make_scene(tmp_path)
-        samples = SemanticSamples(read_dataset(tmp_path), "train", augment=Augment((32, 32), scale=(0.5, 2.0)))
+        samples = SemanticDataset(read_dataset(tmp_path), "train", augment=Augment((32, 32), scale=(0.5, 2.0)))
         read = []
         real = images._read_raster
         monkeypatch.setattr(images, "_read_raster", lambda *a: (read.append(a[-1]), real(*a))[1])
@@ -132,18 +132,18 @@ class TestCrops:
         )
         (tmp_path / "dataset.yaml").write_text(text)
         dataset = read_dataset(tmp_path)
-        samples = SemanticSamples(dataset, "train", augment=Augment((32, 32)), cache=True)
+        samples = SemanticDataset(dataset, "train", augment=Augment((32, 32)), cache=True)
         assert len(samples) == 1 + 16
         assert samples.usual_size == (20, 30)
         names = [samples[i].name.rpartition("/")[2] for i in range(17)]
         assert names[0] == "small.tif"
         assert all(name.startswith("scene.tif (") for name in names[1:])
         assert len(set(names)) > 10
-        assert [len(s.image) for s in SemanticSamples(dataset, "train")] == [3, 3]
+        assert [len(s.image) for s in SemanticDataset(dataset, "train")] == [3, 3]
 
     def test_bands_are_chosen_and_others_refused(self, tmp_path):
         make_scene(tmp_path, more="bands: [red, green, blue]\nuse_bands: [blue, 1]\n")
-        samples = SemanticSamples(read_dataset(tmp_path), "train", augment=Augment((32, 32), mirror=0.0))
+        samples = SemanticDataset(read_dataset(tmp_path), "train", augment=Augment((32, 32), mirror=0.0))
         assert samples.bands == ("blue", "red")
         assert samples.usual_size == (SCENE_CROP, SCENE_CROP)
         assert samples[0].image.shape == (2, 32, 32)
@@ -153,10 +153,10 @@ class TestCrops:
         moved = PLACE["transform"] @ rasterio.Affine.translation(1, 0)
         write_map(tmp_path / "mask.tif", blobs((300, 260))[None], transform=moved)
         with pytest.raises(DataError, match="another grid than the image, 1 pixels apart"):
-            SemanticSamples(read_dataset(tmp_path), "train")
+            SemanticDataset(read_dataset(tmp_path), "train")
         write_map(tmp_path / "mask.tif", blobs((300, 261))[None])
         with pytest.raises(DataError, match="labels of 261 x 300 pixels for an image of 260 x 300"):
-            SemanticSamples(read_dataset(tmp_path), "train")
+            SemanticDataset(read_dataset(tmp_path), "train")
 
 
 class TestClassAware:
@@ -190,14 +190,14 @@ class TestClassAware:
         """36 of 78,000 pixels; a crop of 24 x 24 meets them by chance once in a hundred."""
         make_scene(tmp_path)
         augment = Augment((24, 24), class_aware=wanted)
-        samples = SemanticSamples(read_dataset(tmp_path), "train", augment=augment)
+        samples = SemanticDataset(read_dataset(tmp_path), "train", augment=augment)
         seen = np.mean([bool((samples[Draw(0, seed)].target == 2).any()) for seed in range(200)])
         assert abs(seen - wanted / 3) < 0.08  # one of three classes
 
     def test_nothing_labelled_is_a_plain_crop(self, tmp_path):
         make_scene(tmp_path)
         write_map(tmp_path / "mask.tif", np.full((1, 300, 260), 255, np.uint8))
-        samples = SemanticSamples(read_dataset(tmp_path), "train", augment=Augment((24, 24), class_aware=1.0))
+        samples = SemanticDataset(read_dataset(tmp_path), "train", augment=Augment((24, 24), class_aware=1.0))
         assert (samples[0].target == IGNORE).all()
 
 
@@ -219,8 +219,8 @@ class TestWindows:
 
     def test_every_label_counts_once_and_is_seen_with_its_surroundings(self, tmp_path, small_windows):
         whole, scenes = both(tmp_path)
-        truth = SemanticSamples(whole, "train")[0]
-        samples = SemanticSamples(scenes, "train")
+        truth = SemanticDataset(whole, "train")[0]
+        samples = SemanticDataset(scenes, "train")
         assert len(samples) == 9
         found, seen = torch.full_like(truth.target, IGNORE), torch.zeros_like(truth.target)
         for n, sample in enumerate(samples):
@@ -291,7 +291,7 @@ class TestWhichAreScenes:
         scene_yaml(tmp_path, pixels=100, labels="mask.png")
         dataset = read_dataset(tmp_path)
         assert scene_of(dataset, dataset.pairs("train")[0]) is None  # a PNG can only be read whole
-        assert len(SemanticSamples(dataset, "train")) == 1
+        assert len(SemanticDataset(dataset, "train")) == 1
 
     @pytest.mark.parametrize("profile", [{}, {"BIGTIFF": "YES"}, {"ENDIANNESS": "BIG"}, {"tiled": True}])
     @pytest.mark.parametrize("size", [(3, 70_000), (300, 260)])
@@ -316,7 +316,7 @@ def test_boundary_iou_of_a_scene_does_not_depend_on_the_windows(tmp_path, small_
         normalize=Normalize(Scaling.identity(3)),
         predict=lambda images: [Semantic((images[0][0] > 90).long() + (images[0][1] > 180), images[0][0])],
     )  # fmt: skip
-    one, other = (SemanticSamples(dataset, "train") for dataset in (whole, scenes))
+    one, other = (SemanticDataset(dataset, "train") for dataset in (whole, scenes))
     expected, found = evaluate(task, one), evaluate(task, iter(list(other)), source=other)
     assert (len(one), len(other)) == (1, 9)
     assert found.confusion.to_dict() == expected.confusion.to_dict()

@@ -10,8 +10,8 @@ import torchfpn
 from made_detections import BOX, OTHER, found, truth
 from made_objects import coco, make_objects, record
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import RegionSamples
-from torchfpn.data.sample import RegionSample, collate
+from torchfpn.data.datasets import ObjectDataset
+from torchfpn.data.sample import ObjectSample, collate
 from torchfpn.evaluation.coco import evaluate_results
 from torchfpn.evaluation.model import RegionValidation, evaluate_regions, relabelled, truth_facts
 from torchfpn.metrics.detection import AveragePrecision, polygon_runs
@@ -41,9 +41,9 @@ class Fixed(torch.nn.Module):
 
 def samples():
     return [
-        RegionSample(torch.rand(1, *SIZE), truth([BOX], size=SIZE), "a.png"),
-        RegionSample(torch.rand(1, *SIZE), truth([BOX, OTHER], [0, 1], size=SIZE), "b.png"),
-        RegionSample(torch.rand(1, *SIZE), truth([], size=SIZE), "c.png"),
+        ObjectSample(torch.rand(1, *SIZE), truth([BOX], size=SIZE), "a.png"),
+        ObjectSample(torch.rand(1, *SIZE), truth([BOX, OTHER], [0, 1], size=SIZE), "b.png"),
+        ObjectSample(torch.rand(1, *SIZE), truth([], size=SIZE), "c.png"),
     ]
 
 
@@ -88,7 +88,7 @@ def crowded(tmp_path):
         record(2, (12, 10, 30, 20), category=7, iscrowd=1),
         record(3, (4, 12, 14, 22), image=2, area=77),
     ]
-    return RegionSamples(read_dataset(make_objects(tmp_path, coco(value))), "train", cache=False)
+    return ObjectDataset(read_dataset(make_objects(tmp_path, coco(value))), "train", cache=False)
 
 
 def test_areas_and_classes_of_crowds_come_from_the_file(tmp_path):
@@ -113,7 +113,7 @@ def test_equal_scores_of_a_model_count_in_the_order_of_image_ids(tmp_path):
     for image, number in zip(value["images"], (9, 4), strict=True):
         image["id"] = number
     yaml = "task: detection\nsplits: {train: {images: train/images, annotations: train/instances.json}}\n"
-    split = RegionSamples(read_dataset(make_objects(tmp_path, value, yaml=yaml)), "train", cache=False)
+    split = ObjectDataset(read_dataset(make_objects(tmp_path, value, yaml=yaml)), "train", cache=False)
     answers = [found([[12, 3, 20, 9]], [0.5], size=SIZE), found([[2, 3, 10, 9]], [0.5], size=SIZE)]
     result = evaluate_regions(Fixed(answers), split)
     by_hand = AveragePrecision(("cell", "dot"))
@@ -152,7 +152,7 @@ def test_areas_that_a_file_does_not_say_are_those_of_masks(tmp_path):
     line = [0, 0, 2, 0, 24, 22, 24, 24, 22, 24, 0, 2]
     value = coco([record(1, (0, 0, 24, 24), segmentation=[line]), record(2, (26, 0, 32, 6))], images=1)
     del value["annotations"][0]["area"]
-    split = RegionSamples(read_dataset(make_objects(tmp_path, value, images=1)), "train", cache=False)
+    split = ObjectDataset(read_dataset(make_objects(tmp_path, value, images=1)), "train", cache=False)
     (facts,) = [truth_facts(split, 0, split[0].objects)]
     assert facts.areas.tolist() == [int(areas(split[0].objects.masks)[0]), 36]
     assert 60 < facts.areas[0] < 110

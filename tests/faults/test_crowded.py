@@ -15,7 +15,7 @@ from made_objects import YAML, coco, make_objects, record
 from tiny_detector import tiny_detector
 from torchfpn.cli.main import main
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import RegionSamples
+from torchfpn.data.datasets import ObjectDataset
 from torchfpn.data.sample import collate
 from torchfpn.metrics.detection import AveragePrecision
 from torchfpn.ops.masks import Crops, Instances, areas
@@ -218,7 +218,7 @@ def test_fault_27_an_image_of_one_pixel(tmp_path, kind):
     folder = make_objects(tmp_path, value, yaml=YAML.replace("instance", kind, 1))
     for i, size in enumerate([(1, 1), (50, 60)]):
         write_png(folder / "train" / "images" / f"a{i}.png", picture(i, size))
-    samples = RegionSamples(read_dataset(folder), "train")
+    samples = ObjectDataset(read_dataset(folder), "train")
     sample = samples[0]
     assert sample.objects.boxes.tolist() == [[0, 0, 1, 1]]
     task = tiny_detector(kind)

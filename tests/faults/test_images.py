@@ -14,7 +14,7 @@ from PIL import Image
 from made_data import labels, make_dataset, picture, write_png, write_tiff
 from torchfpn.cli.main import main
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.datasets import SemanticDataset
 from torchfpn.data.sample import collate
 from torchfpn.data.scaling import find_scaling
 from torchfpn.data.transforms import Augment
@@ -59,7 +59,7 @@ def test_fault_01_truncated_file_is_named_by_check(tmp_path, capsys, kind, share
     assert len(lines) == 2
     assert lines[0].startswith(f"bad: {bad}: damaged")
     with pytest.raises(DataError, match=bad.name):
-        SemanticSamples(read_dataset(tmp_path), "train")[1]
+        SemanticDataset(read_dataset(tmp_path), "train")[1]
 
 
 def test_fault_02_empty_file_text_and_folder_instead_of_an_image(tmp_path, capsys):
@@ -150,7 +150,7 @@ def test_fault_07_other_number_of_bands(tmp_path, capsys):
     code, lines = checked(tmp_path, capsys)
     assert lines[0].endswith("; expected 3 bands: red, green, blue")
     with pytest.raises(DataError, match=r"a1\.tif: has 5 bands .*; expected 3 bands: red, green, blue"):
-        SemanticSamples(read_dataset(tmp_path), "train")[1]
+        SemanticDataset(read_dataset(tmp_path), "train")[1]
 
 
 def test_fault_08_other_pixel_type_is_never_rescaled_in_silence(tmp_path, capsys):
@@ -160,14 +160,14 @@ def test_fault_08_other_pixel_type_is_never_rescaled_in_silence(tmp_path, capsys
     code, lines = checked(tmp_path, capsys)
     assert code == 2
     assert lines[0].startswith(f"bad: {bad}: pixels of type uint16; most images are uint8; ")
-    samples = SemanticSamples(read_dataset(tmp_path), "train")
+    samples = SemanticDataset(read_dataset(tmp_path), "train")
     for attempt in (lambda: samples[1], lambda: find_scaling(read_dataset(tmp_path))):
         with pytest.raises(DataError, match=r"a1\.tif: pixels of type uint16"):
             attempt()
     yaml = tmp_path / "dataset.yaml"
     yaml.write_text(yaml.read_text() + "scaling: {offset: [0, 0, 0], scale: [255, 255, 255]}\n")
     assert checked(tmp_path, capsys) == (0, [])
-    sample = SemanticSamples(read_dataset(tmp_path), "train")[1]
+    sample = SemanticDataset(read_dataset(tmp_path), "train")[1]
     assert torch.equal(sample.image, torch.from_numpy(array.astype("float32")))  # raw values, whatever they are
 
 
@@ -183,7 +183,7 @@ def test_fault_09_nan_and_infinity_are_no_data(tmp_path, capsys):
     dataset = read_dataset(tmp_path)
     assert find_scaling(dataset)[0].offset == (7.0, 7.0)
     for augment in (None, Augment((24, 32), mirror=0.0)):
-        sample = SemanticSamples(dataset, "train", augment=augment)[0]
+        sample = SemanticDataset(dataset, "train", augment=augment)[0]
         places = [[3, 4], [5, 6], [7, 8]]
         assert sample.image.isnan().all(0).nonzero().tolist() == places
         assert int(sample.image.isnan().sum()) == 6
@@ -213,10 +213,10 @@ def test_fault_13_image_and_mask_of_different_size_or_on_other_grids(tmp_path, c
     assert lines[1].startswith(f"bad: {far}: labels on another grid than the image, 0.02 pixels apart: [10.0, ")
     assert lines[1].count("[10.0, 0.0, 50000") == 2
     assert lines[2].startswith(f"bad: {other}: labels in another coordinate system")
-    samples = SemanticSamples(read_dataset(tmp_path), "val")
+    samples = SemanticDataset(read_dataset(tmp_path), "val")
     assert len(samples) == 2
     with pytest.raises(DataError, match=r"a0\.png: labels of 33 x 24"):
-        SemanticSamples(read_dataset(tmp_path), "train")
+        SemanticDataset(read_dataset(tmp_path), "train")
 
 
 def test_fault_14_tiny_and_odd_images_are_read_and_batched(tmp_path, capsys):
@@ -232,11 +232,11 @@ def test_fault_14_tiny_and_odd_images_are_read_and_batched(tmp_path, capsys):
         )
     assert checked(tmp_path, capsys) == (0, [])
     dataset = read_dataset(tmp_path)
-    batch = collate(list(SemanticSamples(dataset, "train")))
+    batch = collate(list(SemanticDataset(dataset, "train")))
     assert batch.sizes == sizes
     assert batch.images.shape == (4, 3, 50, 50)
     augment = Augment((32, 32), scale=(0.5, 2.0), turns=True, class_aware=0.5)
-    cropped = collate(list(SemanticSamples(dataset, "train", augment=augment)))
+    cropped = collate(list(SemanticDataset(dataset, "train", augment=augment)))
     assert cropped.images.shape == (4, 3, 32, 32)
     assert torch.equal(cropped.images.isnan().any(1), cropped.targets == IGNORE)
     assert (cropped.targets != IGNORE).flatten(1).any(1).all()
@@ -261,7 +261,7 @@ def test_fault_16_every_colour_model_is_converted_and_exif_turns_images_and_labe
     for i in (1, 2, 3):
         write_png(tmp_path / "train" / "labels" / f"a{i}.png", truth)
     assert checked(tmp_path, capsys) == (0, [])
-    samples = SemanticSamples(read_dataset(tmp_path), "train")
+    samples = SemanticDataset(read_dataset(tmp_path), "train")
     want = torch.from_numpy(upright).permute(2, 0, 1).float()
     for i, close in ((0, 12), (1, 12), (2, 40)):
         assert (samples[i].image - want).abs().mean() < close, i
@@ -283,7 +283,7 @@ def test_fault_16_deep_and_grey_png_keep_their_values(tmp_path, capsys, mode):
             image = Image.merge("LA", [Image.fromarray((deep // 256).astype("uint8"))] * 2)
         replaced(tmp_path, f"a{i}", ".png", image.save)
     assert checked(tmp_path, capsys) == (0, [])
-    sample = SemanticSamples(read_dataset(tmp_path), "train")[0]
+    sample = SemanticDataset(read_dataset(tmp_path), "train")[0]
     want = torch.from_numpy((deep if mode == "16-bit" else deep // 256).astype("float32"))
     missing = torch.zeros(24, 32, dtype=torch.bool) if mode == "16-bit" else want == 0
     assert torch.equal(sample.image[0].isnan(), missing)
@@ -304,7 +304,7 @@ def test_fault_17_odd_file_names_work(tmp_path, capsys, suffix):
     assert checked(tmp_path, capsys, "--sheet", str(sheet)) == (0, [])
     assert sheet.exists()
     dataset = read_dataset(tmp_path)
-    assert sorted(sample.name for sample in SemanticSamples(dataset, "train")) == sorted(
+    assert sorted(sample.name for sample in SemanticDataset(dataset, "train")) == sorted(
         str(tmp_path / "train" / "images" / f"{name}{suffix}") for name in NAMES
     )
     for path in (tmp_path / "train" / "labels").iterdir():
@@ -322,7 +322,7 @@ def test_fault_17_names_that_are_no_utf8(tmp_path):
     odd, odder = os.fsdecode(b"\xff\xfe"), os.fsdecode(b"\xfd")
     (images / "a0.png").rename(images / f"{odd}.png")
     (truth / "a0.png").rename(truth / f"{odd}.png")
-    assert SemanticSamples(read_dataset(tmp_path), "train")[2].image.shape == (3, 24, 32)
+    assert SemanticDataset(read_dataset(tmp_path), "train")[2].image.shape == (3, 24, 32)
     write_tiff(tmp_path / "a.tif", np.ones((3, 24, 32), "uint8"))  # GDAL takes no such names, so this is told
     (tmp_path / "a.tif").rename(images / f"{odder}.tif")
     (truth / f"{odder}.png").hardlink_to(truth / "a1.png")

@@ -8,7 +8,7 @@ import pytest
 from made_data import YAML, labels, make_dataset, picture, write_png, write_tiff
 from torchfpn.cli.main import main
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.datasets import SemanticDataset
 from torchfpn.errors import ConfigError, DataError
 
 
@@ -37,7 +37,7 @@ def test_fault_18_value_that_is_no_class(tmp_path, capsys, suffix):
         " expected 0 grass, 1 road, 2 water; 255 not labelled; add a class, or ignore it with ignore_index"
     )
     with pytest.raises(DataError, match=r"the value 7 in 1 pixel, 9 in 3 pixels, first at .* \(20, 5\)") as caught:
-        SemanticSamples(read_dataset(tmp_path), "train")[1]
+        SemanticDataset(read_dataset(tmp_path), "train")[1]
     assert caught.value.file == bad
     yaml = tmp_path / "dataset.yaml"
     yaml.write_text(yaml.read_text() + "ignore_index: [7, 9]\n")
@@ -59,7 +59,7 @@ def test_fault_19_rgb_mask_suggests_palette(tmp_path, capsys, suffix):
     assert "--palette" in lines[0]
     assert "labels_are: colors" in lines[0]
     with pytest.raises(DataError, match="an RGB mask"):
-        SemanticSamples(read_dataset(tmp_path), "train")[1]
+        SemanticDataset(read_dataset(tmp_path), "train")[1]
 
 
 def test_fault_19_palette_masks_are_read_as_indices(tmp_path, capsys):
@@ -71,7 +71,7 @@ def test_fault_19_palette_masks_are_read_as_indices(tmp_path, capsys):
     image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200] + [0] * 759)
     image.save(path)
     assert checked(tmp_path, capsys) == (0, [])
-    np.testing.assert_array_equal(SemanticSamples(read_dataset(tmp_path), "train")[1].target, labels(1))
+    np.testing.assert_array_equal(SemanticDataset(read_dataset(tmp_path), "train")[1].target, labels(1))
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -14,7 +14,7 @@ from torchfpn.cli.main import main
 from torchfpn.data import reading as windows
 from torchfpn.data.check import check
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.datasets import SemanticDataset
 from torchfpn.data.sampler import Draw
 from torchfpn.data.scaling import find_scaling
 from torchfpn.data.transforms import Augment
@@ -26,7 +26,7 @@ LIST = "images: [scene.tif, other.tif], labels: [mask.tif, mask.tif]"
 
 
 def samples(folder, crop=32, **options):
-    return SemanticSamples(read_dataset(folder), "train", augment=Augment((crop, crop), **options))
+    return SemanticDataset(read_dataset(folder), "train", augment=Augment((crop, crop), **options))
 
 
 def with_another(folder, array, **profile):
@@ -70,7 +70,7 @@ def test_fault_04_a_sparse_map_of_400000_pixels_is_trained_on_by_windows(tmp_pat
     found = samples(tmp_path, 256, scale=(0.5, 2.0))
     assert len(found) == 2**20  # nearly half of the crops that fit: the order of an epoch must be held, too
     assert [sample.image.shape for sample in crops(found, 4)] == [(1, 256, 256)] * 4
-    whole = SemanticSamples(read_dataset(tmp_path), "train")
+    whole = SemanticDataset(read_dataset(tmp_path), "train")
     assert len(whole) == (HUGE // 1024 + 1) ** 2
     last = whole[len(whole) - 1]
     assert last.image.shape == (1, 704, 704)
@@ -196,7 +196,7 @@ def test_fault_14_tiny_and_odd_maps(tmp_path, size, labels, capsys):
     for sample in crops(found):
         assert sample.image.shape == (3, 32, 32)
         assert np.array_equal(sample.image.isnan().any(0), sample.target == IGNORE)
-    whole = list(SemanticSamples(read_dataset(tmp_path), "train"))
+    whole = list(SemanticDataset(read_dataset(tmp_path), "train"))
     assert sum(int((sample.target != IGNORE).sum()) for sample in whole) == size[0] * size[1]
 
 
@@ -211,7 +211,7 @@ class TestFault28:
         return folder
 
     def target(self, folder):
-        return SemanticSamples(read_dataset(folder), "train")[0].target.numpy()
+        return SemanticDataset(read_dataset(folder), "train")[0].target.numpy()
 
     def test_fault_28_invalid_rings_are_mended_and_counted(self, tmp_path, capsys):
         x, y = WEST + 10, NORTH - 10

@@ -11,9 +11,9 @@ from made_data import picture, write_png
 from made_objects import YAML, broken, coco, make_objects, record, ring
 from torchfpn.cli.main import main
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import RegionSamples
+from torchfpn.data.datasets import ObjectDataset
 from torchfpn.data.sample import collate
-from torchfpn.data.transforms import RegionAugment
+from torchfpn.data.transforms import ObjectAugment
 from torchfpn.errors import DataError
 from torchfpn.ops.masks import areas
 
@@ -30,7 +30,7 @@ def complaints(folder, capsys, *flags):
 def refused(folder):
     """The one line that stops a training."""
     with pytest.raises(DataError) as caught:
-        RegionSamples(read_dataset(folder), "train")
+        ObjectDataset(read_dataset(folder), "train")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -42,7 +42,7 @@ def test_fault_17_names_that_are_odd(tmp_path):
     make_objects(tmp_path, value)
     for name in names:
         write_png(tmp_path / "train" / "images" / name, picture(0))
-    assert [len(sample.objects) for sample in RegionSamples(read_dataset(tmp_path), "train")] == [0] * 4
+    assert [len(sample.objects) for sample in ObjectDataset(read_dataset(tmp_path), "train")] == [0] * 4
     folder = tmp_path / "train" / "images"
     (folder / "loop.png").symlink_to(folder / "loop.png")
     value["images"] += [
@@ -157,10 +157,10 @@ def test_fault_21_shapes_that_cannot_be(tmp_path, capsys, shape, found):
     assert lines[0].startswith(f"annotations[1].{found}")
     assert complaints(folder, capsys, "--fix") == (0, [])
     (folder / "dataset.yaml").write_text("fix: true\n" + YAML)
-    samples = RegionSamples(read_dataset(folder), "train")
+    samples = ObjectDataset(read_dataset(folder), "train")
     assert len(samples[0].objects) == 1 + found.startswith("segmentation[1]")  # the other polygon is good
     (folder / "dataset.yaml").write_text(YAML.replace("instance\n", "detection\n"))  # masks are not looked at
-    assert "nan" in found or len(RegionSamples(read_dataset(folder), "train")[0].objects) == 2
+    assert "nan" in found or len(ObjectDataset(read_dataset(folder), "train")[0].objects) == 2
 
 
 def test_fault_22_values_that_do_not_fit_are_all_told(tmp_path, capsys):
@@ -206,7 +206,7 @@ def test_fault_22_values_that_do_not_fit_are_all_told(tmp_path, capsys):
 
 def test_fault_22_boxes_may_be_off_by_a_pixel(tmp_path):
     value = coco([record(1, (2, 3, 10, 9)) | {"bbox": [-0.5, 3, 33.1, 6]}])
-    boxes = RegionSamples(read_dataset(make_objects(tmp_path, value)), "train")[0].objects.boxes
+    boxes = ObjectDataset(read_dataset(make_objects(tmp_path, value)), "train")[0].objects.boxes
     assert boxes.tolist() == [[0, 3, 32, 9]]
 
 
@@ -241,8 +241,8 @@ def test_fault_23_links_and_paths_of_the_yaml_that_lead_out(tmp_path, capsys):
 
 def test_fault_25_images_without_objects_are_samples(tmp_path, capsys):
     folder = make_objects(tmp_path, coco([record(1, (2, 3, 10, 9))]))
-    for augment in (None, RegionAugment(crop=(16, 16), turns=True, flip=0.5)):
-        samples = RegionSamples(read_dataset(folder), "train", augment=augment)
+    for augment in (None, ObjectAugment(crop=(16, 16), turns=True, flip=0.5)):
+        samples = ObjectDataset(read_dataset(folder), "train", augment=augment)
         empty = samples[1].objects
         assert empty.boxes.shape == (0, 4)
         assert empty.boxes.dtype == torch.float32
@@ -262,7 +262,7 @@ def test_fault_27_ten_thousand_objects_in_one_image(tmp_path):
     corners = rng.uniform(0, 990, (10_000, 2))
     records = [record(i, (x, y, x + 10, y + 10)) for i, (x, y) in enumerate(corners.round(1).tolist())]
     folder = make_objects(tmp_path, coco(records, images=1, size=(1000, 1000)), images=1, size=(1000, 1000))
-    samples = RegionSamples(read_dataset(folder), "train", augment=RegionAugment(turns=True, scale=(0.8, 1.2)))
+    samples = ObjectDataset(read_dataset(folder), "train", augment=ObjectAugment(turns=True, scale=(0.8, 1.2)))
     tracemalloc.start()
     sample = samples[0]
     _, peak = tracemalloc.get_traced_memory()
@@ -270,7 +270,7 @@ def test_fault_27_ten_thousand_objects_in_one_image(tmp_path):
     assert len(sample.objects) == 10_000
     assert (areas(sample.objects.masks) > 0).all()
     assert peak < 100 * 2**20  # whole masks would be 9.3 GiB
-    cropped = RegionSamples(read_dataset(folder), "train", augment=RegionAugment(crop=(100, 100)))[0]
+    cropped = ObjectDataset(read_dataset(folder), "train", augment=ObjectAugment(crop=(100, 100)))[0]
     assert 20 < len(cropped.objects) < 300
     assert cropped.objects.masks.pixels.numel() < 300 * 11 * 11
 
@@ -278,7 +278,7 @@ def test_fault_27_ten_thousand_objects_in_one_image(tmp_path):
 def test_fault_27_a_thousand_objects_on_top_of_each_other(tmp_path):
     records = [record(i, (10 + i / 100, 10, 110, 110)) for i in range(1000)]
     folder = make_objects(tmp_path, coco(records, images=1, size=(128, 128)), images=1, size=(128, 128))
-    sample = RegionSamples(read_dataset(folder), "train", augment=RegionAugment(crop=(96, 96), turns=True))[0]
+    sample = ObjectDataset(read_dataset(folder), "train", augment=ObjectAugment(crop=(96, 96), turns=True))[0]
     assert len(sample.objects) == 1000
     assert sample.objects.masks.pixels.numel() <= 1000 * 100 * 100
 
@@ -286,7 +286,7 @@ def test_fault_27_a_thousand_objects_on_top_of_each_other(tmp_path):
 def outcome(folder):
     """Why the folder is refused; None if all of it can be read."""
     try:
-        samples = RegionSamples(read_dataset(folder), "train", cache=False)
+        samples = ObjectDataset(read_dataset(folder), "train", cache=False)
         assert all(len(sample.objects.masks) == len(sample.objects) for sample in samples)
     except DataError as error:
         return str(error)

@@ -10,7 +10,7 @@ from made_objects import broken
 from made_panoptic import FIRST, SECOND, YAML, make_panoptic, panoptic, write_map
 from torchfpn.cli.main import main
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import RegionSamples
+from torchfpn.data.datasets import ObjectDataset
 from torchfpn.errors import DataError
 from torchfpn.ops.masks import areas
 
@@ -35,7 +35,7 @@ def dropped(folder, capsys):
 def refused(folder):
     """The one line that stops a training, at the start or at the image."""
     with pytest.raises(DataError) as caught:
-        [sample.objects for sample in RegionSamples(read_dataset(folder), "train")]
+        [sample.objects for sample in ObjectDataset(read_dataset(folder), "train")]
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -80,13 +80,13 @@ def test_fault_24_segments_that_cannot_be(tmp_path, capsys, more, found):
     assert left == {"segments": 2 if "id" in more else 1}  # without its id, the pixels are a riddle as well
     assert objects == 2  # the dot, and the cell of the other image
     (folder / "dataset.yaml").write_text(FIX)
-    sample = RegionSamples(read_dataset(folder), "train")[0]
+    sample = ObjectDataset(read_dataset(folder), "train")[0]
     assert areas(sample.objects.masks).tolist() == [100]
     assert len(sample.objects.crowds) == 1
 
 
 def test_fault_24_a_box_may_be_off_by_a_pixel(tmp_path):
-    objects = RegionSamples(read_dataset(make_panoptic(tmp_path, changed(bbox=[3, 2, 5, 7]))), "train")[0].objects
+    objects = ObjectDataset(read_dataset(make_panoptic(tmp_path, changed(bbox=[3, 2, 5, 7]))), "train")[0].objects
     assert objects.boxes[0].tolist() == [3, 2, 9, 10]  # as its pixels are
 
 
@@ -126,10 +126,10 @@ def test_fault_24_an_id_in_the_json_that_is_not_in_the_png(tmp_path, capsys):
 
 
 def test_fault_24_crowds_and_void_are_no_objects(tmp_path):
-    objects = RegionSamples(read_dataset(make_panoptic(tmp_path)), "train")[0].objects
+    objects = ObjectDataset(read_dataset(make_panoptic(tmp_path)), "train")[0].objects
     assert (len(objects), objects.crowds.tolist()) == (2, [[0, 15, 8, 24]])
     value = panoptic(crowds=(9, 5))  # of stuff
-    assert len(RegionSamples(read_dataset(make_panoptic(tmp_path, value)), "train")[0].objects.crowds) == 1
+    assert len(ObjectDataset(read_dataset(make_panoptic(tmp_path, value)), "train")[0].objects.crowds) == 1
 
 
 def test_fault_24_all_is_told_at_once_and_twenty_are_shown(tmp_path, capsys):
@@ -332,7 +332,7 @@ def test_fault_24_broken_files_are_refused_or_read_and_nothing_else(tmp_path, ho
         for path in (folder, fixed):
             said = None
             try:
-                samples = RegionSamples(read_dataset(path), "train", cache=False)
+                samples = ObjectDataset(read_dataset(path), "train", cache=False)
                 assert all(len(sample.objects.masks) == len(sample.objects) for sample in samples)
             except DataError as error:
                 said = str(error)

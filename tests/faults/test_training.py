@@ -17,7 +17,7 @@ import torch
 
 import torchfpn
 from passes import after_pass, at_step, before_pass, own_signal
-from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.datasets import SemanticDataset
 from torchfpn.data.scaling import find_scaling
 from torchfpn.train import run_folder as signals
 from train.fixtures import small  # noqa: F401
@@ -230,14 +230,14 @@ def test_fault_45_one_image_that_does_not_fit_is_the_end(small, capsys):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="loader processes are forked")
 def test_fault_46_a_killed_loader_process_is_named_and_nothing_hangs(small, monkeypatch, capsys):
-    frame, parent = SemanticSamples.frame, os.getpid()
+    frame, parent = SemanticDataset.frame, os.getpid()
 
     def killed(self, index):
         if os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
         return frame(self, index)
 
-    monkeypatch.setattr(SemanticSamples, "frame", killed)
+    monkeypatch.setattr(SemanticDataset, "frame", killed)
     start = time.monotonic()
     assert train("--num_workers", "1") == 2
     assert time.monotonic() - start < 60

@@ -137,11 +137,11 @@ def test_real_images_with_their_true_objects(name, masks):
     from pathlib import Path
 
     from torchfpn.data.config import read_dataset
-    from torchfpn.data.datasets import RegionSamples
+    from torchfpn.data.datasets import ObjectDataset
 
     configs = Path(__file__).resolve().parents[2] / "configs" / "datasets"
     dataset = read_dataset(configs / f"{name}.yaml")
-    sample = RegionSamples(dataset, "val")[3]
+    sample = ObjectDataset(dataset, "val")[3]
     objects = sample.objects
     scores = torch.linspace(1, 0.5, len(objects))
     same = Instances(objects.boxes, scores, objects.labels, sample.size, objects.masks)

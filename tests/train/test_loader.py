@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from torchfpn.data.config import read_dataset
-from torchfpn.data.datasets import SemanticSamples
+from torchfpn.data.datasets import SemanticDataset
 from torchfpn.data.transforms import Augment
 from torchfpn.errors import DataError
 from torchfpn.recipe import Scaling
@@ -19,7 +19,7 @@ AUGMENT = Augment(crop=(16, 16), scale=(0.5, 2.0), noise=0.1, scaling=Scaling.im
 
 @pytest.fixture
 def samples(tmp_path):
-    return SemanticSamples(read_dataset(make_data(tmp_path / "data")), "train", augment=AUGMENT)
+    return SemanticDataset(read_dataset(make_data(tmp_path / "data")), "train", augment=AUGMENT)
 
 
 def loader(samples, **options):
@@ -80,7 +80,7 @@ def test_processes_that_train_together_share_every_step(samples):
 
 
 def test_validation_gives_every_image_whole_and_alone(tmp_path):
-    samples = SemanticSamples(read_dataset(make_data(tmp_path / "data")), "val")
+    samples = SemanticDataset(read_dataset(make_data(tmp_path / "data")), "val")
     sizes = [tuple(b.images.shape) for b in ValidationLoader(samples)]
     assert sizes == [(1, 3, 32, 48), (1, 3, 40, 40)]
     assert len(list(ValidationLoader(samples, count=1))) == 1

@@ -83,11 +83,11 @@ def test_the_model_file_scores_what_validation_json_says(small):
     assert task.classes == ("ground", "roof", "road")
     assert float(rows(run)[-1]["val/miou"]) == scores["miou"]
     from torchfpn.data.config import read_dataset
-    from torchfpn.data.datasets import SemanticSamples
+    from torchfpn.data.datasets import SemanticDataset
     from torchfpn.metrics.confusion import ConfusionMatrix
 
     confusion = ConfusionMatrix(3)
-    for sample in SemanticSamples(read_dataset("data"), "val"):
+    for sample in SemanticDataset(read_dataset("data"), "val"):
         confusion.update(task.predict([sample.image])[0].labels, sample.target)
     assert confusion.to_dict()["confusion"] == scores["confusion"]
 

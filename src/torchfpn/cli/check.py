@@ -18,7 +18,7 @@ from torchfpn.io.atomic import check_local
 
 if TYPE_CHECKING:
     from torchfpn.data.check import CheckReport
-    from torchfpn.data.config import Dataset
+    from torchfpn.data.config import DatasetConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.ok else 2
 
 
-def _dataset(args: argparse.Namespace) -> "Dataset":
+def _dataset(args: argparse.Namespace) -> "DatasetConfig":
     """The dataset with what the flags say on top."""
     from torchfpn.data.config import read_dataset
 
@@ -84,7 +84,7 @@ def _dataset(args: argparse.Namespace) -> "Dataset":
     return replace(dataset, labels_are="colors") if args.palette else dataset
 
 
-def _say_written(dataset: "Dataset", report: "CheckReport", told: list[str]) -> int:
+def _say_written(dataset: "DatasetConfig", report: "CheckReport", told: list[str]) -> int:
     """What was written, and what a first look cannot decide; 1 if there is any of that. told: on the way."""
     from torchfpn.data.config import annotation_notes
     from torchfpn.io.formats import printable

@@ -90,11 +90,11 @@ def run(args: argparse.Namespace) -> int:
 def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[str, Any]:
     """Of a model that gives a class for every pixel."""
     from torchfpn.cli.options import fitting, open_samples
-    from torchfpn.data.datasets import SemanticSamples
+    from torchfpn.data.datasets import SemanticDataset
     from torchfpn.evaluation.model import class_order, evaluate
 
     order = class_order(task.classes, dataset.names)
-    samples = open_samples(SemanticSamples, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
+    samples = open_samples(SemanticDataset, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
     from torchfpn.cli.console import counted
 
     objects = _objects(args, dataset, samples, order)

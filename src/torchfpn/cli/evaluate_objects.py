@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torchfpn.cli.options import accept_old_spelling, refuse_idle
 
 if TYPE_CHECKING:
-    from torchfpn.data.config import Dataset
+    from torchfpn.data.config import DatasetConfig
     from torchfpn.tasks.task import Task
 
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     accept_old_spelling(group, "--most", flag)
 
 
-def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[str, Any]:
+def score(args: argparse.Namespace, task: "Task", dataset: "DatasetConfig") -> dict[str, Any]:
     """The scores of a detector on a split; with --out, pictures.
 
     Raises:
@@ -31,12 +31,12 @@ def score(args: argparse.Namespace, task: "Task", dataset: "Dataset") -> dict[st
     """
     from torchfpn.cli.console import counted
     from torchfpn.cli.options import fitting, open_samples
-    from torchfpn.data.datasets import RegionSamples
+    from torchfpn.data.datasets import ObjectDataset
     from torchfpn.evaluation.model import class_order, evaluate_regions
 
     refuse_idle(args, "evaluate", "a detection model")
     order = class_order(task.classes, dataset.names)
-    samples = open_samples(RegionSamples, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
+    samples = open_samples(ObjectDataset, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
     fit = fitting(samples, task.recipe, accept_dtype=args.accept_dtype)
     with counted("evaluating", len(samples)) as step:
         found = evaluate_regions(

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torchfpn.geo.window import SIDE
 
 if TYPE_CHECKING:
-    from torchfpn.data.config import Dataset
-    from torchfpn.data.datasets import SplitImages
+    from torchfpn.data.config import DatasetConfig
+    from torchfpn.data.datasets import SplitDataset
     from torchfpn.evaluation.model import Fit
     from torchfpn.inference.semantic import Options
     from torchfpn.inference.windows import Streaming
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from torchfpn.tasks.task import Task
 
 
-S = TypeVar("S", bound="SplitImages")
+S = TypeVar("S", bound="SplitDataset")
 
 
 def open_samples(
-    kind: "Callable[..., S]", dataset: "Dataset", split: str, recipe: "Recipe", *, accept_dtype: bool = False
+    kind: "Callable[..., S]", dataset: "DatasetConfig", split: str, recipe: "Recipe", *, accept_dtype: bool = False
 ) -> S:
     """The images of a split with the bands that the model wants, found by name where the names are known.
 
-    kind: SemanticSamples or RegionSamples.
+    kind: SemanticDataset or ObjectDataset.
 
     Raises:
         ConfigError: a dataset of the other kind. DataError: an image that cannot be used, other bands or another pixel
@@ -62,7 +62,7 @@ def open_samples(
     return kind(replace(dataset, use_bands=tuple(samples.bands[i] for i in order)), split, cache=False)
 
 
-def fitting(samples: "SplitImages", recipe: "Recipe", *, accept_dtype: bool = False) -> "Fit":
+def fitting(samples: "SplitDataset", recipe: "Recipe", *, accept_dtype: bool = False) -> "Fit":
     """What brings images of `samples` to the values that the model learnt on."""
     from functools import partial
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from torchfpn.cli.console import FileProgress, console
 
 if TYPE_CHECKING:
-    from torchfpn.data.config import Dataset
+    from torchfpn.data.config import DatasetConfig
     from torchfpn.data.statistics import ClassCounts
 
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print(dataset: "Dataset", counts: "ClassCounts", weights: list[float], title: str) -> None:
+def _print(dataset: "DatasetConfig", counts: "ClassCounts", weights: list[float], title: str) -> None:
     from rich.table import Table
 
     table = Table(title=f"class weights: {title}", title_justify="left")

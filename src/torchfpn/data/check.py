@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from torchfpn.data.config import (
-    Dataset,
+    DatasetConfig,
     annotation_notes,
     counted,
     fix_lines,
@@ -49,7 +49,7 @@ _LOOKED = 20  # label files that are looked at a second time
 
 
 def notes(
-    dataset: Dataset, facts: list[Facts], counts: dict[str, ClassCounts], polygons: Sequence[PolygonReport] = ()
+    dataset: DatasetConfig, facts: list[Facts], counts: dict[str, ClassCounts], polygons: Sequence[PolygonReport] = ()
 ) -> list[str]:
     """One line for each oddity. counts: of each split."""
     return [
@@ -72,7 +72,7 @@ def notes(
     ]
 
 
-def object_notes(dataset: Dataset, split: str, counts: ObjectCounts | None, dropped: dict[str, int]) -> list[str]:
+def object_notes(dataset: DatasetConfig, split: str, counts: ObjectCounts | None, dropped: dict[str, int]) -> list[str]:
     """The same of the objects of a split."""
     if counts is None:
         return []
@@ -88,7 +88,7 @@ def object_notes(dataset: Dataset, split: str, counts: ObjectCounts | None, drop
     return found + annotation_notes(dataset, split)
 
 
-def _absent_classes(dataset: Dataset, counts: dict[str, ClassCounts]) -> list[str]:
+def _absent_classes(dataset: DatasetConfig, counts: dict[str, ClassCounts]) -> list[str]:
     found = []
     for split, count in counts.items():
         if count.labelled:
@@ -97,7 +97,7 @@ def _absent_classes(dataset: Dataset, counts: dict[str, ClassCounts]) -> list[st
     return found
 
 
-def _byte_masks(dataset: Dataset, facts: list[Facts], counts: dict[str, ClassCounts]) -> list[str]:
+def _byte_masks(dataset: DatasetConfig, facts: list[Facts], counts: dict[str, ClassCounts]) -> list[str]:
     """Masks of 0 and 255 read with the default ignore value: the class itself would be ignored."""
     total = sum((count.pixels[0] for count in counts.values()), 0)
     others = sum(count.labelled for count in counts.values()) - total
@@ -107,7 +107,7 @@ def _byte_masks(dataset: Dataset, facts: list[Facts], counts: dict[str, ClassCou
     return []
 
 
-def _holds_255(dataset: Dataset, facts: list[Facts]) -> bool:
+def _holds_255(dataset: DatasetConfig, facts: list[Facts]) -> bool:
     """Whether a label file has the value; pixels without image data are ignored as well."""
     labels = [f.pair.label for f in facts if f.counts.ignored and f.pair.label and not is_vector(f.pair.label)]
     if dataset.labels_are == "colors":
@@ -193,7 +193,7 @@ def _elsewhere(polygons: Sequence[PolygonReport]) -> list[str]:
     return [f"polygons that overlap no image: {_few(found)}; check the coordinate systems"] if found else []
 
 
-def _unclassed(dataset: Dataset, polygons: Sequence[PolygonReport]) -> list[str]:
+def _unclassed(dataset: DatasetConfig, polygons: Sequence[PolygonReport]) -> list[str]:
     """Features without a class, which the dataset allows."""
     count = sum(one.unclassed for one in polygons)
     what = "left out" if dataset.polygons.without_class == "skip" else "not labelled"
@@ -205,7 +205,7 @@ def _unmet(facts: list[Facts]) -> list[str]:
     return _files("that no polygon meets", [f for f in facts if f.met is not None and len(f.met) == 0])
 
 
-def _striped(dataset: Dataset, facts: list[Facts]) -> list[str]:
+def _striped(dataset: DatasetConfig, facts: list[Facts]) -> list[str]:
     """Scenes of which a window costs whole rows."""
     found = []
     for f in facts:
@@ -215,7 +215,7 @@ def _striped(dataset: Dataset, facts: list[Facts]) -> list[str]:
     return [f"{line}; faster in tiles: gdal_translate -of COG" for line in names]
 
 
-def _no_images(dataset: Dataset) -> list[str]:
+def _no_images(dataset: DatasetConfig) -> list[str]:
     """Folders of images or labels that hold other files, too: mostly labels of a kind that is not read."""
     folders = {
         (dataset.root, paths)
@@ -230,7 +230,7 @@ def _no_images(dataset: Dataset) -> list[str]:
     return [f"{what} skipped: {_few(names)}"] if names else []
 
 
-def _in_no_list(dataset: Dataset) -> list[str]:
+def _in_no_list(dataset: DatasetConfig) -> list[str]:
     """Images in folders of the dataset that neither a `list` nor a COCO file names, so that nobody looks at them."""
     there, read = set[Path](), set[Path]()
     for name, split in dataset.splits.items():
@@ -246,7 +246,7 @@ def _in_no_list(dataset: Dataset) -> list[str]:
     )
 
 
-def _named_images(dataset: Dataset, name: str, split: Split) -> tuple[set[Path], set[Path]]:
+def _named_images(dataset: DatasetConfig, name: str, split: Split) -> tuple[set[Path], set[Path]]:
     """The images in the folder that a split chooses from, and those it reads."""
     if split.stems is not None:
         return chosen_files(dataset.root, split)
@@ -310,7 +310,7 @@ class CheckReport:
     polygons: of each file of polygons that is used. fix: of each split with bad annotations, what `fix` would do.
     """
 
-    dataset: Dataset
+    dataset: DatasetConfig
     splits: tuple[SplitReport, ...]
     bands: tuple[BandReport, ...]
     dtypes: dict[str, int]
@@ -342,7 +342,7 @@ class CheckReport:
 
 
 def check(
-    dataset: Dataset, *, watch: Watch = unwatched, splits: Sequence[str] | None = None, most: int | None = None
+    dataset: DatasetConfig, *, watch: Watch = unwatched, splits: Sequence[str] | None = None, most: int | None = None
 ) -> CheckReport:
     """Reads every file of every split, whatever is wrong with others, and reports on all of it.
 
@@ -379,7 +379,7 @@ def check(
     )
 
 
-def _listed(dataset: Dataset) -> tuple[list[tuple[str, Piece]], list[Problem]]:
+def _listed(dataset: DatasetConfig) -> tuple[list[tuple[str, Piece]], list[Problem]]:
     """(split, piece) of every split, and the files that have no partner or may not be read."""
     work: list[tuple[str, Piece]] = []
     problems: list[Problem] = []
@@ -404,7 +404,7 @@ def _partly(notes: list[str], seen: int, there: int) -> list[str]:
     return notes if seen == there else [f"in {seen:,} of {there:,} images and windows: {note}" for note in notes]
 
 
-def _untaught(dataset: Dataset, split: str, facts: list[Facts], problems: list[Problem]) -> list[Problem]:
+def _untaught(dataset: DatasetConfig, split: str, facts: list[Facts], problems: list[Problem]) -> list[Problem]:
     """Why there is nothing to learn from, or to validate on, in a split: no label, no object, no polygon on an image.
 
     Splits without labels are for predictions, but for "train". problems: what is known to be bad; where that is so of a
@@ -430,7 +430,7 @@ def _untaught(dataset: Dataset, split: str, facts: list[Facts], problems: list[P
     return [Problem(dataset.file, f"{found}, or their images hold no data; look at ignore_index and nodata")]
 
 
-def _without_objects(dataset: Dataset, split: str, facts: list[Facts]) -> list[Problem]:
+def _without_objects(dataset: DatasetConfig, split: str, facts: list[Facts]) -> list[Problem]:
     """The same of objects, for the split that is learnt from; another without objects has scores of nothing."""
     counts = sum((f.objects for f in facts if f.objects is not None), ObjectCounts.none(len(dataset.classes)))
     if counts.total or split != TRAIN:
@@ -441,7 +441,7 @@ def _without_objects(dataset: Dataset, split: str, facts: list[Facts]) -> list[P
     return [Problem(file, f'no object in the split "{split}"{crowds}{hint}')]
 
 
-def _unlike(dataset: Dataset, facts: list[Facts]) -> list[Problem]:
+def _unlike(dataset: DatasetConfig, facts: list[Facts]) -> list[Problem]:
     """The images whose number of bands or pixel type is not that of most."""
     seen = [(f.pair.image, f.seen) for f in facts if f.seen is not None]
     if not seen:
@@ -465,7 +465,7 @@ def _unlike(dataset: Dataset, facts: list[Facts]) -> list[Problem]:
     return found
 
 
-def _split_report(dataset: Dataset, name: str, facts: list[Facts]) -> SplitReport:
+def _split_report(dataset: DatasetConfig, name: str, facts: list[Facts]) -> SplitReport:
     counts = ClassCounts.empty(len(dataset.classes))
     for f in facts:
         counts += f.counts
@@ -482,21 +482,21 @@ def _split_report(dataset: Dataset, name: str, facts: list[Facts]) -> SplitRepor
     return SplitReport(name, len(facts), counts, *sizes, missing, objects, dict(sorted((+dropped).items())))
 
 
-def _object_notes(dataset: Dataset, split: SplitReport) -> list[str]:
+def _object_notes(dataset: DatasetConfig, split: SplitReport) -> list[str]:
     try:
         return object_notes(dataset, split.name, split.objects, split.dropped)
     except DataError:  # a problem, which is told
         return []
 
 
-def _fix_lines(dataset: Dataset, split: str) -> list[str]:
+def _fix_lines(dataset: DatasetConfig, split: str) -> list[str]:
     try:
         return fix_lines(dataset, split)
     except DataError:  # of the file as a whole: nothing can be left out
         return []
 
 
-def _emptied(dataset: Dataset, split: SplitReport) -> list[Problem]:
+def _emptied(dataset: DatasetConfig, split: SplitReport) -> list[Problem]:
     """Classes of panoptic annotations that `fix` leaves nothing of: only their maps tell."""
     found = split_annotations(dataset, split.name) if dataset.fix and split.objects and split.images else None
     if found is None or found.segments is None or split.objects is None:
@@ -509,7 +509,7 @@ def _emptied(dataset: Dataset, split: SplitReport) -> list[Problem]:
     ]
 
 
-def _dropped(dataset: Dataset, split: str) -> dict[str, int]:
+def _dropped(dataset: DatasetConfig, split: str) -> dict[str, int]:
     try:
         return split_dropped(dataset, split)
     except DataError:  # a problem, which is told

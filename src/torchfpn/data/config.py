@@ -40,7 +40,7 @@ Band = int | str  # a band of the files: its number from 1, or its name
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetConfig:
     """A dataset.yaml, checked for what can be known without opening an image.
 
     file: the yaml. root: the folder all paths are below. ignored: values in label files that mean "not labelled".
@@ -115,7 +115,7 @@ class Dataset:
         return pairs
 
 
-def read_dataset(path: str | Path) -> Dataset:
+def read_dataset(path: str | Path) -> DatasetConfig:
     """The dataset described by `path`: a dataset.yaml, or a folder with one.
 
     Raises:
@@ -140,7 +140,7 @@ def read_dataset(path: str | Path) -> Dataset:
     bands = _parse_bands(fields)
     use_bands = _parse_use_bands(fields, bands)
     scaling, method = _parse_scaling(fields, len(use_bands or bands))
-    dataset = Dataset(
+    dataset = DatasetConfig(
         file=file,
         root=root,
         task=task,
@@ -307,7 +307,7 @@ def _parse_pixels(fields: Fields, key: str, default: int) -> int:
     return default if value is None else int(value)
 
 
-def _check_colors(fields: Fields, dataset: Dataset) -> None:
+def _check_colors(fields: Fields, dataset: DatasetConfig) -> None:
     colors = [c.color for c in dataset.classes]
     for color in colors if dataset.labels_are == "colors" else ():
         if colors.count(color) > 1 or color == dataset.ignore_color:
@@ -327,7 +327,7 @@ _SINGULAR = {
 }
 
 
-def annotated_pairs(dataset: Dataset, split: str) -> tuple[list[Pair], list[Problem]]:
+def annotated_pairs(dataset: DatasetConfig, split: str) -> tuple[list[Pair], list[Problem]]:
     """The images of a split in the order of its file, and what is wrong with it.
 
     With `dataset.fix`, bad annotations are no problem, unless a class would lose all it has.
@@ -352,7 +352,7 @@ def annotated_pairs(dataset: Dataset, split: str) -> tuple[list[Pair], list[Prob
     return pairs, problems
 
 
-def split_annotations(dataset: Dataset, split: str) -> Annotations | None:
+def split_annotations(dataset: DatasetConfig, split: str) -> Annotations | None:
     """The annotations of a split, labels as classes of the dataset; None where they are no COCO file.
 
     Raises:
@@ -361,12 +361,12 @@ def split_annotations(dataset: Dataset, split: str) -> Annotations | None:
     return None if dataset.splits[split].annotations is None else _read(dataset, split).annotations
 
 
-def split_dropped(dataset: Dataset, split: str) -> dict[str, int]:
+def split_dropped(dataset: DatasetConfig, split: str) -> dict[str, int]:
     """What `dataset.fix` leaves out or cuts: {"images": 1, "annotations": 3, "boxes cut": 2}."""
     return {} if dataset.splits[split].annotations is None or not dataset.fix else _read(dataset, split).dropped
 
 
-def annotation_notes(dataset: Dataset, split: str) -> list[str]:
+def annotation_notes(dataset: DatasetConfig, split: str) -> list[str]:
     """What is odd about the annotations of a split and no error: categories left out, crowds instead of objects."""
     if dataset.splits[split].annotations is None:
         return []
@@ -383,7 +383,7 @@ def annotation_notes(dataset: Dataset, split: str) -> list[str]:
     return lines
 
 
-def fix_lines(dataset: Dataset, split: str) -> list[str]:
+def fix_lines(dataset: DatasetConfig, split: str) -> list[str]:
     """What `dataset.fix` would do to the annotations of a split, before it does."""
     if dataset.splits[split].annotations is None or dataset.fix:
         return []
@@ -395,7 +395,7 @@ def fix_lines(dataset: Dataset, split: str) -> list[str]:
     ]
 
 
-def split_losses(dataset: Dataset, split: str) -> dict[str, tuple[int, int]]:
+def split_losses(dataset: DatasetConfig, split: str) -> dict[str, tuple[int, int]]:
     """By class, how many annotations of how many are bad and lost with `dataset.fix`."""
     return {category.name: lost for category, lost in _read(dataset, split).losses.items()}
 
@@ -439,7 +439,7 @@ def read_categories(root: Path, split: Split, *, masks: bool, crowds: bool, root
     return tuple(each for each in coco.categories if roots or each not in coco.roots) or coco.categories
 
 
-def _read(dataset: Dataset, split: str) -> Coco:
+def _read(dataset: DatasetConfig, split: str) -> Coco:
     found = dataset.splits[split]
     coco = _open(dataset.root, found, dataset.task == "instance", dataset.crowds == "objects")
     classes = tuple(Category(c.id, c.name) for c in dataset.classes)

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from torchfpn.data.config import Dataset, split_annotations
+from torchfpn.data.config import DatasetConfig, split_annotations
 from torchfpn.data.headers import Header
-from torchfpn.data.labels.ground_truth import Truth
-from torchfpn.data.labels.load import truth_of
+from torchfpn.data.labels.ground_truth import GroundTruth
+from torchfpn.data.labels.load import read_ground_truth
 from torchfpn.data.parallel import Watch, each, unwatched
 from torchfpn.data.reading import (
     AUTO_BYTES,
@@ -45,10 +45,10 @@ from torchfpn.data.reading import (
     tile_count,
     with_margin,
 )
-from torchfpn.data.sample import RegionSample, Sample, without_gaps
+from torchfpn.data.sample import ObjectSample, Sample, without_gaps
 from torchfpn.data.sampler import Draw, key
 from torchfpn.data.splits import Pair
-from torchfpn.data.transforms import Augment, Geometry, RegionAugment, Resize, every_object, pixel_of, times
+from torchfpn.data.transforms import Augment, Geometry, ObjectAugment, Resize, pixel_of, times, visible_objects
 from torchfpn.errors import ConfigError, DataError, amount
 from torchfpn.geo.georef import Window, tile, tiles
 from torchfpn.types import Size
@@ -58,7 +58,7 @@ MOST_CROPS = 2**20  # samples that a scene is at most; the order of an epoch is 
 SCENE_CROP = 512  # pixels of a side, where nobody says how large crops of a scene are
 
 
-class SplitImages(ABC):
+class SplitDataset(ABC):
     """What samples of pixels and samples of objects have in common; each says in `read_frame` what it reads of a pair.
 
     Args:
@@ -76,7 +76,7 @@ class SplitImages(ABC):
         ConfigError: no such split. DataError: files without a partner, or a first image that cannot be used.
     """
 
-    def __init__(self, dataset: Dataset, split: str, *, crop: Size | None, cache: bool | str) -> None:
+    def __init__(self, dataset: DatasetConfig, split: str, *, crop: Size | None, cache: bool | str) -> None:
         self.dataset, self.split = dataset, split
         self.pairs = dataset.pairs(split)
         found = ((i, scene_of(dataset, pair)) for i, pair in enumerate(self.pairs))
@@ -171,7 +171,7 @@ def _make_cache(first: Frame, n: int, wanted: bool | str) -> FrameCache | None:
 _NO_TARGET = np.zeros((0, 0), np.uint8)
 
 
-class RegionSamples(SplitImages, TorchDataset[RegionSample]):
+class ObjectDataset(SplitDataset, TorchDataset[ObjectSample]):
     """The samples of one split of a dataset of objects, by index or by `Draw`; safe in worker processes.
 
     An image is one sample. A scene (`data.windows`) is never held: with `augment` it is as many samples as crops fit
@@ -183,7 +183,7 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
         split: its name.
         augment: applied with a generator of the draw's key; the result depends on nothing else. Scenes need its `crop`.
         resize: how large images are shown without `augment`; None: as they are.
-        cache: see `SplitImages`.
+        cache: see `SplitDataset`.
 
     Attributes:
         annotations: of the split, where they are a COCO file, with the ids of images and objects; else None.
@@ -194,10 +194,10 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: DatasetConfig,
         split: str,
         *,
-        augment: RegionAugment | None = None,
+        augment: ObjectAugment | None = None,
         resize: Resize | None = None,
         cache: bool | str = "auto",
     ) -> None:
@@ -213,7 +213,7 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
             hint = "give the largest part of a scene that is seen at once"
             raise ConfigError("no crop", file=self.pairs[min(self.scenes)].image, field="crop", hint=hint)
 
-    def __getitem__(self, draw: Draw | int) -> RegionSample:
+    def __getitem__(self, draw: Draw | int) -> ObjectSample:
         """One sample; an index alone stands for the draw with the key of that index.
 
         Raises:
@@ -245,16 +245,16 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
         height, width = self.whole(0).image.shape[1:]
         return height, width
 
-    def truth(self, number: int) -> Truth:
+    def truth(self, number: int) -> GroundTruth:
         """The objects of the image number `number` of `pairs` as they are labelled, nothing moved or cut.
 
         Raises:
             DataError: the labels cannot be used, or do not fit the image.
         """
         if number in self.scenes:
-            return truth_of(self.dataset, self.pairs[number], self.scenes[number].size, self.annotations)
+            return read_ground_truth(self.dataset, self.pairs[number], self.scenes[number].size, self.annotations)
         height, width = self.whole(number).image.shape[1:]
-        return truth_of(self.dataset, self.pairs[number], (height, width), self.annotations)
+        return read_ground_truth(self.dataset, self.pairs[number], (height, width), self.annotations)
 
     def read_frame(self, pair: Pair, window: Window | None = None) -> Frame:
         """The image; what is labelled takes no memory beside it."""
@@ -267,11 +267,11 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
             self._boxes[number] = self.truth(number).boxes
         return self._boxes[number]
 
-    def _window(self, number: int, window: Window) -> tuple[Tensor, Tensor | None, Truth]:
-        truth = truth_of(self.dataset, self.pairs[number], self.scenes[number].size, self.annotations, window)
+    def _window(self, number: int, window: Window) -> tuple[Tensor, Tensor | None, GroundTruth]:
+        truth = read_ground_truth(self.dataset, self.pairs[number], self.scenes[number].size, self.annotations, window)
         return *_tensors(self.part(number, window)), truth
 
-    def _plain(self, image: Tensor, valid: Tensor | None, truth: Truth, name: str) -> RegionSample:
+    def _plain(self, image: Tensor, valid: Tensor | None, truth: GroundTruth, name: str) -> ObjectSample:
         """Not augmented: the whole, resized if that is wanted."""
         size = (image.shape[-2], image.shape[-1])
         out = size if self.resize is None else times(size, self.resize.factor(size))
@@ -279,7 +279,7 @@ class RegionSamples(SplitImages, TorchDataset[RegionSample]):
         shown = geometry.on_image(image, valid)
         if valid is not None or image.is_floating_point():
             shown = without_gaps(shown)
-        return RegionSample(shown, every_object(truth, geometry), name)
+        return ObjectSample(shown, visible_objects(truth, geometry), name)
 
 
 def _tensors(frame: Frame) -> tuple[Tensor, Tensor | None]:
@@ -310,7 +310,7 @@ class ClassIndex:
         return tile(self.size, (self.side, self.side), *divmod(number, -(-self.size[1] // self.side)))
 
 
-def index_scene(dataset: Dataset, pair: Pair, header: Header, *, watch: Watch = unwatched) -> ClassIndex:
+def index_scene(dataset: DatasetConfig, pair: Pair, header: Header, *, watch: Watch = unwatched) -> ClassIndex:
     """Counts the classes of a scene, a window at a time; pixels without image data are of none.
 
     Raises:
@@ -338,13 +338,13 @@ def index_scene(dataset: Dataset, pair: Pair, header: Header, *, watch: Watch = 
 
 
 def index_scenes(
-    dataset: Dataset, pairs: Sequence[Pair], scenes: dict[int, Header], *, watch: Watch = unwatched
+    dataset: DatasetConfig, pairs: Sequence[Pair], scenes: dict[int, Header], *, watch: Watch = unwatched
 ) -> dict[int, ClassIndex]:
     """The index of every scene, by the number of its pair."""
     return {i: index_scene(dataset, pairs[i], header, watch=watch) for i, header in scenes.items()}
 
 
-class SemanticSamples(SplitImages, TorchDataset[Sample]):
+class SemanticDataset(SplitDataset, TorchDataset[Sample]):
     """The samples of one split, by index or by `Draw`; safe in worker processes.
 
     An image is one sample. A scene (`data.windows`) is never held: with `augment` it is as many samples as crops fit
@@ -355,7 +355,7 @@ class SemanticSamples(SplitImages, TorchDataset[Sample]):
         dataset: as `read_dataset` gave it.
         split: its name.
         augment: applied with a generator of the draw's key; the result depends on nothing else.
-        cache: see `SplitImages`.
+        cache: see `SplitDataset`.
         watch: shows how far the search for the classes of scenes is; only class-aware crops need it.
 
     Raises:
@@ -365,7 +365,7 @@ class SemanticSamples(SplitImages, TorchDataset[Sample]):
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: DatasetConfig,
         split: str,
         *,
         augment: Augment | None = None,

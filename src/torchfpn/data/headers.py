@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchfpn.data.config import Dataset
+from torchfpn.data.config import DatasetConfig
 from torchfpn.geo.georef import Geo
 from torchfpn.io.formats import WINDOWED, format_of
 from torchfpn.io.images import SEVERAL, frame_count
@@ -94,7 +94,7 @@ def _whole_tags(table: bytes, order: str, entry: int) -> dict[int, int]:
     return found
 
 
-def read_header(dataset: Dataset, path: Path) -> Header | None:
+def read_header(dataset: DatasetConfig, path: Path) -> Header | None:
     """The header of a TIFF or JPEG 2000, or of a VRT if allowed; None for photographs, which are always read whole.
 
     Raises:

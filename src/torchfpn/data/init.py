@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from torchfpn.data.annotation_formats.conversion import convert_folder
 from torchfpn.data.annotation_formats.labelled import MARK
-from torchfpn.data.config import NAME, SCENE_PIXELS, Dataset, read_dataset, refuse_yolo
+from torchfpn.data.config import NAME, SCENE_PIXELS, DatasetConfig, read_dataset, refuse_yolo
 from torchfpn.data.files import is_inside, list_files
 from torchfpn.data.headers import quick_size
 from torchfpn.data.layout import Layout, find_layout, image_folder, label_folder, ordered, split_name
@@ -294,7 +294,7 @@ def init_dataset(
     fix: bool = False,
     watch: Watch = unwatched,
     tell: Callable[[str], None] = _nobody,
-) -> Dataset:
+) -> DatasetConfig:
     """Writes dataset.yaml (and train.txt and val.txt, if the images are not split yet) into `folder`, and reads it.
 
     Classes are the values found in the labels; 255, or a nodata value the files declare, is taken for "not labelled"
@@ -331,7 +331,7 @@ def _refuse_described(file: Path) -> None:
     refuse_yolo(there, file)
 
 
-def _written(folder: Path, files: dict[str, str]) -> Dataset:
+def _written(folder: Path, files: dict[str, str]) -> DatasetConfig:
     """The dataset of the files, or the folder as it was."""
     before = {name: (folder / name).read_bytes() for name in files if (folder / name).is_file()}
     try:

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.config import Dataset, split_annotations
+from torchfpn.data.config import DatasetConfig, split_annotations
 from torchfpn.data.headers import page_count
 from torchfpn.data.labels.ground_truth import cut_to
 from torchfpn.data.labels.instance_maps import parts_of
-from torchfpn.data.labels.load import truth_of
+from torchfpn.data.labels.load import read_ground_truth
 from torchfpn.data.moments import Moments
 from torchfpn.data.reading import Piece, burning, fitting_target, hidden, read_picture, read_target, whole_size
 from torchfpn.data.splits import BadFilesError, Pair, Problem
@@ -95,7 +95,7 @@ class Facts:
     objects: ObjectCounts | None = None
 
 
-def gather(dataset: Dataset, items: Iterable[tuple[str, Piece]], looks: Iterable[Look]) -> Iterator[Facts]:
+def gather(dataset: DatasetConfig, items: Iterable[tuple[str, Piece]], looks: Iterable[Look]) -> Iterator[Facts]:
     """The facts of each pair from the looks at its pieces, which follow each other. items: split and piece of each."""
     classes = len(dataset.classes)
     for (split, pair), group in groupby(zip(items, looks, strict=True), lambda both: (both[0][0], both[0][1].pair)):
@@ -104,7 +104,7 @@ def gather(dataset: Dataset, items: Iterable[tuple[str, Piece]], looks: Iterable
         yield Facts(split, pair, total.problems, counts, total.seen, total.met, total.objects)
 
 
-def look(dataset: Dataset, split: str, piece: Piece) -> Look:
+def look(dataset: DatasetConfig, split: str, piece: Piece) -> Look:
     """All that one piece of a split has to tell; the errors of image and labels both become its problems."""
     pair, problems = piece.pair, list[Problem]()
     picture = counted = met = objects = None
@@ -132,7 +132,7 @@ def problem_of(error: DataError, file: Path) -> Problem:
 
 
 def _labels(
-    dataset: Dataset, piece: Piece, picture: Picture | None
+    dataset: DatasetConfig, piece: Piece, picture: Picture | None
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
     """Pixels of each class index, features drawn. Read even if the image is bad, so that both are named at once."""
     pair, met = piece.pair, None
@@ -153,7 +153,7 @@ def _labels(
 
 
 def _objects(
-    dataset: Dataset, split: str, piece: Piece, picture: Picture | None
+    dataset: DatasetConfig, split: str, piece: Piece, picture: Picture | None
 ) -> tuple[ObjectCounts | None, NDArray[np.int64] | None]:
     """Objects counted, features met: of the image, told by the first of its pieces."""
     pair = piece.pair
@@ -161,7 +161,7 @@ def _objects(
     if picture is None or not first or (pair.label is None and pair.annotations is None):
         return None, None
     size = whole_size(dataset, pair.image, picture, piece.window)
-    truth = truth_of(dataset, pair, size, split_annotations(dataset, split))
+    truth = read_ground_truth(dataset, pair, size, split_annotations(dataset, split))
     boxes, _, shown = cut_to(truth.boxes.astype(np.float64), size)
     crowds = cut_to(truth.crowds.astype(np.float64), size)[0]
     areas = int((crowds[:, 2:] > crowds[:, :2]).all(1).sum())
@@ -175,7 +175,7 @@ def _objects(
     return counts, features_met(dataset, pair, picture.geo, size)
 
 
-def _seen(dataset: Dataset, piece: Piece, picture: Picture) -> Seen:
+def _seen(dataset: DatasetConfig, piece: Piece, picture: Picture) -> Seen:
     return Seen(
         size=whole_size(dataset, piece.pair.image, picture, piece.window),
         dtype=picture.dtype,
@@ -217,7 +217,7 @@ class PolygonReport:
     unclassed: int = 0
 
 
-def polygon_reports(dataset: Dataset, facts: Sequence[Facts]) -> tuple[PolygonReport, ...]:
+def polygon_reports(dataset: DatasetConfig, facts: Sequence[Facts]) -> tuple[PolygonReport, ...]:
     """Of each file that can be read, in the order they are met."""
     met: dict[Path, list[Facts]] = defaultdict(list)
     for f in facts:
@@ -238,7 +238,7 @@ def polygon_reports(dataset: Dataset, facts: Sequence[Facts]) -> tuple[PolygonRe
     return tuple(found)
 
 
-def unmet_polygons(dataset: Dataset, split: str, facts: Sequence[Facts]) -> list[Problem]:
+def unmet_polygons(dataset: DatasetConfig, split: str, facts: Sequence[Facts]) -> list[Problem]:
     """The files of polygons of a split, if no polygon of any of them meets an image: one problem each.
 
     Some images without a polygon are a usual thing; a split of such images alone has nothing to teach, and mostly the
@@ -255,7 +255,7 @@ def unmet_polygons(dataset: Dataset, split: str, facts: Sequence[Facts]) -> list
     return [Problem(file, _why_unmet(dataset, split, file, pairs)) for file, pairs in files.items()]
 
 
-def _why_unmet(dataset: Dataset, split: str, file: Path, pairs: Sequence[Pair]) -> str:
+def _why_unmet(dataset: DatasetConfig, split: str, file: Path, pairs: Sequence[Pair]) -> str:
     if burning().read_features(dataset, file).count == 0:
         return f'no polygon for the images of the split "{split}"'
     return f'no polygon meets an image of the split "{split}"; {burning().why_unmet(dataset, file, pairs)}'

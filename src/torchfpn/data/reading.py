@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.config import Dataset
+from torchfpn.data.config import DatasetConfig
 from torchfpn.data.headers import Header, quick_size, read_header
 from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, RasterError, amount
@@ -51,7 +51,7 @@ class Frame:
     band_names: tuple[str, ...]
 
 
-def refuse_objects(dataset: Dataset) -> None:
+def refuse_objects(dataset: DatasetConfig) -> None:
     """Passes datasets whose pixels are labelled.
 
     Raises:
@@ -61,7 +61,7 @@ def refuse_objects(dataset: Dataset) -> None:
         raise ConfigError(f"a dataset for {dataset.task}", file=dataset.file, field="task", allowed="semantic")
 
 
-def read_picture(dataset: Dataset, path: Path, window: Window | None = None) -> Picture:
+def read_picture(dataset: DatasetConfig, path: Path, window: Window | None = None) -> Picture:
     """The bands of an image that the dataset uses. window: the part to read, of a TIFF.
 
     Raises:
@@ -111,14 +111,16 @@ def check_order(file: Path, found: Sequence[str], first: Sequence[str], example:
         )
 
 
-def _in_color(dataset: Dataset, picture: Picture) -> Picture:
+def _in_color(dataset: DatasetConfig, picture: Picture) -> Picture:
     """A grey image as one of three equal bands, or of those of them that are used."""
     names = dataset.bands if len(dataset.bands) == len(COLORS) else COLORS
     used = tuple(names[band - 1] if isinstance(band, int) else band for band in dataset.use_bands) or names
     return replace(picture, array=np.repeat(picture.array, len(used), axis=0), band_names=used)
 
 
-def read_target(dataset: Dataset, path: Path, window: Window | None = None) -> tuple[NDArray[np.uint8], Geo | None]:
+def read_target(
+    dataset: DatasetConfig, path: Path, window: Window | None = None
+) -> tuple[NDArray[np.uint8], Geo | None]:
     """Class indices [H, W], `IGNORE` where nothing is labelled, and where they lie.
 
     Raises:
@@ -135,7 +137,7 @@ def read_target(dataset: Dataset, path: Path, window: Window | None = None) -> t
     return class_indices(dataset, labels, path, (0, 0) if window is None else window[:2]), labels.geo
 
 
-def read_pair(dataset: Dataset, pair: Pair, window: Window | None = None) -> Frame:
+def read_pair(dataset: DatasetConfig, pair: Pair, window: Window | None = None) -> Frame:
     """An image with its labels, or a window of both; all `IGNORE` where the pair has none.
 
     Raises:
@@ -148,7 +150,9 @@ def read_pair(dataset: Dataset, pair: Pair, window: Window | None = None) -> Fra
     return Frame(picture.array, picture.valid, hidden(target, picture.valid), picture.band_names)
 
 
-def fitting_target(dataset: Dataset, pair: Pair, picture: Picture, window: Window | None = None) -> NDArray[np.uint8]:
+def fitting_target(
+    dataset: DatasetConfig, pair: Pair, picture: Picture, window: Window | None = None
+) -> NDArray[np.uint8]:
     """Class indices [H, W] of the pixels of an image that has labels, or of a window of it.
 
     Raises:
@@ -169,7 +173,7 @@ def fitting_target(dataset: Dataset, pair: Pair, picture: Picture, window: Windo
     return read_target(dataset, pair.label, window)[0]
 
 
-def whole_size(dataset: Dataset, path: Path, picture: Picture, window: Window | None) -> tuple[int, int]:
+def whole_size(dataset: DatasetConfig, path: Path, picture: Picture, window: Window | None) -> tuple[int, int]:
     """(height, width) of the image of which `picture` is all, or a window."""
     return picture.size if window is None else _size(dataset, path, picture.size)
 
@@ -194,7 +198,7 @@ def burning() -> Any:
     return burning
 
 
-def _size(dataset: Dataset, path: Path, part: tuple[int, int]) -> tuple[int, int]:
+def _size(dataset: DatasetConfig, path: Path, part: tuple[int, int]) -> tuple[int, int]:
     """Of the whole image."""
     header = read_header(dataset, path)
     return part if header is None else header.size
@@ -235,7 +239,7 @@ def turned_hint(image: Path) -> str:
 
 
 def class_indices(
-    dataset: Dataset, labels: LabelFile, file: Path, corner: tuple[int, int] = (0, 0)
+    dataset: DatasetConfig, labels: LabelFile, file: Path, corner: tuple[int, int] = (0, 0)
 ) -> NDArray[np.uint8]:
     """[H, W] class indices of the values of a label file. corner: (row, column) of a window's first pixel.
 
@@ -273,7 +277,7 @@ def _looked_up(values: NDArray[Any], table: dict[int, int]) -> NDArray[np.int16]
 
 
 def _unknown(
-    dataset: Dataset, values: NDArray[Any], bad: NDArray[np.bool_], file: Path, corner: tuple[int, int]
+    dataset: DatasetConfig, values: NDArray[Any], bad: NDArray[np.bool_], file: Path, corner: tuple[int, int]
 ) -> DataError:
     row, column = (int(v) + start for v, start in zip(np.argwhere(bad)[0], corner, strict=True))
     found, counts = np.unique(values[bad], return_counts=True)
@@ -290,7 +294,7 @@ def _unknown(
     )
 
 
-def _allowed(dataset: Dataset) -> str:
+def _allowed(dataset: DatasetConfig) -> str:
     colors = dataset.labels_are == "colors"
     shown = [f"{_shown(_code(c.color), True) if colors else c.id} {c.name}" for c in dataset.classes[:20]]
     more = " ..." if len(dataset.classes) > 20 else ""
@@ -414,7 +418,7 @@ class Piece(NamedTuple):
     window: Window | None = None
 
 
-def scene_of(dataset: Dataset, pair: Pair) -> Header | None:
+def scene_of(dataset: DatasetConfig, pair: Pair) -> Header | None:
     """The header of an image that is a scene: a TIFF or JPEG 2000 of more than `scene_pixels`, labels that allow it.
 
     A mask that is no TIFF can only be read whole, and so is its image then. Files that are damaged are no scenes: who
@@ -443,14 +447,14 @@ def scene_of(dataset: Dataset, pair: Pair) -> Header | None:
     return header
 
 
-def _by_windows(dataset: Dataset, pair: Pair) -> bool:
+def _by_windows(dataset: DatasetConfig, pair: Pair) -> bool:
     """Whether the labels of an image can be read by windows; numbered objects are found in whole images."""
     if pair.label is None or is_vector(pair.label):
         return True
     return not dataset.has_objects and read_header(dataset, pair.label) is not None
 
 
-def pieces(dataset: Dataset, pairs: Sequence[Pair]) -> list[Piece]:
+def pieces(dataset: DatasetConfig, pairs: Sequence[Pair]) -> list[Piece]:
     """All pixels of all pairs, once each: images whole, scenes by windows that suit the way they are stored.
 
     Raises:

@@ -55,7 +55,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class RegionSample:
+class ObjectSample:
     """An image and its objects.
 
     image: [C, H, W] float32, raw values, NaN in every band of a pixel without data. objects: in its pixels. name: of
@@ -77,7 +77,7 @@ def without_gaps(image: Tensor) -> Tensor:
     return image.masked_fill_(image.isnan().any(0), torch.nan)
 
 
-def collate(samples: Sequence[Sample] | Sequence[RegionSample]) -> Batch:
+def collate(samples: Sequence[Sample] | Sequence[ObjectSample]) -> Batch:
     """A `Batch` of [B, C, H, W] images, NaN where padded, and their targets.
 
     Of classes of pixels: [B, H, W], `IGNORE` where padded. Of objects: a list, one `Objects` an image. H and W are the
@@ -86,7 +86,7 @@ def collate(samples: Sequence[Sample] | Sequence[RegionSample]) -> Batch:
     sizes = [sample.size for sample in samples]
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
     images = _padded([sample.image for sample in samples], (height, width), torch.nan)
-    targets = [sample.objects if isinstance(sample, RegionSample) else sample.target for sample in samples]
+    targets = [sample.objects if isinstance(sample, ObjectSample) else sample.target for sample in samples]
     maps = [target for target in targets if isinstance(target, Tensor)]
     padded = _padded(maps, (height, width), IGNORE) if maps else targets
     return Batch(images, sizes, padded, [sample.name for sample in samples])

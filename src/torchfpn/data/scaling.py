@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.config import SCALINGS, Dataset
+from torchfpn.data.config import SCALINGS, DatasetConfig
 from torchfpn.data.moments import Moments, within
 from torchfpn.data.parallel import Watch, each, spread, unwatched
 from torchfpn.data.reading import Piece, check_order, grey_cure, pieces, read_picture
@@ -20,7 +20,7 @@ MOST_FILES = 2000  # of larger splits, as many files (or windows of scenes) even
 
 _MOST_VALUES = 2**20  # per band, for percentiles
 
-_FEW_FILES = 64  # enough to tell 8-bit colours; SemanticSamples looks at every image it reads
+_FEW_FILES = 64  # enough to tell 8-bit colours; SemanticDataset looks at every image it reads
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ Ranks = NDArray[np.float64]
 
 
 def find_scaling(
-    dataset: Dataset,
+    dataset: DatasetConfig,
     split: str = "train",
     method: str = "auto",
     *,
@@ -85,7 +85,7 @@ def _color_places(first: Picture) -> list[int] | None:
     return match_bands(first.band_names, _RGB) if len(first.band_names) == len(_RGB) else None
 
 
-def _of_colors(dataset: Dataset, constants: Scaling, first: Picture) -> Scaling:
+def _of_colors(dataset: DatasetConfig, constants: Scaling, first: Picture) -> Scaling:
     """Constants of 8-bit red, green and blue in the order of the bands.
 
     Raises:
@@ -106,7 +106,7 @@ def _of_colors(dataset: Dataset, constants: Scaling, first: Picture) -> Scaling:
     return constants.placed(places)
 
 
-def _fitting(dataset: Dataset, scaling: Scaling, first: Picture) -> Scaling:
+def _fitting(dataset: DatasetConfig, scaling: Scaling, first: Picture) -> Scaling:
     if len(scaling.offset) != len(first.band_names):
         raise ConfigError(
             f"{amount(len(scaling.offset), 'offset')} ({scaling.method}) for {amount(len(first.band_names), 'band')}"
@@ -147,11 +147,13 @@ def _check_like_first(piece: Piece, seen: _Seen, example: Piece, first: _Seen) -
     check_order(piece.pair.image, seen.bands, first.bands, example.pair.image)
 
 
-def _read(dataset: Dataset, piece: Piece) -> Picture:
+def _read(dataset: DatasetConfig, piece: Piece) -> Picture:
     return read_picture(dataset, piece.pair.image, piece.window)
 
 
-def _of_all(dataset: Dataset, pieces: list[Piece], part: Callable[[int, Picture], T], watch: Watch) -> Iterator[T]:
+def _of_all(
+    dataset: DatasetConfig, pieces: list[Piece], part: Callable[[int, Picture], T], watch: Watch
+) -> Iterator[T]:
     """Of each image, by its number, what `part` takes from it, all of them like the first."""
 
     def both(numbered: tuple[int, Piece]) -> tuple[_Seen, T]:
@@ -166,7 +168,7 @@ def _of_all(dataset: Dataset, pieces: list[Piece], part: Callable[[int, Picture]
         yield taken
 
 
-def _mean_std(dataset: Dataset, pieces: list[Piece], watch: Watch) -> tuple[Any, Any]:
+def _mean_std(dataset: DatasetConfig, pieces: list[Piece], watch: Watch) -> tuple[Any, Any]:
     parts = list(_of_all(dataset, pieces, lambda _, picture: Moments.of(picture.array, picture.valid), watch))
     total = sum(parts[1:], parts[0])
     if total.count == 0:
@@ -174,7 +176,7 @@ def _mean_std(dataset: Dataset, pieces: list[Piece], watch: Watch) -> tuple[Any,
     return total.mean, total.std
 
 
-def _percentile(dataset: Dataset, pieces: list[Piece], watch: Watch) -> tuple[Any, Any]:
+def _percentile(dataset: DatasetConfig, pieces: list[Piece], watch: Watch) -> tuple[Any, Any]:
     sample = _Sample()
 
     def some(number: int, picture: Picture) -> tuple[Ranks, NDArray[Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.config import Dataset
+from torchfpn.data.config import DatasetConfig
 from torchfpn.data.parallel import Watch, each, unwatched
 from torchfpn.data.reading import burning, pieces, read_pair, refuse_objects
 from torchfpn.data.splits import Pair
@@ -75,7 +75,7 @@ class ClassCounts:
         return [n / max(self.labelled, 1) for n in self.pixels]
 
 
-def class_counts(dataset: Dataset, split: str = "train", *, watch: Watch = unwatched) -> ClassCounts:
+def class_counts(dataset: DatasetConfig, split: str = "train", *, watch: Watch = unwatched) -> ClassCounts:
     """The counts of a split as the loss will see it: pixels without image data count as ignored.
 
     Raises:
@@ -96,7 +96,7 @@ def class_counts(dataset: Dataset, split: str = "train", *, watch: Watch = unwat
     return total
 
 
-def _refuse_undrawn(dataset: Dataset, split: str, pairs: list[Pair], counts: ClassCounts) -> None:
+def _refuse_undrawn(dataset: DatasetConfig, split: str, pairs: list[Pair], counts: ClassCounts) -> None:
     """Refuses labels from polygons that leave nothing but background.
 
     Raises:
@@ -168,8 +168,8 @@ class ObjectCounts:
 
     objects: of each class. holding: images that hold the class. sizes: small (below 32 x 32 pixels), medium (below 96 x
     96), large. crowds: areas of objects nobody told apart. images: in all; empty: those without an object. least, most:
-    of the square roots of areas, in pixels; 0 without objects. dropped: labels left out, see `Truth`. scattered: images
-    of which the only object is a number in several separate parts; parts: of those images.
+    of the square roots of areas, in pixels; 0 without objects. dropped: labels left out. scattered: images of
+    which the only object is a number in several separate parts; parts: of those images.
     """
 
     objects: tuple[int, ...]

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchfpn.data.labels.ground_truth import Truth, cut_to
-from torchfpn.data.sample import RegionSample, Sample, without_gaps
+from torchfpn.data.labels.ground_truth import GroundTruth, cut_to
+from torchfpn.data.sample import ObjectSample, Sample, without_gaps
 from torchfpn.errors import ConfigError
 from torchfpn.geo.georef import Window
 from torchfpn.geo.georef import Window as CropWindow
@@ -364,13 +364,18 @@ VISIBLE = 0.1  # share of its box that must be left of an object that is cut, fo
 COVERING = 0.1  # or the share of the view that the rest of it covers: all of it, in the middle of a large object
 
 
-def every_object(truth: Truth, geometry: Geometry) -> Objects:
+def visible_objects(truth: GroundTruth, geometry: Geometry) -> Objects:
     """All objects that `geometry` shows, for evaluation and for people; of one that is cut, a pixel is enough."""
     return moved(truth, geometry, visible=0.0, smallest=0.0)
 
 
 def moved(
-    truth: Truth, geometry: Geometry, *, visible: float = VISIBLE, covering: float = COVERING, smallest: float = 1.0
+    truth: GroundTruth,
+    geometry: Geometry,
+    *,
+    visible: float = VISIBLE,
+    covering: float = COVERING,
+    smallest: float = 1.0,
 ) -> Objects:
     """The objects as `geometry` shows them, in its order, for training.
 
@@ -469,13 +474,15 @@ def _turned_windows(windows: NDArray[np.int64], geometry: Geometry) -> NDArray[n
     return np.stack([x1, y1, x2, y2], 1).astype(np.int64)
 
 
-ReadObjects = Callable[[Window], tuple[Tensor, Tensor | None, Truth]]  # of a window: image, where it is valid, objects
+ReadObjects = Callable[
+    [Window], tuple[Tensor, Tensor | None, GroundTruth]
+]  # of a window: image, where it is valid, objects
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class RegionAugment(Jitter):
+class ObjectAugment(Jitter):
     """Resizing, scale jitter, crop, mirror, flip, quarter turns; then brightness, contrast and noise (`Jitter`).
 
     resize: the size of images before the rest; None: as they are. scale: more enlargement, drawn from this range evenly
@@ -504,8 +511,8 @@ class RegionAugment(Jitter):
         self.check_scaling()
 
     def __call__(
-        self, image: Tensor, valid: Tensor | None, truth: Truth, generator: torch.Generator, name: str = ""
-    ) -> RegionSample:
+        self, image: Tensor, valid: Tensor | None, truth: GroundTruth, generator: torch.Generator, name: str = ""
+    ) -> ObjectSample:
         """What becomes of an image [C, H, W] of any type, `valid` [H, W] where it has data, and of its objects."""
         draws = torch.rand(_DRAWS, generator=generator).tolist()
         size = (image.shape[-2], image.shape[-1])
@@ -513,7 +520,7 @@ class RegionAugment(Jitter):
 
     def of_scene(
         self, size: Size, read: ReadObjects, generator: torch.Generator, name: str = "", boxes: Floats | None = None
-    ) -> RegionSample:
+    ) -> ObjectSample:
         """The same of an image that is not held: only what the crop is made of is read.
 
         size: (height, width) of the image. read: of a window within it, gives that part and its objects. boxes: [N, 4]
@@ -553,16 +560,16 @@ class RegionAugment(Jitter):
         self,
         image: Tensor,
         valid: Tensor | None,
-        truth: Truth,
+        truth: GroundTruth,
         geometry: Geometry,
         draws: list[float],
         generator: torch.Generator,
         name: str,
-    ) -> RegionSample:
+    ) -> ObjectSample:
         out = geometry.on_image(image, valid)
         if self.changes_values:
             out = self.change(out, draws[10:12], generator)
         if valid is not None or image.is_floating_point():
             out = without_gaps(out)
         objects = moved(truth, geometry, visible=self.visible, covering=self.covering, smallest=self.smallest)
-        return RegionSample(out, objects, name)
+        return ObjectSample(out, objects, name)

@@ -266,12 +266,12 @@ def _truth(dataset: Path, town: Sheet) -> "Objects":
     from torchfpn.data.config import read_dataset
     from torchfpn.data.labels.instance_maps import read_numbered
     from torchfpn.data.splits import Pair
-    from torchfpn.data.transforms import Geometry, every_object
+    from torchfpn.data.transforms import Geometry, visible_objects
     from torchfpn.geo.georef import Window
 
     size = (town.size, town.size)
     truth = read_numbered(read_dataset(dataset), Pair(town.image, town.label), size, None)
-    return every_object(truth, Geometry(Window(0, 0, *size), size))
+    return visible_objects(truth, Geometry(Window(0, 0, *size), size))
 
 
 def _score_objects(truth: "Objects", found: "Instances") -> float:

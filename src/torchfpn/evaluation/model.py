@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from torchfpn.data.config import Dataset
-from torchfpn.data.datasets import RegionSamples, SemanticSamples
+from torchfpn.data.config import DatasetConfig
+from torchfpn.data.datasets import ObjectDataset, SemanticDataset
 from torchfpn.data.labels.polygons import grid, read_features
 from torchfpn.data.reading import nth_tile, with_margin
-from torchfpn.data.sample import RegionSample, Sample
+from torchfpn.data.sample import ObjectSample, Sample
 from torchfpn.data.splits import Pair
 from torchfpn.errors import DataError, NotFiniteError
 from torchfpn.evaluation.objects import ObjectCounter
@@ -82,7 +82,7 @@ def evaluate(
     task: Task,
     samples: Iterable[Sample],
     *,
-    source: SemanticSamples | None = None,
+    source: SemanticDataset | None = None,
     boundary: bool = True,
     precision: Precision = "fp32",
     order: Sequence[int] | None = None,
@@ -102,7 +102,7 @@ def evaluate(
         DataError: a sample that cannot be read. NotFiniteError: the model gives NaN or infinity.
     """
     confusion = ConfusionMatrix(len(task.classes))
-    source = samples if isinstance(samples, SemanticSamples) else source
+    source = samples if isinstance(samples, SemanticDataset) else source
     edges = Edges(len(task.classes), source) if boundary else None
     device = next(task.model.parameters()).device
     images = lost = 0
@@ -129,7 +129,7 @@ def evaluate(
 class Edges:
     """The boundary IoU of samples in their order. source: what they are of; None: each is an image."""
 
-    def __init__(self, classes: int, source: SemanticSamples | None) -> None:
+    def __init__(self, classes: int, source: SemanticDataset | None) -> None:
         self.counts, self.source = BoundaryIoU(classes), source
         self.strips: BoundaryStrips | None = None
         self.row: list[tuple[Tensor, Tensor]] = []  # windows beside each other
@@ -176,7 +176,7 @@ def reordered(target: Tensor, order: Sequence[int] | None) -> Tensor:
     return table[target]
 
 
-RegionWatch = Callable[[RegionSample, Instances], None]  # a sample, labels as the model's, and what was found in it
+RegionWatch = Callable[[ObjectSample, Instances], None]  # a sample, labels as the model's, and what was found in it
 
 
 @dataclass(frozen=True)
@@ -225,9 +225,9 @@ class RegionEvaluation:
 
 def evaluate_regions(
     task: Task,
-    samples: RegionSamples | Iterable[RegionSample],
+    samples: ObjectDataset | Iterable[ObjectSample],
     *,
-    source: RegionSamples | None = None,
+    source: ObjectDataset | None = None,
     precision: Precision = "fp32",
     order: Sequence[int] | None = None,
     most: int = LIMITS[-1],
@@ -255,7 +255,7 @@ def evaluate_regions(
         DataError: a sample that cannot be read. NotFiniteError: the model gives NaN or infinity. ShapeError: a task
             with masks, samples without.
     """
-    source = samples if isinstance(samples, RegionSamples) else source
+    source = samples if isinstance(samples, ObjectDataset) else source
     masks = task.recipe.task == "instance" and (source is None or source.dataset.task == "instance")
     scores = AveragePrecision(task.classes, masks=masks, most=most)
     device = next(task.model.parameters()).device
@@ -288,7 +288,7 @@ def as_given(matches: Sequence[ImageMatches], numbers: Sequence[int]) -> tuple[I
     return tuple(matches[places[number]] for number in numbers)
 
 
-def image_ranks(source: RegionSamples | None) -> list[int] | None:
+def image_ranks(source: ObjectDataset | None) -> list[int] | None:
     """Where each sample stands among all, by the id of its image; None without ids: as they come.
 
     COCO's evaluation goes through images in the order of their ids, which decides between equal scores.
@@ -319,7 +319,7 @@ class TruthFacts(NamedTuple):
     crowd_labels: NDArray[np.int64] | None = None
 
 
-def truth_facts(samples: RegionSamples, index: int, objects: Objects) -> TruthFacts:
+def truth_facts(samples: ObjectDataset, index: int, objects: Objects) -> TruthFacts:
     """Of the sample `index`; nothing of windows of a scene, where objects are cut, and of samples that are resized."""
     annotations = samples.annotations
     number, _ = samples.locate(index)
@@ -340,9 +340,9 @@ def truth_facts(samples: RegionSamples, index: int, objects: Objects) -> TruthFa
 
 
 def _each(
-    samples: RegionSamples | Iterable[RegionSample], source: RegionSamples | None
-) -> Iterator[tuple[RegionSample, TruthFacts]]:
-    every = (samples[i] for i in range(len(samples))) if isinstance(samples, RegionSamples) else samples
+    samples: ObjectDataset | Iterable[ObjectSample], source: ObjectDataset | None
+) -> Iterator[tuple[ObjectSample, TruthFacts]]:
+    every = (samples[i] for i in range(len(samples))) if isinstance(samples, ObjectDataset) else samples
     for index, sample in enumerate(every):
         yield sample, TruthFacts() if source is None else truth_facts(source, index, sample.objects)
 
@@ -359,7 +359,13 @@ class DatasetObjects:
     """
 
     def __init__(
-        self, dataset: Dataset, pairs: Sequence[Pair], order: Sequence[int], *, iou: float = 0.5, least: float = 0.0
+        self,
+        dataset: DatasetConfig,
+        pairs: Sequence[Pair],
+        order: Sequence[int],
+        *,
+        iou: float = 0.5,
+        least: float = 0.0,
     ) -> None:
         self.dataset, self.pairs, self.order, self.next = dataset, list(pairs), np.array(order), 0
         background = dataset.polygons.background
@@ -451,7 +457,7 @@ class RegionValidation:
         self,
         task: RegionTask,
         gather: Callable[[Any], list[Any]] = lambda value: [value],
-        source: RegionSamples | None = None,
+        source: ObjectDataset | None = None,
     ) -> None:
         self.task, self.gather, self.source = task, gather, source
         self.ranks = image_ranks(source)

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from torchfpn.data.check import CheckReport
-from torchfpn.data.config import Dataset, split_annotations
-from torchfpn.data.labels.load import truth_of
+from torchfpn.data.config import DatasetConfig, split_annotations
+from torchfpn.data.labels.load import read_ground_truth
 from torchfpn.data.parallel import spread
 from torchfpn.data.reading import SIDE, Piece, read_pair, read_picture, scene_of, whole_size
 from torchfpn.data.splits import Pair
@@ -62,7 +62,7 @@ def write_sheet(report: CheckReport, path: str | Path, *, most: int = 12) -> Non
         page.save(part, format="PNG")
 
 
-def _rows(dataset: Dataset, most: int) -> list[tuple[str, list[Image.Image]]]:
+def _rows(dataset: DatasetConfig, most: int) -> list[tuple[str, list[Image.Image]]]:
     """(split, the cards of one row) from top to bottom."""
     rows = []
     each = max(COLUMNS, most // len(dataset.splits))
@@ -76,7 +76,7 @@ def _rows(dataset: Dataset, most: int) -> list[tuple[str, list[Image.Image]]]:
     return rows
 
 
-def _pieces(dataset: Dataset, pairs: list[Pair]) -> list[Piece]:
+def _pieces(dataset: DatasetConfig, pairs: list[Pair]) -> list[Piece]:
     """Whole images, and windows of scenes."""
     found = []
     for pair in pairs:
@@ -89,7 +89,7 @@ def _pieces(dataset: Dataset, pairs: list[Pair]) -> list[Piece]:
     return found
 
 
-def _card(dataset: Dataset, split: str, piece: Piece) -> Image.Image:
+def _card(dataset: DatasetConfig, split: str, piece: Piece) -> Image.Image:
     """Image and labels side by side, the name of the file and the size below."""
     pictures = [Image.new("RGB", (CELL, CELL * 3 // 4), EMPTY)] * 2
     try:
@@ -110,7 +110,7 @@ def _card(dataset: Dataset, split: str, piece: Piece) -> Image.Image:
     return card
 
 
-def _label_views(dataset: Dataset, piece: Piece) -> tuple[tuple[int, int], list[Image.Image]]:
+def _label_views(dataset: DatasetConfig, piece: Piece) -> tuple[tuple[int, int], list[Image.Image]]:
     """Height and width of an image, and pictures of it and of its labels."""
     frame = read_pair(dataset, piece.pair, piece.window)
     image = to_rgb(frame.image, frame.band_names, frame.valid)
@@ -120,19 +120,19 @@ def _label_views(dataset: Dataset, piece: Piece) -> tuple[tuple[int, int], list[
     return image.shape[:2], [_fitted(image), _fitted(labels, Image.Resampling.NEAREST)]
 
 
-def _object_views(dataset: Dataset, split: str, piece: Piece) -> tuple[tuple[int, int], list[Image.Image]]:
+def _object_views(dataset: DatasetConfig, split: str, piece: Piece) -> tuple[tuple[int, int], list[Image.Image]]:
     """Height and width of an image, and pictures of it without and with its objects."""
     from torchfpn.data.transforms import (
         Geometry,  # these need torch; sheets of label images do without
-        every_object,
+        visible_objects,
     )
     from torchfpn.report.objects import Marks, draw_objects
 
     picture = read_picture(dataset, piece.pair.image, piece.window)
     image = _fitted(to_rgb(picture.array, picture.band_names, picture.valid))
     size = whole_size(dataset, piece.pair.image, picture, piece.window)
-    truth = truth_of(dataset, piece.pair, size, split_annotations(dataset, split), piece.window)
-    objects = every_object(truth, Geometry(Window(0, 0, *picture.size), picture.size))
+    truth = read_ground_truth(dataset, piece.pair, size, split_annotations(dataset, split), piece.window)
+    objects = visible_objects(truth, Geometry(Window(0, 0, *picture.size), picture.size))
     marks = Marks.of_truth(objects, [c.color for c in dataset.classes], picture.size)
     return picture.size, [image, Image.fromarray(draw_objects(np.asarray(image), marks))]
 

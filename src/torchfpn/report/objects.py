@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
-from torchfpn.data.sample import RegionSample
+from torchfpn.data.sample import ObjectSample
 from torchfpn.evaluation.model import Fit, RegionEvaluation, relabelled
 from torchfpn.io.atomic import make_directory, write_bytes
 from torchfpn.ops.masks import Crops, Instances, numbered
@@ -295,7 +295,7 @@ def write_pictures(
     names: dict[str, int],
     evaluation: RegionEvaluation,
     task: Task,
-    sample: Callable[[int], RegionSample],
+    sample: Callable[[int], ObjectSample],
     *,
     order: Sequence[int] | None = None,
     precision: Precision = "fp32",

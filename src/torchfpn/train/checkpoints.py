@@ -33,7 +33,7 @@ from torch import Tensor
 from torchfpn.backbones.fusion import StageFusion
 from torchfpn.config.parsing import recorded_setting
 from torchfpn.config.settings import TrainConfig
-from torchfpn.data.config import Dataset
+from torchfpn.data.config import DatasetConfig
 from torchfpn.errors import WeightsError
 from torchfpn.io.atomic import atomic_path, library_writes, sweep
 from torchfpn.io.weights import unpickle
@@ -293,7 +293,7 @@ class Past(NamedTuple):
             found, allowed = (_resizing(rule) for rule in (before, after))
             raise WeightsError(found, file=self.file, field="resize", allowed=_that(allowed), hint=AS_BEFORE)
 
-    def scaling(self, config: TrainConfig, dataset: Dataset, dtype: str) -> Scaling:
+    def scaling(self, config: TrainConfig, dataset: DatasetConfig, dtype: str) -> Scaling:
         """That of the checkpoint: found anew, it would move with every image that is added.
 
         dtype: pixel type of the images.

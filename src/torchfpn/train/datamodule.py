@@ -20,14 +20,14 @@ from torchfpn.config.parsing import recorded_setting
 from torchfpn.config.settings import AUTO, TrainConfig
 from torchfpn.criteria.region import ANCHORS, PROPOSALS, RegionCriterion
 from torchfpn.data.check import TRAIN, VALIDATE, check
-from torchfpn.data.config import Band, Dataset, read_dataset
-from torchfpn.data.datasets import RegionSamples, SemanticSamples
+from torchfpn.data.config import Band, DatasetConfig, read_dataset
+from torchfpn.data.datasets import ObjectDataset, SemanticDataset
 from torchfpn.data.parallel import Watch, unwatched
 from torchfpn.data.sampler import Draw
 from torchfpn.data.scaling import find_scaling
 from torchfpn.data.splits import refuse, tile_parts
 from torchfpn.data.statistics import class_counts, class_weights
-from torchfpn.data.transforms import Augment, RegionAugment, Resize
+from torchfpn.data.transforms import Augment, ObjectAugment, Resize
 from torchfpn.errors import ConfigError, nearest
 from torchfpn.recipe import Scaling
 from torchfpn.tasks.build import create_task
@@ -60,7 +60,7 @@ def whole_samples(samples: Any, kind: type[S]) -> S | None:
 class Sampling(ABC):
     """How the splits of a dataset are shown."""
 
-    def __init__(self, config: TrainConfig, dataset: Dataset) -> None:
+    def __init__(self, config: TrainConfig, dataset: DatasetConfig) -> None:
         self.config, self.dataset = config, dataset
         self.plain = self._whole(TRAIN, cache=config.data.cache if config.overfit_batches else False)
         self.bands: tuple[str, ...] = self.plain.bands
@@ -138,15 +138,15 @@ class PixelSampling(Sampling):
         sizes = f"crops of {crop[1]} x {crop[0]} pixels, a first image of {size[1]} x {size[0]}"
         return (f"data.class_aware does nothing with images no larger than the crops ({sizes}): give a --data.crop",)
 
-    def augmented(self, scaling: Scaling, watch: Watch) -> SemanticSamples:
+    def augmented(self, scaling: Scaling, watch: Watch) -> SemanticDataset:
         """Crops."""
         data = self.config.data
         crop = self._crop() or self.plain.usual_size
         augment = Augment(crop=crop, class_aware=data.class_aware, **self._jitter(scaling))
-        return SemanticSamples(self.dataset, TRAIN, augment=augment, cache=data.cache, watch=watch)
+        return SemanticDataset(self.dataset, TRAIN, augment=augment, cache=data.cache, watch=watch)
 
-    def _whole(self, split: str, *, cache: bool | str) -> SemanticSamples:
-        return SemanticSamples(self.dataset, split, cache=cache)
+    def _whole(self, split: str, *, cache: bool | str) -> SemanticDataset:
+        return SemanticDataset(self.dataset, split, cache=cache)
 
 
 class ObjectSampling(Sampling):
@@ -161,14 +161,14 @@ class ObjectSampling(Sampling):
         shorter = None if resize.shorter is None else resize.shorter[1]
         return {"resize": {"shorter": shorter, "longer": resize.longest, "antialias": True}} | self._common()
 
-    def fixed(self) -> RegionSamples:
+    def fixed(self) -> ObjectDataset:
         """Resized as in prediction."""
-        return RegionSamples(self.dataset, TRAIN, resize=self._resize(), cache=self.config.data.cache)
+        return ObjectDataset(self.dataset, TRAIN, resize=self._resize(), cache=self.config.data.cache)
 
-    def augmented(self, scaling: Scaling, watch: Watch) -> RegionSamples:
+    def augmented(self, scaling: Scaling, watch: Watch) -> ObjectDataset:
         """Resized, and cropped where a crop is asked for."""
         data = self.config.data
-        augment = RegionAugment(
+        augment = ObjectAugment(
             resize=self._resize(),
             crop=self._crop(),
             around=data.class_aware,
@@ -176,10 +176,10 @@ class ObjectSampling(Sampling):
             covering=data.covering,
             **self._jitter(scaling),
         )
-        return RegionSamples(self.dataset, TRAIN, augment=augment, cache=data.cache)
+        return ObjectDataset(self.dataset, TRAIN, augment=augment, cache=data.cache)
 
-    def _whole(self, split: str, *, cache: bool | str) -> RegionSamples:
-        return RegionSamples(self.dataset, split, cache=cache)
+    def _whole(self, split: str, *, cache: bool | str) -> ObjectDataset:
+        return ObjectDataset(self.dataset, split, cache=cache)
 
     def _resize(self) -> Resize | None:
         data = self.config.data
@@ -200,7 +200,7 @@ class Parts:
     """
 
     task: Task
-    dataset: Dataset
+    dataset: DatasetConfig
     train: Any
     validate: Any
     notes: tuple[str, ...] = ()
@@ -238,7 +238,7 @@ def ways_to_weights(config: TrainConfig) -> str:
     return f"{published.name} is not on this machine: --model.pretrained true downloads it, {file}"
 
 
-def open_dataset(config: TrainConfig) -> Dataset:
+def open_dataset(config: TrainConfig) -> DatasetConfig:
     """The dataset, with the bands that the config chooses.
 
     Raises:
@@ -257,7 +257,7 @@ def open_dataset(config: TrainConfig) -> Dataset:
 
 def build(
     config: TrainConfig,
-    dataset: Dataset,
+    dataset: DatasetConfig,
     watch: Callable[[str], Watch] = lambda _: unwatched,
     *,
     checked: bool = True,
@@ -297,7 +297,7 @@ def build(
     return Parts(task, dataset, train, sampling.validation(), notes, weights_in_words(config))
 
 
-def _look(config: TrainConfig, dataset: Dataset, watch: Watch) -> tuple[str, ...]:
+def _look(config: TrainConfig, dataset: DatasetConfig, watch: Watch) -> tuple[str, ...]:
     """The notes of `fpn check` on what the training reads.
 
     Raises:
@@ -312,7 +312,7 @@ def _look(config: TrainConfig, dataset: Dataset, watch: Watch) -> tuple[str, ...
 
 def _task(
     config: TrainConfig,
-    dataset: Dataset,
+    dataset: DatasetConfig,
     bands: tuple[str, ...],
     scaling: Scaling,
     dtype: str,
@@ -354,7 +354,7 @@ def _task(
     ).to(memory_format=torch.channels_last)
 
 
-def _given_scaling(dataset: Dataset, used: tuple[Band, ...]) -> Scaling | None:
+def _given_scaling(dataset: DatasetConfig, used: tuple[Band, ...]) -> Scaling | None:
     """The numbers that dataset.yaml gives, of the bands that the config chooses instead of the dataset's.
 
     Raises:
@@ -375,7 +375,7 @@ def _given_scaling(dataset: Dataset, used: tuple[Band, ...]) -> Scaling | None:
     return replace(given, offset=tuple(given.offset[i] for i in places), scale=tuple(given.scale[i] for i in places))
 
 
-def _class_weights(config: TrainConfig, dataset: Dataset, watch: Watch, past: Past | None) -> list[float] | None:
+def _class_weights(config: TrainConfig, dataset: DatasetConfig, watch: Watch, past: Past | None) -> list[float] | None:
     wanted = config.loss.class_weights
     if not isinstance(wanted, str):
         return wanted
@@ -383,13 +383,15 @@ def _class_weights(config: TrainConfig, dataset: Dataset, watch: Watch, past: Pa
     return found or class_weights(class_counts(dataset, TRAIN, watch=watch), method=wanted)
 
 
-def _band_init(dataset: Dataset, bands: tuple[str, ...], how: str | dict[str | int, str]) -> str | dict[str | int, str]:
+def _band_init(
+    dataset: DatasetConfig, bands: tuple[str, ...], how: str | dict[str | int, str]
+) -> str | dict[str | int, str]:
     if isinstance(how, str):
         return how
     return {_input(dataset, bands, band, "model.band_init"): color for band, color in how.items()}
 
 
-def _input(dataset: Dataset, bands: tuple[str, ...], band: str | int, field: str) -> str | int:
+def _input(dataset: DatasetConfig, bands: tuple[str, ...], band: str | int, field: str) -> str | int:
     """A band of the files by name or number from 1 -> its name, or its place among those the model sees."""
     found = _band(dataset, band, field)
     if isinstance(found, str):
@@ -400,7 +402,7 @@ def _input(dataset: Dataset, bands: tuple[str, ...], band: str | int, field: str
     return list(known).index(found)
 
 
-def _band(dataset: Dataset, band: str | int, field: str = "data.use_bands") -> Band:
+def _band(dataset: DatasetConfig, band: str | int, field: str = "data.use_bands") -> Band:
     """A band as datasets name them: by its name, where the dataset has names."""
     names = dataset.bands
     if isinstance(band, int):

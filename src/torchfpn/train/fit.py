@@ -36,8 +36,8 @@ from torchfpn.config.parsing import changed_settings, named, to_yaml
 from torchfpn.config.settings import AUTO, TrainConfig
 from torchfpn.criteria.semantic import parse
 from torchfpn.data.check import TRAIN, VALIDATE
-from torchfpn.data.datasets import RegionSamples, SemanticSamples
-from torchfpn.data.sample import RegionSample, Sample
+from torchfpn.data.datasets import ObjectDataset, SemanticDataset
+from torchfpn.data.sample import ObjectSample, Sample
 from torchfpn.errors import ConfigError, FPNError, NotFiniteError, WeightsError, WriteError, amount
 from torchfpn.evaluation.model import RegionEvaluation, evaluate, evaluate_regions
 from torchfpn.io.atomic import NAME as LOCK
@@ -162,7 +162,7 @@ def score_pixels(task: Task, loader: ValidationLoader, machine: Machine, folder:
         )
 
     each = (Sample(batch.images[0], batch.targets[0], batch.names[0]) for batch in _batches(loader, console))
-    source = whole_samples(loader.samples, SemanticSamples)
+    source = whole_samples(loader.samples, SemanticDataset)
     values = evaluate(task, each, source=source, precision=_precision(machine), watch=watch).to_dict(VALIDATE)
     metrics = {"miou": values["miou"], "pixel_accuracy": values["pixel_accuracy"]}
     return Scored(values, metrics, class_table(parse_scores(values)))
@@ -170,8 +170,8 @@ def score_pixels(task: Task, loader: ValidationLoader, machine: Machine, folder:
 
 def score_objects(task: Task, loader: ValidationLoader, machine: Machine, folder: Path, console: Console) -> Scored:
     """Of objects; pictures of images all along the split, of the worst and the best ones go to samples/."""
-    each = (RegionSample(batch.images[0], batch.targets[0], batch.names[0]) for batch in _batches(loader, console))
-    source = whole_samples(loader.samples, RegionSamples)
+    each = (ObjectSample(batch.images[0], batch.targets[0], batch.names[0]) for batch in _batches(loader, console))
+    source = whole_samples(loader.samples, ObjectDataset)
     found = evaluate_regions(task, each, source=source, precision=_precision(machine))
     sample, precision = loader.samples.__getitem__, _precision(machine)
     write_pictures(folder / "samples", picture_names(found), found, task, sample, precision=precision)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from torchfpn.config.settings import TrainConfig
-from torchfpn.data.datasets import RegionSamples
+from torchfpn.data.datasets import ObjectDataset
 from torchfpn.data.sampler import key
 from torchfpn.errors import FPNError, amount
 from torchfpn.evaluation.model import RegionValidation, Validation
@@ -367,7 +367,7 @@ class Training(pl.LightningModule):
         """The averaged weights take the place of the weights."""
         if isinstance(self.task, RegionTask):
             samples = None if self.validation_loader is None else self.validation_loader.samples
-            self._validation = RegionValidation(self.task, self._gather, whole_samples(samples, RegionSamples))
+            self._validation = RegionValidation(self.task, self._gather, whole_samples(samples, ObjectDataset))
         else:
             self._validation = Validation(self.task, self._sum)
         if self.averages is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.labels.coco_records import Category, Segments
-from torchfpn.data.labels.ground_truth import Truth
+from torchfpn.data.labels.ground_truth import GroundTruth
 from torchfpn.errors import DataError
 from torchfpn.io.yaml_json import Flaw, Keys, shown
 from torchfpn.ops.rle import from_rle, run_lengths, spelled
@@ -150,8 +150,8 @@ class Annotations:
             shapes=None if self.shapes is None else self.shapes.select(keep),
         )
 
-    def truth(self, image: int) -> Truth:
-        """The objects of an image; of panoptic annotations `truth_of_map` gives them."""
+    def truth(self, image: int) -> GroundTruth:
+        """The objects of an image; of panoptic annotations `panoptic_ground_truth` gives them."""
         rows, every = self.rows(image), slice(self.first[image], self.first[image + 1])
         boxes, shapes, size = self.boxes[rows], self.shapes, self.size(image)
 
@@ -159,7 +159,7 @@ class Annotations:
             assert shapes is not None  # else nobody is given this function
             return shapes.crops(rows[keep], boxes[keep], size)
 
-        return Truth(
+        return GroundTruth(
             boxes,
             self.labels[rows].astype(np.int64),
             self.boxes[every][self.crowd[every]],

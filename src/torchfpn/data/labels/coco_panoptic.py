@@ -46,7 +46,7 @@ from torchfpn.data.labels.coco_records import (
     places_of,
     segments_of,
 )
-from torchfpn.data.labels.ground_truth import Truth
+from torchfpn.data.labels.ground_truth import GroundTruth
 from torchfpn.data.splits import SHOWN, Problem
 from torchfpn.errors import DataError, amount
 from torchfpn.io.formats import format_of
@@ -317,7 +317,7 @@ def read_map(annotations: Annotations, number: int, max_pixels: int) -> Panoptic
     return PanopticMap(values, rows[good], there.windows[at[good]], tuple(problems), len(lines) + len(unknown))
 
 
-def truth_of_map(found: PanopticMap, annotations: Annotations, number: int, *, masks: bool) -> Truth:
+def panoptic_ground_truth(found: PanopticMap, annotations: Annotations, number: int, *, masks: bool) -> GroundTruth:
     """The things of an image, in the order of `annotations`; boxes are the smallest around their pixels."""
     segments = annotations.segments
     assert segments is not None  # who asks has panoptic annotations
@@ -331,7 +331,7 @@ def truth_of_map(found: PanopticMap, annotations: Annotations, number: int, *, m
     def crops(keep: NDArray[np.int64]) -> "Crops":
         return crops_of(found.ids, numbers[keep], windows[keep])
 
-    return Truth(
+    return GroundTruth(
         windows.astype(np.float32),
         annotations.labels[own[~crowd]].astype(np.int64),
         found.windows[at[crowd]].astype(np.float32),

@@ -21,7 +21,7 @@ def _none() -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """N objects of an image that is not augmented.
 
     boxes: float32 [N, 4] (x1, y1, x2, y2) in pixels; they may reach out of the image. labels: int64 [N] 0-based

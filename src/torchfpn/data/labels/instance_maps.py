@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.config import Dataset
-from torchfpn.data.labels.ground_truth import Truth
+from torchfpn.data.config import DatasetConfig
+from torchfpn.data.labels.ground_truth import GroundTruth
 from torchfpn.data.reading import check_fit
 from torchfpn.data.splits import Pair
 from torchfpn.errors import DataError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # torch is loaded where masks are made
     from torchfpn.ops.masks import Crops
 
 
-def read_numbered(dataset: Dataset, pair: Pair, size: tuple[int, int], place: Geo | None) -> Truth:
+def read_numbered(dataset: DatasetConfig, pair: Pair, size: tuple[int, int], place: Geo | None) -> GroundTruth:
     """The objects of an image of (height, width) `size`, in the order of their numbers; those of `ignored` are crowds.
 
     place: where the image lies, if its file says.
@@ -54,7 +54,7 @@ def read_numbered(dataset: Dataset, pair: Pair, size: tuple[int, int], place: Ge
     def masks(keep: NDArray[np.int64]) -> "Crops":
         return crops_of(values, numbers[keep], boxes[keep])
 
-    return Truth(
+    return GroundTruth(
         boxes.astype(np.float32),
         np.zeros(len(numbers), np.int64),
         crowds.astype(np.float32),
@@ -63,7 +63,7 @@ def read_numbered(dataset: Dataset, pair: Pair, size: tuple[int, int], place: Ge
     )
 
 
-def parts_of(dataset: Dataset, pair: Pair) -> int:
+def parts_of(dataset: DatasetConfig, pair: Pair) -> int:
     """How many separate areas the objects of a label image are, if numbers mean objects; 0 of other labels.
 
     Raises:

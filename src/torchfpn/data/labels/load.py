@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.config import Dataset
+from torchfpn.data.config import DatasetConfig
 from torchfpn.data.headers import read_header
 from torchfpn.data.labels.coco_annotations import Annotations
-from torchfpn.data.labels.coco_panoptic import read_map, truth_of_map
-from torchfpn.data.labels.ground_truth import Truth, meets
+from torchfpn.data.labels.coco_panoptic import panoptic_ground_truth, read_map
+from torchfpn.data.labels.ground_truth import GroundTruth, meets
 from torchfpn.data.labels.instance_maps import read_numbered
 from torchfpn.data.reading import burning, turned_hint
 from torchfpn.data.splits import Pair, refuse
@@ -23,13 +23,13 @@ if TYPE_CHECKING:  # torch is loaded where masks are made
     from torchfpn.ops.masks import Crops
 
 
-def truth_of(
-    dataset: Dataset,
+def read_ground_truth(
+    dataset: DatasetConfig,
     pair: Pair,
     size: tuple[int, int],
     annotations: Annotations | None,
     window: Window | None = None,
-) -> Truth:
+) -> GroundTruth:
     """The objects of an image of (height, width) `size`, or of a window of it; none where nothing is labelled.
 
     annotations: of the split, where a COCO file has them. Of a window, the objects that reach into it; they may reach
@@ -47,7 +47,7 @@ def truth_of(
         truth = _annotated(dataset, annotations, pair.number)
         return truth if window is None else _part(truth, window)
     if pair.label is None:
-        return Truth(size=size if window is None else window[2:])
+        return GroundTruth(size=size if window is None else window[2:])
     if is_vector(pair.label):
         burning()  # says so if what reads polygons is not installed
         from torchfpn.data.labels.polygons import read_polygons
@@ -56,17 +56,17 @@ def truth_of(
     return read_numbered(dataset, pair, size, _place(dataset, pair))
 
 
-def _annotated(dataset: Dataset, annotations: Annotations, number: int) -> Truth:
+def _annotated(dataset: DatasetConfig, annotations: Annotations, number: int) -> GroundTruth:
     """The objects of an image as its file of annotations says; a panoptic map is read for them."""
     if annotations.segments is None:
         return annotations.truth(number)
     found = read_map(annotations, number, dataset.max_pixels)
     if not dataset.fix:
         refuse(list(found.problems))
-    return truth_of_map(found, annotations, number, masks=dataset.task == "instance")
+    return panoptic_ground_truth(found, annotations, number, masks=dataset.task == "instance")
 
 
-def _place(dataset: Dataset, pair: Pair) -> Geo | None:
+def _place(dataset: DatasetConfig, pair: Pair) -> Geo | None:
     """Where the image lies, if its file says."""
     header = read_header(dataset, pair.image)
     if header is not None:
@@ -74,7 +74,7 @@ def _place(dataset: Dataset, pair: Pair) -> Geo | None:
     return photograph_geo(pair.image, format_of(pair.image), dataset.max_pixels)
 
 
-def _part(truth: Truth, window: Window) -> Truth:
+def _part(truth: GroundTruth, window: Window) -> GroundTruth:
     """What a window shows of the objects, in its own pixels."""
     size, shift = window.size, np.array([window.column, window.row] * 2, np.float32)
     boxes, crowds = truth.boxes - shift, truth.crowds - shift

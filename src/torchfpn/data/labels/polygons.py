@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.config import Dataset
+from torchfpn.data.config import DatasetConfig
 from torchfpn.data.headers import read_header
-from torchfpn.data.labels.ground_truth import Truth, meets
+from torchfpn.data.labels.ground_truth import GroundTruth, meets
 from torchfpn.data.splits import Pair, Polygons
 from torchfpn.errors import ConfigError, DataError, FPNError, amount, nearest
 from torchfpn.geo.crs import crs_wkt
@@ -89,7 +89,7 @@ class _Meaning(NamedTuple):
     ignored: tuple[int, ...]
 
 
-def read_features(dataset: Dataset, path: Path) -> Features:
+def read_features(dataset: DatasetConfig, path: Path) -> Features:
     """The features of a file of polygons, with the class of each.
 
     Raises:
@@ -108,7 +108,9 @@ def read_features(dataset: Dataset, path: Path) -> Features:
     return found
 
 
-def burn(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None = None) -> Burned:
+def burn(
+    dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None = None
+) -> Burned:
     """The class of every pixel of an image, or of a window of it: what is drawn there does not depend on the window.
 
     geo, size: of the whole image, as its file says.
@@ -130,7 +132,7 @@ def burn(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int], w
     return Burned(table[drawn], np.unique(scene.owners))
 
 
-def grid(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> Geo:
+def grid(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> Geo:
     """Where an image lies: as its file says, or else as its path does.
 
     Raises:
@@ -142,7 +144,7 @@ def grid(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int]) -
     return check_grid(geo, pair.image, _crs(assumed) if assumed else None)
 
 
-def why_unmet(dataset: Dataset, file: Path, pairs: Sequence[Pair]) -> str:
+def why_unmet(dataset: DatasetConfig, file: Path, pairs: Sequence[Pair]) -> str:
     """The likely reason why no polygon of `file` meets one of the images of `pairs`, and what to do."""
     features, images = read_features(dataset, file), []
     for pair in pairs[:_COMPARED]:
@@ -214,7 +216,7 @@ def _shown(value: Any) -> str:
     return "(empty)" if value is None or not str(value).strip() else f'"{value}"'
 
 
-def spelt(error: FPNError, dataset: Dataset) -> FPNError:
+def spelt(error: FPNError, dataset: DatasetConfig) -> FPNError:
     """The same error, fresh, with keys of dataset.yaml in its hint in place of flags."""
     hint = error.hint
     for flag, key in _KEYS.items():
@@ -224,8 +226,8 @@ def spelt(error: FPNError, dataset: Dataset) -> FPNError:
 
 
 def read_polygons(
-    dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None = None
-) -> Truth:
+    dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None = None
+) -> GroundTruth:
     """The features that reach into an image, or into a window of it; those that are not labelled are crowds.
 
     geo, size: of the whole image, as its file says. Boxes may reach out of the image.
@@ -246,7 +248,7 @@ def read_polygons(
     def masks(keep: NDArray[np.int64]) -> "Crops":
         return draw_outlines(chosen(outlines, own[keep]), boxes[own[keep]], (height, width))
 
-    return Truth(
+    return GroundTruth(
         boxes[own],
         values[own].astype(np.int64) - 1,
         boxes[crowd & meets(boxes, (height, width))],
@@ -255,7 +257,7 @@ def read_polygons(
     )
 
 
-def features_met(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> NDArray[np.int64]:
+def features_met(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> NDArray[np.int64]:
     """Numbers of the features that reach into an image.
 
     Raises:
@@ -264,7 +266,7 @@ def features_met(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int,
     return np.unique(_scene(dataset, pair, geo, size, None).owners)
 
 
-def _scene(dataset: Dataset, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None) -> Scene:
+def _scene(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None) -> Scene:
     labels = read_features(dataset, pair.label or pair.image).labels
     try:
         where = grid(dataset, pair, geo, size)
