@@ -1,4 +1,4 @@
-"""Images -> maps: any timm model with feature maps, and torchvision's by the name ``torchvision/<name>``."""
+"""Backbones, images -> maps: any timm model with feature maps, and torchvision's as ``torchvision/<name>``."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

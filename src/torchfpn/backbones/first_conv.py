@@ -1,16 +1,16 @@
-"""The first convolution of a pretrained network, for any number of bands: four ways to keep what it has learnt.
+"""The first convolution of a pretrained network, adapted to any number of bands in one of four ways.
 
 repeat   R G B R G ...  rescaled by 3/n    any bands; what timm does
 mean     M M M M M ...  rescaled by 3/n    M is the mean of the three filters (Hazirbas et al. 2016 give it to depth)
 copy     R G B M M ...  rescaled by 3/n    the bands that are red, green, blue keep their filters; others may be named
-zero     R G B 0 0 ...                     at the start the network answers as it did to red, green, blue alone
+zero     R G B 0 0 ...                     at the start the output is that for red, green, blue alone
 
-The first three keep the size of activations: a constant image gives the same answer whatever the number of bands
+The first three keep the size of activations: a constant image gives the same output whatever the number of bands
 ("repeat": of three, six, nine bands; R G B R is a little redder).
 
-Some stems of timm standardise their weights before they convolve (nf_*, nfnet, resnetv2 "bit"). "repeat" is timm's own
-there; the other ways widen the standardised filters. A stem without a gain (StdConv2d of resnetv2) can compute with
-filters of unit variance alone, so that these ways are refused.
+Some stems of timm standardize their weights before they convolve (nf_*, nfnet, resnetv2 "bit"). "repeat" is timm's own
+there; the other ways widen the standardized filters. A stem without a gain (StdConv2d of resnetv2) can only compute
+with filters of unit variance, so those ways are refused.
 """
 
 import copy
@@ -25,15 +25,10 @@ from torchfpn.backbones.names import BAND_INITS as WAYS
 from torchfpn.errors import ConfigError, amount, nearest
 
 COLORS = ("red", "green", "blue")
-
 RGB = (0, 1, 2)
-
 REPEAT = "take band_init=repeat, of three colours in the order red, green, blue"
-
 SCALED, STANDARDISED = (ScaledStdConv2d, ScaledStdConv2dSame), (StdConv2d, StdConv2dSame)
-
 ALIKE = 1e-4  # of the largest filter: what a standardised one may differ from the one that was asked for
-
 BandInit = str | Mapping[int, str]  # one of WAYS, or "copy" with {band: colour} for bands that are not red, green, blue
 
 

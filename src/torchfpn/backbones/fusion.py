@@ -1,15 +1,11 @@
-"""FuseNet and late fusion: bands besides red, green and blue in a second backbone.
-
-A backbone taken apart into stages that can be run one by one, so that something can be done between them.
-
-FuseNet (Hazirbas et al. 2016): bands besides red, green and blue in a backbone of their own, added into the first.
+"""Two backbones for two groups of bands, fused after each stage (FuseNet; Hazirbas et al. 2016) or at their end.
 
 images --split--+-- red, green, blue --> main.c1 -+-> main.c2 -+-> ... -+-> C5
                 |                                 |            |        |
                 +-- all others --------> extra.c1 +-> extra.c2 +-> ... -+
 
-The sum takes the place of the main stream's map, before the next stage and towards the pyramid alike; the extra stream
-goes on as it was. Fusing after stages 1 to 4 is the paper's SF4, after 1 to 5 its SF5 (table 2).
+The sum replaces the map of the main stream, for the next stage and for the pyramid; the extra stream is not changed.
+Fusing after stages 1 to 4 is the paper's SF4, after 1 to 5 its SF5 (table 2).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,9 +1,8 @@
-"""EfficientNet as lukemelas/EfficientNet-PyTorch has it, under the names of its tensors: for weights trained with it.
+"""EfficientNet of lukemelas/EfficientNet-PyTorch, under the names of its tensors, for weights trained with it.
 
-segmentation_models.pytorch's "efficientnet-b*" encoders and pytorch-fpn's EfficientNets are this network. It differs
-from timm's in one thing that weights remember: its padding is TensorFlow's "same" for images of one native size (224
-for b0), whatever the size of the image, so that convolutions of stride 2 may begin a pixel further left. For new
-trainings take timm's.
+The "efficientnet-b*" encoders of segmentation_models.pytorch and the EfficientNets of pytorch-fpn are this network. It
+differs from timm's in its padding: TensorFlow's "same" for images of one native size (224 for b0), whatever the size of
+the image, so that convolutions of stride 2 may start a pixel further left. For new trainings use timm's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

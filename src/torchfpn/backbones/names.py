@@ -1,8 +1,7 @@
-"""Which backbones there are, told without importing torch or timm, so that a misspelt name is refused at once.
+"""Names of all backbones, found without importing torch or timm, so that a misspelt name is refused at once.
 
-timm's names are read from its source files (every model is a function under ``@register_model``); torchvision's are the
-literal table below, written ``torchvision/<name>``, and those of lukemelas/EfficientNet-PyTorch are
-``lukemelas/<name>``.
+timm's names are read from its source files (every model is a function under ``@register_model``); torchvision's
+(``torchvision/<name>``) are the table below; lukemelas/EfficientNet-PyTorch's are ``lukemelas/<name>``.
 """
 
 import fnmatch
@@ -15,12 +14,8 @@ from typing import Literal
 from torchfpn.errors import ConfigError, nearest
 
 Fusion = Literal["none", "fusenet", "late"]
-
 FUSIONS = ("none", "fusenet", "late")
-
 BAND_INITS = ("repeat", "mean", "copy", "zero")  # or {band: colour}
-
-
 PREFIX = "torchvision/"
 
 TORCHVISION = (
@@ -33,9 +28,7 @@ TORCHVISION = (
 )
 
 LUKEMELAS_PREFIX = "lukemelas/"
-
 LUKEMELAS = tuple(f"efficientnet_b{size}" for size in range(9))
-
 REGISTERED = re.compile(r"^@register_model\s+(?:@\S.*\s+)*def\s+(\w+)\s*\(", re.MULTILINE)
 
 

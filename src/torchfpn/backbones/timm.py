@@ -1,18 +1,4 @@
-"""Backbones of timm: any model with feature maps, and its published weights.
-
-Which of a network's maps go on to the pyramid, chosen by stride.
-
-Published weights: their name, the place of their local copy, and how to ask the model hub without waiting.
-
-Swin transformers for images of any size: whether a stage shifts its windows is told by each image.
-
-A map no larger than a window is one window, which timm does not shift (Liu et al. 2021, section 3.2, has the shift for
-connections between windows). timm decides that when a network is built, for one size of image: built for 224 pixels,
-the last stage, 7 x 7 cells in windows of 7, would never be shifted, also where the maps of larger images have many
-windows. Here each pass decides.
-
-Any timm model that gives feature maps, as a backbone. timm is imported here and nowhere else.
-"""
+"""Any timm model with feature maps as a backbone, its published weights, and Swin transformers at any image size."""
 
 import logging
 import re
@@ -50,6 +36,23 @@ from torchfpn.ops.resize import crop
 from torchfpn.types import Level, Maps
 
 FINEST = 4  # C2: what lies above it (C1) is left out of the pyramid, as in Lin et al. 2017
+LONGEST = 120  # characters of a library's message in ours
+IMAGENET = re.compile(r"imagenet|in(?:1|12|21|22)k", re.IGNORECASE)
+APART = -100.0  # added to the logits of two cells that are no neighbours; as timm has it
+
+# What the transformers must be told so that they take images of any size, by the module that defines them.
+ANY_SIZE: dict[str, dict[str, Any]] = {
+    "vision_transformer": {"dynamic_img_size": True},
+    "deit": {"dynamic_img_size": True},
+    "eva": {"dynamic_img_size": True},
+    "swin_transformer": {"strict_img_size": False},
+    "swin_transformer_v2": {"strict_img_size": False},
+    "swin_transformer_v2_cr": {"strict_img_size": False},
+    "xcit": {},
+}
+
+RED_GREEN_BLUE = ("csatv2",)  # by module: turns colours into luma and chroma itself
+_building = threading.RLock()  # timm's logger and the hub client's settings are those of the process
 
 
 def pick_by_stride(available: Sequence[Level], strides: Sequence[int] | None, *, name: str) -> tuple[int, ...]:
@@ -79,11 +82,6 @@ def pick_by_stride(available: Sequence[Level], strides: Sequence[int] | None, *,
     for stride, count in wanted.items():
         picked += [i for i, s in enumerate(given) if s == stride][-count:]
     return tuple(sorted(picked))
-
-
-LONGEST = 120  # characters of a library's message in ours
-
-IMAGENET = re.compile(r"imagenet|in(?:1|12|21|22)k", re.IGNORECASE)
 
 
 class Published(NamedTuple):
@@ -154,11 +152,13 @@ def _resolves(host: str) -> bool:
     return True
 
 
-APART = -100.0  # added to the logits of two cells that are no neighbours; as timm has it
-
-
 def shift_by_size(features: nn.Module) -> None:
-    """Makes the blocks of a Swin transformer of any size shift their windows where a map is larger than a window."""
+    """Makes the blocks of a Swin transformer of any size shift their windows where a map is larger than a window.
+
+    A map no larger than a window is one window, which is not shifted (Liu et al. 2021, section 3.2). timm decides that
+    once, for the image size a network is built for: built for 224 pixels, the last stage, 7 x 7 cells in windows of 7,
+    would not be shifted for larger images either. Here each forward pass decides.
+    """
     for module in features.modules():
         block: Any = module
         kind = KINDS.get(type(module))
@@ -224,18 +224,6 @@ KINDS: dict[type, type] = {
 }
 
 
-# What the transformers must be told so that they take images of any size, by the module that defines them.
-ANY_SIZE: dict[str, dict[str, Any]] = {
-    "vision_transformer": {"dynamic_img_size": True},
-    "deit": {"dynamic_img_size": True},
-    "eva": {"dynamic_img_size": True},
-    "swin_transformer": {"strict_img_size": False},
-    "swin_transformer_v2": {"strict_img_size": False},
-    "swin_transformer_v2_cr": {"strict_img_size": False},
-    "xcit": {},
-}
-
-
 class Grid(NamedTuple):
     """What the images of a network have to be so that its maps can be laid on the grid of their strides.
 
@@ -255,10 +243,6 @@ GRIDS = dict.fromkeys(("inception_v3", "inception_v4", "inception_resnet_v2", "x
 GRIDS["csatv2"] = Grid(64)  # rounds sides of maps down
 
 EVEN = Grid(64)  # mobilevitv2: maps are resampled to an even number of cells
-
-RED_GREEN_BLUE = ("csatv2",)  # by module: turns colours into luma and chroma itself
-
-_building = threading.RLock()  # timm's logger and the hub client's settings are those of the process
 
 
 class TimmBackbone(nn.Module):

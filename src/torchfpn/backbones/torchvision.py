@@ -1,4 +1,4 @@
-"""torchvision's ResNets, MobileNets and EfficientNets as backbones, cut into the stages C2..C5."""
+"""ResNets, MobileNets and EfficientNets of torchvision as backbones, divided into the stages C2..C5."""
 
 from collections.abc import Sequence
 from http.client import HTTPException
@@ -25,9 +25,7 @@ from torchfpn.types import Level
 MOBILENET_CUTS = {"mobilenet_v2": (2, 4, 7, 14, 18), "mobilenet_v3_large": (2, 4, 7, 13, 16)}
 
 EFFICIENTNET_CUTS = {"b": (2, 3, 4, 6, 8), "v2_s": (2, 3, 4, 6, 7), "v2_m": (2, 3, 4, 6, 8), "v2_l": (2, 3, 4, 6, 8)}
-
 HEADS = ("classifier.", "fc.")  # of the classifier, which is not used
-
 DILATED = "replace_stride_with_dilation"  # torchvision's argument
 
 

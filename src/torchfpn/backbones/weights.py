@@ -1,16 +1,4 @@
-"""Local weight files of backbones: which tensors are meant, and which network they belong to.
-
-A local file of a network's weights: which of its tensors are meant, and whether each of them has its place.
-
-The file may hold the network alone or inside another model ("module.", "backbone.", "model.encoder."), and its first
-convolution may take three bands or as many as the network shall take. What it holds of the network beyond its
-classifier must fit, tensor for tensor: the file of a deeper network has all tensors of a shallower one.
-
-Which of timm's networks has these tensors? Asked of a checkpoint whose keys do not say what it was built from.
-
-Networks are built without storage ("meta"), so that only names and shapes are compared. The first convolution's bands
-do not count: they may have been changed.
-"""
+"""Local weight files of backbones: which of their tensors belong to a network, and which network they belong to."""
 
 import logging
 import re
@@ -35,12 +23,12 @@ from torchfpn.io.weights import check_finite, listed, originals, prefixes, read_
 from torchfpn.recipe import Scaling
 
 Tensors = Mapping[str, Tensor]
-
 COUNTERS = ".num_batches_tracked"  # torch's oldest files have none
-
 SHOWN = 3  # tensors in a message
-
 log = logging.getLogger(__name__)
+ALIKE = 0.5  # share of common names, numbers left out, from which on a family of networks is searched
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of values in 0..1
+CLASSIFIER = 8  # tensors that a network's classifier has at most
 
 
 @dataclass(frozen=True)
@@ -78,6 +66,10 @@ class _Try(NamedTuple):
 
 def fitting_weights(path: str | Path, wanted: Wanted, in_channels: int) -> Fitting:
     """The tensors in `path` that `wanted` asks for.
+
+    The file may hold the network alone or inside another model ("module.", "backbone.", "model.encoder."), and its
+    first convolution may take three bands or `in_channels`. Everything but the classifier must fit, tensor for tensor:
+    the file of a deeper network has all tensors of a shallower one.
 
     Raises:
         WeightsError: no weights file; a tensor that is missing, left over (but for the classifier's) or of another
@@ -157,13 +149,6 @@ def _unfit(path: str | Path, wanted: Wanted, given: Tensors, wrong: list[str]) -
     return WeightsError(f"{number} not fit {wanted.name}: {shown}", file=path, hint=hint)
 
 
-ALIKE = 0.5  # share of common names, numbers left out, from which on a family of networks is searched
-
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of values in 0..1
-
-CLASSIFIER = 8  # tensors that a network's classifier has at most
-
-
 def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors of a timm feature extractor, as `features_only` has them."""
     return {key: tuple(tensor.shape) for key, tensor in _network(name).state_dict().items()}
@@ -172,7 +157,8 @@ def shapes_of(name: str) -> dict[str, tuple[int, ...]]:
 def candidates(tensors: Mapping[str, Tensor], *, seconds: float = 30.0) -> tuple[list[str], bool]:
     """(names of the timm networks whose tensors have these names and shapes, the plainest first; are these all?).
 
-    The likeliest families are searched first; what was not looked at after `seconds` of work is left out.
+    The likeliest families are searched first; what was not looked at after `seconds` of work is left out. Networks are
+    built without storage ("meta"): only names and shapes count, and not the bands of the first convolution.
     """
     wanted, letters, alike = _styles(tensors), {_letters(key) for key in tensors}, []
     for family in timm.list_modules():

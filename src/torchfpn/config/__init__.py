@@ -1,1 +1,1 @@
-"""How a training is described: dataclasses, YAML, flags. No torch in here, so that errors come at once."""
+"""The training configuration: dataclasses, YAML and flags. No torch is imported, so that errors appear at once."""

@@ -1,4 +1,4 @@
-"""Is this config possible? Everything that can be told without torch, so that a slip costs a second, not a minute."""
+"""Checks of a training configuration that need no torch: unknown keys, wrong types, values out of range."""
 
 import types
 from collections.abc import Iterator
@@ -11,15 +11,10 @@ from torchfpn.config.settings import AUTO, GROUPS, TrainConfig
 from torchfpn.errors import ConfigError, nearest
 
 TERMS = ("ce", "focal", "dice", "lovasz")
-
 WEIGHTINGS = ("median-frequency", "sqrt-median-frequency", "inverse", "enet")
-
 PYRAMIDS = ("fpn", "panet", "simple")
-
 HEADS = ("sum", "concat", "finest", "two-stage")
-
 BAND_INITS = ("repeat", "mean", "copy", "zero")
-
 COLORS = ("red", "green", "blue")
 
 STRATEGIES = (  # of Lightning's those that leave every device all weights, as checkpoints and averages need them
@@ -32,7 +27,6 @@ STRATEGIES = (  # of Lightning's those that leave every device all weights, as c
 )
 
 LARGEST = 2.0**63  # of any number in the settings: what PyTorch takes for a whole number
-
 SHOWN = 80  # characters of a value that cannot be
 
 OPTIONS: dict[str, Any] = {  # what `model.options` may hold, as far as its type is simple
@@ -43,7 +37,6 @@ OPTIONS: dict[str, Any] = {  # what `model.options` may hold, as far as its type
     "align_corners": bool,
     **{f"{piece}_options": dict[str, Any] | None for piece in ("backbone", "pyramid", "head")},
 }
-
 
 OF_PIXELS: dict[str, tuple[str, ...]] = {  # settings that one kind of dataset listens to, and the other does not
     "model": ("head_channels", "norm", "dropout"),

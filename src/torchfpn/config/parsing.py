@@ -1,10 +1,7 @@
-"""The training configuration as YAML and as flags of `fpn train`.
+"""The training configuration from YAML files and the flags of `fpn train`, and back to YAML.
 
-The flags of `fpn train`: one for every setting, read by jsonargparse, its complaints put into our words.
-
-Command line and YAML files to a `TrainConfig`, and back to YAML; jsonargparse reads the flags, torch stays out.
-
-Later wins: defaults, then each ``--config`` file in turn, then the dotted flags (``--model.backbone resnet18``).
+Later values win: defaults, then each ``--config`` file in turn, then the flags (``--model.backbone resnet18``).
+jsonargparse reads the flags; torch is not imported.
 """
 
 import contextlib
@@ -25,11 +22,8 @@ from torchfpn.errors import ConfigError, nearest
 from torchfpn.io.yaml_json import read_yaml
 
 SHOWN = 80  # characters of a value that cannot be
-
 OWN_FLAGS = ("config", "print-config", "ckpt-path", "device", "help")
-
 DEVICES = ("auto", "cpu", "cuda", "gpu", "mps")
-
 MISMATCH = re.compile(r'key "(?P<key>[\w.]+)":?\s*(?P<rest>.*)', re.DOTALL)
 
 EPILOG = """examples:
@@ -38,6 +32,9 @@ EPILOG = """examples:
   fpn train --dataset data/semantic --data.crop 256 --max-epochs 20
   fpn train --resume --config configs/demo.yaml     (or: --resume runs/demo)
 """
+
+PATHS = ("dataset", "model.pretrained", "resume")  # settings that name a file
+UNTOLD = ("name", "out", "resume", "overwrite", "num_workers", "data.cache")  # they change nothing that is learnt
 
 
 def parser() -> Any:
@@ -158,11 +155,6 @@ def explain(message: str) -> ConfigError:
         kind = describe(known_settings()[name]) if name in known_settings() else "a value"
         return ConfigError("no value", field=lacking["flag"], allowed=kind)
     return ConfigError(" ".join(message.split()))
-
-
-PATHS = ("dataset", "model.pretrained", "resume")  # settings that name a file
-
-UNTOLD = ("name", "out", "resume", "overwrite", "num_workers", "data.cache")  # they change nothing that is learnt
 
 
 @dataclass(frozen=True)

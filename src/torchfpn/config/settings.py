@@ -1,6 +1,6 @@
-"""Every setting of a training, with its default, its range and a line of help: plain frozen dataclasses, no torch.
+"""Every setting of a training, with its default, its range and a line of help, as frozen dataclasses without torch.
 
-A field is made by `option`; its metadata feed the command line's help and the checks of `torchfpn.config.checks`.
+`option` makes a field; its metadata feed the help of the command line and the checks of `torchfpn.config.checks`.
 """
 
 # ruff: noqa: RUF009 - `option` is dataclasses.field
@@ -8,11 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Number = int | float
-
 WIDEST = 65536  # channels
-
 AUTO = "auto"  # of `model.pretrained`
-
 MANY = 65536  # images in a pass, passes in a step
 
 

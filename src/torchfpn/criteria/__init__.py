@@ -1,4 +1,4 @@
-"""Raw predictions and their truth -> losses, already weighted."""
+"""Criteria: raw predictions and targets -> weighted losses."""
 
 from torchfpn.criteria.losses import CrossEntropy, Dice, Focal, Lovasz
 from torchfpn.criteria.semantic import SemanticCriterion, criterion

@@ -1,15 +1,4 @@
-"""Losses of pixels: cross entropy, focal, Dice, Lovasz; ignored pixels have no weight.
-
-What every pixel loss asks first: do logits and targets fit together, and how many pixels has each class?
-
-Cross-entropy over the labelled pixels: the loss a semantic model is trained with unless told otherwise.
-
-Focal loss: cross-entropy that looks away from the pixels the model already knows.
-
-Dice loss: overlap of predicted and true area, every class the same whatever its size.
-
-Lovasz-softmax: a convex stand-in for 1 - IoU, for when the score is mean IoU.
-"""
+"""Pixel losses: cross-entropy, focal, Dice and Lovasz-softmax; ignored pixels have no weight. Class weights."""
 
 import math
 from collections.abc import Sequence
@@ -21,6 +10,9 @@ from torch import Tensor, nn
 
 from torchfpn.errors import ConfigError, DataError, ShapeError
 from torchfpn.recipe import IGNORE
+
+SURE = 1e-12  # 1 - p below this counts as this: x ** gamma has no slope at 0 when gamma < 1
+ONE = 0x3F800000  # the bits of float32 1.0; for floats >= 0 the order of the bits is the order of the numbers
 
 
 class Pixels(NamedTuple):
@@ -134,9 +126,6 @@ class CrossEntropy(nn.Module):
         return total / mass(counts, weight, total.dtype)
 
 
-SURE = 1e-12  # 1 - p below this counts as this: x ** gamma has no slope at 0 when gamma < 1
-
-
 class Focal(nn.Module):
     """Logits [B, K, H, W], targets [B, H, W] -> weighted mean of -(1 - p)^gamma log p over the labelled pixels.
 
@@ -193,9 +182,6 @@ class Dice(nn.Module):
         safe = torch.where(present, area, 1)  # an absent class nobody predicts would be 0 / 0
         loss = 1 - (2 * overlap + self.smooth) / (safe + self.smooth)
         return (loss * present).sum() / present.sum().clamp_min(1)
-
-
-ONE = 0x3F800000  # the bits of float32 1.0; for floats >= 0 the order of the bits is the order of the numbers
 
 
 class Lovasz(nn.Module):

@@ -1,7 +1,7 @@
-"""What a two-stage model learns: which anchors and proposals hold an object, where exactly, and its mask.
+"""The losses of a two-stage detector, and the sampling of anchors and proposals against the targets.
 
-The joints of training stand here too: proposals are sampled against the targets before the second stage sees them, and
-only those that match an object get a mask.
+In training, proposals are sampled against the targets before the second stage, and only those that match an object get
+a mask.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from torchfpn.ops.masks import mask_targets
 from torchfpn.types import Boxes, Objects, Regions
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+CROWDS = 0.7  # share of a box in a crowd, above which it is no background
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,6 @@ class Draw:
 ANCHORS = Draw(0.7, 0.3, 256, 0.5)
 
 PROPOSALS = Draw(0.5, 0.5, 512, 0.25)
-
-CROWDS = 0.7  # share of a box in a crowd, above which it is no background
 
 
 class Chosen:

@@ -1,9 +1,4 @@
-"""The criterion of semantic segmentation, with deep supervision.
-
-The criterion of a semantic model: named, weighted losses over the labelled pixels.
-
-Deep supervision: every level of the pyramid must tell the classes by itself, while training.
-"""
+"""The criterion of semantic segmentation: named, weighted losses, and deep supervision of the pyramid's levels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,10 +15,7 @@ from torchfpn.recipe import IGNORE
 from torchfpn.types import Level, Maps
 
 __all__ = ["CrossEntropy", "Dice", "Focal", "Lovasz", "SemanticCriterion", "criterion"]
-
-
 NAMES = ("ce", "focal", "dice", "lovasz")
-
 ALLOWED = 'ce, focal, dice, lovasz, joined by "+", each with a factor if wanted: "ce + 0.5*lovasz"'
 
 

@@ -1,1 +1,1 @@
-"""The whole job in one command: makes labelled aerial scenes from a seed, trains, evaluates, predicts, reports."""
+"""`fpn demo`: makes labelled aerial scenes from a seed, trains on them, evaluates, predicts a map, and reports."""

@@ -1,11 +1,4 @@
-"""Buildings, roofs and roads of the demo's scenes.
-
-A network of roads: one through road, side streets, their lanes, bridges, cars.
-
-Houses, barns and halls along the roads: where they stand and what shadows they cast.
-
-Roofs seen from above: sunlit and shaded slopes, tiles, chimneys, solar panels, ventilators.
-"""
+"""Roads, cars, buildings and their roofs: where they stand in a scene of the demo, and how they are painted."""
 
 from dataclasses import dataclass, field
 
@@ -14,10 +7,25 @@ import numpy as np
 from torchfpn.demo.canvas import BUILDING, ROAD, SHADOW, SHARP, SUN, Canvas, Field, Points, Stencil, fractal
 
 ASPHALT, WORN, GRAVEL = (0.108, 0.110, 0.114, 0.135), (0.175, 0.172, 0.166, 0.205), (0.262, 0.238, 0.198, 0.290)
-
 PAINT, DECK, VERGE = (0.47, 0.47, 0.45, 0.47), (0.30, 0.295, 0.28, 0.32), (0.165, 0.160, 0.112, 0.30)
-
 CARS = ((0.42, 0.42, 0.42), (0.05, 0.05, 0.06), (0.34, 0.06, 0.05), (0.07, 0.11, 0.26), (0.24, 0.25, 0.26))
+
+ROOFS: tuple[tuple[float, float, float, float], ...] = (
+    (0.270, 0.138, 0.095, 0.330),  # terracotta
+    (0.225, 0.098, 0.070, 0.260),  # old brick red
+    (0.142, 0.098, 0.074, 0.205),  # brown, near the colour of soil
+    (0.105, 0.108, 0.116, 0.135),  # slate, near the colour of asphalt
+    (0.172, 0.170, 0.166, 0.200),  # fibre cement, near the colour of worn roads
+    (0.300, 0.245, 0.165, 0.330),  # straw and tan, near the colour of ripe grain
+)
+
+METAL: tuple[tuple[float, float, float, float], ...] = (
+    (0.310, 0.315, 0.318, 0.340),  # bare
+    (0.095, 0.150, 0.092, 0.210),  # green
+    (0.200, 0.096, 0.080, 0.250),  # red
+    (0.128, 0.160, 0.205, 0.200),  # blue
+    (0.225, 0.222, 0.212, 0.250),  # grey
+)
 
 
 @dataclass(frozen=True)
@@ -159,24 +167,6 @@ def _car(canvas: Canvas, center: Points, along: Points, color: Points) -> None:
     canvas.paint(0.65 * box(4.3, -4.3, 1.9, 2.2 * SHADOW), (0.03, 0.03, 0.035, 0.03), at=at)
     canvas.paint(box(4.3, -4.3, 1.9, none), color, at=at)
     canvas.paint(0.8 * box(1.9, 0.8, 1.6, none), (0.04, 0.05, 0.06, 0.04), at=at)
-
-
-ROOFS: tuple[tuple[float, float, float, float], ...] = (
-    (0.270, 0.138, 0.095, 0.330),  # terracotta
-    (0.225, 0.098, 0.070, 0.260),  # old brick red
-    (0.142, 0.098, 0.074, 0.205),  # brown, near the colour of soil
-    (0.105, 0.108, 0.116, 0.135),  # slate, near the colour of asphalt
-    (0.172, 0.170, 0.166, 0.200),  # fibre cement, near the colour of worn roads
-    (0.300, 0.245, 0.165, 0.330),  # straw and tan, near the colour of ripe grain
-)
-
-METAL: tuple[tuple[float, float, float, float], ...] = (
-    (0.310, 0.315, 0.318, 0.340),  # bare
-    (0.095, 0.150, 0.092, 0.210),  # green
-    (0.200, 0.096, 0.080, 0.250),  # red
-    (0.128, 0.160, 0.205, 0.200),  # blue
-    (0.225, 0.222, 0.212, 0.250),  # grey
-)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,6 @@
-"""Canvas of the demo: land, noise, polygons with soft edges.
-
-Textures of the invented land: noise of any size and a Gaussian blur, in numpy alone.
-
-What the scene is painted on: reflectance of four bands, a label for every pixel, and soft-edged stencils.
+"""What a scene of the demo is painted on and with: noise, stencils with soft edges, fields, rivers and ponds.
 
 Coordinates are (x, y) in pixels, x right, y down; pixel k covers k..k+1. One pixel is half a metre.
-
-The ground of the invented land: parcels with their crops, a river, a pond.
 """
 
 from collections.abc import Sequence
@@ -18,6 +12,29 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 Field = NDArray[Any]  # [H, W], or [4, H, W]; float32 unless said otherwise
+Points = NDArray[np.float64]  # [N, 2], x and y
+VEGETATION, ROAD, BUILDING, WATER = 1, 2, 3, 4
+SHARP = 4  # stencils are drawn this many times larger and averaged: soft edges of one pixel
+
+SUN = np.array(
+    [-0.52, -0.48, 0.71]
+)  # x right, y down, z up: in the upper left, an afternoon of the southern hemisphere
+
+SHADOW = -SUN[:2] / SUN[2]  # where the shadow of a point falls, per unit of its height
+
+# reflectance of red, green, blue, near infrared; how strongly rows of plants show; how mottled it is
+CROPS: tuple[tuple[tuple[float, float, float, float], float, float], ...] = (
+    ((0.088, 0.130, 0.058, 0.40), 0.04, 0.16),  # meadow
+    ((0.066, 0.115, 0.045, 0.47), 0.10, 0.10),  # young grain
+    ((0.118, 0.142, 0.068, 0.38), 0.05, 0.20),  # dry grass
+    ((0.300, 0.245, 0.138, 0.34), 0.10, 0.08),  # ripe grain
+    ((0.160, 0.132, 0.094, 0.23), 0.16, 0.12),  # bare soil
+    ((0.236, 0.210, 0.142, 0.30), 0.16, 0.10),  # stubble
+    ((0.245, 0.248, 0.078, 0.46), 0.06, 0.08),  # rapeseed
+    ((0.070, 0.105, 0.046, 0.43), 0.38, 0.08),  # vegetables in rows
+)
+
+CHANCES = (0.27, 0.17, 0.13, 0.12, 0.09, 0.09, 0.04, 0.09)
 
 
 def fractal(rng: np.random.Generator, shape: tuple[int, int], scale: float, *, roughness: float = 1.2) -> Field:
@@ -54,19 +71,6 @@ def smoothstep(low: float, high: float, value: Field) -> Field:
     """0 below `low`, 1 above `high`, a soft ramp between."""
     ramp = np.clip((value - low) / (high - low), 0.0, 1.0)
     return np.asarray(ramp * ramp * (3 - 2 * ramp), dtype=np.float32)
-
-
-Points = NDArray[np.float64]  # [N, 2], x and y
-
-VEGETATION, ROAD, BUILDING, WATER = 1, 2, 3, 4
-
-SHARP = 4  # stencils are drawn this many times larger and averaged: soft edges of one pixel
-
-SUN = np.array(
-    [-0.52, -0.48, 0.71]
-)  # x right, y down, z up: in the upper left, an afternoon of the southern hemisphere
-
-SHADOW = -SUN[:2] / SUN[2]  # where the shadow of a point falls, per unit of its height
 
 
 class Stencil:
@@ -142,21 +146,6 @@ def _overlap(shape: tuple[int, int], part: tuple[int, ...], at: tuple[int, int])
         last = max(first, last)
         spans.append((slice(first, last), slice(first - start, last - start)))
     return spans[0][0], spans[1][0], spans[0][1], spans[1][1]
-
-
-# reflectance of red, green, blue, near infrared; how strongly rows of plants show; how mottled it is
-CROPS: tuple[tuple[tuple[float, float, float, float], float, float], ...] = (
-    ((0.088, 0.130, 0.058, 0.40), 0.04, 0.16),  # meadow
-    ((0.066, 0.115, 0.045, 0.47), 0.10, 0.10),  # young grain
-    ((0.118, 0.142, 0.068, 0.38), 0.05, 0.20),  # dry grass
-    ((0.300, 0.245, 0.138, 0.34), 0.10, 0.08),  # ripe grain
-    ((0.160, 0.132, 0.094, 0.23), 0.16, 0.12),  # bare soil
-    ((0.236, 0.210, 0.142, 0.30), 0.16, 0.10),  # stubble
-    ((0.245, 0.248, 0.078, 0.46), 0.06, 0.08),  # rapeseed
-    ((0.070, 0.105, 0.046, 0.43), 0.38, 0.08),  # vegetables in rows
-)
-
-CHANCES = (0.27, 0.17, 0.13, 0.12, 0.09, 0.09, 0.04, 0.09)
 
 
 @dataclass(frozen=True)

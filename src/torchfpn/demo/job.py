@@ -1,11 +1,4 @@
-"""`fpn demo`: data, training, evaluation and prediction.
-
-The scenes of the demo as a dataset on disk: GeoTIFFs side by side on the map, labels, dataset.yaml.
-
-The demo where every building is an object: what differs in training, and the houses of the town one by one.
-
-The demo, step by step: scenes, training, scores on held-out scenes, a map of a town, its buildings, a picture.
-"""
+"""The steps of `fpn demo`: a dataset of scenes, training, scores on held-out scenes, a map of a town, pictures."""
 
 import os
 import shutil
@@ -30,11 +23,8 @@ if TYPE_CHECKING:
     from torchfpn.train.fit import RunResult
     from torchfpn.types import Objects
 
-
 CRS = "EPSG:32759"  # UTM zone 59 south: the plains of Canterbury, where the sun stands in the north
-
 WEST, NORTH = 570_000.0, 5_170_000.0  # metres, of the first scene
-
 COLUMNS = 4  # scenes in a row on the map
 
 YAML = """# made by `fpn demo`: aerial scenes that never were, at {pixel} m
@@ -56,6 +46,19 @@ splits:
   train: {{images: images/train, labels: labels/train}}
   val: {{images: images/val, labels: labels/val}}
 """
+
+BELIEVED = 0.5  # the score from which on a building is drawn and outlined
+MOST = 300  # buildings of an image
+
+HEAD = {  # a few hundred buildings teach a small head
+    "hidden": 256,
+    "mask_hidden": 64,
+    "proposals": 500,
+    "detections": MOST,
+    "anchor_sizes": [[16], [32], [64], [128], [256]],
+}
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -210,19 +213,6 @@ def make_sheet(sheet: Sheet) -> Sheet:
     return sheet
 
 
-BELIEVED = 0.5  # the score from which on a building is drawn and outlined
-
-MOST = 300  # buildings of an image
-
-HEAD = {  # a few hundred buildings teach a small head
-    "hidden": 256,
-    "mask_hidden": 64,
-    "proposals": 500,
-    "detections": MOST,
-    "anchor_sizes": [[16], [32], [64], [128], [256]],
-}
-
-
 def object_settings(config: "TrainConfig") -> "TrainConfig":
     """The settings of the demo's training for objects; the rest is as for classes of pixels."""
     from dataclasses import replace
@@ -292,9 +282,6 @@ def _object_picture(path: Path, town: Sheet, truth: "Objects", found: "Instances
     picture = objects_side_by_side(image, truth, found, colors=colors, names=["building"], bands=BANDS, palette=True)
     write_bytes(path, picture)
     return path
-
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,8 @@
-"""Small labelled aerial scenes from a seed.
-
-Trees: woods, hedges between fields, gardens and alleys; round crowns lit from one side.
-
-Small labelled aerial scenes from a seed: fields, woods, water, roads and houses, in four bands.
+"""Small labelled aerial scenes from a seed: fields, woods, water, roads and buildings, in four bands.
 
     seed -> parcels, river, roads, houses, trees (geometry) -> ground, shadows, roofs, crowns (paint) -> sensor -> Scene
 
-The labels are exact by construction. No colour gives the class away: slate looks like asphalt, brown roofs like soil,
+The labels are exact by construction. No colour identifies a class: slate looks like asphalt, brown roofs like soil,
 straw like grain, shadows like water; shape and surroundings tell them apart.
 """
 
@@ -44,6 +40,12 @@ LEAVES: tuple[tuple[float, float, float, float], ...] = (
     (0.040, 0.062, 0.036, 0.28),
     (0.098, 0.108, 0.042, 0.40),
 )
+
+CLASSES = ("vegetation", "road", "building", "water")  # label values 1..4; 0 is "not labelled"
+COLORS = ((112, 168, 84), (90, 90, 102), (222, 92, 64), (58, 134, 214))
+BANDS = ("red", "green", "blue", "nir")
+MARGIN = 40  # painted around the scene and cut off, so that nothing ends at the border
+PIXEL = 0.5  # metres
 
 
 @dataclass(frozen=True)
@@ -107,17 +109,6 @@ def _crown(rng: np.random.Generator, canvas: Canvas, tree: Tree) -> None:
     color = np.array(LEAVES[tree.leaves]) * rng.normal(1, 0.10) * rng.normal(1, 0.04, 4)
     alpha = smoothstep(0.0, 1.0, ((1 - radial) * tree.radius + 0.5).astype(np.float32))
     canvas.paint(alpha, color[:, None, None] * light, label=VEGETATION, at=(int(corner[1]), int(corner[0])))
-
-
-CLASSES = ("vegetation", "road", "building", "water")  # label values 1..4; 0 is "not labelled"
-
-COLORS = ((112, 168, 84), (90, 90, 102), (222, 92, 64), (58, 134, 214))
-
-BANDS = ("red", "green", "blue", "nir")
-
-MARGIN = 40  # painted around the scene and cut off, so that nothing ends at the border
-
-PIXEL = 0.5  # metres
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Models as graphs, for other engines."""
+"""Models as graphs for other engines."""

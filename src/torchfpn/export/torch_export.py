@@ -10,7 +10,6 @@ from torchfpn.nn.layers import evaluating
 from torchfpn.types import Size
 
 FREE = torch.export.Dim.DYNAMIC
-
 EXAMPLE = (2, 75, 101)  # batch, height, width to trace with: no two alike, none special
 
 

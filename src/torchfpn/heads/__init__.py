@@ -1,1 +1,1 @@
-"""Maps -> raw predictions. A head knows levels and classes, never targets or files."""
+"""Heads: maps -> raw predictions. A head knows levels and classes, not targets or files."""

@@ -1,14 +1,4 @@
-"""The second stage of a detector: RoI pooling, box and mask heads, detections.
-
-What the maps of a pyramid hold inside of boxes, as small maps of one size (RoIAlign; He et al. 2017, section 3).
-
-The second stage of a detector: the class of every proposal, and how its box should move.
-
-[R, C, 7, 7] --fc 1024, ReLU--> --fc 1024, ReLU--> --fc--> scores [R, classes + 1]
-                                                   --fc--> deltas [R, 4 classes]
-
-From what the second stage says of every proposal to the boxes that are given out. No weights.
-"""
+"""The second stage of a detector: RoI pooling, box head, mask head, and the selection of detections."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,9 +14,13 @@ from torchfpn.ops.boxes import clip, decode, nms, picked, roi_levels
 from torchfpn.ops.roi_align import pool_levels
 from torchfpn.types import Boxes, Level, Maps
 
+Kind = Literal["2fc", "4conv1fc"]
+SOME = 32  # boxes whose masks are computed at a time on a CPU: enlarged to 28 x 28, they are the largest maps of all
+WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the codes: they make the four numbers about as large
+
 
 class RoIPool(nn.Module):
-    """Maps, boxes [B, K, 4] -> [B * K, C, size, size]: each box from the map that fits its size. No weights.
+    """RoIAlign: maps, boxes [B, K, 4] -> [B * K, C, size, size], each box from the map that fits its size. No weights.
 
     levels: of the maps that are read; coarser ones may follow them. sampling: points a bin along each side, 0: as many
     as cells. aligned: pixel centres at halves, as detectron2 has them; torchvision's detectors do not. inside: see
@@ -62,11 +56,6 @@ class RoIPool(nn.Module):
         )
 
 
-Kind = Literal["2fc", "4conv1fc"]
-
-SOME = 32  # boxes whose masks are computed at a time on a CPU: enlarged to 28 x 28, they are the largest maps of all
-
-
 def _linear(inputs: int, outputs: int, *, std: float | None = None) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
     if std is None:
@@ -79,6 +68,9 @@ def _linear(inputs: int, outputs: int, *, std: float | None = None) -> nn.Linear
 
 class BoxHead(Chain):
     """RoIs [R, C, size, size] -> {"scores": [R, classes + 1], background last, "deltas": [R, 4 classes]}.
+
+        [R, C, 7, 7] --fc 1024, ReLU--> --fc 1024, ReLU--> --fc--> scores [R, classes + 1]
+                                                           --fc--> deltas [R, 4 classes]
 
     kind: "2fc", two fully connected layers (Lin et al. 2017, section 4.2), or "4conv1fc", four convolutions and one
     (Wu & He 2018, section 5.2). hidden: width of the fully connected ones. norm: of the convolutions. Equals
@@ -140,9 +132,6 @@ class MaskHead(Chain):
 def by_image(flat: Tensor, images: int) -> Tensor:
     """[B * K, ...] -> [B, K, ...]."""
     return flat.reshape(images, flat.shape[0] // images, *flat.shape[1:])
-
-
-WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the codes: they make the four numbers about as large
 
 
 class Detect(nn.Module):

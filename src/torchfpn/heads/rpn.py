@@ -1,12 +1,4 @@
-"""The first stage of a detector: dense predictions on every level, and the proposals among them.
-
-The first stage of a detector: at every cell of every level, how likely each anchor holds an object, and its box.
-
-P2..P6 --3x3 conv, ReLU--> --1x1--> scores [B, A, h, w]
-                           --1x1--> deltas [B, 4 A, h, w]
-
-From what the first stage says of every anchor to the boxes that the second one looks at. No weights.
-"""
+"""The first stage of a detector (region proposal network): dense predictions on every level, and proposals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +11,9 @@ from torchfpn.errors import ConfigError
 from torchfpn.nn.containers import Fork, Shared, chain
 from torchfpn.ops.boxes import Stride, by_anchor, clip, decode, nms, picked, shapes, spread, strides_of
 from torchfpn.types import Boxes, Level, Size
+
+Dense = tuple[dict[str, Tensor], ...]
+Rank = Literal["probabilities", "logits"]
 
 
 def _conv(channels: int) -> nn.Module:
@@ -38,6 +33,9 @@ def _predict(channels: int, outputs: int) -> nn.Conv2d:
 class DenseHead(Shared):
     """Maps of one width -> for each level {"scores": [B, A, h, w], "deltas": [B, 4 A, h, w]}; the same weights for all.
 
+        P2..P6 --3x3 conv, ReLU--> --1x1--> scores [B, A, h, w]
+                                   --1x1--> deltas [B, 4 A, h, w]
+
     anchors: A, of a cell. depth: 3x3 convolutions, one in the paper. The deltas of one anchor are four channels in a
     row (dx, dy, dw, dh). Source: Lin et al. 2017, section 4.1. Equals torchvision's `RPNHead`.
     """
@@ -47,11 +45,6 @@ class DenseHead(Shared):
         predict = Fork({"scores": _predict(channels, anchors), "deltas": _predict(channels, 4 * anchors)})
         super().__init__(chain(**layers, predict=predict))
         self.anchors = anchors
-
-
-Dense = tuple[dict[str, Tensor], ...]
-
-Rank = Literal["probabilities", "logits"]
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,4 @@
-"""Heads of semantic segmentation: Panoptic FPN's, concatenation, finest level, classifier.
-
-How every semantic head ends: a convolution that gives the classes, and the way back to the pixels.
-
-The semantic branch of Panoptic FPN (Kirillov et al. 2019, section 3.1 and figure 3): maps -> class logits.
-
-P5 --[conv-norm-ReLU-x2] x 3--+
-P4 --[conv-norm-ReLU-x2] x 2--+
-P3 --[conv-norm-ReLU-x2] x 1--+-- sum --1x1--> x4 --> logits
-P2 --[conv-norm-ReLU]---------+
-
-The concatenating head of the COCO-Stuff 2017 entry by FAIR and of robosat: maps -> class logits.
-
-P5 --3x3--3x3-- x8 --+
-P4 --3x3--3x3-- x4 --+
-P3 --3x3--3x3-- x2 --+-- concat --classifier-- x4 --> logits
-P2 --3x3--3x3--------+
-
-The lightest semantic head: class logits from the finest map alone.
-
-(P3 .. P5 are not read)
-P2 --3x3--1x1-- x4 --> logits
-"""
+"""Heads of semantic segmentation, maps -> class logits: Panoptic FPN's, a concatenating one, and the finest map's."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -31,6 +9,8 @@ from torchfpn.errors import ConfigError
 from torchfpn.nn.containers import Chain, Concat, Parallel, Pick, Sum, chain
 from torchfpn.nn.layers import Norm, conv_norm_act, linear_conv
 from torchfpn.types import Level
+
+Classifier = Literal["conv3x3", "bottleneck"]
 
 
 def classifier(channels: int, num_classes: int, kernel: int = 1) -> nn.Conv2d:
@@ -79,6 +59,13 @@ def upscaler(
 class SemanticHead(Chain):
     """Maps -> logits [B, num_classes, H, W], H and W the finest map's times its stride.
 
+    The semantic branch of Panoptic FPN (Kirillov et al. 2019, section 3.1 and figure 3):
+
+        P5 --[conv-norm-ReLU-x2] x 3--+
+        P4 --[conv-norm-ReLU-x2] x 2--+
+        P3 --[conv-norm-ReLU-x2] x 1--+-- sum --1x1--> x4 --> logits
+        P2 --[conv-norm-ReLU]---------+
+
     norm: "batch" by default: a statistic that does not look at the whole map, so tiles equal the whole image; "group"
     as in the paper. dropout: rate of spatial dropout before the classifier. align_corners: False as in detectron2,
     the oracle; True as in segmentation_models.pytorch. merge: "concat" puts the levels side by side instead of
@@ -115,16 +102,20 @@ class SemanticHead(Chain):
             self.enlarge = enlarger(stride, align_corners=align_corners)
 
 
-Classifier = Literal["conv3x3", "bottleneck"]
-
-
 class ConcatHead(Chain):
     """Maps -> logits [B, num_classes, H, W], H and W the finest map's times its stride.
 
-    Described by Kirillov et al. 2019, section 4.2; robosat's has no norm, no ReLU and no bias (norm="none", act=False,
-    bias=False) and enlarges by mode="nearest". classifier: "conv3x3", or "bottleneck": 1x1, norm, ReLU, spatial
-    dropout, 1x1. dropout: rate of spatial dropout (whole maps are dropped) before the last convolution. bias: of the
-    3x3 convolutions of each level where neither norm nor ReLU follows.
+        P5 --3x3--3x3-- x8 --+
+        P4 --3x3--3x3-- x4 --+
+        P3 --3x3--3x3-- x2 --+-- concat --classifier-- x4 --> logits
+        P2 --3x3--3x3--------+
+
+    The head of FAIR's entry to COCO-Stuff 2017 (Kirillov et al. 2019, section 4.2) and of robosat, which has no norm,
+    no ReLU and no bias (norm="none", act=False, bias=False) and enlarges by mode="nearest".
+
+    classifier: "conv3x3", or "bottleneck": 1x1, norm, ReLU, spatial dropout, 1x1. dropout: rate of spatial dropout
+    (whole maps are dropped) before the last convolution. bias: of the 3x3 convolutions of each level where neither norm
+    nor ReLU follows.
     """
 
     def __init__(
@@ -186,8 +177,9 @@ def _classify(kind: Classifier, width: int, channels: int, num_classes: int, nor
 class FinestHead(Chain):
     """Maps -> logits [B, num_classes, H, W] of the first map, H and W its size times its stride.
 
-    Of an FPN that map knows every level through the top-down path; build it with ``FPN(levels, outputs=1)``, so that no
-    output is made that nobody reads. PANet's finest map comes before its bottom-up path, which would be dead.
+    Only P2 is used: P2 --3x3--1x1-- x4 --> logits. In an FPN it has context from every level through the top-down path;
+    build the pyramid with ``FPN(levels, outputs=1)``, so that no unused output is made. PANet's finest map comes before
+    its bottom-up path, which would be unused.
     """
 
     def __init__(

@@ -1,13 +1,9 @@
-"""Two-stage heads: RegionHead and its builder.
-
-The two-stage head: maps -> dense predictions -> proposals -> boxes -> detections -> masks.
+"""The two-stage head of Faster and Mask R-CNN: maps -> dense predictions -> proposals -> boxes -> detections -> masks.
 
 Every stage is "boxes in, predictions out", and every joint between two stages is a function of boxes. Inference and
-export use the joints that are built in; training puts its own in their place, which see the targets:
+export use the built-in joints; training replaces them by its own, which see the targets:
 
 maps --dense--> scores, deltas --propose--> proposals --[choose]--> rois --[detect]--> detections --> masks
-
-Faster R-CNN's and Mask R-CNN's head on the levels of a pyramid, from numbers and words.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,8 +20,11 @@ from torchfpn.ops.boxes import Stride
 from torchfpn.types import Boxes, Level, Maps, Regions, Size
 
 Choose = Callable[[Boxes], Boxes]
-
 Detections = Callable[[dict[str, Tensor], Boxes], Boxes]
+MOST_BOXES = 100_000  # proposals or detections of an image
+SMALLEST_ANCHOR, LARGEST_ANCHOR = 0.001, 100_000  # pixels, and ratios of their sides
+MOST_SAMPLES = 64  # points along a side of a bin
+ANCHOR = 8  # cells of its level that an anchor is wide: 32 pixels on P2, 512 on P6
 
 
 class RegionHead(nn.Module):
@@ -108,15 +107,6 @@ def trimmed(boxes: Boxes) -> Boxes:
         return boxes
     rows = int(boxes.counts.max())
     return boxes._replace(boxes=boxes.boxes[:, :rows], scores=boxes.scores[:, :rows], labels=boxes.labels[:, :rows])
-
-
-MOST_BOXES = 100_000  # proposals or detections of an image
-
-SMALLEST_ANCHOR, LARGEST_ANCHOR = 0.001, 100_000  # pixels, and ratios of their sides
-
-MOST_SAMPLES = 64  # points along a side of a bin
-
-ANCHOR = 8  # cells of its level that an anchor is wide: 32 pixels on P2, 512 on P6
 
 
 def two_stage(

@@ -1,1 +1,1 @@
-"""Checkpoints of other projects -> our models with the same numbers. One file a family; `convert` finds which it is."""
+"""Checkpoints of other projects, converted to tasks with the same numbers. One file a project."""

@@ -1,4 +1,4 @@
-"""A checkpoint of another project -> a Task with the same numbers, or backbone and pyramid where there is no head.
+"""`convert`: a checkpoint of another project becomes a Task with the same numbers, or backbone and pyramid.
 
 file --read_tensors--> names and tensors --family--> which model --build--> ours --place--> every tensor in its place
 """
@@ -29,7 +29,6 @@ from torchfpn.tasks.storage import FEATURES, build_model
 from torchfpn.tasks.task import Task
 
 FAMILIES: tuple[Family, ...] = (PYTORCH_FPN, ROBOSAT, KUANGLIU, SMP, TORCHVISION, DETECTRON2)
-
 SETS = 4  # so many models of one size may a file hold, such as averages and a teacher beside the model itself
 
 

@@ -1,15 +1,9 @@
-"""Detectors of detectron2's model zoo.
+"""Faster and Mask R-CNN with an FPN, on ResNets and ResNeXts, of detectron2: its model zoo and own trainings.
 
-Where a tensor of ours lies in a checkpoint of detectron2: name of ours -> name of theirs.
-
-The 80 classes of COCO by the numbers that its annotation files give them, 1 to 90 with gaps.
-
-detectron2's Faster and Mask R-CNN on ResNets and ResNeXts with an FPN, of its model zoo and of one's own training.
-
-Its ResNets come in two kinds, which the file does not tell unless it is an old one that holds pixel_mean and pixel_std:
-"caffe", the zoo's: blue, green, red minus a mean, the stride in the first 1x1 of a bottleneck; and "torchvision": red,
-green, blue over their deviations as well, the stride in the 3x3. ResNeXts of the zoo are in between and known by
-their groups. Here bands are always red, green, blue: the filters of the first convolution are turned round.
+Its ResNets come in two kinds, which only old files (with pixel_mean and pixel_std) tell apart. "caffe", the zoo's:
+blue, green, red minus a mean, the stride in the first 1x1 of a bottleneck. "torchvision": red, green, blue, divided by
+their deviations, the stride in the 3x3. ResNeXts of the zoo are in between and are recognized by their groups. Here
+bands are always red, green, blue: the filters of the first convolution are reversed where necessary.
 """
 
 import torch
@@ -32,14 +26,33 @@ from torchfpn.ops.boxes import shapes
 from torchfpn.recipe import Inputs, Scaling
 
 BODY = "backbone.bottom_up."
-
 STEM = BODY + "stem.conv1."
-
 STAGE = BODY + "res{}"  # 2 to 5
-
 RPN = "proposal_generator.rpn_head."
-
 ROI = "roi_heads."
+
+NAMES = (
+    "1 person,2 bicycle,3 car,4 motorcycle,5 airplane,6 bus,7 train,8 truck,9 boat,10 traffic light,"
+    "11 fire hydrant,13 stop sign,14 parking meter,15 bench,16 bird,17 cat,18 dog,19 horse,20 sheep,21 cow,"
+    "22 elephant,23 bear,24 zebra,25 giraffe,27 backpack,28 umbrella,31 handbag,32 tie,33 suitcase,34 frisbee,"
+    "35 skis,36 snowboard,37 sports ball,38 kite,39 baseball bat,40 baseball glove,41 skateboard,42 surfboard,"
+    "43 tennis racket,44 bottle,46 wine glass,47 cup,48 fork,49 knife,50 spoon,51 bowl,52 banana,53 apple,"
+    "54 sandwich,55 orange,56 broccoli,57 carrot,58 hot dog,59 pizza,60 donut,61 cake,62 chair,63 couch,"
+    "64 potted plant,65 bed,67 dining table,70 toilet,72 tv,73 laptop,74 mouse,75 remote,76 keyboard,77 cell phone,"
+    "78 microwave,79 oven,80 toaster,81 sink,82 refrigerator,84 book,85 clock,86 vase,87 scissors,88 teddy bear,"
+    "89 hair drier,90 toothbrush"
+)
+
+COCO: dict[int, str] = {int(row.split(" ", 1)[0]): row.split(" ", 1)[1] for row in NAMES.split(",")}
+LAST = 90
+COCO_NOTE = ("as many classes as COCO has: taken for COCO's; --classes, in the order of the labels, names others",)
+ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
+SCORES = ROI + "box_predictor.cls_score.weight"
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of red, green, blue
+LEVELS = 5  # P2 to P6
+RESIZE = {"shorter": 800, "longer": 1333, "pillow": True}
+CAFFE, TORCHVISION = "caffe", "torchvision"
+METHOD = "of detectron2"
 
 
 def name_of(ours: str, *, normed: bool, several: bool) -> str:
@@ -88,25 +101,6 @@ def _body_name(ours: str) -> str:
     return ours.replace(".downsample.0.", ".shortcut.").replace(".downsample.1.", ".shortcut.norm.")
 
 
-NAMES = (
-    "1 person,2 bicycle,3 car,4 motorcycle,5 airplane,6 bus,7 train,8 truck,9 boat,10 traffic light,"
-    "11 fire hydrant,13 stop sign,14 parking meter,15 bench,16 bird,17 cat,18 dog,19 horse,20 sheep,21 cow,"
-    "22 elephant,23 bear,24 zebra,25 giraffe,27 backpack,28 umbrella,31 handbag,32 tie,33 suitcase,34 frisbee,"
-    "35 skis,36 snowboard,37 sports ball,38 kite,39 baseball bat,40 baseball glove,41 skateboard,42 surfboard,"
-    "43 tennis racket,44 bottle,46 wine glass,47 cup,48 fork,49 knife,50 spoon,51 bowl,52 banana,53 apple,"
-    "54 sandwich,55 orange,56 broccoli,57 carrot,58 hot dog,59 pizza,60 donut,61 cake,62 chair,63 couch,"
-    "64 potted plant,65 bed,67 dining table,70 toilet,72 tv,73 laptop,74 mouse,75 remote,76 keyboard,77 cell phone,"
-    "78 microwave,79 oven,80 toaster,81 sink,82 refrigerator,84 book,85 clock,86 vase,87 scissors,88 teddy bear,"
-    "89 hair drier,90 toothbrush"
-)
-
-COCO: dict[int, str] = {int(row.split(" ", 1)[0]): row.split(" ", 1)[1] for row in NAMES.split(",")}
-
-LAST = 90
-
-COCO_NOTE = ("as many classes as COCO has: taken for COCO's; --classes, in the order of the labels, names others",)
-
-
 def coco_names(count: int) -> dict[int, str]:
     """{number: name} of as many classes as the models have that were trained on COCO; empty for any other number.
 
@@ -115,21 +109,6 @@ def coco_names(count: int) -> dict[int, str]:
     if count == len(COCO):
         return COCO
     return {number: COCO.get(number, f"unused {number}") for number in range(1, LAST + 1)} if count == LAST else {}
-
-
-ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
-
-SCORES = ROI + "box_predictor.cls_score.weight"
-
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of red, green, blue
-
-LEVELS = 5  # P2 to P6
-
-RESIZE = {"shorter": 800, "longer": 1333, "pillow": True}
-
-CAFFE, TORCHVISION = "caffe", "torchvision"
-
-METHOD = "of detectron2"
 
 
 def read(tensors: Tensors, asked: Asked) -> Found:

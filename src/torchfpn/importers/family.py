@@ -1,11 +1,4 @@
-"""Families of checkpoints: what an importer declares; ResNets and EfficientNets recognized by their tensors.
-
-What a family of foreign checkpoints has to tell: how to know it, what model it is, and where each tensor goes.
-
-Which ResNet is it? Told from the shapes of its blocks, whatever the project calls them.
-
-Which EfficientNet of lukemelas/EfficientNet-PyTorch is it? Told from its depth and its last width.
-"""
+"""What an importer declares of a family of checkpoints, and ResNets and EfficientNets recognized by their tensors."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +12,25 @@ from torchfpn.errors import ConfigError, WeightsError
 from torchfpn.recipe import Inputs, Scaling
 
 Tensors = Mapping[str, Tensor]
+RATIOS = (0.5, 1.0, 2.0)
+
+# (blocks of each stage, 3 for bottlenecks or 2, width of the first 3x3, its inputs in one group) -> name
+RESNETS: dict[tuple[tuple[int, ...], int, int, int], str] = {
+    ((2, 2, 2, 2), 2, 64, 64): "resnet18",
+    ((3, 4, 6, 3), 2, 64, 64): "resnet34",
+    ((2, 2, 2, 2), 3, 64, 64): "resnet26",
+    ((3, 4, 6, 3), 3, 64, 64): "resnet50",
+    ((3, 4, 23, 3), 3, 64, 64): "resnet101",
+    ((3, 8, 36, 3), 3, 64, 64): "resnet152",
+    ((3, 4, 6, 3), 3, 128, 4): "resnext50_32x4d",
+    ((3, 4, 23, 3), 3, 128, 4): "resnext101_32x4d",
+    ((3, 4, 23, 3), 3, 256, 8): "resnext101_32x8d",
+    ((3, 4, 23, 3), 3, 512, 16): "resnext101_32x16d",
+    ((3, 4, 23, 3), 3, 1024, 32): "resnext101_32x32d",
+    ((3, 4, 23, 3), 3, 256, 4): "resnext101_64x4d",
+    ((3, 4, 6, 3), 3, 128, 128): "wide_resnet50_2",
+    ((3, 4, 23, 3), 3, 128, 128): "wide_resnet101_2",
+}
 
 
 class Anchors(NamedTuple):
@@ -76,9 +88,6 @@ class Anchors(NamedTuple):
     def told(self) -> str:
         """What is said where they were assumed."""
         return f"anchors are not in the checkpoint; assumed: {self.words()}; set others with anchors, --anchors"
-
-
-RATIOS = (0.5, 1.0, 2.0)
 
 
 class Asked(NamedTuple):
@@ -170,25 +179,6 @@ def renamed(name: str, *table: tuple[str, str]) -> str:
         if re.match(pattern, name):
             return re.sub("^" + pattern, replacement, name, count=1)
     return name
-
-
-# (blocks of each stage, 3 for bottlenecks or 2, width of the first 3x3, its inputs in one group) -> name
-RESNETS: dict[tuple[tuple[int, ...], int, int, int], str] = {
-    ((2, 2, 2, 2), 2, 64, 64): "resnet18",
-    ((3, 4, 6, 3), 2, 64, 64): "resnet34",
-    ((2, 2, 2, 2), 3, 64, 64): "resnet26",
-    ((3, 4, 6, 3), 3, 64, 64): "resnet50",
-    ((3, 4, 23, 3), 3, 64, 64): "resnet101",
-    ((3, 8, 36, 3), 3, 64, 64): "resnet152",
-    ((3, 4, 6, 3), 3, 128, 4): "resnext50_32x4d",
-    ((3, 4, 23, 3), 3, 128, 4): "resnext101_32x4d",
-    ((3, 4, 23, 3), 3, 256, 8): "resnext101_32x8d",
-    ((3, 4, 23, 3), 3, 512, 16): "resnext101_32x16d",
-    ((3, 4, 23, 3), 3, 1024, 32): "resnext101_32x32d",
-    ((3, 4, 23, 3), 3, 256, 4): "resnext101_64x4d",
-    ((3, 4, 6, 3), 3, 128, 128): "wide_resnet50_2",
-    ((3, 4, 23, 3), 3, 128, 128): "wide_resnet101_2",
-}
 
 
 def resnet_name(tensors: Tensors, stage: str, asked: Asked, *, first: int = 1) -> str:

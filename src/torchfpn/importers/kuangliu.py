@@ -1,7 +1,7 @@
 """kuangliu/pytorch-fpn (2018): FPN101 and RetinaFPN101, a backbone with its pyramid and no head.
 
-The maps are enlarged bilinearly; with align_corners=True in the torch of its time (0.3), with False in every later one:
-the file does not know which, so the caller says. All maps but the coarsest are smoothed. Despite their names both have
+The maps are enlarged bilinearly, with align_corners=True in the torch of its time (0.3) and False in every later one.
+The file does not say which, so the caller does. All maps but the coarsest are smoothed. Despite their names both have
 [2, 2, 2, 2] bottlenecks, but any depth is read.
 """
 

@@ -1,8 +1,8 @@
 """AdeelH/pytorch-fpn (2021): make_fpn_resnet and make_fpn_efficientnet, of any type, depth, width and bands.
 
 The model is the original graph (`torchfpn.tasks.pytorch_fpn`) under its own names, so that every tensor has its place,
-also those which the original has and never reads. It has no image size of its own: the answer is as large as the image,
-which is what the original gives for images of its `out_size`. The project normalises nothing: give images as you did.
+also the unused ones. The output has the size of the image, which is what the original gives for images of its
+`out_size`. The project does not normalize: give images as there.
 """
 
 import re
@@ -11,7 +11,6 @@ from torchfpn.importers.family import Asked, Family, Found, Tensors, efficientne
 from torchfpn.recipe import Inputs, Scaling
 
 PLAIN, SECOND, MAIN = "0.m.", "0.1.1.m.", "0.2.m."  # one backbone; FuseNet's other one, and its main one
-
 SUMMED = "0.1.0.m."  # the first of two EfficientNets
 
 

@@ -1,11 +1,11 @@
-"""segmentation_models_pytorch's FPN: its decoder is a Panoptic FPN head on a pyramid that is not smoothed.
+"""The FPN of segmentation_models_pytorch: a Panoptic FPN head on a pyramid that is not smoothed.
 
 Group norm, bilinear enlargement with align_corners=True, levels added or concatenated coarsest first. Encoders:
-ResNets, ResNeXts, MobileNetV2, lukemelas' EfficientNets (`efficientnet-b*`), and any of timm (`tu-*`): `backbone` names
-it where several networks of timm have the same tensors, by smp's name (`timm-mobilenetv3_large_100` is timm's
-tf_mobilenetv3_large_100) or by timm's. Images of three bands are normalised as the library's preprocessing does with
-8-bit files: with the constants that timm keeps for a `tu-*` encoder, with ImageNet's for all others. How images of
-other bands were normalised, the file does not say.
+ResNets, ResNeXts, MobileNetV2, lukemelas' EfficientNets (`efficientnet-b*`), and any of timm (`tu-*`). Where several
+networks of timm have the same tensors, `backbone` names one, by smp's name (`timm-mobilenetv3_large_100`) or by timm's
+(`tf_mobilenetv3_large_100`). Images of three bands are normalized as smp's preprocessing does with 8-bit files: with
+timm's constants for a `tu-*` encoder, with ImageNet's for all others. The file does not say how images of other bands
+were normalized.
 """
 
 import re
@@ -18,17 +18,16 @@ from torchfpn.importers.robosat import finest_first
 from torchfpn.recipe import Inputs, Scaling
 
 LEVELS = 4
-
 B0_ENDS = [0, 2, 4, 8, 15]  # of efficientnet-b0: the library takes C4 two blocks before the last of its stride
-
 UNREAD = r"encoder\.(_conv_head|_bn1|_fc|fc|classifier|conv_head|bn2)\..*|classification_head\..*"
-
 DROPOUT = 0.2  # the library's default; the file does not say
 
 ASSUMED = (
     "not in the checkpoint; assumed: upsampling=4, which answers at the size of the image (a model of upsampling=2 "
     'answers at half of it, of 8 at twice), decoder_interpolation="nearest", activation=None'
 )
+
+HEAD = "segmentation_head.0.weight"
 
 
 def read(tensors: Tensors, asked: Asked) -> Found:
@@ -68,9 +67,6 @@ def read(tensors: Tensors, asked: Asked) -> Found:
         inputs=Inputs.eight_bit() if bands == 3 else Inputs.unknown(),
         unread=UNREAD,
     )
-
-
-HEAD = "segmentation_head.0.weight"
 
 
 class Encoder(NamedTuple):

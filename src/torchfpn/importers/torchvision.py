@@ -1,13 +1,13 @@
-"""torchvision's Faster and Mask R-CNN with an FPN: on ResNets, first and second version, and on MobileNetV3.
+"""Faster and Mask R-CNN of torchvision with an FPN: on ResNets, first and second version, and on MobileNetV3.
 
-The MobileNet has two maps of stride 32, fifteen anchors a cell, and drops proposals that are not likely; its detector
-for small images has the same tensors and fewer proposals, so that the caller says which it is. Background stands first
-in their classifiers and last in ours, and their boxes and masks have one for the background as well. Images are red,
-green, blue in 0..1, and are resized to a shorter side of 800 pixels, 1333 at most on the longer.
+The MobileNet has two maps of stride 32, fifteen anchors a cell, and drops unlikely proposals. Its detector for small
+images has the same tensors and fewer proposals, so the caller says which it is. In their classifiers background stands
+first, in ours last, and their boxes and masks have an output for the background as well. Images are red, green, blue in
+0..1, resized to a shorter side of 800 pixels, at most 1333 on the longer.
 
-Frozen batch norm has an epsilon of 1e-5, but of 0 in the detectors that are published as COCO_V1 (on ResNet-50, first
-version) and in what was trained on from them. A checkpoint does not say: of ResNet-50 it is taken for 0, of all others,
-which were never published, for 1e-5; the variants "coco_v1" and "backbone" (trained from weights_backbone) say it.
+Frozen batch norm has an epsilon of 1e-5, but of 0 in the detectors published as COCO_V1 (on ResNet-50, first version)
+and in what was fine-tuned from them. A checkpoint does not say which: 0 is assumed for ResNet-50, 1e-5 for all others,
+which were never published; the variants "coco_v1" and "backbone" (trained from weights_backbone) override it.
 """
 
 import torch
@@ -30,19 +30,12 @@ from torchfpn.importers.family import (
 from torchfpn.recipe import Inputs, Scaling
 
 SCALING = Scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "imagenet, of 0..1")
-
 RESIZE = {"shorter": 800, "longer": 1333}
-
 SMALL, SMALL_RESIZE = "320", {"shorter": 320, "longer": 640}
-
 PUBLISHED, BACKBONE = "coco_v1", "backbone"  # of frozen norms: epsilon 0, epsilon 1e-5
-
 FROZEN = "of frozen batch norm is not in the checkpoint"
-
 FROZEN_ONLY = "a ResNet with frozen batch norm"
-
 MOBILENET = "torchvision/mobilenet_v3_large"
-
 MOBILENET_OPTIONS = {"cuts": [2, 4, 7, 13, 14, 17], "norm_eps": 1e-5}
 
 MOBILENET_HEAD = {
@@ -51,17 +44,11 @@ MOBILENET_HEAD = {
 }
 
 SIZES = (32.0, 64.0, 128.0, 256.0, 512.0)
-
 ANCHORS = Anchors(tuple((size,) for size in SIZES), RATIOS)
-
 MOBILENET_ANCHORS = Anchors((SIZES,) * 3, RATIOS)
-
 SCORES, BOXES = "roi_heads.box_predictor.cls_score.", "roi_heads.box_predictor.bbox_pred."
-
 MASKS = "roi_heads.mask_predictor.mask_fcn_logits."
-
 OLD = {"rpn.head.conv.": "rpn.head.conv.0.0.", "mask_fcn": "roi_heads.mask_head.mask_fcn"}  # before version 0.12
-
 EPS = 1e-5  # of our batch norm
 
 

@@ -1,1 +1,1 @@
-"""Modules that know no task: wiring (containers) and the few layers everything is made of."""
+"""Modules that know no task: containers, common layers, models of any image size, and the receptive field."""

@@ -1,9 +1,4 @@
-"""Models and detectors for images of any size: pad, run, crop.
-
-A model that takes images of any size: pad to the largest stride, run the children, cut the answer back.
-
-A two-stage model that takes images of any size: pad to the largest stride, run the children, boxes in pixels.
-"""
+"""Models and detectors for images of any size: pad to the largest stride, run the children, crop the output."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,13 +1,4 @@
-"""Layers: convolution with norm and activation, input normalization; modes and versions.
-
-The few layers the pyramids and heads are made of: a convolution with its norm and activation, and their weights.
-
-Raw pixel values to what a network sees: per-band offset and scale, and zero where there is no data.
-
-Train and eval mode of modules that several threads use at the same time.
-
-Do torch and torchvision fit each other? They are built in pairs, and a wrong pair fails in riddles.
-"""
+"""Convolution with norm and activation, input normalization, eval mode shared by threads, and a torchvision check."""
 
 import re
 import threading
@@ -26,6 +17,8 @@ from torchfpn.nn.containers import Chain, chain
 from torchfpn.recipe import LARGEST_VALUE, Scaling
 
 Norm = Literal["batch", "group", "none"]
+_changed = threading.Condition()  # guards `_held`; notified when a block of `evaluating` ends
+TORCH = re.compile(r"torch\s*\(?\s*([=<>~!][^;)\s]*)")  # "torch==2.15.0", "torch (>=2.14.0)"
 
 
 def norm_layer(kind: Norm, channels: int) -> nn.Module:
@@ -130,8 +123,6 @@ class _Held:
 
 _held: dict[int, _Held] = {}  # by id, which stays a module's own while it is kept here
 
-_changed = threading.Condition()  # guards `_held`; notified when a block of `evaluating` ends
-
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
@@ -192,9 +183,6 @@ def restore(module: nn.Module, training: Sequence[bool]) -> None:
 def _threads(part: nn.Module) -> list[int]:
     held = _held.get(id(part))
     return [] if held is None else held.threads
-
-
-TORCH = re.compile(r"torch\s*\(?\s*([=<>~!][^;)\s]*)")  # "torch==2.15.0", "torch (>=2.14.0)"
 
 
 def check_torchvision() -> None:

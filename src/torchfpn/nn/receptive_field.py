@@ -1,8 +1,8 @@
-"""How far a model looks: the margin in pixels beyond which the rest of an image cannot change an answer.
+"""The receptive field of a model: the margin in pixels beyond which the rest of an image cannot change an output.
 
-Asked of the model itself, not of its layers: half of an image is NaN, and wherever the answer is not NaN, that half
-was not looked at. NaN passes through every sum and product, also through weights that happen to be zero, so that this
-is the bound of the architecture and not of one set of weights.
+It is measured on the model: half of an image is NaN, and wherever the output is not NaN, that half was not used. NaN
+passes through every sum and product, also through weights that are zero, so this is the bound of the architecture and
+not of one set of weights.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchfpn.nn.layers import evaluating
 
 LONGEST = 4096  # pixels; what looks further is taken for looking at everything
+SIDES = [(2, False), (2, True), (3, False), (3, True)]  # image axis, whether the known half is the later one
 
 
 def reach(model: nn.Module, in_channels: int, *, multiple: int = 32) -> int | None:
@@ -35,9 +36,6 @@ def reach(model: nn.Module, in_channels: int, *, multiple: int = 32) -> int | No
                 return max(known)
             length *= 2
     return None
-
-
-SIDES = [(2, False), (2, True), (3, False), (3, True)]  # image axis, whether the known half is the later one
 
 
 def _side(model: nn.Module, in_channels: int, multiple: int, length: int, *, along: int, flip: bool) -> int | None:

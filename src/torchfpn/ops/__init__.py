@@ -1,1 +1,1 @@
-"""Pure functions on tensors: no module, no state."""
+"""Pure functions on tensors: no modules, no state."""

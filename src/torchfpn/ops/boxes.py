@@ -1,22 +1,6 @@
-"""Boxes, anchors, RoI levels, matching and non-maximum suppression.
-
-Boxes: area, overlap, clipping, and the code of four numbers in which a network speaks of them.
+"""Boxes, anchors, RoI levels, matching, sampling and non-maximum suppression.
 
 A box is (x1, y1, x2, y2) in pixels, x to the right, y down, from the corner of the upper left pixel.
-
-Anchors: the boxes that every cell of a map speaks of (Ren et al. 2015; Lin et al. 2017, section 4.1).
-
-Which map of a pyramid a box is read from: large boxes from coarse maps (Lin et al. 2017, equation 1).
-
-Which box stands for which object, and which of them are learnt from.
-
-Operations of our own that torch takes for one: exported and compiled graphs call them and do not look inside.
-
-Defined by schema: `torch.library.custom_op` would import the whole compiler (seconds) at the first call.
-
-Non-maximum suppression of a whole batch, as one operation whose outputs have the same shape whatever it finds.
-
-A list as long as there are survivors cannot be exported or compiled; a table of fixed length and a count can.
 """
 
 import math
@@ -29,6 +13,11 @@ from torch import Tensor
 from torchfpn.types import Size
 
 LARGEST = math.log(1000 / 16)  # of the code of a width: nothing grows by more than 62.5
+Stride = Literal["declared", "measured"]
+CANONICAL, LEVEL = 224, 4  # a box of ImageNet's size is read from P4
+BACKGROUND, UNDECIDED = -1, -2
+AT_ONCE = {"cpu": 2**20}  # overlaps that are computed at a time, which then stay in the caches; elsewhere `MOST`
+MOST = 2**24
 
 
 def picked(boxes: Tensor, index: Tensor) -> Tensor:
@@ -87,9 +76,6 @@ def _centred(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return boxes[..., 0] + 0.5 * w, boxes[..., 1] + 0.5 * h, w, h
 
 
-Stride = Literal["declared", "measured"]
-
-
 def shapes(sizes: Sequence[float], ratios: Sequence[float], *, rounded: bool = False) -> Tensor:
     """[A, 4] anchors about (0, 0), ratios outside, sizes inside.
 
@@ -129,11 +115,8 @@ def by_anchor(maps: Tensor, width: int) -> Tensor:
     return maps.reshape(b, channels // width, width, h, w).permute(0, 3, 4, 1, 2).reshape(b, -1, width)
 
 
-CANONICAL, LEVEL = 224, 4  # a box of ImageNet's size is read from P4
-
-
 def roi_levels(boxes: Tensor, *, first: int, last: int, inside: bool = True) -> Tensor:
-    """[..., 4] -> [...] int64: the number of the map, from 0 for P`first`.
+    """[..., 4] -> [...] int64: the map that each box is pooled from, 0 for P`first` (Lin et al. 2017, equation 1).
 
     floor(4 + log2(sqrt(w h) / 224)), at least `first` and at most `last`. inside: where the small number is added that
     keeps an exact 224 on P4: to the logarithm (torchvision), or, if false, to what it is taken of (detectron2).
@@ -141,13 +124,6 @@ def roi_levels(boxes: Tensor, *, first: int, last: int, inside: bool = True) -> 
     scale = area(boxes).clamp(min=0).sqrt() / CANONICAL
     level = LEVEL + torch.log2(scale) + 1e-6 if inside else LEVEL + torch.log2(scale + 1e-8)
     return level.floor().clamp(first, last).to(torch.int64) - first
-
-
-BACKGROUND, UNDECIDED = -1, -2
-
-AT_ONCE = {"cpu": 2**20}  # overlaps that are computed at a time, which then stay in the caches; elsewhere `MOST`
-
-MOST = 2**24
 
 
 def match(boxes: Tensor, targets: Tensor, *, high: float, low: float, always: bool = False) -> Tensor:
@@ -245,7 +221,10 @@ def operator(
     gradient: Callable[..., Any] | None = None,
     keep: Callable[..., Any] | None = None,
 ) -> None:
-    """Makes `torch.ops.torchfpn.<name>`, once in a process, however often the package is imported.
+    """Registers `torch.ops.torchfpn.<name>`, an operation that exported and compiled graphs call as one node.
+
+    Once in a process, however often the package is imported. It is defined by schema, because
+    `torch.library.custom_op` imports the whole compiler (seconds) at the first call.
 
     schema: its arguments and results. run: does it, on every device. shape: gives empty results of the right shapes.
     gradient, keep: see `torch.library.register_autograd`.
@@ -264,6 +243,8 @@ def nms(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, *, iou: float, keep: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of every image the best boxes, none of which overlaps a better one of its group by more than `iou`.
+
+    Outputs have the same shape whatever is found, a table of fixed length and a count, so that they can be exported.
 
     boxes: [B, N, 4]. scores: [B, N]. groups: [B, N] whole numbers; boxes of different groups (levels, classes) do not
     see each other. valid: [B, N] bool; the others are not there. keep: how many survivors are given at most.

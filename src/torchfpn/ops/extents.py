@@ -1,4 +1,4 @@
-"""Images of numbers, 0 where nothing is: where each number is, and the pixels of some of them."""
+"""Instance maps (images of numbers, 0 for background): the window of each number, and the masks of some of them."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 

@@ -1,23 +1,12 @@
-"""Masks as crops: pasted, selected, measured, made from mask logits, and targets of a mask head.
+"""Masks of objects as crops: pixels of a window and its place. Pasting, selection, areas, and mask-head targets.
 
-Masks of objects as crops: the pixels of an object's window, and where the window lies. Full images only on demand.
+A mask head gives probabilities on a small grid (28 x 28) over each box. They become pixels by the rule of the model's
+family: "torchvision" (the grid is resized to whole pixels, as in Mask R-CNN) or "detectron2" (the grid is read at the
+centre of every pixel). Oracles, equal to the pixel: `paste_masks_in_image` of both. Crops are kept on the CPU: the mask
+output of a model is small, and run lengths (`rle.py`) are made there.
 
-A mask head gives probabilities on a small grid (28 x 28) over each box. Here they become pixels, by the rule of the
-family that the model comes from: "torchvision" (Mask R-CNN's own: the grid is resized to whole pixels) or "detectron2"
-(the grid is read at the centre of every pixel). Oracles, equal to the pixel: `paste_masks_in_image` of both.
-Crops live on the CPU: that of a model is small, and run lengths (`rle.py`) are made there.
-
-Shapes: N objects, M x M mask grid, H x W pixels of the image. Windows are x1, y1, x2, y2 in whole pixels, the last ones
+Shapes: N objects, M x M mask grid, H x W pixels of the image. Windows are x1, y1, x2, y2 in whole pixels, ends
 excluded.
-
-What a mask head should say: the masks of objects, averaged over the cells of a grid laid into each box.
-
-RoIAlign of a whole mask, of which only the window is read that holds the object: bilinear sums are separable, so each
-target is two small matrix products.
-
-Objects that overlap, in one image of numbers: of two at one pixel the better one is seen.
-
-The objects found in one image, as values. Masks stay crops within their boxes until somebody asks for whole ones.
 """
 
 import math
@@ -36,8 +25,8 @@ from torchfpn.errors import ConfigError, ShapeError, amount
 from torchfpn.types import Size
 
 Rule = Literal["torchvision", "detectron2"]
-
 LAVISH = 4  # a box so many times larger than what the image holds of it is resized only where it is seen
+SHOWN = 10  # classes that are named when the objects are printed
 
 
 @dataclass(frozen=True)
@@ -221,7 +210,8 @@ def mask_targets(masks: Crops, which: Tensor, boxes: Tensor, grid: int, *, align
     """[N, grid, grid] float32, 0..1: for each box [N, 4] the mask of the object `which` [N] of the image.
 
     Equals `torchvision.ops.roi_align` of the pasted masks, adaptive sampling, which is what torchvision's Mask R-CNN
-    learns; aligned: pixel centres at halves, as detectron2 has them. Sums are float32 under autocast as well.
+    learns; aligned: pixel centres at halves, as detectron2 has them. Sums are float32 under autocast as well. Only the
+    window of a mask is read: bilinear sums are separable, so each target is two small matrix products.
     """
     with torch.autocast("cpu", enabled=False):
         return _mask_targets(masks, which, boxes.float(), grid, aligned=aligned)
@@ -268,9 +258,6 @@ def numbered(crops: Crops) -> Tensor:
         x1, y1, x2, y2 = windows[k - 1]
         image[y1:y2, x1:x2][pixels[k - 1]] = k
     return image
-
-
-SHOWN = 10  # classes that are named when the objects are printed
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,4 @@
-"""Padding to a multiple, and the resizing rules of detector families.
-
-Growing an image to a multiple of the stride, and cutting the answer back. Right and bottom only.
-
-Cropping is a negative `F.pad`: slicing by sizes breaks the guards of an exported graph, padding does not.
-
-Images enlarged and shrunk as detectron2 does it: numbers of 8 bits by Pillow, all others by torch.
-
-Pillow's bilinear filter grows with the factor where it shrinks, and rounds to whole numbers after each of its two
-directions; torch's own antialiasing differs from it by up to two grey levels.
-"""
+"""Padding to a multiple of the stride and cropping back, and the resizing rules of detector families."""
 
 from collections.abc import Sequence
 
@@ -21,6 +11,8 @@ from torch import Tensor
 from torchfpn.errors import ShapeError
 from torchfpn.types import Size
 
+HIGHEST = 255
+
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """[..., H, W] -> [..., H', W'] with zeros at the right and the bottom, H' and W' multiples of `multiple`."""
@@ -30,6 +22,8 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 def crop(x: Tensor, size: Sequence[int]) -> Tensor:
     """[..., H, W] -> [..., h, w]: the top left `size` = (h, w) of `x`; `x` itself where it already has that size.
+
+    Cropping is a negative `F.pad`: slicing by sizes breaks the guards of an exported graph, padding does not.
 
     Raises:
         ShapeError: `x` is smaller: what it lacks would be zeros that nothing computed.
@@ -57,9 +51,6 @@ def padded_size(x: Tensor, multiple: int) -> tuple[int, int]:
     return height + -height % multiple, width + -width % multiple
 
 
-HIGHEST = 255
-
-
 def rounded_size(size: Size, shorter: int, longer: int) -> Size:
     """(height, width) with a shorter side of `shorter` pixels, or a longer one of `longer` where that is less.
 
@@ -81,7 +72,11 @@ def is_8_bit(image: Tensor) -> bool:
 
 
 def resize_8_bit(image: Tensor, size: Size) -> Tensor:
-    """[C, H, W] of whole numbers from 0 to 255 -> [C, h, w] float32 of the same, by Pillow, band by band."""
+    """[C, H, W] of whole numbers from 0 to 255 -> [C, h, w] float32 of the same, by Pillow as in detectron2.
+
+    Pillow's bilinear filter grows with the factor where it shrinks, and rounds to whole numbers after each of its two
+    directions; torch's own antialiasing differs from it by up to two grey levels.
+    """
     height, width = size
     bands = [Image.fromarray(band) for band in image.to("cpu", torch.uint8).numpy()]
     resized = [np.array(band.resize((width, height), Image.Resampling.BILINEAR)) for band in bands]

@@ -1,11 +1,11 @@
-"""Run lengths of masks as COCO writes them, straight from crops: no full image is made on the way.
+"""Run lengths of masks in COCO's format, made directly from crops without a full image.
 
 COCO's format: the pixels of the image column by column, as the lengths of runs of 0 and 1 in turn, first a run of 0
 (which may be empty). `counts` is that list, or a string: each length, from the fourth on minus the one two before it,
 in groups of 5 bits, lowest first, as characters from "0" on; bit 6 says that more groups follow, and the highest bit
 of the last group is the sign. Oracle: `encode` and `decode` of pycocotools and faster-coco-eval.
 
-What others have written is checked here before anything is made of it: their C code trusts the lengths.
+Run lengths of other programs are checked here first: the C code of those libraries trusts the lengths.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,11 +21,8 @@ from torchfpn.types import Size
 if TYPE_CHECKING:  # run lengths are read and checked without torch
     from torchfpn.ops.masks import Crops
 
-
 Ints = NDArray[np.int64]
-
 MOST = 2**32  # pixels of an image: COCO's lengths are 32 bits wide
-
 GROUPS = 7  # of 5 bits: enough for lengths up to 2^32 and their differences
 
 

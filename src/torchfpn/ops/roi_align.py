@@ -1,11 +1,11 @@
-"""RoIAlign: the features of boxes, resampled to one size. One operator, `torchfpn::roi_align_levels`, and its gradient.
+"""RoIAlign as one operator, `torchfpn::roi_align_levels`, with its gradient: features of boxes resampled to one size.
 
-He et al. 2017, Mask R-CNN, section 3: a box is cut into h x w bins, every bin is the mean of sampling_ratio^2 bilinear
-samples, no coordinate is rounded. The operator takes the maps of all levels and the level of each box, so that the
-number of boxes on a level never becomes a shape: it exports and compiles as one node. On a CPU the sums are our own
-(`roi_align_cpu.py`), elsewhere torchvision's. Oracle: `torchvision.ops.roi_align`.
+He et al. 2017, Mask R-CNN, section 3: a box is divided into h x w bins, every bin is the mean of sampling_ratio^2
+bilinear samples, no coordinate is rounded. The operator takes the maps of all levels and the level of each box, so the
+number of boxes on a level is never a shape: it exports and compiles as one node. On a CPU it uses `roi_align_cpu.py`,
+elsewhere torchvision. Oracle: `torchvision.ops.roi_align`.
 
-Shapes: B images, C channels, L levels, R boxes (RoIs), h x w bins. Layout of the answer: channels last on a CPU.
+Shapes: B images, C channels, L levels, R boxes (RoIs), h x w bins. The output is channels last on a CPU.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
-"""RoIAlign on a CPU: every bin is a weighted sum of rows [C] of the map, and `embedding_bag` sums rows on every core.
+"""RoIAlign on a CPU: every bin is a weighted sum of rows [C] of the map, computed by `embedding_bag` on every core.
 
 A bilinear sample at (y, x) is the product of two samples on a line, and so is the mean over the samples of a bin. So
-the cells and weights of a bin ("taps") are made for rows and for columns apart, where there are few; equal cells are
-merged, those of weight zero dropped; then each bin takes the product of its two lists. The gradient is the same table
-of taps sorted by cell: each cell of the map is a weighted sum of rows of the incoming gradient.
+the cells and weights of a bin ("taps") are made for rows and columns separately; equal cells are merged and those of
+weight zero dropped; then each bin takes the product of its two lists. The gradient uses the same table of taps, sorted
+by cell: each cell of the map is a weighted sum of rows of the incoming gradient.
 
 Shapes: R boxes, h x w bins, T taps; cells are counted over all images of a map, row by row.
 """
@@ -21,11 +21,8 @@ from torchfpn.errors import ShapeError
 from torchfpn.types import Size
 
 FORWARD_TAPS = 1 << 16  # about 10 MiB of indices and weights at a time, which stays in the caches
-
 BACKWARD_TAPS = 1 << 20  # about 64 MiB: every round writes the whole gradient, so fewer of them
-
 LARGE = 1 << 22  # bytes from which numpy asks for huge pages
-
 PIECE = 4096  # rows of the gradient made at a time: they are still in the cache when they are moved to their place
 
 

@@ -1,17 +1,13 @@
-"""Winograd convolutions (3x3) on the CPU, and where they are used.
-
-3x3 convolutions with a quarter of the multiplications, on a CPU: Winograd's F(4x4, 3x3).
+"""3x3 convolutions on a CPU with a quarter of the multiplications: Winograd's F(4x4, 3x3), and where it is used.
 
 Tiles of 6 x 6 pixels, four apart, are transformed; there, a convolution is a matrix product [T, C] @ [C, O] for each of
-the 36 places; transformed back, it is 4 x 4 pixels of the answer. The transforms are matrix products as well, and the
+the 36 places; transformed back, it is 4 x 4 pixels of the output. The transforms are matrix products as well, and the
 gradient of the weights is made of the same tiles. Some hundred tiles are done at a time, which stay in the caches.
 
 Source: Lavin & Gray 2016, section 4.3, with the points 0, 1, -1, 2, -2. Oracle: `torch.nn.functional.conv2d`; the
-answers differ by about 1e-5 of the largest value, five times what a direct convolution rounds.
+outputs differ by about 1e-5 of the largest value, five times the rounding of a direct convolution.
 
 Shapes: B images, C channels in, O channels out, T tiles.
-
-How the convolutions of a block of code are computed: with fewer multiplications where that pays.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,8 +41,8 @@ FILTER = (
 )
 
 BACK = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
-
 ONES = 7  # the place (1, 1) of 6 x 6: what stands there comes back in every pixel of the tile, times 1
+CHANNELS, MIN_TILES = 128, 48  # from which on the transforms cost less than they save
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -202,13 +198,10 @@ def _take(rows: Tensor, first: int, out: Tensor, buffer: Tensor) -> None:
     out.copy_(part.view(images, down, 4, across, 4, wide).permute(2, 4, 0, 1, 3, 5))
 
 
-CHANNELS, MIN_TILES = 128, 48  # from which on the transforms cost less than they save
-
-
 class Convolving(TorchFunctionMode):
     """Inside, 3x3 convolutions of wide maps are `ops.winograd.conv3x3`: on a CPU, in float32, not in a graph.
 
-    The modules and their weights are what they were; answers differ by rounding.
+    Modules and weights do not change; outputs differ by rounding.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

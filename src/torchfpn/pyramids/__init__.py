@@ -1,1 +1,1 @@
-"""Maps of a backbone -> maps of one width, where every level knows what the coarser ones saw."""
+"""Pyramids: maps of a backbone -> maps of one width, in which every level has context from the coarser ones."""

@@ -1,17 +1,4 @@
-"""Feature pyramid networks (Lin et al. 2017), and extra levels P6 and P7.
-
-The feature pyramid network of Lin et al. 2017: lateral 1x1, top-down sum, smoothing 3x3.
-
-C5 --lateral----------------------> top ----smooth--> P5
-                                     |  x2
-C4 --lateral-----------------------> + -----smooth--> P4
-                                     |  x2
-C3 --lateral-----------------------> + -----smooth--> P3
-
-Levels coarser than the backbone's: P6 by pooling (Lin et al. 2017), P6 and P7 by convolution (RetinaNet).
-
-They are pieces that follow a pyramid: ``chain(fpn=FPN(levels), extra=PoolLevel(fpn.levels))``.
-"""
+"""The feature pyramid network of Lin et al. 2017, and coarser levels (P6, P7) that follow a pyramid."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -56,6 +43,12 @@ class TopDown(nn.Module):
 
 class FPN(Chain):
     """Maps C2..C5 -> P2..P5 of `channels` each (Lin et al. 2017, section 3 and figure 3).
+
+        C5 --lateral 1x1--> top ----smooth 3x3--> P5
+                             |  x2
+        C4 --lateral 1x1---> + -----smooth 3x3--> P4
+                             |  x2
+        C3 --lateral 1x1---> + -----smooth 3x3--> P3
 
     Equals `torchvision.ops.FeaturePyramidNetwork` bit for bit with the same weights. `smooth=False` leaves out the
     3x3 convolutions, as segmentation models that convolve every level anyway do; "finer" has them on all maps but the

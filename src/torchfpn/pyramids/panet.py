@@ -1,4 +1,4 @@
-"""The path aggregation network of Liu et al. 2018: a feature pyramid, and a path back up through it.
+"""The path aggregation network of Liu et al. 2018: a feature pyramid followed by a bottom-up path.
 
 P5 ---------------------------------> + --3x3--> N5
                                       |  3x3, stride 2

@@ -1,1 +1,1 @@
-"""Where the pieces meet: models by name, what they learn, and the file that holds them."""
+"""Models by name, the tasks that train and run them, and the file that holds them."""

@@ -1,9 +1,4 @@
-"""create_task: a model with its recipe, bands by name.
-
-Bands by name: which of them are red, green and blue, and how the others begin.
-
-Tasks by name: a model with what it learns, how it is read, and the recipe that travels with it.
-"""
+"""Tasks by name: `create_task` makes a model with its criterion and recipe; `load` reads one from a file."""
 
 from collections.abc import Mapping, Sequence
 from operator import index
@@ -22,6 +17,8 @@ from torchfpn.recipe import IGNORE, Recipe, Scaling, default_colors
 from torchfpn.tasks.model import TASKS, check_name, check_unused, create_model, declared_levels
 from torchfpn.tasks.storage import FEATURES, filled_model, read_task_file
 from torchfpn.tasks.task import RegionPostprocess, RegionTask, SemanticPostprocess, Task
+
+CENTRED = "detectron2"  # the rule of masks whose pixels have their centres at halves
 
 
 def band_options(
@@ -84,9 +81,6 @@ def _position(bands: Sequence[str], band: str | int, field: str) -> int:
         return index(band)
     hint = nearest(band, list(bands)) if isinstance(band, str) else f"positions are 0..{len(bands) - 1}"
     raise ConfigError(f"there is no band {band!r}", field=field, allowed=", ".join(bands), hint=hint)
-
-
-CENTRED = "detectron2"  # the rule of masks whose pixels have their centres at halves
 
 
 def create_task(

@@ -1,11 +1,11 @@
-"""AdeelH/pytorch-fpn's two functions under their own names, arguments and defaults, giving the models of this library.
+"""The two functions of AdeelH/pytorch-fpn, with their names, arguments and defaults; they build models of this library.
 
-fpn        backbone -> FPN (top-down) -> head on the finest map, which knows every level
+fpn        backbone -> FPN (top-down) -> head on the finest map, which has context from every level
 panoptic   backbone -> FPN (top-down) -> head that sums all levels (Panoptic FPN)
 panet      backbone -> PANet (top-down, bottom-up) -> head that sums all levels
 
-The original's panoptic has no top-down path, its panet discards the bottom-up path it computes, and both are bound to
-one size of image. ``compat="pytorch-fpn"`` gives those very networks, for the checkpoints that people have of them.
+The original's panoptic has no top-down path, its panet discards the bottom-up path it computes, and both accept one
+image size only. ``compat="pytorch-fpn"`` builds exactly those networks, for their checkpoints.
 """
 
 from collections.abc import Sequence
@@ -34,10 +34,7 @@ RESNETS = tuple(name for name in TORCHVISION if name.startswith(("resnet", "resn
 EFFICIENTNETS = {f"efficientnet_b{size}": f"{'tf_' if size > 5 else ''}efficientnet_b{size}" for size in range(9)}
 
 PUBLISHED = ("imagenet", "advprop")
-
-
 OutSize = int | Sequence[int] | None
-
 Compat = Literal["pytorch-fpn"]
 
 

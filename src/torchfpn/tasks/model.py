@@ -1,9 +1,4 @@
-"""create_model: backbone, pyramid and head by name.
-
-Arguments that come from files and settings, held against what a function says that it takes.
-
-Models by name: the one place where backbones, pyramids and heads meet.
-"""
+"""Models by name: `create_model` checks the arguments of backbone, pyramid and head, and joins the three."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -30,8 +25,22 @@ from torchfpn.pyramids.simple import SimplePyramid
 from torchfpn.types import Level
 
 MOST = 2**31  # a whole number above this is no width, size or count
-
 WORDS = {bool: "true | false", int: "a whole number", float: "a number", str: "a word", type(None): "null"}
+PYRAMIDS: dict[str, Callable[..., Any]] = {"fpn": FPN, "panet": PANet, "simple": SimplePyramid}
+HEADS: dict[str, Callable[..., nn.Module]] = {"sum": SemanticHead, "concat": ConcatHead, "finest": FinestHead}
+REGIONS = "two-stage"
+
+TASKS: dict[str, tuple[str, ...]] = {  # the heads of each, the usual one first
+    "semantic": tuple(HEADS),
+    "detection": (REGIONS,),
+    "instance": (REGIONS,),
+}
+
+UNUSED = {"output_stride": 32, "band_init": "repeat", "fusion": "none", "pretrained": False}  # what asks for nothing
+ADDED = {"pool": 1, "conv": 2, "conv-c5": 2}  # levels that each `extra` makes
+EXTRAS = tuple(ADDED)
+REFUSED = re.compile(r"(?P<why>unexpected|multiple values for)(?: keyword)? argument '(?P<name>\w+)'")  # by Python
+Extra = Literal["pool", "conv", "conv-c5"]
 
 
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], field: str) -> None:
@@ -111,30 +120,6 @@ def _words(kind: Any) -> Iterable[str]:
                                          for word in _words(inner[0]))  # fmt: skip
     elif origin is not None:
         yield "a table"
-
-
-PYRAMIDS: dict[str, Callable[..., Any]] = {"fpn": FPN, "panet": PANet, "simple": SimplePyramid}
-
-HEADS: dict[str, Callable[..., nn.Module]] = {"sum": SemanticHead, "concat": ConcatHead, "finest": FinestHead}
-
-REGIONS = "two-stage"
-
-TASKS: dict[str, tuple[str, ...]] = {  # the heads of each, the usual one first
-    "semantic": tuple(HEADS),
-    "detection": (REGIONS,),
-    "instance": (REGIONS,),
-}
-
-UNUSED = {"output_stride": 32, "band_init": "repeat", "fusion": "none", "pretrained": False}  # what asks for nothing
-
-ADDED = {"pool": 1, "conv": 2, "conv-c5": 2}  # levels that each `extra` makes
-
-EXTRAS = tuple(ADDED)
-
-REFUSED = re.compile(r"(?P<why>unexpected|multiple values for)(?: keyword)? argument '(?P<name>\w+)'")  # by Python
-
-
-Extra = Literal["pool", "conv", "conv-c5"]
 
 
 def create_model(

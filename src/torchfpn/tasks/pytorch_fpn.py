@@ -1,13 +1,13 @@
-"""The models of AdeelH/pytorch-fpn (2021), tensor for tensor under their own names: for old checkpoints.
+"""The models of AdeelH/pytorch-fpn (2021) under the names of their tensors, for old checkpoints.
 
 They compute what the original computes, its oddities included; `torchfpn.make_fpn_resnet` builds better ones.
 
-- fpn: every level has its own classifier, but only the finest one's answer is read.
+- fpn: every level has its own classifier, but only the output of the finest one is used.
 - panoptic: no top-down path; level k passes k convolutions, the last enlarged to the finest map.
-- panet: the answer is taken where the bottom-up path begins, so that the path itself is never read.
+- panet: the output is taken where the bottom-up path begins, so the path itself is never used.
 
-Weights that nobody reads are kept, so that a state_dict fits whole, and are not computed with. The original is bound to
-one image size; here every enlargement goes to the size of the map it is added to, which is the same at that size.
+Unused weights are kept, so that a state_dict fits whole, but nothing is computed with them. The original accepts one
+image size; here every map is enlarged to the size of the map it is added to, which is the same at that size.
 """
 
 from collections.abc import Sequence

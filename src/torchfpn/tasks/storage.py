@@ -1,4 +1,4 @@
-"""A task as one .safetensors file: the model's tensors, and the recipe in the file's metadata. Nothing is unpickled."""
+"""A task as one .safetensors file: the tensors of the model, and the recipe in the metadata. Nothing is unpickled."""
 
 import contextlib
 import json
@@ -26,11 +26,8 @@ IMPOSSIBLE = (  # what building a model raises of arguments that do not go toget
 )  # fmt: skip
 
 HALVES = (torch.bfloat16, torch.float16)
-
 LEVELLED = ("backbone", "pyramid")  # parts whose maps are told
-
 REACHES: dict[str, int | None] = {}  # by architecture
-
 FEATURES = "features"  # a recipe's task where the file holds backbone and pyramid and no head
 
 

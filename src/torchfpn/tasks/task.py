@@ -1,23 +1,4 @@
-"""Task: scaling, model, losses and post-processing for semantic segmentation, detection and instance segmentation.
-
-Numbers that are not finite: in a model's answer they are an error, in an image they are pixels without data.
-
-A Task: the model, what it learns (criterion), how it is read (postprocess), and the recipe that travels with it.
-
-raw images --scaling--> model --> raw predictions --+--> criterion(., targets)   -> {name: loss}
-                                                    +--> postprocess(., sizes)   -> [Semantic, ...]
-
-The Task of detection and instance segmentation: two stages, and between them a sample of boxes against the targets.
-
-raw images --scaling--> model --> Regions --+--> criterion(., choice)  -> {name: loss}
-                  choose ^                  +--> postprocess(., sizes) -> [Instances, ...]
-
-On which device and in which precision a trained model computes its answers.
-
-Class logits -> labels and scores of each image.
-
-What a two-stage model says -> the objects of each image.
-"""
+"""A Task: model, criterion, postprocessing and recipe of semantic segmentation, detection or instance segmentation."""
 
 import contextlib
 import os
@@ -45,6 +26,11 @@ from torchfpn.recipe import IGNORE, Recipe
 from torchfpn.types import Batch, Regions, Semantic, Size
 
 Named = tuple[str | Path | None, str | None]  # an image's file, and which part of it was computed, for messages
+MODES = "_modes"  # of all parts, in the state of a copied or pickled task
+MOST_RESIZED = 2**24  # pixels that a model's rule enlarges an image to: as many as are read whole by default
+TRAINING = Limits(2000, 2000)  # proposals that are sampled from; twice what is looked at in inference
+Precision = Literal["auto", "fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16")
 
 
 def check_logits(logits: Tensor, valid: Tensor, names: Sequence[Named] = ()) -> None:
@@ -112,9 +98,6 @@ def _refuse(bad: Tensor, noun: str, names: Sequence[Named], plural: str = "") ->
     )
 
 
-MODES = "_modes"  # of all parts, in the state of a copied or pickled task
-
-
 def _each(images: Any) -> list[Any]:
     """The images, paths and arrays of what `Task.predict` was given.
 
@@ -132,7 +115,11 @@ def _each(images: Any) -> list[Any]:
 
 
 class Task(nn.Module):
-    """Everything about one trained model. Images are raw values as in the files; scaling happens here and only here."""
+    """Everything about one trained model. Images are raw values as in the files; scaling happens here and only here.
+
+    raw images --scaling--> model --> raw predictions --+--> criterion(., targets)   -> {name: loss}
+                                                        +--> postprocess(., sizes)   -> [Semantic, ...]
+    """
 
     def __init__(self, model: nn.Sequential, criterion: nn.Module, postprocess: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -308,13 +295,14 @@ class Task(nn.Module):
             )
 
 
-MOST_RESIZED = 2**24  # pixels that a model's rule enlarges an image to: as many as are read whole by default
-
-TRAINING = Limits(2000, 2000)  # proposals that are sampled from; twice what is looked at in inference
-
-
 class RegionTask(Task):
-    """As `Task`, of a model that gives `Regions`; results are `Instances`."""
+    """A Task of detection or instance segmentation: the model gives `Regions`, results are `Instances`.
+
+        raw images --scaling--> model --> Regions --+--> criterion(., choice)  -> {name: loss}
+                          choose ^                  +--> postprocess(., sizes) -> [Instances, ...]
+
+    In training, `choose` samples the proposals against the targets before the second stage.
+    """
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Each term of the criterion by name; the loss is their sum. Images without objects are learnt from as well.
@@ -411,11 +399,6 @@ def resize(
         size = times((height, width), factor)
         return F.interpolate(image, size, mode="bilinear", antialias=True) if size != (height, width) else image
     return F.interpolate(image, scale_factor=factor, mode="bilinear", recompute_scale_factor=True, align_corners=False)
-
-
-Precision = Literal["auto", "fp32", "bf16"]
-
-PRECISIONS: tuple[Precision, ...] = ("auto", "fp32", "bf16")
 
 
 def find_device(name: str = "auto", there: Sequence[str] | None = None) -> torch.device:

@@ -1,4 +1,4 @@
-"""Training on Lightning, which is imported in this room and nowhere else."""
+"""Training: the loop on Lightning, checkpoints, logs, and the run folder. Lightning is imported in this room alone."""
 
 from torchfpn.nn.layers import check_torchvision
 

@@ -1,16 +1,8 @@
-"""Checkpoints: last, previous, best; resume, and whether a checkpoint belongs to this training.
+"""Checkpoints of a training: written atomically, read back, and compared with the training that resumes from them.
 
-Checkpoints that are whole or not there: last, the checkpoint before it, and best.
-
-checkpoints/last.ckpt      the newest state, training goes on from it
-checkpoints/previous.ckpt  the one before, for the day last.ckpt turns out damaged
-checkpoints/best.ckpt      a hard link to what was last when the score was highest
-
-What is kept of a training: last.ckpt after every epoch, best.ckpt when the score is higher, metrics.csv.
-
-A disk that is full does not end the training: it goes on, warns, and tries again after the next epoch.
-
-Does a checkpoint go with the training that is to go on from it? Said in one line where it does not.
+checkpoints/last.ckpt      the newest state; a resumed training continues from it
+checkpoints/previous.ckpt  the state before it, used when last.ckpt is damaged
+checkpoints/best.ckpt      a hard link to the state with the highest validation score
 """
 
 import hashlib
@@ -44,12 +36,13 @@ from torchfpn.tasks.task import Task
 from torchfpn.train.logs import Journal
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
-
 STATE = "torchfpn"  # the key of our own state inside a checkpoint
-
 SCHEMA = 1  # of that state
-
 SEAL, END = b"sha256:", 22  # what the digest in a file begins with; bytes of the record that ends a zip file
+log = logging.getLogger(__name__)
+AS_BEFORE = "resume with what it was trained with, or begin another training with --name"
+PREFIX = "task.model."  # of the model's tensors in a checkpoint
+LEARNT = "task.criterion."  # of what the criterion learns: the classifiers of deep supervision
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -178,9 +171,6 @@ def _is_intact(path: Path) -> bool:
         return False  # zipfile raises NotImplementedError for a damaged compression method or version
 
 
-log = logging.getLogger(__name__)
-
-
 class Keeper:
     """Writes into the run folder, and knows which epoch was the best so far.
 
@@ -248,13 +238,6 @@ class Keeper:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The judgement of a state."""
         self.best_score, self.best_epoch, self.waited = state["score"], state["epoch"], state["waited"]
-
-
-AS_BEFORE = "resume with what it was trained with, or begin another training with --name"
-
-PREFIX = "task.model."  # of the model's tensors in a checkpoint
-
-LEARNT = "task.criterion."  # of what the criterion learns: the classifiers of deep supervision
 
 
 class Past(NamedTuple):

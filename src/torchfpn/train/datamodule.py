@@ -1,9 +1,4 @@
-"""Data and task of a training: loaders, sampling, class weights, scaling.
-
-What a training shows to the network of a split: crops of images with a class for every pixel, or with objects.
-
-From settings to things: the dataset's samples, its scaling and class weights, and the task that will be trained.
-"""
+"""From the config to the data and the task of a training: sampling of the splits, scaling, class weights, weights."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -36,6 +31,7 @@ from torchfpn.train.checkpoints import Past
 from torchfpn.types import Size
 
 S = TypeVar("S")
+MOST_CHECKED = 1000  # images and windows of scenes that are looked at before a training
 
 
 class First:
@@ -187,9 +183,6 @@ class ObjectSampling(Sampling):
             return None
         shorter = (data.shorter, data.shorter) if isinstance(data.shorter, int) else data.shorter
         return Resize(shorter, data.longest)
-
-
-MOST_CHECKED = 1000  # images and windows of scenes that are looked at before a training
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,4 @@
-"""fit: from a configuration to a run folder, and the scores of the kept weights.
-
-How long, how many, which columns: what follows from the settings and the number of images alone.
-
-The score of the weights that are kept, image by image: for validation.json, samples/ and a terminal.
-
-After the last step: the kept weights are scored on the validation images, saved, shown and reported.
-
-A training from its config to its run folder: `fit`.
+"""`fit`: trains from a config into a run folder, then scores the weights that are kept.
 
 runs/<name>/config.yaml  env.json  metrics.csv  timing.csv  tb/  checkpoints/{last,previous,best}.ckpt
 model.safetensors  validation.json  samples/*.png  report.html
@@ -91,6 +83,12 @@ from torchfpn.train.run_folder import (
 from torchfpn.types import Batch
 
 FIRST, SECOND, MASKS = ["objectness", "anchors"], ["classes", "boxes"], ["masks"]  # the losses of detectors
+PICTURES = 8
+MODEL = "model.safetensors"
+log = logging.getLogger(__name__)
+FOLDER_FOR_RANKS, CHECKPOINT_FOR_RANKS = "FPN_RUN_FOLDER", "FPN_RUN_CHECKPOINT"  # told by the first process of several
+WEIGHTING_FOR_RANKS = "FPN_RUN_WEIGHTING"  # how classes were weighed before, which config.yaml says no more by then
+COPIES = 3 * 4  # last, previous and one being written, each with weights, averages and two moments
 
 
 def columns(config: TrainConfig, task: str, validated: Sequence[str]) -> list[str]:
@@ -135,9 +133,6 @@ def count(limit: int | float | None, of: int) -> int:
 def hurried(config: TrainConfig, out: str) -> TrainConfig:
     """The same training in one step and one image, below `out`."""
     return replace(config, out=out, resume=False, max_epochs=1, steps_per_epoch=1, limit_val_batches=1, num_workers=0)
-
-
-PICTURES = 8
 
 
 @dataclass(frozen=True)
@@ -203,11 +198,6 @@ def _batches(loader: ValidationLoader, console: Console) -> Iterator[Batch]:
 
 def _precision(machine: Machine) -> Precision:
     return "bf16" if machine.precision == "bf16-mixed" else "fp32"
-
-
-MODEL = "model.safetensors"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -306,13 +296,6 @@ def _take(training: Training, console: Console) -> str:
     elif training.position.step == 0:  # nothing was trained in this process
         fill(task.model, kept_weights(read(keeper.last)), file=keeper.last)
     return "last"
-
-
-FOLDER_FOR_RANKS, CHECKPOINT_FOR_RANKS = "FPN_RUN_FOLDER", "FPN_RUN_CHECKPOINT"  # told by the first process of several
-
-WEIGHTING_FOR_RANKS = "FPN_RUN_WEIGHTING"  # how classes were weighed before, which config.yaml says no more by then
-
-COPIES = 3 * 4  # last, previous and one being written, each with weights, averages and two moments
 
 
 def fit(config: TrainConfig, *, console: Console | None = None) -> RunResult:

@@ -1,7 +1,7 @@
-"""Batches for training and validation: keyed draws, loader processes, and an epoch that can begin in its middle.
+"""Batches for training and validation, from keyed draws and loader processes.
 
-Which image, crop and flip comes at which place is a pure function of (seed, epoch, place); so an epoch that begins at
-step k gives exactly what the whole epoch would have given from step k on, with any number of loader processes.
+Which image, crop and flip comes at which place is a pure function of (seed, epoch, place). So an epoch that starts at
+step k gives the batches that the whole epoch gives from step k on, with any number of loader processes.
 """
 
 import shutil
@@ -20,11 +20,8 @@ from torchfpn.train.run_folder import ignore_in_worker
 from torchfpn.types import Batch
 
 NOTHING = Batch(torch.zeros(0, 1, 1, 1), [])  # where a loop wants a batch and there is none
-
 MEETINGS = 8  # times in a validation that the processes ask each other whether to stop
-
 TIMEOUT = 120  # seconds to wait for a loader process before it is taken for dead
-
 SHARED = Path("/dev/shm")  # where loader processes hand over their batches
 
 

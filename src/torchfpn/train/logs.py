@@ -1,16 +1,4 @@
-"""Logs of a training: metrics.csv, timing.csv, TensorBoard, warnings.
-
-metrics.csv: one row for every epoch, a pure function of the training, so that a resumed one writes the same bytes.
-
-Times are no such function; they go to timing.csv.
-
-tensorboard: the numbers of metrics.csv as curves in tb/, where tensorboard is installed.
-
-The records are made here and appended to the file: tensorboard's own writer does so in a thread, where a full disk ends
-in a traceback that nobody can catch.
-
-Lightning without its chatter: what it would say is said by `torchfpn.train.progress`, shorter.
-"""
+"""Logs of a training: metrics.csv, TensorBoard event files, and Lightning's own messages, which are silenced."""
 
 import contextlib
 import csv
@@ -29,6 +17,19 @@ from typing import Any
 from torchfpn.io.atomic import append, make_directory, write_text
 
 Row = dict[str, float]
+LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning", "pytorch_lightning", "lightning_fabric")
+
+CHATTER = (
+    r".*does not have many workers.*",
+    r".*number of training batches.*smaller than the logging interval.*",
+    r".*module\(s\) in eval mode.*",
+    r".*not resumable.*",
+    r".*`enable_progress_bar`.*",
+    r".*Checkpoint directory.*",
+    r".*you defined a `validation_step` but have no `val_dataloader`.*",
+    r".*barrier\(\): using the device under current context.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+)
 
 
 class Journal:
@@ -138,21 +139,6 @@ class Board:
 
     def _put(self, **fields: Any) -> None:
         self._records.write(self._events.Event(wall_time=time.time(), **fields).SerializeToString())
-
-
-LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning", "pytorch_lightning", "lightning_fabric")
-
-CHATTER = (
-    r".*does not have many workers.*",
-    r".*number of training batches.*smaller than the logging interval.*",
-    r".*module\(s\) in eval mode.*",
-    r".*not resumable.*",
-    r".*`enable_progress_bar`.*",
-    r".*Checkpoint directory.*",
-    r".*you defined a `validation_step` but have no `val_dataloader`.*",
-    r".*barrier\(\): using the device under current context.*",
-    r".*isinstance\(treespec, LeafSpec\).*",
-)
 
 
 @contextlib.contextmanager

@@ -1,13 +1,7 @@
-"""The training loop: steps, validation, stopping, state.
+"""The training loop: a LightningModule over a Task, its training step, and its state at any step.
 
-One step of training: forward in passes that fit the device, backward, a look at the result, and the update.
-
-A step whose loss or gradient is not finite changes nothing, not even the running statistics of batch norm.
-
-The one LightningModule: a Task, stepped through virtual epochs, that can be stopped and resumed at any step.
-
-Lightning moves tensors, runs the loops and dumps checkpoints. Its own record of where it is is left out of them: the
-position kept here says all, so a resumed run enters Lightning's loops like a fresh one, at its epoch.
+Lightning moves tensors, runs the loops and writes checkpoints. The progress of its loops is removed from the
+checkpoints: `Position` says all, so a resumed run enters Lightning's loops like a new one, at its epoch.
 """
 
 import logging
@@ -35,8 +29,6 @@ from torchfpn.train.run_folder import Interrupted, StopRequest
 from torchfpn.types import Batch
 
 log = logging.getLogger(__name__)
-
-
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 
 

@@ -1,13 +1,4 @@
-"""Optimizers, schedules, exponential moving averages, freezing.
-
-Which weights move how fast: parameter groups, and the optimiser over them.
-
-The learning rate of every step, as a pure function of the step's number: nothing to save, nothing to resume.
-
-Averaged weights: an exponential moving average of every weight and statistic; they are validated and kept.
-
-Parts of a model that stay as they are: no gradients, and batch-norm statistics that do not move.
-"""
+"""What changes the weights in a step: optimizer, learning-rate schedule, moving averages, and frozen modules."""
 
 import contextlib
 import math
@@ -28,6 +19,17 @@ TABLES = (  # positions and tokens, where the network that names them was taken 
     *("absolute_pos_embed", "cls_token", "dist_token", "pos_embed", "pos_embed_window", "reg_token"),
     *("attention_biases", "relative_position_bias_table"),
 )
+
+SHAPES: dict[str, Callable[[float, float], float]] = {
+    "poly": lambda done, power: (1 - done) ** power,
+    "cosine": lambda done, _: (1 + math.cos(math.pi * done)) / 2,
+    "constant": lambda done, _: 1.0,
+}
+
+# What timm and torchvision call stages and blocks, as children ("layer1", "features_denseblock1") and as classes.
+STAGE = re.compile(r"(.*_)?(blocks?_?\d*|stages?_?\d*|layers|layers?_?\d+|denseblock\d+|level\d+|s\d+)")
+
+BLOCK = re.compile(r"Block|Bottleneck|Residual|Stage|MBConv")
 
 
 def optimizer(model: nn.Module, config: OptimizerConfig, lr: float) -> torch.optim.Optimizer:
@@ -72,13 +74,6 @@ def _kept(model: nn.Module) -> set[str]:
         patterns = [f"{prefix}.{name}".removeprefix(".") for name in (said() if callable(said) else ())]
         found |= {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
     return found
-
-
-SHAPES: dict[str, Callable[[float, float], float]] = {
-    "poly": lambda done, power: (1 - done) ** power,
-    "cosine": lambda done, _: (1 + math.cos(math.pi * done)) / 2,
-    "constant": lambda done, _: 1.0,
-}
 
 
 def factor(config: ScheduleConfig, step: int, total: int) -> float:
@@ -151,12 +146,6 @@ class Ema:
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     """What a state_dict of `module` holds, as the very tensors the module uses."""
     return module.state_dict(keep_vars=True)
-
-
-# What timm and torchvision call stages and blocks, as children ("layer1", "features_denseblock1") and as classes.
-STAGE = re.compile(r"(.*_)?(blocks?_?\d*|stages?_?\d*|layers|layers?_?\d+|denseblock\d+|level\d+|s\d+)")
-
-BLOCK = re.compile(r"Block|Bottleneck|Residual|Stage|MBConv")
 
 
 class Frozen:

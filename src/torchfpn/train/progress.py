@@ -1,7 +1,4 @@
-"""What a person sees of a training: a bar with loss, rate and time left on a terminal, plain lines elsewhere.
-
-All of it goes to stderr; results go to stdout, when there are some.
-"""
+"""Progress bar and log lines during training, on stderr; results go to stdout."""
 
 import time
 from collections.abc import Iterable
@@ -20,11 +17,8 @@ from torchfpn.report.tables import percents
 from torchfpn.train.loop import Training
 
 EVERY = 30.0  # seconds between two plain lines within an epoch
-
 MANY = 500  # files that take long enough to say so
-
 SHOWN = {"val/loss": "val loss", "val/miou": "mIoU", "val/ap": "AP", "val/mask_ap": "mask AP"}
-
 TIMING = "epoch,train_s,validate_s,images_per_s\n"
 
 

@@ -1,13 +1,4 @@
-"""The run folder, the environment of a run, the machine and its signals.
-
-The run folder: made new, never overwritten unasked, or found again to go on.
-
-What there is to train on, and what was asked for: device, number of devices, precision, loader processes.
-
-env.json: versions and machine, for whoever wonders later why numbers differ. No paths, no names of people.
-
-Ctrl-C, SIGTERM and a closed terminal: the first asks to stop after the step, the second stops at once.
-"""
+"""The run folder, env.json, the devices and loader processes of a training, and the signals that stop it."""
 
 import contextlib
 import json
@@ -36,9 +27,7 @@ from torchfpn.io.atomic import check_local, holder_file, make_directory, write_b
 from torchfpn.tasks.task import available, has_bf16
 
 CHECKPOINTS = "checkpoints"
-
 PROBE = ".probe"
-
 MARKS = ("config.yaml", "env.json")  # every run has both
 
 WRITTEN = (  # by a training, and by nobody else
@@ -53,6 +42,13 @@ WRITTEN = (  # by a training, and by nobody else
     "samples/*.png",
     "tb/events.out.tfevents.*",
 )
+
+HANDLES = 64, 8  # free file handles for a training with loader processes, and for each of them
+GPU_WORKERS, CPU_WORKERS = 8, 1  # at most, when the number is "auto"
+PACKAGES = ("torchfpn", "torch", "torchvision", "timm", "lightning", "numpy", "pillow", "rasterio", "safetensors")
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # SIGHUP: POSIX alone; SIGBREAK: Windows alone
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+HANGUP = getattr(signal, "SIGHUP", None)
 
 
 def make_folder(config: TrainConfig) -> Path:
@@ -144,11 +140,6 @@ def probe(folder: Path, needed: int) -> None:
             allowed=f"about {needed / 2**20:.0f} MiB for checkpoints",
             hint="free disk space, or give another --out",
         )
-
-
-HANDLES = 64, 8  # free file handles for a training with loader processes, and for each of them
-
-GPU_WORKERS, CPU_WORKERS = 8, 1  # at most, when the number is "auto"
 
 
 @dataclass(frozen=True)
@@ -247,9 +238,6 @@ def _workers(config: TrainConfig, accelerator: str) -> int:
     return min(GPU_WORKERS, cores - 1)
 
 
-PACKAGES = ("torchfpn", "torch", "torchvision", "timm", "lightning", "numpy", "pillow", "rasterio", "safetensors")
-
-
 def write_environment(path: Path, machine: Machine) -> None:
     """Writes what is known about this process and its machine."""
     facts = {
@@ -281,13 +269,6 @@ def _cpu() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
-
-
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # SIGHUP: POSIX alone; SIGBREAK: Windows alone
-
-SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
-
-HANGUP = getattr(signal, "SIGHUP", None)
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
