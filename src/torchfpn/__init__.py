@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torchfpn.errors import RasterError as RasterError
     from torchfpn.errors import ShapeError as ShapeError
     from torchfpn.errors import WeightsError as WeightsError
+    from torchfpn.evaluation.evaluate import evaluate as evaluate
     from torchfpn.heads.semantic import ConcatHead as ConcatHead
     from torchfpn.heads.semantic import FinestHead as FinestHead
     from torchfpn.heads.semantic import SemanticHead as SemanticHead
@@ -61,6 +62,7 @@ _HOMES = {
     "torchfpn.backbones": ["backbone"],
     "torchfpn.backbones.names": ["list_backbones"],
     "torchfpn.errors": ["ConfigError", "DataError", "FPNError", "RasterError", "ShapeError", "WeightsError"],
+    "torchfpn.evaluation.evaluate": ["evaluate"],
     "torchfpn.heads.semantic": ["ConcatHead", "FinestHead", "SemanticHead"],
     "torchfpn.importers.convert": ["convert"],
     "torchfpn.inference.predict": ["predict"],

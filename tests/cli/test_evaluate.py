@@ -8,6 +8,7 @@ import rasterio
 import torch
 import yaml
 
+import torchfpn
 from made_data import write_png, write_tiff
 from tiny_model import BANDS, CLASSES, IDS, tiny_task
 from torchfpn.cli.main import main
@@ -83,6 +84,7 @@ def test_table_and_numbers(model, tmp_path, capsys):
     assert run(model, tmp_path / "data", "--json", tmp_path / "scores.json") == 0
     held = json.loads((tmp_path / "scores.json").read_text())
     assert held["confusion"] == confusion.tolist()
+    assert torchfpn.evaluate(model, tmp_path / "data", device="cpu") == held
     iou = confusion.diagonal() / (confusion.sum(0) + confusion.sum(1) - confusion.diagonal())
     assert held["iou"] == pytest.approx(iou.tolist(), abs=1e-15)
     assert held["miou"] == pytest.approx(iou.mean(), abs=1e-15)
@@ -99,6 +101,11 @@ def test_json_on_stdout_is_json_alone(model, tmp_path, capsys):
     held = json.loads(capsys.readouterr().out)
     assert held["split"] == "test"
     assert held["boundary_iou"] is None
+    task = tiny_task().train()
+    assert torchfpn.evaluate(task, tmp_path / "data/dataset.yaml", split="test", boundary=False) == held
+    assert task.training
+    with pytest.raises(torchfpn.ConfigError, match="max_detections: has no effect on a semantic model on label files"):
+        torchfpn.evaluate(task, tmp_path / "data", max_detections=300)
 
 
 def test_a_report_with_pictures(model, tmp_path):

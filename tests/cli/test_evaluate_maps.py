@@ -9,6 +9,7 @@ import rasterio.features
 import shapely
 from PIL import Image
 
+import torchfpn
 from made_data import write_png, write_tiff
 from shared import DATA, needs_shared
 from torchfpn.cli.main import main
@@ -39,9 +40,27 @@ def run(*words):
 
 
 def numbers(tmp_path, *words):
+    """What the verb writes, which `torchfpn.evaluate` returns too."""
     file = tmp_path / "numbers.json"
     assert run(*words, "--json", file, "--overwrite", "-q") == 0
-    return json.loads(file.read_text())
+    scores = json.loads(file.read_text())
+    assert torchfpn.evaluate(*words[:2], **options(*words[2:])) == scores
+    return scores
+
+
+def options(*words):
+    """Flags of the command line as keyword arguments in Python."""
+    found = {
+        flag.removeprefix("--").replace("-", "_"): value for flag, value in zip(words[::2], words[1::2], strict=True)
+    }
+    if "classes" in found:
+        pairs = [word.split("=") for word in found["classes"].split(",")]
+        found["classes"] = {int(a): b for a, b in pairs} if "=" in found["classes"] else [name for (name,) in pairs]
+    if "ignore" in found:
+        found["ignore"] = [int(value) for value in found["ignore"].split(",")]
+    if found.pop("without_class", None) == "skip":
+        found["skip_unclassed"] = True
+    return found
 
 
 def fails(capsys, *words):
@@ -68,7 +87,7 @@ def test_polygons_against_polygons(tmp_path, capsys):
     assert scores["objects"]["iou"] == 0.25
 
 
-def test_layers_that_do_not_meet_are_told(tmp_path, capsys):
+def test_layers_that_do_not_meet_are_told(tmp_path, capsys, caplog):
     told = "the two layers do not overlap; check their coordinate systems"
     truth = layer(tmp_path / "t.geojson", (0, 0, 10, 10), (20, 0, 30, 10))
     away = layer(tmp_path / "a.geojson", (0, 0, 10, 10), (20, 0, 30, 10), crs="urn:ogc:def:crs:EPSG::32634")
@@ -80,7 +99,9 @@ def test_layers_that_do_not_meet_are_told(tmp_path, capsys):
     for found in (touches, layer(tmp_path / "n.geojson")):
         assert run(found, truth) == 0
         assert told not in capsys.readouterr().out
-    assert told not in str(numbers(tmp_path, away, truth))
+    with caplog.at_level("WARNING"):
+        assert told not in str(numbers(tmp_path, away, truth))
+    assert caplog.messages == [told]
 
 
 def test_classes_in_attributes(tmp_path, capsys):
@@ -99,6 +120,8 @@ def test_classes_in_attributes(tmp_path, capsys):
     assert numbers(tmp_path, found, truth, "--truth-field", "kind", "--classes", "roof")["objects"]["truth"] == [0]
     scores = numbers(tmp_path, found, truth, "--classes", "roof")
     assert scores["left_out"]["of_other_classes"] == {"predicted": 0, "truth": 1}
+    with pytest.raises(torchfpn.ConfigError, match="ignore: has no effect on polygons against polygons; leave it out"):
+        torchfpn.evaluate(found, truth, ignore=[0])
     assert 'no field "clas"' in fails(capsys, found, truth, "--field", "clas")
     assert "did you mean" in fails(capsys, found, truth, "--classes", "rof")
     assert "no number" in fails(capsys, found, truth, "--score-field", "class")
@@ -456,7 +479,7 @@ def test_polygons_that_meet_no_map_are_told(tmp_path, capsys):
         (layer(tmp_path / "none.geojson"), False),
     ):
         assert run(tmp_path / "p.tif", truth) == 0
-        assert ("meets a label file" in capsys.readouterr().out) == told, truth
+        assert ("overlaps a label file" in capsys.readouterr().out) == told, truth
 
 
 # -- what does not go together

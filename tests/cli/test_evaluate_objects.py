@@ -46,6 +46,7 @@ def test_table_numbers_and_report_of_a_detector(data, tmp_path, capsys):
     held = json.loads((tmp_path / "a.json").read_text())
     assert (held["kind"], held["split"], held["images"], held["classes"]) == ("detection", "train", 2, list(CLASSES))
     assert "masks" not in held
+    assert torchfpn.evaluate(model, data, split="train", device="cpu") == held
     assert held["boxes"]["objects"] == [2, 1]
     assert sum(held["objects_found"][name] for name in ("matched", "missed")) == 3
     assert [each["name"] for each in held["each_image"]] == ["a0.png", "a1.png"]
@@ -138,6 +139,7 @@ def test_results_against_annotations(tmp_path, capsys):
     assert run(*files(tmp_path, PERFECT), "--json", "-") == 0
     held = json.loads(capsys.readouterr().out)
     assert held["boxes"]["ap"] == 1
+    assert torchfpn.evaluate(*files(tmp_path, PERFECT)) == held
     assert (held["kind"], held["split"], held["images"]) == ("detection", "all", 2)
     assert run(*files(tmp_path, PERFECT[:2]), "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["boxes"]["class_ap"] == [pytest.approx(51 / 101), 1]

@@ -6,6 +6,7 @@ import numpy as np
 import shapely
 import torch
 
+import torchfpn
 from made_data import write_tiff
 from made_scenes import UTM
 from torchfpn import Scaling, create_task
@@ -49,4 +50,5 @@ def test_objects_are_scored_where_labels_are_polygons(tmp_path, capsys, monkeypa
     assert found["objects"]["matched"] == [2]
     assert found["objects"]["predicted"] == [3]
     assert found["objects"]["truth"] == [3]
+    assert torchfpn.evaluate(task, tmp_path) == found
     assert found["iou"][0] < 1

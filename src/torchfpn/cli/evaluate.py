@@ -89,9 +89,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[str, Any]:
     """Of a model that gives a class for every pixel."""
-    from torchfpn.cli.options import fitting, open_samples
     from torchfpn.data.datasets import SemanticDataset
-    from torchfpn.evaluation.model import class_order, evaluate
+    from torchfpn.evaluation.model import class_order, evaluate, fitting, open_samples
 
     order = class_order(task.classes, dataset.names)
     samples = open_samples(SemanticDataset, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)

@@ -30,9 +30,8 @@ def score(args: argparse.Namespace, task: "Task", dataset: "DatasetConfig") -> d
         ConfigError: flags or a dataset that do not go with it. DataError: files that cannot be used.
     """
     from torchfpn.cli.console import counted
-    from torchfpn.cli.options import fitting, open_samples
     from torchfpn.data.datasets import ObjectDataset
-    from torchfpn.evaluation.model import class_order, evaluate_regions
+    from torchfpn.evaluation.model import class_order, evaluate_regions, fitting, open_samples
 
     refuse_idle(args, "evaluate", "a detection model")
     order = class_order(task.classes, dataset.names)

@@ -13,62 +13,16 @@ What the flags of fpn predict mean, checked as far as that can be done before th
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from torchfpn.geo.window import SIDE
 
 if TYPE_CHECKING:
-    from torchfpn.data.config import DatasetConfig
-    from torchfpn.data.datasets import SplitDataset
-    from torchfpn.evaluation.model import Fit
     from torchfpn.inference.semantic import Options
     from torchfpn.inference.windows import Streaming
-    from torchfpn.recipe import Recipe
     from torchfpn.tasks.task import Task
-
-
-S = TypeVar("S", bound="SplitDataset")
-
-
-def open_samples(
-    kind: "Callable[..., S]", dataset: "DatasetConfig", split: str, recipe: "Recipe", *, accept_dtype: bool = False
-) -> S:
-    """The images of a split with the bands that the model wants, found by name where the names are known.
-
-    kind: SemanticDataset or ObjectDataset.
-
-    Raises:
-        ConfigError: a dataset of the other kind. DataError: an image that cannot be used, other bands or another pixel
-        type than the model's.
-    """
-    from dataclasses import replace
-
-    from torchfpn.io.bands import is_name
-    from torchfpn.io.select_bands import band_order, divisor_of
-
-    if recipe.inputs is not None:  # values of several pixel types would need a divisor each
-        dataset = replace(dataset, scaling=None)
-    samples = kind(dataset, split, cache=False)
-    file = samples.pairs[0].image
-    divisor_of(samples.dtype, recipe, file=file, accept=accept_dtype)
-    told = [is_name(name) for name in samples.bands]
-    cure = "name them in `bands` of dataset.yaml as the model does, or choose the model's with `use_bands`"
-    whole = () if dataset.bands else recipe.file_bands  # names of the dataset's own come first
-    order = band_order(samples.bands, recipe.bands, file=file, told=told, cure=cure, whole=whole)
-    if order == list(range(len(samples.bands))):
-        return samples
-    return kind(replace(dataset, use_bands=tuple(samples.bands[i] for i in order)), split, cache=False)
-
-
-def fitting(samples: "SplitDataset", recipe: "Recipe", *, accept_dtype: bool = False) -> "Fit":
-    """What brings images of `samples` to the values that the model learnt on."""
-    from functools import partial
-
-    from torchfpn.io.select_bands import in_range
-
-    return partial(in_range, dtype=samples.dtype, recipe=recipe, file=samples.dataset.file, accept=accept_dtype)
 
 
 NAMED = ("field", "without_class")  # what tells the class of a feature

@@ -15,8 +15,9 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,22 +25,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchfpn.data.config import DatasetConfig
-from torchfpn.data.datasets import ObjectDataset, SemanticDataset
+from torchfpn.data.datasets import ObjectDataset, SemanticDataset, SplitDataset
 from torchfpn.data.labels.polygons import grid, read_features
 from torchfpn.data.reading import nth_tile, with_margin
 from torchfpn.data.sample import ObjectSample, Sample
 from torchfpn.data.splits import Pair
 from torchfpn.errors import DataError, NotFiniteError
 from torchfpn.evaluation.objects import ObjectCounter
+from torchfpn.io.bands import is_name
 from torchfpn.io.formats import is_vector
 from torchfpn.io.rasters import geo_of, open_raster
+from torchfpn.io.select_bands import band_order, divisor_of, in_range
 from torchfpn.metrics.boundary import BoundaryIoU, BoundaryStrips
 from torchfpn.metrics.confusion import ConfusionMatrix
 from torchfpn.metrics.detection import AveragePrecision, Counts, ImageMatches, best_threshold
 from torchfpn.metrics.precisions import LIMITS, Precisions
 from torchfpn.ops.masks import Instances, no_instances
 from torchfpn.ops.masks import areas as mask_areas
-from torchfpn.recipe import IGNORE
+from torchfpn.recipe import IGNORE, Recipe
 from torchfpn.tasks.task import Precision, RegionTask, Task, check_logits, computing, naming, overflow_words
 from torchfpn.types import Batch, Objects, Semantic
 from torchfpn.vector.rasterize import place
@@ -124,6 +127,44 @@ def evaluate(
     if lost:
         log.warning(overflow_words(lost))
     return Evaluation(task.classes, task.recipe.colors, confusion, None if edges is None else edges.counts, images)
+
+
+S = TypeVar("S", bound=SplitDataset)
+
+
+def open_samples(
+    kind: Callable[..., S], dataset: DatasetConfig, split: str, recipe: Recipe, *, accept_dtype: bool = False
+) -> S:
+    """The images of a split with the bands that the model was trained on, found by name where the names are known.
+
+    Args:
+        kind: SemanticDataset or ObjectDataset.
+        dataset: labelled images.
+        split: one of its splits.
+        recipe: of the model.
+        accept_dtype: accept another pixel type than in training.
+
+    Raises:
+        ConfigError: a dataset of the other kind. DataError: an image that cannot be used, other bands or another pixel
+            type than the model's.
+    """
+    if recipe.inputs is not None:  # values of several pixel types would need a divisor each
+        dataset = replace(dataset, scaling=None)
+    samples = kind(dataset, split, cache=False)
+    file = samples.pairs[0].image
+    divisor_of(samples.dtype, recipe, file=file, accept=accept_dtype)
+    named = [is_name(name) for name in samples.bands]
+    cure = "name them in `bands` of dataset.yaml as the model does, or choose the model's with `use_bands`"
+    whole = () if dataset.bands else recipe.file_bands  # names of the dataset's own come first
+    order = band_order(samples.bands, recipe.bands, file=file, told=named, cure=cure, whole=whole)
+    if order == list(range(len(samples.bands))):
+        return samples
+    return kind(replace(dataset, use_bands=tuple(samples.bands[i] for i in order)), split, cache=False)
+
+
+def fitting(samples: SplitDataset, recipe: Recipe, *, accept_dtype: bool = False) -> Fit:
+    """A function that brings images of `samples` to the range of values that the model was trained on."""
+    return partial(in_range, dtype=samples.dtype, recipe=recipe, file=samples.dataset.file, accept=accept_dtype)
 
 
 class Edges:

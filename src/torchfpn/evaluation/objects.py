@@ -115,6 +115,14 @@ class Compared:
     others: tuple[int, int]
     apart: bool = False
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: the scores as "objects", and the numbers of objects "left_out"."""
+        names = ("outside_or_small", "of_other_classes")
+        sides = {
+            name: {"predicted": p, "truth": t} for name, (p, t) in zip(names, (self.outside, self.others), strict=True)
+        }
+        return {"objects": self.scores.to_dict(), "left_out": sides}
+
 
 def compare_objects(
     predicted: Objects,

@@ -10,7 +10,7 @@ All are read by windows of the image, as places in the list of classes (`label_c
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -140,6 +140,15 @@ def label_folder(folder: Path) -> dict[str, Path]:
     return found
 
 
+def label_values_of(files: Iterable[Path], max_side: int = MAX_SIDE) -> set[int]:
+    """Label values that occur in the files, which are read for that."""
+    found: set[int] = set()
+    for path in files:
+        with open_label_map(path, max_side=max_side) as labels:
+            found |= labels.values()
+    return found
+
+
 class Gridded(Protocol):
     """What has pixels and perhaps a place."""
 
@@ -218,11 +227,7 @@ class Side:
 
     def values(self) -> set[int]:
         """Label values that occur in the label files; they are read for that."""
-        found: set[int] = set()
-        for path in self.maps.values():
-            with open_label_map(path, max_side=self.max_side) as held:
-                found |= held.values()
-        return found
+        return label_values_of(self.maps.values(), self.max_side)
 
     @contextlib.contextmanager
     def open(self, image: Grid, classes: LabelClasses) -> Iterator[Read]:
