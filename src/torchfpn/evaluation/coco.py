@@ -1,6 +1,7 @@
-"""How good a file of COCO results is: what was found against what is annotated, as COCO's own evaluation counts.
+"""AP and AR of COCO results against COCO annotations.
 
-Polygons of the truth become pixels by COCO's rule, not by ours, so that the numbers are those of the challenge.
+Polygons of the annotations are rasterized by COCO's rule, not by the one of `vector.instance_masks`, so that scores can
+be compared with published ones.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,11 +1,4 @@
-"""Pairs of label maps read window by window, and what of them is counted.
-
-Two label maps, predicted and true -> which value was taken for which: counted window by window, exactly.
-
-Which values are classes is settled afterwards, when all that occur are known.
-
-Sums over many drawn label maps: features and pixels of each class.
-"""
+"""Pixel scores of label files against label files, counted by windows."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -29,10 +22,9 @@ from torchfpn.sources.polygons import Outcome
 from torchfpn.vector.rasterize import Labels
 
 MOST = 255  # classes
-
 BYTE = 256
-
 Pair = tuple[int, int]  # true value, predicted value
+NOT_LABELLED = "not labelled"
 
 
 @dataclass
@@ -163,9 +155,6 @@ def _check(counted: Counter[Pair], values: Sequence[int], names: Mapping[int, st
         listed = ", ".join(f"{v} {names[v]}" for v in list(values)[:20])
         hint = f"name it with --classes, or leave it out with --ignore {value}"
         raise DataError(f"the value {value} in {amount(count, 'pixel')}", allowed=listed, hint=hint)
-
-
-NOT_LABELLED = "not labelled"
 
 
 class Tally:

@@ -1,14 +1,4 @@
-"""Label maps scored against label maps or polygons, window by window.
-
-Label maps against polygons, in one pass over each map: pixels against the polygons drawn on its grid, and objects.
-
-Polygons say nothing of the background: where none lies, and where the map has a class that is not asked for, is
-background.
-
-Truth and prediction of an image, looked at and counted in one pass: every pixel counts, every n-th is shown.
-
-Where rasters lie: the outline of each, as a polygon in its own coordinate system.
-"""
+"""Label maps scored by windows: pixels and objects against polygons, and two label sources against each other."""
 
 import contextlib
 from collections import Counter
@@ -45,7 +35,7 @@ WIDE = 16 * SIDE  # pixels: windows beside each other whose truth is drawn at on
 
 @dataclass(frozen=True)
 class Place:
-    """Where maps lie that do not say. crs: well-known text. tiles: how their paths end (`vectors.tiles`).
+    """Where maps lie that do not say. crs: well-known text. tiles: how their paths end (`geo.tiles`).
 
     max_side: height and width of a map, in pixels.
     """
@@ -283,7 +273,7 @@ def footprint(
 ) -> tuple[NDArray[Any], str, Path]:
     """One polygon [1], its coordinate system, and the file; no pixel is read.
 
-    tiles: how the paths of rasters end that do not say where they lie (`vectors.tiles`).
+    tiles: how the paths of rasters end that do not say where they lie (`geo.tiles`).
 
     Raises:
         DataError: no raster. RasterError: it has no place on the earth.

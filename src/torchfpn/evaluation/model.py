@@ -1,15 +1,4 @@
-"""A model scored on a split: pixels or objects.
-
-How good a task is on labelled images: predicted one by one at full size, compared pixel by pixel.
-
-How good a task of objects is on labelled images: predicted one by one at full size, compared object by object.
-
-Objects of a dataset whose labels are polygons: what a model finds in each image against the polygons themselves.
-
-The score of the weights as they are: loss and confusion matrix over the validation images, one forward pass each.
-
-The score of a detector's weights as they are: average precision over the validation images.
-"""
+"""Scores of a model on labelled images, of pixels or of objects, for evaluation and for validation during training."""
 
 import logging
 import math
@@ -48,10 +37,10 @@ from torchfpn.types import Batch, Objects, Semantic
 from torchfpn.vector.rasterize import place
 
 log = logging.getLogger(__name__)
-
 Fit = Callable[[Tensor], Tensor]  # an image as its file has it -> with the values that the model learnt on
-
 Watch = Callable[[Sample, Tensor], None]  # a sample and the labels [H, W] predicted for it
+S = TypeVar("S", bound=SplitDataset)
+RegionWatch = Callable[[ObjectSample, Instances], None]  # a sample, labels as the model's, and what was found in it
 
 
 @dataclass(frozen=True)
@@ -99,7 +88,7 @@ def evaluate(
     are compared in the whole scene. boundary: also the boundary IoU, which costs more than the rest. order: the task's
     label of each class of the samples (see `class_order`). progress: called after every image. watch: is shown every
     sample with its prediction. fit: brings images to the values that a converted model learnt on
-    (`files.fitting.in_range`). Pixels that overflow when they are scaled are no data, and a warning counts them.
+    (`fitting`). Pixels that overflow when they are scaled are no data, and a warning counts them.
 
     Raises:
         DataError: a sample that cannot be read. NotFiniteError: the model gives NaN or infinity.
@@ -127,9 +116,6 @@ def evaluate(
     if lost:
         log.warning(overflow_words(lost))
     return Evaluation(task.classes, task.recipe.colors, confusion, None if edges is None else edges.counts, images)
-
-
-S = TypeVar("S", bound=SplitDataset)
 
 
 def open_samples(
@@ -215,9 +201,6 @@ def reordered(target: Tensor, order: Sequence[int] | None) -> Tensor:
     table = torch.full((IGNORE + 1,), IGNORE, dtype=torch.int64)
     table[: len(order)] = torch.tensor(list(order))
     return table[target]
-
-
-RegionWatch = Callable[[ObjectSample, Instances], None]  # a sample, labels as the model's, and what was found in it
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,4 @@
-"""Polygons scored against polygons, one to one.
-
-Label maps against polygons: the areas of a class are objects, to be matched with the true ones.
-
-Objects are matched in the pixels of the map, where polygons are cut to its border: the scale of the coordinate system
-is the same all over an object, so shares of areas are those on the ground. From object to object it may differ.
-
-Two layers of polygons, predicted and true, in any coordinate systems -> how many objects were found.
-"""
+"""Object scores: polygons against polygons, and the objects of label maps against polygons."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +18,8 @@ from torchfpn.vector.geometry import clipped, ground_plane, on_ground
 from torchfpn.vector.objects import Objects
 
 Measure = Callable[[NDArray[Any]], NDArray[np.float64]]
+OBJECT = "object"  # the name of the only class
+Layer = tuple[NDArray[Any], str, Path]  # polygons, their coordinate system, their file
 
 
 class ObjectCounter:
@@ -65,7 +59,7 @@ class ObjectCounter:
         *,
         measure: Measure = shapely.area,
     ) -> NDArray[np.int64]:
-        """The same of a map that is read block by block, see `polygons.trace_map`; numbers of the shapes inside.
+        """The same of a map that is read block by block, see `trace_map`; numbers of the shapes inside.
 
         measure: polygons [N] in pixels -> [N] areas in the unit of `least`, if that is another one than pixels.
         """
@@ -95,11 +89,6 @@ class ObjectCounter:
         if not self.least > 0 or not len(shapes):
             return np.ones(len(shapes), bool)
         return np.asarray(measure(shapes) >= self.least)
-
-
-OBJECT = "object"  # the name of the only class
-
-Layer = tuple[NDArray[Any], str, Path]  # polygons, their coordinate system, their file
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""How good predictions are: exact counts, and the scores that follow from them.
+"""Scores of pixels, boundaries, objects and detections.
 
-Names are imported when they are first used: scores of label files need no torch.
+Names are imported on first use: scores of label files need no torch.
 """
 
 from importlib import import_module
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 _HOMES = {
-    "AveragePrecision": "average_precision",
+    "AveragePrecision": "detection",
     "BoundaryIoU": "boundary",
     "ConfusionMatrix": "confusion",
     "PrecisionScores": "precisions",

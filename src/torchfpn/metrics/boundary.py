@@ -1,4 +1,4 @@
-"""Boundary IoU: how well the outlines of the classes are met, which mean IoU of large areas does not tell."""
+"""Boundary IoU: IoU of bands along the outlines, which shows errors that the IoU of large areas hides."""
 
 from collections.abc import Callable, Mapping
 from math import hypot

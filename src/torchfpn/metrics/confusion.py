@@ -1,9 +1,4 @@
-"""Confusion matrices of pixels, and the scores that follow from them.
-
-A prediction and its truth, checked before anything is counted: a wrong number is worse than an error.
-
-Which class was taken for which, counted exactly, and the scores that follow from it.
-"""
+"""Confusion matrices of pixels as tensors, and the checks of predictions and truth before they are counted."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +12,8 @@ from torchfpn.metrics.pixel_counts import PixelCounts
 from torchfpn.recipe import IGNORE
 
 Pixels = Tensor | np.ndarray  # any integer type
+WIDTH = IGNORE + 1  # a pair of bytes is one bin of WIDTH * WIDTH
+CHUNK = 2**22  # pixels counted at a time: the bins of a whole raster's pixels would be four times the raster
 
 
 def pair(labels: Pixels, targets: Pixels, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -81,11 +78,6 @@ def _no_class(values: Tensor, wrong: Tensor, num_classes: int, what: str) -> Dat
         f"{what} {int(first)} in {int((wrong & (values == first)).sum())} pixels",
         allowed=f"classes 0..{num_classes - 1}; pixels with target {IGNORE} are left out",
     )
-
-
-WIDTH = IGNORE + 1  # a pair of bytes is one bin of WIDTH * WIDTH
-
-CHUNK = 2**22  # pixels counted at a time: the bins of a whole raster's pixels would be four times the raster
 
 
 class ConfusionMatrix:

@@ -1,16 +1,4 @@
-"""Average precision of boxes and masks (COCO), and matches image by image.
-
-Records of images -> tables of precision and recall, by the C++ code of faster-coco-eval.
-
-Its code trusts what it gets: everything here comes from tensors that were checked, and masks from `ops.rle`.
-
-Which detections of an image are an object of its truth: the counts that say in which images a model fails.
-
-As in COCO's evaluation at one IoU: within a class, best score first, each takes the object with the largest overlap
-that no better one has taken. What lies in a crowd is no error.
-
-AP and AR of detections and masks, as COCO counts them: collected image by image, computed at the end.
-"""
+"""Average precision of boxes and masks as COCO counts it (faster-coco-eval), and matches image by image."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,6 +20,8 @@ from torchfpn.metrics.precisions import (
 from torchfpn.ops.masks import Crops, Instances
 from torchfpn.ops.rle import MOST
 from torchfpn.types import Objects
+
+AT_ONCE = 256  # detections whose overlaps with all objects are held
 
 
 def package() -> Any:
@@ -105,9 +95,6 @@ def _plain(shown: Shown, size: tuple[int, int], *, masks: bool) -> list[dict[str
         for one, text in zip(found, shown.masks, strict=True):
             one["segmentation"] = {"size": list(size), "counts": text}
     return found
-
-
-AT_ONCE = 256  # detections whose overlaps with all objects are held
 
 
 class ImageMatches(NamedTuple):

@@ -1,9 +1,4 @@
-"""Counts of pixels by true and predicted class, and the scores that follow from them. NumPy alone.
-
-Scores as JSON knows them, which has no NaN.
-
-Pixels counted by true and predicted class, and the scores that follow from the counts. NumPy alone: no torch.
-"""
+"""Pixels counted by true and predicted class, and the scores that follow from the counts. NumPy alone, no torch."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNIT = "fraction"  # of every score in JSON and CSV files, 0..1; people are shown percent
+Reals = NDArray[np.float64]
 
 
 def plain(value: float) -> float | None:
     """The number; None where there is nothing to score."""
     return None if math.isnan(value) else value
-
-
-Reals = NDArray[np.float64]
 
 
 class PixelCounts:

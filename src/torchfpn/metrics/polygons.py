@@ -1,13 +1,9 @@
-"""Polygons matched one to one: precision, recall and F1.
+"""Polygons matched one to one by IoU: precision, recall and F1.
 
-Which predicted polygon is which true one: pairs by intersection over union, each polygon once.
-
-Of two objects at most one pair has an IoU above 0.5 where neither layer overlaps itself; there is nothing to choose
-then. Else the order says who comes first: the surest prediction, or without scores the best pair.
+Above an IoU of 0.5 a polygon has at most one match where neither layer overlaps itself. Otherwise the order decides:
+predictions with the highest score first, or without scores the pairs with the largest IoU.
 Source: the metric of the SpaceNet challenges (Van Etten, Lindenbaum and Bacastow 2018, section 4), after algorithm 2 of
 Russakovsky et al. 2015.
-
-How many objects were found: counts per class, and precision, recall and F1 that follow from them.
 """
 
 from collections.abc import Sequence
@@ -21,11 +17,9 @@ from numpy.typing import NDArray
 from torchfpn.errors import ShapeError
 
 ROUNDING = 1e-6  # of an IoU: coordinates that have been through a projection end in noise
-
 AT_ONCE = 2**13  # predictions whose neighbours are looked up at a time: in a heap each may have all of the truth
-
-
 Numbers = NDArray[np.int64]
+Share = float | None  # None: nothing to measure
 
 
 @dataclass(frozen=True)
@@ -99,9 +93,6 @@ def _shared(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.
     """Area that boxes [N, 4] have in common."""
     sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
     return np.asarray(np.maximum(sides, 0).prod(axis=1))
-
-
-Share = float | None  # None: nothing to measure
 
 
 @dataclass(frozen=True)
@@ -183,7 +174,7 @@ def score_objects(
     """Matches the polygons of one plane, class by class, and counts.
 
     predicted: [N], truth: [M], valid polygons. names: of the classes. iou: that makes a match. classes: the number of
-    the class of each, [N] and [M]; None: all are of the only one. scores: [N], see `matching.matched`.
+    the class of each, [N] and [M]; None: all are of the only one. scores: [N], see `matched`.
     """
     if classes is None:
         classes = np.zeros(len(predicted), np.int64), np.zeros(len(truth), np.int64)

@@ -1,8 +1,4 @@
-"""Precision and recall of objects by score: what they are computed from, and the best threshold.
-
-What an image had and what was found in it, kept for the end: numbers of its objects, masks as run lengths.
-
-The scores of detection as COCO defines them, and how they follow from the tables of an evaluation.
+"""What average precision is computed from, one record an image, and the scores that it gives.
 
 AP is the mean precision at 101 recalls, IoU thresholds .50, .55, ... .95 and classes; AR is the mean of the largest
 recalls. Source: cocodataset.org, detection evaluation. A class without an object in the truth has no score (NaN) and is
@@ -28,6 +24,12 @@ from torchfpn.ops.rle import to_rle
 from torchfpn.types import Objects
 
 Floats = NDArray[np.float64]
+Numbers = tuple[float, ...]
+LIMITS = (1, 10, 100)  # detections of an image and class that AR counts
+IOU_50, IOU_75 = 0, 5  # places among the thresholds
+AREAS = ("all", "small", "medium", "large")  # up to 32 x 32 pixels, up to 96 x 96, above
+SCORES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
+CLASS_SCORES = ("class_ap", "class_ap50", "class_ap75", "class_ar100")
 
 
 class Shown(NamedTuple):
@@ -184,19 +186,6 @@ def _joined(first: Shown, second: Shown) -> Shown:
         )
     ]
     return Shown(pairs[0], pairs[1], pairs[2], masks, pairs[3])
-
-
-Numbers = tuple[float, ...]
-
-LIMITS = (1, 10, 100)  # detections of an image and class that AR counts
-
-IOU_50, IOU_75 = 0, 5  # places among the thresholds
-
-AREAS = ("all", "small", "medium", "large")  # up to 32 x 32 pixels, up to 96 x 96, above
-
-SCORES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
-
-CLASS_SCORES = ("class_ap", "class_ap50", "class_ap75", "class_ar100")
 
 
 @dataclass(frozen=True)

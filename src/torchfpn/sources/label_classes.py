@@ -1,9 +1,4 @@
-"""Classes of label files and vector files: values, names and colors, and which attribute gives them.
-
-What the pixels of a drawn label map mean: values and names of the classes, and which attribute gives which.
-
-Which classes label files and polygons speak of together: values, names, colours, and the place of each in a list.
-"""
+"""Classes of label files and vector files: values, names, colors, and the attribute with the class of a feature."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,12 +22,10 @@ if TYPE_CHECKING:
 
 
 BACKGROUND, OBJECT = "background", "object"
-
 MOST = 255  # classes of a data set
-
 TOP = 65535
-
 SHOWN = 3
+Present = Callable[[], Collection[int]]
 
 
 @dataclass(frozen=True)
@@ -141,9 +134,6 @@ def _unknown(found: Counter[Any], legend: Legend, file: Path) -> DataError:
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     hint = nearest(str(found.most_common(1)[0][0]), legend.names.values())
     return DataError("no class " + ", ".join(shown) + more, file=file, field=legend.attribute, hint=hint)
-
-
-Present = Callable[[], Collection[int]]
 
 
 @dataclass(frozen=True)

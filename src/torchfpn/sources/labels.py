@@ -1,11 +1,4 @@
-"""Label sources: class indices of any window from label files or rasters.
-
-Label files read by windows, values as they stand in the file: a GeoTIFF in bounded memory, a PNG whole.
-
-Labels of an image, wherever they come from: a label file of its name, a raster it lies in, or polygons.
-
-All are read by windows of the image, as places in the list of classes (`label_classes`).
-"""
+"""Label sources: class indices of any window of an image, from label files, rasters around it, or polygons."""
 
 import contextlib
 import math
@@ -37,12 +30,10 @@ if TYPE_CHECKING:
 
 
 SIDE = 512  # pixels, of a window: that of the blocks of our own label files
-
 KINDS, BESIDE = (".png", ".tif", ".tiff", ".bmp", ".gif"), (".overlay.png", ".probs.tif")
-
 CACHE = 64  # MiB that GDAL may keep of what it reads
-
 NOTHING = -(2**31)  # stands for pixels that the mask of a file takes out, or a nodata value that is no whole number
+Read = Callable[[Window], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -193,9 +184,6 @@ def check_same_grid(one: Gridded, other: Gridded) -> None:
 def _size(values: NDArray[Any]) -> tuple[int, int]:
     height, width = values.shape
     return height, width
-
-
-Read = Callable[[Window], NDArray[np.uint8]]
 
 
 @dataclass

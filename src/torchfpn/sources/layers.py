@@ -1,4 +1,4 @@
-"""Where polygons come from: a label raster of any size, or a vector file."""
+"""Polygons of a layer, traced from a label raster of any size or read from a vector file."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,6 @@ from torchfpn.vector.lon_lat import check_place, decimals_for
 from torchfpn.vector.objects import Objects, read_objects
 
 EXACT = 8  # decimals of degrees for polygons that are none of pixels: a millimetre
-
 ONE = "object"  # what all are, where nothing says the class
 
 
@@ -66,7 +65,7 @@ def open_layer(
 ) -> Iterator[Layer]:
     """The polygons of a file. outlined: names of the classes wanted. field, layer, skip_unclassed: of vector files.
 
-    least, simplify: of rasters, see `polygons.trace_map`. assume_crs: well-known text for files that do not say.
+    least, simplify: of rasters, see `trace_map`. assume_crs: well-known text for files that do not say.
     max_side: height and width of a raster, in pixels.
 
     Raises:

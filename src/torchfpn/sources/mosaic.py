@@ -1,10 +1,7 @@
-"""Mosaics: rasters on one grid, and folders of XYZ tiles.
+"""Mosaics: rasters on one grid, and folders of XYZ tiles, read as one raster.
 
-Several files on one grid, read as one raster: of files that overlap, the first named lies on top.
-
-Nothing is resampled: the files must have one coordinate system and pixels of one size, whole pixels apart.
-
-A folder of web map tiles, z/x/y.png and the like, read as one raster: neighbours give each tile its margin.
+Nothing is resampled: the files have one coordinate system and pixel size, and lie whole pixels apart. Where files
+overlap, the first lies on top.
 """
 
 import functools
@@ -28,6 +25,7 @@ from torchfpn.io.rasters import geo_of, no_place, open_raster, same_crs
 from torchfpn.sources.raster import Reading, digest, read_files
 
 KEPT = 32  # photographs that stay decoded: neighbours are read again for the margin
+PATTERN = "{z}/{x}/{y}"
 
 
 @dataclass(frozen=True)
@@ -220,9 +218,6 @@ def _same_crs(one: Geo, other: Geo) -> bool:
     if one.crs is None or other.crs is None:
         return one.crs == other.crs
     return same_crs(one.crs, other.crs)
-
-
-PATTERN = "{z}/{x}/{y}"
 
 
 def is_tile_map(folder: Path) -> bool:

@@ -1,9 +1,4 @@
-"""Vector files as label rasters, drawn in strips.
-
-Polygons -> label map on the grid of an image, a few rows at a time: memory follows the width, not the height.
-
-Which pixel gets what is said in `torchfpn.vector.rasterize`; `torchfpn.vector.features` is the way back.
-"""
+"""Vector files drawn as label rasters, a few rows at a time: memory follows the width of the image, not its height."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +25,7 @@ class Options:
     """How labels are drawn.
 
     border: pixels to each side of an outline that are not labelled. assume_crs: well-known text for images that have a
-    transform but no coordinate system. tiles: how paths of images without a georeference end (`vectors.tiles`).
+    transform but no coordinate system. tiles: how paths of images without a georeference end (`geo.tiles`).
     max_side: height and width of an image, in pixels.
     """
 

@@ -1,11 +1,4 @@
-"""Raster sources: a file, or several files on one grid, read window by window; thumbnails.
-
-What a prediction reads by windows: one file, several files on one grid, or the tiles of a web map.
-
-A scene says how large it is, where it lies, which parts of it hold anything at all, and reads any window of itself.
-
-An image for looking at: a part of it or all, three bands, no more pixels than asked for, in bounded memory.
-"""
+"""Raster sources: a file read window by window, what identifies it, and its thumbnail."""
 
 import contextlib
 import hashlib
@@ -35,13 +28,16 @@ from torchfpn.io.rasters import (
     ties_of,
 )
 
+RGB = ("red", "green", "blue")
+CACHE = 64  # MiB that GDAL may keep of what it reads
+
 
 @dataclass(frozen=True)
 class Reading:
     """How files are read.
 
     bands: names or numbers from 1, None: all. assume_crs: well-known text for files with a transform and no coordinate
-    system. tiles: how paths of files without a georeference end (`vectors.tiles`); model_tiles: how they may end.
+    system. tiles: how paths of files without a georeference end (`geo.tiles`); model_tiles: how they may end.
     max_side: height and width of a raster that is read by windows, in pixels.
     """
 
@@ -234,11 +230,6 @@ def check_unchanged(before: Sequence[Any], after: Sequence[Any], name: Path) -> 
 def digest(files: Sequence[Path], *more: Any) -> str:
     """Of the stamps of many files, and of more plain values."""
     return hashlib.sha256(json.dumps([[stamp(file) for file in files], *more]).encode()).hexdigest()
-
-
-RGB = ("red", "green", "blue")
-
-CACHE = 64  # MiB that GDAL may keep of what it reads
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
-"""Features: polygons with class, score and area, in longitude and latitude, map or pixel coordinates.
+"""Features: polygons with class, score and area, traced from label maps, in degrees, map or pixel coordinates.
 
-Label map -> polygons: the outline of every area, holes kept, in longitude and latitude (GeoJSON, RFC 7946).
-
-Outlines follow the pixel edges exactly, so the polygons of all classes tile the map; simplified ones still share their
-borders. Maps may be larger than memory (`trace_map`).
+Outlines follow the pixel edges exactly, holes kept, so the polygons of all classes tile the map; simplified ones still
+share their borders. Longitude and latitude are as in GeoJSON (RFC 7946).
 """
 
 import json
@@ -23,8 +21,6 @@ from torchfpn.vector.lon_lat import GridBends, check_place, decimals_for, to_deg
 from torchfpn.vector.polygonize import Areas, Read, trace_blocks
 
 Coordinates = Literal["degrees", "map", "pixels"]  # lon and lat; those of the map's own system; column and row
-
-
 SIDE = 1024  # pixels, of the blocks that a map in memory is traced in: what they need stays in the processor's cache
 
 

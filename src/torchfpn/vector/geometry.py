@@ -1,23 +1,4 @@
-"""Polygons repaired, buffered, clipped, counted for crossings, and put on an equal-area plane.
-
-Lines and points -> areas of a width in metres on the ground, whatever the units of their coordinate system.
-
-Polygons cut to an area, on one plane; what reaches across its border keeps its part inside.
-
-The straight edges that polygons are made of.
-
-Polygons of any coordinate system on one plane, in metres, where every area is the one on the ground.
-
-The plane is Lambert's cylindrical equal-area projection (Snyder 1987, chapter 10), true to scale at the middle of the
-data: intersection over union asks for areas and nothing else, and there they are right for a hut and for a country.
-Shapes are drawn out of true far from the middle, areas never.
-
-How often the rings of a polygon cross, and the limit: mending n crossings takes time and memory that grow with n.
-
-A ring of 2,000 random vertices crosses itself 450,000 times; mending it takes minutes and gigabytes.
-
-Geometries as they come -> polygons that can be drawn: collections opened, rings mended, lines and points widened.
-"""
+"""Polygons repaired, buffered, clipped, and projected onto an equal-area plane."""
 
 import math
 from collections.abc import Sequence
@@ -36,6 +17,12 @@ from torchfpn.geo.crs import LON_LAT, PLAIN, Planes, Way
 from torchfpn.geo.georef import Geo
 from torchfpn.geo.reprojection import NoPlaceError, repaired, reproject, within_turn
 from torchfpn.io.vectors import Vectors
+
+TOLERANCE = 0.005  # metres that edges may be off
+STEEPEST = 80.0  # degrees; nearer to a pole the plane would be true to scale nowhere else
+CROSSINGS = 20_000  # of the rings of one polygon: a few seconds; 2,000 random vertices cross 450,000 times, minutes
+_PAIRS = 2**22  # segments that are compared at a time
+_POINT, _LINE, _AREA = 0, 1, 2  # dimensions
 
 
 def widened(shapes: NDArray[Any], crs: str, metres: float, file: str | Path | None = None) -> NDArray[Any]:
@@ -87,13 +74,12 @@ def edges(shapes: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64
     return points[first], points[first + 1], owner[ring[first]]
 
 
-TOLERANCE = 0.005  # metres that edges may be off
-
-STEEPEST = 80.0  # degrees; nearer to a pole the plane would be true to scale nowhere else
-
-
 def ground_plane(layers: Sequence[tuple[NDArray[Any], str]]) -> str:
-    """Well-known text of the plane around the middle of the first of the layers that holds anything.
+    """Well-known text of the equal-area plane around the middle of the first of the layers that holds anything.
+
+    It is Lambert's cylindrical equal-area projection (Snyder 1987, chapter 10), true to scale at the middle of the
+    data: intersection over union needs areas only, which are right for a hut and for a country. Shapes far from the
+    middle are distorted.
 
     layers: (shapes, coordinate system) pairs.
 
@@ -139,11 +125,6 @@ def _middle(shapes: NDArray[Any], crs: str) -> tuple[float, float]:
     if not (math.isfinite(lon) and math.isfinite(lat)):
         raise RasterError("lies where there is no longitude and latitude", hint="is its CRS the right one?")
     return (float(lon) + 180) % 360 - 180, float(lat)
-
-
-CROSSINGS = 20_000  # of one polygon: a few seconds
-
-_PAIRS = 2**22  # segments that are compared at a time
 
 
 def check_crossings(shapes: NDArray[Any], features: NDArray[np.int64], file: Path, limit: int | None) -> None:
@@ -200,9 +181,6 @@ def _turn(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> NDArray[np.float
     """[N]: more than 0 where c lies to the left of a-b."""
     along, aside = b - a, c - a
     return np.asarray(along[:, 0] * aside[:, 1] - along[:, 1] * aside[:, 0], np.float64)
-
-
-_POINT, _LINE, _AREA = 0, 1, 2  # dimensions
 
 
 @dataclass(frozen=True)

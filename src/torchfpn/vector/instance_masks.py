@@ -1,9 +1,9 @@
-"""Polygons -> masks, each in its own window: a pixel is on if the polygon holds its centre.
+"""Polygons to instance masks, each in its own window: a pixel is on if the polygon holds its centre.
 
-Along each column of pixel centres a polygon is entered and left in turn: where its edges cross the column is worked
-out for all polygons at once, and the pixels below each crossing change sides. A centre on an edge belongs to one side,
-the same for both polygons that share the edge. (COCO's own rule, rounding at five times the resolution, differs from
-this by pixels of the outline.)
+Along each column of pixel centres a polygon is entered and left in turn: the crossings of all edges are computed at
+once, and the pixels below each crossing change sides. A centre on an edge belongs to one side, the same for both
+polygons that share the edge. (COCO's own rule, rounding at five times the resolution, differs by pixels of the
+outline.)
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # torch is loaded where masks are made
 
 
 Ints = NDArray[np.int64]
-
 Reals = NDArray[np.float64]
 
 

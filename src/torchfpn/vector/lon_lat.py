@@ -1,4 +1,4 @@
-"""Outlines on the grid of a map -> longitude and latitude: where that goes, how edges bend, how many decimals."""
+"""Outlines on the grid of a map in longitude and latitude: reprojection, the bend of edges, and the decimals needed."""
 
 import math
 from pathlib import Path
@@ -17,17 +17,11 @@ from torchfpn.geo.reprojection import SHARE, Bends, Moved, NoPlaceError, repaire
 from torchfpn.io.rasters import no_place
 
 MOST = 15  # decimals; more than a double has
-
 CELLS = 16  # to each side of a map; the bend of edges is measured at their corners
-
 CELL = 16  # pixels of a cell at least
-
 PROBE = 256.0  # pixels, the longest step that bends are measured with
-
 FLAT = 1e-7  # of the longer side of a pixel in degrees: it has no shorter side
-
 SAFE = 4.0  # an edge may bend so much more between the corners of a cell than at them
-
 DEGREES = Geo(LON_LAT, PLAIN)
 
 

@@ -1,7 +1,7 @@
-"""Objects that were found -> one polygon each, in longitude and latitude, in the system of the map, or in pixels.
+"""Detected objects as features: the outline of each mask, or its box.
 
-Objects may overlap, so they cannot be traced in their image. Their masks are laid beside one another on a sheet that is
-traced once, and the outlines moved back to where they belong.
+Objects may overlap, so they cannot be traced in their image. Masks are laid side by side on a sheet that is traced
+once, and the outlines are moved back.
 """
 
 import math
@@ -22,8 +22,9 @@ from torchfpn.vector.lon_lat import check_place
 from torchfpn.vector.polygonize import Areas, trace_blocks
 
 DECIMALS = 3  # of a pixel
-
 LEAST = 10.0**-DECIMALS  # pixels, of the side of a box: readers refuse boxes without an area
+Ints = NDArray[np.int64]
+SHEET = 2**24  # pixels of masks that are traced at once
 
 
 def thousandths(boxes: Tensor) -> NDArray[np.float64]:
@@ -31,11 +32,6 @@ def thousandths(boxes: Tensor) -> NDArray[np.float64]:
     corners = boxes.detach().double().cpu().numpy().reshape(-1, 4).round(DECIMALS)
     corners[:, 2:] = np.maximum(corners[:, 2:], corners[:, :2] + LEAST)
     return corners
-
-
-Ints = NDArray[np.int64]
-
-SHEET = 2**24  # pixels of masks that are traced at once
 
 
 def object_features(
@@ -60,7 +56,7 @@ def object_features(
         names: value -> name, of those that get polygons.
         least: parts of masks of fewer pixels are left out and holes of fewer filled; boxes of fewer are left out.
         simplify: how far, in pixels, the outline of a mask may leave the pixel edges.
-        coordinates: "degrees", "map" or "pixels", see `polygons.trace_map`.
+        coordinates: "degrees", "map" or "pixels", see `trace_map`.
         file: for messages.
 
     Raises:

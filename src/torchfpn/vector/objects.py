@@ -65,10 +65,10 @@ def read_objects(
 
     field: the attribute that says the class; None: "class" where the file has it; empty: all are of one class. score:
     the attribute that says how sure each is; None: "score" where all features have it; empty: none. skip_unclassed:
-    leave out features without a class, and count them. The rest: see `reading.read_vectors`.
+    leave out features without a class, and count them. The rest: see `read_vectors`.
 
     Raises:
-        DataError, RasterError: as `reading.read_vectors`; lines or points; a feature without a class or score.
+        DataError, RasterError: as `read_vectors`; lines or points; a feature without a class or score.
     """
     path = Path(path)
     vectors = _read(path, field, CLASS, layer, assume_crs)

@@ -1,26 +1,15 @@
-"""Label blocks to polygons: streamed by rows of blocks, equal to those of the whole map.
+"""Label maps of any size to polygons, streamed block by block; they equal those of the whole map.
 
-Where the outlines of a label map turn: corners of pixels, and the straight sides between them.
+labels of a block -> pieces of outlines (`trace_block`) -> rings across seams (`_OpenAreas`) -> `polygons_of`
 
-An outline runs along cracks, the unit edges between pixels of two values, with its area on the right hand. Of the sides
-that run one way, starts and ends follow each other along a row or a column: the k-th start belongs to the k-th end, and
-no crack is ever walked. Areas are connected by 4-neighbourhood: where two pixels of an area meet at a corner only, the
-outline turns right and keeps them apart (`rings` mends what comes of it).
+An outline runs along cracks, the unit edges between pixels of two values, with its area on the right hand. Starts and
+ends of the sides that run one way follow each other along a row or a column: the k-th start belongs to the k-th end, so
+no crack is walked. Areas are connected by 4-neighbourhood: where two pixels of an area meet at a corner only, the
+outline turns right and keeps them apart.
 
-The outlines inside one block of a label map, as pieces: closed rings, and lines that end at the block's seams.
-
-A block owns the corners at the top and left of its pixels, and the cracks of these two seams; at the map's bottom and
-right the last ones too. So every turn is found once, in one block, and a side that runs across a seam gets no vertex
-there.
-
-Closed outlines along the edges of pixels -> polygons with holes.
-
-Polygons of a label map of any size: traced block by block, joined across the seams, handed on as they close.
-
-labels of a block --pieces--> pieces of outlines --joined here--> closed rings --rings--> polygons
-
-They are those of the whole map traced at once. What is kept between blocks: one row and one column of labels, and the
-pieces of the areas that reach a seam whose other side has not come yet.
+A block owns the corners at the top and left of its pixels and the cracks of these two seams, at the map's bottom and
+right the last ones too. So every turn is found once, and a side that runs across a seam gets no vertex there. Between
+blocks one row and one column of labels is kept, and the pieces of areas that reach an open seam.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,10 +25,10 @@ from torchfpn.errors import RasterError
 from torchfpn.geo.georef import Window
 
 Ints = NDArray[np.int64]
-
 Bools = NDArray[np.bool_]
-
 EAST, SOUTH, WEST, NORTH = WAYS = range(4)  # each is a right turn from the one before
+_NONE: Ints = np.zeros(0, np.int64)
+Read = Callable[[int], NDArray[Any]]  # number in a plan -> that block
 
 
 @dataclass(frozen=True)
@@ -126,9 +115,6 @@ def sides_of(corners: Corners, nodes: bool) -> list[Sides]:
         visits = (came * count + np.arange(count))[order]
         sides.append(Sides(visits[goes[order]], (way * count + np.arange(count))[order][comes[order]]))
     return sides
-
-
-_NONE: Ints = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -308,7 +294,7 @@ class _Runs:
 def polygons_of(areas: Sequence[Sequence[Ints]], width: int, least: float = 0.0) -> tuple[NDArray[Any], Ints, Ints]:
     """A valid polygon in (column, row) for every area, given as its rings; the number of each one's area, its pixels.
 
-    Rings are vertices as `pieces.place_of` numbers them on a map of `width` pixels, with the area on the right hand.
+    Rings are vertices as `place_of` numbers them on a map of `width` pixels, with the area on the right hand.
     Holes of fewer than `least` pixels are filled, then areas of fewer are left out. The pixels are those of the area
     itself, without the holes that were filled.
     """
@@ -378,9 +364,6 @@ def _members(lengths: Ints, chosen: Ints) -> tuple[Ints, Ints]:
     starts, counts = np.cumsum(lengths)[chosen] - lengths[chosen], lengths[chosen]
     which = np.repeat(np.arange(len(chosen)), counts)
     return np.arange(len(which)) + (starts - np.cumsum(counts) + counts)[which], which
-
-
-Read = Callable[[int], NDArray[Any]]  # number in a plan -> that block
 
 
 class Areas(NamedTuple):

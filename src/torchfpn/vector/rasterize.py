@@ -1,15 +1,10 @@
-"""Polygons to class maps: pixel centres or all touched pixels, in any window.
-
-Pixels that an outline passes through, exactly. All coordinates are (column, row).
-
-GDAL has a switch for this. What it gives depends on the window that is drawn, and outlines on the border of that
-window have made it write outside of its memory (rasterio issue 2799); hence this.
-
-Polygons -> label values of pixels, in any window of an image; a window costs only the features that reach into it.
+"""Polygons to class maps: pixel centres or all touched pixels, in any window of an image.
 
 A pixel belongs to the polygon that holds its centre (`all_touched`: to any that reaches into it); of several polygons,
-to the one that comes last in the file. What a pixel gets does not depend on the window it is drawn in: no edge runs
-through a centre, where rounding would decide.
+to the last one of the file. What a pixel gets does not depend on the window: polygons are shifted so that no edge runs
+through a centre, where rounding would decide. GDAL's own `all_touched` depends on the window, and has written outside
+of its memory for outlines on the window's border (rasterio issue 2799), so touched pixels are computed here. A window
+costs only the features that reach into it. All coordinates are (column, row).
 """
 
 import functools
@@ -31,6 +26,9 @@ from torchfpn.vector.geometry import Areas, edges
 from torchfpn.vector.to_pixels import around, placed
 
 SHORTEST = 1e-9  # pixels; shorter pieces of an edge are rounding at a corner of pixels
+AT_CUT = 1e-9  # turns around the earth that halves may be away from the cut
+HAIR = 2e-6  # pixels, between halves that were placed one by one
+ASIDE = (1e-6, 0.618e-6)  # pixels, columns and rows; their ratio is the slope of no edge that anybody draws
 
 
 def touched(shapes: NDArray[Any], rows: tuple[int, int], width: int, *, left: int = 0) -> tuple[NDArray[np.int64], ...]:
@@ -79,13 +77,6 @@ def _crossings(start: NDArray[Any], end: NDArray[Any]) -> tuple[NDArray[np.int64
     edge, place = np.concatenate(edges), np.concatenate(places)
     order = np.lexsort((place, edge))
     return edge[order], place[order]
-
-
-AT_CUT = 1e-9  # turns around the earth that halves may be away from the cut
-
-HAIR = 2e-6  # pixels, between halves that were placed one by one
-
-ASIDE = (1e-6, 0.618e-6)  # pixels, columns and rows; their ratio is the slope of no edge that anybody draws
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,8 @@
-"""Polygons regularized: simplified, right angles, merged by distance, without those of another layer.
+"""Polygons cleaned: simplified, squared, dissolved by distance, without small ones and those of another layer.
 
-Outlines of buildings -> straight walls that meet at right angles.
+features -> simplify -> dissolve -> square, or simplify what stays as it is -> smallest area -> exclude -> features
 
-outline --simplified--> edges --main direction--> walls along it and across --short ones go--> lines --corners--> walls
-
-The main direction is that of the edges' angles a modulo 90 degrees, weighted by their lengths L, and then turned by
-what the walls found with it lean on average, weighted by L^3, as a line of length L says its angle so well:
-    direction = arg(sum of L^2 exp(4 i a)) / 4
-A wall takes the place that leaves the area as it was: with x along the wall and y across it, along the part of the
-given outline that it replaces,
-    y = (integral of y dx) / (integral of dx)
-and corners are where neighbouring walls meet. Short slanted edges are corners cut off, or steps; long ones stay. What
-comes out is taken only if it is valid and close to what was given.
-
-Polygons of one class that lie close together -> one: widened until they meet, joined, narrowed again.
-
-Which polygons another layer holds already.
-
-Polygons as they were traced or read -> those that are wanted: simplified, merged, squared, sorted out.
-
-features --simplify--> --merge--> --square, the others simplify--> --smallest area--> --not excluded--> features
-
-With right angles wanted, only what does not get them is simplified, and only then.
-
-All in the coordinate system that they came in. Only merging holds all of them in memory.
+All steps keep the coordinate system of the features. Only dissolving holds all of them in memory.
 """
 
 from collections import defaultdict
@@ -47,16 +26,15 @@ from torchfpn.vector.lon_lat import to_degrees, written
 from torchfpn.vector.objects import Objects
 
 ALONG, ACROSS, SLANTED = 0, 1, 2
-
 RIGHT = 0.5  # mean of cos(4 (a - direction)), weighted by L^2, from which on walls are taken to be at right angles
-
 SLANT = np.radians(30)  # of an edge from both directions; steeper ones are no walls
-
 SHORTEST, LONG = 2.0, 8.0  # tolerances; shorter walls go, and slanted ones as long as that stay
-
 LEAST_IOU, MOST_GROWTH, FARTHEST = 0.8, 0.1, 4.0  # with and of the given area; tolerances from outline to outline
-
 Points = NDArray[np.float64]
+Ints = NDArray[np.int64]
+POINTS = 500_000  # that are moved at a time
+SAME = 1e-6  # part of the area that rounding may lose
+ROWS = 1000  # polygons that are worked on at a time
 
 
 @dataclass
@@ -73,6 +51,13 @@ def squared(polygon: Any, tolerance: float) -> Any:
 
     Holes are treated like the outer ring, in its direction; those without four walls are simplified. The result never
     crosses itself; neighbours that shared a border may overlap or part by about the tolerance.
+
+    The outline is simplified to edges, edges become walls along and across the main direction, short walls go, and
+    corners are where neighbouring walls meet. The main direction is the mean of the edges' angles a modulo 90 degrees,
+    weighted by the squares of their lengths L: arg(sum of L^2 exp(4 i a)) / 4; it is then turned by the mean lean of
+    the walls, weighted by L^3, the accuracy of a line's angle. A wall keeps the area: with x along and y
+    across it, along the part of the outline that it replaces, y = (integral of y dx) / (integral of dx). Short slanted
+    edges are corners cut off, or steps; long ones stay.
 
     tolerance: how far outlines may be off; walls shorter than twice of it are smoothed away. Where nothing comes out,
     twice the tolerance is tried: ragged outlines hide their direction.
@@ -269,13 +254,6 @@ def _line(points: Points, wall: _Wall) -> Points | None:
     return np.array([0.0, 1.0, place] if wall.kind == ALONG else [1.0, 0.0, place])
 
 
-Ints = NDArray[np.int64]
-
-POINTS = 500_000  # that are moved at a time
-
-SAME = 1e-6  # part of the area that rounding may lose
-
-
 def merged(features: Sequence[Feature], crs: str, metres: float, file: str | Path | None = None) -> list[Feature]:
     """Features of one class that are less than `metres` apart as one, in the place of the first; all others as given.
 
@@ -428,9 +406,6 @@ def _brought(layer: Objects, crs: str, tolerance: float) -> NDArray[Any]:
         found = f"cannot be brought into the coordinate system of the polygons ({error})"
         raise RasterError(found, file=layer.file) from error
     return repaired(moved.shapes[~moved.torn])
-
-
-ROWS = 1000  # polygons that are worked on at a time
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Polygons of any coordinate system -> pixel coordinates (column, row) of an image, corner (0, 0) at the upper left.
+"""Polygons of any coordinate system in pixel coordinates (column, row) of an image, corner (0, 0) at the upper left.
 
-Every grid is a plain one there: north up or south up, turned, pixels square or not.
+The grid may be north up or south up, rotated, with square pixels or not.
 """
 
 from collections.abc import Sequence
@@ -22,17 +22,11 @@ from torchfpn.geo.reprojection import SHARE, NoPlaceError, areal, repaired, repr
 from torchfpn.io.rasters import no_place
 
 ASKED = 21  # places to each side of an image whose coordinates tell what lies around it
-
 EVERY = 3  # turns around the earth that polygons may be away
-
 TORN = 20.0  # times the usual step between two such places: the CRS is cut between them
-
 CUT = 1e-7  # degrees that edges may be off where polygons are cut in longitude and latitude
-
 INSET = 1e-9  # degrees from the cut, where PROJ may take either side
-
 FINENESS = 2.0**20  # coordinates are rounded to this part of a pixel: moved by whole rows they stay exactly the same
-
 FAR = 2.0**20  # pixels beyond the image where polygons are cut
 
 
