@@ -21,7 +21,7 @@ from PIL import Image
 from torchfpn.config.settings import DataConfig, LossConfig, ModelConfig, TrainConfig
 from torchfpn.train import loader
 from torchfpn.train.fit import fit
-from torchfpn.train.loop import Stepper
+from torchfpn.train.loop import TrainingStep
 
 WARM = 3  # steps at the beginning that do not count
 
@@ -50,7 +50,7 @@ def train(args):
     times = {"bare": [], "loop": [], "load": []}
     bare = Bare(times["bare"])
     clock = {"free": None}  # when the loop last went on after something that is not its own
-    step, checked = Stepper.step, loader._checked
+    step, checked = TrainingStep.step, loader._checked
 
     def stepped(self, batch, key):
         result = step(self, batch, key)
@@ -72,7 +72,7 @@ def train(args):
                 return
             yield batch
 
-    Stepper.step, loader._checked = stepped, fetched
+    TrainingStep.step, loader._checked = stepped, fetched
     fit(
         TrainConfig(
             dataset="data",

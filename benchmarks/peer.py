@@ -27,7 +27,7 @@ from torchfpn.nn.layers import Normalize
 from torchfpn.ops.resize import crop, pad_to_multiple
 from torchfpn.train.datamodule import build, open_dataset
 from torchfpn.train.loader import TrainLoader
-from torchfpn.train.loop import Stepper
+from torchfpn.train.loop import TrainingStep
 from torchfpn.train.optim import Ema, optimizer
 
 
@@ -79,7 +79,7 @@ class Ours:
         self.task = parts.task.train()
         self.ema = Ema(self.task.model, config.ema) if config.ema else None
         made = optimizer(self.task, config.optimizer, config.lr)
-        self.stepper = Stepper(self.task, made, pass_size=config.batch_size, clip=config.clip_grad)
+        self.stepper = TrainingStep(self.task, made, pass_size=config.batch_size, clip=config.clip_grad)
 
     def step(self, batch):
         batch = type(batch)(

@@ -22,7 +22,7 @@ import torch
 from torchfpn.config.parsing import read_config
 from torchfpn.train.datamodule import build, open_dataset
 from torchfpn.train.loader import TrainLoader
-from torchfpn.train.loop import Stepper
+from torchfpn.train.loop import TrainingStep
 from torchfpn.train.optim import Ema, optimizer
 from torchfpn.train.run_folder import machine
 
@@ -99,7 +99,7 @@ class Steps:
         self.task = self.parts.task.train()
         self.ema = Ema(self.task.model, self.config.ema)
         made = optimizer(self.task, self.config.optimizer, self.config.lr)
-        self.stepper = Stepper(self.task, made, pass_size=self.config.batch_size)
+        self.stepper = TrainingStep(self.task, made, pass_size=self.config.batch_size)
 
     def step(self, batch):
         images = batch.images.contiguous(memory_format=torch.channels_last)

@@ -15,6 +15,7 @@ install()
 if TYPE_CHECKING:
     from torchfpn.backbones import backbone as backbone
     from torchfpn.backbones.names import list_backbones as list_backbones
+    from torchfpn.config.settings import TrainConfig as TrainConfig
     from torchfpn.errors import ConfigError as ConfigError
     from torchfpn.errors import DataError as DataError
     from torchfpn.errors import FPNError as FPNError
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from torchfpn.tasks.model import create_model as create_model
     from torchfpn.tasks.storage import load_model as load_model
     from torchfpn.tasks.task import Task as Task
+    from torchfpn.train.fit import fit as fit
     from torchfpn.types import Batch as Batch
     from torchfpn.types import Level as Level
     from torchfpn.types import Objects as Objects
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "torchfpn.backbones": ["backbone"],
     "torchfpn.backbones.names": ["list_backbones"],
+    "torchfpn.config.settings": ["TrainConfig"],
     "torchfpn.errors": ["ConfigError", "DataError", "FPNError", "RasterError", "ShapeError", "WeightsError"],
     "torchfpn.evaluation.evaluate": ["evaluate"],
     "torchfpn.heads.semantic": ["ConcatHead", "FinestHead", "SemanticHead"],
@@ -78,6 +81,7 @@ _HOMES = {
     "torchfpn.tasks.model": ["create_model"],
     "torchfpn.tasks.storage": ["load_model"],
     "torchfpn.tasks.task": ["Task"],
+    "torchfpn.train.fit": ["fit"],
     "torchfpn.types": ["Batch", "Level", "Objects", "Semantic"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -19,7 +19,7 @@ MOVED: dict[str, dict[str, str]] = {  # former module -> {former name: module an
     "torchfpn.ops.instances": {"Instances": "torchfpn.ops.masks.Instances"},
     "torchfpn.raster": {},
     "torchfpn.raster.objects": {"ObjectCounter": "torchfpn.evaluation.objects.ObjectCounter"},
-    "torchfpn.train.run": {"fit": "torchfpn.train.fit.fit"},
+    "torchfpn.train.run": {"fit": "torchfpn.fit"},
     "torchfpn.vectors": {},
     "torchfpn.vectors.object_scores": {"score_objects": "torchfpn.metrics.polygons.score_objects"},
 }

@@ -11,7 +11,7 @@ from torchfpn import Batch, ConfigError, Level
 from torchfpn.criteria.semantic import DeepSupervision, criterion
 from torchfpn.evaluation.model import Validation
 from torchfpn.recipe import IGNORE
-from torchfpn.train.loop import Stepper
+from torchfpn.train.loop import TrainingStep
 from train.fixtures import small  # noqa: F401
 from train.test_resume import signal_at
 from train.tiny import checkpoint, rows, same_training, train
@@ -162,7 +162,7 @@ def test_a_training_with_it_is_stopped_and_resumed_to_the_same_bits(small, monke
     assert train(*flags, "--name", "whole") == 0
     whole, run = small / "runs" / "whole", small / "runs" / "small"
     with monkeypatch.context() as patch:
-        signal_at(patch, Stepper, 4)
+        signal_at(patch, TrainingStep, 4)
         assert train(*flags) == 143
     assert train(*flags, "--resume") == 0
     one, other = rows(whole), rows(run)

@@ -133,7 +133,7 @@ def test_fault_36_other_parameter_groups(stopped, capsys):
     capsys.readouterr()
     assert train("--resume", "--freeze", "backbone", "--max_epochs", "3") == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert "the optimiser's state is of other parameter groups" in told
+    assert "the optimizer's state is of other parameter groups" in told
 
 
 def test_fault_36_other_classes_of_the_same_number(stopped, small, capsys):

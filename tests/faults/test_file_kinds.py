@@ -24,7 +24,7 @@ from torchfpn.data.config import read_dataset
 from torchfpn.errors import DataError
 from torchfpn.io.images import read_image
 from torchfpn.io.labels import read_labels
-from torchfpn.train.datamodule import PixelSampling
+from torchfpn.train.datamodule import SemanticDataModule
 
 TYPES = (
     "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64",
@@ -472,5 +472,5 @@ class TestTilesOfTheModel:
                 write_png(path, np.ones((32, 32, 3) if kind == "images" else (32, 32), np.uint8))
         folders = "{images: 'images/{z}/{x}/{y}', labels: 'labels/{z}/{x}/{y}'}"
         (tmp_path / "dataset.yaml").write_text(f"classes: [a, b]\nsplits: {{train: {folders}}}\n")
-        found = PixelSampling(TrainConfig(dataset=str(tmp_path)), read_dataset(tmp_path))
+        found = SemanticDataModule(TrainConfig(dataset=str(tmp_path)), read_dataset(tmp_path))
         assert found.rules == {"tiles": "{z}/{x}/{y}"}

@@ -75,7 +75,7 @@ def main() -> int:
 def damage(kind: Callable[[random.Random, bytearray], bytearray], count: int) -> int:
     """How many damages of a kind did not end in the checkpoint before."""
     from torchfpn.errors import FPNError
-    from torchfpn.train.checkpoints import newest
+    from torchfpn.train.checkpoints import read_newest
 
     folder, rng, ends = Path("out/run/checkpoints"), random.Random(kind.__name__), {}
     whole = (folder / "last.ckpt").read_bytes()
@@ -87,7 +87,7 @@ def damage(kind: Callable[[random.Random, bytearray], bytearray], count: int) ->
             (folder / "last.ckpt").unlink()
             (folder / "last.ckpt").write_bytes(data)
             try:
-                file, _, complaints = newest(folder)
+                file, _, complaints = read_newest(folder)
                 end = "fell back" if file.name == "previous.ckpt" and complaints else "taken"
             except FPNError as error:
                 end = f"refused: {error}"[:100]

@@ -131,9 +131,9 @@ def test_what_is_appended_is_there_whole_or_not_at_all(tmp_path):
 def test_numbers_for_tensorboard_that_find_no_room_are_written_with_the_next(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from torchfpn.train.logs import Board
+    from torchfpn.train.logs import TensorBoardLog
 
-    board = Board(tmp_path / "tb")
+    board = TensorBoardLog(tmp_path / "tb")
     with room_for(20), pytest.raises(WriteError, match="File too large"):
         board.add({"loss": 2.0}, 1)
     board.add({"loss": 1.0}, 2)

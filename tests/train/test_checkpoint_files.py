@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from torchfpn.errors import WeightsError
-from torchfpn.train.checkpoints import BEST, LAST, PREVIOUS, STATE, AtomicCheckpointIO, link, newest, read
+from torchfpn.train.checkpoints import BEST, LAST, PREVIOUS, STATE, AtomicCheckpointIO, link, read, read_newest
 
 
 def save(folder, number):
@@ -58,25 +58,25 @@ def test_a_disk_that_is_full_is_an_os_error_and_leaves_everything(tmp_path, monk
 
 
 def test_newest_reads_last_then_previous_and_tells_why(tmp_path):
-    assert newest(tmp_path) is None
+    assert read_newest(tmp_path) is None
     save(tmp_path, 0)
     save(tmp_path, 1)
-    path, content, complaints = newest(tmp_path)
+    path, content, complaints = read_newest(tmp_path)
     assert (path.name, content[STATE], complaints) == (LAST, 1, [])
     with (tmp_path / LAST).open("r+b") as file:
         file.truncate(700)
-    path, content, complaints = newest(tmp_path)
+    path, content, complaints = read_newest(tmp_path)
     assert (path.name, content[STATE]) == (PREVIOUS, 0)
     assert len(complaints) == 1
     assert LAST in complaints[0]
     (tmp_path / PREVIOUS).write_bytes(b"")
     with pytest.raises(WeightsError, match=r"last.ckpt.*previous.ckpt"):
-        newest(tmp_path)
+        read_newest(tmp_path)
 
 
 def test_stale_parts_are_swept(tmp_path):
     (tmp_path / ".fpn-0123.part.ckpt").write_bytes(b"half")
-    newest(tmp_path)
+    read_newest(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,7 +115,7 @@ def test_every_damage_falls_back_to_the_one_before_and_is_said(tmp_path, damage)
         broken = DAMAGES[damage](data, rng)
         assert broken != data
         (tmp_path / LAST).write_bytes(broken)
-        path, content, complaints = newest(tmp_path)
+        path, content, complaints = read_newest(tmp_path)
         assert (path.name, content[STATE]) == (PREVIOUS, 0)
         assert len(complaints) == 1
         assert str(tmp_path / LAST) in complaints[0]

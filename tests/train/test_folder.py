@@ -7,7 +7,7 @@ import pytest
 
 from torchfpn.config.settings import TrainConfig
 from torchfpn.errors import ConfigError
-from torchfpn.train.run_folder import empty, find_folder, make_folder, probe
+from torchfpn.train.run_folder import check_writable, clear_folder, find_folder, make_folder
 
 
 def config(tmp_path, **changes):
@@ -32,11 +32,11 @@ def test_overwrite_takes_the_very_folder_and_empties_it_of_a_run_only(tmp_path):
     folder = make_folder(config(tmp_path, overwrite=True))
     assert folder.name == "roofs"
     (folder / ".lock").write_text("mine")
-    empty(folder)
+    clear_folder(folder)
     assert [p.name for p in folder.iterdir()] == [".lock"]
     (folder / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match="not a run folder"):
-        empty(folder)
+        clear_folder(folder)
     assert (folder / "thesis.tex").exists()
 
 
@@ -73,7 +73,7 @@ def test_resume_takes_a_folder_or_a_checkpoint(tmp_path):
 
 
 def test_probe_leaves_nothing_behind(tmp_path):
-    probe(tmp_path / "new", 1)
+    check_writable(tmp_path / "new", 1)
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -84,7 +84,7 @@ def test_trainings_started_together_do_not_trip_over_each_other(tmp_path):
     def start(_):
         together.wait()
         for _ in range(20):
-            probe(tmp_path / "runs", 1)
+            check_writable(tmp_path / "runs", 1)
         return make_folder(config(tmp_path)).name
 
     with ThreadPoolExecutor(8) as pool:
@@ -108,7 +108,7 @@ def test_overwrite_leaves_what_no_run_wrote(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "events.out.tfevents.1").write_text("another run's")
     (folder / "tb").symlink_to(tmp_path / "elsewhere")
-    empty(folder)
+    clear_folder(folder)
     left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert left == ["notes/a.md", "samples/best.tif", "thesis.tex"]
     assert (tmp_path / "elsewhere" / "events.out.tfevents.1").exists()
@@ -119,9 +119,9 @@ def test_overwrite_refuses_a_folder_of_another_kind_and_a_link(tmp_path, missing
     folder = run(tmp_path, "roofs")
     (tmp_path / "runs" / "link").symlink_to(folder)
     with pytest.raises(ConfigError, match="is a link"):
-        empty(tmp_path / "runs" / "link")
+        clear_folder(tmp_path / "runs" / "link")
     (folder / missing).unlink()
     (folder / "metrics.csv").write_text("mine")
     with pytest.raises(ConfigError, match="not a run folder"):
-        empty(folder)
+        clear_folder(folder)
     assert (folder / "metrics.csv").exists()

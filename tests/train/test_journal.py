@@ -7,7 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchfpn.train.logs import Journal, Mean
+from torchfpn.train.logs import MetricsTable, RunningMean
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -16,7 +16,7 @@ NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 @settings(max_examples=30)
 def test_numbers_read_back_exactly(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("j") / "metrics.csv"
-    journal = Journal(["a", "b"])
+    journal = MetricsTable(["a", "b"])
     for row in rows:
         journal.add(row)
     journal.write(path)
@@ -26,7 +26,7 @@ def test_numbers_read_back_exactly(tmp_path_factory, rows):
 
 
 def test_a_restored_journal_writes_the_same_bytes(tmp_path):
-    one, other = Journal(["a", "b"]), Journal(["a", "b"])
+    one, other = MetricsTable(["a", "b"]), MetricsTable(["a", "b"])
     one.add({"a": 1, "b": math.nan})
     other.load_state_dict(one.state_dict())
     for journal, name in ((one, "one"), (other, "other")):
@@ -39,7 +39,7 @@ def test_a_restored_journal_writes_the_same_bytes(tmp_path):
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.integers(0, 20))
 @settings(max_examples=30)
 def test_means_are_exact_across_a_save(values, cut):
-    whole, first, second = Mean(), Mean(), Mean()
+    whole, first, second = RunningMean(), RunningMean(), RunningMean()
     for value in values:
         whole.add({"x": value})
     for value in values[:cut]:

@@ -1,7 +1,7 @@
 """Which epoch is the best, and what is left of that when the disk is full."""
 
-from torchfpn.train.checkpoints import Keeper
-from torchfpn.train.logs import Journal
+from torchfpn.train.checkpoints import CheckpointManager
+from torchfpn.train.logs import MetricsTable
 
 
 class Trainer:
@@ -18,7 +18,7 @@ class Trainer:
 
 def keeper(tmp_path, patience=0):
     (tmp_path / "checkpoints").mkdir()
-    return Keeper(tmp_path, Journal(["epoch", "val/miou"]), patience=patience)
+    return CheckpointManager(tmp_path, MetricsTable(["epoch", "val/miou"]), patience=patience)
 
 
 def epoch(made, number, score, *, full=False):

@@ -11,7 +11,7 @@ from torchfpn.data.datasets import SemanticDataset
 from torchfpn.data.transforms import Augment
 from torchfpn.errors import DataError
 from torchfpn.recipe import Scaling
-from torchfpn.train.loader import TrainLoader, ValidationLoader, explain
+from torchfpn.train.loader import TrainLoader, ValidationLoader, explain_loader_error
 from train.tiny import make_data
 
 AUGMENT = Augment(crop=(16, 16), scale=(0.5, 2.0), noise=0.1, scaling=Scaling.imagenet())
@@ -111,9 +111,11 @@ def test_an_error_in_a_loader_process_arrives_as_it_was(workers):
 def test_a_killed_loader_process_is_explained():
     with pytest.raises(RuntimeError) as caught:
         seen(loader(Broken(None), workers=1))
-    told = str(explain(caught.value, 1))
+    told = str(explain_loader_error(caught.value, 1))
     assert "one of 1 loader processes was killed (Killed)" in told
     assert "--num-workers" in told
     assert "/dev/shm has" in told
-    assert explain(RuntimeError("something else"), 1) is None
-    assert "gave nothing for 120 s" in str(explain(RuntimeError("DataLoader timed out after 120 seconds"), 2))
+    assert explain_loader_error(RuntimeError("something else"), 1) is None
+    assert "returned no data for 120 s" in str(
+        explain_loader_error(RuntimeError("DataLoader timed out after 120 seconds"), 2)
+    )

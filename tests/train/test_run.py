@@ -12,11 +12,11 @@ from PIL import Image
 
 import torchfpn
 from torchfpn.config.parsing import load_config, read_config
-from torchfpn.train.checkpoints import kept_weights
-from torchfpn.train.fit import fit
-from torchfpn.train.loop import Stepper
-from torchfpn.train.run_folder import empty
-from train.tiny import checkpoint, rows, train
+from torchfpn.config.settings import DataConfig, ModelConfig, ScheduleConfig
+from torchfpn.train.checkpoints import averaged_weights
+from torchfpn.train.loop import TrainingStep
+from torchfpn.train.run_folder import clear_folder
+from train.tiny import checkpoint, rows, same_training, train
 
 COLUMNS = (
     *("epoch", "step", "lr", "train/loss", "train/loss_ce", "val/loss", "val/miou", "val/pixel_accuracy"),
@@ -45,7 +45,7 @@ def test_a_run_leaves_everything_and_the_next_one_a_folder_of_its_own(small, cap
     assert (small / "runs" / "small-2" / "model.safetensors").exists()
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
     (run / "samples" / "notes.md").write_text("mine")
-    empty(run)  # as --overwrite does: all that a run wrote, and nothing else
+    clear_folder(run)  # as --overwrite does: all that a run wrote, and nothing else
     assert [p.name for p in run.rglob("*") if p.is_file()] == ["notes.md"]
 
 
@@ -109,9 +109,33 @@ def test_best_keeps_the_epoch_with_the_highest_score(small):
     best = checkpoint(run, "best.ckpt")
     assert best["torchfpn"]["position"]["epoch"] == scores.index(max(scores)) + 1
     kept = torchfpn.load(run / "model.safetensors").model.state_dict()
-    expected = kept_weights(best)
+    expected = averaged_weights(best)
     assert all(torch.equal(v, expected[k]) for k, v in kept.items())
     assert not torch.equal(kept["head.classify.weight"], best["state_dict"]["task.model.head.classify.weight"])
+
+
+def test_fit_in_python_equals_the_verb(small):
+    """A dataclass of settings, without YAML and flags, gives the bytes of the command line."""
+    assert train("--max_epochs", "1") == 0
+    model = ModelConfig(backbone="test_resnet", channels=8, head_channels=8, dropout=0.2)
+    config = torchfpn.TrainConfig(
+        dataset="data",
+        name="python",
+        max_epochs=1,
+        steps_per_epoch=3,
+        batch_size=4,
+        num_workers=0,
+        accelerator="cpu",
+        model=model,
+        schedule=ScheduleConfig(warmup=2),
+        data=DataConfig(crop=32, scale=(0.5, 2.0), brightness=0.2, noise=0.1),
+    )
+    result = torchfpn.fit(config)
+    assert same_training(small / "runs" / "small", result.folder) == []
+    assert result.metrics["train/loss"] == float(rows(result.folder)[0]["train/loss"])
+    assert torchfpn.load(result.model).classes == ("ground", "roof", "road")
+    with pytest.raises(torchfpn.ConfigError, match="batch_size"):
+        torchfpn.fit(replace(config, batch_size=0))
 
 
 def test_frozen_backbone_stays_as_it_was_made(small):
@@ -119,7 +143,7 @@ def test_frozen_backbone_stays_as_it_was_made(small):
     from torchfpn.train.datamodule import build, open_dataset
 
     before = build(config, open_dataset(config)).task.model.backbone.state_dict()
-    result = fit(config)
+    result = torchfpn.fit(config)
     after = torchfpn.load(result.model).model.backbone.state_dict()
     assert all(torch.equal(v, before[k]) for k, v in after.items())
 
@@ -179,13 +203,13 @@ def test_bands_weights_and_smoothing_reach_the_model(small):
 
 
 def test_every_step_has_a_key_of_its_own_that_the_seed_changes(small, monkeypatch):
-    step, keys = Stepper.step, []
+    step, keys = TrainingStep.step, []
 
     def stepped(self, batch, key):
         keys.append(key)
         return step(self, batch, key)
 
-    monkeypatch.setattr(Stepper, "step", stepped)
+    monkeypatch.setattr(TrainingStep, "step", stepped)
     for seed in ("0", "1"):
         assert train("--seed", seed) == 0
     assert len(set(keys)) == len(keys) == 12
@@ -222,8 +246,8 @@ def test_a_share_of_few_validation_images_is_one(small):
 def test_fit_without_a_name_takes_that_of_the_dataset_and_finds_it_again(small):
     """In Python: `fit(TrainConfig(dataset=, out=))`; the folder was beside `out`, and resume=True never found it."""
     config = replace(load_config("small.yaml"), name="", out="elsewhere", max_epochs=1)
-    assert fit(config).folder == Path("elsewhere/data")
-    assert fit(replace(config, resume=True, max_epochs=2)).folder == Path("elsewhere/data")
+    assert torchfpn.fit(config).folder == Path("elsewhere/data")
+    assert torchfpn.fit(replace(config, resume=True, max_epochs=2)).folder == Path("elsewhere/data")
     assert [row["epoch"] for row in rows(small / "elsewhere" / "data")] == ["1", "2"]
     assert sorted(path.name for path in small.iterdir() if path.is_dir()) == ["data", "elsewhere"]
 

@@ -13,19 +13,19 @@ from train.tiny import rows, same_training
 SCRIPT = """
 import os, signal, sys
 from torchfpn.cli.main import main
-from torchfpn.train import run
+import torchfpn.train.fit as run
 from torchfpn.train.run_folder import Machine
-from torchfpn.train.loop import Stepper
+from torchfpn.train.loop import TrainingStep
 
 run.machine = lambda config: Machine("cpu", 2, "32-true", 0)  # two, which `fpn train` would call one device
-stop, step, calls = os.environ.get("STOP"), Stepper.step, iter(range(1000))
+stop, step, calls = os.environ.get("STOP"), TrainingStep.step, iter(range(1000))
 
 def stepped(self, *args):
     if stop and next(calls) == int(stop) and os.environ.get("LOCAL_RANK", "0") == "0":
         os.kill(os.getpid(), signal.SIGTERM)
     return step(self, *args)
 
-Stepper.step = stepped
+TrainingStep.step = stepped
 flags = ["--data.crop", "64", "--batch_size", "2", "--accumulate", "2", "--strategy", "ddp"]
 sys.exit(main(["train", "--config", "small.yaml", *flags, *sys.argv[1:]]))
 """

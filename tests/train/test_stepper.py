@@ -12,7 +12,7 @@ import torchfpn
 from torchfpn.errors import FPNError
 from torchfpn.ops.masks import crop_images
 from torchfpn.recipe import IGNORE
-from torchfpn.train.loop import Stepper, passes
+from torchfpn.train.loop import TrainingStep, passes
 from torchfpn.types import Batch, Objects
 
 
@@ -29,7 +29,7 @@ def batch(count=4, value=1.0):
 
 def stepper(made, **options):
     optimizer = torch.optim.SGD(made.parameters(), lr=0.1)
-    return Stepper(made, optimizer, **({"pass_size": 4} | options))
+    return TrainingStep(made, optimizer, **({"pass_size": 4} | options))
 
 
 def state(made):

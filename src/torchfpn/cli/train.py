@@ -27,8 +27,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"fpn: {note}", file=sys.stderr)
     dataset = read_dataset(request.config.dataset)  # what is wrong in it is said before torch is imported
     check_task(request.config, dataset.task, len(dataset.classes))
+    from torchfpn import fit
     from torchfpn.report.console import Console
-    from torchfpn.train.fit import fit
     from torchfpn.train.run_folder import Interrupted
 
     try:

@@ -361,7 +361,7 @@ def run_demo(folder: Path, plan: Plan, say: Say, *, resume: bool = False) -> Mad
     times = [time.monotonic()]
     town = _make(folder, plan, say)
     times.append(time.monotonic())
-    from torchfpn.train.fit import fit
+    from torchfpn import fit
 
     say(f"training on {amount(plan.train, 'scene')}, {amount(plan.epochs, 'epoch')}")
     result = fit(replace(train_config(folder, plan), resume=resume))

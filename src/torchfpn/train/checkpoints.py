@@ -33,32 +33,33 @@ from torchfpn.recipe import Recipe, Scaling
 from torchfpn.tasks.model import create_model
 from torchfpn.tasks.storage import fill
 from torchfpn.tasks.task import Task
-from torchfpn.train.logs import Journal
+from torchfpn.train.logs import MetricsTable
+from torchfpn.train.run_folder import CHECKPOINTS
 
-LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
-STATE = "torchfpn"  # the key of our own state inside a checkpoint
-SCHEMA = 1  # of that state
-SEAL, END = b"sha256:", 22  # what the digest in a file begins with; bytes of the record that ends a zip file
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"  # in the folder checkpoints/ of a run
+STATE, SCHEMA = "torchfpn", 1  # key and version of our own state inside a checkpoint
+SEAL = b"sha256:"  # prefix of the digest in the comment of the zip file
+END = 22  # bytes of the end record of a zip file without comment
 log = logging.getLogger(__name__)
-AS_BEFORE = "resume with what it was trained with, or begin another training with --name"
-PREFIX = "task.model."  # of the model's tensors in a checkpoint
-LEARNT = "task.criterion."  # of what the criterion learns: the classifiers of deep supervision
+RESUME_HINT = "resume with what it was trained with, or begin another training with --name"
+MODEL_PREFIX = "task.model."  # of the model's tensors in a checkpoint
+CRITERION_PREFIX = "task.criterion."  # of the criterion's tensors: the classifiers of deep supervision
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """How Lightning reads and writes checkpoints here: never half, never unpickling more than tensors.
+    """Reads and writes checkpoints for Lightning: atomically, and without unpickling more than tensors.
 
-    Lightning's own writes by way of $TMPDIR without fsync and builds the file in memory first.
+    Lightning's own class builds the file in memory and writes it by way of $TMPDIR without fsync.
     """
 
     def __init__(self) -> None:
         self.loaded: dict[str, Any] | None = None  # a checkpoint read before the fit, handed over once
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Streams to a temporary file beside `path`, fsyncs, renames; what was at `path` becomes previous.ckpt.
+        """Streams to a temporary file beside `path`, fsyncs, renames; an older last.ckpt becomes previous.ckpt.
 
         Raises:
-            WriteError: it could not be written; what was there before is untouched.
+            WriteError: the file cannot be written; the older one is unchanged.
         """
         path = Path(path)
         with atomic_path(path) as part:
@@ -69,7 +70,7 @@ class AtomicCheckpointIO(CheckpointIO):
                 link(path, path.with_name(PREVIOUS))
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> Any:
-        """The checkpoint handed over, or else the file."""
+        """The checkpoint in `loaded`, once, or else the content of the file."""
         loaded, self.loaded = self.loaded, None
         return loaded if loaded is not None else read(Path(path))
 
@@ -79,7 +80,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def link(source: Path, target: Path) -> None:
-    """`target` becomes another name of the file `source`, in one step; a copy where there are no hard links."""
+    """Makes `target` a hard link to `source` in one step, or a copy where the file system has no hard links."""
     with atomic_path(target) as part:
         try:
             os.link(source, part)
@@ -87,11 +88,17 @@ def link(source: Path, target: Path) -> None:
             shutil.copyfile(source, part)
 
 
-def newest(folder: Path) -> tuple[Path, dict[str, Any], list[str]] | None:
-    """(file, content, complaints) of the newest checkpoint in `folder` that can be read; None where none was written.
+def read_newest(folder: Path) -> tuple[Path, dict[str, Any], list[str]] | None:
+    """Reads the newest intact checkpoint of a folder.
+
+    Args:
+        folder: checkpoints/ of a run.
+
+    Returns:
+        The file, its content, and a line for each newer one that is damaged; None where none was written.
 
     Raises:
-        WeightsError: there are some, and none can be read.
+        WeightsError: all checkpoints are damaged.
     """
     sweep(folder)
     complaints: list[str] = []
@@ -109,10 +116,11 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any], list[str]] | None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A checkpoint of `fpn train`, tensors on the CPU.
+    """Reads a checkpoint of `fpn train`, tensors on the CPU.
 
     Raises:
-        WeightsError: empty, damaged in any of its bytes, a pickle that would run code, or not one of ours.
+        WeightsError: the file is empty, any of its bytes is damaged, its pickle would run code, or `fpn train` did not
+            write it.
     """
     if path.stat().st_size == 0:
         raise WeightsError("the file is empty", file=path)
@@ -124,9 +132,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _seal(path: Path) -> None:
-    """Writes the digest of a checkpoint into its own end: the comment that a zip file may have, which torch skips.
+    """Appends the SHA-256 of a checkpoint as the comment of its zip file, which torch skips.
 
-    torch.load takes changed weights as they are: it does not look at the checksums of the file.
+    torch.load accepts changed weights: it does not verify the checksums of the zip file.
     """
     with path.open("r+b") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -136,10 +144,10 @@ def _seal(path: Path) -> None:
 
 
 def _check_seal(path: Path) -> None:
-    """Passes a checkpoint that is as it was written; one of an earlier version by the checksums of its parts.
+    """Compares a checkpoint with its digest; one of an earlier version has none, and its zip checksums are verified.
 
     Raises:
-        WeightsError: it is damaged.
+        WeightsError: the file is damaged.
     """
     size, length = path.stat().st_size, len(SEAL) + 64
     with path.open("rb") as file:
@@ -171,38 +179,46 @@ def _is_intact(path: Path) -> bool:
         return False  # zipfile raises NotImplementedError for a damaged compression method or version
 
 
-class Keeper:
-    """Writes into the run folder, and knows which epoch was the best so far.
+class CheckpointManager:
+    """Writes checkpoints and metrics.csv into the run folder, and tracks the best epoch.
 
-    patience: validations without a better score after which `exhausted` is true; 0: never. by: the column of the score.
+    A full disk does not end the training: it continues, warns, and writes again after the next epoch.
+
+    Args:
+        folder: the run folder.
+        metrics: the rows of metrics.csv.
+        patience: validations without a better score after which `exhausted` is true; 0: never.
+        score_column: the column of metrics.csv that is compared; higher is better.
     """
 
-    def __init__(self, folder: Path, journal: Journal, *, patience: int = 0, by: str = "val/miou") -> None:
-        self.folder, self.journal, self.patience, self.by = folder, journal, patience, by
+    def __init__(
+        self, folder: Path, metrics: MetricsTable, *, patience: int = 0, score_column: str = "val/miou"
+    ) -> None:
+        self.folder, self.metrics, self.patience, self.score_column = folder, metrics, patience, score_column
         self.best_score, self.best_epoch, self.waited = -math.inf, 0, 0
-        self._before = self.state_dict()  # the judgement before the newest one
+        self._previous = self.state_dict()  # before the newest row
         self.failure: OSError | None = None  # why the newest save failed; None when it did not
 
     @property
     def last(self) -> Path:
-        """Where the newest state lies."""
-        return self.folder / "checkpoints" / LAST
+        """The path of last.ckpt."""
+        return self.folder / CHECKPOINTS / LAST
 
     @property
     def best(self) -> Path:
-        """Where the state with the highest score lies."""
-        return self.folder / "checkpoints" / BEST
+        """The path of best.ckpt."""
+        return self.folder / CHECKPOINTS / BEST
 
     @property
     def exhausted(self) -> bool:
-        """Whether it has not got better for too long."""
+        """Whether the last `patience` validations brought no better score."""
         return 0 < self.patience <= self.waited
 
     def judge(self, row: Mapping[str, float]) -> bool:
-        """Takes in the row of an epoch; whether its weights are the best so far."""
-        self.journal.add(row)
-        self._before = self.state_dict()
-        score = row.get(self.by)
+        """Adds the row of an epoch; whether its score is the best so far."""
+        self.metrics.add(row)
+        self._previous = self.state_dict()
+        score = row.get(self.score_column)
         if score is None:
             return False
         if score > self.best_score:
@@ -212,7 +228,7 @@ class Keeper:
         return False
 
     def save(self, trainer: Any, *, is_best: bool = False) -> bool:
-        """Writes last.ckpt and metrics.csv, and best.ckpt if it is; whether that worked."""
+        """Writes last.ckpt and metrics.csv, and best.ckpt if `is_best`; whether all could be written."""
         try:
             trainer.save_checkpoint(self.last)
             if trainer.is_global_zero:
@@ -220,7 +236,7 @@ class Keeper:
         except OSError as error:
             self.failure = error
             if is_best:  # best.ckpt is as before, so it stays the one that later epochs have to beat
-                self.load_state_dict(self._before)
+                self.load_state_dict(self._previous)
             log.warning("the state could not be saved: %s; training continues, %s is unchanged", error, self.last.name)
             return False
         self.failure = None
@@ -229,30 +245,33 @@ class Keeper:
     def _write_beside(self, is_best: bool) -> None:
         if is_best:
             link(self.last, self.best)
-        self.journal.write(self.folder / "metrics.csv")
+        self.metrics.write(self.folder / "metrics.csv")
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
         return {"score": self.best_score, "epoch": self.best_epoch, "waited": self.waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The judgement of a state."""
+        """Restores what `state_dict` gave."""
         self.best_score, self.best_epoch, self.waited = state["score"], state["epoch"], state["waited"]
 
 
-class Past(NamedTuple):
-    """A training that goes on: its checkpoint, the recipe in that, and how its config.yaml weighs the classes."""
+class ResumedRun(NamedTuple):
+    """A training that is resumed: what its checkpoint and its config.yaml say.
+
+    weighting: `loss.class_weights` of config.yaml.
+    """
 
     file: Path
     recipe: Recipe
     weighting: Any = None
 
     @classmethod
-    def of(cls, file: Path, checkpoint: dict[str, Any]) -> "Past":
-        """Of a checkpoint in a run folder.
+    def of(cls, file: Path, checkpoint: dict[str, Any]) -> "ResumedRun":
+        """From a checkpoint in a run folder, read from `file`.
 
         Raises:
-            WeightsError: its recipe cannot be read, or is of a newer version.
+            WeightsError: its recipe cannot be read, or a newer version wrote it.
         """
         state = checkpoint[STATE]
         if state["schema"] > SCHEMA:
@@ -263,10 +282,10 @@ class Past(NamedTuple):
         return cls(file, recipe, recorded_setting(config, "loss.class_weights"))
 
     def check(self, classes: tuple[str, ...], bands: tuple[str, ...], rules: dict[str, Any]) -> None:
-        """Passes a dataset of the same classes and bands, and images that are shown in the same size.
+        """Compares classes, bands and the resizing rule with those of the checkpoint.
 
         Raises:
-            WeightsError: another one.
+            WeightsError: one of them differs.
         """
         for name, was, now in (("classes", self.recipe.classes, classes), ("bands", self.recipe.bands, bands)):
             if was != now:
@@ -274,70 +293,72 @@ class Past(NamedTuple):
         before, after = self.recipe.rules.get("resize"), rules.get("resize")
         if before != after:
             found, allowed = (_resizing(rule) for rule in (before, after))
-            raise WeightsError(found, file=self.file, field="resize", allowed=_that(allowed), hint=AS_BEFORE)
+            raise WeightsError(found, file=self.file, field="resize", allowed=_that(allowed), hint=RESUME_HINT)
 
     def scaling(self, config: TrainConfig, dataset: DatasetConfig, dtype: str) -> Scaling:
-        """That of the checkpoint: found anew, it would move with every image that is added.
+        """The scaling of the checkpoint; a new one from the images would change with every image that is added.
 
-        dtype: pixel type of the images.
+        Args:
+            config: of the resumed training.
+            dataset: its dataset.
+            dtype: pixel type of the images.
 
         Raises:
-            WeightsError: config or dataset ask for another one, or the pixels are of another type.
+            WeightsError: config or dataset require another scaling, or the pixel type differs.
         """
         own = self.recipe.scaling
         method = dataset.scaling_method if config.data.scaling == "auto" else config.data.scaling
         given = dataset.scaling if config.data.scaling == "auto" else None
         if given is not None and (given.offset, given.scale) != (own.offset, own.scale):
             found, allowed = (f"offset {_numbers(s.offset)} and scale {_numbers(s.scale)}" for s in (own, given))
-            raise WeightsError(found, file=self.file, field="scaling", allowed=_that(allowed), hint=AS_BEFORE)
+            raise WeightsError(found, file=self.file, field="scaling", allowed=_that(allowed), hint=RESUME_HINT)
         if given is None and method not in ("auto", own.method):
-            raise WeightsError(own.method, file=self.file, field="scaling", allowed=_that(method), hint=AS_BEFORE)
+            raise WeightsError(own.method, file=self.file, field="scaling", allowed=_that(method), hint=RESUME_HINT)
         if dtype != self.recipe.dtype and dataset.scaling is None:
             allowed = f"that of the images: {dtype}"
-            raise WeightsError(self.recipe.dtype, file=self.file, field="dtype", allowed=allowed, hint=AS_BEFORE)
+            raise WeightsError(self.recipe.dtype, file=self.file, field="dtype", allowed=allowed, hint=RESUME_HINT)
         return own
 
     def class_weights(self, method: str) -> list[float] | None:
-        """Those of the checkpoint, if it found them by the same method; else None."""
+        """The class weights of the checkpoint if the same `method` computed them, else None."""
         weights = self.recipe.class_weights
         return None if weights is None or self.weighting != method else list(weights)
 
 
 def model_tensors(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights of the model as they were in the training, not averaged."""
-    return {n.removeprefix(PREFIX): t for n, t in checkpoint["state_dict"].items() if n.startswith(PREFIX)}
+    """The weights of the model in a checkpoint, not averaged."""
+    return {n.removeprefix(MODEL_PREFIX): t for n, t in checkpoint["state_dict"].items() if n.startswith(MODEL_PREFIX)}
 
 
-def kept_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights a model file gets: the averages where there are any."""
+def averaged_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights for a model file: the moving averages, or the weights where there are none."""
     ema = checkpoint[STATE]["ema"]
     return model_tensors(checkpoint) | (ema["averages"] if ema is not None else {})
 
 
 def check_fit(checkpoint: dict[str, Any], task: Task, file: Path) -> None:
-    """Passes a checkpoint of a training of this very `task`.
+    """Compares a checkpoint, read from `file`, with the task that is to be trained further.
 
     Raises:
-        WeightsError: another version, other classes or bands, another architecture, or other tensors, of which the
-            first five are named.
+        WeightsError: version, classes, bands, architecture or tensors differ; the first five tensors are named.
     """
-    past = Past.of(file, checkpoint)
-    recipe = past.recipe
+    resumed = ResumedRun.of(file, checkpoint)
+    recipe = resumed.recipe
     fill(task.model, model_tensors(checkpoint), file=file)
-    past.check(task.recipe.classes, task.recipe.bands, task.recipe.rules)
+    resumed.check(task.recipe.classes, task.recipe.bands, task.recipe.rules)
     before, after = _architecture(recipe, task), _architecture(task.recipe, task)
-    for name in sorted(before.keys() | after.keys()):  # strides, bands, dilation: what no tensor tells
+    for name in sorted(before.keys() | after.keys()):  # strides, bands, dilation: no tensor shows them
         was, now = before.get(name), after.get(name)
         if was != now:
             raise WeightsError(f"{was}", file=file, field=name, allowed=_that(f"{now}"))
-    had = {n.removeprefix(LEARNT) for n in checkpoint["state_dict"] if n.startswith(LEARNT)}
+    had = {n.removeprefix(CRITERION_PREFIX) for n in checkpoint["state_dict"] if n.startswith(CRITERION_PREFIX)}
     if had != set(task.criterion.state_dict()):
         found = f"a training {'with' if had else 'without'} deep supervision"
         raise WeightsError(found, file=file, field="loss.deep_supervision", allowed="the same on resuming, 0 or not")
 
 
 def changed_data(checkpoint: dict[str, Any], task: Task) -> list[str]:
-    """What dataset.yaml says otherwise than when the checkpoint was written, and may: nodata, how tiles are placed."""
+    """A line for each permitted change of dataset.yaml since the checkpoint: nodata, placement of tiles."""
     recipe = Recipe.from_json(checkpoint[STATE]["recipe"])
     found = []
     for name in ("nodata", "rules"):
@@ -348,7 +369,7 @@ def changed_data(checkpoint: dict[str, Any], task: Task) -> list[str]:
 
 
 def _resizing(rule: dict[str, Any] | None) -> str:
-    """A rule of resizing in words: "antialias True, shorter 80"."""
+    """A resizing rule in words: "antialias True, shorter 80"."""
     return ", ".join(f"{name} {value}" for name, value in sorted((rule or {}).items()) if value is not None) or "none"
 
 
@@ -365,13 +386,13 @@ def _numbers(values: Any) -> str:
 
 
 def _architecture(recipe: Recipe, task: Task) -> dict[str, Any]:
-    """What a recipe says of the architecture, one way of saying it for all. task: has the tensors it speaks of."""
+    """The architecture that a recipe describes, with all defaults filled in. task: has the tensors of the recipe."""
     parameters = inspect.signature(create_model).parameters.values()
     known = {p.name: p.default for p in parameters if p.default is not p.empty}
-    said = {name: value or None if name.endswith("_options") else value for name, value in recipe.model.items()}
-    model = {**known, **said}
+    given = {name: value or None if name.endswith("_options") else value for name, value in recipe.model.items()}
+    model = {**known, **given}
     if model["strides"] == [4, 8, 16, 32]:
-        model["strides"] = None  # as many maps have been found in the checkpoint
+        model["strides"] = None  # the checkpoint has as many maps
     if isinstance(task.model.backbone, StageFusion):
         stages = [int(name.removeprefix("c")) for name, _ in task.model.backbone.main.named_children()]
         model["points"] = sorted(set(model["points"] or stages))
@@ -379,12 +400,12 @@ def _architecture(recipe: Recipe, task: Task) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in model.items()}
 
 
-def explain_restore(error: ValueError, file: Path | None) -> WeightsError | None:
-    """What to tell when the optimiser's state could not be restored; None for any other error."""
+def explain_optimizer_error(error: ValueError, file: Path | None) -> WeightsError | None:
+    """The message for an optimizer state of other parameter groups; None for any other error."""
     if file is None or "parameter group" not in str(error):
         return None
     return WeightsError(
-        "the optimiser's state is of other parameter groups",
+        "the optimizer's state is of other parameter groups",
         file=file,
         hint="leave --freeze and --optimizer as they were",
     )

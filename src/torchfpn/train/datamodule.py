@@ -27,15 +27,15 @@ from torchfpn.errors import ConfigError, nearest
 from torchfpn.recipe import Scaling
 from torchfpn.tasks.build import create_task
 from torchfpn.tasks.task import Task
-from torchfpn.train.checkpoints import Past
+from torchfpn.train.checkpoints import ResumedRun
 from torchfpn.types import Size
 
 S = TypeVar("S")
-MOST_CHECKED = 1000  # images and windows of scenes that are looked at before a training
+MOST_CHECKED = 1000  # images and windows that are checked before a training
 
 
-class First:
-    """The first `count` of some samples."""
+class Subset:
+    """The first `count` samples of a dataset."""
 
     def __init__(self, samples: Any, count: int) -> None:
         self.samples, self.count = samples, min(count, len(samples))
@@ -47,55 +47,55 @@ class First:
         return self.samples[draw]
 
 
-def whole_samples(samples: Any, kind: type[S]) -> S | None:
-    """The samples of a split that a loader reads, with the same numbers; None if they are of another kind."""
-    found = samples.samples if isinstance(samples, First) else samples
+def full_dataset(samples: Any, kind: type[S]) -> S | None:
+    """The dataset of a split that a loader reads, with the same indices; None if it is not a `kind`."""
+    found = samples.samples if isinstance(samples, Subset) else samples
     return found if isinstance(found, kind) else None
 
 
-class Sampling(ABC):
-    """How the splits of a dataset are shown."""
+class DataModule(ABC):
+    """The splits of a dataset as torch datasets: augmented, whole for validation, or fixed to overfit a few images."""
 
     def __init__(self, config: TrainConfig, dataset: DatasetConfig) -> None:
         self.config, self.dataset = config, dataset
-        self.plain = self._whole(TRAIN, cache=config.data.cache if config.overfit_batches else False)
-        self.bands: tuple[str, ...] = self.plain.bands
+        self.whole = self._whole(TRAIN, cache=config.data.cache if config.overfit_batches else False)
+        self.bands: tuple[str, ...] = self.whole.bands
 
-    def fixed(self) -> Any:
-        """The training images as they are learnt from, always the same: to learn a few of them by heart."""
-        return self.plain
+    def overfit_dataset(self) -> Any:
+        """Training images without augmentation, to overfit a few of them."""
+        return self.whole
 
-    def validation(self) -> Any:
-        """Whole images of the split "val" as they are; None where there is none."""
+    def validation_dataset(self) -> Any:
+        """Whole images of the split "val"; None without that split."""
         return self._whole(VALIDATE, cache=self.config.data.cache) if VALIDATE in self.dataset.splits else None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is odd about the settings, a line each."""
+        """A line for each setting that has no effect."""
         return ()
 
     @property
     @abstractmethod
     def rules(self) -> dict[str, Any]:
-        """What the recipe has to say about how images are shown."""
+        """The rules for the recipe: how images are read and resized."""
 
     @abstractmethod
-    def augmented(self, scaling: Scaling, watch: Watch) -> Any:
-        """The training images as they are learnt from. scaling: of the bands, in whose units brightness changes."""
+    def train_dataset(self, scaling: Scaling, watch: Watch) -> Any:
+        """Augmented training images. scaling: of the bands; brightness changes in its units."""
 
     @abstractmethod
     def _whole(self, split: str, *, cache: bool | str) -> Any:
-        """Whole images as they are."""
+        """Whole images of a split, not augmented."""
 
     def _common(self) -> dict[str, Any]:
-        """The rules of every task: whether grey images are taken, how paths of images tell their place."""
+        """The rules of every task: whether grey images are accepted, and the pattern of tile paths."""
         grey = {"grey_as_color": True} if self.dataset.grey_as_color else {}
         folder = tile_parts(self.dataset.splits[TRAIN].images)
         tiles = self.dataset.tiles or (folder[1] if folder is not None else None)
         return grey if tiles is None else grey | {"tiles": tiles}
 
-    def _jitter(self, scaling: Scaling) -> dict[str, Any]:
-        """What both kinds of augmentation have."""
+    def _augmentation(self, scaling: Scaling) -> dict[str, Any]:
+        """The arguments that both kinds of augmentation share."""
         data = self.config.data
         return {
             "scale": data.scale,
@@ -115,54 +115,54 @@ class Sampling(ABC):
         return (crop, crop) if isinstance(crop, int) else crop
 
 
-class PixelSampling(Sampling):
-    """Crops of one size, labels for each of their pixels."""
+class SemanticDataModule(DataModule):
+    """Semantic segmentation: crops of one size with a label for each pixel."""
 
     @property
     def rules(self) -> dict[str, Any]:
-        """Whether grey images are taken, too, and how tiles are placed."""
+        """Whether grey images are accepted, and the pattern of tile paths."""
         return self._common()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Crops that are as large as the images cannot be laid around anything."""
-        data, size = self.config.data, self.plain.usual_size
+        """Class-aware crops have no effect where crops are as large as the images."""
+        data, size = self.config.data, self.whole.usual_size
         crop = self._crop() or size
         smaller = crop[0] < size[0] or crop[1] < size[1] or data.scale[1] > 1
-        if not data.class_aware or smaller or self.plain.scenes:
+        if not data.class_aware or smaller or self.whole.scenes:
             return ()
         sizes = f"crops of {crop[1]} x {crop[0]} pixels, a first image of {size[1]} x {size[0]}"
         return (f"data.class_aware does nothing with images no larger than the crops ({sizes}): give a --data.crop",)
 
-    def augmented(self, scaling: Scaling, watch: Watch) -> SemanticDataset:
-        """Crops."""
+    def train_dataset(self, scaling: Scaling, watch: Watch) -> SemanticDataset:
+        """Augmented crops."""
         data = self.config.data
-        crop = self._crop() or self.plain.usual_size
-        augment = Augment(crop=crop, class_aware=data.class_aware, **self._jitter(scaling))
+        crop = self._crop() or self.whole.usual_size
+        augment = Augment(crop=crop, class_aware=data.class_aware, **self._augmentation(scaling))
         return SemanticDataset(self.dataset, TRAIN, augment=augment, cache=data.cache, watch=watch)
 
     def _whole(self, split: str, *, cache: bool | str) -> SemanticDataset:
         return SemanticDataset(self.dataset, split, cache=cache)
 
 
-class ObjectSampling(Sampling):
-    """Images of any size, resized, with their objects."""
+class ObjectDataModule(DataModule):
+    """Detection and instance segmentation: images of any size, resized, with their objects."""
 
     @property
     def rules(self) -> dict[str, Any]:
-        """The size images are shown in, the larger end of a range, and the rules of every task."""
+        """The size that images are resized to (of a range the larger end), and the rules of every task."""
         resize = self._resize()
         if resize is None:
             return self._common()
         shorter = None if resize.shorter is None else resize.shorter[1]
         return {"resize": {"shorter": shorter, "longer": resize.longest, "antialias": True}} | self._common()
 
-    def fixed(self) -> ObjectDataset:
-        """Resized as in prediction."""
+    def overfit_dataset(self) -> ObjectDataset:
+        """Training images resized as in prediction."""
         return ObjectDataset(self.dataset, TRAIN, resize=self._resize(), cache=self.config.data.cache)
 
-    def augmented(self, scaling: Scaling, watch: Watch) -> ObjectDataset:
-        """Resized, and cropped where a crop is asked for."""
+    def train_dataset(self, scaling: Scaling, watch: Watch) -> ObjectDataset:
+        """Training images resized, and cropped if `data.crop` is set."""
         data = self.config.data
         augment = ObjectAugment(
             resize=self._resize(),
@@ -170,7 +170,7 @@ class ObjectSampling(Sampling):
             around=data.class_aware,
             visible=data.visible,
             covering=data.covering,
-            **self._jitter(scaling),
+            **self._augmentation(scaling),
         )
         return ObjectDataset(self.dataset, TRAIN, augment=augment, cache=data.cache)
 
@@ -186,10 +186,10 @@ class ObjectSampling(Sampling):
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a training is made of: the task, its samples; `validate` is None without a "val" split.
+class TrainingSetup:
+    """The task of a training and its datasets; `validate` is None without a "val" split.
 
-    notes: what `fpn check` finds worth a look in the two splits. weights: those that the model began from, in words.
+    notes: the notes of `fpn check` on the two splits. weights: the source of the initial weights, in words.
     """
 
     task: Task
@@ -200,10 +200,10 @@ class Parts:
     weights: str = ""
 
 
-def settle_weights(config: TrainConfig, before: Path | None) -> TrainConfig:
-    """`config` with `model.pretrained` other than "auto": true where published weights are on this machine, else false.
+def resolve_pretrained(config: TrainConfig, before: Path | None) -> TrainConfig:
+    """`config` with `model.pretrained: auto` resolved: true if the published weights are on this machine, else false.
 
-    before: the folder of the run that goes on; it keeps the weights that it began from.
+    before: the folder of a run that is resumed; its config.yaml has the decision.
     """
     if config.model.pretrained != AUTO:
         return config
@@ -214,16 +214,16 @@ def settle_weights(config: TrainConfig, before: Path | None) -> TrainConfig:
     return replace(config, model=replace(config.model, pretrained=settled))
 
 
-def weights_in_words(config: TrainConfig) -> str:
-    """The weights that a model begins from: "random", "ImageNet, from timm/resnet50.a1_in1k", "from weights.pth"."""
+def describe_weights(config: TrainConfig) -> str:
+    """The source of the initial weights: "random", "ImageNet, from timm/resnet50.a1_in1k", "from weights.pth"."""
     given = config.model.pretrained
     if isinstance(given, str):
         return f"from {given}"
     return str(published_weights(config.model.backbone) or "published") if given else "random"
 
 
-def ways_to_weights(config: TrainConfig) -> str:
-    """How to begin from other weights than random ones."""
+def weights_hint(config: TrainConfig) -> str:
+    """How to start from other weights than random ones."""
     published = published_weights(config.model.backbone)
     file = "--model.pretrained FILE starts from a file"
     if published is None:
@@ -232,10 +232,10 @@ def ways_to_weights(config: TrainConfig) -> str:
 
 
 def open_dataset(config: TrainConfig) -> DatasetConfig:
-    """The dataset, with the bands that the config chooses.
+    """Reads dataset.yaml and selects the bands of the config.
 
     Raises:
-        ConfigError: no such dataset, split or band; a scaling that is given does not say the numbers of a band.
+        ConfigError: no such dataset, split or band; dataset.yaml has no scaling for a selected band.
     """
     dataset = read_dataset(config.dataset)
     if TRAIN not in dataset.splits:
@@ -244,7 +244,7 @@ def open_dataset(config: TrainConfig) -> DatasetConfig:
     if config.data.use_bands is None:
         return dataset
     used = tuple(_band(dataset, band) for band in config.data.use_bands)
-    given = _given_scaling(dataset, used) if config.data.scaling == "auto" else None
+    given = _dataset_scaling(dataset, used) if config.data.scaling == "auto" else None
     return replace(dataset, use_bands=used, scaling=given)
 
 
@@ -254,47 +254,51 @@ def build(
     watch: Callable[[str], Watch] = lambda _: unwatched,
     *,
     checked: bool = True,
-    past: Past | None = None,
-) -> Parts:
-    """Reads what is needed of the dataset, and makes the task. watch: of a title, shows how far the reading is.
+    resumed: ResumedRun | None = None,
+) -> TrainingSetup:
+    """Computes scaling and class weights of the dataset, and makes its torch datasets and the task.
 
-    checked: looks at the files first as `fpn check` does; of several processes the first one is enough. past: the
-    training that goes on; what it found of its images (scaling, class weights) is not found again.
+    Args:
+        config: the settings.
+        dataset: as `open_dataset` gives it.
+        watch: makes a progress display of a title.
+        checked: check the files first as `fpn check` does; of several processes only the first one does.
+        resumed: a training that is resumed; its scaling and class weights are used.
 
     Raises:
-        FPNError: whatever is wrong with files, settings or pretrained weights.
+        FPNError: files, settings or pretrained weights do not fit.
     """
-    config = settle_weights(config, None)
-    sampling: Sampling = (ObjectSampling if dataset.has_objects else PixelSampling)(config, dataset)
-    if past is not None:
-        past.check(tuple(dataset.names), sampling.bands, sampling.rules)
-    notes = _look(config, dataset, watch("checking the dataset")) if checked else ()
-    if past is None:
+    config = resolve_pretrained(config, None)
+    data: DataModule = (ObjectDataModule if dataset.has_objects else SemanticDataModule)(config, dataset)
+    if resumed is not None:
+        resumed.check(tuple(dataset.names), data.bands, data.rules)
+    notes = _check_files(config, dataset, watch("checking the dataset")) if checked else ()
+    if resumed is None:
         method, pretrained = config.data.scaling, bool(config.model.pretrained)
         constants = published_scaling(config.model.backbone) if pretrained else False
         scaling, dtype = find_scaling(dataset, TRAIN, method, pretrained=constants, watch=watch("scaling"))
     else:
-        dtype = sampling.plain.dtype
-        scaling = past.scaling(config, dataset, dtype)
-    weights = _class_weights(config, dataset, watch("class weights"), past)
-    task = _task(config, dataset, sampling.bands, scaling, dtype, weights, sampling.rules)
+        dtype = data.whole.dtype
+        scaling = resumed.scaling(config, dataset, dtype)
+    weights = _class_weights(config, dataset, watch("class weights"), resumed)
+    task = _task(config, dataset, data.bands, scaling, dtype, weights, data.rules)
     if isinstance(task.criterion, RegionCriterion):
         task.criterion.anchors = replace(ANCHORS, count=config.loss.anchors)
         task.criterion.proposals = replace(PROPOSALS, count=config.loss.boxes)
         task.criterion.crowds = config.loss.crowds or None
     if config.overfit_batches:
         count = config.overfit_batches * config.batch_size * config.accumulate
-        few = First(sampling.fixed(), count), First(sampling.plain, count)
-        return Parts(task, dataset, *few, notes, weights_in_words(config))
-    train, notes = sampling.augmented(scaling, watch("places of the classes")), (*notes, *sampling.notes)
-    return Parts(task, dataset, train, sampling.validation(), notes, weights_in_words(config))
+        subsets = Subset(data.overfit_dataset(), count), Subset(data.whole, count)
+        return TrainingSetup(task, dataset, *subsets, notes, describe_weights(config))
+    train, notes = data.train_dataset(scaling, watch("places of the classes")), (*notes, *data.notes)
+    return TrainingSetup(task, dataset, train, data.validation_dataset(), notes, describe_weights(config))
 
 
-def _look(config: TrainConfig, dataset: DatasetConfig, watch: Watch) -> tuple[str, ...]:
-    """The notes of `fpn check` on what the training reads.
+def _check_files(config: TrainConfig, dataset: DatasetConfig, watch: Watch) -> tuple[str, ...]:
+    """Checks the splits that the training reads as `fpn check` does; returns its notes.
 
     Raises:
-        DataError: it would find files that are bad, or nothing to learn from.
+        DataError: files are damaged, or there is nothing to learn from.
     """
     validated = not config.overfit_batches and config.limit_val_batches != 0
     splits = [name for name in (TRAIN, VALIDATE) if name in dataset.splits and (name == TRAIN or validated)]
@@ -347,11 +351,11 @@ def _task(
     ).to(memory_format=torch.channels_last)
 
 
-def _given_scaling(dataset: DatasetConfig, used: tuple[Band, ...]) -> Scaling | None:
-    """The numbers that dataset.yaml gives, of the bands that the config chooses instead of the dataset's.
+def _dataset_scaling(dataset: DatasetConfig, used: tuple[Band, ...]) -> Scaling | None:
+    """The scaling of dataset.yaml for the bands that the config selects.
 
     Raises:
-        ConfigError: it gives none of one of them.
+        ConfigError: it has none for one of them.
     """
     given = dataset.scaling
     if given is None:
@@ -368,11 +372,13 @@ def _given_scaling(dataset: DatasetConfig, used: tuple[Band, ...]) -> Scaling | 
     return replace(given, offset=tuple(given.offset[i] for i in places), scale=tuple(given.scale[i] for i in places))
 
 
-def _class_weights(config: TrainConfig, dataset: DatasetConfig, watch: Watch, past: Past | None) -> list[float] | None:
+def _class_weights(
+    config: TrainConfig, dataset: DatasetConfig, watch: Watch, resumed: ResumedRun | None
+) -> list[float] | None:
     wanted = config.loss.class_weights
     if not isinstance(wanted, str):
         return wanted
-    found = None if past is None else past.class_weights(wanted)
+    found = None if resumed is None else resumed.class_weights(wanted)
     return found or class_weights(class_counts(dataset, TRAIN, watch=watch), method=wanted)
 
 
@@ -385,7 +391,7 @@ def _band_init(
 
 
 def _input(dataset: DatasetConfig, bands: tuple[str, ...], band: str | int, field: str) -> str | int:
-    """A band of the files by name or number from 1 -> its name, or its place among those the model sees."""
+    """A band of the files, by name or number from 1 -> its name, or its index among the model's bands."""
     found = _band(dataset, band, field)
     if isinstance(found, str):
         return found
@@ -396,7 +402,7 @@ def _input(dataset: DatasetConfig, bands: tuple[str, ...], band: str | int, fiel
 
 
 def _band(dataset: DatasetConfig, band: str | int, field: str = "data.use_bands") -> Band:
-    """A band as datasets name them: by its name, where the dataset has names."""
+    """A band by its name where the dataset has names, else by its number from 1."""
     names = dataset.bands
     if isinstance(band, int):
         if band < 1 or (names and band > len(names)):

@@ -5,7 +5,6 @@ model.safetensors  validation.json  samples/*.png  report.html
 """
 
 import contextlib
-import csv
 import json
 import logging
 import os
@@ -45,26 +44,26 @@ from torchfpn.tasks.task import Precision, RegionTask, Task
 from torchfpn.train.checkpoints import (
     STATE,
     AtomicCheckpointIO,
-    Keeper,
-    Past,
+    CheckpointManager,
+    ResumedRun,
+    averaged_weights,
     changed_data,
     check_fit,
-    explain_restore,
-    kept_weights,
-    newest,
+    explain_optimizer_error,
     read,
+    read_newest,
 )
 from torchfpn.train.datamodule import (
-    Parts,
+    TrainingSetup,
     build,
+    describe_weights,
+    full_dataset,
     open_dataset,
-    settle_weights,
-    ways_to_weights,
-    weights_in_words,
-    whole_samples,
+    resolve_pretrained,
+    weights_hint,
 )
-from torchfpn.train.loader import TrainLoader, ValidationLoader, explain
-from torchfpn.train.logs import Board, Journal, quiet
+from torchfpn.train.loader import TrainLoader, ValidationLoader, explain_loader_error
+from torchfpn.train.logs import MetricsTable, TensorBoardLog, quiet, total_seconds
 from torchfpn.train.loop import Training
 from torchfpn.train.progress import Progress, watcher
 from torchfpn.train.run_folder import (
@@ -72,29 +71,32 @@ from torchfpn.train.run_folder import (
     Interrupted,
     Machine,
     StopRequest,
-    empty,
+    check_writable,
+    clear_folder,
     find_folder,
     machine,
     make_folder,
-    probe,
     watch_loaders,
     write_environment,
 )
 from torchfpn.types import Batch
 
-FIRST, SECOND, MASKS = ["objectness", "anchors"], ["classes", "boxes"], ["masks"]  # the losses of detectors
-PICTURES = 8
+RPN_LOSSES, BOX_LOSSES, MASK_LOSSES = ["objectness", "anchors"], ["classes", "boxes"], ["masks"]
+SAMPLE_PICTURES = 8  # in samples/, evenly spread over the validation split
 MODEL = "model.safetensors"
 log = logging.getLogger(__name__)
-FOLDER_FOR_RANKS, CHECKPOINT_FOR_RANKS = "FPN_RUN_FOLDER", "FPN_RUN_CHECKPOINT"  # told by the first process of several
-WEIGHTING_FOR_RANKS = "FPN_RUN_WEIGHTING"  # how classes were weighed before, which config.yaml says no more by then
+
+# Environment variables by which the first of several processes tells the others what it has found.
+FOLDER_FOR_RANKS, CHECKPOINT_FOR_RANKS = "FPN_RUN_FOLDER", "FPN_RUN_CHECKPOINT"
+WEIGHTING_FOR_RANKS = "FPN_RUN_WEIGHTING"  # `ResumedRun.weighting`: config.yaml is overwritten by then
+
 COPIES = 3 * 4  # last, previous and one being written, each with weights, averages and two moments
 
 
-def columns(config: TrainConfig, task: str, validated: Sequence[str]) -> list[str]:
-    """The columns of metrics.csv. validated: the classes whose scores there will be; none without a validation."""
+def metrics_columns(config: TrainConfig, task: str, validated: Sequence[str]) -> list[str]:
+    """The columns of metrics.csv. task: as in dataset.yaml. validated: the classes that are scored, empty for none."""
     if task != "semantic":
-        return _of_objects(task == "instance", validated)
+        return _object_columns(task == "instance", validated)
     deep = ["deep"] if config.loss.deep_supervision else []
     terms = [f"train/loss_{name}" for name in [*parse(config.loss.terms), *deep]]
     scores = [f"val/iou_{name}" for name in validated]
@@ -102,42 +104,42 @@ def columns(config: TrainConfig, task: str, validated: Sequence[str]) -> list[st
     return ["epoch", "step", "lr", "train/loss", *terms, *validation]
 
 
-def best_by(task: str) -> str:
-    """The column that says which epoch was the best."""
+def score_column(task: str) -> str:
+    """The column of metrics.csv that selects the best epoch."""
     return {"semantic": "val/miou", "detection": "val/ap", "instance": "val/mask_ap"}[task]
 
 
-def _of_objects(masks: bool, validated: Sequence[str]) -> list[str]:
-    terms = [f"train/loss_{name}" for name in FIRST + SECOND + (MASKS if masks else [])]
+def _object_columns(masks: bool, validated: Sequence[str]) -> list[str]:
+    terms = [f"train/loss_{name}" for name in RPN_LOSSES + BOX_LOSSES + (MASK_LOSSES if masks else [])]
     scores = ["val/ap", "val/ap50", "val/ap75"] + (["val/mask_ap", "val/mask_ap50"] if masks else [])
     validation = [*scores, *(f"val/ap_{name}" for name in validated)] if validated else []
     return ["epoch", "step", "lr", "train/loss", *terms, *validation]
 
 
 def steps(config: TrainConfig, images: int, per_step: int) -> int:
-    """Steps of an epoch: what is asked for, or the whole number nearest to one pass over the images; at least one.
+    """Steps of an epoch: `config.steps_per_epoch`, or one pass over the images rounded to whole steps, at least one.
 
-    11 images at 8 a step make one step: each epoch draws other 8 of them.
+    With 11 images and 8 a step, an epoch is one step and draws other 8 images each time.
     """
     wanted = config.steps_per_epoch or max(1, round(images / per_step))
     return count(config.limit_train_batches, wanted)
 
 
 def count(limit: int | float | None, of: int) -> int:
-    """How many of `of` things a limit leaves: a number of them, a share (at least one), or all."""
+    """What a limit leaves of `of` batches or images: an int is a number, a float a share (at least one)."""
     if limit is None:
         return of
     return min(limit, of) if isinstance(limit, int) else max(min(1, of), int(limit * of))
 
 
-def hurried(config: TrainConfig, out: str) -> TrainConfig:
-    """The same training in one step and one image, below `out`."""
+def fast_dev_config(config: TrainConfig, out: str) -> TrainConfig:
+    """The same training in one step and one validation image, below `out`."""
     return replace(config, out=out, resume=False, max_epochs=1, steps_per_epoch=1, limit_val_batches=1, num_workers=0)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """values: of validation.json. metrics: the few that sum them up. table: for a terminal."""
+    """values: of validation.json. metrics: the main ones among them. table: for a terminal."""
 
     values: dict[str, Any]
     metrics: dict[str, float | None]
@@ -145,8 +147,8 @@ class Scored:
 
 
 def score_pixels(task: Task, loader: ValidationLoader, machine: Machine, folder: Path, console: Console) -> Scored:
-    """Of a class for every pixel; pictures of images all along the split go to samples/."""
-    shown = _Shown(folder, len(loader))
+    """Scores of semantic segmentation; pictures of images evenly spread over the split go to samples/."""
+    shown = _SamplePictures(folder, len(loader))
     recipe = task.recipe
 
     def watch(sample: Sample, labels: Tensor) -> None:
@@ -157,16 +159,16 @@ def score_pixels(task: Task, loader: ValidationLoader, machine: Machine, folder:
         )
 
     each = (Sample(batch.images[0], batch.targets[0], batch.names[0]) for batch in _batches(loader, console))
-    source = whole_samples(loader.samples, SemanticDataset)
+    source = full_dataset(loader.samples, SemanticDataset)
     values = evaluate(task, each, source=source, precision=_precision(machine), watch=watch).to_dict(VALIDATE)
     metrics = {"miou": values["miou"], "pixel_accuracy": values["pixel_accuracy"]}
     return Scored(values, metrics, class_table(parse_scores(values)))
 
 
 def score_objects(task: Task, loader: ValidationLoader, machine: Machine, folder: Path, console: Console) -> Scored:
-    """Of objects; pictures of images all along the split, of the worst and the best ones go to samples/."""
+    """Scores of a detector; pictures of images evenly spread, of the worst and of the best ones go to samples/."""
     each = (ObjectSample(batch.images[0], batch.targets[0], batch.names[0]) for batch in _batches(loader, console))
-    source = whole_samples(loader.samples, ObjectDataset)
+    source = full_dataset(loader.samples, ObjectDataset)
     found = evaluate_regions(task, each, source=source, precision=_precision(machine))
     sample, precision = loader.samples.__getitem__, _precision(machine)
     write_pictures(folder / "samples", picture_names(found), found, task, sample, precision=precision)
@@ -175,20 +177,20 @@ def score_objects(task: Task, loader: ValidationLoader, machine: Machine, folder
 
 
 def _summary(found: RegionEvaluation) -> dict[str, float | None]:
-    """AP of masks, or of boxes; None without an object in the truth."""
+    """AP of masks, or of boxes; None without objects in the ground truth."""
     return {"ap": plain(found.precisions.ap), "ap50": plain(found.precisions.ap50)}
 
 
-class _Shown:
-    """Keeps pictures of some images all along the split: neighbours in a split are often frames of one film."""
+class _SamplePictures:
+    """Writes pictures of images evenly spread over the split: neighbours are often frames of one film."""
 
     def __init__(self, folder: Path, images: int) -> None:
-        self.folder, self.numbers, self.apart = folder / "samples", count_up(), max(1, images // PICTURES)
+        self.folder, self.numbers, self.apart = folder / "samples", count_up(), max(1, images // SAMPLE_PICTURES)
         make_directory(self.folder)
 
     def __call__(self, name: str, picture: Callable[[], bytes]) -> None:
         number, between = divmod(next(self.numbers), self.apart)
-        if number < PICTURES and between == 0:
+        if number < SAMPLE_PICTURES and between == 0:
             write_bytes(self.folder / f"{number:02d}-{Path(name).stem[:80]}.png", picture())
 
 
@@ -202,12 +204,11 @@ def _precision(machine: Machine) -> Precision:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a training.
+    """The result of `fit`.
 
-    metrics: the last row of metrics.csv, and of the kept weights "miou", "pixel_accuracy", or of objects "ap", "ap50"
-    (of masks where there are any), fractions; None where there is nothing to score. model: the
-    file of weights.
-    unsaved: why the last checkpoint could not be written; None when it was.
+    folder: the run folder. metrics: the last row of metrics.csv, and the scores of the kept weights: "miou",
+    "pixel_accuracy", or "ap", "ap50" of masks or boxes, from 0 to 1, None without ground truth. model: the model file.
+    unsaved: why the last checkpoint could not be written, None if it was.
     """
 
     folder: Path
@@ -216,14 +217,14 @@ class RunResult:
     unsaved: str | None = None
 
 
-def finish(training: Training, parts: Parts, folder: Path, machine: Machine, console: Console) -> RunResult:
-    """Puts the kept weights into the task and leaves model.safetensors, validation.json, samples/ and report.html.
+def finish(training: Training, setup: TrainingSetup, folder: Path, machine: Machine, console: Console) -> RunResult:
+    """Loads the kept weights into the task and writes model.safetensors, validation.json, samples/ and report.html.
 
     Raises:
-        FPNError: something could not be written; nothing of the training is lost.
+        FPNError: a file cannot be written; the training is saved, and `resume` writes the files again.
     """
     try:
-        return _finish(training, parts, folder, machine, console)
+        return _finish(training, setup, folder, machine, console)
     except OSError as error:
         reason = f"{error.file}: {error.reason}" if isinstance(error, WriteError) else str(error)
         raise FPNError(
@@ -233,31 +234,30 @@ def finish(training: Training, parts: Parts, folder: Path, machine: Machine, con
         ) from error
 
 
-def _finish(training: Training, parts: Parts, folder: Path, machine: Machine, console: Console) -> RunResult:
-    keeper, task = training.keeper, parts.task
-    origin = _take(training, console)
+def _finish(training: Training, setup: TrainingSetup, folder: Path, machine: Machine, console: Console) -> RunResult:
+    checkpoints, task = training.checkpoints, setup.task
+    origin = _load_kept_weights(training, console)
     model = folder / MODEL
     task.eval().save(model)
-    row = keeper.journal.rows[-1] if keeper.journal.rows else {}
+    row = checkpoints.metrics.rows[-1] if checkpoints.metrics.rows else {}
     metrics = {name: plain(value) for name, value in row.items()}
     try:
         metrics |= _score(training, folder, machine, console, origin)
-    except NotFiniteError as error:  # the weights are good for other images
+    except NotFiniteError as error:  # the weights may be good for other images
         log.warning("no scores of the %s weights: %s", origin, error)
     from torchfpn.report.html import write_report
 
-    images = {name: len(samples) for name, samples in ((TRAIN, parts.train), (VALIDATE, parts.validate)) if samples}
+    images = {name: len(samples) for name, samples in ((TRAIN, setup.train), (VALIDATE, setup.validate)) if samples}
     parameters = sum(each.numel() for each in task.model.parameters())
-    seconds = _seconds(folder / "timing.csv")
-    write_about(folder, seconds=seconds, parameters=parameters, images=images, weights=parts.weights)
+    write_about(folder, seconds=total_seconds(folder), parameters=parameters, images=images, weights=setup.weights)
     write_report(folder)
     console.print(f"{model}  {folder / 'report.html'}", soft_wrap=True)
-    unsaved = None if keeper.failure is None else str(keeper.failure)
+    unsaved = None if checkpoints.failure is None else str(checkpoints.failure)
     return RunResult(folder, metrics, model, unsaved)
 
 
 def _score(training: Training, folder: Path, machine: Machine, console: Console, origin: str) -> dict[str, Any]:
-    """Writes validation.json and prints its table; the few numbers that sum it up, none without a validation split.
+    """Writes validation.json and prints its table; returns the main scores, none without a validation split.
 
     Raises:
         NotFiniteError: the weights give NaN or infinity for an image.
@@ -274,36 +274,35 @@ def _score(training: Training, folder: Path, machine: Machine, console: Console,
     return scored.metrics
 
 
-def _seconds(timing: Path) -> float:
-    """All that training and validation took, over all the processes that took part."""
-    if not timing.is_file():
-        return 0.0
-    with timing.open(newline="", encoding="utf-8") as file:
-        return sum(float(row["train_s"]) + float(row["validate_s"]) for row in csv.DictReader(file))
-
-
-def _take(training: Training, console: Console) -> str:
-    """Puts the weights to keep into the task; "best" or "last"."""
-    keeper, task = training.keeper, training.task
-    if training.config.keep == "best" and keeper.best.is_file():
+def _load_kept_weights(training: Training, console: Console) -> str:
+    """Loads the weights that are kept into the task; returns "best (epoch N)" or "last"."""
+    checkpoints, task = training.checkpoints, training.task
+    if training.config.keep == "best" and checkpoints.best.is_file():
         try:
-            fill(task.model, kept_weights(read(keeper.best)), file=keeper.best)
-            return f"best (epoch {keeper.best_epoch})"
+            fill(task.model, averaged_weights(read(checkpoints.best)), file=checkpoints.best)
+            return f"best (epoch {checkpoints.best_epoch})"
         except WeightsError as error:
             console.print(f"{error}; the last weights are kept instead", soft_wrap=True)
     if training.averages is not None:
         task.model.load_state_dict(task.model.state_dict() | training.averages.named())
-    elif training.position.step == 0:  # nothing was trained in this process
-        fill(task.model, kept_weights(read(keeper.last)), file=keeper.last)
+    elif training.position.step == 0:  # resumed after its end: this process did not train
+        fill(task.model, averaged_weights(read(checkpoints.last)), file=checkpoints.last)
     return "last"
 
 
 def fit(config: TrainConfig, *, console: Console | None = None) -> RunResult:
-    """Trains as `config` says, or goes on where a training was stopped; what people see goes to `console` (stderr).
+    """Trains a model as `fpn train` does, or resumes a training, and writes its run folder.
+
+    Args:
+        config: every setting of the training; `config.resume` continues an earlier one.
+        console: receives the progress; by default stderr.
+
+    Returns:
+        The run folder, the model file and the scores of the kept weights.
 
     Raises:
-        FPNError: something in config, data, machine or checkpoint that the user can mend.
-        Interrupted: a signal stopped it; the state is saved.
+        FPNError: a setting, a file, the machine or a checkpoint does not fit; the message says what to change.
+        Interrupted: a signal stopped the training; `saved` says whether the state of the last step is saved.
     """
     rank = _rank()
     config = named(config)
@@ -311,7 +310,7 @@ def fit(config: TrainConfig, *, console: Console | None = None) -> RunResult:
     console = console or Console(stderr=True)
     with StopRequest() as stop, quiet(), contextlib.ExitStack() as stack:
         if config.fast_dev_run:
-            config = hurried(config, stack.enter_context(tempfile.TemporaryDirectory()))
+            config = fast_dev_config(config, stack.enter_context(tempfile.TemporaryDirectory()))
         result = _Run(config, stop, console, rank).go(stack)
         if config.fast_dev_run:
             console.print("dry run complete; nothing was kept")
@@ -319,10 +318,10 @@ def fit(config: TrainConfig, *, console: Console | None = None) -> RunResult:
 
 
 def _rank() -> int:
-    """The number of this process: 0 for the first one, which decides and then starts the others itself.
+    """The number of this process among those that train together; process 0 starts the others itself.
 
     Raises:
-        ConfigError: torchrun or another program started it as one of several; none of them knows what to do.
+        ConfigError: torchrun or another program started several processes.
     """
     text = os.environ.get("LOCAL_RANK", "0")
     if not text.isdecimal():
@@ -343,40 +342,42 @@ class _Run:
         self.machine: Machine = machine(config)
         self.rank = rank
         self.checkpoint: dict[str, Any] | None = None
-        self.resumed: Path | None = None
-        self.past: Past | None = None
+        self.checkpoint_file: Path | None = None
+        self.resumed: ResumedRun | None = None
 
     def go(self, stack: contextlib.ExitStack) -> RunResult:
-        """The whole way."""
-        found = self._found(stack) if self.rank == 0 else None
-        self._settle_weights(found)
+        """Runs all steps; `stack` holds locks and loader processes until the end."""
+        found = self._find_run(stack) if self.rank == 0 else None
+        self._resolve_pretrained(found)
         watch = partial(watcher, self.console)
-        self.past = self._past()
-        parts = build(self.config, self.dataset, watch, checked=self.rank == 0, past=self.past)
-        for note in parts.notes:
+        self.resumed = self._resumed_run()
+        setup = build(self.config, self.dataset, watch, checked=self.rank == 0, resumed=self.resumed)
+        for note in setup.notes:
             self._say(f"note: {note}")
-        folder = self._folder(found, parts)
+        folder = self._folder(found, setup)
         if self.rank == 0:
             try:
                 if found is None:
                     stack.enter_context(locked(folder / LOCK))
-                self._prepare(folder, found, parts)
+                self._prepare(folder, found, setup)
             except FPNError:
                 if found is None and not self.config.overwrite:  # made by this run: in its way when it is started again
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
-        training = self._training(folder, parts)
+        training = self._training(folder, setup)
         stack.callback(training.close)
-        if not self._is_done(training):
+        if not self._is_finished(training):
             self._train(training, folder)
         if self.rank:
             return RunResult(folder, {}, folder / MODEL)
-        return finish(training, parts, folder, self.machine, self.console)
+        return finish(training, setup, folder, self.machine, self.console)
 
-    def _found(self, stack: contextlib.ExitStack) -> Path | None:
-        """The run folder to go on in, locked, and its checkpoint read; None where a training begins."""
+    def _find_run(self, stack: contextlib.ExitStack) -> Path | None:
+        """The run folder to resume in, locked, with its checkpoint read; None for a new training."""
         found = find_folder(self.config) if self.config.resume else None
-        probe(Path(self.config.out) if found is None else found[0], 0)  # before the dataset is read: that may take long
+        check_writable(
+            Path(self.config.out) if found is None else found[0], 0
+        )  # before the dataset is read: that may take long
         if found is None:
             if self.config.resume:
                 self._say(f'{self.config.out}: no run of the name "{self.config.name}" yet; starts from the beginning')
@@ -385,104 +386,108 @@ class _Run:
         self._open_checkpoint(*found)
         return found[0]
 
-    def _settle_weights(self, before: Path | None) -> None:
-        """Decides which weights the model begins from, and says it where a training begins."""
-        if self.rank:  # the first process has decided, and written it down
+    def _resolve_pretrained(self, before: Path | None) -> None:
+        """Resolves `model.pretrained: auto`; a new training prints where its weights come from."""
+        if self.rank:  # config.yaml, written by the first process, has the decision
             before = Path(os.environ[FOLDER_FOR_RANKS])
-        asked, self.config = self.config.model.pretrained, settle_weights(self.config, before)
+        requested, self.config = self.config.model.pretrained, resolve_pretrained(self.config, before)
         if before is None:
-            ways = f"; {ways_to_weights(self.config)}" if asked == AUTO and not self.config.model.pretrained else ""
-            self._say(f"weights: {weights_in_words(self.config)}{ways}")
+            ways = f"; {weights_hint(self.config)}" if requested == AUTO and not self.config.model.pretrained else ""
+            self._say(f"weights: {describe_weights(self.config)}{ways}")
 
-    def _prepare(self, folder: Path, found: Path | None, parts: Parts) -> None:
-        """The folder as a training needs it, in the first of the processes that train."""
+    def _prepare(self, folder: Path, found: Path | None, setup: TrainingSetup) -> None:
+        """Prepares the run folder, in the first process."""
         sweep(folder)
         if self.checkpoint is not None:
-            self._take_up(folder, self.checkpoint, parts)
+            self._check_resume(folder, self.checkpoint, setup)
         elif found is None and self.config.overwrite:
-            empty(folder)
+            clear_folder(folder)
         make_directory(folder / CHECKPOINTS)
         kept = replace(self.config, resume=False, overwrite=False)
         write_text(folder / "config.yaml", to_yaml(kept, folder=folder))
         write_environment(folder / "env.json", self.machine)
         os.environ[FOLDER_FOR_RANKS] = str(folder.absolute())
-        os.environ[CHECKPOINT_FOR_RANKS] = str(self.resumed or "")
-        os.environ[WEIGHTING_FOR_RANKS] = json.dumps(None if self.past is None else self.past.weighting)
+        os.environ[CHECKPOINT_FOR_RANKS] = str(self.checkpoint_file or "")
+        os.environ[WEIGHTING_FOR_RANKS] = json.dumps(None if self.resumed is None else self.resumed.weighting)
 
-    def _folder(self, found: Path | None, parts: Parts) -> Path:
+    def _folder(self, found: Path | None, setup: TrainingSetup) -> Path:
         if self.rank:
             return Path(os.environ[FOLDER_FOR_RANKS])
-        weights = sum(p.numel() * p.element_size() for p in parts.task.model.parameters())
+        weights = sum(p.numel() * p.element_size() for p in setup.task.model.parameters())
         if found is not None:
-            probe(found, COPIES // 3 * weights)
+            check_writable(found, COPIES // 3 * weights)
         else:
-            probe(Path(self.config.out), COPIES * weights)
+            check_writable(Path(self.config.out), COPIES * weights)
         return found or make_folder(self.config)
 
     def _open_checkpoint(self, folder: Path, file: Path | None) -> None:
-        """Reads the checkpoint to go on from: the newest one, or `file`."""
-        found = newest(folder / CHECKPOINTS) if file is None else (file, read(file), [])
+        """Reads the checkpoint to resume from: `file`, or the newest one."""
+        found = read_newest(folder / CHECKPOINTS) if file is None else (file, read(file), [])
         if found is None:
             self._say(f"{folder}: no checkpoint yet; starts from the beginning")
             return
-        self.resumed, self.checkpoint, complaints = found
+        self.checkpoint_file, self.checkpoint, complaints = found
         for complaint in complaints:
-            self._say(f"{complaint}; resuming from {self.resumed.name}, the checkpoint before it")
+            self._say(f"{complaint}; resuming from {self.checkpoint_file.name}, the checkpoint before it")
 
-    def _past(self) -> Past | None:
-        """What the checkpoint to go on from says of the training; the first of several processes has found the file."""
+    def _resumed_run(self) -> ResumedRun | None:
+        """What the checkpoint says of the training; the first of several processes has found its file."""
         if self.rank and os.environ.get(CHECKPOINT_FOR_RANKS):
-            self.resumed = Path(os.environ[CHECKPOINT_FOR_RANKS])
+            self.checkpoint_file = Path(os.environ[CHECKPOINT_FOR_RANKS])
             weighting = json.loads(os.environ.get(WEIGHTING_FOR_RANKS, "null"))
-            return Past.of(self.resumed, read(self.resumed))._replace(weighting=weighting)
-        if self.resumed is None or self.checkpoint is None:
+            return ResumedRun.of(self.checkpoint_file, read(self.checkpoint_file))._replace(weighting=weighting)
+        if self.checkpoint_file is None or self.checkpoint is None:
             return None
-        return Past.of(self.resumed, self.checkpoint)
+        return ResumedRun.of(self.checkpoint_file, self.checkpoint)
 
-    def _take_up(self, folder: Path, checkpoint: dict[str, Any], parts: Parts) -> None:
-        """Makes sure that the checkpoint is of this training, and says what is not as it was."""
-        assert self.resumed is not None  # it was read from there
-        check_fit(checkpoint, parts.task, self.resumed)
-        changed = changed_settings(folder / "config.yaml", self.config) + changed_data(checkpoint, parts.task)
+    def _check_resume(self, folder: Path, checkpoint: dict[str, Any], setup: TrainingSetup) -> None:
+        """Checks that the checkpoint belongs to this training, and prints what has changed since."""
+        assert self.checkpoint_file is not None  # it was read from there
+        check_fit(checkpoint, setup.task, self.checkpoint_file)
+        changed = changed_settings(folder / "config.yaml", self.config) + changed_data(checkpoint, setup.task)
         if changed:
             self._say(f"{folder}: not as before: {'; '.join(changed)}")
         position = checkpoint[STATE]["position"]
         self._say(f"{folder}: resuming after step {position['step']}, in epoch {position['epoch'] + 1}")
 
-    def _training(self, folder: Path, parts: Parts) -> Training:
+    def _training(self, folder: Path, setup: TrainingSetup) -> Training:
         config, world = self.config, self.machine.devices
         step_size = config.batch_size * config.accumulate
         loader = TrainLoader(
-            parts.train,
+            setup.train,
             step_size=step_size,
-            steps=steps(config, len(parts.train), step_size * world),
+            steps=steps(config, len(setup.train), step_size * world),
             seed=config.seed,
             workers=self.machine.workers,
             rank=self.rank,
             world=world,
         )
         validate = None
-        if parts.validate is not None and (images := count(config.limit_val_batches, len(parts.validate))):
+        if setup.validate is not None and (images := count(config.limit_val_batches, len(setup.validate))):
             workers = self.machine.workers
-            validate = ValidationLoader(parts.validate, count=images, workers=workers, rank=self.rank, world=world)
-        names = columns(config, parts.dataset.task, parts.task.classes if validate is not None else ())
-        keeper = Keeper(folder, Journal(names), patience=config.early_stop, by=best_by(parts.dataset.task))
-        training = Training(parts.task, config, train=loader, validate=validate, keeper=keeper, stop=self.stop)
+            validate = ValidationLoader(setup.validate, count=images, workers=workers, rank=self.rank, world=world)
+        names = metrics_columns(config, setup.dataset.task, setup.task.classes if validate is not None else ())
+        checkpoints = CheckpointManager(
+            folder, MetricsTable(names), patience=config.early_stop, score_column=score_column(setup.dataset.task)
+        )
+        training = Training(
+            setup.task, config, train=loader, validate=validate, checkpoints=checkpoints, stop=self.stop
+        )
         return training.train()
 
-    def _is_done(self, training: Training) -> bool:
-        """Whether the checkpoint is of a training that had ended, and only what comes after it is left to do."""
+    def _is_finished(self, training: Training) -> bool:
+        """Whether the resumed training had reached its end, so that only the results have to be written."""
         if self.checkpoint is None:
             return False
         state = self.checkpoint[STATE]
-        training.keeper.load_state_dict(state["keeper"])
-        training.keeper.journal.load_state_dict(state["journal"])
-        training.keeper.journal.write(training.keeper.folder / "metrics.csv")
-        return state["position"]["epoch"] >= self.config.max_epochs or training.keeper.exhausted
+        training.checkpoints.load_state_dict(state["keeper"])
+        training.checkpoints.metrics.load_state_dict(state["journal"])
+        training.checkpoints.metrics.write(training.checkpoints.folder / "metrics.csv")
+        return state["position"]["epoch"] >= self.config.max_epochs or training.checkpoints.exhausted
 
     def _train(self, training: Training, folder: Path) -> None:
-        config, checkpoints = self.config, AtomicCheckpointIO()
-        checkpoints.loaded, self.checkpoint = self.checkpoint, None
+        config, checkpoint_io = self.config, AtomicCheckpointIO()
+        checkpoint_io.loaded, self.checkpoint = self.checkpoint, None
         progress = Progress(self.console, folder)
         trainer = pl.Trainer(
             accelerator=self.machine.accelerator,
@@ -499,32 +504,32 @@ class _Run:
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            plugins=[checkpoints],
+            plugins=[checkpoint_io],
             callbacks=[progress] if self.rank == 0 else [],
         )
         if self.rank == 0:
-            self._introduce(training, folder)
+            self._print_summary(training, folder)
         watch_loaders()
-        board = Board(folder / "tb", training.position.step)
-        training.after_epoch.append(lambda done: board.add(done.row, done.position.step))
+        tensorboard = TensorBoardLog(folder / "tb", training.position.step)
+        training.after_epoch.append(lambda done: tensorboard.add(done.row, done.position.step))
         with self.stop.graceful():
             try:
-                trainer.fit(training, ckpt_path=self.resumed)
+                trainer.fit(training, ckpt_path=self.checkpoint_file)
             except RuntimeError as error:
-                told = explain(error, self.machine.workers)
-                if self.stop.signum is not None and told is not None:  # the signal went to the loaders too
+                explained = explain_loader_error(error, self.machine.workers)
+                if self.stop.signum is not None and explained is not None:  # loader processes got it too
                     raise Interrupted(self.stop.signum) from error
-                if told is not None:
-                    raise told from error
+                if explained is not None:
+                    raise explained from error
                 raise
             except ValueError as error:
-                if (other := explain_restore(error, self.resumed)) is not None:
-                    raise other from error
+                if (unfit := explain_optimizer_error(error, self.checkpoint_file)) is not None:
+                    raise unfit from error
                 raise
         if self.stop.signum is not None:  # it came after the last step
-            raise Interrupted(self.stop.signum, saved=training.keeper.failure is None)
+            raise Interrupted(self.stop.signum, saved=training.checkpoints.failure is None)
 
-    def _introduce(self, training: Training, folder: Path) -> None:
+    def _print_summary(self, training: Training, folder: Path) -> None:
         weights = sum(p.numel() for p in training.task.model.parameters()) / 1e6
         model = f"{self.config.model.pyramid} on {self.config.model.backbone}, {weights:.1f} M weights"
         loader = training.train_loader

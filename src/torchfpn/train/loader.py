@@ -140,7 +140,7 @@ class ValidationLoader:
         yield from _checked(self.loader)
 
 
-def explain(error: RuntimeError, workers: int) -> DataError | None:
+def explain_loader_error(error: RuntimeError, workers: int) -> DataError | None:
     """What to tell about a loader process that died or hung; None for any other error."""
     text = f"{error} {error.__cause__ or ''}"  # the cause names the signal
     if "DataLoader worker" not in text and "DataLoader timed out" not in text:

@@ -20,36 +20,43 @@ from torchfpn.data.sampler import key
 from torchfpn.errors import FPNError, amount
 from torchfpn.evaluation.model import RegionValidation, Validation
 from torchfpn.tasks.task import RegionTask, Task
-from torchfpn.train.checkpoints import SCHEMA, STATE, Keeper
-from torchfpn.train.datamodule import whole_samples
+from torchfpn.train.checkpoints import SCHEMA, STATE, CheckpointManager
+from torchfpn.train.datamodule import full_dataset
 from torchfpn.train.loader import TrainLoader, ValidationLoader
-from torchfpn.train.logs import Mean
-from torchfpn.train.optim import Ema, Frozen, factor, optimizer
+from torchfpn.train.logs import RunningMean
+from torchfpn.train.optim import Ema, Frozen, lr_factor, optimizer
 from torchfpn.train.run_folder import Interrupted, StopRequest
 from torchfpn.types import Batch
 
 log = logging.getLogger(__name__)
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in the errors of torch
 
 
 @dataclass(frozen=True)
-class Stepped:
-    """What a step gave: each loss by name, their sum as "loss", and whether the weights moved."""
+class StepResult:
+    """losses: each loss by name, their sum as "loss". good: whether the weights were updated."""
 
     losses: dict[str, float]
     good: bool
 
 
-class Stepper:
-    """Trains `task` with `optimizer`, a Batch a step.
+class TrainingStep:
+    """Trains `task` with `optimizer`, a Batch a step: forward passes, backward, check, update.
 
-    pass_size: images in one forward pass; a larger batch is taken in several, gradients added up. clip: largest norm of
-    the gradient, 0 for none. halve: when memory runs out, halve `pass_size` and do the step again, else give up.
-    patience: bad steps in a row that are borne. backward: what to call instead of ``loss.backward()``. reduce: sums a
-    tensor over the `world` processes that train together and whose gradients are averaged.
+    The gradient is that of the whole batch, in however many passes and processes: each pass is weighted by what its
+    losses are means over (`Task.masses`). A step whose loss or gradient is not finite changes nothing, not even the
+    running statistics of batch norm.
 
-    The gradient is that of all images at once, in however many passes and processes: each pass weighs by what its
-    losses are means over (`Task.masses`).
+    Args:
+        task: a Task.
+        optimizer: over its parameters.
+        pass_size: images in one forward pass; a larger batch takes several, and gradients are summed.
+        clip: largest norm of the gradient, 0 for no clipping.
+        halve: when memory runs out, halve `pass_size` and repeat the step instead of raising.
+        patience: steps in a row that may be skipped.
+        backward: replaces ``loss.backward()``.
+        reduce: sums a tensor over the processes that train together.
+        world: number of these processes; their gradients are averaged.
     """
 
     def __init__(
@@ -72,15 +79,15 @@ class Stepper:
         self.parameters = [p for p in task.parameters() if p.requires_grad]
         self.statistics = Statistics(task)
 
-    def step(self, batch: Batch, key: int) -> Stepped:
-        """Trains on `batch`; `key` seeds whatever is random in the forward pass (dropout).
+    def step(self, batch: Batch, key: int) -> StepResult:
+        """Trains on `batch`; `key` seeds what is random in the forward pass (dropout).
 
         Raises:
-            FPNError: out of memory with nothing left to halve, or more bad steps in a row than `patience`.
+            FPNError: out of memory and nothing left to halve, or more than `patience` steps skipped in a row.
         """
-        total_masses = self._together(batch)
-        while (losses := self._try(batch, key, total_masses)) is None:
-            self._shrink(len(batch))
+        total_masses = self._total_masses(batch)
+        while (losses := self._compute_gradients(batch, key, total_masses)) is None:
+            self._halve_pass(len(batch))
         total = sum(losses.values())
         losses = {"loss": total, **losses}
         good = abs(total) < float("inf") and self._clip()
@@ -94,27 +101,27 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         if self.bad_in_a_row > self.patience:
             raise _diverged(self.bad_in_a_row, batch)
-        return Stepped(losses, good)
+        return StepResult(losses, good)
 
     def state_dict(self) -> dict[str, int]:
         """Plain values, for a checkpoint."""
         return {"pass_size": self.pass_size, "bad_in_a_row": self.bad_in_a_row}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Passes stay as small as they had to become."""
+        """Restores what `state_dict` gave; passes stay as small as they had become."""
         self.pass_size = min(self.pass_size, state["pass_size"])
         self.bad_in_a_row = state["bad_in_a_row"]
 
-    def _together(self, batch: Batch) -> dict[str, float] | None:
-        """What each loss is a mean over, in all processes, for each of them; None: this one sees the whole batch."""
+    def _total_masses(self, batch: Batch) -> dict[str, float] | None:
+        """`Task.masses` of the batch, averaged over the processes; None if there is one process."""
         if self.world == 1:
             return None
         own = self.task.masses(batch)  # type: ignore[operator]  # a Task
         summed = self.reduce(torch.tensor(list(own.values()), dtype=torch.float64))
         return dict(zip(own, (summed / self.world).tolist(), strict=True))
 
-    def _try(self, batch: Batch, key: int, masses: dict[str, float] | None) -> dict[str, float] | None:
-        """Gradients of the whole batch; None when memory ran out."""
+    def _compute_gradients(self, batch: Batch, key: int, masses: dict[str, float] | None) -> dict[str, float] | None:
+        """Computes the gradients of the whole batch and returns the losses; None when memory ran out."""
         torch.manual_seed(key)
         self.statistics.keep()
         try:
@@ -122,7 +129,7 @@ class Stepper:
         except RuntimeError as error:
             if not any(words in str(error) for words in OUT_OF_MEMORY):
                 raise
-            return None  # only now, outside of the handler, are the tensors of the failed pass let go
+            return None  # the tensors of the failed pass are freed only outside of this handler
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -132,7 +139,7 @@ class Stepper:
             ) from error
 
     def _accumulate(self, batch: Batch, masses: dict[str, float] | None) -> dict[str, float]:
-        """Gradients of all passes; the losses of this process. masses: what `_together` gives."""
+        """Sums the gradients of all passes; returns the losses of this process. masses: of `_total_masses`."""
         losses: dict[str, float] = {}
         parts = list(passes(batch, self.pass_size))
         each: list[dict[str, float]] = [{} for _ in parts]
@@ -150,7 +157,7 @@ class Stepper:
         return losses
 
     def _clip(self) -> bool:
-        """Clips the gradient; whether it is finite."""
+        """Clips the gradient; returns whether it is finite."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if not bool(norm.isfinite()):
@@ -159,7 +166,7 @@ class Stepper:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
         return True
 
-    def _shrink(self, images: int) -> None:
+    def _halve_pass(self, images: int) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         self.statistics.restore()
         if torch.cuda.is_available():
@@ -172,12 +179,12 @@ class Stepper:
 
 
 def _share(part: Mapping[str, float], whole: Mapping[str, float], name: str, images: float) -> float:
-    """How much a pass counts in a loss: its share of what that is a mean over; of images, where there is nothing."""
+    """The weight of a pass in a loss: its share of what the loss is a mean over, or of the images where that is 0."""
     return part[name] / whole[name] if whole.get(name) else images
 
 
 class Statistics:
-    """The buffers of a module (running statistics of batch norm), kept aside before a step that may go wrong."""
+    """Copies of the buffers of a module (running statistics of batch norm), to undo a step."""
 
     def __init__(self, module: nn.Module) -> None:
         self.buffers = list(module.buffers())
@@ -185,12 +192,12 @@ class Statistics:
 
     @torch.no_grad()
     def keep(self) -> None:
-        """Remembers them as they are."""
+        """Copies the buffers."""
         torch._foreach_copy_(self.copies, self.buffers)
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Puts them back as they were."""
+        """Writes the copies back."""
         torch._foreach_copy_(self.buffers, self.copies)
 
 
@@ -232,7 +239,7 @@ def _names(batch: Batch) -> str:
 
 @dataclass
 class Position:
-    """Where a training is: whole epochs done, steps done of the next one, steps done in all."""
+    """epoch: epochs completed. batch: steps completed in the current one. step: steps completed in all."""
 
     epoch: int = 0
     batch: int = 0
@@ -240,7 +247,16 @@ class Position:
 
 
 class Training(pl.LightningModule):
-    """Trains `task` as `config` says. `train`, `validate`: the data, None to validate nothing."""
+    """Trains `task` as `config` says, and can be stopped and resumed at any step.
+
+    Args:
+        task: the task, on the CPU.
+        config: the settings.
+        train: training batches.
+        validate: validation images; None for no validation.
+        checkpoints: writes the state after every epoch.
+        stop: tells that a signal came.
+    """
 
     def __init__(
         self,
@@ -249,25 +265,25 @@ class Training(pl.LightningModule):
         *,
         train: TrainLoader,
         validate: ValidationLoader | None,
-        keeper: Keeper,
+        checkpoints: CheckpointManager,
         stop: StopRequest,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.task, self.config, self.keeper, self.stop = task, config, keeper, stop
+        self.task, self.config, self.checkpoints, self.stop = task, config, checkpoints, stop
         self.train_loader, self.validation_loader = train, validate
         self.frozen = Frozen(task.model, config.freeze)
-        self.position, self.mean, self.row = Position(), Mean(), dict[str, float]()
-        self.after_epoch: list[Callable[[Training], None]] = []  # who wants to see `row`
-        self.last: Stepped | None = None  # for the progress bar
+        self.position, self.mean, self.row = Position(), RunningMean(), dict[str, float]()
+        self.after_epoch: list[Callable[[Training], None]] = []  # observers of `row`
+        self.last: StepResult | None = None  # for the progress bar
         self._state: dict[str, Any] | None = None
         self.averages: Ema | None = None
         self._validation: Validation | RegionValidation | None = None
 
-    # -- what Lightning asks for
+    # -- hooks of Lightning: data, optimizer, mode
 
     def train_dataloader(self) -> TrainLoader:
-        """The rest of the epoch; asked for at the beginning of each."""
+        """The remaining steps of the epoch; Lightning calls this at the start of each."""
         self.train_loader.share(self.global_rank, self.trainer.world_size)
         self.train_loader.begin(self.position.epoch, self.position.batch)
         return self.train_loader
@@ -280,7 +296,7 @@ class Training(pl.LightningModule):
         return self.validation_loader
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Over the model, which is on its device by now."""
+        """The optimizer; the model is on its device by now."""
         made = optimizer(self.task, self.config.optimizer, self.config.lr)
         self._settings = [{k: v for k, v in group.items() if k != "params"} for group in made.param_groups]
         return made
@@ -292,33 +308,33 @@ class Training(pl.LightningModule):
                 loader.close()
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """A Batch moves itself; its images are laid out as the convolutions like them."""
+        """Moves a Batch and lays out its images channels last, which is fastest for convolutions."""
         moved = batch.to(device)
         images = moved.images.contiguous(memory_format=torch.channels_last)
         return Batch(images, moved.sizes, moved.targets, moved.names)
 
     def train(self, mode: bool = True) -> "Training":
-        """Train mode, but for what is frozen."""
+        """Train mode, except for frozen modules."""
         super().train(mode)
         if hasattr(self, "frozen"):
             self.frozen.hold()
         return self
 
-    # -- the loop
+    # -- hooks of Lightning: the loop
 
     def on_train_epoch_start(self) -> None:
-        """The last epoch is validated in any case, so that `keep: best` judges the weights a training ends with."""
+        """Validates the last epoch in any case, so that `keep: best` compares the final weights too."""
         last = self.position.epoch + 1 >= self.config.max_epochs
         self.trainer.check_val_every_n_epoch = 1 if last else self.config.val_every
 
     def on_train_start(self) -> None:
-        """Everything is on its device and restored: the pieces that point at the weights are made."""
+        """Makes what refers to the weights, which are on their device and restored by now."""
         config = self.config
         self.stop.install()
         for group, settings in zip(self._optimizer.param_groups, self._settings, strict=True):
-            group.update(settings)  # what the config says now, not what it said when the checkpoint was written
-        self._set_rates(factor(config.schedule, max(0, self.steps_done - 1), self.total_steps))
-        self._stepper = Stepper(
+            group.update(settings)  # the config may have changed since the checkpoint
+        self._set_rates(lr_factor(config.schedule, max(0, self.steps_done - 1), self.total_steps))
+        self._training_step = TrainingStep(
             self.task,
             self.optimizers(),
             pass_size=config.batch_size,
@@ -331,20 +347,20 @@ class Training(pl.LightningModule):
         )
         self.averages = Ema(self.task.model, config.ema) if config.ema else None
         if self._state is not None:
-            self._stepper.load_state_dict(self._state["stepper"])
+            self._training_step.load_state_dict(self._state["stepper"])
             if self.averages is not None and self._state["ema"] is not None:
                 self.averages.load_state_dict(self._state["ema"])
             self._state = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One step; an empty batch says that this epoch has none left."""
+        """One step; an empty batch means that the epoch has no steps left."""
         self.last = None
         if len(batch) == 0:
             return
         position = self.position
-        self._set_rates(factor(self.config.schedule, self.steps_done, self.total_steps))
+        self._set_rates(lr_factor(self.config.schedule, self.steps_done, self.total_steps))
         seed = key(self.config.seed, position.epoch, position.batch, self.global_rank)
-        self.last = self._stepper.step(batch, seed)
+        self.last = self._training_step.step(batch, seed)
         position.batch, position.step = position.batch + 1, position.step + 1
         if self.last.good:
             self.mean.add(self.last.losses)
@@ -352,24 +368,24 @@ class Training(pl.LightningModule):
                 self.averages.update()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Stops here if a signal came."""
-        self._stop_if_asked()
+        """Stops if a signal came."""
+        self._stop_if_requested()
 
     def on_validation_epoch_start(self) -> None:
-        """The averaged weights take the place of the weights."""
+        """Swaps in the averaged weights."""
         if isinstance(self.task, RegionTask):
             samples = None if self.validation_loader is None else self.validation_loader.samples
-            self._validation = RegionValidation(self.task, self._gather, whole_samples(samples, ObjectDataset))
+            self._validation = RegionValidation(self.task, self._gather, full_dataset(samples, ObjectDataset))
         else:
             self._validation = Validation(self.task, self._sum)
         if self.averages is not None:
             self.averages.swap()
-        if self.trainer.world_size > 1:  # each process has its own running statistics: the first one's are kept
+        if self.trainer.world_size > 1:  # running statistics differ: those of the first process are used
             for buffer in self.task.model.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """One image; an empty batch says that this process has none."""
+        """One image; an empty batch means that this process has none."""
         assert self._validation is not None
         assert self.validation_loader is not None
         if not len(batch):
@@ -380,41 +396,41 @@ class Training(pl.LightningModule):
             self._validation.step(batch)
 
     def on_validation_batch_end(self, outputs: Any, batch: Batch, batch_idx: int, *_: Any) -> None:
-        """Stops here if a signal came, with the weights back in their place.
+        """Stops if a signal came, with the training weights swapped back.
 
-        Processes that train together have different numbers of images: they ask each other where all come by.
+        Processes have different numbers of images, so they communicate only at batches that all of them reach.
         """
         alone = self.trainer.world_size == 1
         if alone or (self.validation_loader is not None and self.validation_loader.meets(batch_idx)):
-            self._stop_if_asked(before=self._end_validation)
+            self._stop_if_requested(before=self._end_validation)
 
     def on_validation_epoch_end(self) -> None:
-        """The weights come back."""
+        """Swaps the training weights back."""
         self._end_validation()
 
     def on_train_epoch_end(self) -> None:
-        """The row of this epoch, the checkpoint, and whether to go on."""
+        """Adds the row of the epoch, saves a checkpoint, and decides whether to stop."""
         position = self.position
         self.row = {
             "epoch": position.epoch + 1,
             "step": position.step,
-            "lr": self.config.lr * factor(self.config.schedule, self.steps_done - 1, self.total_steps),
+            "lr": self.config.lr * lr_factor(self.config.schedule, self.steps_done - 1, self.total_steps),
             **{f"train/{_column(name)}": value for name, value in self.mean.means().items()},
             **(self._validation.row() if self._validation is not None else {}),
         }
-        is_best = self.keeper.judge(self.row)
-        self.mean, self._validation = Mean(), None
+        is_best = self.checkpoints.judge(self.row)
+        self.mean, self._validation = RunningMean(), None
         position.epoch, position.batch = position.epoch + 1, 0
-        self.keeper.save(self.trainer, is_best=is_best)
-        self._show()
-        self.trainer.should_stop = self.keeper.exhausted
-        if self._is_asked_to_stop():
-            raise Interrupted(self.stop.signum or signal.SIGTERM, saved=self.keeper.failure is None)
+        self.checkpoints.save(self.trainer, is_best=is_best)
+        self._notify()
+        self.trainer.should_stop = self.checkpoints.exhausted
+        if self._stop_requested():
+            raise Interrupted(self.stop.signum or signal.SIGTERM, saved=self.checkpoints.failure is None)
 
     # -- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds our state and takes out Lightning's loops."""
+        """Adds our state and removes the progress of Lightning's loops."""
         del checkpoint["loops"]
         checkpoint["epoch"], checkpoint["global_step"] = self.position.epoch, self.position.step
         checkpoint[STATE] = {
@@ -422,16 +438,16 @@ class Training(pl.LightningModule):
             "recipe": self.task.recipe.to_json(),
             "position": asdict(self.position),
             "mean": self.mean.state_dict(),
-            "journal": self.keeper.journal.state_dict(),
-            "keeper": self.keeper.state_dict(),
-            "stepper": self._stepper.state_dict(),
+            "journal": self.checkpoints.metrics.state_dict(),
+            "keeper": self.checkpoints.state_dict(),
+            "stepper": self._training_step.state_dict(),
             "ema": self.averages.state_dict() if self.averages is not None else None,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the state; what points at weights waits until they are on their device.
+        """Restores the state; `on_train_start` restores what refers to weights, once they are on their device.
 
-        The moments of another kind of optimiser are left behind: neither could go on from those of the other.
+        The moments of another kind of optimizer are dropped: neither kind can continue from those of the other.
         """
         groups = [group for states in checkpoint["optimizer_states"] for group in states["param_groups"]]
         if any(("betas" in group) != (self.config.optimizer.name == "adamw") for group in groups):
@@ -439,13 +455,13 @@ class Training(pl.LightningModule):
         self._state = state = checkpoint[STATE]
         self.position = Position(**state["position"])
         self.mean.load_state_dict(state["mean"])
-        self.keeper.journal.load_state_dict(state["journal"])
-        self.keeper.load_state_dict(state["keeper"])
+        self.checkpoints.metrics.load_state_dict(state["journal"])
+        self.checkpoints.load_state_dict(state["keeper"])
         progress = self.trainer.fit_loop.epoch_progress.current
         for name in ("ready", "started", "processed", "completed"):
             setattr(progress, name, self.position.epoch)
 
-    # -- small things
+    # -- steps, processes, signals
 
     @property
     def total_steps(self) -> int:
@@ -454,10 +470,10 @@ class Training(pl.LightningModule):
 
     @property
     def steps_done(self) -> int:
-        """How many of `total_steps` are behind: where the schedule is.
+        """How many of `total_steps` are completed: the position in the learning-rate schedule.
 
-        Not `position.step`, which counts the steps that were taken: after resuming with another batch size an epoch has
-        another number of steps, and the schedule would end early, with a learning rate of 0, or never.
+        `position.step` counts the steps that were taken. After resuming with another batch size an epoch has another
+        number of steps, and the schedule would end early, with a learning rate of 0, or never.
         """
         return min(self.total_steps, self.position.epoch * self.train_loader.steps + self.position.batch)
 
@@ -482,11 +498,11 @@ class Training(pl.LightningModule):
         torch.distributed.all_gather_object(found, value)
         return found
 
-    def _show(self) -> None:
-        """To those who want to see; what they cannot write (a full disk) is not worth the training."""
-        for look in self.after_epoch if self.trainer.is_global_zero else ():
+    def _notify(self) -> None:
+        """Calls the observers of the epoch; an observer that cannot write (a full disk) does not end the training."""
+        for observer in self.after_epoch if self.trainer.is_global_zero else ():
             try:
-                look(self)
+                observer(self)
             except OSError as error:
                 log.warning("%s", error)
 
@@ -494,17 +510,17 @@ class Training(pl.LightningModule):
         if self.averages is not None:
             self.averages.swap()
 
-    def _is_asked_to_stop(self) -> bool:
-        """Whether a signal came, to any of the processes that train together: they must stop at the same step."""
-        asked = self.stop.signum is not None
+    def _stop_requested(self) -> bool:
+        """Whether a signal came to any of the processes that train together: they must stop at the same step."""
+        requested = self.stop.signum is not None
         if self.trainer.world_size == 1:
-            return asked
-        return bool(self.trainer.strategy.reduce_boolean_decision(asked, all=False))
+            return requested
+        return bool(self.trainer.strategy.reduce_boolean_decision(requested, all=False))
 
-    def _stop_if_asked(self, before: Callable[[], None] = lambda: None) -> None:
-        if self._is_asked_to_stop():
+    def _stop_if_requested(self, before: Callable[[], None] = lambda: None) -> None:
+        if self._stop_requested():
             before()
-            saved = self.keeper.save(self.trainer)
+            saved = self.checkpoints.save(self.trainer)
             raise Interrupted(self.stop.signum or signal.SIGTERM, saved=saved)
 
 

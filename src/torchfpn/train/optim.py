@@ -76,7 +76,7 @@ def _kept(model: nn.Module) -> set[str]:
     return found
 
 
-def factor(config: ScheduleConfig, step: int, total: int) -> float:
+def lr_factor(config: ScheduleConfig, step: int, total: int) -> float:
     """What the learning rate is multiplied with at `step` of `total`, 0..1.
 
     Linear from 1 / (warmup + 1) during the warm-up, then the shape from 1 down to min_factor at the end.

@@ -11,19 +11,18 @@ from rich.progress import Progress as Bar
 
 from torchfpn.data.parallel import Watch
 from torchfpn.errors import amount
-from torchfpn.io.atomic import write_text
 from torchfpn.report.console import Console
 from torchfpn.report.tables import percents
+from torchfpn.train.logs import append_timing
 from torchfpn.train.loop import Training
 
-EVERY = 30.0  # seconds between two plain lines within an epoch
-MANY = 500  # files that take long enough to say so
-SHOWN = {"val/loss": "val loss", "val/miou": "mIoU", "val/ap": "AP", "val/mask_ap": "mask AP"}
-TIMING = "epoch,train_s,validate_s,images_per_s\n"
+LINE_INTERVAL = 30.0  # seconds between two plain lines within an epoch
+MANY_FILES = 500  # from here on a line announces the reading
+SHOWN_COLUMNS = {"val/loss": "val loss", "val/miou": "mIoU", "val/ap": "AP", "val/mask_ap": "mask AP"}
 
 
 class Progress(pl.Callback):
-    """Follows a `Training`; writes timing.csv into `folder` after every epoch."""
+    """Progress bar on a terminal, plain lines elsewhere; writes timing.csv into `folder` after every epoch."""
 
     def __init__(self, console: Console, folder: Path) -> None:
         self.console, self.folder = console, folder
@@ -48,7 +47,7 @@ class Progress(pl.Callback):
         module.after_epoch.append(self.show_epoch)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
-        """Begins the epoch's clock."""
+        """Starts the clock of the epoch."""
         self.epoch_begun, self.images, self.validated = time.monotonic(), 0, 0.0
         name = f"epoch {module.position.epoch + 1}/{module.config.max_epochs}"
         self.bar.update(self.line, description=name, completed=module.position.batch, total=module.train_loader.steps)
@@ -58,7 +57,7 @@ class Progress(pl.Callback):
         if module.last is None:
             return
         self.done, self.images = self.done + 1, self.images + len(batch) * trainer.world_size
-        if not self.console.is_terminal and time.monotonic() - self.shown < EVERY:
+        if not self.console.is_terminal and time.monotonic() - self.shown < LINE_INTERVAL:
             return
         self.shown = time.monotonic()
         rate = self.images / (self.shown - self.epoch_begun)
@@ -70,63 +69,59 @@ class Progress(pl.Callback):
             self._say(f"epoch {module.position.epoch + 1}/{module.config.max_epochs}  {step}  {numbers}")
 
     def on_validation_start(self, trainer: pl.Trainer, module: Any) -> None:
-        """Says that it validates."""
+        """Starts the bar and the clock of the validation."""
         self.validation_begun = time.monotonic()
         self.bar.update(self.line, completed=0, total=len(module.validation_loader), numbers="validating")
 
     def on_validation_batch_end(self, *_: Any) -> None:
-        """One image more."""
+        """Advances the bar by an image."""
         self.bar.advance(self.line)
 
     def on_validation_end(self, trainer: pl.Trainer, module: Any) -> None:
-        """Stops the validation's clock."""
+        """Stops the clock of the validation."""
         self.validated = time.monotonic() - self.validation_begun
 
     def show_epoch(self, module: Training) -> None:
-        """One line for the epoch, and one in timing.csv."""
-        row, keeper = module.row, module.keeper
+        """Prints a line for the epoch and adds one to timing.csv."""
+        row, checkpoints = module.row, module.checkpoints
         trained = time.monotonic() - self.epoch_begun - self.validated
         rate = self.images / trained
         loss = f"{row['train/loss']:.4f}" if "train/loss" in row else "-"  # every step was bad: nothing to average
         parts = [f"epoch {int(row['epoch'])}/{module.config.max_epochs}", f"loss {loss}"]
-        star = "*" if keeper.best_epoch == row["epoch"] else " "
-        for column, name in SHOWN.items():
+        star = "*" if checkpoints.best_epoch == row["epoch"] else " "
+        for column, name in SHOWN_COLUMNS.items():
             if column in row:
                 shown = f"{row[column]:.4f}" if column == "val/loss" else f"{percents(row[column])} %"
-                parts.append(f"{name} {shown}{star if column == keeper.by else ''}")
+                parts.append(f"{name} {shown}{star if column == checkpoints.score_column else ''}")
         parts += [f"{rate:.1f} img/s", f"{_clock(trained + self.validated)}", f"{self._left(module)} left"]
         self._say("  ".join(parts))
-        if keeper.failure is None:
-            self._time(int(row["epoch"]), trained, rate)
+        if checkpoints.failure is None:
+            epoch = int(row["epoch"])
+            append_timing(self.folder, epoch, train_s=trained, validate_s=self.validated, images_per_s=rate)
 
     def on_train_end(self, *_: Any) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         self.bar.stop()
 
     def on_exception(self, *_: Any) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         self.bar.stop()
 
     def _say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)
 
     def _left(self, module: Training) -> str:
-        """Time left, judged by all the time spent so far, validation included."""
+        """Time left, estimated from all the time spent so far, validation included."""
         spent = time.monotonic() - self.begun
         remaining = module.total_steps - module.steps_done
         return _clock(spent / self.done * remaining) if self.done else "?"
 
-    def _time(self, epoch: int, trained: float, rate: float) -> None:
-        path = self.folder / "timing.csv"
-        before = path.read_text() if path.is_file() else TIMING
-        write_text(path, f"{before}{epoch},{trained:.3f},{self.validated:.3f},{rate:.2f}\n")
-
 
 def watcher(console: Console, title: str) -> Watch:
-    """Shows how far the reading before a training is: a bar on a terminal, a line elsewhere if it takes long."""
+    """Progress of reading a dataset: a bar on a terminal, elsewhere a line if there are many files."""
 
     def watch(items: Iterable[Any], total: int) -> Iterable[Any]:
-        if not console.is_terminal and total >= MANY:
+        if not console.is_terminal and total >= MANY_FILES:
             console.print(f"{title}: {amount(total, 'file')}")
         return track(items, title, total, console=console, transient=True, disable=not console.is_terminal)
 

@@ -66,7 +66,7 @@ def make_folder(config: TrainConfig) -> Path:
         return folder
 
 
-def empty(folder: Path) -> None:
+def clear_folder(folder: Path) -> None:
     """Removes what an earlier run wrote into `folder`; whatever else lies there stays.
 
     Raises:
@@ -118,7 +118,7 @@ def _is_of(folder: Path, name: str) -> bool:
     return (recorded_setting(folder / "config.yaml", "name") or folder.name) == name
 
 
-def probe(folder: Path, needed: int) -> None:
+def check_writable(folder: Path, needed: int) -> None:
     """Says now, not after the first epoch, that `folder` cannot be written to or has less than `needed` bytes.
 
     Raises:
