@@ -15,7 +15,7 @@ import torchfpn
 from torchfpn.geo.window import plan_blocks, rounded_up
 from torchfpn.inference.semantic import Options, answers, as_input
 from torchfpn.inference.windows import model_reach
-from torchfpn.sources.raster import Reading
+from torchfpn.sources.raster import ReadOptions
 
 
 def main():
@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--margins", nargs="+", default=["0", "32", "64", "128", "exact"])
     args = parser.parse_args()
     task = torchfpn.load(args.model)
-    image = as_input(task, Reading(max_pixels=2**26).whole(args.image), Options(accept_dtype=True), file=args.image)
+    image = as_input(task, ReadOptions(max_pixels=2**26).whole(args.image), Options(accept_dtype=True), file=args.image)
     whole = answers(task, image[None], "fp32", shares="float32")[0]
     print(f"{args.image.name}, {image.shape[-1]} x {image.shape[-2]}, reach {model_reach(task)} pixels")
     print("window  margin  differing labels  largest difference of a probability")

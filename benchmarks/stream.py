@@ -27,7 +27,7 @@ from torchfpn.inference.jobs import Job
 from torchfpn.inference.journal import fingerprint
 from torchfpn.inference.semantic import Options, answers, as_input
 from torchfpn.inference.windows import Streaming, predict_stream
-from torchfpn.sources.raster import Reading, open_file
+from torchfpn.sources.raster import ReadOptions, open_raster_file
 
 SIDE, MARGIN = 1024, 64
 UTM = Geo(rasterio.crs.CRS.from_epsg(32645).to_wkt(), (0.5, 0.0, 5e5, 0.0, -0.5, 3e6))
@@ -64,7 +64,7 @@ def child(folder, model, side):
         Job(file, Path(folder, "labels.tif"), {}),
         Streaming(fingerprint(Path(folder, "model.safetensors")), side, MARGIN),
     )
-    predict_stream(task, open_file(file, Reading()), job, Options(), streaming)
+    predict_stream(task, open_raster_file(file, ReadOptions()), job, Options(), streaming)
     spent = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": spent, "peak": peak}))
@@ -73,7 +73,7 @@ def child(folder, model, side):
 def bare(folder, model, side):
     """Seconds of the model alone on the windows of scene.tif, read beforehand one by one."""
     torch.set_num_threads(2)
-    task, scene = make_task(model), open_file(Path(folder, "scene.tif"), Reading())
+    task, scene = make_task(model), open_raster_file(Path(folder, "scene.tif"), ReadOptions())
     spent = 0.0
     for block in plan_blocks(scene.height, scene.width, side=side, margin=MARGIN, multiple=32):
         image = as_input(task, scene.read(block.window), Options(), file=scene.name)

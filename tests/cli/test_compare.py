@@ -17,7 +17,7 @@ from torchfpn.io.rasters import write_label_raster
 from torchfpn.metrics.confusion import ConfusionMatrix
 from torchfpn.report.images import to_rgb
 from torchfpn.report.sheets import FALSE, MISSED, OTHER, RIGHT, Comparison, draw_comparison, mark_differences
-from torchfpn.sources.raster import Grid, grid_of, sampling, view
+from torchfpn.sources.raster import Grid, grid_of, sampling, thumbnail
 
 WEST, NORTH = 500_000, 5_800_000
 PLACE = rasterio.Affine(0.5, 0, WEST, 0, -0.5, NORTH)
@@ -330,13 +330,13 @@ def test_bands_that_are_shown(tmp_path):
     names = ["blue", "green", "red", "nir", "swir"]
     file = write_tiff(tmp_path / "a.tif", array, nodata=-9999, descriptions=names)
     look = sampling(grid_of(file), 100)
-    seen = view(file, look)
+    seen = thumbnail(file, look)
     assert seen.names == ("red", "green", "blue")
     assert (seen.array == array[[2, 1, 0]]).all()
     assert np.argwhere(~seen.valid).tolist() == [[0, 0]]
-    assert view(file, look, bands=["nir"]).array.shape == (1, 40, 60)
-    assert view(file, look, bands=[5, 4, 3]).names == ("swir", "nir", "red")
-    small = view(file, sampling(grid_of(file), 30))
+    assert thumbnail(file, look, bands=["nir"]).array.shape == (1, 40, 60)
+    assert thumbnail(file, look, bands=[5, 4, 3]).names == ("swir", "nir", "red")
+    small = thumbnail(file, sampling(grid_of(file), 30))
     assert small.array.shape == (3, 20, 30)
     blocks = array[[2, 1, 0]].reshape(3, 20, 2, 30, 2).astype(float).mean((2, 4))
     assert np.abs(small.array - blocks)[:, 1:, 1:].max() <= 1
@@ -348,16 +348,16 @@ def test_alpha_palettes_and_photographs(tmp_path):
     rgba = np.full((4, 10, 12), 200, np.uint8)
     rgba[3, :5] = 0
     file = write_tiff(tmp_path / "a.tif", rgba, photometric="RGB", alpha="YES")
-    seen = view(file, sampling(grid_of(file), 100))
+    seen = thumbnail(file, sampling(grid_of(file), 100))
     assert (seen.array.shape, seen.valid.sum()) == ((3, 10, 12), 60)
     write_label_raster(tmp_path / "b.tif", boxed(*TRUTH), colors=COLORS)
-    seen = view(tmp_path / "b.tif", sampling(grid_of(tmp_path / "b.tif"), 100))
+    seen = thumbnail(tmp_path / "b.tif", sampling(grid_of(tmp_path / "b.tif"), 100))
     assert (np.moveaxis(seen.array, 0, -1) == np.array(COLORS)[boxed(*TRUTH)]).all()
     photo = picture(0, size=(30, 44))
     write_png(tmp_path / "c.png", photo)
-    seen = view(tmp_path / "c.png", sampling(grid_of(tmp_path / "c.png"), 22, (10, 0, 20, 44)))
+    seen = thumbnail(tmp_path / "c.png", sampling(grid_of(tmp_path / "c.png"), 22, (10, 0, 20, 44)))
     assert (np.moveaxis(seen.array, 0, -1) == photo[11:30:2, 1::2]).all()
-    assert view(tmp_path / "c.png", sampling(grid_of(tmp_path / "c.png"), 99), bands=["red"]).array.shape[0] == 1
+    assert thumbnail(tmp_path / "c.png", sampling(grid_of(tmp_path / "c.png"), 99), bands=["red"]).array.shape[0] == 1
 
 
 def test_differences_without_a_background():

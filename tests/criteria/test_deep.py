@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import torchfpn
 from torchfpn import Batch, ConfigError, Level
 from torchfpn.criteria.semantic import DeepSupervision, criterion
-from torchfpn.evaluation.model import Validation
+from torchfpn.evaluation.model import PixelValidation
 from torchfpn.recipe import IGNORE
 from torchfpn.train.loop import TrainingStep
 from train.fixtures import small  # noqa: F401
@@ -139,7 +139,7 @@ def test_the_answer_and_its_loss_are_those_without_it():
 def test_a_validation_scores_the_answer_alone():
     made = task(deep_supervision=0.4).eval()
     batch = Batch(torch.rand(2, 3, 33, 50), [(33, 50)] * 2, torch.randint(0, 2, (2, 33, 50)))
-    found = Validation(made)
+    found = PixelValidation(made)
     with torch.inference_mode():
         found.step(batch)
         expected = F.cross_entropy(made.logits(batch.images), batch.targets)

@@ -25,7 +25,7 @@ from torchfpn.data.scaling import find_scaling
 from torchfpn.data.statistics import class_counts
 from torchfpn.data.transforms import Augment
 from torchfpn.errors import DataError
-from torchfpn.evaluation.model import evaluate
+from torchfpn.evaluation.model import evaluate_pixels
 from torchfpn.geo.georef import Window
 from torchfpn.geo.georef import tiles as tiling
 from torchfpn.io import images
@@ -317,8 +317,8 @@ def test_boundary_iou_of_a_scene_does_not_depend_on_the_windows(tmp_path, small_
         predict=lambda images: [Semantic((images[0][0] > 90).long() + (images[0][1] > 180), images[0][0])],
     )  # fmt: skip
     one, other = (SemanticDataset(dataset, "train") for dataset in (whole, scenes))
-    expected, found = evaluate(task, one), evaluate(task, iter(list(other)), source=other)
+    expected, found = evaluate_pixels(task, one), evaluate_pixels(task, iter(list(other)), source=other)
     assert (len(one), len(other)) == (1, 9)
     assert found.confusion.to_dict() == expected.confusion.to_dict()
     assert found.boundary.to_dict() == expected.boundary.to_dict()
-    assert evaluate(task, other).boundary.to_dict() == expected.boundary.to_dict()
+    assert evaluate_pixels(task, other).boundary.to_dict() == expected.boundary.to_dict()

@@ -7,7 +7,7 @@ import torch
 from tiny_model import BANDS, CLASSES, tiny_task
 from torchfpn.data.sample import Sample
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.evaluation.model import class_order, evaluate, reordered
+from torchfpn.evaluation.model import class_order, evaluate_pixels, reordered
 from torchfpn.metrics.boundary import BoundaryIoU
 from torchfpn.tasks.task import available, computing, find_device
 
@@ -24,7 +24,7 @@ def samples(count=3):
 
 def test_the_counts_are_those_of_a_loop_over_pixels():
     task, seen = tiny_task(), []
-    found = evaluate(task, samples(), progress=lambda: seen.append(1))
+    found = evaluate_pixels(task, samples(), progress=lambda: seen.append(1))
     confusion = np.zeros((3, 3), int)
     edges = BoundaryIoU(3)
     for sample in samples():
@@ -45,24 +45,24 @@ def test_the_counts_are_those_of_a_loop_over_pixels():
     assert data["boundary_iou"] == pytest.approx(edges.iou().tolist())
     assert data["split"] == "test"
     assert data["recall"] == pytest.approx(hits / confusion.sum(1))
-    assert evaluate(task, samples(), boundary=False).to_dict()["boundary_iou"] is None
+    assert evaluate_pixels(task, samples(), boundary=False).to_dict()["boundary_iou"] is None
 
 
 def test_the_task_and_its_mode_stay_as_they_were():
     task = tiny_task().train()
-    evaluate(task, samples(1))
+    evaluate_pixels(task, samples(1))
     assert task.training
 
 
 def test_a_watcher_sees_every_sample_with_its_prediction():
     task, shown = tiny_task(), []
-    evaluate(task, samples(), watch=lambda sample, labels: shown.append((sample.name, labels.shape)))
+    evaluate_pixels(task, samples(), watch=lambda sample, labels: shown.append((sample.name, labels.shape)))
     assert shown == [("s0.tif", (20, 30)), ("s1.tif", (21, 30)), ("s2.tif", (22, 30))]
 
 
 def test_nothing_labelled_gives_no_number_and_no_error():
     sample = next(samples(1))
-    found = evaluate(tiny_task(), [Sample(sample.image, torch.full_like(sample.target, 255))]).to_dict()
+    found = evaluate_pixels(tiny_task(), [Sample(sample.image, torch.full_like(sample.target, 255))]).to_dict()
     assert found["miou"] is None
     assert found["iou"] == [None] * 3
 
@@ -75,7 +75,9 @@ def test_classes_are_matched_by_name():
     assert reordered(target, [0, 1, 2]) is target
     task = tiny_task()
     shuffled = (Sample(s.image, reordered(s.target, [1, 2, 0]), s.name) for s in samples())
-    assert evaluate(task, shuffled, order=order).confusion.matrix.equal(evaluate(task, samples()).confusion.matrix)
+    assert evaluate_pixels(task, shuffled, order=order).confusion.matrix.equal(
+        evaluate_pixels(task, samples()).confusion.matrix
+    )
 
 
 def test_other_classes_are_refused_with_the_differences():

@@ -13,7 +13,7 @@ from torchfpn.data.config import read_dataset
 from torchfpn.data.datasets import ObjectDataset
 from torchfpn.data.sample import ObjectSample, collate
 from torchfpn.evaluation.coco import evaluate_results
-from torchfpn.evaluation.model import RegionValidation, evaluate_regions, relabelled, truth_facts
+from torchfpn.evaluation.model import ObjectValidation, evaluate_objects, relabelled, truth_facts
 from torchfpn.metrics.detection import AveragePrecision, polygon_runs
 from torchfpn.nn.layers import Normalize
 from torchfpn.ops.masks import areas
@@ -53,7 +53,7 @@ ANSWERS = [found([BOX], [0.9], size=SIZE), found([OTHER], [0.8], [1], size=SIZE)
 def test_scores_counts_and_order_of_the_images():
     seen, steps = [], []
     task = Fixed(ANSWERS)
-    result = evaluate_regions(
+    result = evaluate_objects(
         task, iter(samples()), watch=lambda *pair: seen.append(pair), progress=lambda: steps.append(1)
     )
     by_hand = AveragePrecision(task.classes)
@@ -75,7 +75,7 @@ def test_scores_counts_and_order_of_the_images():
 def test_labels_become_those_of_the_model():
     """The model calls its classes in the other order."""
     swapped = [found([BOX], [0.9], [1], size=SIZE), found([BOX, OTHER], [0.8, 0.7], [1, 0], size=SIZE), ANSWERS[2]]
-    result = evaluate_regions(Fixed(swapped), iter(samples()), order=[1, 0])
+    result = evaluate_objects(Fixed(swapped), iter(samples()), order=[1, 0])
     assert result.precisions.boxes.class_ap == (1.0, 1.0)
     objects = truth([BOX], [1])
     assert relabelled(objects, None) is objects
@@ -100,10 +100,10 @@ def test_areas_and_classes_of_crowds_come_from_the_file(tmp_path):
         [[2, 3, 10, 9], [13, 11, 20, 16], [13, 11, 20, 16]], [0.9, 0.95, 0.97], [0, 0, 1], size=SIZE, masks=True
     )
     nothing = found([], [], size=SIZE, masks=True)
-    result = evaluate_regions(Fixed([inside, nothing], "instance"), split)
+    result = evaluate_objects(Fixed([inside, nothing], "instance"), split)
     assert tuple(result.counts()[0]) == (1, 0, 1)  # the one of the crowd's class is no error, the other is
     loader = (split[i] for i in range(2))
-    same = evaluate_regions(Fixed([inside, nothing], "instance"), loader, source=split)
+    same = evaluate_objects(Fixed([inside, nothing], "instance"), loader, source=split)
     assert same.to_dict() == result.to_dict()
 
 
@@ -115,14 +115,14 @@ def test_equal_scores_of_a_model_count_in_the_order_of_image_ids(tmp_path):
     yaml = "task: detection\nsplits: {train: {images: train/images, annotations: train/instances.json}}\n"
     split = ObjectDataset(read_dataset(make_objects(tmp_path, value, yaml=yaml)), "train", cache=False)
     answers = [found([[12, 3, 20, 9]], [0.5], size=SIZE), found([[2, 3, 10, 9]], [0.5], size=SIZE)]
-    result = evaluate_regions(Fixed(answers), split)
+    result = evaluate_objects(Fixed(answers), split)
     by_hand = AveragePrecision(("cell", "dot"))
     for i in (1, 0):
         by_hand.update(answers[i], split[i].objects)
     assert result.precisions.boxes.ap == by_hand.compute().boxes.ap == 1
     task = Fixed([[each] for each in answers])
     task.predict = lambda batch: next(task.answers)
-    validation = RegionValidation(task, source=split)
+    validation = ObjectValidation(task, source=split)
     for index in range(2):
         validation.step(collate([split[index]]), index)
     assert validation.row()["val/ap"] == 1  # as in training
@@ -134,10 +134,10 @@ def test_validation_scores_as_evaluation_does(tmp_path):
     split = crowded(tmp_path)
     answers = [found([[2, 3, 10, 9], [13, 11, 20, 16]], [0.8, 0.9], masks=True, size=SIZE), ANSWERS[0]]
     answers[1] = found([], [], size=SIZE, masks=True)
-    expected = evaluate_regions(Fixed(answers, "instance"), split).precisions
+    expected = evaluate_objects(Fixed(answers, "instance"), split).precisions
     task = Fixed([[each] for each in answers], "instance")
     task.predict = lambda batch: next(task.answers)
-    validation = RegionValidation(task, source=split)
+    validation = ObjectValidation(task, source=split)
     for index in range(2):
         validation.step(collate([split[index]]), index)
     row = validation.row()
@@ -176,7 +176,7 @@ def test_pictures_are_drawn_of_what_is_believed(tmp_path):
     split = crowded(tmp_path / "data")
     answers = [found([[2, 3, 10, 9]], [0.9], size=SIZE, masks=True), found([], [], size=SIZE, masks=True)]
     task = Fixed(answers * 2, "instance")
-    result = evaluate_regions(task, split)
+    result = evaluate_objects(task, split)
     write_pictures(tmp_path / "samples", {"best-00-a0": 0, "worst-00-a1": 1}, result, task, split.__getitem__)
     for name in ("best-00-a0", "worst-00-a1"):
         assert np.asarray(Image.open(tmp_path / "samples" / f"{name}.png")).shape[1] > SIZE[1]

@@ -9,13 +9,13 @@ import shapely.affinity
 
 from made_data import write_tiff
 from torchfpn.errors import ConfigError, DataError, ShapeError
-from torchfpn.evaluation.maps import MapScores, Place
+from torchfpn.evaluation.maps import MapPlace, MapScores
 from torchfpn.evaluation.objects import ObjectCounter, compare_objects
 from torchfpn.geo.crs import crs_wkt, square_metres
 from torchfpn.geo.window import plan_blocks
 from torchfpn.metrics.polygons import ObjectScores, matched, overlaps, score_objects
 from torchfpn.sources.label_classes import classes_of
-from torchfpn.vector.geometry import clipped, ground_plane, on_ground
+from torchfpn.vector.geometry import clip, ground_plane, to_plane
 from torchfpn.vector.objects import Objects
 
 UTM, LON_LAT, MERCATOR = crs_wkt("EPSG:32633"), crs_wkt("OGC:CRS84"), crs_wkt("EPSG:3857")
@@ -224,7 +224,7 @@ def test_areas_on_the_plane_are_those_on_the_ground(place):
     lon, lat = place
     shapes = boxes((lon, lat, lon + 0.002, lat + 0.001), (lon, lat, lon + 1, lat + 1))
     plane = ground_plane([(shapes, LON_LAT)])
-    moved = on_ground(shapes, LON_LAT, plane)
+    moved = to_plane(shapes, LON_LAT, plane)
     assert shapely.area(moved) == pytest.approx([square_metres(shape) for shape in shapes], rel=1e-6)
 
 
@@ -260,7 +260,7 @@ def test_an_area_cuts_both_layers():
 def test_what_is_cut_keeps_its_parts_inside():
     area = shapely.union_all([shapely.box(0, 0, 10, 10), shapely.box(10, 10, 20, 20)])
     shapes = boxes((1, 1, 2, 2), (10, 0, 12, 2), (8, 8, 12, 12), (30, 30, 31, 31))
-    parts, numbers = clipped(shapes, area)
+    parts, numbers = clip(shapes, area)
     assert numbers.tolist() == [0, 2]  # what only touches is out
     assert parts[0] is shapes[0]
     assert shapely.area(parts).tolist() == [1, 8]
@@ -400,7 +400,7 @@ def test_maps_without_a_place(tmp_path):
     with pytest.raises(DataError, match="no georeference"):
         MapScores({1: "roof"}).add(file, layer(boxes()))
     scores = MapScores({1: "roof"})
-    scores.add(file, layer(boxes()), Place(tiles="{x}-{y}-{z}"))
+    scores.add(file, layer(boxes()), MapPlace(tiles="{x}-{y}-{z}"))
     assert scores.objects.predicted == (1,)
 
 

@@ -17,7 +17,7 @@ from made_data import write_tiff
 from torchfpn.cli.main import main
 from torchfpn.errors import FPNError
 from torchfpn.io.vectors import read_vectors
-from torchfpn.vector.geometry import areas
+from torchfpn.vector.geometry import repair
 
 PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 5e6)}
 UTM_MEMBER = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
@@ -317,7 +317,7 @@ def test_fault_28_mutated_files_give_labels_or_one_line(tmp_path_factory, seed, 
     path.write_bytes(data)
     error = None
     try:
-        areas(read_vectors(path, field="kind"))
+        repair(read_vectors(path, field="kind"))
     except FPNError as raised:
         error = str(raised)
     assert error is None or ("l.geojson" in error and "\n" not in error)

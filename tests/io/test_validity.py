@@ -22,7 +22,7 @@ from torchfpn.io.rasters import open_raster, write_label_raster
 from torchfpn.io.select_bands import fitted
 from torchfpn.recipe import Recipe, Scaling
 from torchfpn.sources.labels import open_label_map
-from torchfpn.sources.raster import grid_of, sampling, view
+from torchfpn.sources.raster import grid_of, sampling, thumbnail
 
 LOWEST, NEAR = -3.4028234663852886e38, -3.39999999999999996e38  # of float32; and what many programs declare instead
 
@@ -52,7 +52,7 @@ def test_declared_values_are_what_gdal_masks(tmp_path, dtype, nodata, row):
     assert not expected.all()
     np.testing.assert_array_equal(read_image(path).valid, expected)
     np.testing.assert_array_equal(read_image(path, window=(0, 0, 1, 2)).valid, expected[:, :2])
-    seen = view(path, sampling(grid_of(path), 100))
+    seen = thumbnail(path, sampling(grid_of(path), 100))
     np.testing.assert_array_equal(seen.valid, expected)
     silent = write_tiff(tmp_path / "b.tif", np.array([[row]], dtype))  # what the caller says means the same
     np.testing.assert_array_equal(read_image(silent, nodata=nodata).valid, expected)
@@ -69,7 +69,7 @@ def test_the_mask_beside_a_photograph_counts(tmp_path, suffix):
     beside.rename(tmp_path / f"a.{suffix}.msk")
     np.testing.assert_array_equal(gdal_mask(path), mask > 0)
     np.testing.assert_array_equal(read_image(path).valid, mask > 0)
-    np.testing.assert_array_equal(view(path, sampling(grid_of(path), 100)).valid, mask > 0)
+    np.testing.assert_array_equal(thumbnail(path, sampling(grid_of(path), 100)).valid, mask > 0)
     if suffix != "jpg":
         np.testing.assert_array_equal(read_labels(path).valid, mask > 0)
         with open_label_map(path) as held:
@@ -97,7 +97,7 @@ def test_a_palette_shows_what_gdal_masks(tmp_path):
     path = tmp_path / "a.tif"
     write_label_raster(path, np.array([[0, 1, 2]]), nodata=2, colors=[(1, 2, 3), (4, 5, 6), (0, 0, 0)])
     expected = [[True, True, False]]
-    assert read_image(path).valid.tolist() == view(path, sampling(grid_of(path), 9)).valid.tolist() == expected
+    assert read_image(path).valid.tolist() == thumbnail(path, sampling(grid_of(path), 9)).valid.tolist() == expected
 
 
 @pytest.fixture

@@ -189,9 +189,9 @@ def test_ten_thousand_objects_in_one_image(masks):
     boxes = torch.cat([low, low + 4], 1)
     crops = None
     if masks:
-        from torchfpn.metrics.precisions import filled
+        from torchfpn.metrics.precisions import box_masks
 
-        crops = filled(boxes, (600, 600))
+        crops = box_masks(boxes, (600, 600))
     scores = torch.linspace(0, 1, len(boxes), dtype=torch.float64)
     count = AveragePrecision(["cell"], masks=masks)
     labels = torch.zeros(len(boxes), dtype=torch.int64)

@@ -10,7 +10,7 @@ from rich.console import Console
 from made_detections import BOX, NAMES, OTHER, found, truth
 from made_page import EVIL, Page
 from torchfpn.errors import DataError
-from torchfpn.evaluation.model import RegionEvaluation
+from torchfpn.evaluation.model import ObjectEvaluation
 from torchfpn.metrics.detection import AveragePrecision
 from torchfpn.report.html import write_report
 from torchfpn.report.objects import picture_names
@@ -28,7 +28,7 @@ def evaluation(*, masks=False, names=NAMES):
     scores.update(found([BOX], [0.9], masks=masks), truth([BOX], masks=masks))
     scores.update(found([BOX, [0, 0, 4, 4]], [0.8, 0.7], [1, 0], masks=masks), truth([BOX, OTHER], [1, 1], masks=masks))
     colors = ((10, 20, 30), (40, 50, 60), (70, 80, 90))
-    return RegionEvaluation(scores.compute(), colors, ("in/good.png", "in/bad.png"), tuple(scores.matches()))
+    return ObjectEvaluation(scores.compute(), colors, ("in/good.png", "in/bad.png"), tuple(scores.matches()))
 
 
 def make_run(folder, *, masks=False, names=NAMES):
@@ -132,7 +132,7 @@ def test_images_with_nothing_to_score_are_neither_best_nor_worst():
     scores.update(found([BOX], [0.9]), truth([BOX]))
     scores.update(found([], []), truth([BOX]))
     colors = ((10, 20, 30), (40, 50, 60), (70, 80, 90))
-    result = RegionEvaluation(scores.compute(), colors, ("none.png", "good.png", "bad.png"), tuple(scores.matches()))
+    result = ObjectEvaluation(scores.compute(), colors, ("none.png", "good.png", "bad.png"), tuple(scores.matches()))
     assert picture_names(result) == {"00-none": 0, "worst-00-bad": 2, "best-00-good": 1}
 
 

@@ -21,7 +21,7 @@ from torchfpn.geo.window import plan_blocks
 from torchfpn.inference.tiling import Blender, Seams
 from torchfpn.io.geotiff import write_bands
 from torchfpn.sources.mosaic import open_mosaic, open_tiles
-from torchfpn.sources.raster import Reading
+from torchfpn.sources.raster import ReadOptions
 
 
 @pytest.fixture
@@ -61,13 +61,13 @@ def test_a_file_whose_bands_are_in_another_order_is_read_by_name(tmp_path):
         tmp_path / "b.tif", array[::-1], names=("B04", "B03", "B02"), geo=Geo(UTM.crs, (a, b, x + 4 * a, d, e, y))
     )
     write_bands(tmp_path / "c.tif", array, names=("B8", "B3", "B4"), geo=Geo(UTM.crs, (a, b, x + 4 * a, d, e, y)))
-    read = open_mosaic(tmp_path, [tmp_path / "a.tif", tmp_path / "b.tif"], Reading()).read((0, 0, 4, 8))
+    read = open_mosaic(tmp_path, [tmp_path / "a.tif", tmp_path / "b.tif"], ReadOptions()).read((0, 0, 4, 8))
     np.testing.assert_array_equal(read.array, np.concatenate([array, array], axis=2))
-    other = open_mosaic(tmp_path, [tmp_path / "a.tif", tmp_path / "c.tif"], Reading())
+    other = open_mosaic(tmp_path, [tmp_path / "a.tif", tmp_path / "c.tif"], ReadOptions())
     for look in (other.header, lambda: other.read((0, 0, 4, 8))):
         with pytest.raises(DataError, match=r"c\.tif: names its bands B8, B3, B4; expected B2, B3, B4 as in a\.tif"):
             look()
-    chosen = open_mosaic(tmp_path, [tmp_path / "a.tif", tmp_path / "c.tif"], Reading(bands=(1, 2, 3)))
+    chosen = open_mosaic(tmp_path, [tmp_path / "a.tif", tmp_path / "c.tif"], ReadOptions(bands=(1, 2, 3)))
     np.testing.assert_array_equal(chosen.read((0, 0, 4, 8)).array, read.array)
 
 
@@ -87,7 +87,7 @@ def test_of_files_that_overlap_the_first_lies_on_top_where_it_has_data(folder):
     write_bands(
         "above.tif", above, names=("grey",), geo=Geo(UTM.crs, (0.5, 0, 500_002.5, 0, -0.5, 2_999_997.5)), nodata=0
     )
-    mosaic = open_mosaic(folder / "m", [folder / "above.tif", folder / "below.tif"], Reading())
+    mosaic = open_mosaic(folder / "m", [folder / "above.tif", folder / "below.tif"], ReadOptions())
     picture = mosaic.read((0, 0, mosaic.height, mosaic.width))
     wanted = below[0].copy()
     wanted[5:15, 9:15] = 9
@@ -118,7 +118,7 @@ def test_fault_12_turned_and_south_up_files_find_their_places(folder, transform)
     make_scene("scene.tif", geo=geo)
     cut("b.tif", 100, 50, 60, 70, geo)
     cut("a.tif", 20, 90, 90, 60, geo)
-    mosaic = open_mosaic(folder / "m", [folder / "b.tif", folder / "a.tif"], Reading())
+    mosaic = open_mosaic(folder / "m", [folder / "b.tif", folder / "a.tif"], ReadOptions())
     whole = read("scene.tif")[:, 20:160, 50:150]
     picture = mosaic.read((0, 0, 140, 100))
     assert np.abs(np.subtract(mosaic.geo.world(0, 0), geo.world(50, 20))).max() < 1e-6
@@ -138,7 +138,7 @@ def test_fault_12_turned_and_south_up_files_find_their_places(folder, transform)
 def test_fault_13_files_on_other_grids_are_refused(folder, geo, told):
     make_scene("other.tif", geo=geo, height=20, width=20)
     with pytest.raises(RasterError, match=told) as caught:
-        open_mosaic(folder / "m", [folder / "scene.tif", folder / "other.tif"], Reading())
+        open_mosaic(folder / "m", [folder / "scene.tif", folder / "other.tif"], ReadOptions())
     assert caught.value.file == folder / "other.tif"
 
 
@@ -215,11 +215,11 @@ def test_fault_17_tiles_of_two_zooms_twice_one_place_and_broken_ones_are_told(fo
     assert not (folder / "out/town").exists()
     make_tiles(folder / "town", picture, suffix="jpg")
     with pytest.raises(DataError, match="lies where"):
-        open_tiles(folder / "town", Reading())
+        open_tiles(folder / "town", ReadOptions())
     make_tiles(folder / "two", picture)
     make_tiles(folder / "two", picture, z=17)
     with pytest.raises(ConfigError, match="zooms 17, 18"):
-        open_tiles(folder / "two", Reading())
+        open_tiles(folder / "two", ReadOptions())
     assert predict("out", "two") == 2
     assert "zooms 17, 18" in capsys.readouterr().err
     assert predict("out", "town", "--probabilities", "uint8") == 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import torchfpn
-from torchfpn.evaluation.model import Validation
+from torchfpn.evaluation.model import PixelValidation
 from torchfpn.metrics.confusion import ConfusionMatrix
 from torchfpn.recipe import IGNORE
 from torchfpn.types import Batch
@@ -22,7 +22,7 @@ def batches():
 
 def test_equals_predict_and_losses():
     task = torchfpn.create_task(backbone="test_resnet", num_classes=3, channels=8, head_channels=8).eval()
-    validation, expected, losses = Validation(task), ConfusionMatrix(3), []
+    validation, expected, losses = PixelValidation(task), ConfusionMatrix(3), []
     with torch.no_grad():
         for batch in batches():
             validation.step(batch)
@@ -39,7 +39,7 @@ def test_equals_predict_and_losses():
 
 def test_images_without_a_label_do_not_count_in_the_loss():
     task = torchfpn.create_task(backbone="test_resnet", num_classes=3, channels=8, head_channels=8).eval()
-    labelled, both, none = Validation(task), Validation(task), Validation(task)
+    labelled, both, none = PixelValidation(task), PixelValidation(task), PixelValidation(task)
     batch = next(batches())
     nothing = Batch(batch.images, batch.sizes, torch.full_like(batch.targets, IGNORE), batch.names)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_images_without_a_label_do_not_count_in_the_loss():
 
 def test_processes_are_summed():
     task = torchfpn.create_task(backbone="test_resnet", num_classes=3, channels=8, head_channels=8).eval()
-    alone, doubled = Validation(task), Validation(task, lambda tensor: 2 * tensor)
+    alone, doubled = PixelValidation(task), PixelValidation(task, lambda tensor: 2 * tensor)
     with torch.no_grad():
         for batch in batches():
             alone.step(batch)

@@ -12,9 +12,9 @@ from torchfpn.geo.crs import crs_wkt
 from torchfpn.geo.georef import Geo
 from torchfpn.io.vectors import Vectors
 from torchfpn.vector import rasterize as drawing
-from torchfpn.vector.geometry import areas
-from torchfpn.vector.rasterize import Labels, draw, place
-from torchfpn.vector.to_pixels import placed
+from torchfpn.vector.geometry import repair
+from torchfpn.vector.rasterize import LabelledPolygons, draw, place_polygons
+from torchfpn.vector.to_pixels import to_pixels
 
 UTM = CRS.from_epsg(32633).to_wkt()
 GRIDS = {
@@ -41,7 +41,7 @@ def shapes_on(transform, seed, count=25):
 
 def labels_of(shapes, crs=UTM):
     vectors = Vectors("l.gpkg", shapes, np.zeros(len(shapes), bool), None, crs)
-    return Labels("l.gpkg", areas(vectors), 1 + np.arange(len(shapes)) % 3, crs)
+    return LabelledPolygons("l.gpkg", repair(vectors), 1 + np.arange(len(shapes)) % 3, crs)
 
 
 def in_degrees(shapes):
@@ -66,20 +66,20 @@ def test_a_window_is_that_part_of_the_whole(crs, seed, grid, row, column, side, 
     geo, shapes = Geo(UTM, GRIDS[grid]), shapes_on(GRIDS[grid], seed)
     labels = labels_of(shapes) if crs == "the same" else labels_of(in_degrees(shapes), crs_wkt("OGC:CRS84"))
     options = {"ignored": 256, "border": border}
-    whole = draw(place(labels, geo, SIZE, **options), (0, 0, *SIZE), all_touched=touching)
+    whole = draw(place_polygons(labels, geo, SIZE, **options), (0, 0, *SIZE), all_touched=touching)
     window = (row, column, min(side, SIZE[0] - row), min(side, SIZE[1] - column))
-    part = draw(place(labels, geo, SIZE, **options, window=window), window, all_touched=touching)
+    part = draw(place_polygons(labels, geo, SIZE, **options, window=window), window, all_touched=touching)
     assert np.array_equal(part, whole[row : row + side, column : column + side])
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("crs", [UTM, crs_wkt("OGC:CRS84")])
 def test_the_tree_changes_nothing(grid, crs):
-    shapes = areas(Vectors("l", shapes_on(GRIDS[grid], 2, 60), np.zeros(60, bool), None, UTM)).shapes
+    shapes = repair(Vectors("l", shapes_on(GRIDS[grid], 2, 60), np.zeros(60, bool), None, UTM)).shapes
     shapes = shapes if crs == UTM else in_degrees(shapes)
     geo = Geo(UTM, GRIDS[grid])
-    plain, numbers = placed(shapes, crs, geo, SIZE)
-    found, same = placed(shapes, crs, geo, SIZE, tree=shapely.STRtree(shapes))
+    plain, numbers = to_pixels(shapes, crs, geo, SIZE)
+    found, same = to_pixels(shapes, crs, geo, SIZE, tree=shapely.STRtree(shapes))
     assert np.array_equal(numbers, same)
     assert all(one.equals_exact(other) for one, other in zip(plain, found, strict=True))
 
@@ -92,10 +92,12 @@ def test_a_window_places_only_the_features_around_it(monkeypatch):
     labels = labels_of(shapely.box(x, y - 5, x + 5, y))
     seen = []
     monkeypatch.setattr(
-        drawing, "placed", lambda shapes, *rest, **more: (seen.append(len(shapes)), placed(shapes, *rest, **more))[1]
+        drawing,
+        "to_pixels",
+        lambda shapes, *rest, **more: (seen.append(len(shapes)), to_pixels(shapes, *rest, **more))[1],
     )
     window = (50_000, 70_000, 256, 256)
-    drawn = draw(place(labels, geo, (100_000, 100_000), ignored=256, window=window), window)
+    drawn = draw(place_polygons(labels, geo, (100_000, 100_000), ignored=256, window=window), window)
     assert drawn[:10, :10].all()
     assert (drawn > 0).sum() == 100
     assert seen == [1]

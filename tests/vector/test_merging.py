@@ -8,7 +8,7 @@ from rasterio.crs import CRS
 
 from torchfpn.geo.georef import Geo
 from torchfpn.vector.features import Feature, trace
-from torchfpn.vector.regularize import merged
+from torchfpn.vector.regularize import dissolve
 
 UTM = CRS.from_epsg(32633).to_wkt()
 
@@ -27,7 +27,7 @@ def jagged(seed, pixel, side=96):
 @pytest.mark.parametrize("seed", range(3))
 def test_jagged_outlines_become_valid_ones_that_hold_all_of_them(seed, pixel):
     given = jagged(seed, pixel)
-    found = merged(given, UTM, 2.0)
+    found = dissolve(given, UTM, 2.0)
     assert len(found) < len(given)
     polygons = np.array([feature.polygon for feature in found])
     assert shapely.is_valid(polygons).all()
@@ -39,7 +39,7 @@ def test_jagged_outlines_become_valid_ones_that_hold_all_of_them(seed, pixel):
 
 def test_boxes_that_touch_at_corners_become_one_valid_polygon():
     boxes = [shapely.box(500_000 + 10 * i, 5_800_000 + 10 * i, 500_010 + 10 * i, 5_800_010 + 10 * i) for i in range(9)]
-    (found,) = merged([Feature(box, 1, "a", 100.0) for box in boxes], UTM, 1.0)
+    (found,) = dissolve([Feature(box, 1, "a", 100.0) for box in boxes], UTM, 1.0)
     assert found.polygon.is_valid
     assert shapely.difference(shapely.union_all(boxes), found.polygon).area < 1e-6
 
@@ -62,11 +62,11 @@ def test_polygons_on_both_sides_of_where_a_map_is_cut_are_neighbours(code, west,
             for box in boxes
         ]
     given = [Feature(box, 1, "a", 100.0) for box in boxes]
-    found = merged(given, CRS.from_epsg(code).to_wkt(), 12.0)
+    found = dissolve(given, CRS.from_epsg(code).to_wkt(), 12.0)
     assert [feature.polygon for feature in found[1:]] == boxes[2:]
     assert shapely.get_type_id(found[0].polygon) == shown  # in two, where the map is cut
     low = shapely.total_bounds(boxes)[0]
     assert found[0].polygon.bounds[0] >= min(low, -180 if code == 4326 else -20_037_508.35)
     ratio = found[0].polygon.area / (boxes[0].area + boxes[1].area)
     assert ratio == pytest.approx(0.002 / 0.0019, rel=2e-3)
-    assert len(merged(given, CRS.from_epsg(code).to_wkt(), 10.0)) == 3
+    assert len(dissolve(given, CRS.from_epsg(code).to_wkt(), 10.0)) == 3

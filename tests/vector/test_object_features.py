@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from torchfpn.geo.georef import Geo
 from torchfpn.ops.masks import Instances, crop_images
 from torchfpn.vector import object_features as object_polygons
-from torchfpn.vector.object_features import object_features, outlines
+from torchfpn.vector.object_features import mask_outlines, object_features
 
 GEO = Geo(CRS.from_epsg(32633).to_wkt(), (0.5, 0.0, 500_000.0, 0.0, -0.5, 5_800_000.0))
 
@@ -41,7 +41,7 @@ def burnt(polygon, size):
 def test_outlines_burnt_again_are_the_masks(count, height, width, seed):
     masks = random_masks(count, (height, width), seed)
     seen = {}
-    for numbers, polygons in outlines(crop_images(masks), np.arange(count)):
+    for numbers, polygons in mask_outlines(crop_images(masks), np.arange(count)):
         seen |= dict(zip(numbers.tolist(), polygons, strict=True))
     for number, mask in enumerate(masks.numpy()):
         polygon = seen.pop(number, shapely.Polygon())
@@ -56,13 +56,13 @@ def test_many_sheets_give_what_one_gives(monkeypatch):
 
     def all_of_them():
         pairs = [
-            pair for numbers, shapes in outlines(crops, np.arange(9)) for pair in zip(numbers, shapes, strict=True)
+            pair for numbers, shapes in mask_outlines(crops, np.arange(9)) for pair in zip(numbers, shapes, strict=True)
         ]
         return [(int(number), shape.wkt) for number, shape in pairs]
 
     one = all_of_them()
     monkeypatch.setattr(object_polygons, "SHEET", 700)
-    assert len(list(outlines(crops, np.arange(9)))) > 3
+    assert len(list(mask_outlines(crops, np.arange(9)))) > 3
     assert all_of_them() == one
 
 

@@ -22,10 +22,10 @@ from torchfpn.io.geotiff import Tags, label_stream
 from torchfpn.io.rasters import write_label_raster
 from torchfpn.io.vectors import Vectors, read_vectors
 from torchfpn.sources.label_classes import Legend, legend_of_field, legend_of_one
-from torchfpn.sources.polygons import Options, make_scene, rasterize_file, strips
+from torchfpn.sources.polygons import RasterizeOptions, make_scene, rasterize_file, strips
 from torchfpn.vector.features import trace
-from torchfpn.vector.geometry import areas, widened
-from torchfpn.vector.rasterize import ASIDE, Labels, Scene, touched
+from torchfpn.vector.geometry import buffer_by_metres, repair
+from torchfpn.vector.rasterize import ASIDE, LabelledPolygons, PixelPolygons, touched_pixels
 
 UTM, DEGREES = CRS.from_epsg(32633).to_wkt(), crs_wkt("EPSG:4326")
 GRIDS = {
@@ -45,7 +45,7 @@ def vectors(shapes, crs=UTM, column=None):
 def ready(shapes, crs=UTM, values=None, **options):
     held = vectors(shapes, crs)
     values = np.ones(len(shapes), np.int64) if values is None else np.array(values)
-    return Labels("labels.gpkg", areas(held, **options), values, crs)
+    return LabelledPolygons("labels.gpkg", repair(held, **options), values, crs)
 
 
 def legend(top=1):
@@ -82,7 +82,7 @@ def random_shapes(seed, size=SIZE, count=25):
 
 def scene_of(shapes, values, size=SIZE):
     parts, owners = shapely.get_parts(np.array(shapes, dtype=object), return_index=True)
-    return Scene(parts, owners, np.asarray(values)[owners], parts[:0], 255, size)
+    return PixelPolygons(parts, owners, np.asarray(values)[owners], parts[:0], 255, size)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -156,7 +156,7 @@ def test_a_sliver_touches_without_holding_a_centre():
     assert drawn(ready([on_grid(sliver, GRIDS["turned"])]), Geo(UTM, GRIDS["turned"]))[0].sum() == 0
     labels, _ = drawn(ready([on_grid(sliver, GRIDS["turned"])]), Geo(UTM, GRIDS["turned"]), all_touched=True)
     assert labels.sum() == labels[3, 2:61].sum() == 59
-    assert len(touched(np.array([], dtype=object), (0, 9), 9)[0]) == 0
+    assert len(touched_pixels(np.array([], dtype=object), (0, 9), 9)[0]) == 0
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -281,7 +281,7 @@ def test_rings_are_mended_and_collections_opened():
     doubled = shapely.MultiPolygon([shapely.box(20, 0, 30, 10), shapely.box(25, 0, 35, 10)])
     nested = shapely.GeometryCollection([shapely.GeometryCollection([shapely.box(40, 0, 50, 10)])])
     flat = shapely.Polygon([(0, 0), (1, 1), (2, 2)])
-    found = areas(vectors([bow, doubled, None, nested, shapely.Polygon(), flat]))
+    found = repair(vectors([bow, doubled, None, nested, shapely.Polygon(), flat]))
     assert (found.invalid, found.lost) == (1, 3)
     assert found.features.tolist() == [0, 1, 1, 3]
     assert shapely.is_valid(found.shapes).all()
@@ -313,7 +313,7 @@ def windings(ring, points):
 )
 def test_rings_that_cross_themselves_follow_the_nonzero_rule(ring):
     points = np.random.default_rng(0).uniform(0, 10, (2000, 2))
-    (found,) = areas(vectors([shapely.Polygon(ring)])).shapes
+    (found,) = repair(vectors([shapely.Polygon(ring)])).shapes
     inside = windings(np.array(ring, float), points) != 0
     assert np.array_equal(shapely.contains_xy(found, *points.T), inside)
 
@@ -322,7 +322,7 @@ def test_rings_that_cross_themselves_follow_the_nonzero_rule(ring):
 def test_widths_are_metres_on_the_ground(crs):
     place = {"EPSG:2263": (-74.0, 40.7)}.get(crs, (15.0, 60.0))
     x, y = (values[0] for values in rasterio.warp.transform(LON_LAT, crs, [place[0]], [place[1]]))
-    (circle,) = widened(np.array([shapely.Point(x, y)], dtype=object), crs_wkt(crs), 50.0)
+    (circle,) = buffer_by_metres(np.array([shapely.Point(x, y)], dtype=object), crs_wkt(crs), 50.0)
     points = shapely.get_coordinates(circle)
     degrees = shapely.set_coordinates(circle, np.stack(rasterio.warp.transform(crs, LON_LAT, *points.T), 1))
     assert square_metres(degrees) == pytest.approx(np.pi * 50**2, rel=0.01)
@@ -331,8 +331,8 @@ def test_widths_are_metres_on_the_ground(crs):
 def test_lines_and_points_without_a_width_are_refused():
     mixed = [shapely.box(0, 0, 1, 1), shapely.LineString([(0, 0), (9, 9)]), shapely.Point(1, 1), shapely.Point(2, 1)]
     with pytest.raises(DataError, match=r"1 lines and 2 points among 4 features; expected polygons; .*--buffer"):
-        areas(vectors(mixed))
-    found = areas(vectors([shapely.affinity.translate(s, 500_000, 5_800_000) for s in mixed]), buffer=2.0)
+        repair(vectors(mixed))
+    found = repair(vectors([shapely.affinity.translate(s, 500_000, 5_800_000) for s in mixed]), buffer=2.0)
     assert found.widened == 3
     assert (shapely.area(found.shapes) > 0).all()
 
@@ -459,9 +459,9 @@ def test_real_buildings_in_another_coordinate_system(tmp_path):
     moved = shapely.set_coordinates(held.shapes.copy(), degrees)
     maps = []
     for name, shapes, crs in (("a", held.shapes, held.crs), ("b", moved, crs_wkt(LON_LAT))):
-        labels = Labels("x", areas(vectors(shapes, crs)), np.ones(len(shapes), np.int64), crs)
+        labels = LabelledPolygons("x", repair(vectors(shapes, crs)), np.ones(len(shapes), np.int64), crs)
         target = tmp_path / f"{name}.tif"
-        outcome = rasterize_file(folder / "image.tif", target, labels, legend_of_one(), Options())
+        outcome = rasterize_file(folder / "image.tif", target, labels, legend_of_one(), RasterizeOptions())
         assert outcome.features.all()
         with rasterio.open(target) as drawn_map, rasterio.open(folder / "image.tif") as image:
             maps.append(drawn_map.read(1))
@@ -477,11 +477,11 @@ def test_real_buildings_on_tiles_lie_on_roofs(tmp_path):
     """Banepa: the share of building pixels that its README names, and all labels met."""
     folder = DATA / "buildings-banepa" / "val"
     held = read_vectors(folder / "buildings.geojson")
-    labels = Labels("x", areas(held), np.ones(len(held.shapes), np.int64), held.crs)
+    labels = LabelledPolygons("x", repair(held), np.ones(len(held.shapes), np.int64), held.crs)
     met = np.zeros(len(held.shapes), bool)
     for image in sorted((folder / "images").iterdir()):
         target = tmp_path / image.name
-        outcome = rasterize_file(image, target, labels, legend_of_one(), Options(tiles="OAM-{x}-{y}-{z}"))
+        outcome = rasterize_file(image, target, labels, legend_of_one(), RasterizeOptions(tiles="OAM-{x}-{y}-{z}"))
         assert 0.15 < outcome.pixels[1] / 512**2 < 0.7
         met |= outcome.features
     assert met.all()
@@ -509,6 +509,6 @@ def test_a_file_in_degrees_drawn_on_an_image_in_metres(tmp_path):
     collection["features"][0]["geometry"] = shapely.geometry.mapping(box)
     (tmp_path / "a.geojson").write_text(json.dumps(collection))
     held = read_vectors(tmp_path / "a.geojson")
-    labels = Labels("a", areas(held), np.ones(1, np.int64), held.crs)
-    outcome = rasterize_file(tmp_path / "a.tif", tmp_path / "out.tif", labels, legend_of_one(), Options())
+    labels = LabelledPolygons("a", repair(held), np.ones(1, np.int64), held.crs)
+    outcome = rasterize_file(tmp_path / "a.tif", tmp_path / "out.tif", labels, legend_of_one(), RasterizeOptions())
     assert outcome.pixels == {0: 90 * 70 - 400, 1: 400}

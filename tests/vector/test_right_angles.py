@@ -10,7 +10,7 @@ from PIL import Image
 from shapely.affinity import rotate, scale, translate
 
 from torchfpn.vector.features import trace
-from torchfpn.vector.regularize import FARTHEST, LEAST_IOU, squared
+from torchfpn.vector.regularize import FARTHEST, LEAST_IOU, square
 
 SIZE = 160
 PLANS = {
@@ -57,7 +57,7 @@ def test_rough_buildings_become_straight_and_nearer_to_the_truth(plan, angle):
     better = done = 0
     for seed in range(8):
         outline = rough(truth, seed)
-        result = squared(outline, 1.5)
+        result = square(outline, 1.5)
         if result is None:
             continue
         done += 1
@@ -71,7 +71,7 @@ def test_rough_buildings_become_straight_and_nearer_to_the_truth(plan, angle):
 
 def test_the_direction_is_found():
     truth = placed(shapely.Polygon(PLANS["L"]), 17)
-    result = squared(rough(truth, 3), 1.5)
+    result = square(rough(truth, 3), 1.5)
     edges = np.diff(np.array(result.exterior.coords), axis=0)
     angles = np.degrees(np.arctan2(edges[:, 1], edges[:, 0])) % 90
     assert np.abs(angles - 17).max() < 1.5
@@ -80,13 +80,13 @@ def test_the_direction_is_found():
 def test_what_is_square_stays():
     for plan in PLANS.values():
         truth = placed(shapely.Polygon(plan), 25)
-        assert squared(truth, 1.5).normalize().equals_exact(truth.normalize(), 1e-9)
+        assert square(truth, 1.5).normalize().equals_exact(truth.normalize(), 1e-9)
     yard = placed(YARD, 25)
-    assert squared(yard, 1.5).normalize().equals_exact(yard.normalize(), 1e-9)
+    assert square(yard, 1.5).normalize().equals_exact(yard.normalize(), 1e-9)
 
 
 def test_yards_get_right_angles_too():
-    result = squared(rough(placed(YARD, 30), 1), 1.5)
+    result = square(rough(placed(YARD, 30), 1), 1.5)
     assert len(result.interiors) == 1
     assert len(result.interiors[0].coords) == 5
     assert iou(result, placed(YARD, 30)) > 0.96
@@ -94,23 +94,23 @@ def test_yards_get_right_angles_too():
 
 def test_a_long_slanted_wall_stays():
     cut = placed(shapely.Polygon([(0, 0), (40, 0), (40, 18), (28, 30), (0, 30)]), 0)
-    result = squared(cut, 1.5)
+    result = square(cut, 1.5)
     assert result.normalize().equals_exact(cut.normalize(), 1e-9)
 
 
 def test_a_cut_off_corner_comes_back():
     cut = placed(shapely.Polygon([(0, 0), (40, 0), (40, 28), (38, 30), (0, 30)]), 20)
-    result = squared(cut, 1.5)
+    result = square(cut, 1.5)
     assert len(result.exterior.coords) == 5
     assert result.area > cut.area
 
 
 def test_round_and_bent_things_are_left_alone():
-    assert squared(shapely.Point(0, 0).buffer(30), 1.5) is None
-    assert squared(shapely.Polygon([(0, 0), (60, 0), (30, 52)]), 1.5) is None  # of equal sides
+    assert square(shapely.Point(0, 0).buffer(30), 1.5) is None
+    assert square(shapely.Polygon([(0, 0), (60, 0), (30, 52)]), 1.5) is None  # of equal sides
     bow = shapely.LineString([(0, 0), (40, 0), (70, 25), (80, 60)]).buffer(5, cap_style="flat")
-    assert squared(bow, 1.0) is None
-    assert squared(shapely.box(0, 0, 2, 2), 1.5) is None  # smaller than what may be off
+    assert square(bow, 1.0) is None
+    assert square(shapely.box(0, 0, 2, 2), 1.5) is None  # smaller than what may be off
 
 
 @settings(max_examples=150, deadline=None)
@@ -123,7 +123,7 @@ def test_whatever_comes_out_is_valid_and_close(seed, tolerance, count):
     for given_shape in (shape, max(shapely.get_parts(shapely.union_all(boxes)), key=lambda part: part.area)):
         if not given_shape.is_valid or given_shape.area < 1:
             continue
-        result = squared(given_shape, tolerance)
+        result = square(given_shape, tolerance)
         if result is not None:
             assert result.is_valid
             assert iou(result, given_shape) >= LEAST_IOU

@@ -13,8 +13,8 @@ from torchfpn.geo.crs import LON_LAT, crs_wkt
 from torchfpn.geo.georef import Geo
 from torchfpn.io.vectors import Vectors
 from torchfpn.vector.features import trace
-from torchfpn.vector.geometry import areas
-from torchfpn.vector.rasterize import Labels, draw, place
+from torchfpn.vector.geometry import repair
+from torchfpn.vector.rasterize import LabelledPolygons, draw, place_polygons
 
 NAMES = {1: "a", 2: "b", 3: "c"}
 DEGREES = crs_wkt(LON_LAT)
@@ -75,10 +75,10 @@ def random_map(seed):
 def drawn(features, crs, geo, size):
     """Labels of the polygons on a grid."""
     shapes = np.array([feature.polygon for feature in features], dtype=object)
-    held = areas(Vectors("x", shapes, np.zeros(len(shapes), bool), None, crs))
+    held = repair(Vectors("x", shapes, np.zeros(len(shapes), bool), None, crs))
     assert (held.invalid, held.lost) == (0, 0)
-    labels = Labels("x", held, np.array([feature.value for feature in features], int), crs)
-    return draw(place(labels, geo, size, ignored=255), (0, 0, *size))
+    labels = LabelledPolygons("x", held, np.array([feature.value for feature in features], int), crs)
+    return draw(place_polygons(labels, geo, size, ignored=255), (0, 0, *size))
 
 
 def true_area(polygon, geo):

@@ -29,14 +29,14 @@ from torchfpn.errors import amount
 from torchfpn.io.formats import printable
 
 if TYPE_CHECKING:
-    from torchfpn.evaluation.maps import Compared
+    from torchfpn.evaluation.maps import MapComparison
     from torchfpn.geo.georef import Window
     from torchfpn.inference.jobs import Job
     from torchfpn.metrics.pixel_counts import PixelCounts
     from torchfpn.report.html import Picture
     from torchfpn.report.run import Scores
     from torchfpn.sources.label_classes import LabelClasses
-    from torchfpn.sources.labels import Side
+    from torchfpn.sources.labels import LabelSource
     from torchfpn.sources.raster import Grid, Sampling
 
 
@@ -45,7 +45,7 @@ class Work:
     """What is the same for all images, and what came of them."""
 
     args: argparse.Namespace
-    sides: "list[Side]"
+    sides: "list[LabelSource]"
     classes: "LabelClasses"
     part: "Window | None"
     total: "PixelCounts | None" = None
@@ -112,13 +112,13 @@ def _tried(do: Any, job: "Job") -> Any:
         return None
 
 
-def _looked_at(work: Work, job: "Job") -> "tuple[Grid, Sampling, Compared]":
-    from torchfpn.evaluation.maps import compared
+def _looked_at(work: Work, job: "Job") -> "tuple[Grid, Sampling, MapComparison]":
+    from torchfpn.evaluation.maps import compare_maps
     from torchfpn.sources.raster import grid_of, sampling
 
     grid = grid_of(job.source, allow_vrt=work.args.allow_vrt, max_side=work.args.max_side)
     look = sampling(grid, work.args.panel_size, work.part)
-    return grid, look, compared(grid, look, work.sides, work.classes)
+    return grid, look, compare_maps(grid, look, work.sides, work.classes)
 
 
 def _draw(work: Work, job: "Job", picture: Path) -> bool:
@@ -128,12 +128,12 @@ def _draw(work: Work, job: "Job", picture: Path) -> bool:
     from torchfpn.report.html import linked_picture
     from torchfpn.report.images import png, to_rgb
     from torchfpn.report.sheets import Comparison, draw_comparison
-    from torchfpn.sources.raster import view
+    from torchfpn.sources.raster import thumbnail
 
     _, look, found = _looked_at(work, job)
     words = listed(work.args.bands)
     bands = [int(word) if word.isdecimal() else word for word in words] or None
-    seen = view(job.source, look, bands=bands, allow_vrt=work.args.allow_vrt)
+    seen = thumbnail(job.source, look, bands=bands, allow_vrt=work.args.allow_vrt)
     maps: list[Any] = [*found.maps]
     truth = maps.pop(0) if work.args.truth is not None else None
     prediction = maps.pop(0) if work.args.prediction is not None else None
@@ -298,14 +298,14 @@ def run(args: argparse.Namespace) -> int:
     return 0 if not failed else 1 if failed < len(jobs) else 2
 
 
-def _kind(sides: "Sequence[Side]") -> str:
+def _kind(sides: "Sequence[LabelSource]") -> str:
     """What is compared, as the table of flags calls it."""
     if any(side.layers for side in sides):
         return "polygons on one side alone" if len(sides) == 1 else "polygons on one of two sides"
     return "label files alone" if len(sides) == 1 else "label files on both sides"
 
 
-def _tell_unmet(sides: "Sequence[Side]") -> None:
+def _tell_unmet(sides: "Sequence[LabelSource]") -> None:
     """Warns of polygons that lie on none of the images they were drawn on."""
     for side in sides:
         for layer in side.layers.values():
@@ -342,17 +342,17 @@ def _jobs(args: argparse.Namespace) -> "list[Job]":
     return jobs
 
 
-def _side(args: argparse.Namespace, path: Path, layer: str | None, images: int) -> "Side":
+def _side(args: argparse.Namespace, path: Path, layer: str | None, images: int) -> "LabelSource":
     """The labels at a path: of all images, or by their names. layer: of a GeoPackage with several."""
     from torchfpn.errors import ConfigError
     from torchfpn.geo.crs import crs_wkt
     from torchfpn.geo.tiles import check_pattern
     from torchfpn.io.vectors import label_files
-    from torchfpn.sources.labels import Side, label_folder, open_label_map
+    from torchfpn.sources.labels import LabelSource, label_folder, open_label_map
 
     crs = crs_wkt(args.assume_crs) if args.assume_crs else None
     tiles = check_pattern(args.tiles) if args.tiles is not None else None
-    side = Side(assume_crs=crs, tiles=tiles, max_side=args.max_side)
+    side = LabelSource(assume_crs=crs, tiles=tiles, max_side=args.max_side)
     kind = kind_of(path)
     if kind == "polygons":
         from torchfpn.vector.objects import read_objects
@@ -384,7 +384,7 @@ def _side(args: argparse.Namespace, path: Path, layer: str | None, images: int) 
     return side
 
 
-def _refuse_labels(args: argparse.Namespace, jobs: "Sequence[Job]", sides: "Sequence[Side]") -> None:
+def _refuse_labels(args: argparse.Namespace, jobs: "Sequence[Job]", sides: "Sequence[LabelSource]") -> None:
     """Passes pictures that overwrite none of the label files, whatever `--overwrite` says."""
     from torchfpn.errors import ConfigError
 
@@ -396,7 +396,7 @@ def _refuse_labels(args: argparse.Namespace, jobs: "Sequence[Job]", sides: "Sequ
             )
 
 
-def _classes(args: argparse.Namespace, sides: "Sequence[Side]") -> "LabelClasses":
+def _classes(args: argparse.Namespace, sides: "Sequence[LabelSource]") -> "LabelClasses":
     from torchfpn.errors import ConfigError, nearest
     from torchfpn.sources.label_classes import label_classes
 

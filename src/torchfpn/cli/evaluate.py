@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[str, Any]:
     """Of a model that gives a class for every pixel."""
     from torchfpn.data.datasets import SemanticDataset
-    from torchfpn.evaluation.model import class_order, evaluate, fitting, open_samples
+    from torchfpn.evaluation.model import class_order, evaluate_pixels, fitting, open_samples
 
     order = class_order(task.classes, dataset.names)
     samples = open_samples(SemanticDataset, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
@@ -98,7 +98,7 @@ def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[
 
     objects = _objects(args, dataset, samples, order)
     with counted("evaluating", len(samples)) as step:
-        found = evaluate(
+        found = evaluate_pixels(
             task,
             (samples[i] for i in range(len(samples))),
             source=samples,

@@ -19,7 +19,7 @@ from torchfpn.errors import amount
 if TYPE_CHECKING:
     from torchfpn.errors import DataError
     from torchfpn.evaluation.label_pairs import PixelScores
-    from torchfpn.evaluation.objects import Compared, Layer
+    from torchfpn.evaluation.objects import Layer, ObjectComparison
     from torchfpn.vector.objects import Objects
 
 
@@ -238,14 +238,14 @@ def _labels_against_labels(args: argparse.Namespace) -> Scored:
 
 def _labels_against_polygons(args: argparse.Namespace) -> Scored:
     from torchfpn.cli.console import counted
-    from torchfpn.evaluation.maps import MapScores, Place
+    from torchfpn.evaluation.maps import MapPlace, MapScores
     from torchfpn.geo.crs import crs_wkt
     from torchfpn.geo.tiles import check_pattern
     from torchfpn.io.formats import name_key, printable
     from torchfpn.sources.label_classes import classes_of
     from torchfpn.sources.labels import label_folder
 
-    place = Place(
+    place = MapPlace(
         crs_wkt(args.assume_crs) if args.assume_crs else None,
         check_pattern(args.tiles) if args.tiles is not None else None,
         args.max_side,
@@ -398,7 +398,7 @@ def _area(args: argparse.Namespace) -> "list[Layer]":
     return [(area.shapes, area.crs, area.file)]
 
 
-def _left_out(found: "Compared") -> dict[str, Any]:
+def _left_out(found: "ObjectComparison") -> dict[str, Any]:
     sides = ("predicted", "truth")
     return {
         "outside_or_small": dict(zip(sides, found.outside, strict=True)),

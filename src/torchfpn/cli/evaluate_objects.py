@@ -31,14 +31,14 @@ def score(args: argparse.Namespace, task: "Task", dataset: "DatasetConfig") -> d
     """
     from torchfpn.cli.console import counted
     from torchfpn.data.datasets import ObjectDataset
-    from torchfpn.evaluation.model import class_order, evaluate_regions, fitting, open_samples
+    from torchfpn.evaluation.model import class_order, evaluate_objects, fitting, open_samples
 
     refuse_idle(args, "evaluate", "a detection model")
     order = class_order(task.classes, dataset.names)
     samples = open_samples(ObjectDataset, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
     fit = fitting(samples, task.recipe, accept_dtype=args.accept_dtype)
     with counted("evaluating", len(samples)) as step:
-        found = evaluate_regions(
+        found = evaluate_objects(
             task, samples, precision=args.precision, order=order, most=_most(args), progress=step, fit=fit
         )
     if args.out:

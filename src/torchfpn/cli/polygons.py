@@ -19,8 +19,8 @@ from torchfpn.cli.options import accept_old_spelling, add_without_class, of_one_
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
-    from torchfpn.sources.layers import Layer
-    from torchfpn.vector.regularize import Counts, Wishes
+    from torchfpn.sources.layers import PolygonLayer
+    from torchfpn.vector.regularize import CleanCounts, CleanOptions
 
 
 KINDS = (".geojson", ".gpkg", ".fgb")
@@ -82,10 +82,10 @@ def run(args: argparse.Namespace) -> int:
     from torchfpn.geo.crs import crs_wkt
     from torchfpn.io.formats import is_vector
     from torchfpn.sources.layers import open_layer
-    from torchfpn.vector.regularize import Counts
+    from torchfpn.vector.regularize import CleanCounts
 
     _check(args)
-    counts, raster = Counts(), not is_vector(args.source)
+    counts, raster = CleanCounts(), not is_vector(args.source)
     with open_layer(
         args.source,
         outlined=once([word.strip() for word in args.vectorize.split(",")], "--vectorize") if args.vectorize else None,
@@ -145,18 +145,18 @@ def _check_out(args: argparse.Namespace) -> None:
     check_folder(args.out.parent)
 
 
-def _wishes(args: argparse.Namespace, layer: "Layer", raster: bool) -> "Wishes":
+def _wishes(args: argparse.Namespace, layer: "PolygonLayer", raster: bool) -> "CleanOptions":
     from torchfpn.geo.crs import crs_wkt
     from torchfpn.vector.objects import read_objects
-    from torchfpn.vector.regularize import Known, Wishes
+    from torchfpn.vector.regularize import CleanOptions, Exclusion
 
     known = None
     if args.exclude is not None:
         assumed = crs_wkt(args.assume_crs) if args.assume_crs else None
         with of_one_layer():
             vectors = read_objects(args.exclude, field="", score="", assume_crs=assumed)
-        known = Known(vectors, layer.crs, layer.tolerance)
-    return Wishes(
+        known = Exclusion(vectors, layer.crs, layer.tolerance)
+    return CleanOptions(
         merge=args.merge,
         square=max(args.simplify, OFF[0 if raster else 1]) if args.square else 0.0,
         simplify=args.simplify if args.square or not raster else 0.0,
@@ -167,22 +167,22 @@ def _wishes(args: argparse.Namespace, layer: "Layer", raster: bool) -> "Wishes":
     )
 
 
-def _write(args: argparse.Namespace, layer: "Layer", wishes: "Wishes", counts: "Counts") -> None:
+def _write(args: argparse.Namespace, layer: "PolygonLayer", wishes: "CleanOptions", counts: "CleanCounts") -> None:
     from torchfpn.inference.outputs import write_features
-    from torchfpn.vector.regularize import Wishes, in_lon_lat, refined
+    from torchfpn.vector.regularize import CleanOptions, clean, features_in_lon_lat
 
     turned = args.out.suffix == ".geojson"  # also what is in degrees: cut at 180, rounded, within -180..180
-    plain = Wishes(pixel=wishes.pixel, share=wishes.share)
+    plain = CleanOptions(pixel=wishes.pixel, share=wishes.share)
     at_once = turned and layer.pixel > 0 and wishes == plain  # nothing to be done in between
     given = layer.features("degrees" if at_once else "map", turned)
-    features = refined(given, layer.crs, wishes, counts, tolerance=layer.tolerance, file=args.source)
+    features = clean(given, layer.crs, wishes, counts, tolerance=layer.tolerance, file=args.source)
     if turned and not at_once:
-        features = in_lon_lat(features, layer.crs, layer.decimals, layer.tolerance, args.source)
+        features = features_in_lon_lat(features, layer.crs, layer.decimals, layer.tolerance, args.source)
     multi = layer.multi or wishes.merge > 0
     write_features(args.out, features, crs=layer.crs, scored=layer.scored, multi=multi)
 
 
-def _summary(args: argparse.Namespace, layer: "Layer", counts: "Counts") -> str:
+def _summary(args: argparse.Namespace, layer: "PolygonLayer", counts: "CleanCounts") -> str:
     from torchfpn.io.formats import printable
 
     words = [amount(counts.given, "feature")]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torchfpn.inference.objects import ObjectOutcome, ObjectOverlay
     from torchfpn.inference.semantic import Options, Outcome, Overlay
     from torchfpn.inference.windows import Streaming
-    from torchfpn.sources.raster import Scene
+    from torchfpn.sources.raster import RasterSource
     from torchfpn.tasks.task import Task
 
 
@@ -309,7 +309,7 @@ def _predict_all(
     return 0 if not failed else 1 if done else 2
 
 
-def _scene(job: "Job", options: "Options", streaming: "Streaming") -> "Scene | Exception | None":
+def _scene(job: "Job", options: "Options", streaming: "Streaming") -> "RasterSource | Exception | None":
     """What is read by windows; None for what is read whole; or what is wrong with it, to be told in its turn."""
     from torchfpn.errors import DataError
     from torchfpn.inference.windows import open_scene

@@ -23,12 +23,12 @@ from torchfpn.errors import amount
 
 if TYPE_CHECKING:
     from torchfpn.errors import FPNError
-    from torchfpn.evaluation.label_pairs import Tally
+    from torchfpn.evaluation.label_pairs import RasterizeTally
     from torchfpn.inference.jobs import Job
     from torchfpn.io.vectors import Vectors
     from torchfpn.sources.label_classes import Legend
-    from torchfpn.sources.polygons import Options, Outcome
-    from torchfpn.vector.rasterize import Labels
+    from torchfpn.sources.polygons import RasterizeOptions, RasterizeOutcome
+    from torchfpn.vector.rasterize import LabelledPolygons
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some images failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.console import check_folder, tell_passed_over
-    from torchfpn.evaluation.label_pairs import Tally
+    from torchfpn.evaluation.label_pairs import RasterizeTally
     from torchfpn.inference.jobs import refuse_existing, refuse_own_sources
 
     options = _options(args)
@@ -82,17 +82,17 @@ def run(args: argparse.Namespace) -> int:
     labels = {stem: _labels(held, legend, args) for stem, held in vectors.items()}
     if not args.labels.is_dir() and isinstance(error := labels[""], Exception):
         raise error
-    tally = Tally(legend, {stem: held for stem, held in labels.items() if not isinstance(held, Exception)})
+    tally = RasterizeTally(legend, {stem: held for stem, held in labels.items() if not isinstance(held, Exception)})
     failed = _draw_all(jobs, labels, tally, options, folder=args.labels if args.labels.is_dir() else None)
     _print(tally, len(jobs) - failed, failed)
     return 0 if not failed else 1 if failed < len(jobs) else 2
 
 
-def _options(args: argparse.Namespace) -> "Options":
+def _options(args: argparse.Namespace) -> "RasterizeOptions":
     from torchfpn.errors import ConfigError
     from torchfpn.geo.crs import crs_wkt
     from torchfpn.geo.tiles import check_pattern
-    from torchfpn.sources.polygons import Options
+    from torchfpn.sources.polygons import RasterizeOptions
 
     if args.buffer is not None and not 0 < args.buffer < math.inf:
         raise ConfigError(f"{args.buffer}", field="--buffer", allowed="metres, more than 0")
@@ -102,7 +102,7 @@ def _options(args: argparse.Namespace) -> "Options":
         raise ConfigError(f"{args.ignore_border}", field="--ignore-border", allowed="0..1000 pixels")
     if args.field is not None and args.burn is not None:
         raise ConfigError("both --field and --burn", allowed="one: --field draws the value of each feature")
-    return Options(
+    return RasterizeOptions(
         all_touched=args.all_touched,
         border=args.ignore_border,
         assume_crs=crs_wkt(args.assume_crs) if args.assume_crs else None,
@@ -119,7 +119,7 @@ def _jobs(args: argparse.Namespace) -> "list[Job]":
     return [replace(job, labels=job.labels.with_suffix(".tif")) for job in jobs]  # pictures too, with a world file
 
 
-def _vectors(args: argparse.Namespace, options: "Options") -> "dict[str, Vectors | FPNError]":
+def _vectors(args: argparse.Namespace, options: "RasterizeOptions") -> "dict[str, Vectors | FPNError]":
     """What each label file holds, or why not, by its stem; the one file for all images under ""."""
     from torchfpn.errors import FPNError
     from torchfpn.io.vectors import label_files, read_vectors
@@ -145,11 +145,11 @@ def _legend(args: argparse.Namespace, vectors: "Sequence[Vectors]") -> "Legend":
     return legend_of_one(names, 1 if args.burn is None else args.burn)
 
 
-def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Namespace) -> "Labels | FPNError":
+def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Namespace) -> "LabelledPolygons | FPNError":
     """The features of a file ready to be drawn, and a line about what was found; or what is wrong with them."""
     from torchfpn.errors import FPNError
-    from torchfpn.vector.geometry import areas
-    from torchfpn.vector.rasterize import Labels
+    from torchfpn.vector.geometry import repair
+    from torchfpn.vector.rasterize import LabelledPolygons
 
     if isinstance(vectors, FPNError):
         return vectors
@@ -157,10 +157,10 @@ def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Name
         values = legend.labels(vectors, unclassed=args.without_class != "error")
         empty = vectors.unclassed if args.without_class != "error" else vectors.unclassed[:0]
         wanted = vectors.without(empty) if args.without_class == "skip" else vectors
-        drawn = areas(wanted, buffer=args.buffer, crossings=args.max_crossings)
+        drawn = repair(wanted, buffer=args.buffer, crossings=args.max_crossings)
         if args.without_class == "skip":
             drawn = replace(drawn, lost=drawn.lost - int(empty.sum()))
-        labels = Labels(vectors.file, drawn, values, vectors.crs)
+        labels = LabelledPolygons(vectors.file, drawn, values, vectors.crs)
     except FPNError as error:
         return error
     if not args.quiet:
@@ -168,7 +168,7 @@ def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Name
     return labels
 
 
-def _tell(features: int, labels: "Labels", unclassed: int, *, skipped: bool) -> None:
+def _tell(features: int, labels: "LabelledPolygons", unclassed: int, *, skipped: bool) -> None:
     """One line about a label file: how many features, and what was not as it should be."""
     from torchfpn.io.formats import printable
 
@@ -186,7 +186,11 @@ def _tell(features: int, labels: "Labels", unclassed: int, *, skipped: bool) -> 
 
 
 def _draw_all(
-    jobs: "list[Job]", labels: "dict[str, Labels | FPNError]", tally: "Tally", options: "Options", folder: Path | None
+    jobs: "list[Job]",
+    labels: "dict[str, LabelledPolygons | FPNError]",
+    tally: "RasterizeTally",
+    options: "RasterizeOptions",
+    folder: Path | None,
 ) -> int:
     """How many images failed. folder: where labels were looked for by the name of the image; None: one file for all."""
     from torchfpn.cli.console import counted
@@ -213,7 +217,7 @@ def _draw_all(
     return failed
 
 
-def _report(job: "Job", outcome: "Outcome") -> None:
+def _report(job: "Job", outcome: "RasterizeOutcome") -> None:
     from torchfpn.io.formats import printable
 
     (height, width), met = outcome.size, int(outcome.features.sum())
@@ -221,7 +225,7 @@ def _report(job: "Job", outcome: "Outcome") -> None:
     print(f"{printable(job.labels)}  {width} x {height}, {words}")
 
 
-def _print(tally: "Tally", done: int, failed: int) -> None:
+def _print(tally: "RasterizeTally", done: int, failed: int) -> None:
     """The table of classes, what is odd about the labels, and the summary."""
     from torchfpn.io.formats import printable
 
@@ -238,7 +242,7 @@ def _print(tally: "Tally", done: int, failed: int) -> None:
     print(f"{done} rasterized, {failed} failed")
 
 
-def _print_table(tally: "Tally") -> None:
+def _print_table(tally: "RasterizeTally") -> None:
     from rich.table import Table
 
     from torchfpn.cli.console import console

@@ -31,7 +31,7 @@ from torchfpn.geo.georef import Window as CropWindow
 from torchfpn.ops.masks import Crops
 from torchfpn.recipe import IGNORE, Scaling
 from torchfpn.types import Objects, Size
-from torchfpn.vector.instance_masks import seen
+from torchfpn.vector.instance_masks import with_center_pixel
 
 
 @dataclass(frozen=True)
@@ -400,7 +400,7 @@ def moved(
         boxes = torch.where((cut & there)[:, None], tight, boxes)
         sides = (boxes[:, 2:] - boxes[:, :2]).amin(1)
         stays = ~cut | (there & (sides >= smallest))
-        masks = seen(_only(masks, stays), boxes[stays].numpy())
+        masks = with_center_pixel(_only(masks, stays), boxes[stays].numpy())
         boxes, labels = boxes[stays], labels[stays]
     crowds, _, _ = cut_to(geometry.on_boxes(torch.from_numpy(truth.crowds).double()).numpy(), geometry.size)
     crowds = crowds[_has_area(crowds)]

@@ -15,10 +15,10 @@ from torchfpn.data.labels.coco import BOXES_CUT, read_coco
 from torchfpn.data.labels.coco_annotations import BadValueError, Coco, Kept, Wanted, check_shape
 from torchfpn.data.labels.coco_results import Detection, read_detections
 from torchfpn.errors import DataError
-from torchfpn.evaluation.model import RegionEvaluation, as_given
+from torchfpn.evaluation.model import ObjectEvaluation, as_given
 from torchfpn.io.yaml_json import Flaw, read_json
 from torchfpn.metrics.detection import AveragePrecision, polygon_runs
-from torchfpn.metrics.precisions import LIMITS, ImageRecord, Shown, best
+from torchfpn.metrics.precisions import LIMITS, ImageRecord, ObjectArrays, best_detections
 from torchfpn.ops.rle import area, from_rle, to_rle
 from torchfpn.recipe import default_colors
 from torchfpn.types import Size
@@ -26,7 +26,7 @@ from torchfpn.types import Size
 Record = Mapping[str, Any]
 
 
-def evaluate_results(results: Path, truth: Path, *, most: int = LIMITS[-1]) -> RegionEvaluation:
+def evaluate_results(results: Path, truth: Path, *, most: int = LIMITS[-1]) -> ObjectEvaluation:
     """The scores of `results` against the annotations `truth`; of masks where the results have them.
 
     Neither needs the images. Every image of the truth counts, also those without a result.
@@ -55,7 +55,7 @@ def evaluate_results(results: Path, truth: Path, *, most: int = LIMITS[-1]) -> R
         scores.append(record._replace(number=ids[place]))
     colors = tuple(default_colors(len(names)))
     matches = as_given(scores.matches(), ids)
-    return RegionEvaluation(scores.compute(), colors, known.annotations.names, matches)
+    return ObjectEvaluation(scores.compute(), colors, known.annotations.names, matches)
 
 
 def _read(truth: Path, *, masks: bool) -> Coco:
@@ -110,14 +110,14 @@ def _record(
     most: int,
 ) -> ImageRecord:
     scores = np.array([each.score for each in found], np.float64)
-    kept = best(scores, np.array([each.label for each in found], np.int64), most).tolist()
+    kept = best_detections(scores, np.array([each.label for each in found], np.int64), most).tolist()
     chosen = [found[i] for i in kept]
     texts = [each.mask or "" for each in chosen] if masks else None
     boxes = _boxes([each.box for each in chosen])
     sizes = (
         [area({"size": list(size), "counts": text}) for text in texts] if texts is not None else boxes[:, 2:].prod(1)
     )
-    shown = Shown(
+    shown = ObjectArrays(
         boxes,
         np.array([each.label for each in chosen], np.int64),
         boxes[:, 2:].prod(1),
@@ -128,7 +128,7 @@ def _record(
     return ImageRecord(None, size, _truth(records, labels, size, masks=masks), crowd, shown, scores[kept])
 
 
-def _truth(records: Sequence[Record], labels: Mapping[int, int], size: Size, *, masks: bool) -> Shown:
+def _truth(records: Sequence[Record], labels: Mapping[int, int], size: Size, *, masks: bool) -> ObjectArrays:
     boxes = _boxes([record["bbox"] for record in records])
     said = [record.get("area") for record in records]
     texts = [_runs(record, size) for record in records] if masks else None
@@ -137,7 +137,9 @@ def _truth(records: Sequence[Record], labels: Mapping[int, int], size: Size, *, 
     else:
         unsaid = [area({"size": list(size), "counts": text}) for text in texts]
     areas = np.array([other if a is None else a for a, other in zip(said, unsaid, strict=True)], np.float64)
-    return Shown(boxes, np.array([labels[record["category_id"]] for record in records], np.int64), areas, texts, areas)
+    return ObjectArrays(
+        boxes, np.array([labels[record["category_id"]] for record in records], np.int64), areas, texts, areas
+    )
 
 
 def _runs(record: Record, size: Size) -> str:

@@ -203,7 +203,7 @@ def score_model(model: "Task | Path", truth: Path, options: Options) -> dict[str
             objects = scoring.open_samples(ObjectDataset, dataset, options.split, task.recipe, accept_dtype=accept)
             fit = scoring.fitting(objects, task.recipe, accept_dtype=accept)
             most = _max_detections(options)
-            found = scoring.evaluate_regions(
+            found = scoring.evaluate_objects(
                 task, objects, precision=options.precision, order=order, most=most, fit=fit
             )
             return found.to_dict(options.split)
@@ -211,7 +211,7 @@ def score_model(model: "Task | Path", truth: Path, options: Options) -> dict[str
         on_polygons = scoring.has_objects(samples.pairs) and len(samples) == len(samples.pairs)
         options.check(f"a semantic model on {'polygons' if on_polygons else 'label files'}")
         counter = scoring.DatasetObjects(dataset, samples.pairs, order, iou=options.iou) if on_polygons else None
-        pixels = scoring.evaluate(
+        pixels = scoring.evaluate_pixels(
             task,
             (samples[i] for i in range(len(samples))),
             source=samples,
@@ -337,13 +337,13 @@ def _labels_against_labels(predicted: Path, truth: Path, options: Options, count
 
 
 def _labels_against_polygons(predicted: Path, truth: Path, options: Options, counting: Counting) -> Scores:
-    from torchfpn.evaluation.maps import MapScores, Place
+    from torchfpn.evaluation.maps import MapPlace, MapScores
     from torchfpn.geo.tiles import check_pattern
     from torchfpn.sources.label_classes import classes_of
     from torchfpn.sources.labels import label_folder, label_values_of
 
     tiles = check_pattern(options.tiles) if options.tiles is not None else None
-    place = Place(_wkt(options.assume_crs), tiles, options.max_side)
+    place = MapPlace(_wkt(options.assume_crs), tiles, options.max_side)
     maps = label_folder(predicted) if predicted.is_dir() else {name_key(predicted.stem): predicted}
     layers = _truths(truth, maps, options)
     given = isinstance(options.classes, Mapping) and bool(options.classes)

@@ -18,8 +18,8 @@ from torchfpn.metrics.pixel_counts import PixelCounts
 from torchfpn.recipe import IGNORE
 from torchfpn.sources.label_classes import Legend
 from torchfpn.sources.labels import LabelMap, check_same_grid, open_label_map
-from torchfpn.sources.polygons import Outcome
-from torchfpn.vector.rasterize import Labels
+from torchfpn.sources.polygons import RasterizeOutcome
+from torchfpn.vector.rasterize import LabelledPolygons
 
 MOST = 255  # classes
 BYTE = 256
@@ -157,16 +157,16 @@ def _check(counted: Counter[Pair], values: Sequence[int], names: Mapping[int, st
         raise DataError(f"the value {value} in {amount(count, 'pixel')}", allowed=listed, hint=hint)
 
 
-class Tally:
+class RasterizeTally:
     """Counts over all images; a feature on several images counts once. labels: label file by stem."""
 
-    def __init__(self, legend: Legend, labels: dict[str, Labels]) -> None:
+    def __init__(self, legend: Legend, labels: dict[str, LabelledPolygons]) -> None:
         self.legend, self.labels = legend, labels
         self.pixels: dict[int, int] = {}
         self.doubled = 0
         self.met: dict[str, NDArray[np.bool_]] = {stem: np.zeros(len(f.labels), bool) for stem, f in labels.items()}
 
-    def add(self, stem: str, outcome: Outcome) -> None:
+    def add(self, stem: str, outcome: RasterizeOutcome) -> None:
         """Counts an image drawn from the label file of that stem."""
         self.met[stem] |= outcome.features
         self.doubled += outcome.doubled

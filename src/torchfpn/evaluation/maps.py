@@ -23,18 +23,18 @@ from torchfpn.metrics.pixel_counts import PixelCounts
 from torchfpn.metrics.polygons import ObjectScores
 from torchfpn.recipe import IGNORE
 from torchfpn.sources.label_classes import BACKGROUND, LabelClasses
-from torchfpn.sources.labels import SIDE, LabelMap, Side, open_label_map
+from torchfpn.sources.labels import WINDOW, LabelMap, LabelSource, open_label_map
 from torchfpn.sources.raster import Grid, Sampling
-from torchfpn.vector.lon_lat import GridBends, to_degrees
+from torchfpn.vector.lon_lat import GridBends, to_lon_lat
 from torchfpn.vector.objects import Objects
-from torchfpn.vector.rasterize import Scene, draw
-from torchfpn.vector.to_pixels import check_grid, placed
+from torchfpn.vector.rasterize import PixelPolygons, draw
+from torchfpn.vector.to_pixels import check_grid, to_pixels
 
-WIDE = 16 * SIDE  # pixels: windows beside each other whose truth is drawn at once
+WIDE = 16 * WINDOW  # pixels: windows beside each other whose truth is drawn at once
 
 
 @dataclass(frozen=True)
-class Place:
+class MapPlace:
     """Where maps lie that do not say. crs: well-known text. tiles: how their paths end (`geo.tiles`).
 
     max_side: height and width of a map, in pixels.
@@ -86,14 +86,14 @@ class MapScores:
         """Whether a polygon of a class that counts lies on a map."""
         return bool(self._layer(truth).met.any())
 
-    def add(self, file: Path, truth: Objects, place: Place | None = None) -> None:
+    def add(self, file: Path, truth: Objects, place: MapPlace | None = None) -> None:
         """Counts one map. truth: its classes are names or values of classes; others are left out.
 
         Raises:
             DataError, RasterError: the map cannot be read or has no place on the earth, or the polygons cannot be
                 brought there.
         """
-        place = place or Place()
+        place = place or MapPlace()
         with open_label_map(file, max_side=place.max_side) as held:
             geo = _place(held, place)
             self.told |= held.names.keys()
@@ -101,7 +101,7 @@ class MapScores:
                 self.colors.setdefault(value, color)
             layer = self._layer(truth)
             tree = layer.tree
-            shapes, numbers = placed(np.asarray(tree.geometries), truth.crs, geo, held.size, file, tree=tree)
+            shapes, numbers = to_pixels(np.asarray(tree.geometries), truth.crs, geo, held.size, file, tree=tree)
             broken = ~shapely.is_valid(shapes)  # by the rounding of coordinates
             shapes[broken] = shapely.make_valid(shapes[broken], method="structure", keep_collapsed=False)
             values = layer.values[numbers]
@@ -109,7 +109,7 @@ class MapScores:
             bends = GridBends(geo, held.size)
 
             def measure(polygons: NDArray[Any]) -> NDArray[np.float64]:
-                return to_degrees(polygons, geo, file, bends=bends).areas
+                return to_lon_lat(polygons, geo, file, bends=bends).areas
 
             inside = self._counter.update_by_blocks(held.plan(), reader.read, shapes, values, measure=measure)
             layer.met[numbers[inside]] = True
@@ -210,7 +210,7 @@ class _Reader:
         self.held, self.plan, self.counts = held, held.plan(), Counter[tuple[int, int]]()
         index = {value: i for i, value in enumerate(names, start=1)}
         labels = np.array([index[value] for value in values.tolist()], np.int64)
-        self.scene = Scene(shapes, np.arange(len(shapes)), labels, shapes[:0], IGNORE, held.size)
+        self.scene = PixelPolygons(shapes, np.arange(len(shapes)), labels, shapes[:0], IGNORE, held.size)
         self.drawn, self.corner = np.zeros((0, 0), np.uint8), (-1, -1)
 
     def read(self, number: int) -> NDArray[Any]:
@@ -225,21 +225,21 @@ class _Reader:
         return labels
 
 
-def _place(held: LabelMap, place: Place) -> Geo:
+def _place(held: LabelMap, place: MapPlace) -> Geo:
     if held.geo is None and place.tiles is not None:
         return tile_geo(held.file, place.tiles, held.size)
     return check_grid(held.geo, held.file, place.crs)
 
 
 @dataclass(frozen=True)
-class Compared:
+class MapComparison:
     """maps: the labels [h, w] of each side, `IGNORE` where nothing is labelled. confusion: None for one side alone."""
 
     maps: list[NDArray[np.uint8]]
     confusion: PixelCounts | None
 
 
-def compared(image: Grid, look: Sampling, sides: Sequence[Side], classes: LabelClasses) -> Compared:
+def compare_maps(image: Grid, look: Sampling, sides: Sequence[LabelSource], classes: LabelClasses) -> MapComparison:
     """sides: the truth and the prediction, or one of them. Only the part of the image that is looked at counts.
 
     Raises:
@@ -250,7 +250,7 @@ def compared(image: Grid, look: Sampling, sides: Sequence[Side], classes: LabelC
     row, column, height, width = look.part
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(side.open(image, classes)) for side in sides]
-        for block in tiles((height, width), (SIDE, SIDE)):
+        for block in tiles((height, width), (WINDOW, WINDOW)):
             window = block._replace(row=block.row + row, column=block.column + column)
             found = [read(window) for read in readers]
             if confusion is not None:
@@ -258,7 +258,7 @@ def compared(image: Grid, look: Sampling, sides: Sequence[Side], classes: LabelC
             rows, columns, top, left = look.inside(window)
             for shown, labels in zip(maps, found, strict=True):
                 shown[top : top + len(rows), left : left + len(columns)] = labels[np.ix_(rows, columns)]
-    return Compared(maps, confusion)
+    return MapComparison(maps, confusion)
 
 
 def _count(confusion: PixelCounts, prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:

@@ -34,17 +34,17 @@ from torchfpn.ops.masks import areas as mask_areas
 from torchfpn.recipe import IGNORE, Recipe
 from torchfpn.tasks.task import Precision, RegionTask, Task, check_logits, computing, naming, overflow_words
 from torchfpn.types import Batch, Objects, Semantic
-from torchfpn.vector.rasterize import place
+from torchfpn.vector.rasterize import place_polygons
 
 log = logging.getLogger(__name__)
 Fit = Callable[[Tensor], Tensor]  # an image as its file has it -> with the values that the model learnt on
 Watch = Callable[[Sample, Tensor], None]  # a sample and the labels [H, W] predicted for it
 S = TypeVar("S", bound=SplitDataset)
-RegionWatch = Callable[[ObjectSample, Instances], None]  # a sample, labels as the model's, and what was found in it
+ObjectWatch = Callable[[ObjectSample, Instances], None]  # a sample, labels as the model's, and what was found in it
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class PixelEvaluation:
     """The counts over all images, from which every score follows. boundary: None where it was not asked for."""
 
     classes: tuple[str, ...]
@@ -70,7 +70,7 @@ class Evaluation:
         return counts.to_dict(self.classes, self.colors, images=self.images, split=split, boundary_iou=edges)
 
 
-def evaluate(
+def evaluate_pixels(
     task: Task,
     samples: Iterable[Sample],
     *,
@@ -81,7 +81,7 @@ def evaluate(
     progress: Callable[[], None] | None = None,
     watch: Watch | None = None,
     fit: Fit | None = None,
-) -> Evaluation:
+) -> PixelEvaluation:
     """Predicts every sample whole, on the device the task is on, and counts.
 
     source: what the samples are of, all of them in their order: it knows which are windows of one scene, whose outlines
@@ -115,7 +115,7 @@ def evaluate(
             progress()
     if lost:
         log.warning(overflow_words(lost))
-    return Evaluation(task.classes, task.recipe.colors, confusion, None if edges is None else edges.counts, images)
+    return PixelEvaluation(task.classes, task.recipe.colors, confusion, None if edges is None else edges.counts, images)
 
 
 def open_samples(
@@ -204,7 +204,7 @@ def reordered(target: Tensor, order: Sequence[int] | None) -> Tensor:
 
 
 @dataclass(frozen=True)
-class RegionEvaluation:
+class ObjectEvaluation:
     """The scores over all images, and which images are good and which are bad.
 
     names: of the images. matches: of each at IoU .5, of masks where there are any.
@@ -247,7 +247,7 @@ class RegionEvaluation:
         return self.precisions.to_dict(split, self.colors) | {"objects_found": objects, "each_image": each}
 
 
-def evaluate_regions(
+def evaluate_objects(
     task: Task,
     samples: ObjectDataset | Iterable[ObjectSample],
     *,
@@ -256,9 +256,9 @@ def evaluate_regions(
     order: Sequence[int] | None = None,
     most: int = LIMITS[-1],
     progress: Callable[[], None] | None = None,
-    watch: RegionWatch | None = None,
+    watch: ObjectWatch | None = None,
     fit: Fit | None = None,
-) -> RegionEvaluation:
+) -> ObjectEvaluation:
     """Predicts every sample whole, on the device the task is on, and counts.
 
     Masks are scored where the task and the samples have them, else boxes.
@@ -300,7 +300,7 @@ def evaluate_regions(
             progress()
     if lost:
         log.warning(overflow_words(lost))
-    return RegionEvaluation(scores.compute(), task.recipe.colors, tuple(names), as_given(scores.matches(), numbers))
+    return ObjectEvaluation(scores.compute(), task.recipe.colors, tuple(names), as_given(scores.matches(), numbers))
 
 
 def as_given(matches: Sequence[ImageMatches], numbers: Sequence[int]) -> tuple[ImageMatches, ...]:
@@ -405,7 +405,7 @@ class DatasetObjects:
         with open_raster(pair.image, allow_vrt=self.dataset.allow_vrt, root=self.dataset.root) as source:
             size, geo = (source.height, source.width), geo_of(source)
         features = read_features(self.dataset, pair.label).labels
-        scene = place(features, grid(self.dataset, pair, geo, size), size, ignored=IGNORE + 1, file=pair.image)
+        scene = place_polygons(features, grid(self.dataset, pair, geo, size), size, ignored=IGNORE + 1, file=pair.image)
         known = scene.labels <= len(self.order)  # the others are polygons of areas that are not labelled
         values = self.order[scene.labels[known] - 1]
         seen = np.isin(values, list(self.counter.names))
@@ -421,7 +421,7 @@ def has_objects(pairs: Sequence[Pair]) -> bool:
     return any(pair.label is not None and is_vector(pair.label) for pair in pairs)
 
 
-class Validation:
+class PixelValidation:
     """One round over the validation images, batch by batch.
 
     reduce: sums a tensor over the processes that train together.
@@ -470,11 +470,11 @@ class Validation:
         }
 
 
-class RegionValidation:
+class ObjectValidation:
     """One round over the validation images, batch by batch, in their own pixels.
 
     gather: a value of each of the processes that train together. source: what the images are of: it knows areas and the
-    classes of crowds, so that this score is that of `evaluate_regions`.
+    classes of crowds, so that this score is that of `evaluate_objects`.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from torchfpn.geo.georef import Window
 from torchfpn.geo.window import plan_blocks
 from torchfpn.metrics.polygons import ObjectScores, score_objects
 from torchfpn.vector.features import SIDE, reader_of, trace_map
-from torchfpn.vector.geometry import clipped, ground_plane, on_ground
+from torchfpn.vector.geometry import clip, ground_plane, to_plane
 from torchfpn.vector.objects import Objects
 
 Measure = Callable[[NDArray[Any]], NDArray[np.float64]]
@@ -70,7 +70,7 @@ class ObjectCounter:
         traced = np.array([feature.polygon for feature in found], dtype=object)
         classes = np.array([order[feature.value] for feature in found], np.int64)
         height, width = plan[-1][0] + plan[-1][2], plan[-1][1] + plan[-1][3]
-        inside, numbers = clipped(shapes, shapely.box(0, 0, width, height))
+        inside, numbers = clip(shapes, shapely.box(0, 0, width, height))
         there = np.array([order[value] for value in values[numbers].tolist()], np.int64)
         large = [self._large(each, measure) for each in (traced, inside)]
         small = [int((~kept).sum()) for kept in large]
@@ -92,7 +92,7 @@ class ObjectCounter:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ObjectComparison:
     """scores, and how many predicted and true objects were left out.
 
     outside: beyond the area, or too small. others: of classes that were not asked for. apart: both layers hold objects,
@@ -121,7 +121,7 @@ def compare_objects(
     only: Sequence[str] = (),
     within: Sequence[Layer] = (),
     least: float = 0.0,
-) -> Compared:
+) -> ObjectComparison:
     """Matches the objects of two layers, class by class where both have classes.
 
     only: names of the classes that count; where one layer alone has classes, these of it are all that is compared with
@@ -135,7 +135,7 @@ def compare_objects(
     plane = ground_plane([(truth.shapes, truth.crs), (predicted.shapes, predicted.crs)])
     area = None
     if within:
-        parts = [on_ground(shapes, crs, plane, file) for shapes, crs, file in within]
+        parts = [to_plane(shapes, crs, plane, file) for shapes, crs, file in within]
         area = shapely.union_all(np.concatenate(parts))
     names = _names((predicted, truth), only)
     given = [_on_plane(layer, plane) for layer in (predicted, truth)]
@@ -149,7 +149,9 @@ def compare_objects(
         scores=found.scores,
     )
     outside = len(predicted.shapes) - len(found.shapes), len(truth.shapes) - len(there.shapes)
-    return Compared(scores, outside, others, not any(scores.matched) and _apart(given[0].shapes, given[1].shapes))
+    return ObjectComparison(
+        scores, outside, others, not any(scores.matched) and _apart(given[0].shapes, given[1].shapes)
+    )
 
 
 def _chosen(layers: tuple[Objects, Objects], only: Sequence[str]) -> tuple[tuple[Objects, Objects], tuple[int, int]]:
@@ -189,7 +191,7 @@ def _numbers(layer: Objects, names: Sequence[str]) -> NDArray[np.int64]:
 
 def _on_plane(layer: Objects, plane: str) -> Objects:
     """The objects in metres."""
-    return replace(layer, shapes=on_ground(layer.shapes, layer.crs, plane, layer.file))
+    return replace(layer, shapes=to_plane(layer.shapes, layer.crs, plane, layer.file))
 
 
 def _apart(one: NDArray[Any], other: NDArray[Any]) -> bool:
@@ -202,7 +204,7 @@ def _cut(layer: Objects, area: Any, least: float) -> Objects:
     """The objects cut to the area; small ones are gone."""
     shapes = layer.shapes
     if area is not None:
-        shapes, numbers = clipped(shapes, area, least)
+        shapes, numbers = clip(shapes, area, least)
     else:
         numbers = np.flatnonzero(shapely.area(shapes) >= least)
         shapes = shapes[numbers]

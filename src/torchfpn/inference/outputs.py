@@ -27,7 +27,7 @@ from torchfpn.io.labels import label_notes
 from torchfpn.io.rasters import write_label_raster
 from torchfpn.recipe import IGNORE, Recipe
 from torchfpn.sources.mosaic import Part, tile_name
-from torchfpn.vector.features import moved, trace_map
+from torchfpn.vector.features import shifted, trace_map
 
 if TYPE_CHECKING:  # shapely is loaded where polygons are asked for
     from torchfpn.vector.features import Feature
@@ -216,7 +216,7 @@ def outlines(canvas: Canvas, **outlining: Any) -> "Iterator[Feature]":
         geo = None if canvas.geo is None else canvas.geo.part(row, column)
         features = trace_map(plan, arrays.labels, geo, scores=arrays.scores, **outlining)
         at_origin = (row, column) == (0, 0) or outlining["coordinates"] != "pixels"
-        yield from features if at_origin else (moved(feature, column, row) for feature in features)
+        yield from features if at_origin else (shifted(feature, column, row) for feature in features)
 
 
 class _Once:

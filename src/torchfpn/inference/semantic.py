@@ -28,7 +28,7 @@ from torchfpn.io.formats import MAX_SIDE, format_of, printable
 from torchfpn.io.images import SEVERAL, Picture
 from torchfpn.io.select_bands import fitted, in_range
 from torchfpn.recipe import IGNORE
-from torchfpn.sources.raster import Reading, check_unchanged, digest, read_files
+from torchfpn.sources.raster import ReadOptions, check_unchanged, digest, read_files
 from torchfpn.tasks.task import Named, Precision, Task, check_logits, computing, overflow_words
 from torchfpn.vector.features import trace
 from torchfpn.vector.lon_lat import check_place
@@ -254,11 +254,11 @@ def _raw(task: Task, picture: Picture, options: Options, *, file: Path) -> Tenso
     return fitted(picture, task.recipe, file=file, accept_dtype=options.accept_dtype)
 
 
-def reading(options: Options) -> Reading:
+def reading(options: Options) -> ReadOptions:
     """How the files of a prediction are read."""
     bands = tuple(options.bands) if options.bands else None
     limits = options.max_pixels, options.max_side
-    return Reading(bands, options.assume_crs, options.tiles, options.model_tiles, options.allow_vrt, *limits)
+    return ReadOptions(bands, options.assume_crs, options.tiles, options.model_tiles, options.allow_vrt, *limits)
 
 
 def check_polygons(geo: Geo | None, size: tuple[int, int], job: Job, options: Options) -> None:

@@ -54,7 +54,7 @@ from torchfpn.io.images import Picture
 from torchfpn.nn.receptive_field import reach
 from torchfpn.recipe import IGNORE
 from torchfpn.sources.mosaic import Mosaic, open_mosaic, open_tiles
-from torchfpn.sources.raster import Scene, check_unchanged, open_file
+from torchfpn.sources.raster import RasterSource, check_unchanged, open_raster_file
 from torchfpn.tasks.task import Task, overflow_words
 
 MARGIN = 64  # pixels
@@ -87,7 +87,7 @@ class Streaming:
     always: bool = False
 
 
-def open_scene(job: Job, options: Options, streaming: Streaming) -> Scene | None:
+def open_scene(job: Job, options: Options, streaming: Streaming) -> RasterSource | None:
     """The source of a job, if it is read by windows: tiles, several files, rasters too large to be read whole, or all.
 
     Raises:
@@ -102,7 +102,7 @@ def open_scene(job: Job, options: Options, streaming: Streaming) -> Scene | None
     return scene
 
 
-def _no_overlay(scene: Scene, job: Job, streaming: Streaming) -> ConfigError:
+def _no_overlay(scene: RasterSource, job: Job, streaming: Streaming) -> ConfigError:
     """Overlays are drawn of images that are read whole: why this one is not."""
     if job.parts or job.is_tiles:
         why, hint = "a map of several files is", "leave out --overlay"
@@ -114,18 +114,18 @@ def _no_overlay(scene: Scene, job: Job, streaming: Streaming) -> ConfigError:
     return ConfigError(found, file=job.source, field="--overlay", allowed="an image that is read whole", hint=hint)
 
 
-def _opened(job: Job, options: Options, streaming: Streaming) -> Scene | None:
+def _opened(job: Job, options: Options, streaming: Streaming) -> RasterSource | None:
     if job.parts:
         return open_mosaic(job.source, job.parts, reading(options))
     if job.is_tiles:
         return open_tiles(job.source, reading(options))
     if not job.source.is_file() or format_of(job.source) not in WINDOWED:
         return None
-    scene = open_file(job.source, reading(options))
+    scene = open_raster_file(job.source, reading(options))
     return scene if streaming.always or scene.height * scene.width > options.max_pixels else None
 
 
-def _check_windows(scene: Scene, job: Job, streaming: Streaming) -> None:
+def _check_windows(scene: RasterSource, job: Job, streaming: Streaming) -> None:
     parts = scene.parts if isinstance(scene, Mosaic) else (scene,)
     count = sum(-(-part.height // streaming.side) * -(-part.width // streaming.side) for part in parts)
     if count > WINDOWS:
@@ -135,7 +135,7 @@ def _check_windows(scene: Scene, job: Job, streaming: Streaming) -> None:
         )
 
 
-def window_count(scene: Scene, streaming: Streaming) -> int:
+def window_count(scene: RasterSource, streaming: Streaming) -> int:
     """How many windows a scene is read by.
 
     Raises:
@@ -166,7 +166,7 @@ def is_begun(job: Job) -> bool:
 
 def predict_stream(
     task: Task,
-    scene: Scene,
+    scene: RasterSource,
     job: Job,
     options: Options,
     streaming: Streaming,
@@ -186,7 +186,7 @@ def predict_stream(
 
 
 def _predicted(
-    task: Task, scene: Scene, job: Job, options: Options, streaming: Streaming, step: Callable[[], None]
+    task: Task, scene: RasterSource, job: Job, options: Options, streaming: Streaming, step: Callable[[], None]
 ) -> Outcome:
     check_polygons(scene.geo, (scene.height, scene.width), job, options)
     as_input(task, scene.header(), options, file=scene.name)  # other bands are told before a window is decoded
@@ -315,7 +315,7 @@ def _to_do(blocks: Sequence[Block], batch: int, journal: Journal, step: Callable
 
 def _computed(
     task: Task,
-    scene: Scene,
+    scene: RasterSource,
     options: Options,
     groups: Sequence[Sequence[Block]],
     seams: Seams | None,
@@ -374,7 +374,7 @@ def _is_empty(picture: Picture) -> bool:
 
 
 def _read_ahead(
-    task: Task, scene: Scene, options: Options, blocks: Sequence[Block], said: dict[str, None]
+    task: Task, scene: RasterSource, options: Options, blocks: Sequence[Block], said: dict[str, None]
 ) -> Generator[Tensor | None, None, None]:
     """The windows of the blocks, as the model wants them, None where nothing is.
 

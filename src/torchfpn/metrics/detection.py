@@ -10,12 +10,12 @@ from torchfpn.errors import ConfigError, DataError, ShapeError, require
 from torchfpn.metrics.precisions import (
     LIMITS,
     ImageRecord,
+    ObjectArrays,
     Precisions,
     PrecisionScores,
-    Shown,
-    nothing,
-    record,
-    scores_of,
+    make_record,
+    no_scores,
+    scores_from_tables,
 )
 from torchfpn.ops.masks import Crops, Instances
 from torchfpn.ops.rle import MOST
@@ -49,10 +49,10 @@ def polygon_runs(rings: Sequence[Sequence[float]], size: tuple[int, int]) -> str
     return counts.decode("ascii") if isinstance(counts, bytes) else str(counts)
 
 
-def evaluated(records: Sequence[ImageRecord], classes: int, *, masks: bool, most: int) -> PrecisionScores:
+def evaluate_records(records: Sequence[ImageRecord], classes: int, *, masks: bool, most: int) -> PrecisionScores:
     """The scores of boxes, or of masks, of images in the order of `records`."""
     if not records:
-        return nothing(classes)
+        return no_scores(classes)
     coco = package()
     truth = _index(coco, classes, records, [_truths(record, masks=masks) for record in records])
     found = _index(coco, classes, records, [_detections(record, masks=masks) for record in records])
@@ -62,7 +62,7 @@ def evaluated(records: Sequence[ImageRecord], classes: int, *, masks: bool, most
     run.evaluate()
     run.accumulate()
     labels = np.concatenate([record.truth.labels[~record.crowd] for record in records])
-    return scores_of(run.eval, np.bincount(labels, minlength=classes).tolist())
+    return scores_from_tables(run.eval, np.bincount(labels, minlength=classes).tolist())
 
 
 def _index(coco: Any, classes: int, records: Sequence[ImageRecord], objects: list[list[dict[str, Any]]]) -> Any:
@@ -86,7 +86,7 @@ def _detections(record: ImageRecord, *, masks: bool) -> list[dict[str, Any]]:
     return [one | {"score": score} for one, score in zip(objects, record.scores.tolist(), strict=True)]
 
 
-def _plain(shown: Shown, size: tuple[int, int], *, masks: bool) -> list[dict[str, Any]]:
+def _plain(shown: ObjectArrays, size: tuple[int, int], *, masks: bool) -> list[dict[str, Any]]:
     """As COCO has them, without ids."""
     areas = shown.mask_areas if masks else shown.areas
     columns = zip(shown.labels.tolist(), shown.boxes.tolist(), areas.tolist(), strict=True)
@@ -129,7 +129,7 @@ class Counts(NamedTuple):
         return 2 * self.matched / total if total else None
 
 
-def matches(record: ImageRecord, *, masks: bool, iou: float = 0.5) -> ImageMatches:
+def match_image(record: ImageRecord, *, masks: bool, iou: float = 0.5) -> ImageMatches:
     """The detections of an image against its truth; overlaps are those of masks, or of boxes."""
     hits = np.zeros(len(record.scores), bool)
     counted = np.ones(len(record.scores), bool)
@@ -193,7 +193,7 @@ def _overlaps(
     return np.asarray(package().mask.iou(found, truth, crowd.astype(int).tolist()))
 
 
-def _regions(shown: Shown, size: tuple[int, int], of: NDArray[np.int64], *, masks: bool) -> Any:
+def _regions(shown: ObjectArrays, size: tuple[int, int], of: NDArray[np.int64], *, masks: bool) -> Any:
     """Boxes [K, 4], or K run lengths."""
     if not masks or shown.masks is None:
         return shown.boxes[of]
@@ -256,7 +256,7 @@ class AveragePrecision:
             class, boxes or scores that are not finite.
         """
         self.append(
-            record(
+            make_record(
                 found,
                 truth,
                 classes=len(self.classes),
@@ -288,7 +288,7 @@ class AveragePrecision:
         if other != mine:
             raise ShapeError(f"average precision of {other}", allowed=f"classes, masks and most of {mine}")
         for each in state["records"]:
-            sides = {name: Shown(**each[name]) for name in ("truth", "found")}
+            sides = {name: ObjectArrays(**each[name]) for name in ("truth", "found")}
             self._records.append(ImageRecord(**{**each, **sides}))
 
     def compute(self) -> Precisions:
@@ -298,8 +298,8 @@ class AveragePrecision:
             ConfigError: faster-coco-eval is not installed.
         """
         records, count = self._in_order(), len(self.classes)
-        boxes = evaluated(records, count, masks=False, most=self.most)
-        masks = evaluated(records, count, masks=True, most=self.most) if self.masks else None
+        boxes = evaluate_records(records, count, masks=False, most=self.most)
+        masks = evaluate_records(records, count, masks=True, most=self.most) if self.masks else None
         crowded = sum(_largest(each) > self.most for each in records)
         return Precisions(self.classes, len(records), boxes, masks, self.most, crowded)
 
@@ -309,7 +309,7 @@ class AveragePrecision:
         Raises:
             ConfigError: faster-coco-eval is not installed.
         """
-        return [matches(each, masks=self.masks) for each in self._in_order()]
+        return [match_image(each, masks=self.masks) for each in self._in_order()]
 
     def _in_order(self) -> list[ImageRecord]:
         """Images with a number by it, each once, then the others as they came."""

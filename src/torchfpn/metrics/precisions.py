@@ -32,7 +32,7 @@ SCORES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar1
 CLASS_SCORES = ("class_ap", "class_ap50", "class_ap75", "class_ar100")
 
 
-class Shown(NamedTuple):
+class ObjectArrays(NamedTuple):
     """N objects, or detections, of an image.
 
     boxes: [N, 4] (x, y, width, height) in pixels. labels: [N]. areas: [N] square pixels, of boxes. masks: N strings of
@@ -55,13 +55,13 @@ class ImageRecord(NamedTuple):
 
     number: int | None
     size: tuple[int, int]
-    truth: Shown
+    truth: ObjectArrays
     crowd: NDArray[np.bool_]
-    found: Shown
+    found: ObjectArrays
     scores: Floats
 
 
-def record(
+def make_record(
     found: Instances,
     truth: Objects,
     *,
@@ -81,7 +81,7 @@ def record(
     size = (int(found.size[0]), int(found.size[1]))
     _check(found, truth, classes=classes, masks=masks)
     scores = _numbers(found.scores, "scores")
-    kept = best(scores, found.labels.cpu().numpy(), most)
+    kept = best_detections(scores, found.labels.cpu().numpy(), most)
     chosen = torch.from_numpy(kept)
     crops = select(found.crops, chosen) if masks and found.crops is not None else None
     labels = found.labels.cpu().numpy()[kept]
@@ -92,7 +92,7 @@ def record(
     return ImageRecord(number, size, _joined(objects, crowds), crowd, shown, scores[kept])
 
 
-def best(scores: Floats, labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def best_detections(scores: Floats, labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Which detections are among the `most` best of their class; best first, equal ones in the order they came in."""
     order = np.argsort(-scores, kind="stable")
     if len(order) <= most:
@@ -122,7 +122,9 @@ def _numbers(values: Tensor, what: str) -> Floats:
     return numbers
 
 
-def _shown(boxes: Tensor, labels: NDArray[np.int64], crops: Crops | None, areas: ArrayLike | None = None) -> Shown:
+def _shown(
+    boxes: Tensor, labels: NDArray[np.int64], crops: Crops | None, areas: ArrayLike | None = None
+) -> ObjectArrays:
     """areas: of boxes and masks alike, where they are known."""
     corners = torch.from_numpy(_numbers(boxes, "boxes"))
     sides = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).numpy()
@@ -133,10 +135,10 @@ def _shown(boxes: Tensor, labels: NDArray[np.int64], crops: Crops | None, areas:
     if len(of_boxes) != len(sides) or len(labels) != len(sides):
         raise ShapeError(f"{len(sides)} boxes, {len(of_boxes)} areas, {len(labels)} labels", allowed="one of each")
     texts = None if crops is None else [rle["counts"] for rle in to_rle(crops)]
-    return Shown(sides, labels.astype(np.int64), of_boxes, texts, of_masks)
+    return ObjectArrays(sides, labels.astype(np.int64), of_boxes, texts, of_masks)
 
 
-def _objects(truth: Objects, *, masks: bool, areas: ArrayLike | None) -> Shown:
+def _objects(truth: Objects, *, masks: bool, areas: ArrayLike | None) -> ObjectArrays:
     known = truth.masks if masks or (areas is None and truth.masks is not None) else None
     if areas is None and known is not None:  # as COCO has it: the area of an object is that of its mask, for boxes too
         areas = mask_areas(known).double().numpy()
@@ -151,11 +153,11 @@ def _crowds(
     masks: bool,
     labels: ArrayLike | None,
     crops: Crops | None,
-) -> Shown:
+) -> ObjectArrays:
     """Crowds whose class nobody knows are of every class."""
     boxes = torch.zeros(0, 4) if truth.crowds is None else truth.crowds.cpu()
     if masks and crops is None:
-        crops = filled(boxes, size)
+        crops = box_masks(boxes, size)
     if labels is None and len(boxes):
         every = torch.arange(len(boxes)).repeat_interleave(classes)
         boxes, labels = boxes[every], np.tile(np.arange(classes), len(boxes))
@@ -163,7 +165,7 @@ def _crowds(
     return _shown(boxes, np.asarray([] if labels is None else labels, np.int64), crops if masks else None)
 
 
-def filled(boxes: Tensor, size: tuple[int, int]) -> Crops:
+def box_masks(boxes: Tensor, size: tuple[int, int]) -> Crops:
     """Masks of all pixels that the boxes [N, 4] touch, in an image of (height, width) `size`."""
     limit = torch.tensor([size[1], size[0]] * 2)
     windows = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], 1).long()
@@ -173,7 +175,7 @@ def filled(boxes: Tensor, size: tuple[int, int]) -> Crops:
     return Crops(windows, torch.ones(int(sides.prod(1).sum()), dtype=torch.bool), size)
 
 
-def _joined(first: Shown, second: Shown) -> Shown:
+def _joined(first: ObjectArrays, second: ObjectArrays) -> ObjectArrays:
     if not len(second.labels):
         return first
     masks = None if first.masks is None or second.masks is None else first.masks + second.masks
@@ -185,7 +187,7 @@ def _joined(first: Shown, second: Shown) -> Shown:
             strict=True,
         )
     ]
-    return Shown(pairs[0], pairs[1], pairs[2], masks, pairs[3])
+    return ObjectArrays(pairs[0], pairs[1], pairs[2], masks, pairs[3])
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,7 @@ class Precisions:
         return scores if self.masks is None else scores | {"masks": self.masks.to_dict()}
 
 
-def scores_of(tables: Mapping[str, Floats], objects: Sequence[int]) -> PrecisionScores:
+def scores_from_tables(tables: Mapping[str, Floats], objects: Sequence[int]) -> PrecisionScores:
     """Tables of precision [T, R, K, A, M] and recall [T, K, A, M], -1 for none, -> the scores.
 
     T thresholds, R recalls, K classes, A areas (`AREAS`), M limits (`LIMITS`, and what AP counts at the end).
@@ -292,7 +294,7 @@ def scores_of(tables: Mapping[str, Floats], objects: Sequence[int]) -> Precision
     )
 
 
-def nothing(classes: int) -> PrecisionScores:
+def no_scores(classes: int) -> PrecisionScores:
     """The scores of no image at all."""
     none: dict[str, Any] = dict.fromkeys(SCORES, math.nan) | dict.fromkeys(CLASS_SCORES, (math.nan,) * classes)
     return PrecisionScores(**none, objects=(0,) * classes, curve50=((),) * classes, curve75=((),) * classes)

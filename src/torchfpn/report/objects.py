@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from torchfpn.data.sample import ObjectSample
-from torchfpn.evaluation.model import Fit, RegionEvaluation, relabelled
+from torchfpn.evaluation.model import Fit, ObjectEvaluation, relabelled
 from torchfpn.io.atomic import make_directory, write_bytes
 from torchfpn.ops.masks import Crops, Instances, numbered
 from torchfpn.recipe import default_colors
@@ -265,7 +265,7 @@ def _of_one_class(crops: Crops | None, colors: Sequence[Color]) -> bool:
     return crops is not None and len(colors) == 1
 
 
-def picture_names(evaluation: RegionEvaluation, extreme: int = EXTREMES, ordinary: int = OTHERS) -> dict[str, int]:
+def picture_names(evaluation: ObjectEvaluation, extreme: int = EXTREMES, ordinary: int = OTHERS) -> dict[str, int]:
     """Chooses the images of an evaluation that are drawn, each once.
 
     Args:
@@ -293,7 +293,7 @@ def _named(start: str, numbers: Sequence[int], names: Sequence[str]) -> dict[str
 def write_pictures(
     folder: Path,
     names: dict[str, int],
-    evaluation: RegionEvaluation,
+    evaluation: ObjectEvaluation,
     task: Task,
     sample: Callable[[int], ObjectSample],
     *,

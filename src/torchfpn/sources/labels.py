@@ -22,14 +22,14 @@ from torchfpn.io.rasters import Color, geo_of, import_rasterio, open_raster, sam
 from torchfpn.recipe import IGNORE
 from torchfpn.sources.label_classes import LabelClasses
 from torchfpn.sources.raster import Grid
-from torchfpn.vector.rasterize import Scene, draw
-from torchfpn.vector.to_pixels import check_grid, placed
+from torchfpn.vector.rasterize import PixelPolygons, draw
+from torchfpn.vector.to_pixels import check_grid, to_pixels
 
 if TYPE_CHECKING:
     from torchfpn.vector.objects import Objects
 
 
-SIDE = 512  # pixels, of a window: that of the blocks of our own label files
+WINDOW = 512  # pixels, of a window: that of the blocks of our own label files
 KINDS, BESIDE = (".png", ".tif", ".tiff", ".bmp", ".gif"), (".overlay.png", ".probs.tif")
 CACHE = 64  # MiB that GDAL may keep of what it reads
 NOTHING = -(2**31)  # stands for pixels that the mask of a file takes out, or a nodata value that is no whole number
@@ -64,7 +64,7 @@ class LabelMap:
 
     def plan(self) -> list[Window]:
         """Windows that tile the map, in bands from top to bottom."""
-        return [block.block for block in plan_blocks(*self.size, side=SIDE, margin=0)]
+        return [block.block for block in plan_blocks(*self.size, side=WINDOW, margin=0)]
 
 
 @contextlib.contextmanager
@@ -140,7 +140,7 @@ def label_values_of(files: Iterable[Path], max_side: int = MAX_SIDE) -> set[int]
     return found
 
 
-class Gridded(Protocol):
+class HasGrid(Protocol):
     """What has pixels and perhaps a place."""
 
     @property
@@ -156,7 +156,7 @@ class Gridded(Protocol):
         """Where it lies, if it says."""
 
 
-def check_same_grid(one: Gridded, other: Gridded) -> None:
+def check_same_grid(one: HasGrid, other: HasGrid) -> None:
     """Passes two maps, or a map and an image, of one size and, where both have a place, on one grid (to 0.01 pixels).
 
     Raises:
@@ -187,7 +187,7 @@ def _size(values: NDArray[Any]) -> tuple[int, int]:
 
 
 @dataclass
-class Side:
+class LabelSource:
     """The truth or the prediction of all images. maps, layers: by the stem of the image, or one for all under "".
 
     assume_crs, tiles: where images lie that do not say, for polygons. max_side: of a label file, in pixels. met:
@@ -244,10 +244,10 @@ class Side:
         if geo is None and self.tiles is not None:
             geo = tile_geo(image.file, self.tiles, image.size)
         geo = check_grid(geo, image.file, self.assume_crs)
-        shapes, numbers = placed(layer.shapes, layer.crs, geo, image.size, image.file, tree=self._trees[stem])
+        shapes, numbers = to_pixels(layer.shapes, layer.crs, geo, image.size, image.file, tree=self._trees[stem])
         self.met[layer.file] += len(numbers)
         labels = classes.of_objects(layer)[numbers] + 1  # 0 is where none lies
-        scene = Scene(shapes, np.arange(len(shapes)), labels, shapes[:0], IGNORE, image.size)
+        scene = PixelPolygons(shapes, np.arange(len(shapes)), labels, shapes[:0], IGNORE, image.size)
         empty = classes.values.index(0) if 0 in classes.values else IGNORE
         table = np.array([empty, *range(len(classes.values))], np.uint8)
         return lambda window: np.asarray(table[draw(scene, window)])

@@ -26,7 +26,7 @@ ONE = "object"  # what all are, where nothing says the class
 
 
 @dataclass(frozen=True)
-class Layer:
+class PolygonLayer:
     """Polygons ready to be read, once.
 
     crs: their coordinate system, well-known text. features: coordinates -> the polygons; those of a vector file come as
@@ -62,7 +62,7 @@ def open_layer(
     allow_vrt: bool = False,
     max_side: int = MAX_SIDE,
     skip_unclassed: bool = False,
-) -> Iterator[Layer]:
+) -> Iterator[PolygonLayer]:
     """The polygons of a file. outlined: names of the classes wanted. field, layer, skip_unclassed: of vector files.
 
     least, simplify: of rasters, see `trace_map`. assume_crs: well-known text for files that do not say.
@@ -87,7 +87,9 @@ def open_layer(
         yield _of_labels(labels, geo, outlined, least, simplify)
 
 
-def _of_labels(labels: LabelMap, geo: Geo, outlined: Sequence[str] | None, least: float, simplify: float) -> Layer:
+def _of_labels(
+    labels: LabelMap, geo: Geo, outlined: Sequence[str] | None, least: float, simplify: float
+) -> PolygonLayer:
     check_place(geo, labels.file)
     names = _chosen(labels.names or _found(labels), outlined, labels.file)
     names.pop(-1 if labels.nodata is None else labels.nodata, None)
@@ -101,7 +103,7 @@ def _of_labels(labels: LabelMap, geo: Geo, outlined: Sequence[str] | None, least
     decimals = decimals_for(geo, labels.size, labels.file)
     a, b, _, d, e, _ = geo.transform
     tolerance = SHARE * float(np.linalg.norm([[a, b], [d, e]], ord=-2))
-    return Layer(geo.crs, features, abs(a * e - b * d), decimals, tolerance)
+    return PolygonLayer(geo.crs, features, abs(a * e - b * d), decimals, tolerance)
 
 
 def _found(labels: LabelMap) -> dict[int, str]:
@@ -116,7 +118,7 @@ def _chosen(names: dict[int, str], outlined: Sequence[str] | None, file: Path) -
     return {value: name for value, name in names.items() if outlined is None or name in outlined}
 
 
-def _of_objects(found: Objects, outlined: Sequence[str] | None, ids: dict[str, int]) -> Layer:
+def _of_objects(found: Objects, outlined: Sequence[str] | None, ids: dict[str, int]) -> PolygonLayer:
     classes = [ONE] * len(found.shapes) if found.classes is None else [str(name) for name in found.classes]
     for name in sorted(set(classes) - set(ids)):
         ids[name] = max([0, *ids.values()]) + 1
@@ -128,7 +130,7 @@ def _of_objects(found: Objects, outlined: Sequence[str] | None, ids: dict[str, i
         if ids[name] in names
     ]
     multi = any(feature.polygon.geom_type != "Polygon" for feature in features)
-    return Layer(
+    return PolygonLayer(
         found.crs,
         lambda *_: iter(features),
         0.0,

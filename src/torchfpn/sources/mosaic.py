@@ -22,7 +22,7 @@ from torchfpn.io.bands import match_bands
 from torchfpn.io.formats import SUFFIXES, WINDOWED, check_sides, format_of
 from torchfpn.io.images import Picture, check_upright
 from torchfpn.io.rasters import geo_of, no_place, open_raster, same_crs
-from torchfpn.sources.raster import Reading, digest, read_files
+from torchfpn.sources.raster import ReadOptions, digest, read_files
 
 KEPT = 32  # photographs that stay decoded: neighbours are read again for the margin
 PATTERN = "{z}/{x}/{y}"
@@ -47,7 +47,7 @@ class Mosaic:
     name: Path
     parts: tuple[Part, ...]
     geo: Geo | None
-    reading: Reading = field(default_factory=Reading)
+    reading: ReadOptions = field(default_factory=ReadOptions)
     ties: None = None
 
     @property
@@ -172,7 +172,7 @@ class Mosaic:
         return picture if order is None else replace(picture, array=picture.array[order])
 
 
-def open_mosaic(name: Path, files: Sequence[Path], reading: Reading) -> Mosaic:
+def open_mosaic(name: Path, files: Sequence[Path], reading: ReadOptions) -> Mosaic:
     """Files that say where they lie, or whose paths do, as one raster. name: for messages.
 
     Raises:
@@ -201,7 +201,7 @@ def open_mosaic(name: Path, files: Sequence[Path], reading: Reading) -> Mosaic:
     return mosaic
 
 
-def _look(file: Path, reading: Reading) -> tuple[tuple[int, int], Geo, bool]:
+def _look(file: Path, reading: ReadOptions) -> tuple[tuple[int, int], Geo, bool]:
     """Height and width, place, and whether it can be read in parts; no pixel is read."""
     windowed = format_of(file) in WINDOWED
     check_upright(file)
@@ -227,7 +227,7 @@ def is_tile_map(folder: Path) -> bool:
     return next(_tiles(folder), None) is not None
 
 
-def open_tiles(folder: Path, reading: Reading) -> Mosaic:
+def open_tiles(folder: Path, reading: ReadOptions) -> Mosaic:
     """The tiles of a folder as one raster in web Mercator, in the order of columns and rows.
 
     Raises:

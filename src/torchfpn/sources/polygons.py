@@ -14,14 +14,14 @@ from torchfpn.io.geotiff import BLOCK, Tags, label_stream
 from torchfpn.io.images import check_upright
 from torchfpn.io.rasters import geo_of, open_raster
 from torchfpn.sources.label_classes import Legend
-from torchfpn.vector.rasterize import Labels, Scene, fill, last_of, place, within
+from torchfpn.vector.rasterize import LabelledPolygons, PixelPolygons, fill, last_polygon, place_polygons, reaching_into
 from torchfpn.vector.to_pixels import check_grid
 
 AT_ONCE = 2**23  # pixels that are drawn at a time
 
 
 @dataclass(frozen=True)
-class Options:
+class RasterizeOptions:
     """How labels are drawn.
 
     border: pixels to each side of an outline that are not labelled. assume_crs: well-known text for images that have a
@@ -38,7 +38,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RasterizeOutcome:
     """What came of one image.
 
     pixels: of each label value. features: [N] bool, those of the label file that meet the image. doubled: pixels that
@@ -51,7 +51,9 @@ class Outcome:
     doubled: int
 
 
-def rasterize_file(source: Path, target: Path, labels: Labels, legend: Legend, options: Options) -> Outcome:
+def rasterize_file(
+    source: Path, target: Path, labels: LabelledPolygons, legend: Legend, options: RasterizeOptions
+) -> RasterizeOutcome:
     """Draws the labels on the grid of the image `source` into the GeoTIFF `target`.
 
     Raises:
@@ -70,28 +72,28 @@ def rasterize_file(source: Path, target: Path, labels: Labels, legend: Legend, o
             doubled += covered
     met = np.zeros(len(labels.labels), bool)
     met[scene.owners] = True
-    return Outcome(size, {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}, met, doubled)
+    return RasterizeOutcome(size, {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}, met, doubled)
 
 
 def make_scene(
-    labels: Labels,
+    labels: LabelledPolygons,
     legend: Legend,
     geo: Geo,
     size: tuple[int, int],
     *,
     border: float = 0.0,
     file: str | Path | None = None,
-) -> Scene:
+) -> PixelPolygons:
     """The labels in the pixels of an image. border: pixels beside outlines that are not labelled. file: for messages.
 
     Raises:
         RasterError: the labels cannot be brought into the coordinate system of the image.
     """
-    return place(labels, geo, size, ignored=legend.ignored, border=border, file=file)
+    return place_polygons(labels, geo, size, ignored=legend.ignored, border=border, file=file)
 
 
 def strips(
-    scene: Scene, *, all_touched: bool = False, rows: int = BLOCK, at_once: int = AT_ONCE
+    scene: PixelPolygons, *, all_touched: bool = False, rows: int = BLOCK, at_once: int = AT_ONCE
 ) -> Iterator[tuple[int, NDArray[np.uint16], int]]:
     """(first row, label values [rows, W], pixels covered by several classes) from top to bottom.
 
@@ -107,21 +109,21 @@ def strips(
         yield top, block, doubled
 
 
-def _draw(scene: Scene, block: NDArray[np.uint16], row: int, all_touched: bool) -> int:
+def _draw(scene: PixelPolygons, block: NDArray[np.uint16], row: int, all_touched: bool) -> int:
     """Fills rows of the map from `row` on; the number of pixels covered by several classes."""
     corner = (row, 0)
     fill(block, corner, scene, all_touched=all_touched)
-    here = within(scene.shapes, corner, block.shape)
+    here = reaching_into(scene.shapes, corner, block.shape)
     shapes, labels = scene.shapes[here], scene.labels[here]
     if len(values := np.unique(labels)) < 2:
         return 0
     classes = np.zeros(block.shape, np.uint16)
     for value in values:
-        classes += last_of(shapes[labels == value], corner, block.shape, all_touched) > 0
+        classes += last_polygon(shapes[labels == value], corner, block.shape, all_touched) > 0
     return int((classes > 1).sum())
 
 
-def _grid(source: Path, options: Options) -> tuple[tuple[int, int], Geo]:
+def _grid(source: Path, options: RasterizeOptions) -> tuple[tuple[int, int], Geo]:
     """Height, width and place of an image; no pixel is read."""
     check_upright(source)
     with open_raster(source, allow_vrt=options.allow_vrt) as raster:

@@ -33,7 +33,7 @@ CACHE = 64  # MiB that GDAL may keep of what it reads
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How files are read.
 
     bands: names or numbers from 1, None: all. assume_crs: well-known text for files with a transform and no coordinate
@@ -89,7 +89,7 @@ class Reading:
         return list(self.bands) if self.bands else None
 
 
-class Scene(Protocol):
+class RasterSource(Protocol):
     """A raster."""
 
     @property
@@ -143,22 +143,22 @@ class Scene(Protocol):
 
 
 @dataclass(frozen=True)
-class FileScene:
+class RasterFile:
     """A TIFF, VRT or JPEG 2000. ties: where it lies without a transform."""
 
     name: Path
     height: int
     width: int
     geo: Geo | None
-    reading: Reading = field(default_factory=Reading)
+    reading: ReadOptions = field(default_factory=ReadOptions)
     ties: Ties | None = None
 
     def read(self, window: Window) -> Picture:
-        """See `Scene`."""
+        """See `RasterSource`."""
         return self.reading.part(self.name, window)
 
     def header(self) -> Picture:
-        """See `Scene`."""
+        """See `RasterSource`."""
         return self.reading.bands_of(self.name)
 
     def grounds(self, side: int) -> None:
@@ -170,7 +170,7 @@ class FileScene:
         return [*stamp(self.name), self.height, self.width, place, digest(read_files(self.name))]
 
 
-def open_file(file: Path, reading: Reading) -> FileScene:
+def open_raster_file(file: Path, reading: ReadOptions) -> RasterFile:
     """A TIFF or VRT as a scene; no pixel is read.
 
     Raises:
@@ -181,7 +181,7 @@ def open_file(file: Path, reading: Reading) -> FileScene:
             check_blocks(source.block_shapes[0], block_bytes(source), file)
         size = (source.height, source.width)
         check_sides(file, size, reading.max_side)
-        return FileScene(file, *size, reading.place(geo_of(source), file, size), reading, ties_of(source))
+        return RasterFile(file, *size, reading.place(geo_of(source), file, size), reading, ties_of(source))
 
 
 def stamp(file: Path) -> list[Any]:
@@ -267,7 +267,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class View:
+class Thumbnail:
     """array: [C, h, w], NaN where a float image has no data. valid: [h, w]. names: of the bands."""
 
     array: NDArray[Any]
@@ -306,7 +306,7 @@ def sampling(grid: Grid, largest: int, part: Window | None = None) -> Sampling:
     return Sampling(part, max(1, -(-max(rows, columns) // largest)))
 
 
-def view(file: Path, look: Sampling, *, bands: Wanted = None, allow_vrt: bool = False) -> View:
+def thumbnail(file: Path, look: Sampling, *, bands: Wanted = None, allow_vrt: bool = False) -> Thumbnail:
     """The pixels of an image; of rasters the mean of those in between, by their overviews where there are some.
 
     bands: one or three, by number from 1 or by name; None: red, green and blue, else the first three.
@@ -320,7 +320,7 @@ def view(file: Path, look: Sampling, *, bands: Wanted = None, allow_vrt: bool = 
         rows, columns, _, _ = look.inside(look.part)
         here = np.ix_(rows + row, columns + column)
         valid = np.ones(look.size, bool) if picture.valid is None else picture.valid[here]
-        return View(picture.array[:, here[0], here[1]], valid, picture.band_names)
+        return Thumbnail(picture.array[:, here[0], here[1]], valid, picture.band_names)
     held = read_image(file, window=Window(row, column, 1, 1), allow_vrt=allow_vrt)  # what its bands are called
     with import_rasterio().Env(GDAL_CACHEMAX=CACHE), open_raster(file, allow_vrt=allow_vrt) as source:
         place = ((row, row + height), (column, column + width))
@@ -332,7 +332,7 @@ def view(file: Path, look: Sampling, *, bands: Wanted = None, allow_vrt: bool = 
         )
         array = source.read(numbers, window=place, out_shape=(len(numbers), *look.size), resampling=how)
         held_valid = raster_valid(source, numbers, array, alpha=held.alpha, place=place)
-    return View(array, np.ones(look.size, bool) if held_valid is None else held_valid, names)
+    return Thumbnail(array, np.ones(look.size, bool) if held_valid is None else held_valid, names)
 
 
 def _chosen(file: Path, names: tuple[str, ...], alpha: int | None, wanted: Wanted) -> tuple[list[int], tuple[str, ...]]:
@@ -346,11 +346,11 @@ def _chosen(file: Path, names: tuple[str, ...], alpha: int | None, wanted: Wante
     return real, tuple(names[n - 1] for n in numbers)
 
 
-def _painted(source: Any, place: tuple[tuple[int, int], tuple[int, int]], size: tuple[int, int]) -> View:
+def _painted(source: Any, place: tuple[tuple[int, int], tuple[int, int]], size: tuple[int, int]) -> Thumbnail:
     """A raster of indices in the colours of its table."""
     indices = source.read(1, window=place, out_shape=size)
     table = np.zeros((3, np.iinfo(indices.dtype).max + 1), np.uint8)
     for index, color in color_table(source).items():
         table[:, index] = color
     valid = raster_valid(source, [1], indices[None], place=place)
-    return View(table[:, indices], np.ones(size, bool) if valid is None else valid, RGB)
+    return Thumbnail(table[:, indices], np.ones(size, bool) if valid is None else valid, RGB)

@@ -30,7 +30,7 @@ from torchfpn.data.check import TRAIN, VALIDATE
 from torchfpn.data.datasets import ObjectDataset, SemanticDataset
 from torchfpn.data.sample import ObjectSample, Sample
 from torchfpn.errors import ConfigError, FPNError, NotFiniteError, WeightsError, WriteError, amount
-from torchfpn.evaluation.model import RegionEvaluation, evaluate, evaluate_regions
+from torchfpn.evaluation.model import ObjectEvaluation, evaluate_objects, evaluate_pixels
 from torchfpn.io.atomic import NAME as LOCK
 from torchfpn.io.atomic import locked, make_directory, sweep, write_bytes, write_text
 from torchfpn.metrics.pixel_counts import plain
@@ -160,7 +160,7 @@ def score_pixels(task: Task, loader: ValidationLoader, machine: Machine, folder:
 
     each = (Sample(batch.images[0], batch.targets[0], batch.names[0]) for batch in _batches(loader, console))
     source = full_dataset(loader.samples, SemanticDataset)
-    values = evaluate(task, each, source=source, precision=_precision(machine), watch=watch).to_dict(VALIDATE)
+    values = evaluate_pixels(task, each, source=source, precision=_precision(machine), watch=watch).to_dict(VALIDATE)
     metrics = {"miou": values["miou"], "pixel_accuracy": values["pixel_accuracy"]}
     return Scored(values, metrics, class_table(parse_scores(values)))
 
@@ -169,14 +169,14 @@ def score_objects(task: Task, loader: ValidationLoader, machine: Machine, folder
     """Scores of a detector; pictures of images evenly spread, of the worst and of the best ones go to samples/."""
     each = (ObjectSample(batch.images[0], batch.targets[0], batch.names[0]) for batch in _batches(loader, console))
     source = full_dataset(loader.samples, ObjectDataset)
-    found = evaluate_regions(task, each, source=source, precision=_precision(machine))
+    found = evaluate_objects(task, each, source=source, precision=_precision(machine))
     sample, precision = loader.samples.__getitem__, _precision(machine)
     write_pictures(folder / "samples", picture_names(found), found, task, sample, precision=precision)
     values = found.to_dict(VALIDATE)
     return Scored(values, _summary(found), precision_table(values))
 
 
-def _summary(found: RegionEvaluation) -> dict[str, float | None]:
+def _summary(found: ObjectEvaluation) -> dict[str, float | None]:
     """AP of masks, or of boxes; None without objects in the ground truth."""
     return {"ap": plain(found.precisions.ap), "ap50": plain(found.precisions.ap50)}
 

@@ -18,7 +18,7 @@ from torchfpn.config.settings import TrainConfig
 from torchfpn.data.datasets import ObjectDataset
 from torchfpn.data.sampler import key
 from torchfpn.errors import FPNError, amount
-from torchfpn.evaluation.model import RegionValidation, Validation
+from torchfpn.evaluation.model import ObjectValidation, PixelValidation
 from torchfpn.tasks.task import RegionTask, Task
 from torchfpn.train.checkpoints import SCHEMA, STATE, CheckpointManager
 from torchfpn.train.datamodule import full_dataset
@@ -278,7 +278,7 @@ class Training(pl.LightningModule):
         self.last: StepResult | None = None  # for the progress bar
         self._state: dict[str, Any] | None = None
         self.averages: Ema | None = None
-        self._validation: Validation | RegionValidation | None = None
+        self._validation: PixelValidation | ObjectValidation | None = None
 
     # -- hooks of Lightning: data, optimizer, mode
 
@@ -375,9 +375,9 @@ class Training(pl.LightningModule):
         """Swaps in the averaged weights."""
         if isinstance(self.task, RegionTask):
             samples = None if self.validation_loader is None else self.validation_loader.samples
-            self._validation = RegionValidation(self.task, self._gather, full_dataset(samples, ObjectDataset))
+            self._validation = ObjectValidation(self.task, self._gather, full_dataset(samples, ObjectDataset))
         else:
-            self._validation = Validation(self.task, self._sum)
+            self._validation = PixelValidation(self.task, self._sum)
         if self.averages is not None:
             self.averages.swap()
         if self.trainer.world_size > 1:  # running statistics differ: those of the first process are used
@@ -390,7 +390,7 @@ class Training(pl.LightningModule):
         assert self.validation_loader is not None
         if not len(batch):
             return
-        if isinstance(self._validation, RegionValidation):
+        if isinstance(self._validation, ObjectValidation):
             self._validation.step(batch, self.validation_loader.plan[batch_idx][0])
         else:
             self._validation.step(batch)

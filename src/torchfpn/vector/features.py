@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torchfpn.geo.crs import applied
 from torchfpn.geo.georef import Geo, Window
 from torchfpn.geo.window import plan_blocks
-from torchfpn.vector.lon_lat import GridBends, check_place, decimals_for, to_degrees, written
-from torchfpn.vector.polygonize import Areas, Read, trace_blocks
+from torchfpn.vector.lon_lat import GridBends, check_place, decimals_for, geojson_polygons, to_lon_lat
+from torchfpn.vector.polygonize import Read, TracedAreas, trace_blocks
 
 Coordinates = Literal["degrees", "map", "pixels"]  # lon and lat; those of the map's own system; column and row
 SIDE = 1024  # pixels, of the blocks that a map in memory is traced in: what they need stays in the processor's cache
@@ -44,7 +44,7 @@ class Feature:
         )
 
 
-def moved(feature: Feature, column: int, row: int) -> Feature:
+def shifted(feature: Feature, column: int, row: int) -> Feature:
     """A feature in pixels of a part of a map, in those of the whole. column, row: of the first pixel of the part."""
     polygon = shapely.transform(feature.polygon, lambda points: points + np.array([column, row]))
     return replace(feature, polygon=polygon)
@@ -78,7 +78,9 @@ def trace(
     found = _outlines(plan, read, names, least, simplify, marks, nodes=nodes)
     ordered = found if simplify > 0 else [_in_order(found)]
     return list(
-        features(ordered, geo, (labels.shape[0], labels.shape[1]), names, coordinates, exact=simplify <= 0, file=file)
+        make_features(
+            ordered, geo, (labels.shape[0], labels.shape[1]), names, coordinates, exact=simplify <= 0, file=file
+        )
     )
 
 
@@ -118,7 +120,7 @@ def trace_map(
     nodes = nodes or coordinates == "degrees" or simplify > 0
     found = _outlines(plan, read, names, least, simplify, scores, nodes=nodes)
     size = plan[-1][0] + plan[-1][2], plan[-1][1] + plan[-1][3]
-    return features(found, geo, size, names, coordinates, exact=simplify <= 0, file=file)
+    return make_features(found, geo, size, names, coordinates, exact=simplify <= 0, file=file)
 
 
 def reader_of(array: NDArray[Any], plan: Sequence[Window]) -> Read:
@@ -140,17 +142,17 @@ def _outlines(
     scores: Read | None,
     *,
     nodes: bool,
-) -> Iterator[Areas]:
+) -> Iterator[TracedAreas]:
     found = trace_blocks(plan, read, list(names), nodes=nodes, least=least, scores=scores)
     if simplify <= 0:
         yield from found
         return
     values, polygons, means = _in_order(found)
     polygons = shapely.normalize(polygons)  # where rings begin must not depend on the plan
-    yield Areas(values, shapely.coverage_simplify(polygons, simplify), means)
+    yield TracedAreas(values, shapely.coverage_simplify(polygons, simplify), means)
 
 
-def _in_order(found: Iterable[Areas]) -> Areas:
+def _in_order(found: Iterable[TracedAreas]) -> TracedAreas:
     """All at once, by their values, then from top to bottom, from left to right."""
     batches = list(found)
     values = np.concatenate([np.zeros(0, np.int64), *(batch.values for batch in batches)])
@@ -158,11 +160,11 @@ def _in_order(found: Iterable[Areas]) -> Areas:
     left, top, right, bottom = shapely.bounds(polygons).T
     order = np.lexsort((right, bottom, left, top, values))  # the last key first
     means = [batch.scores for batch in batches if batch.scores is not None]
-    return Areas(values[order], polygons[order], np.concatenate(means)[order] if means else None)
+    return TracedAreas(values[order], polygons[order], np.concatenate(means)[order] if means else None)
 
 
-def features(
-    found: Iterable[Areas],
+def make_features(
+    found: Iterable[TracedAreas],
     geo: Geo | None,
     size: tuple[int, int],
     names: Mapping[int, str],
@@ -183,10 +185,10 @@ def features(
             if bends is None:
                 bends = GridBends(geo, size)
                 decimals = decimals_for(geo, size, file) if coordinates == "degrees" else 0
-            moved = to_degrees(pixels, geo, file, bends=bends)
+            moved = to_lon_lat(pixels, geo, file, bends=bends)
             areas = moved.areas
             if coordinates == "degrees":
-                polygons = written(moved, decimals, exact=exact)
+                polygons = geojson_polygons(moved, decimals, exact=exact)
             else:
                 polygons = shapely.transform(pixels, lambda points: applied(geo.transform, points))
                 polygons = shapely.orient_polygons(polygons, exterior_cw=False)

@@ -25,7 +25,7 @@ _PAIRS = 2**22  # segments that are compared at a time
 _POINT, _LINE, _AREA = 0, 1, 2  # dimensions
 
 
-def widened(shapes: NDArray[Any], crs: str, metres: float, file: str | Path | None = None) -> NDArray[Any]:
+def buffer_by_metres(shapes: NDArray[Any], crs: str, metres: float, file: str | Path | None = None) -> NDArray[Any]:
     """Each line or point with everything within `metres` of it, in its own coordinate system.
 
     The scale is the one at the middle of each shape: over 100 km from north to south it changes by about one hundredth.
@@ -37,7 +37,7 @@ def widened(shapes: NDArray[Any], crs: str, metres: float, file: str | Path | No
     return planes.from_metres(shapely.buffer(planes.to_metres(shapes), metres))
 
 
-def clipped(shapes: NDArray[Any], area: Any, least: float = 0.0) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def clip(shapes: NDArray[Any], area: Any, least: float = 0.0) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The parts of the polygons [N] inside `area`, and their numbers; what is smaller than `least` is left out.
 
     Polygons inside stay as they are. area: a valid polygon or several in one. least: an area in the units of the plane.
@@ -46,13 +46,13 @@ def clipped(shapes: NDArray[Any], area: Any, least: float = 0.0) -> tuple[NDArra
     kept = np.flatnonzero(shapely.intersects(area, shapes))
     parts = shapes[kept]
     across = ~shapely.covers(area, parts)
-    parts[across] = areal(shapely.intersection(parts[across], area))
+    parts[across] = polygon_parts(shapely.intersection(parts[across], area))
     sizes = shapely.area(parts)
     full = (sizes > 0) & (sizes >= least)
     return parts[full], kept[full]
 
 
-def areal(shapes: NDArray[Any]) -> NDArray[Any]:
+def polygon_parts(shapes: NDArray[Any]) -> NDArray[Any]:
     """The polygons [N] of what an intersection left, which may also be lines and points."""
     result = np.array([shapely.Polygon()] * len(shapes), dtype=object)
     parts, owner = shapely.get_parts(shapes, return_index=True)
@@ -92,7 +92,7 @@ def ground_plane(layers: Sequence[tuple[NDArray[Any], str]]) -> str:
     return str(rasterio.crs.CRS.from_proj4(text).to_wkt())
 
 
-def on_ground(shapes: NDArray[Any], crs: str, plane: str, file: str | Path | None = None) -> NDArray[Any]:
+def to_plane(shapes: NDArray[Any], crs: str, plane: str, file: str | Path | None = None) -> NDArray[Any]:
     """The polygons [N], in `crs`, as valid ones on the plane; edges that it bends get more points.
 
     All of them lie within one turn around the earth, cut where the plane begins, so that equal polygons stay equal.
@@ -184,7 +184,7 @@ def _turn(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> NDArray[np.float
 
 
 @dataclass(frozen=True)
-class Areas:
+class RepairedPolygons:
     """Valid polygons, in the order of their features.
 
     shapes: [M] Polygon or MultiPolygon. features: [M] the number of each one's feature, from 0; a feature may have
@@ -199,7 +199,7 @@ class Areas:
     widened: int
 
 
-def areas(vectors: Vectors, *, buffer: float | None = None, crossings: int | None = None) -> Areas:
+def repair(vectors: Vectors, *, buffer: float | None = None, crossings: int | None = None) -> RepairedPolygons:
     """Polygons of all features.
 
     A ring that crosses itself keeps the points that it winds around, more often one way than the other (the nonzero
@@ -221,14 +221,14 @@ def areas(vectors: Vectors, *, buffer: float | None = None, crossings: int | Non
     if thin.any():
         if buffer is None:
             raise _thin_error(vectors, features, dimensions)
-        shapes[thin] = widened(shapes[thin], vectors.crs, buffer, vectors.file)
+        shapes[thin] = buffer_by_metres(shapes[thin], vectors.crs, buffer, vectors.file)
     broken = ~shapely.is_valid(shapes)
     check_crossings(shapes[broken], features[broken], vectors.file, crossings)
     shapes[broken] = shapely.make_valid(shapes[broken], method="structure", keep_collapsed=False)
     kept = shapely.area(shapes) > 0
     invalid = np.unique(features[kept & (broken | vectors.unclosed[features])])
     lost = len(vectors.shapes) - len(np.unique(features[kept]))
-    return Areas(shapes[kept], features[kept], len(invalid), lost, len(np.unique(features[thin & kept])))
+    return RepairedPolygons(shapes[kept], features[kept], len(invalid), lost, len(np.unique(features[thin & kept])))
 
 
 def _parts(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:

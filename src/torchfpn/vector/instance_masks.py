@@ -35,7 +35,7 @@ class Outlines:
     count: int
 
 
-def chosen(outlines: Outlines, keep: Ints) -> Outlines:
+def select_objects(outlines: Outlines, keep: Ints) -> Outlines:
     """The objects `keep` alone: rising numbers."""
     new = np.full(outlines.count, -1)
     new[keep] = np.arange(len(keep))
@@ -51,7 +51,7 @@ def chosen(outlines: Outlines, keep: Ints) -> Outlines:
     )
 
 
-def draw(outlines: Outlines, boxes: NDArray[np.float32], size: tuple[int, int]) -> "Crops":
+def draw_masks(outlines: Outlines, boxes: NDArray[np.float32], size: tuple[int, int]) -> "Crops":
     """The masks of all objects in an image of (height, width) `size`.
 
     boxes: [count, 4]. An object that holds no pixel's centre gets the pixel in the middle of its box.
@@ -61,7 +61,7 @@ def draw(outlines: Outlines, boxes: NDArray[np.float32], size: tuple[int, int]) 
     windows = windows_of(outlines, size)
     pixels = _filled(outlines, windows[outlines.objects])
     pixels = _joined(pixels, outlines.objects, windows)
-    return seen(Crops.of(windows, pixels, size), boxes)
+    return with_center_pixel(Crops.of(windows, pixels, size), boxes)
 
 
 def windows_of(outlines: Outlines, size: tuple[int, int]) -> Ints:
@@ -83,7 +83,7 @@ def windows_of(outlines: Outlines, size: tuple[int, int]) -> Ints:
     return windows
 
 
-def seen(crops: "Crops", boxes: NDArray[np.float32]) -> "Crops":
+def with_center_pixel(crops: "Crops", boxes: NDArray[np.float32]) -> "Crops":
     """The same, objects without a pixel given the one in the middle of their box [N, 4]."""
     from torchfpn.ops.masks import Crops
 

@@ -51,7 +51,7 @@ def check_place(geo: Geo | None, file: str | Path | None = None, size: tuple[int
         decimals_for(geo, size, file)
 
 
-def to_degrees(
+def to_lon_lat(
     polygons: NDArray[Any],
     geo: Geo,
     file: str | Path | None = None,
@@ -84,7 +84,7 @@ def to_degrees(
     return moved
 
 
-def written(moved: Moved, decimals: int, *, exact: bool = False) -> NDArray[Any]:
+def geojson_polygons(moved: Moved, decimals: int, *, exact: bool = False) -> NDArray[Any]:
     """Polygons as GeoJSON has them (RFC 7946): cut at the 180th meridian, with so many decimals.
 
     Outlines run anticlockwise. exact: they follow the edges of pixels, and `decimals` keep a share of each pixel; so

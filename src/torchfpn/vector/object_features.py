@@ -17,20 +17,20 @@ from torch import Tensor
 from torchfpn.geo.georef import Geo
 from torchfpn.geo.window import plan_blocks
 from torchfpn.ops.masks import Crops, Instances, window_pixels
-from torchfpn.vector.features import SIDE, Coordinates, Feature, features, reader_of
+from torchfpn.vector.features import SIDE, Coordinates, Feature, make_features, reader_of
 from torchfpn.vector.lon_lat import check_place
-from torchfpn.vector.polygonize import Areas, trace_blocks
+from torchfpn.vector.polygonize import TracedAreas, trace_blocks
 
 DECIMALS = 3  # of a pixel
-LEAST = 10.0**-DECIMALS  # pixels, of the side of a box: readers refuse boxes without an area
+MIN_SIDE = 10.0**-DECIMALS  # pixels, of the side of a box: readers refuse boxes without an area
 Ints = NDArray[np.int64]
 SHEET = 2**24  # pixels of masks that are traced at once
 
 
-def thousandths(boxes: Tensor) -> NDArray[np.float64]:
+def round_boxes(boxes: Tensor) -> NDArray[np.float64]:
     """Boxes [N, 4] (x1, y1, x2, y2), rounded, and none without an area."""
     corners = boxes.detach().double().cpu().numpy().reshape(-1, 4).round(DECIMALS)
-    corners[:, 2:] = np.maximum(corners[:, 2:], corners[:, :2] + LEAST)
+    corners[:, 2:] = np.maximum(corners[:, 2:], corners[:, :2] + MIN_SIDE)
     return corners
 
 
@@ -67,13 +67,15 @@ def object_features(
     values = np.asarray(ids, np.int64)[found.labels.numpy()]
     wanted = np.flatnonzero(np.isin(values, list(names)))
     scores = found.scores.double().numpy()
-    shapes = _boxes(found, wanted, least) if found.crops is None else outlines(found.crops, wanted, least, simplify)
-    areas = (Areas(values[numbers], polygons, scores[numbers]) for numbers, polygons in shapes)
+    shapes = (
+        _boxes(found, wanted, least) if found.crops is None else mask_outlines(found.crops, wanted, least, simplify)
+    )
+    areas = (TracedAreas(values[numbers], polygons, scores[numbers]) for numbers, polygons in shapes)
     exact = found.crops is not None and simplify <= 0
-    return features(areas, geo, found.size, names, coordinates, exact=exact, file=file)
+    return make_features(areas, geo, found.size, names, coordinates, exact=exact, file=file)
 
 
-def outlines(
+def mask_outlines(
     crops: Crops, wanted: Ints, least: float = 0.0, simplify: float = 0.0
 ) -> Iterator[tuple[Ints, NDArray[Any]]]:
     """Numbers of objects among `wanted`, and a Polygon or MultiPolygon in (column, row) for each; some at a time."""
@@ -129,7 +131,7 @@ def _traced(labels: NDArray[Any], offsets: Ints, least: float) -> tuple[Ints, ND
 
 
 def _boxes(found: Instances, wanted: Ints, least: float) -> Iterator[tuple[Ints, NDArray[Any]]]:
-    corners = thousandths(found.boxes)[wanted]
+    corners = round_boxes(found.boxes)[wanted]
     large = (corners[:, 2:] - corners[:, :2]).prod(1) >= least
     if large.any():
         yield wanted[large], np.asarray(shapely.box(*corners[large].T), dtype=object)

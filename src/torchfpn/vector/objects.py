@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import DataError, amount
 from torchfpn.io.vectors import Vectors, read_vectors
-from torchfpn.vector.geometry import areas
+from torchfpn.vector.geometry import repair
 
 CLASS, SCORE = "class", "score"  # attributes that `fpn predict --polygons` writes
 
@@ -74,7 +74,7 @@ def read_objects(
     vectors = _read(path, field, CLASS, layer, assume_crs)
     skipped = vectors.unclassed if skip_unclassed else np.zeros(len(vectors.shapes), bool)
     try:
-        found = areas(vectors.without(skipped) if skipped.any() else vectors)
+        found = repair(vectors.without(skipped) if skipped.any() else vectors)
     except DataError as error:
         raise DataError(error.found, file=path, allowed=error.allowed, hint="remove them") from error
     features, shapes = _together(found.features, found.shapes)

@@ -366,7 +366,7 @@ def _members(lengths: Ints, chosen: Ints) -> tuple[Ints, Ints]:
     return np.arange(len(which)) + (starts - np.cumsum(counts) + counts)[which], which
 
 
-class Areas(NamedTuple):
+class TracedAreas(NamedTuple):
     """values, polygons: [N] in (column, row). scores: [N] mean over the pixels of each area, 0..1; None without any."""
 
     values: Ints
@@ -382,7 +382,7 @@ def trace_blocks(
     nodes: bool = False,
     least: float = 0.0,
     scores: Read | None = None,
-) -> Iterator[Areas]:
+) -> Iterator[TracedAreas]:
     """The areas that are complete after a block, by 4-neighbourhood.
 
     plan: blocks that tile the map, in bands from top to bottom, from left to right. read: number in the plan -> labels
@@ -408,7 +408,7 @@ def trace_blocks(
         polygons, which, pixels = polygons_of(rings, width, least)
         if len(polygons):
             means = None if scores is None else sums[which] / (255 * pixels)
-            yield Areas(np.array(values)[inside[which] - 1], polygons, means)
+            yield TracedAreas(np.array(values)[inside[which] - 1], polygons, means)
 
 
 def _sized(array: NDArray[Any], block: Window, number: int, what: str) -> NDArray[Any]:

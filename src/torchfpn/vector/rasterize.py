@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torchfpn.geo.crs import system
 from torchfpn.geo.georef import Geo, Window
 from torchfpn.printing import quiet
-from torchfpn.vector.geometry import Areas, edges
-from torchfpn.vector.to_pixels import around, placed
+from torchfpn.vector.geometry import RepairedPolygons, edges
+from torchfpn.vector.to_pixels import near_window, to_pixels
 
 SHORTEST = 1e-9  # pixels; shorter pieces of an edge are rounding at a corner of pixels
 AT_CUT = 1e-9  # turns around the earth that halves may be away from the cut
@@ -31,7 +31,9 @@ HAIR = 2e-6  # pixels, between halves that were placed one by one
 ASIDE = (1e-6, 0.618e-6)  # pixels, columns and rows; their ratio is the slope of no edge that anybody draws
 
 
-def touched(shapes: NDArray[Any], rows: tuple[int, int], width: int, *, left: int = 0) -> tuple[NDArray[np.int64], ...]:
+def touched_pixels(
+    shapes: NDArray[Any], rows: tuple[int, int], width: int, *, left: int = 0
+) -> tuple[NDArray[np.int64], ...]:
     """Row, column and number of the shape for every pixel whose inside an outline crosses, some of them repeated.
 
     Edges along the border of pixels touch neither side. shapes: [N] polygons. rows: the first, and the one after the
@@ -80,14 +82,14 @@ def _crossings(start: NDArray[Any], end: NDArray[Any]) -> tuple[NDArray[np.int64
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelledPolygons:
     """The features of one file, ready to be drawn.
 
     labels: [N] the label value of each feature, from 1 (0 is where none lies). crs: well-known text.
     """
 
     file: Path
-    areas: Areas
+    areas: RepairedPolygons
     labels: NDArray[np.int64]
     crs: str
 
@@ -110,7 +112,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Scene:
+class PixelPolygons:
     """Polygons in pixel coordinates. shapes: [M]; owners: [M] feature of each, rising; labels: [M] its value.
 
     borders: [K] areas that are not labelled, drawn last as `ignored`. size: height and width of the image.
@@ -124,8 +126,8 @@ class Scene:
     size: tuple[int, int]
 
 
-def place(
-    labels: Labels,
+def place_polygons(
+    labels: LabelledPolygons,
     geo: Geo,
     size: tuple[int, int],
     *,
@@ -133,7 +135,7 @@ def place(
     border: float = 0.0,
     file: str | Path | None = None,
     window: Window | None = None,
-) -> Scene:
+) -> PixelPolygons:
     """The labels in the pixels of an image.
 
     border: pixels beside outlines that are not labelled; outlines outside the image count, as they do in the image
@@ -142,24 +144,24 @@ def place(
     Raises:
         RasterError: the labels cannot be brought into the coordinate system of the image.
     """
-    every, row, column, *whole = labels.areas.shapes, *widened_by(Window(0, 0, *size), border)
+    every, row, column, *whole = labels.areas.shapes, *padded(Window(0, 0, *size), border)
     wider, larger = geo.part(row, column), (whole[0], whole[1])
     if window is None:
-        shapes, numbers = placed(every, labels.crs, wider, larger, file, tree=labels.tree)
+        shapes, numbers = to_pixels(every, labels.crs, wider, larger, file, tree=labels.tree)
     else:
-        near = around(labels.tree, labels.crs, geo, widened_by(window, border + 1))
-        shapes, numbers = placed(every[near], labels.crs, wider, larger, file)
+        near = near_window(labels.tree, labels.crs, geo, padded(window, border + 1))
+        shapes, numbers = to_pixels(every[near], labels.crs, wider, larger, file)
         numbers = near[numbers]
     corner = np.array([column, row], np.float64)
     shapes = shapely.transform(shapes, lambda points: points + corner) if border else shapes
-    seen = None if window is None else widened_by(window, border + 1)
-    here = slice(None) if seen is None else within(shapes, seen[:2], seen.size)
+    seen = None if window is None else padded(window, border + 1)
+    here = slice(None) if seen is None else reaching_into(shapes, seen[:2], seen.size)
     shapes, owners = shapes[here], labels.areas.features[numbers[here]]
     whole_ones = _joined(shapes, owners, labels.halves[numbers[here]]) if border else shapes[:0]
     borders = shapely.buffer(shapely.boundary(whole_ones), border)
     low, high = np.split(shapely.bounds(shapes).reshape(-1, 4), 2, axis=1)
     inside = (low <= size[::-1]).all(1) & (high >= 0).all(1)
-    return Scene(shapes[inside], owners[inside], labels.labels[owners[inside]], borders, ignored, size)
+    return PixelPolygons(shapes[inside], owners[inside], labels.labels[owners[inside]], borders, ignored, size)
 
 
 def _joined(shapes: NDArray[Any], owners: NDArray[np.int64], halves: NDArray[np.bool_]) -> NDArray[Any]:
@@ -171,28 +173,28 @@ def _joined(shapes: NDArray[Any], owners: NDArray[np.int64], halves: NDArray[np.
     return np.concatenate([shapes[~halves], np.array(joined, dtype=object)]) if joined else shapes
 
 
-def draw(scene: Scene, window: Window, *, all_touched: bool = False) -> NDArray[np.uint16]:
+def draw(scene: PixelPolygons, window: Window, *, all_touched: bool = False) -> NDArray[np.uint16]:
     """Label values [height, width] of a window, 0 where no polygon lies."""
     block = np.zeros(window[2:], np.uint16)
     fill(block, window[:2], scene, all_touched=all_touched)
     return block
 
 
-def fill(block: NDArray[np.uint16], corner: tuple[int, int], scene: Scene, *, all_touched: bool) -> None:
+def fill(block: NDArray[np.uint16], corner: tuple[int, int], scene: PixelPolygons, *, all_touched: bool) -> None:
     """Draws shapes and then borders into a block of the map whose upper left pixel is (row, column) `corner`."""
-    here = within(scene.shapes, corner, block.shape)
-    last = last_of(scene.shapes[here], corner, block.shape, all_touched)
+    here = reaching_into(scene.shapes, corner, block.shape)
+    last = last_polygon(scene.shapes[here], corner, block.shape, all_touched)
     block[:] = np.concatenate([[0], scene.labels[here]])[last]
-    borders = scene.borders[within(scene.borders, corner, block.shape)]
-    block[last_of(borders, corner, block.shape, all_touched=False) > 0] = scene.ignored
+    borders = scene.borders[reaching_into(scene.borders, corner, block.shape)]
+    block[last_polygon(borders, corner, block.shape, all_touched=False) > 0] = scene.ignored
 
 
-def widened_by(window: Window, pixels: float) -> Window:
+def padded(window: Window, pixels: float) -> Window:
     """The window with so many whole pixels more on every side."""
     return Window(*window).padded(math.ceil(pixels))
 
 
-def within(shapes: NDArray[Any], corner: tuple[int, int], size: tuple[int, ...]) -> NDArray[np.int64]:
+def reaching_into(shapes: NDArray[Any], corner: tuple[int, int], size: tuple[int, ...]) -> NDArray[np.int64]:
     """Numbers of the shapes whose bounds reach into a block of the map."""
     (row, column), (height, width) = corner, size
     bounds = shapely.bounds(shapes).reshape(-1, 4)
@@ -200,7 +202,7 @@ def within(shapes: NDArray[Any], corner: tuple[int, int], size: tuple[int, ...])
     return np.flatnonzero(rows & (bounds[:, 0] < column + width) & (bounds[:, 2] > column))
 
 
-def last_of(
+def last_polygon(
     shapes: NDArray[Any], corner: tuple[int, int], size: tuple[int, ...], all_touched: bool
 ) -> NDArray[np.int32]:
     """[height, width]: the number from 1 of the last shape that covers each pixel, 0 for none."""
@@ -213,6 +215,6 @@ def last_of(
                 pairs, out=numbers, transform=rasterio.Affine.translation(column - ASIDE[0], row - ASIDE[1])
             )
     if all_touched:
-        lines, columns, owners = touched(shapes, (row, row + size[0]), size[1], left=column)
+        lines, columns, owners = touched_pixels(shapes, (row, row + size[0]), size[1], left=column)
         np.maximum.at(numbers, (lines - row, columns - column), (owners + 1).astype(np.int32))
     return numbers

@@ -22,7 +22,7 @@ from torchfpn.geo.crs import PLAIN, Planes, Way, system
 from torchfpn.geo.georef import Geo
 from torchfpn.geo.reprojection import repaired, reproject, within_turn
 from torchfpn.vector.features import Feature
-from torchfpn.vector.lon_lat import to_degrees, written
+from torchfpn.vector.lon_lat import geojson_polygons, to_lon_lat
 from torchfpn.vector.objects import Objects
 
 ALONG, ACROSS, SLANTED = 0, 1, 2
@@ -46,7 +46,7 @@ class _Wall:
     stop: int
 
 
-def squared(polygon: Any, tolerance: float) -> Any:
+def square(polygon: Any, tolerance: float) -> Any:
     """A Polygon with right angles, or None where that would be another shape. In metres, or any true plane.
 
     Holes are treated like the outer ring, in its direction; those without four walls are simplified. The result never
@@ -254,7 +254,7 @@ def _line(points: Points, wall: _Wall) -> Points | None:
     return np.array([0.0, 1.0, place] if wall.kind == ALONG else [1.0, 0.0, place])
 
 
-def merged(features: Sequence[Feature], crs: str, metres: float, file: str | Path | None = None) -> list[Feature]:
+def dissolve(features: Sequence[Feature], crs: str, metres: float, file: str | Path | None = None) -> list[Feature]:
     """Features of one class that are less than `metres` apart as one, in the place of the first; all others as given.
 
     Chains count: what is near to something near belongs to it. The gaps between them are filled where they are
@@ -369,7 +369,7 @@ def _score(members: Sequence[Feature]) -> float | None:
     return round(sum(score * area for score, area in known) / weights, 3) if weights else None
 
 
-class Known:
+class Exclusion:
     """The polygons of a layer, in the coordinate system `crs` (well-known text) of those it will be asked about.
 
     tolerance: units of `crs` that edges may be off.
@@ -409,7 +409,7 @@ def _brought(layer: Objects, crs: str, tolerance: float) -> NDArray[Any]:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class CleanOptions:
     """merge: metres between features that become one. square: how far walls may be off, for right angles.
 
     simplify: how far outlines may be off: before merging, or with `square` of those that did not become square. pixel:
@@ -423,12 +423,12 @@ class Wishes:
     simplify: float = 0.0
     pixel: float = 0.0
     least: float = 0.0
-    known: Known | None = None
+    known: Exclusion | None = None
     share: float = 0.5
 
 
 @dataclass
-class Counts:
+class CleanCounts:
     """Features that came, that went into others, became square, were too small, were known, and are left."""
 
     given: int = 0
@@ -439,11 +439,11 @@ class Counts:
     left: int = 0
 
 
-def refined(
+def clean(
     features: Iterable[Feature],
     crs: str,
-    wishes: Wishes,
-    counts: Counts,
+    wishes: CleanOptions,
+    counts: CleanCounts,
     *,
     tolerance: float,
     file: str | Path | None = None,
@@ -461,7 +461,7 @@ def refined(
         given = list(features)
         given = _measured(given, given, crs, tolerance, file)  # scores are weighted by area
         counts.given = len(given)
-        features = merged(given, crs, wishes.merge, file)
+        features = dissolve(given, crs, wishes.merge, file)
         counts.merged = counts.given - len(features)
     for batch in _batches(features):
         counts.given += len(batch) if not wishes.merge > 0 else 0
@@ -476,7 +476,7 @@ def refined(
         yield from kept
 
 
-def in_lon_lat(
+def features_in_lon_lat(
     features: Iterable[Feature], crs: str, decimals: int, tolerance: float, file: str | Path | None = None
 ) -> Iterator[Feature]:
     """Features in the coordinate system `crs`, in longitude and latitude, cut at the 180th meridian (RFC 7946).
@@ -487,22 +487,24 @@ def in_lon_lat(
         RasterError: a place without longitude and latitude.
     """
     for batch in _batches(features):
-        moved = to_degrees(_polygons(batch), Geo(crs, PLAIN), file, tolerance=tolerance)
-        for feature, polygon in zip(batch, written(moved, decimals), strict=True):
+        moved = to_lon_lat(_polygons(batch), Geo(crs, PLAIN), file, tolerance=tolerance)
+        for feature, polygon in zip(batch, geojson_polygons(moved, decimals), strict=True):
             if not polygon.is_empty:
                 yield replace(feature, polygon=polygon)
 
 
-def _simplified(features: Iterable[Feature], crs: str, wishes: Wishes, file: str | Path | None) -> Iterator[Feature]:
+def _simplified(
+    features: Iterable[Feature], crs: str, wishes: CleanOptions, file: str | Path | None
+) -> Iterator[Feature]:
     """Each by itself; what changed is still to be measured (`nan`)."""
     for batch in _batches(features):
-        shaped = _shaped(batch, crs, wishes, Counts(), file)
+        shaped = _shaped(batch, crs, wishes, CleanCounts(), file)
         for new, old in zip(shaped, batch, strict=True):
             yield new if new is old else replace(new, area=float("nan"))
 
 
 def _shaped(
-    batch: Sequence[Feature], crs: str, wishes: Wishes, counts: Counts, file: str | Path | None
+    batch: Sequence[Feature], crs: str, wishes: CleanOptions, counts: CleanCounts, file: str | Path | None
 ) -> list[Feature]:
     """With right angles, or simplified each by itself; the very same objects where nothing changed."""
     planes = Planes.around(_polygons(batch), crs, file)
@@ -527,9 +529,9 @@ def _shaped(
 def _squared_parts(polygon: Any, tolerance: float) -> Any:
     """None where no part gets right angles."""
     if polygon.geom_type == "Polygon":
-        return squared(polygon, tolerance)
+        return square(polygon, tolerance)
     parts = shapely.get_parts(polygon).tolist()
-    found = [squared(part, tolerance) for part in parts]
+    found = [square(part, tolerance) for part in parts]
     if all(part is None for part in found):
         return None
     result = shapely.multipolygons([new or old for new, old in zip(found, parts, strict=True)])
@@ -543,7 +545,7 @@ def _measured(
     result = list(features)
     new = [i for i, (one, old) in enumerate(zip(features, before, strict=True)) if one is not old or np.isnan(one.area)]
     polygons = _polygons([features[i] for i in new])
-    areas = to_degrees(polygons, Geo(crs, PLAIN), file, tolerance=tolerance).areas
+    areas = to_lon_lat(polygons, Geo(crs, PLAIN), file, tolerance=tolerance).areas
     for i, area in zip(new, areas.tolist(), strict=True):
         result[i] = replace(features[i], area=area)
     return result

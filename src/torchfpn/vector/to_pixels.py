@@ -46,7 +46,7 @@ def check_grid(geo: Geo | None, file: str | Path, assumed: str | None = None) ->
     return replace(geo, crs=geo.crs or assumed)
 
 
-def placed(
+def to_pixels(
     shapes: NDArray[Any],
     crs: str,
     geo: Geo,
@@ -80,7 +80,7 @@ def placed(
         raise RasterError("polygons that have no place in its coordinate system", file=file, hint=hint) from error
 
 
-def around(tree: shapely.STRtree, crs: str, geo: Geo, window: Window) -> NDArray[np.int64]:
+def near_window(tree: shapely.STRtree, crs: str, geo: Geo, window: Window) -> NDArray[np.int64]:
     """Numbers, rising, of the shapes in the tree that may lie in a window of an image; all where nobody can tell.
 
     window: row, column, height, width in pixels; it may reach beyond the image.
@@ -121,7 +121,7 @@ def _any_meets(shapes: NDArray[Any], systems: Sequence[str], images: Sequence[tu
     for crs in systems:
         for geo, size in images:
             try:
-                if len(placed(shapes, crs, geo, size)[1]):
+                if len(to_pixels(shapes, crs, geo, size)[1]):
                     return True
             except RasterError:  # no such place in that system
                 continue

@@ -21,7 +21,7 @@ from torchfpn.errors import DataError
 from torchfpn.io.yaml_json import Flaw, Keys, shown
 from torchfpn.ops.rle import from_rle, run_lengths, spelled
 from torchfpn.types import Size
-from torchfpn.vector.instance_masks import Outlines, draw
+from torchfpn.vector.instance_masks import Outlines, draw_masks
 
 if TYPE_CHECKING:  # torch is loaded where masks are made
     from torchfpn.ops.masks import Crops
@@ -63,12 +63,12 @@ class Shapes:
         """The masks of the objects `rows` [N] in an image of (height, width) `size`. boxes: [N, 4], for tiny ones."""
         coded = self.ends[rows + 1] > self.ends[rows]
         if not coded.any():
-            return draw(self._outlines(rows), boxes, size)
+            return draw_masks(self._outlines(rows), boxes, size)
         texts = [self.text[self.ends[i] : self.ends[i + 1]].tobytes() for i in rows[coded]]
         runs = from_rle([{"size": list(size), "counts": text} for text in texts], size)
         if coded.all():
             return runs
-        return _woven(coded, runs, draw(self._outlines(rows[~coded]), boxes[~coded], size))
+        return _woven(coded, runs, draw_masks(self._outlines(rows[~coded]), boxes[~coded], size))
 
     def select(self, rows: NDArray[np.int64]) -> "Shapes":
         """Those of the objects `rows` alone."""

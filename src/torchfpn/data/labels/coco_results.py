@@ -31,7 +31,7 @@ from torchfpn.ops.masks import Instances, areas
 from torchfpn.ops.rle import bbox, from_rle, run_lengths, to_rle
 from torchfpn.recipe import Recipe
 from torchfpn.types import Size
-from torchfpn.vector.object_features import DECIMALS, thousandths
+from torchfpn.vector.object_features import DECIMALS, round_boxes
 
 Four = tuple[float, float, float, float]
 
@@ -273,7 +273,7 @@ def coco_results(path: Path, recipe: Recipe) -> Iterator[CocoResults]:
 
 def _result_records(found: Instances, recipe: Recipe) -> Iterator[dict[str, Any]]:
     """Of each object what does not depend on its place in the file."""
-    corners = thousandths(found.boxes)
+    corners = round_boxes(found.boxes)
     sides = (corners[:, 2:] - corners[:, :2]).round(DECIMALS)
     masks = [None] * len(found) if found.crops is None else to_rle(found.crops)
     sizes = sides.prod(1).round(DECIMALS).tolist() if found.crops is None else areas(found.crops).tolist()

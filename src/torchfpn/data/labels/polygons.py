@@ -28,10 +28,10 @@ from torchfpn.geo.georef import Geo, Window
 from torchfpn.geo.tiles import tile_geo
 from torchfpn.io.vectors import Vectors, read_vectors
 from torchfpn.recipe import IGNORE
-from torchfpn.vector.geometry import areas, edges
-from torchfpn.vector.instance_masks import Outlines, chosen
-from torchfpn.vector.instance_masks import draw as draw_outlines
-from torchfpn.vector.rasterize import Labels, Scene, draw, place
+from torchfpn.vector.geometry import edges, repair
+from torchfpn.vector.instance_masks import Outlines, select_objects
+from torchfpn.vector.instance_masks import draw_masks as draw_outlines
+from torchfpn.vector.rasterize import LabelledPolygons, PixelPolygons, draw, place_polygons
 from torchfpn.vector.to_pixels import check_grid, why_apart
 
 if TYPE_CHECKING:  # torch is loaded where masks are made
@@ -73,7 +73,7 @@ class Features:
     unclassed: features without a class that are ignored or skipped.
     """
 
-    labels: Labels
+    labels: LabelledPolygons
     count: int
     mended: int
     lost: int
@@ -122,7 +122,9 @@ def burn(
     labels, settings = read_features(dataset, pair.label).labels, dataset.polygons
     try:
         where = grid(dataset, pair, geo, size)
-        scene = place(labels, where, size, ignored=_BORDER, border=settings.border, file=pair.image, window=window)
+        scene = place_polygons(
+            labels, where, size, ignored=_BORDER, border=settings.border, file=pair.image, window=window
+        )
     except FPNError as error:
         raise spelt(error, dataset) from error
     drawn = draw(scene, window or Window(0, 0, *size), all_touched=settings.all_touched)
@@ -167,10 +169,10 @@ def _kept(path: Path, stamp: tuple[int, int], meaning: _Meaning) -> Features | F
         values = _values(vectors, empty, meaning)
         skipped = settings.without_class == "skip" and bool(empty.any())
         wanted = vectors.without(empty) if skipped else vectors
-        found = areas(wanted, buffer=settings.buffer, crossings=settings.max_crossings)
+        found = repair(wanted, buffer=settings.buffer, crossings=settings.max_crossings)
     except FPNError as error:
         return error
-    labels = Labels(path, found, values, vectors.crs)
+    labels = LabelledPolygons(path, found, values, vectors.crs)
     lost = found.lost - (int(empty.sum()) if skipped else 0)
     return Features(labels, len(vectors.shapes), found.invalid, lost, found.widened, int(empty.sum()))
 
@@ -246,7 +248,7 @@ def read_polygons(
     own = np.flatnonzero(~crowd & meets(boxes, (height, width)))
 
     def masks(keep: NDArray[np.int64]) -> "Crops":
-        return draw_outlines(chosen(outlines, own[keep]), boxes[own[keep]], (height, width))
+        return draw_outlines(select_objects(outlines, own[keep]), boxes[own[keep]], (height, width))
 
     return GroundTruth(
         boxes[own],
@@ -266,11 +268,13 @@ def features_met(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tupl
     return np.unique(_scene(dataset, pair, geo, size, None).owners)
 
 
-def _scene(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None) -> Scene:
+def _scene(
+    dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None
+) -> PixelPolygons:
     labels = read_features(dataset, pair.label or pair.image).labels
     try:
         where = grid(dataset, pair, geo, size)
-        return place(labels, where, size, ignored=NOT_LABELLED, file=pair.image, window=window)
+        return place_polygons(labels, where, size, ignored=NOT_LABELLED, file=pair.image, window=window)
     except FPNError as error:
         raise spelt(error, dataset) from error
 
