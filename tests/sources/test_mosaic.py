@@ -330,7 +330,7 @@ def test_blended_windows_show_no_seams_and_go_on_after_a_kill(folder):
 def test_blending_needs_a_margin_of_at_most_half_a_block(folder, capsys):
     for margin in ("0", "64"):
         assert predict("out", "scene.tif", "--tile-size", "64", "--margin", margin, "--blend") == 2
-        assert "1 to 32, half a window" in capsys.readouterr().err
+        assert "1 to 32, half a tile" in capsys.readouterr().err
 
 
 def test_missing_pixels_stay_missing_when_windows_are_blended(folder):
