@@ -9,8 +9,7 @@ import shapely.affinity
 
 from made_data import write_tiff
 from torchfpn.errors import ConfigError, DataError, ShapeError
-from torchfpn.evaluation.maps import MapPlace, MapScores
-from torchfpn.evaluation.objects import ObjectCounter, compare_objects
+from torchfpn.evaluation.objects import MapPlace, MapScores, ObjectCounter, compare_objects
 from torchfpn.geo.crs import crs_wkt, square_metres
 from torchfpn.geo.window import plan_blocks
 from torchfpn.metrics.polygons import ObjectScores, matched, overlaps, score_objects

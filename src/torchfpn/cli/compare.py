@@ -227,7 +227,7 @@ def finish(work: Work, images: int) -> None:
 
 def _over_all(work: Work, images: int) -> "tuple[Scores, dict[str, Any]] | None":
     """Scores over the pixels of all images; classes that nobody named and that do not occur are left out."""
-    from torchfpn.evaluation.label_pairs import PixelScores
+    from torchfpn.evaluation.maps import PixelScores
     from torchfpn.metrics.pixel_counts import PixelCounts
     from torchfpn.report.run import parse_scores
 

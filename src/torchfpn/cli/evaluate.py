@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torchfpn.evaluation.model import DatasetObjects, Watch
+    from torchfpn.evaluation.model import Watch
+    from torchfpn.evaluation.objects import DatasetObjects
     from torchfpn.recipe import Recipe
     from torchfpn.tasks.task import Task
 
@@ -115,12 +116,14 @@ def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[
 def _objects(args: argparse.Namespace, dataset: Any, samples: Any, order: list[int]) -> "DatasetObjects | None":
     """Counts objects where the labels are polygons and the images are read whole."""
     from torchfpn.cli.options import refuse_idle
-    from torchfpn.evaluation.model import DatasetObjects, has_objects
+    from torchfpn.evaluation.model import has_objects
 
     of_objects = has_objects(samples.pairs) and len(samples) == len(samples.pairs)
     refuse_idle(args, "evaluate", f"a semantic model on {'polygons' if of_objects else 'label files'}")
     if not of_objects:
         return None
+    from torchfpn.evaluation.objects import DatasetObjects
+
     return DatasetObjects(dataset, samples.pairs, order, iou=args.iou)
 
 

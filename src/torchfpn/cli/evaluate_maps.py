@@ -18,7 +18,7 @@ from torchfpn.errors import amount
 
 if TYPE_CHECKING:
     from torchfpn.errors import DataError
-    from torchfpn.evaluation.label_pairs import PixelScores
+    from torchfpn.evaluation.maps import PixelScores
     from torchfpn.evaluation.objects import Layer, ObjectComparison
     from torchfpn.vector.objects import Objects
 
@@ -220,7 +220,7 @@ def described(layer: "Objects") -> str:
 def _labels_against_labels(args: argparse.Namespace) -> Scored:
     from torchfpn.cli.console import counted
     from torchfpn.errors import amount
-    from torchfpn.evaluation.label_pairs import LabelPairs, pixel_scores
+    from torchfpn.evaluation.maps import LabelPairs, pixel_scores
 
     files, left = _paired(args.model, args.dataset)
     pairs = LabelPairs()
@@ -238,7 +238,7 @@ def _labels_against_labels(args: argparse.Namespace) -> Scored:
 
 def _labels_against_polygons(args: argparse.Namespace) -> Scored:
     from torchfpn.cli.console import counted
-    from torchfpn.evaluation.maps import MapPlace, MapScores
+    from torchfpn.evaluation.objects import MapPlace, MapScores
     from torchfpn.geo.crs import crs_wkt
     from torchfpn.geo.tiles import check_pattern
     from torchfpn.io.formats import name_key, printable
@@ -380,7 +380,7 @@ def polygons_against_polygons(args: argparse.Namespace) -> Scored:
 def _area(args: argparse.Namespace) -> "list[Layer]":
     """Polygons of a vector file, or the outlines of rasters."""
     from torchfpn.errors import DataError
-    from torchfpn.evaluation.maps import footprint
+    from torchfpn.evaluation.objects import footprint
     from torchfpn.geo.crs import crs_wkt
     from torchfpn.geo.tiles import check_pattern
     from torchfpn.inference.jobs import find_sources

@@ -23,11 +23,10 @@ from torchfpn.errors import amount
 
 if TYPE_CHECKING:
     from torchfpn.errors import FPNError
-    from torchfpn.evaluation.label_pairs import RasterizeTally
     from torchfpn.inference.jobs import Job
     from torchfpn.io.vectors import Vectors
     from torchfpn.sources.label_classes import Legend
-    from torchfpn.sources.polygons import RasterizeOptions, RasterizeOutcome
+    from torchfpn.sources.polygons import RasterizeOptions, RasterizeOutcome, RasterizeTally
     from torchfpn.vector.rasterize import LabelledPolygons
 
 
@@ -66,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some images failed; 2 all of them did (or bad usage, said before the first image)."""
     from torchfpn.cli.console import check_folder, tell_passed_over
-    from torchfpn.evaluation.label_pairs import RasterizeTally
     from torchfpn.inference.jobs import refuse_existing, refuse_own_sources
+    from torchfpn.sources.polygons import RasterizeTally
 
     options = _options(args)
     refuse_idle(args, "rasterize", f"polygons {'of one class' if args.field is None else 'with classes of their own'}")

@@ -15,7 +15,7 @@ from torchfpn.io.formats import MAX_SIDE, SUFFIXES, is_vector, name_key, printab
 from torchfpn.io.model_files import read_recipe
 
 if TYPE_CHECKING:
-    from torchfpn.evaluation.label_pairs import PixelScores
+    from torchfpn.evaluation.maps import PixelScores
     from torchfpn.evaluation.objects import Layer
     from torchfpn.tasks.task import Precision, Task
     from torchfpn.vector.objects import Objects
@@ -210,7 +210,11 @@ def score_model(model: "Task | Path", truth: Path, options: Options) -> dict[str
         samples = scoring.open_samples(SemanticDataset, dataset, options.split, task.recipe, accept_dtype=accept)
         on_polygons = scoring.has_objects(samples.pairs) and len(samples) == len(samples.pairs)
         options.check(f"a semantic model on {'polygons' if on_polygons else 'label files'}")
-        counter = scoring.DatasetObjects(dataset, samples.pairs, order, iou=options.iou) if on_polygons else None
+        counter = None
+        if on_polygons:
+            from torchfpn.evaluation.objects import DatasetObjects
+
+            counter = DatasetObjects(dataset, samples.pairs, order, iou=options.iou)
         pixels = scoring.evaluate_pixels(
             task,
             (samples[i] for i in range(len(samples))),
@@ -320,7 +324,7 @@ def _max_detections(options: Options) -> int:
 
 
 def _labels_against_labels(predicted: Path, truth: Path, options: Options, counting: Counting) -> Scores:
-    from torchfpn.evaluation.label_pairs import LabelPairs, pixel_scores
+    from torchfpn.evaluation.maps import LabelPairs, pixel_scores
 
     files, left = _paired(predicted, truth)
     pairs = LabelPairs()
@@ -337,7 +341,7 @@ def _labels_against_labels(predicted: Path, truth: Path, options: Options, count
 
 
 def _labels_against_polygons(predicted: Path, truth: Path, options: Options, counting: Counting) -> Scores:
-    from torchfpn.evaluation.maps import MapPlace, MapScores
+    from torchfpn.evaluation.objects import MapPlace, MapScores
     from torchfpn.geo.tiles import check_pattern
     from torchfpn.sources.label_classes import classes_of
     from torchfpn.sources.labels import label_folder, label_values_of
@@ -492,7 +496,7 @@ def _read_layer(file: Path, options: Options, *, truth: bool) -> "Objects":
 
 def _areas(options: Options) -> "list[Layer]":
     """The area of the evaluation: polygons of vector files, or the outlines of rasters."""
-    from torchfpn.evaluation.maps import footprint
+    from torchfpn.evaluation.objects import footprint
     from torchfpn.geo.tiles import check_pattern
     from torchfpn.vector.objects import read_objects
 

@@ -15,15 +15,12 @@ from torch import Tensor
 
 from torchfpn.data.config import DatasetConfig
 from torchfpn.data.datasets import ObjectDataset, SemanticDataset, SplitDataset
-from torchfpn.data.labels.polygons import grid, read_features
 from torchfpn.data.reading import nth_tile, with_margin
 from torchfpn.data.sample import ObjectSample, Sample
 from torchfpn.data.splits import Pair
 from torchfpn.errors import DataError, NotFiniteError
-from torchfpn.evaluation.objects import ObjectCounter
 from torchfpn.io.bands import is_name
 from torchfpn.io.formats import is_vector
-from torchfpn.io.rasters import geo_of, open_raster
 from torchfpn.io.select_bands import band_order, divisor_of, in_range
 from torchfpn.metrics.boundary import BoundaryIoU, BoundaryStrips
 from torchfpn.metrics.confusion import ConfusionMatrix
@@ -34,7 +31,6 @@ from torchfpn.ops.masks import areas as mask_areas
 from torchfpn.recipe import IGNORE, Recipe
 from torchfpn.tasks.task import Precision, RegionTask, Task, check_logits, computing, naming, overflow_words
 from torchfpn.types import Batch, Objects, Semantic
-from torchfpn.vector.rasterize import place_polygons
 
 log = logging.getLogger(__name__)
 Fit = Callable[[Tensor], Tensor]  # an image as its file has it -> with the values that the model learnt on
@@ -373,47 +369,6 @@ def _each(
 
 def _table(order: Sequence[int] | None, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return labels if order is None else np.asarray(list(order), np.int64)[labels]
-
-
-class DatasetObjects:
-    """Counts objects image by image: called with the labels that a model gives to each, in the order of the pairs.
-
-    order: the model's label of each class of the dataset. iou: from which two objects are one. least: pixels; smaller
-    objects are left out on both sides. The class where no polygon lies has no objects.
-    """
-
-    def __init__(
-        self,
-        dataset: DatasetConfig,
-        pairs: Sequence[Pair],
-        order: Sequence[int],
-        *,
-        iou: float = 0.5,
-        least: float = 0.0,
-    ) -> None:
-        self.dataset, self.pairs, self.order, self.next = dataset, list(pairs), np.array(order), 0
-        background = dataset.polygons.background
-        names = {int(order[i]): c.name for i, c in enumerate(dataset.classes) if i != background}
-        self.counter = ObjectCounter(dict(sorted(names.items())), iou=iou, least=least)
-
-    def __call__(self, labels: Tensor) -> None:
-        """Labels [H, W] of the next image."""
-        pair = self.pairs[self.next]
-        self.next += 1
-        if pair.label is None:
-            return
-        with open_raster(pair.image, allow_vrt=self.dataset.allow_vrt, root=self.dataset.root) as source:
-            size, geo = (source.height, source.width), geo_of(source)
-        features = read_features(self.dataset, pair.label).labels
-        scene = place_polygons(features, grid(self.dataset, pair, geo, size), size, ignored=IGNORE + 1, file=pair.image)
-        known = scene.labels <= len(self.order)  # the others are polygons of areas that are not labelled
-        values = self.order[scene.labels[known] - 1]
-        seen = np.isin(values, list(self.counter.names))
-        self.counter.update(labels.numpy(), scene.shapes[known][seen], values[seen])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return self.counter.scores.to_dict()
 
 
 def has_objects(pairs: Sequence[Pair]) -> bool:

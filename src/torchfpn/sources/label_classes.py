@@ -14,10 +14,10 @@ from torchfpn.classes import class_colors
 from torchfpn.errors import ConfigError, DataError, amount, nearest
 from torchfpn.io.formats import printable
 from torchfpn.io.rasters import Color
-from torchfpn.io.vectors import Vectors
 from torchfpn.recipe import IGNORE
 
 if TYPE_CHECKING:
+    from torchfpn.io.vectors import Vectors
     from torchfpn.vector.objects import Objects
 
 
@@ -53,7 +53,7 @@ class Legend:
         """Of label files, the same for all images."""
         return "uint8" if max(*self.names, self.ignored) <= 255 else "uint16"
 
-    def labels(self, vectors: Vectors, *, unclassed: bool = False) -> NDArray[np.int64]:
+    def labels(self, vectors: "Vectors", *, unclassed: bool = False) -> NDArray[np.int64]:
         """[N]: the label value of each feature. unclassed: those without a class get `ignored`.
 
         Raises:
@@ -88,7 +88,7 @@ def legend_of_one(classes: Sequence[str] = (), burn: int = 1) -> Legend:
     return Legend(dict(enumerate(names)), burn)
 
 
-def legend_of_field(attribute: str, files: Sequence[Vectors], classes: Sequence[str] = ()) -> Legend:
+def legend_of_field(attribute: str, files: "Sequence[Vectors]", classes: Sequence[str] = ()) -> Legend:
     """The class of a feature is the value of its attribute.
 
     With `classes`, values are their names, or their numbers from 0. Without, whole numbers are drawn as they are, and

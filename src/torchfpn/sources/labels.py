@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.geo.georef import SAME_GRID, Geo, Window
-from torchfpn.geo.tiles import tile_geo
 from torchfpn.geo.window import plan_blocks
 from torchfpn.io.formats import LOSSY, MAX_SIDE, check_sides, format_of, name_key, printable
 from torchfpn.io.images import is_photograph
@@ -22,8 +21,6 @@ from torchfpn.io.rasters import Color, geo_of, import_rasterio, open_raster, sam
 from torchfpn.recipe import IGNORE
 from torchfpn.sources.label_classes import LabelClasses
 from torchfpn.sources.raster import Grid
-from torchfpn.vector.rasterize import PixelPolygons, draw
-from torchfpn.vector.to_pixels import check_grid, to_pixels
 
 if TYPE_CHECKING:
     from torchfpn.vector.objects import Objects
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
 
 WINDOW = 512  # pixels, of a window: that of the blocks of our own label files
 KINDS, BESIDE = (".png", ".tif", ".tiff", ".bmp", ".gif"), (".overlay.png", ".probs.tif")
+STRIP = 16 * WINDOW  # pixels, width of the strips that polygons are drawn in
 CACHE = 64  # MiB that GDAL may keep of what it reads
 NOTHING = -(2**31)  # stands for pixels that the mask of a file takes out, or a nodata value that is no whole number
 Read = Callable[[Window], NDArray[np.uint8]]
@@ -235,7 +233,10 @@ class LabelSource:
             yield _part(labels, image, classes) if _elsewhere(labels, image) else _whole(labels, image, classes)
 
     def _drawn(self, stem: str, image: Grid, classes: LabelClasses) -> Read:
-        import shapely  # here, with all that draws polygons: two label files need none of it
+        import shapely  # here, with all that draws polygons: label files are read without rasterio and shapely
+
+        from torchfpn.geo.tiles import tile_geo
+        from torchfpn.vector.to_pixels import check_grid, to_pixels
 
         layer = self.layers[stem]
         if stem not in self._trees:
@@ -246,11 +247,41 @@ class LabelSource:
         geo = check_grid(geo, image.file, self.assume_crs)
         shapes, numbers = to_pixels(layer.shapes, layer.crs, geo, image.size, image.file, tree=self._trees[stem])
         self.met[layer.file] += len(numbers)
-        labels = classes.of_objects(layer)[numbers] + 1  # 0 is where none lies
-        scene = PixelPolygons(shapes, np.arange(len(shapes)), labels, shapes[:0], IGNORE, image.size)
+        read = drawn_reader(shapes, classes.of_objects(layer)[numbers] + 1, image.size)  # 0 is where none lies
         empty = classes.values.index(0) if 0 in classes.values else IGNORE
         table = np.array([empty, *range(len(classes.values))], np.uint8)
-        return lambda window: np.asarray(table[draw(scene, window)])
+        return lambda window: np.asarray(table[read(window)])
+
+
+def drawn_reader(
+    shapes: NDArray[Any], labels: NDArray[np.int64], size: tuple[int, int]
+) -> Callable[[Window], NDArray[Any]]:
+    """A function from windows of an image to the labels of the polygons there, 0 where none lies.
+
+    Windows beside each other are cut from a strip that is drawn once.
+
+    Args:
+        shapes: [N] valid polygons in pixels of the image.
+        labels: [N] their labels from 1.
+        size: height and width of the image.
+    """
+    from torchfpn.vector.rasterize import PixelPolygons, draw
+
+    polygons = PixelPolygons(shapes, np.arange(len(shapes)), labels, shapes[:0], IGNORE, size)
+    dtype = np.uint8 if labels.max(initial=0) <= IGNORE else np.uint16
+    last: tuple[Window, NDArray[Any]] | None = None
+
+    def read(window: Window) -> NDArray[Any]:
+        nonlocal last
+        left = window.column - window.column % STRIP
+        strip = Window(window.row, left, window.height, min(STRIP, size[1] - left))
+        if window.column + window.width > left + strip.width:
+            return draw(polygons, window).astype(dtype)
+        if last is None or last[0] != strip:
+            last = strip, draw(polygons, strip).astype(dtype)
+        return last[1][:, window.column - left : window.column - left + window.width]
+
+    return read
 
 
 def _elsewhere(labels: LabelMap, image: Grid) -> bool:

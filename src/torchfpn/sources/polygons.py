@@ -18,6 +18,7 @@ from torchfpn.vector.rasterize import LabelledPolygons, PixelPolygons, fill, las
 from torchfpn.vector.to_pixels import check_grid
 
 AT_ONCE = 2**23  # pixels that are drawn at a time
+NOT_LABELLED = "not labelled"
 
 
 @dataclass(frozen=True)
@@ -132,3 +133,36 @@ def _grid(source: Path, options: RasterizeOptions) -> tuple[tuple[int, int], Geo
     if geo is None and options.tiles is not None:
         return size, tile_geo(source, options.tiles, size)
     return size, check_grid(geo, source, options.assume_crs)
+
+
+class RasterizeTally:
+    """Counts over all images; a feature on several images counts once. labels: label file by stem."""
+
+    def __init__(self, legend: Legend, labels: dict[str, LabelledPolygons]) -> None:
+        self.legend, self.labels = legend, labels
+        self.pixels: dict[int, int] = {}
+        self.doubled = 0
+        self.met: dict[str, NDArray[np.bool_]] = {stem: np.zeros(len(f.labels), bool) for stem, f in labels.items()}
+
+    def add(self, stem: str, outcome: RasterizeOutcome) -> None:
+        """Counts an image drawn from the label file of that stem."""
+        self.met[stem] |= outcome.features
+        self.doubled += outcome.doubled
+        for value, count in outcome.pixels.items():
+            self.pixels[value] = self.pixels.get(value, 0) + count
+
+    def unmet(self) -> list[Path]:
+        """Label files that hold features, none of which meets an image."""
+        return [self.labels[stem].file for stem, met in self.met.items() if len(met) and not met.any()]
+
+    def rows(self) -> list[tuple[str, str, int, int, int]]:
+        """(value of the attribute, class, label value, features that meet an image, pixels) of each class."""
+        drawn = np.concatenate([np.zeros(0, np.int64), *(f.labels[self.met[stem]] for stem, f in self.labels.items())])
+        spelt: dict[int, str] = {label: str(value) for value, label in self.legend.values.items()}
+        names = dict(self.legend.names)
+        if self.legend.ignored in self.pixels:
+            names[self.legend.ignored] = NOT_LABELLED
+        return [
+            (spelt.get(label, ""), name, label, int((drawn == label).sum()), self.pixels.get(label, 0))
+            for label, name in names.items()
+        ]

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.geo.georef import Geo, Ties, Window, world_file
-from torchfpn.geo.tiles import is_tile, tile_geo
 from torchfpn.io.bands import Wanted, band_numbers, raster_valid
 from torchfpn.io.formats import MAX_SIDE, check_sides, format_of, printable
 from torchfpn.io.images import Picture, is_photograph, read_bands, read_image
@@ -76,13 +75,18 @@ class ReadOptions:
 
     def place(self, geo: Geo | None, file: Path, size: tuple[int, int]) -> Geo | None:
         """Where a file lies, by what it says of itself or else by what is said here. size: height and width."""
-        if geo is None and self.tiles is not None:
-            return tile_geo(file, self.tiles, size)
-        if geo is None and self.model_tiles is not None and is_tile(file, self.model_tiles):
-            return tile_geo(file, self.model_tiles, size)
+        if geo is None and (self.tiles is not None or self.model_tiles is not None):
+            return self._tile(file, size)
         if geo is not None and geo.crs is None and self.assume_crs is not None:
             return replace(geo, crs=self.assume_crs)
         return geo
+
+    def _tile(self, file: Path, size: tuple[int, int]) -> Geo | None:
+        from torchfpn.geo.tiles import is_tile, tile_geo
+
+        if self.tiles is not None:
+            return tile_geo(file, self.tiles, size)
+        return tile_geo(file, self.model_tiles, size) if self.model_tiles and is_tile(file, self.model_tiles) else None
 
     @property
     def _wanted(self) -> list[int | str] | None:
