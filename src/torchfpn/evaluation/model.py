@@ -92,25 +92,17 @@ def evaluate_pixels(
     confusion = ConfusionMatrix(len(task.classes))
     source = samples if isinstance(samples, SemanticDataset) else source
     edges = Edges(len(task.classes), source) if boundary else None
-    device = next(task.model.parameters()).device
-    images = lost = 0
-    for sample in samples:
+    images = 0
+    for sample, found in _predictions(task, samples, precision, fit, progress):
+        labels = found.labels.cpu()
         truth = reordered(sample.target, order)
-        image = sample.image if fit is None else fit(sample.image)
-        lost += int(task.normalize.overflowing(image[None].to(device)).sum())
-        with computing(device, precision), naming(sample.name):
-            labels = task.predict([image.to(device)])[0].labels.cpu()
-        truth = torch.where(labels == IGNORE, IGNORE, truth)  # no data: no answer was asked for
+        truth = torch.where(labels == IGNORE, IGNORE, truth)  # pixels without data have no prediction
         confusion.update(labels, truth)
         if edges is not None:
             edges.update(images, labels, truth)
         images += 1
         if watch is not None:
             watch(Sample(sample.image, truth, sample.name), labels)
-        if progress is not None:
-            progress()
-    if lost:
-        log.warning(overflow_words(lost))
     return PixelEvaluation(task.classes, task.recipe.colors, confusion, None if edges is None else edges.counts, images)
 
 
@@ -147,6 +139,26 @@ def open_samples(
 def fitting(samples: SplitDataset, recipe: Recipe, *, accept_dtype: bool = False) -> Fit:
     """A function that brings images of `samples` to the range of values that the model was trained on."""
     return partial(in_range, dtype=samples.dtype, recipe=recipe, file=samples.dataset.file, accept=accept_dtype)
+
+
+def _predictions(
+    task: Task, samples: Any, precision: Precision, fit: Fit | None, progress: Callable[[], None] | None
+) -> Iterator[tuple[Any, Any]]:
+    """Each sample with its prediction, on the device of the task; a warning counts pixels that overflow in scaling."""
+    device, lost = next(task.model.parameters()).device, 0
+    every = (
+        (samples[i] for i in range(len(samples))) if isinstance(samples, SemanticDataset | ObjectDataset) else samples
+    )
+    for sample in every:
+        image = sample.image if fit is None else fit(sample.image)
+        lost += int(task.normalize.overflowing(image[None].to(device)).sum())
+        with computing(device, precision), naming(sample.name):
+            (found,) = task.predict([image.to(device)])
+        yield sample, found
+        if progress is not None:
+            progress()
+    if lost:
+        log.warning(overflow_words(lost))
 
 
 class Edges:
@@ -277,26 +289,50 @@ def evaluate_objects(
     """
     source = samples if isinstance(samples, ObjectDataset) else source
     masks = task.recipe.task == "instance" and (source is None or source.dataset.task == "instance")
-    scores = AveragePrecision(task.classes, masks=masks, most=most)
-    device = next(task.model.parameters()).device
-    names, numbers, ranks, lost = [], [], image_ranks(source), 0
-    for index, (sample, facts) in enumerate(_each(samples, source)):
-        truth = relabelled(sample.objects, order)
-        image = sample.image if fit is None else fit(sample.image)
-        lost += int(task.normalize.overflowing(image[None].to(device)).sum())
-        with computing(device, precision), naming(sample.name):
-            found = task.predict([image.to(device)])[0].to("cpu")
-        crowd_labels = None if facts.crowd_labels is None else _table(order, facts.crowd_labels)
-        numbers.append(index if ranks is None else ranks[index])
-        scores.update(found, truth, areas=facts.areas, crowd_labels=crowd_labels, number=numbers[-1])
+    scorer = ObjectScorer(task, source, masks=masks, most=most, order=order)
+    names = []
+    for index, (sample, found) in enumerate(_predictions(task, samples, precision, fit, progress)):
+        found = found.to("cpu")
+        truth = scorer.update(index, found, sample.objects)
         names.append(sample.name)
         if watch is not None:
             watch(replace(sample, objects=truth), found)
-        if progress is not None:
-            progress()
-    if lost:
-        log.warning(overflow_words(lost))
-    return ObjectEvaluation(scores.compute(), task.recipe.colors, tuple(names), as_given(scores.matches(), numbers))
+    matches = as_given(scorer.scores.matches(), scorer.numbers)
+    return ObjectEvaluation(scorer.scores.compute(), task.recipe.colors, tuple(names), matches)
+
+
+class ObjectScorer:
+    """Average precision over images of a split.
+
+    Args:
+        task: of detection or instance segmentation.
+        source: what the images are of: it knows areas, the classes of crowds and the ids of images.
+        masks: score masks, too.
+        most: detections of each image and class that count.
+        order: the task's label of each class of the dataset.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        source: ObjectDataset | None,
+        *,
+        masks: bool,
+        most: int = LIMITS[-1],
+        order: Sequence[int] | None = None,
+    ) -> None:
+        self.scores = AveragePrecision(task.classes, masks=masks, most=most)
+        self.source, self.ranks, self.order = source, image_ranks(source), order
+        self.numbers: list[int] = []
+
+    def update(self, index: int, found: Instances, objects: Objects) -> Objects:
+        """Counts the image with this index in the split, both sides on the CPU; its objects with the task's labels."""
+        facts = TruthFacts() if self.source is None else truth_facts(self.source, index, objects)
+        truth = relabelled(objects, self.order)
+        crowd_labels = None if facts.crowd_labels is None else _table(self.order, facts.crowd_labels)
+        self.numbers.append(index if self.ranks is None else self.ranks[index])
+        self.scores.update(found, truth, areas=facts.areas, crowd_labels=crowd_labels, number=self.numbers[-1])
+        return truth
 
 
 def as_given(matches: Sequence[ImageMatches], numbers: Sequence[int]) -> tuple[ImageMatches, ...]:
@@ -359,14 +395,6 @@ def truth_facts(samples: ObjectDataset, index: int, objects: Objects) -> TruthFa
     )
 
 
-def _each(
-    samples: ObjectDataset | Iterable[ObjectSample], source: ObjectDataset | None
-) -> Iterator[tuple[ObjectSample, TruthFacts]]:
-    every = (samples[i] for i in range(len(samples))) if isinstance(samples, ObjectDataset) else samples
-    for index, sample in enumerate(every):
-        yield sample, TruthFacts() if source is None else truth_facts(source, index, sample.objects)
-
-
 def _table(order: Sequence[int] | None, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return labels if order is None else np.asarray(list(order), np.int64)[labels]
 
@@ -385,7 +413,7 @@ class PixelValidation:
     def __init__(self, task: Task, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
         self.task, self.reduce = task, reduce
         self.confusion = ConfusionMatrix(len(task.classes))
-        self.loss, self.images, self.told = 0.0, 0, False
+        self.loss, self.images, self.warned = 0.0, 0, False
 
     def step(self, batch: Batch) -> list[Semantic]:
         """Takes in one batch and gives its results; the task is in eval mode and on the device of the batch."""
@@ -395,7 +423,7 @@ class PixelValidation:
         try:
             check_logits(raw, valid, [(name, None) for name in batch.names])
         except NotFiniteError as error:  # the weights of an epoch may be bad and those of a later one good
-            self._tell(error)
+            self._warn(error)
         targets = torch.where(valid, batch.targets, IGNORE)
         losses = task.criterion(raw, targets)
         labelled = int((targets != IGNORE).flatten(1).any(1).sum())  # an image without a label has no loss, and not 0
@@ -406,11 +434,11 @@ class PixelValidation:
             self.confusion.update(result.labels, target[:height, :width])
         return results
 
-    def _tell(self, error: NotFiniteError) -> None:
+    def _warn(self, error: NotFiniteError) -> None:
         """A warning about the first image; there may be as many as there are images."""
-        if not self.told:
+        if not self.warned:
             log.warning("%s", error)
-        self.told = True
+        self.warned = True
 
     def row(self) -> dict[str, float]:
         """The columns of metrics.csv; NaN for a class that occurs neither in truth nor in prediction."""
@@ -438,32 +466,28 @@ class ObjectValidation:
         gather: Callable[[Any], list[Any]] = lambda value: [value],
         source: ObjectDataset | None = None,
     ) -> None:
-        self.task, self.gather, self.source = task, gather, source
-        self.ranks = image_ranks(source)
+        self.task, self.gather = task, gather
         self.masks = task.recipe.task == "instance"
-        self.scores = AveragePrecision(task.classes, masks=self.masks)
-        self.told = False
+        self.scorer = ObjectScorer(task, source, masks=self.masks)
+        self.warned = False
 
     def step(self, batch: Batch, first: int = 0) -> list[Instances]:
         """Takes in one batch and gives its results. first: the number of its first image in the split."""
         try:
             results: list[Instances] = self.task.predict(batch)
         except NotFiniteError as error:  # the weights of an epoch may be bad and those of a later one good
-            if not self.told:
+            if not self.warned:
                 log.warning("%s", error)
-            self.told = True
+            self.warned = True
             results = [no_instances(size, masks=self.masks) for size in batch.sizes]
         for number, (found, objects) in enumerate(zip(results, batch.targets, strict=True), first):
-            truth = objects.to("cpu")
-            facts = TruthFacts() if self.source is None else truth_facts(self.source, number, truth)
-            rank = number if self.ranks is None else self.ranks[number]
-            self.scores.update(found.to("cpu"), truth, areas=facts.areas, crowd_labels=facts.crowd_labels, number=rank)
+            self.scorer.update(number, found.to("cpu"), objects.to("cpu"))
         return results
 
     def row(self) -> dict[str, float]:
         """The columns of metrics.csv; NaN for a class that does not occur in the truth."""
         every = AveragePrecision(self.task.classes, masks=self.masks)
-        for state in self.gather(self.scores.state()):
+        for state in self.gather(self.scorer.scores.state()):
             every.merge(state)
         found = every.compute()
         table = found.boxes if found.masks is None else found.masks
