@@ -250,9 +250,9 @@ def test_an_area_cuts_both_layers():
     assert found.scores.to_dict()["all"]["matched"] == 3  # 20..30, 40..50, and 60..63 of both
     assert found.scores.predicted == found.scores.truth == (3,)
     assert found.outside == (2, 2)
-    found = compare_objects(layer(predicted), layer(truth), within=[area], least=20)
+    found = compare_objects(layer(predicted), layer(truth), within=[area], min_area=20)
     assert (found.scores.matched, found.outside) == ((2,), (3, 3))  # 3 x 5 metres are too small
-    everything = compare_objects(layer(predicted), layer(truth), within=[area], least=1e9)
+    everything = compare_objects(layer(predicted), layer(truth), within=[area], min_area=1e9)
     assert everything.scores.to_dict()["all"]["f1"] is None
 
 
@@ -314,7 +314,7 @@ def test_label_maps_against_polygons_over_images():
     assert counter.scores == found
     counter.update(labels, shapes, values)
     assert counter.scores == found + found
-    least = ObjectCounter({1: "roof", 2: "road"}, least=2)
+    least = ObjectCounter({1: "roof", 2: "road"}, min_area=2)
     least.update(labels, shapes, values)
     assert least.scores.predicted == (1, 3)
     with pytest.raises(DataError, match="a polygon of the value 3"):
@@ -374,7 +374,7 @@ def test_small_objects_are_measured_in_square_metres(tmp_path):
         tmp_path / "map.tif", labels[None], crs="EPSG:32633", transform=rasterio.Affine(*GRIDS["north up"])
     )
     for least, count in ((8.9, 2), (9.1, 1), (30, 0)):
-        scores = MapScores({1: "roof"}, least=least)
+        scores = MapScores({1: "roof"}, min_area=least)
         scores.add(file, layer(boxes()))
         assert scores.objects.predicted == (count,)
 

@@ -50,7 +50,7 @@ def test_holes_are_kept_and_small_things_left_out():
     (whole,) = trace(labels, None, {1: "field"}, coordinates="pixels")
     assert len(whole.polygon.interiors) == 2
     assert whole.area == 400 - 16 - 1
-    kept = trace(labels, None, NAMES, coordinates="pixels", least=2)
+    kept = trace(labels, None, NAMES, coordinates="pixels", min_pixels=2)
     assert [f.name for f in kept] == ["field", "road"]
     assert len(kept[0].polygon.interiors) == 1
     assert kept[1].area == 16

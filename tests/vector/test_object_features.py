@@ -80,7 +80,7 @@ def test_classes_scores_and_square_metres():
     assert np.allclose([f.area for f in features], [5.0, 4.0, 1.75], rtol=2e-3)  # half a metre a side, scale of UTM
     assert features[2].polygon.geom_type == "MultiPolygon"
     assert json.loads(features[2].to_json())["geometry"]["type"] == "MultiPolygon"
-    pixels = list(object_features(found, None, (3, 7), {3: "cell"}, least=2, coordinates="pixels"))
+    pixels = list(object_features(found, None, (3, 7), {3: "cell"}, min_pixels=2, coordinates="pixels"))
     assert [f.area for f in pixels] == [20, 6]  # the part of one pixel is left out
 
 
@@ -91,7 +91,7 @@ def test_boxes_are_polygons_too():
     assert features[0].polygon.bounds == (1.25, 2.0, 5.5, 4.0)
     assert features[0].area == 8.5
     assert all(f.polygon.is_valid and f.area > 0 for f in features)
-    assert len(list(object_features(found, None, (3, 7), {3: "cell"}, coordinates="pixels", least=1))) == 0
+    assert len(list(object_features(found, None, (3, 7), {3: "cell"}, coordinates="pixels", min_pixels=1))) == 0
 
 
 def test_simplified_outlines_stay_near():

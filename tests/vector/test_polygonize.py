@@ -203,14 +203,14 @@ def test_with_nodes_neighbours_have_the_same_vertices(case):
 def test_simplified_neighbours_still_share_their_borders(case, simplify, least):
     labels, plan = case
     found = list(
-        trace_map(plan, reader(labels, plan), None, NAMES, simplify=simplify, least=least, coordinates="pixels")
+        trace_map(plan, reader(labels, plan), None, NAMES, simplify=simplify, min_pixels=least, coordinates="pixels")
     )
     polygons = np.array([feature.polygon for feature in found], dtype=object)
     assert shapely.is_valid(polygons).all()
     assert shapely.coverage_is_valid(polygons)
-    at_once = trace(labels, None, NAMES, simplify=simplify, least=least, coordinates="pixels")
+    at_once = trace(labels, None, NAMES, simplify=simplify, min_pixels=least, coordinates="pixels")
     assert [(f.value, f.polygon.wkb) for f in found] == [(f.value, f.polygon.wkb) for f in at_once]
-    exact = trace(labels, None, NAMES, least=least, coordinates="pixels")
+    exact = trace(labels, None, NAMES, min_pixels=least, coordinates="pixels")
     assert [feature.value for feature in found] == [feature.value for feature in exact]
     assert [len(f.polygon.interiors) for f in found] == [len(f.polygon.interiors) for f in exact]
 
@@ -227,10 +227,10 @@ def test_a_simplified_map_has_no_gaps():
 def test_features_are_the_same_in_blocks():
     labels = np.kron(np.random.default_rng(3).integers(0, 4, (9, 11)), np.ones((5, 5), int)).astype(np.uint8)
     plan = grid(labels.shape, 16)
-    expected = trace(labels, GEO, NAMES, least=30)
+    expected = trace(labels, GEO, NAMES, min_pixels=30)
     found = {
         feature.polygon.normalize().wkb: feature
-        for feature in trace_map(plan, reader(labels, plan), GEO, NAMES, least=30)
+        for feature in trace_map(plan, reader(labels, plan), GEO, NAMES, min_pixels=30)
     }
     assert len(found) == len(expected) > 10
     for feature in expected:
@@ -283,17 +283,19 @@ def test_scores_are_means_over_the_areas_whatever_the_blocks(case, seed):
 def test_filled_holes_do_not_count_in_scores():
     labels, marks = drawn(RING), np.full((7, 7), 255, np.uint8)
     marks[labels != 1] = 0
-    features = trace(labels, None, {1: "field"}, scores=marks, least=100, coordinates="pixels")
+    features = trace(labels, None, {1: "field"}, scores=marks, min_pixels=100, coordinates="pixels")
     assert features == []
-    (feature,) = trace(labels, None, {1: "field"}, scores=marks, least=20, coordinates="pixels")
+    (feature,) = trace(labels, None, {1: "field"}, scores=marks, min_pixels=20, coordinates="pixels")
     assert (feature.area, len(feature.polygon.interiors)) == (24, 1)
     labels[2:5, 2:5], labels[1, 1:6], labels[5, 1:6], labels[1:6, 1], labels[1:6, 5] = 1, 1, 1, 1, 1
     labels[3, 3] = 0
     marks[:] = 204
     marks[3, 3] = 0
-    (feature,) = trace(labels, None, {1: "field"}, scores=marks, least=2, coordinates="pixels")
+    (feature,) = trace(labels, None, {1: "field"}, scores=marks, min_pixels=2, coordinates="pixels")
     assert (feature.area, feature.score) == (49, 0.8)
-    assert trace(labels, None, {1: "field"}, scores=marks, least=2, simplify=1, coordinates="pixels")[0].score == 0.8
+    assert (
+        trace(labels, None, {1: "field"}, scores=marks, min_pixels=2, simplify=1, coordinates="pixels")[0].score == 0.8
+    )
 
 
 def test_scores_of_another_size_are_refused():

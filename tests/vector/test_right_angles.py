@@ -35,7 +35,7 @@ def rough(polygon, seed, noise=0.18):
     for _ in range(6):
         field = (field + sum(np.roll(field, step, axis) for axis in (0, 1) for step in (1, -1))) / 5
     labels = field + noise * ragged * ((field > 0.02) & (field < 0.98)) > 0.5
-    features = trace(labels.astype(np.uint8), None, {1: "building"}, coordinates="pixels", least=20)
+    features = trace(labels.astype(np.uint8), None, {1: "building"}, coordinates="pixels", min_pixels=20)
     return max(features, key=lambda feature: feature.area).polygon
 
 

@@ -263,7 +263,7 @@ def _labels_against_polygons(args: argparse.Namespace) -> Scored:
         ignore=ignore,
         present=lambda: _values(list(maps.values()), args.max_side),
     )
-    scores = MapScores(names, iou=args.iou, least=args.min_area, ignore=ignore, told=told)
+    scores = MapScores(names, iou=args.iou, min_area=args.min_area, ignore=ignore, told=told)
     with counted("comparing", len(maps)) as step:
         for stem, file in maps.items():
             scores.add(file, layers[stem if args.dataset.is_dir() else ""], place)
@@ -369,7 +369,9 @@ def polygons_against_polygons(args: argparse.Namespace) -> Scored:
             raise ConfigError("a folder", file=path, allowed="one vector file against another")
     predicted, truth = read_layer(args, args.model, truth=False), read_layer(args, args.dataset, truth=True)
     area = _area(args) if args.within else []
-    found = compare_objects(predicted, truth, iou=args.iou, only=wanted(args.classes), within=area, least=args.min_area)
+    found = compare_objects(
+        predicted, truth, iou=args.iou, only=wanted(args.classes), within=area, min_area=args.min_area
+    )
     left = [left_out((found.others[k], "of other classes"), (found.outside[k], "outside or too small")) for k in (0, 1)]
     lines = [described(layer) + words for layer, words in zip((predicted, truth), left, strict=True)]
     if found.apart:

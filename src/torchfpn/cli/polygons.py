@@ -88,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
     counts, raster = CleanCounts(), not is_vector(args.source)
     with open_layer(
         args.source,
-        outlined=once([word.strip() for word in args.vectorize.split(",")], "--vectorize") if args.vectorize else None,
-        least=args.min_pixels,
+        classes=once([word.strip() for word in args.vectorize.split(",")], "--vectorize") if args.vectorize else None,
+        min_pixels=args.min_pixels,
         simplify=0.0 if args.square else args.simplify,  # else neighbours share their borders before some get walls
         field=args.field,
         layer=args.layer,
@@ -161,8 +161,8 @@ def _wishes(args: argparse.Namespace, layer: "PolygonLayer", raster: bool) -> "C
         square=max(args.simplify, OFF[0 if raster else 1]) if args.square else 0.0,
         simplify=args.simplify if args.square or not raster else 0.0,
         pixel=layer.pixel,
-        least=args.min_area,
-        known=known,
+        min_area=args.min_area,
+        exclude=known,
         share=SHARE if args.exclude_overlap is None else args.exclude_overlap,
     )
 

@@ -361,7 +361,7 @@ def _labels_against_polygons(predicted: Path, truth: Path, options: Options, cou
         ignore=options.ignore,
         present=lambda: label_values_of(maps.values(), options.max_side),
     )
-    scores = MapScores(names, iou=options.iou, least=options.min_area, ignore=options.ignore, told=told)
+    scores = MapScores(names, iou=options.iou, min_area=options.min_area, ignore=options.ignore, told=told)
     with counting("comparing", len(maps)) as step:
         for stem, file in maps.items():
             scores.add(file, layers[stem if truth.is_dir() else ""], place)
@@ -389,7 +389,7 @@ def _polygons_against_polygons(predicted: Path, truth: Path, options: Options) -
     if isinstance(options.classes, Mapping):
         raise ConfigError("a mapping", field="classes", allowed="a list of the classes to evaluate")
     only = _each_once(options.classes)
-    found = compare_objects(*layers, iou=options.iou, only=only, within=_areas(options), least=options.min_area)
+    found = compare_objects(*layers, iou=options.iou, only=only, within=_areas(options), min_area=options.min_area)
     left = [left_out((found.others[k], "of other classes"), (found.outside[k], "outside or too small")) for k in (0, 1)]
     notes = [described(layer) + words for layer, words in zip(layers, left, strict=True)]
     doubts = ["the two layers do not overlap; check their coordinate systems"] if found.apart else []

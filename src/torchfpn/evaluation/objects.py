@@ -52,12 +52,15 @@ class ObjectCounter:
     what lies in the image.
     """
 
-    def __init__(self, names: Mapping[int, str], *, iou: float = 0.5, least: float = 0.0) -> None:
-        """names: the label values that are objects, and what they are called. least: pixels; smaller ones are left out.
+    def __init__(self, names: Mapping[int, str], *, iou: float = 0.5, min_area: float = 0.0) -> None:
+        """Counts start at 0; `small` counts predicted and true objects that were too small.
 
-        iou: from which two objects are one. `small` counts what was too small, predicted and true.
+        Args:
+            names: label values that are objects -> their names.
+            iou: lowest IoU of matching objects.
+            min_area: pixels of the smallest object that counts.
         """
-        self.names, self.least, self.small = dict(names), least, (0, 0)
+        self.names, self.min_area, self.small = dict(names), min_area, (0, 0)
         zero = (0,) * len(self.names)
         self.scores = ObjectScores(iou, tuple(self.names.values()), zero, zero, zero)
 
@@ -84,7 +87,7 @@ class ObjectCounter:
     ) -> NDArray[np.int64]:
         """The same of a map that is read block by block, see `trace_map`; numbers of the shapes inside.
 
-        measure: polygons [N] in pixels -> [N] areas in the unit of `least`, if that is another one than pixels.
+        measure: polygons [N] in pixels -> [N] areas in the unit of `min_area`, if that is another one than pixels.
         """
         order = {value: k for k, value in enumerate(self.names)}
         if unknown := [value for value in np.unique(values).tolist() if value not in order]:
@@ -109,9 +112,9 @@ class ObjectCounter:
 
     def _large(self, shapes: NDArray[Any], measure: Measure) -> NDArray[np.bool_]:
         """[N]: which are not too small; nothing is measured where nothing can be."""
-        if not self.least > 0 or not len(shapes):
+        if not self.min_area > 0 or not len(shapes):
             return np.ones(len(shapes), bool)
-        return np.asarray(measure(shapes) >= self.least)
+        return np.asarray(measure(shapes) >= self.min_area)
 
 
 @dataclass(frozen=True)
@@ -143,12 +146,12 @@ def compare_objects(
     iou: float = 0.5,
     only: Sequence[str] = (),
     within: Sequence[Layer] = (),
-    least: float = 0.0,
+    min_area: float = 0.0,
 ) -> ObjectComparison:
     """Matches the objects of two layers, class by class where both have classes.
 
     only: names of the classes that count; where one layer alone has classes, these of it are all that is compared with
-    the other. within: areas that both are cut to. least: square metres; smaller objects, and smaller parts of those
+    the other. within: areas that both are cut to. min_area: square metres; smaller objects, and smaller parts of those
     that were cut, are left out on both sides.
 
     Raises:
@@ -162,7 +165,7 @@ def compare_objects(
         area = shapely.union_all(np.concatenate(parts))
     names = _names((predicted, truth), only)
     given = [_on_plane(layer, plane) for layer in (predicted, truth)]
-    found, there = (_cut(layer, area, least) for layer in given)
+    found, there = (_cut(layer, area, min_area) for layer in given)
     scores = score_objects(
         found.shapes,
         there.shapes,
@@ -223,13 +226,13 @@ def _apart(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return not shapely.STRtree(other).query(one, predicate="intersects").size
 
 
-def _cut(layer: Objects, area: Any, least: float) -> Objects:
+def _cut(layer: Objects, area: Any, min_area: float) -> Objects:
     """The objects cut to the area; small ones are gone."""
     shapes = layer.shapes
     if area is not None:
-        shapes, numbers = clip(shapes, area, least)
+        shapes, numbers = clip(shapes, area, min_area)
     else:
-        numbers = np.flatnonzero(shapely.area(shapes) >= least)
+        numbers = np.flatnonzero(shapely.area(shapes) >= min_area)
         shapes = shapes[numbers]
     return layer.kept(numbers, shapes)
 
@@ -254,13 +257,13 @@ class MapScores:
         names: Mapping[int, str],
         *,
         iou: float = 0.5,
-        least: float = 0.0,
+        min_area: float = 0.0,
         ignore: Collection[int] | None = None,
         told: Collection[int] = (),
     ) -> None:
         """names: the label values that are classes, and what they are called, see `label_classes.classes_of`.
 
-        least: square metres on the ground of the smallest object that counts. ignore: values of the maps that are no
+        min_area: square metres on the ground of the smallest object that counts. ignore: values of the maps that are no
         prediction; None: 255, unless it is a class. What a map declares as nodata is none either, unless it is a class.
         told: further values that have a meaning, which is another class than one of these.
         """
@@ -269,7 +272,7 @@ class MapScores:
         self.ignore = {IGNORE} - self.names.keys() if ignore is None else set(ignore) - self.names.keys()
         self.colors: dict[int, Color] = {}
         self.counts: Counter[tuple[int, int, bool]] = Counter()
-        self._counter = ObjectCounter(names, iou=iou, least=least)
+        self._counter = ObjectCounter(names, iou=iou, min_area=min_area)
         self._layers: dict[int, _Layer] = {}  # by the identity of the objects
 
     @property
@@ -430,10 +433,16 @@ def footprint(
 
 
 class DatasetObjects:
-    """Counts objects image by image: called with the labels that a model gives to each, in the order of the pairs.
+    """Counts the objects of images, called with the labels that a model predicts for each, in the order of the pairs.
 
-    order: the model's label of each class of the dataset. iou: from which two objects are one. least: pixels; smaller
-    objects are left out on both sides. The class where no polygon lies has no objects.
+    The class where no polygon lies has no objects.
+
+    Args:
+        dataset: its labels are polygons.
+        pairs: images and labels of a split.
+        order: the model's label of each class of the dataset.
+        iou: lowest IoU of matching objects.
+        min_area: pixels of the smallest object that counts.
     """
 
     def __init__(
@@ -443,12 +452,12 @@ class DatasetObjects:
         order: Sequence[int],
         *,
         iou: float = 0.5,
-        least: float = 0.0,
+        min_area: float = 0.0,
     ) -> None:
         self.dataset, self.pairs, self.order, self.next = dataset, list(pairs), np.array(order), 0
         background = dataset.polygons.background
         names = {int(order[i]): c.name for i, c in enumerate(dataset.classes) if i != background}
-        self.counter = ObjectCounter(dict(sorted(names.items())), iou=iou, least=least)
+        self.counter = ObjectCounter(dict(sorted(names.items())), iou=iou, min_area=min_area)
 
     def __call__(self, labels: "Tensor") -> None:
         """Labels [H, W] of the next image."""

@@ -37,12 +37,12 @@ class Pairs:
 def overlaps(
     predicted: NDArray[Any],
     truth: NDArray[Any],
-    least: float,
+    min_iou: float,
     classes: tuple[Numbers, Numbers] | None = None,
 ) -> Pairs:
-    """All pairs of one class with an IoU of at least `least`, to a millionth.
+    """All pairs of one class with an IoU of at least `min_iou`, to a millionth.
 
-    predicted: [N], truth: [M], valid polygons in one plane, any units. least: more than 0. classes: [N] and [M].
+    predicted: [N], truth: [M], valid polygons in one plane, any units. min_iou: more than 0. classes: [N] and [M].
     """
     areas = shapely.area(predicted), shapely.area(truth)
     boxes = shapely.bounds(predicted).reshape(-1, 4), shapely.bounds(truth).reshape(-1, 4)
@@ -56,11 +56,11 @@ def overlaps(
             p, t = p[same], t[same]
         both = areas[0][p] + areas[1][t]
         bound = np.minimum(_shared(boxes[0][p], boxes[1][t]), np.minimum(areas[0][p], areas[1][t]))
-        hopeful = bound >= (least - ROUNDING) * (both - bound)  # the IoU can be no more than bound / (both - bound)
+        hopeful = bound >= (min_iou - ROUNDING) * (both - bound)  # the IoU can be no more than bound / (both - bound)
         p, t, both = p[hopeful], t[hopeful], both[hopeful]
         shared = shapely.area(shapely.intersection(predicted[p], truth[t]))
         iou = shared / (both - shared)
-        kept = iou >= least - ROUNDING
+        kept = iou >= min_iou - ROUNDING
         found.append(Pairs(p[kept], t[kept], iou[kept]))
     return Pairs(
         np.concatenate([pairs.predicted for pairs in found]),

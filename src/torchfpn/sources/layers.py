@@ -53,8 +53,8 @@ class PolygonLayer:
 def open_layer(
     path: str | Path,
     *,
-    outlined: Sequence[str] | None = None,
-    least: float = 0.0,
+    classes: Sequence[str] | None = None,
+    min_pixels: float = 0.0,
     simplify: float = 0.0,
     field: str | None = None,
     layer: str | None = None,
@@ -63,9 +63,9 @@ def open_layer(
     max_side: int = MAX_SIDE,
     skip_unclassed: bool = False,
 ) -> Iterator[PolygonLayer]:
-    """The polygons of a file. outlined: names of the classes wanted. field, layer, skip_unclassed: of vector files.
+    """The polygons of a file. classes: names of the classes wanted. field, layer, skip_unclassed: of vector files.
 
-    least, simplify: of rasters, see `trace_map`. assume_crs: well-known text for files that do not say.
+    min_pixels, simplify: of rasters, see `trace_map`. assume_crs: well-known text for files that do not say.
     max_side: height and width of a raster, in pixels.
 
     Raises:
@@ -74,7 +74,7 @@ def open_layer(
     path = Path(path)
     if is_vector(path):
         found = read_objects(path, field=field, layer=layer, assume_crs=assume_crs, skip_unclassed=skip_unclassed)
-        yield _of_objects(found, outlined, class_ids(path, field=field or NAME, layer=layer))
+        yield _of_objects(found, classes, class_ids(path, field=field or NAME, layer=layer))
         return
     with open_label_map(path, allow_vrt=allow_vrt, max_side=max_side) as labels:
         geo = labels.geo
@@ -84,19 +84,19 @@ def open_layer(
             raise no_place(path, "no coordinate system", "only rasters with a transform have polygons on the earth")
         if geo.crs is None:
             raise RasterError("no coordinate system", file=path, hint="give --assume-crs EPSG:...")
-        yield _of_labels(labels, geo, outlined, least, simplify)
+        yield _of_labels(labels, geo, classes, min_pixels, simplify)
 
 
 def _of_labels(
-    labels: LabelMap, geo: Geo, outlined: Sequence[str] | None, least: float, simplify: float
+    labels: LabelMap, geo: Geo, classes: Sequence[str] | None, min_pixels: float, simplify: float
 ) -> PolygonLayer:
     check_place(geo, labels.file)
-    names = _chosen(labels.names or _found(labels), outlined, labels.file)
+    names = _chosen(labels.names or _found(labels), classes, labels.file)
     names.pop(-1 if labels.nodata is None else labels.nodata, None)
     plan = [block.block for block in plan_blocks(*labels.size, side=POLYGON_SIDE, margin=0)]
 
     def features(coordinates: Coordinates, nodes: bool) -> Iterator[Feature]:
-        options = {"least": least, "simplify": simplify, "nodes": nodes, "file": labels.file}
+        options = {"min_pixels": min_pixels, "simplify": simplify, "nodes": nodes, "file": labels.file}
         return trace_map(plan, lambda i: labels.read(plan[i]), geo, names, coordinates=coordinates, **options)  # type: ignore[arg-type]  # plain numbers
 
     assert geo.crs is not None
@@ -111,18 +111,18 @@ def _found(labels: LabelMap) -> dict[int, str]:
     return {value: str(value) for value in sorted(labels.values() - {0})}
 
 
-def _chosen(names: dict[int, str], outlined: Sequence[str] | None, file: Path) -> dict[int, str]:
-    for name in outlined or ():
+def _chosen(names: dict[int, str], wanted: Sequence[str] | None, file: Path) -> dict[int, str]:
+    for name in wanted or ():
         if name not in names.values():
             raise ConfigError(f'no class "{name}"', file=file, field="--vectorize", hint=nearest(name, names.values()))
-    return {value: name for value, name in names.items() if outlined is None or name in outlined}
+    return {value: name for value, name in names.items() if wanted is None or name in wanted}
 
 
-def _of_objects(found: Objects, outlined: Sequence[str] | None, ids: dict[str, int]) -> PolygonLayer:
+def _of_objects(found: Objects, classes: Sequence[str] | None, ids: dict[str, int]) -> PolygonLayer:
     classes = [ONE] * len(found.shapes) if found.classes is None else [str(name) for name in found.classes]
     for name in sorted(set(classes) - set(ids)):
         ids[name] = max([0, *ids.values()]) + 1
-    names = _chosen({ids[name]: name for name in set(classes)}, outlined, found.file)
+    names = _chosen({ids[name]: name for name in set(classes)}, classes, found.file)
     scores = [None] * len(classes) if found.scores is None else found.scores.tolist()
     features = [
         Feature(shape, ids[name], name, float("nan"), score)

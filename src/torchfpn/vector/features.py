@@ -56,7 +56,7 @@ def trace(
     names: Mapping[int, str],
     *,
     scores: NDArray[np.uint8] | None = None,
-    least: float = 0.0,
+    min_pixels: float = 0.0,
     simplify: float = 0.0,
     coordinates: Coordinates = "degrees",
     file: str | Path | None = None,
@@ -75,7 +75,7 @@ def trace(
     read = reader_of(labels, plan)
     nodes = coordinates == "degrees" or simplify > 0
     marks = None if scores is None else reader_of(scores, plan)
-    found = _outlines(plan, read, names, least, simplify, marks, nodes=nodes)
+    found = _outlines(plan, read, names, min_pixels, simplify, marks, nodes=nodes)
     ordered = found if simplify > 0 else [_in_order(found)]
     return list(
         make_features(
@@ -91,7 +91,7 @@ def trace_map(
     names: Mapping[int, str],
     *,
     scores: Read | None = None,
-    least: float = 0.0,
+    min_pixels: float = 0.0,
     simplify: float = 0.0,
     coordinates: Coordinates = "degrees",
     nodes: bool = False,
@@ -99,17 +99,23 @@ def trace_map(
 ) -> Iterator[Feature]:
     """The areas of a map that is read block by block, each as soon as no further block can add to it.
 
-    plan: blocks that tile the map, in bands from top to bottom, from left to right. read: number in the plan -> labels
-    [H, W] of that block, integers; asked once for each, in order. geo: where the map lies. scores: number in the plan
-    -> uint8 [H, W], 255 times the probability of each pixel's class; the score of a polygon is their mean. least: areas
-    of fewer pixels are left out, and holes of fewer pixels filled, which does not change the score. simplify: how far,
-    in pixels, an outline may leave the pixel edges: corners are cut off while their triangles are smaller than the
-    square of it, and neighbours keep their common border (Visvalingam and Whyatt 1993, on a coverage). That takes all
-    areas at once: they are held in memory, and come in the order of `trace`. coordinates: "degrees" follow the edges of
-    pixels to a fiftieth of a pixel and are rounded to that; "map" are exact corners of pixels in the map's own
-    coordinate system, areas in square metres on the ground all the same; "pixels" are (column, row), areas in pixels.
-    nodes: an outline has a vertex also where the border of two neighbours ends on it, as it has in degrees: whoever
-    moves the polygons keeps them beside each other. file: for messages.
+    Args:
+        plan: blocks that tile the map, in bands from top to bottom, from left to right.
+        read: number in the plan -> labels [H, W] of that block, integers; asked once for each, in order.
+        geo: where the map lies.
+        names: label value -> name, of the values that get polygons.
+        scores: number in the plan -> uint8 [H, W], 255 times the probability of each pixel's class; the score of a
+            polygon is their mean.
+        min_pixels: areas of fewer pixels are left out and holes of fewer filled, which does not change the score.
+        simplify: how far, in pixels, an outline may leave the pixel edges: corners are cut off while their triangles
+            are smaller than the square of it, and neighbours keep their common border (Visvalingam and Whyatt 1993, on
+            a coverage). All areas are held in memory for that, and come in the order of `trace`.
+        coordinates: "degrees" follow the edges of pixels to a fiftieth of a pixel and are rounded to that; "map" are
+            exact corners of pixels in the map's own coordinate system, areas in square metres on the ground all the
+            same; "pixels" are (column, row), areas in pixels.
+        nodes: an outline has a vertex also where the border of two neighbours ends on it, as it has in degrees, so that
+            polygons that are moved stay beside each other.
+        file: for messages.
 
     Raises:
         RasterError: no coordinate system; while reading, a place that has no longitude and latitude, or blocks that do
@@ -118,7 +124,7 @@ def trace_map(
     if coordinates != "pixels":
         check_place(geo, file)
     nodes = nodes or coordinates == "degrees" or simplify > 0
-    found = _outlines(plan, read, names, least, simplify, scores, nodes=nodes)
+    found = _outlines(plan, read, names, min_pixels, simplify, scores, nodes=nodes)
     size = plan[-1][0] + plan[-1][2], plan[-1][1] + plan[-1][3]
     return make_features(found, geo, size, names, coordinates, exact=simplify <= 0, file=file)
 
@@ -137,13 +143,13 @@ def _outlines(
     plan: Sequence[Window],
     read: Read,
     names: Mapping[int, str],
-    least: float,
+    min_pixels: float,
     simplify: float,
     scores: Read | None,
     *,
     nodes: bool,
 ) -> Iterator[TracedAreas]:
-    found = trace_blocks(plan, read, list(names), nodes=nodes, least=least, scores=scores)
+    found = trace_blocks(plan, read, list(names), nodes=nodes, min_pixels=min_pixels, scores=scores)
     if simplify <= 0:
         yield from found
         return

@@ -37,10 +37,16 @@ def buffer_by_metres(shapes: NDArray[Any], crs: str, metres: float, file: str | 
     return planes.from_metres(shapely.buffer(planes.to_metres(shapes), metres))
 
 
-def clip(shapes: NDArray[Any], area: Any, least: float = 0.0) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The parts of the polygons [N] inside `area`, and their numbers; what is smaller than `least` is left out.
+def clip(shapes: NDArray[Any], area: Any, min_area: float = 0.0) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The parts of polygons inside an area; polygons that lie in it stay as they are.
 
-    Polygons inside stay as they are. area: a valid polygon or several in one. least: an area in the units of the plane.
+    Args:
+        shapes: [N] valid polygons on a plane.
+        area: a valid polygon or several in one.
+        min_area: smaller parts are left out, in square units of the plane.
+
+    Returns:
+        The parts [M], and the number of the polygon of each.
     """
     shapely.prepare(area)
     kept = np.flatnonzero(shapely.intersects(area, shapes))
@@ -48,7 +54,7 @@ def clip(shapes: NDArray[Any], area: Any, least: float = 0.0) -> tuple[NDArray[A
     across = ~shapely.covers(area, parts)
     parts[across] = polygon_parts(shapely.intersection(parts[across], area))
     sizes = shapely.area(parts)
-    full = (sizes > 0) & (sizes >= least)
+    full = (sizes > 0) & (sizes >= min_area)
     return parts[full], kept[full]
 
 

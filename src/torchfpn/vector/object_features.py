@@ -40,7 +40,7 @@ def object_features(
     ids: Sequence[int],
     names: Mapping[int, str],
     *,
-    least: float = 0.0,
+    min_pixels: float = 0.0,
     simplify: float = 0.0,
     coordinates: Coordinates = "degrees",
     file: str | Path | None = None,
@@ -54,7 +54,7 @@ def object_features(
         geo: where its image lies.
         ids: the value of each class, which the features have as theirs.
         names: value -> name, of those that get polygons.
-        least: parts of masks of fewer pixels are left out and holes of fewer filled; boxes of fewer are left out.
+        min_pixels: parts of masks of fewer pixels are left out and holes of fewer filled; boxes of fewer are left out.
         simplify: how far, in pixels, the outline of a mask may leave the pixel edges.
         coordinates: "degrees", "map" or "pixels", see `trace_map`.
         file: for messages.
@@ -68,7 +68,9 @@ def object_features(
     wanted = np.flatnonzero(np.isin(values, list(names)))
     scores = found.scores.double().numpy()
     shapes = (
-        _boxes(found, wanted, least) if found.crops is None else mask_outlines(found.crops, wanted, least, simplify)
+        _boxes(found, wanted, min_pixels)
+        if found.crops is None
+        else mask_outlines(found.crops, wanted, min_pixels, simplify)
     )
     areas = (TracedAreas(values[numbers], polygons, scores[numbers]) for numbers, polygons in shapes)
     exact = found.crops is not None and simplify <= 0
@@ -76,7 +78,7 @@ def object_features(
 
 
 def mask_outlines(
-    crops: Crops, wanted: Ints, least: float = 0.0, simplify: float = 0.0
+    crops: Crops, wanted: Ints, min_pixels: float = 0.0, simplify: float = 0.0
 ) -> Iterator[tuple[Ints, NDArray[Any]]]:
     """Numbers of objects among `wanted`, and a Polygon or MultiPolygon in (column, row) for each; some at a time."""
     pixels, windows = window_pixels(crops), crops.windows.numpy()
@@ -90,7 +92,7 @@ def mask_outlines(
         for i, (number, (x, y)) in enumerate(zip(numbers.tolist(), places.tolist(), strict=True), 1):
             on = pixels[number].numpy()
             labels[y : y + on.shape[0], x : x + on.shape[1]][on] = i
-        which, shapes = _traced(labels, windows[numbers, :2] - places, least)
+        which, shapes = _traced(labels, windows[numbers, :2] - places, min_pixels)
         if simplify > 0:
             shapes = np.array([shapely.coverage_simplify([shape], simplify)[0] for shape in shapes], dtype=object)
         yield numbers[which], shapes
@@ -110,10 +112,10 @@ def _laid_out(sides: Ints) -> tuple[Ints, tuple[int, int]]:
     return places, (y + tall, broad)
 
 
-def _traced(labels: NDArray[Any], offsets: Ints, least: float) -> tuple[Ints, NDArray[Any]]:
+def _traced(labels: NDArray[Any], offsets: Ints, min_pixels: float) -> tuple[Ints, NDArray[Any]]:
     """The objects 1, 2, ... of a sheet: places in `offsets` [N, 2], what each is moved by, and polygons of those."""
     plan = [block.block for block in plan_blocks(*labels.shape, side=SIDE, margin=0)]
-    found = list(trace_blocks(plan, reader_of(labels, plan), range(1, len(offsets) + 1), least=least))
+    found = list(trace_blocks(plan, reader_of(labels, plan), range(1, len(offsets) + 1), min_pixels=min_pixels))
     if not found:
         return np.zeros(0, np.int64), np.empty(0, dtype=object)
     owners = np.concatenate([areas.values for areas in found]) - 1
@@ -130,8 +132,8 @@ def _traced(labels: NDArray[Any], offsets: Ints, least: float) -> tuple[Ints, ND
     return which, shapes
 
 
-def _boxes(found: Instances, wanted: Ints, least: float) -> Iterator[tuple[Ints, NDArray[Any]]]:
+def _boxes(found: Instances, wanted: Ints, min_pixels: float) -> Iterator[tuple[Ints, NDArray[Any]]]:
     corners = round_boxes(found.boxes)[wanted]
-    large = (corners[:, 2:] - corners[:, :2]).prod(1) >= least
+    large = (corners[:, 2:] - corners[:, :2]).prod(1) >= min_pixels
     if large.any():
         yield wanted[large], np.asarray(shapely.box(*corners[large].T), dtype=object)

@@ -291,12 +291,14 @@ class _Runs:
         return result
 
 
-def polygons_of(areas: Sequence[Sequence[Ints]], width: int, least: float = 0.0) -> tuple[NDArray[Any], Ints, Ints]:
+def polygons_of(
+    areas: Sequence[Sequence[Ints]], width: int, min_pixels: float = 0.0
+) -> tuple[NDArray[Any], Ints, Ints]:
     """A valid polygon in (column, row) for every area, given as its rings; the number of each one's area, its pixels.
 
     Rings are vertices as `place_of` numbers them on a map of `width` pixels, with the area on the right hand.
-    Holes of fewer than `least` pixels are filled, then areas of fewer are left out. The pixels are those of the area
-    itself, without the holes that were filled.
+    Holes of fewer than `min_pixels` pixels are filled, then areas of fewer are left out. The pixels are those of the
+    area itself, without the holes that were filled.
     """
     owners = np.repeat(np.arange(len(areas)), [len(area) for area in areas])
     rings, owners = _without_crossings([ring for area in areas for ring in area], owners)
@@ -306,9 +308,9 @@ def polygons_of(areas: Sequence[Sequence[Ints]], width: int, least: float = 0.0)
     rows, columns = np.divmod(np.concatenate(rings) // 2, width + 1)
     sizes = _signed_areas(rows, columns, lengths)
     pixels = np.bincount(owners, sizes, minlength=len(areas)).astype(np.int64)
-    kept = (sizes > 0) | (-sizes >= least)
+    kept = (sizes > 0) | (-sizes >= min_pixels)
     totals = np.bincount(owners[kept], sizes[kept], minlength=len(areas))
-    kept &= (totals >= least)[owners]
+    kept &= (totals >= min_pixels)[owners]
     chosen = np.lexsort((-sizes, owners))  # the outer ring before the holes
     chosen = chosen[kept[chosen]]
     index, which = _members(lengths, chosen)
@@ -380,16 +382,19 @@ def trace_blocks(
     values: Sequence[int],
     *,
     nodes: bool = False,
-    least: float = 0.0,
+    min_pixels: float = 0.0,
     scores: Read | None = None,
 ) -> Iterator[TracedAreas]:
     """The areas that are complete after a block, by 4-neighbourhood.
 
-    plan: blocks that tile the map, in bands from top to bottom, from left to right. read: number in the plan -> labels
-    [H, W] of that block, integers; asked once for each, in order. values: those that get polygons. nodes: vertices also
-    where the borders of other areas end, so that the polygons are a valid coverage. least: holes of fewer pixels are
-    filled, then areas of fewer left out. scores: number in the plan -> uint8 [H, W], 255 times the score of each pixel;
-    sums are whole numbers, so that the mean does not depend on the plan. Filled holes do not count.
+    Args:
+        plan: blocks that tile the map, in bands from top to bottom, from left to right.
+        read: number in the plan -> labels [H, W] of that block, integers; asked once for each, in order.
+        values: those that get polygons.
+        nodes: vertices also where the borders of other areas end, so that the polygons are a valid coverage.
+        min_pixels: holes of fewer pixels are filled, then areas of fewer left out.
+        scores: number in the plan -> uint8 [H, W], 255 times the score of each pixel. Sums are whole numbers, so the
+            mean does not depend on the plan. Filled holes do not count.
 
     Raises:
         RasterError: blocks that do not follow each other so, or labels or scores of another size than their block.
@@ -405,7 +410,7 @@ def trace_blocks(
         pieces = trace_block(framed, rows, (row, column), width, halo.carry, areas.count, nodes=nodes, scores=marks)
         halo.carry = pieces.carry
         inside, rings, sums = areas.add(pieces)
-        polygons, which, pixels = polygons_of(rings, width, least)
+        polygons, which, pixels = polygons_of(rings, width, min_pixels)
         if len(polygons):
             means = None if scores is None else sums[which] / (255 * pixels)
             yield TracedAreas(np.array(values)[inside[which] - 1], polygons, means)

@@ -410,20 +410,25 @@ def _brought(layer: Objects, crs: str, tolerance: float) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class CleanOptions:
-    """merge: metres between features that become one. square: how far walls may be off, for right angles.
+    """What `clean` does; 0 leaves a step out.
 
-    simplify: how far outlines may be off: before merging, or with `square` of those that did not become square. pixel:
-    the area of a pixel in units of the coordinate system: `square` and `simplify` are in pixels, whose size on the
-    ground is that at each feature; 0: they are in metres. least: square metres. known: a layer whose polygons are left
-    out; share: how much of a polygon it covers then.
+    Attributes:
+        merge: metres between features that become one.
+        square: how far walls may be off for right angles, in pixels of the size on the ground at each feature.
+        simplify: how far outlines may be off, likewise: before merging, or with `square` of those that did not become
+            square.
+        pixel: the area of a pixel in units of the coordinate system; 0: `square` and `simplify` are in metres.
+        min_area: square metres of the smallest feature.
+        exclude: a layer whose polygons are left out.
+        share: how much of a polygon the layer covers then.
     """
 
     merge: float = 0.0
     square: float = 0.0
     simplify: float = 0.0
     pixel: float = 0.0
-    least: float = 0.0
-    known: Exclusion | None = None
+    min_area: float = 0.0
+    exclude: Exclusion | None = None
     share: float = 0.5
 
 
@@ -442,7 +447,7 @@ class CleanCounts:
 def clean(
     features: Iterable[Feature],
     crs: str,
-    wishes: CleanOptions,
+    options: CleanOptions,
     counts: CleanCounts,
     *,
     tolerance: float,
@@ -455,23 +460,25 @@ def clean(
     Raises:
         RasterError: a place without longitude and latitude.
     """
-    if wishes.simplify > 0 and not wishes.square > 0:
-        features = _simplified(features, crs, wishes, file)
-    if wishes.merge > 0:
+    if options.simplify > 0 and not options.square > 0:
+        features = _simplified(features, crs, options, file)
+    if options.merge > 0:
         given = list(features)
         given = _measured(given, given, crs, tolerance, file)  # scores are weighted by area
         counts.given = len(given)
-        features = dissolve(given, crs, wishes.merge, file)
+        features = dissolve(given, crs, options.merge, file)
         counts.merged = counts.given - len(features)
     for batch in _batches(features):
-        counts.given += len(batch) if not wishes.merge > 0 else 0
-        shaped = _shaped(batch, crs, wishes, counts, file) if wishes.square > 0 else batch
-        kept = [feature for feature in _measured(shaped, batch, crs, tolerance, file) if feature.area >= wishes.least]
+        counts.given += len(batch) if not options.merge > 0 else 0
+        shaped = _shaped(batch, crs, options, counts, file) if options.square > 0 else batch
+        kept = [
+            feature for feature in _measured(shaped, batch, crs, tolerance, file) if feature.area >= options.min_area
+        ]
         counts.small += len(batch) - len(kept)
-        if wishes.known is not None:
-            covered = wishes.known.covers([feature.polygon for feature in kept])
-            counts.known += int((covered > wishes.share).sum())
-            kept = [feature for feature, share in zip(kept, covered.tolist(), strict=True) if share <= wishes.share]
+        if options.exclude is not None:
+            covered = options.exclude.covers([feature.polygon for feature in kept])
+            counts.known += int((covered > options.share).sum())
+            kept = [feature for feature, share in zip(kept, covered.tolist(), strict=True) if share <= options.share]
         counts.left += len(kept)
         yield from kept
 
@@ -494,29 +501,29 @@ def features_in_lon_lat(
 
 
 def _simplified(
-    features: Iterable[Feature], crs: str, wishes: CleanOptions, file: str | Path | None
+    features: Iterable[Feature], crs: str, options: CleanOptions, file: str | Path | None
 ) -> Iterator[Feature]:
     """Each by itself; what changed is still to be measured (`nan`)."""
     for batch in _batches(features):
-        shaped = _shaped(batch, crs, wishes, CleanCounts(), file)
+        shaped = _shaped(batch, crs, options, CleanCounts(), file)
         for new, old in zip(shaped, batch, strict=True):
             yield new if new is old else replace(new, area=float("nan"))
 
 
 def _shaped(
-    batch: Sequence[Feature], crs: str, wishes: CleanOptions, counts: CleanCounts, file: str | Path | None
+    batch: Sequence[Feature], crs: str, options: CleanOptions, counts: CleanCounts, file: str | Path | None
 ) -> list[Feature]:
     """With right angles, or simplified each by itself; the very same objects where nothing changed."""
     planes = Planes.around(_polygons(batch), crs, file)
     ground = planes.to_metres(_polygons(batch))
     results = ground.copy()
-    units = np.sqrt(np.abs(np.linalg.det(planes.scales)) * wishes.pixel) if wishes.pixel else np.ones(len(batch))
+    units = np.sqrt(np.abs(np.linalg.det(planes.scales)) * options.pixel) if options.pixel else np.ones(len(batch))
     for i, (polygon, unit) in enumerate(zip(ground, units.tolist(), strict=True)):
-        found = _squared_parts(polygon, wishes.square * unit) if wishes.square > 0 else None
+        found = _squared_parts(polygon, options.square * unit) if options.square > 0 else None
         if found is not None:
             counts.squared += 1
-        elif wishes.simplify > 0:
-            found = shapely.simplify(polygon, wishes.simplify * unit)
+        elif options.simplify > 0:
+            found = shapely.simplify(polygon, options.simplify * unit)
         results[i] = polygon if found is None else found
     changed = [result is not polygon for result, polygon in zip(results, ground, strict=True)]
     back = planes.from_metres(results)
