@@ -116,7 +116,7 @@ def test_small_holes_and_areas_go_as_in_one_block(case, least):
         filled = shapely.Polygon(polygon.exterior, holes)
         if filled.area >= least:
             expected.append((value, filled))
-    assert plain(traced(labels, plan, least=least)) == plain(expected)
+    assert plain(traced(labels, plan, min_pixels=least)) == plain(expected)
 
 
 MAPS = {

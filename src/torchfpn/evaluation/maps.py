@@ -43,7 +43,13 @@ class LabelPairs:
     ignored: set[int] = field(default_factory=set)
 
     def add(self, predicted: Path, truth: Path, *, allow_vrt: bool = False, max_side: int = MAX_SIDE) -> None:
-        """Counts the pixels of two files of one grid. max_side: height and width of either, in pixels.
+        """Counts the pixels of two files of one grid.
+
+        Args:
+            predicted: the prediction.
+            truth: the ground truth.
+            allow_vrt: accept VRT files.
+            max_side: height and width of either, in pixels.
 
         Raises:
             DataError: either cannot be read, they do not fit, or they call one value by two names.
@@ -117,10 +123,12 @@ def pixel_scores(
 ) -> PixelScores:
     """What the counts say of the classes.
 
-    classes: names of the values; none: those in the tags of the files, else every value is a class.
-    ignore: values that mean "not labelled"; None: 255, unless it is a class or there is nothing but 0 and 255, and what
-    a file that names its classes calls so. What a file itself declares as nodata is not labelled either, unless the
-    value is one of the named classes.
+    Args:
+        pairs: the counts.
+        classes: names of the values; none: those in the tags of the files, else every value is a class.
+        ignore: values that mean "not labelled"; None: 255, unless it is a class or there is nothing but 0 and 255, and
+            what a file that names its classes calls so. What a file itself declares as nodata is not labelled either,
+            unless the value is one of the named classes.
 
     Raises:
         DataError: a value that is neither class nor ignored, too many values, no pixel to score.

@@ -80,11 +80,18 @@ def evaluate_pixels(
 ) -> PixelEvaluation:
     """Predicts every sample whole, on the device the task is on, and counts.
 
-    source: what the samples are of, all of them in their order: it knows which are windows of one scene, whose outlines
-    are compared in the whole scene. boundary: also the boundary IoU, which costs more than the rest. order: the task's
-    label of each class of the samples (see `class_order`). progress: called after every image. watch: is shown every
-    sample with its prediction. fit: brings images to the values that a converted model learnt on
-    (`fitting`). Pixels that overflow when they are scaled are no data, and a warning counts them.
+    Args:
+        task: the model.
+        samples: labelled images.
+        source: what the samples are of, all of them in their order: it knows which are windows of one scene, whose
+            outlines are compared in the whole scene.
+        boundary: also the boundary IoU, which costs more than the rest.
+        precision: of the computation.
+        order: the task's label of each class of the samples (see `class_order`).
+        progress: called after every image.
+        watch: is shown every sample with its prediction.
+        fit: brings images to the values that a converted model learnt on (`fitting`). Pixels that overflow when they
+            are scaled are no data, and a warning counts them.
 
     Raises:
         DataError: a sample that cannot be read. NotFiniteError: the model gives NaN or infinity.
@@ -338,7 +345,9 @@ class ObjectScorer:
 def as_given(matches: Sequence[ImageMatches], numbers: Sequence[int]) -> tuple[ImageMatches, ...]:
     """Matches in the order of the numbers of their images -> in the order in which the images came.
 
-    numbers: of each image, as it came; each once.
+    Args:
+        matches: of each image.
+        numbers: of each image, as it came; each once.
     """
     places = {number: place for place, number in enumerate(sorted(numbers))}
     return tuple(matches[places[number]] for number in numbers)
@@ -472,7 +481,12 @@ class ObjectValidation:
         self.warned = False
 
     def step(self, batch: Batch, first: int = 0) -> list[Instances]:
-        """Takes in one batch and gives its results. first: the number of its first image in the split."""
+        """Takes in one batch and gives its results.
+
+        Args:
+            batch: images and objects.
+            first: the number of its first image in the split.
+        """
         try:
             results: list[Instances] = self.task.predict(batch)
         except NotFiniteError as error:  # the weights of an epoch may be bad and those of a later one good

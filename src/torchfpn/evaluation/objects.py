@@ -67,8 +67,11 @@ class ObjectCounter:
     def update(self, labels: NDArray[Any], shapes: NDArray[Any], values: NDArray[Any]) -> None:
         """Counts an image.
 
-        labels: [H, W] integers. shapes: [N] valid polygons in the pixels (column, row) of the image, whose corner
-        (0, 0) is at the upper left. values: [N] the label value of each.
+        Args:
+            labels: [H, W] integers.
+            shapes: [N] valid polygons in the pixels (column, row) of the image, whose corner (0, 0) is at the upper
+                left.
+            values: [N] the label value of each.
 
         Raises:
             DataError: a value that is not among the names.
@@ -87,7 +90,12 @@ class ObjectCounter:
     ) -> NDArray[np.int64]:
         """The same of a map that is read block by block, see `trace_map`; numbers of the shapes inside.
 
-        measure: polygons [N] in pixels -> [N] areas in the unit of `min_area`, if that is another one than pixels.
+        Args:
+            plan: see `trace_map`.
+            read: see `trace_map`.
+            shapes: [N] valid polygons in pixels of the map.
+            values: [N] the label value of each.
+            measure: polygons [N] in pixels -> [N] areas in the unit of `min_area`, if that is another one than pixels.
         """
         order = {value: k for k, value in enumerate(self.names)}
         if unknown := [value for value in np.unique(values).tolist() if value not in order]:
@@ -150,9 +158,14 @@ def compare_objects(
 ) -> ObjectComparison:
     """Matches the objects of two layers, class by class where both have classes.
 
-    only: names of the classes that count; where one layer alone has classes, these of it are all that is compared with
-    the other. within: areas that both are cut to. min_area: square metres; smaller objects, and smaller parts of those
-    that were cut, are left out on both sides.
+    Args:
+        predicted: the predicted layer.
+        truth: the true layer.
+        iou: lowest IoU of a match.
+        only: names of the classes that count; where one layer alone has classes, these of it are all that is compared
+            with the other.
+        within: areas that both are cut to.
+        min_area: square metres; smaller objects, and smaller parts of those that were cut, are left out on both sides.
 
     Raises:
         ConfigError: a class that neither layer has. RasterError: places that cannot be brought together.
@@ -291,7 +304,12 @@ class MapScores:
         return bool(self._layer(truth).met.any())
 
     def add(self, file: Path, truth: Objects, place: MapPlace | None = None) -> None:
-        """Counts one map. truth: its classes are names or values of classes; others are left out.
+        """Counts one map.
+
+        Args:
+            file: the label map.
+            truth: its classes are names or values of classes; others are left out.
+            place: where the map lies if it does not say.
 
         Raises:
             DataError, RasterError: the map cannot be read or has no place on the earth, or the polygons cannot be
@@ -418,7 +436,11 @@ def footprint(
 ) -> tuple[NDArray[Any], str, Path]:
     """One polygon [1], its coordinate system, and the file; no pixel is read.
 
-    tiles: how the paths of rasters end that do not say where they lie (`geo.tiles`).
+    Args:
+        file: the raster.
+        assume_crs: coordinate system of files without one, well-known text.
+        tiles: how the paths of rasters end that do not say where they lie (`geo.tiles`).
+        allow_vrt: accept VRT files.
 
     Raises:
         DataError: no raster. RasterError: it has no place on the earth.

@@ -299,7 +299,7 @@ def outlining(task: Task, job: Job, options: Options) -> dict[str, Any]:
     classes = zip(task.recipe.label_ids, task.recipe.classes, strict=True)
     return {
         "names": {value: name for value, name in classes if options.outlined is None or name in options.outlined},
-        "least": options.least,
+        "min_pixels": options.least,
         "simplify": options.simplify,
         "coordinates": {"geojson": "degrees", "pixels": "pixels"}.get(options.polygons or "", "map"),
         "file": job.source,

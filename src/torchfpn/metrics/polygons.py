@@ -42,7 +42,11 @@ def overlaps(
 ) -> Pairs:
     """All pairs of one class with an IoU of at least `min_iou`, to a millionth.
 
-    predicted: [N], truth: [M], valid polygons in one plane, any units. min_iou: more than 0. classes: [N] and [M].
+    Args:
+        predicted: [N] valid polygons.
+        truth: [M] valid polygons in one plane, any units.
+        min_iou: more than 0.
+        classes: [N] and [M].
     """
     areas = shapely.area(predicted), shapely.area(truth)
     boxes = shapely.bounds(predicted).reshape(-1, 4), shapely.bounds(truth).reshape(-1, 4)
@@ -173,8 +177,13 @@ def score_objects(
 ) -> ObjectScores:
     """Matches the polygons of one plane, class by class, and counts.
 
-    predicted: [N], truth: [M], valid polygons. names: of the classes. iou: that makes a match. classes: the number of
-    the class of each, [N] and [M]; None: all are of the only one. scores: [N], see `matched`.
+    Args:
+        predicted: [N] valid polygons.
+        truth: [M] valid polygons.
+        names: of the classes.
+        iou: that makes a match.
+        classes: the number of the class of each, [N] and [M]; None: all are of the only one.
+        scores: [N], see `matched`.
     """
     if classes is None:
         classes = np.zeros(len(predicted), np.int64), np.zeros(len(truth), np.int64)

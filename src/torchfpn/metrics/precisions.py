@@ -73,7 +73,18 @@ def make_record(
     crowd_masks: Crops | None = None,
     number: int | None = None,
 ) -> ImageRecord:
-    """The record of one image; see `AveragePrecision.update`. most: of each class, the best ones are kept.
+    """The record of one image; see `AveragePrecision.update`.
+
+    Args:
+        found: the detections.
+        truth: the objects.
+        classes: number of classes.
+        masks: both sides have masks.
+        most: of each class, the best ones are kept.
+        areas: [N] of the true objects.
+        crowd_labels: [M] classes of the crowds.
+        crowd_masks: [M] masks of the crowds.
+        number: of the image.
 
     Raises:
         ShapeError: masks or numbers that are not there. DataError: labels that are no class, numbers that are none.
@@ -256,7 +267,12 @@ class Precisions:
         return self.best_known.ap50
 
     def to_dict(self, split: str = "val", colors: Sequence[Sequence[int]] = ()) -> dict[str, Any]:
-        """Plain values for JSON, as in a run's validation.json. colors: of each class."""
+        """Plain values for JSON, as in a run's validation.json.
+
+        Args:
+            split: name of the split.
+            colors: of each class.
+        """
         scores: dict[str, Any] = {
             "kind": "detection" if self.masks is None else "instance",
             "split": split,

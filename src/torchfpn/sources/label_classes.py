@@ -54,7 +54,11 @@ class Legend:
         return "uint8" if max(*self.names, self.ignored) <= 255 else "uint16"
 
     def labels(self, vectors: "Vectors", *, unclassed: bool = False) -> NDArray[np.int64]:
-        """[N]: the label value of each feature. unclassed: those without a class get `ignored`.
+        """[N]: the label value of each feature.
+
+        Args:
+            vectors: the features.
+            unclassed: those without a class get `ignored`.
 
         Raises:
             DataError: values of the attribute that are no class, or features without one.
@@ -72,7 +76,9 @@ class Legend:
 def legend_of_one(classes: Sequence[str] = (), burn: int = 1) -> Legend:
     """Every feature is of one class, drawn as the value `burn`.
 
-    classes: two names, for 0 and `burn`; or names for 0, 1, 2, ..., `burn` among them.
+    Args:
+        classes: two names, for 0 and `burn`; or names for 0, 1, 2, ..., `burn` among them.
+        burn: the label value of all features.
 
     Raises:
         ConfigError: a value that is none of the classes, or not within 1..65535.
@@ -213,11 +219,18 @@ def label_classes(
 ) -> LabelClasses:
     """The classes of label files and polygons, settled before the first image.
 
-    given: value -> name as the user says, before `files`, as the label files say; where nobody says, every value is a
-    class. layers: polygons, each with or without classes. colors: of values, as the files say. ignore: None: 255 and
-    those that the files have `told`, unless they are classes. burn: the value of polygons without a class; None: the
-    only one besides the background; where nobody names the values, the only one that occurs.
-    maps: whether there are label files. present: gives the values that occur in them; asked where nobody names them.
+    Args:
+        given: value -> name as the user says, before `files`, as the label files say; where nobody says, every value is
+            a class.
+        files: value -> name as the label files say.
+        layers: polygons, each with or without classes.
+        colors: of values, as the files say.
+        ignore: None: 255 and those that the files have `told`, unless they are classes.
+        told: further ignored values that files declare.
+        burn: the value of polygons without a class; None: the only one besides the background; where nobody names the
+            values, the only one that occurs.
+        maps: whether there are label files.
+        present: gives the values that occur in them; asked where nobody names them.
 
     Raises:
         ConfigError: it cannot be told which value the polygons have. DataError: there are several values.
@@ -243,8 +256,13 @@ def sole_value(
 ) -> int:
     """The label value of polygons without a class: the only one that occurs in the label files beside 0.
 
-    255 is that value, too, if there is no other one. Files that hold none: the first that is not ignored. ignore:
-    values that mean "not labelled"; None: 255, beside others. flag: what says the value, for the message.
+    255 is that value, too, if there is no other one. Files that hold none: the first that is not ignored.
+
+    Args:
+        present: values that occur in the label files.
+        ignore: values that mean "not labelled"; None: 255, beside others.
+        flag: what says the value, for the message.
+        file: for messages.
 
     Raises:
         DataError: several values.
@@ -271,11 +289,15 @@ def classes_of(
 ) -> dict[int, str]:
     """Label value -> name of the classes that polygons and maps have in common.
 
-    maps: names of the values in the maps, empty where nobody says. layers: the true polygons; their classes are names
-    or values of the maps. Without classes they are all of one: the only one of the maps besides the background. only:
-    names or values of the classes that count, if not all that the polygons have. given: the user says what `maps` says,
-    and polygons of other classes do not count. ignore: values that mean "not labelled". present: gives the values that
-    occur in the maps; asked where nobody names them.
+    Args:
+        maps: names of the values in the maps, empty where nobody says.
+        layers: the true polygons; their classes are names or values of the maps. Without classes they are all of one:
+            the only one of the maps besides the background.
+        only: names or values of the classes that count, if not all that the polygons have.
+        file: the file, for messages.
+        given: the user says what `maps` says, and polygons of other classes do not count.
+        ignore: values that mean "not labelled".
+        present: gives the values that occur in the maps; asked where nobody names them.
 
     Raises:
         ConfigError: a class that the maps or the polygons do not have, or that is to be ignored. DataError: it cannot

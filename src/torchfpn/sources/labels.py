@@ -69,7 +69,10 @@ class LabelMap:
 def open_label_map(path: str | Path, *, allow_vrt: bool = False, max_side: int = MAX_SIDE) -> Iterator[LabelMap]:
     """A label file: PNG, BMP, GIF, or TIFF of one band with whole numbers.
 
-    max_side: height and width of a TIFF, in pixels.
+    Args:
+        path: the file.
+        allow_vrt: accept VRT files.
+        max_side: height and width of a TIFF, in pixels.
 
     Raises:
         DataError: not a label file, too large, or damaged; while reading, values that are no whole numbers.

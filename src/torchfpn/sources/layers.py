@@ -63,10 +63,19 @@ def open_layer(
     max_side: int = MAX_SIDE,
     skip_unclassed: bool = False,
 ) -> Iterator[PolygonLayer]:
-    """The polygons of a file. classes: names of the classes wanted. field, layer, skip_unclassed: of vector files.
+    """The polygons of a file.
 
-    min_pixels, simplify: of rasters, see `trace_map`. assume_crs: well-known text for files that do not say.
-    max_side: height and width of a raster, in pixels.
+    Args:
+        path: the file.
+        classes: names of the classes wanted.
+        min_pixels: of rasters, see `trace_map`.
+        simplify: of rasters, see `trace_map`.
+        field: of vector files.
+        layer: of vector files.
+        assume_crs: well-known text for files that do not say.
+        allow_vrt: accept VRT files.
+        max_side: height and width of a raster, in pixels.
+        skip_unclassed: of vector files.
 
     Raises:
         DataError, RasterError: damaged, of another kind, or without a place. ConfigError: no such class.

@@ -173,7 +173,12 @@ class Mosaic:
 
 
 def open_mosaic(name: Path, files: Sequence[Path], reading: ReadOptions) -> Mosaic:
-    """Files that say where they lie, or whose paths do, as one raster. name: for messages.
+    """Files that say where they lie, or whose paths do, as one raster.
+
+    Args:
+        name: for messages.
+        files: the first lies on top.
+        reading: how the files are read.
 
     Raises:
         DataError: a file that cannot be read, or a raster larger than `reading.max_side`. RasterError: one without a

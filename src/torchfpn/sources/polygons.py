@@ -85,7 +85,15 @@ def make_scene(
     border: float = 0.0,
     file: str | Path | None = None,
 ) -> PixelPolygons:
-    """The labels in the pixels of an image. border: pixels beside outlines that are not labelled. file: for messages.
+    """The labels in the pixels of an image.
+
+    Args:
+        labels: the polygons and their label values.
+        legend: the classes that are drawn.
+        geo: the georeference of the image or map.
+        size: height and width in pixels.
+        border: pixels beside outlines that are not labelled.
+        file: for messages.
 
     Raises:
         RasterError: the labels cannot be brought into the coordinate system of the image.

@@ -74,7 +74,13 @@ class ReadOptions:
         return read_bands(file, bands=self._wanted, allow_vrt=self.allow_vrt)
 
     def place(self, geo: Geo | None, file: Path, size: tuple[int, int]) -> Geo | None:
-        """Where a file lies, by what it says of itself or else by what is said here. size: height and width."""
+        """Where a file lies, by what it says of itself or else by what is said here.
+
+        Args:
+            geo: the georeference of the image or map.
+            file: the file, for messages.
+            size: height and width.
+        """
         if geo is None and (self.tiles is not None or self.model_tiles is not None):
             return self._tile(file, size)
         if geo is not None and geo.crs is None and self.assume_crs is not None:
@@ -313,7 +319,11 @@ def sampling(grid: Grid, largest: int, part: Window | None = None) -> Sampling:
 def thumbnail(file: Path, look: Sampling, *, bands: Wanted = None, allow_vrt: bool = False) -> Thumbnail:
     """The pixels of an image; of rasters the mean of those in between, by their overviews where there are some.
 
-    bands: one or three, by number from 1 or by name; None: red, green and blue, else the first three.
+    Args:
+        file: the file, for messages.
+        look: the part and the sampling.
+        bands: one or three, by number from 1 or by name; None: red, green and blue, else the first three.
+        allow_vrt: accept VRT files.
 
     Raises:
         DataError: damaged, or without these bands.

@@ -45,7 +45,13 @@ class Feature:
 
 
 def shifted(feature: Feature, column: int, row: int) -> Feature:
-    """A feature in pixels of a part of a map, in those of the whole. column, row: of the first pixel of the part."""
+    """A feature in pixels of a part of a map, in those of the whole.
+
+    Args:
+        feature: in pixels of the part.
+        column: of the first pixel of the part.
+        row: of the first pixel of the part.
+    """
     polygon = shapely.transform(feature.polygon, lambda points: points + np.array([column, row]))
     return replace(feature, polygon=polygon)
 
@@ -63,8 +69,15 @@ def trace(
 ) -> list[Feature]:
     """The areas of the values in `names`, by 4-neighbourhood, in the order of their values, then from top to bottom.
 
-    labels: [H, W] integers. scores: [H, W] uint8, 255 times the probability of each pixel's class. Everything else as
-    in `trace_map`.
+    Args:
+        labels: [H, W] integers.
+        geo: the georeference of the image or map.
+        names: value -> name of the classes.
+        scores: [H, W] uint8, 255 times the probability of each pixel's class. Everything else as in `trace_map`.
+        min_pixels: see `trace_map`.
+        simplify: how far, in pixels, outlines may leave the pixel edges.
+        coordinates: see `trace_map`.
+        file: the file, for messages.
 
     Raises:
         RasterError: no coordinate system, or a place that has no longitude and latitude.
@@ -181,7 +194,14 @@ def make_features(
 ) -> Iterator[Feature]:
     """Areas in pixels, Polygons or MultiPolygons, in the coordinates asked for, with what they measure on the ground.
 
-    size: height and width of the map. exact: the outlines follow the pixel edges. Everything else as in `trace_map`.
+    Args:
+        found: traced areas, some at a time.
+        geo: the georeference of the image or map.
+        size: height and width of the map.
+        names: label value -> name.
+        coordinates: see `trace_map`.
+        exact: the outlines follow the pixel edges. Everything else as in `trace_map`.
+        file: for messages.
     """
     bends, decimals = None, 0
     for values, pixels, means in found:

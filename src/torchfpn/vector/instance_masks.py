@@ -54,7 +54,10 @@ def select_objects(outlines: Outlines, keep: Ints) -> Outlines:
 def draw_masks(outlines: Outlines, boxes: NDArray[np.float32], size: tuple[int, int]) -> "Crops":
     """The masks of all objects in an image of (height, width) `size`.
 
-    boxes: [count, 4]. An object that holds no pixel's centre gets the pixel in the middle of its box.
+    Args:
+        outlines: polygons as edges.
+        boxes: [count, 4]. An object that holds no pixel's centre gets the pixel in the middle of its box.
+        size: height and width of the image.
     """
     from torchfpn.ops.masks import Crops
 

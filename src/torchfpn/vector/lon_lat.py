@@ -87,8 +87,13 @@ def to_lon_lat(
 def geojson_polygons(moved: Moved, decimals: int, *, exact: bool = False) -> NDArray[Any]:
     """Polygons as GeoJSON has them (RFC 7946): cut at the 180th meridian, with so many decimals.
 
-    Outlines run anticlockwise. exact: they follow the edges of pixels, and `decimals` keep a share of each pixel; so
-    they cannot become invalid.
+    Outlines run anticlockwise.
+
+    Args:
+        moved: polygons in longitude and latitude.
+        decimals: decimals of degrees.
+        exact: they follow the edges of pixels, and `decimals` keep a share of each pixel; so they cannot become
+            invalid.
     """
     shapes = within_turn(moved.shapes, -180.0, 360.0, decimals)
     if not len(shapes):
@@ -102,7 +107,10 @@ def geojson_polygons(moved: Moved, decimals: int, *, exact: bool = False) -> NDA
 def decimals_for(geo: Geo, size: tuple[int, int], file: str | Path | None = None) -> int:
     """Decimals of a degree that keep a fiftieth of the smallest step between pixels; six (a hand's breadth) at least.
 
-    size: height and width of the map, which is looked at in many places.
+    Args:
+        geo: the georeference of the image or map.
+        size: height and width of the map, which is looked at in many places.
+        file: the file, for messages.
 
     Raises:
         RasterError: none of them has a longitude and latitude.

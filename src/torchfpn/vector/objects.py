@@ -38,7 +38,12 @@ class Objects:
     unclassed: int = 0
 
     def kept(self, numbers: NDArray[Any], shapes: NDArray[Any] | None = None) -> "Objects":
-        """Some of them; shapes: what has become of them."""
+        """Some of the objects.
+
+        Args:
+            numbers: of the objects.
+            shapes: what has become of them.
+        """
         return Objects(
             self.file,
             self.shapes[numbers] if shapes is None else shapes,
@@ -63,9 +68,13 @@ def read_objects(
 ) -> Objects:
     """A feature of several polygons is one object; features without an area are left out.
 
-    field: the attribute that says the class; None: "class" where the file has it; empty: all are of one class. score:
-    the attribute that says how sure each is; None: "score" where all features have it; empty: none. skip_unclassed:
-    leave out features without a class, and count them. The rest: see `read_vectors`.
+    Args:
+        path: the file.
+        field: the attribute that says the class; None: "class" where the file has it; empty: all are of one class.
+        score: the attribute that says how sure each is; None: "score" where all features have it; empty: none.
+        layer: the layer of the file.
+        assume_crs: coordinate system of files without one, well-known text.
+        skip_unclassed: leave out features without a class, and count them. The rest: see `read_vectors`.
 
     Raises:
         DataError, RasterError: as `read_vectors`; lines or points; a feature without a class or score.

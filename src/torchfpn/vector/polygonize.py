@@ -78,8 +78,10 @@ class Sides:
 def corners_of(framed: NDArray[Any], upright: Bools, level: Bools) -> Corners:
     """Those of a block, and its gates.
 
-    framed: [H, W] codes in a frame of their own outermost pixels, so that cracks run on to it. upright, level:
-    [H, W - 1], [H - 1, W] whether a crack is between a pixel and the one to its right, or below it.
+    Args:
+        framed: [H, W] codes in a frame of their own outermost pixels, so that cracks run on to it.
+        upright: [H, W - 1], [H - 1, W] whether a crack is between a pixel and the one to its right, or below it.
+        level: [H, W - 1], [H - 1, W] whether a crack is between a pixel and the one to its right, or below it.
     """
     found = (upright[:-1] | upright[1:]) & (level[:, :-1] | level[:, 1:])
     found[[0, -1]], found[:, [0, -1]] = upright[[0, -1]], level[:, [0, -1]]
@@ -97,7 +99,9 @@ def corners_of(framed: NDArray[Any], upright: Bools, level: Bools) -> Corners:
 def sides_of(corners: Corners, nodes: bool) -> list[Sides]:
     """Those of all areas whose code is not 0, for each way.
 
-    nodes: sides also end where the border between two other areas does.
+    Args:
+        corners: of a block.
+        nodes: sides also end where the border between two other areas does.
     """
     count, sides = len(corners), []
     inner = ~corners.gates.any(0)
@@ -149,10 +153,17 @@ def trace_block(
 ) -> Pieces:
     """The outlines of all pixels whose code is not 0.
 
-    codes: [1 + height (+ 1), 1 + W (+ 1)] the block, the pixels above and to its left, and zeros beyond the map's end.
-    corner: (row, column) of its first pixel. width: of the map. carry: what the block to the left gave. first: number
-    of the first piece. nodes: a vertex also where an outline runs straight past the border between two others, so that
-    neighbours have the same vertices. scores: [height, W] of the pixels, to be summed.
+    Args:
+        codes: [1 + height (+ 1), 1 + W (+ 1)] the block, the pixels above and to its left, and zeros beyond the map's
+            end.
+        height: of the block, in pixels.
+        corner: (row, column) of its first pixel.
+        width: of the map.
+        carry: what the block to the left gave.
+        first: number of the first piece.
+        nodes: a vertex also where an outline runs straight past the border between two others, so that neighbours have
+            the same vertices.
+        scores: [height, W] of the pixels, to be summed.
     """
     framed = np.pad(codes, 1, mode="edge")  # cracks run on to the frame
     upright, level = framed[:, :-1] != framed[:, 1:], framed[:-1] != framed[1:]

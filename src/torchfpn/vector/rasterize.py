@@ -36,8 +36,14 @@ def touched_pixels(
 ) -> tuple[NDArray[np.int64], ...]:
     """Row, column and number of the shape for every pixel whose inside an outline crosses, some of them repeated.
 
-    Edges along the border of pixels touch neither side. shapes: [N] polygons. rows: the first, and the one after the
-    last; only these are looked at, and of them `width` columns from `left` on.
+    Edges along the border of pixels touch neither side.
+
+    Args:
+        shapes: [N] polygons.
+        rows: the first, and the one after the last; only these are looked at, and of them `width` columns from `left`
+            on.
+        width: number of columns.
+        left: the first column.
     """
     start, end, owner = _near(shapes, rows, (left, left + width))
     edge, place = _crossings(start, end)
@@ -138,8 +144,15 @@ def place_polygons(
 ) -> PixelPolygons:
     """The labels in the pixels of an image.
 
-    border: pixels beside outlines that are not labelled; outlines outside the image count, as they do in the image
-    beside it. file: for messages. window: only the features around it are placed, each to the bit as if all were.
+    Args:
+        labels: the polygons and their label values.
+        geo: the georeference of the image or map.
+        size: height and width in pixels.
+        ignored: the label value of borders.
+        border: pixels beside outlines that are not labelled; outlines outside the image count, as they do in the image
+            beside it.
+        file: for messages.
+        window: only the features around it are placed, each to the bit as if all were.
 
     Raises:
         RasterError: the labels cannot be brought into the coordinate system of the image.

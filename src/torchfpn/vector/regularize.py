@@ -55,12 +55,14 @@ def square(polygon: Any, tolerance: float) -> Any:
     The outline is simplified to edges, edges become walls along and across the main direction, short walls go, and
     corners are where neighbouring walls meet. The main direction is the mean of the edges' angles a modulo 90 degrees,
     weighted by the squares of their lengths L: arg(sum of L^2 exp(4 i a)) / 4; it is then turned by the mean lean of
-    the walls, weighted by L^3, the accuracy of a line's angle. A wall keeps the area: with x along and y
-    across it, along the part of the outline that it replaces, y = (integral of y dx) / (integral of dx). Short slanted
-    edges are corners cut off, or steps; long ones stay.
+    the walls, weighted by L^3, the accuracy of a line's angle. A wall keeps the area: with x along and y across it,
+    along the part of the outline that it replaces, y = (integral of y dx) / (integral of dx). Short slanted edges are
+    corners cut off, or steps; long ones stay.
 
-    tolerance: how far outlines may be off; walls shorter than twice of it are smoothed away. Where nothing comes out,
-    twice the tolerance is tried: ragged outlines hide their direction.
+    Args:
+        polygon: a valid Polygon.
+        tolerance: how far outlines may be off; walls shorter than twice of it are smoothed away. Where nothing comes
+            out, twice the tolerance is tried: ragged outlines hide their direction.
     """
     rings = [_opened(ring) for ring in shapely.get_rings(polygon)]
     for off in (tolerance, 2 * tolerance):
@@ -455,7 +457,13 @@ def clean(
 ) -> Iterator[Feature]:
     """Features in the coordinate system `crs` (well-known text), as they are wanted. Those left alone stay as given.
 
-    tolerance: units of `crs` that edges may be off on the ground, where they are measured.
+    Args:
+        features: in the coordinate system `crs`.
+        crs: their coordinate system, well-known text.
+        options: the options.
+        counts: numbers of features, added to.
+        tolerance: units of `crs` that edges may be off on the ground, where they are measured.
+        file: the file, for messages.
 
     Raises:
         RasterError: a place without longitude and latitude.
@@ -488,7 +496,12 @@ def features_in_lon_lat(
 ) -> Iterator[Feature]:
     """Features in the coordinate system `crs`, in longitude and latitude, cut at the 180th meridian (RFC 7946).
 
-    tolerance: units of `crs` that edges may be off.
+    Args:
+        features: in the coordinate system `crs`.
+        crs: their coordinate system, well-known text.
+        decimals: decimals of degrees.
+        tolerance: units of `crs` that edges may be off.
+        file: the file, for messages.
 
     Raises:
         RasterError: a place without longitude and latitude.

@@ -57,10 +57,15 @@ def to_pixels(
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The polygons whose bounds meet the image, in its pixels, and their numbers among `shapes`.
 
-    shapes: [N] valid polygons in the coordinate system `crs` (well-known text). size: height and width of the image.
-    tree: of the shapes; it changes nothing, but with it an image costs only the shapes around it.
-    Edges are straight in the coordinate system of the file, as its format says; long ones get more points. Longitudes
-    may differ by whole turns: polygons from -180 to 180 lie on an image from 0 to 360 too.
+    Args:
+        shapes: [N] valid polygons in the coordinate system `crs` (well-known text).
+        crs: their coordinate system, well-known text.
+        geo: the georeference of the image or map.
+        size: height and width of the image.
+        file: the file, for messages.
+        tree: of the shapes; it changes nothing, but with it an image costs only the shapes around it. Edges are
+            straight in the coordinate system of the file, as its format says; long ones get more points. Longitudes may
+            differ by whole turns: polygons from -180 to 180 lie on an image from 0 to 360 too.
 
     Raises:
         RasterError: there is no way from `crs` to that of the image, or not for these polygons.
@@ -83,7 +88,11 @@ def to_pixels(
 def near_window(tree: shapely.STRtree, crs: str, geo: Geo, window: Window) -> NDArray[np.int64]:
     """Numbers, rising, of the shapes in the tree that may lie in a window of an image; all where nobody can tell.
 
-    window: row, column, height, width in pixels; it may reach beyond the image.
+    Args:
+        tree: the shapes.
+        crs: their coordinate system, well-known text.
+        geo: the georeference of the image or map.
+        window: row, column, height, width in pixels; it may reach beyond the image.
     """
     row, column, height, width = window
     try:
@@ -98,7 +107,10 @@ def near_window(tree: shapely.STRtree, crs: str, geo: Geo, window: Window) -> ND
 def why_apart(shapes: NDArray[Any], crs: str, images: Sequence[tuple[Geo, tuple[int, int]]]) -> str:
     """The likely reason why none of the polygons meets one of the images, and what to do about it.
 
-    shapes: [N] polygons in `crs` (well-known text). images: the place of each, and its (height, width).
+    Args:
+        shapes: [N] polygons in `crs` (well-known text).
+        crs: of the polygons, well-known text.
+        images: the place of each, and its (height, width).
     """
     swapped = shapely.transform(shapes, lambda points: points[:, ::-1])
     if _any_meets(swapped, [crs], images):
