@@ -83,7 +83,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Scores:
-    """values: plain values for JSON. notes: lines about what was counted. warnings: those that put it in doubt."""
+    """Scores of a map, and what has to be said about them.
+
+    Attributes:
+        values: plain values for JSON.
+        notes: lines about what was counted.
+        warnings: those lines that put the scores in doubt.
+    """
 
     values: dict[str, Any]
     notes: list[str]
@@ -498,7 +504,6 @@ def _areas(options: Options) -> "list[Layer]":
     """The area of the evaluation: polygons of vector files, or the outlines of rasters."""
     from torchfpn.evaluation.objects import footprint
     from torchfpn.geo.tiles import check_pattern
-    from torchfpn.vector.objects import read_objects
 
     crs, found = _wkt(options.assume_crs), []
     tiles = check_pattern(options.tiles) if options.tiles is not None else None
@@ -506,11 +511,24 @@ def _areas(options: Options) -> "list[Layer]":
         if not is_vector(path):
             found += [footprint(file, assume_crs=crs, tiles=tiles) for file in _rasters(path)]
             continue
-        area = read_objects(path, field="", score="", assume_crs=crs)
+        area = _read_area(path, crs)
         if not len(area.shapes):
             raise DataError("holds no area", file=path)
         found.append((area.shapes, area.crs, area.file))
     return found
+
+
+def _read_area(path: Path, crs: str | None) -> "Objects":
+    """Polygons of a file with one layer; `layer` is about the compared files."""
+    from torchfpn.vector.objects import read_objects
+
+    try:
+        return read_objects(path, field="", score="", assume_crs=crs)
+    except DataError as error:
+        if "--layer" not in (error.hint or ""):
+            raise
+        hint = "write the layer to a file of its own: ogr2ogr ONE.gpkg FILE LAYER"
+        raise DataError(error.found, file=error.file, field=error.field, hint=hint) from error
 
 
 def _rasters(path: Path) -> list[Path]:

@@ -32,8 +32,10 @@ Read = Callable[[Window], NDArray[Any]]
 class LabelPairs:
     """Pixels over all files, and what the files say of the values.
 
-    counts: of each (true value, predicted value, whether the truth is nodata of its file, whether the prediction is).
-    ignored: values that files which name their classes call "not labelled".
+    Attributes:
+        counts: of each (true value, predicted value, whether the truth is nodata of its file, whether the prediction
+            is).
+        ignored: values that files which name their classes call "not labelled".
     """
 
     counts: Counter[tuple[int, int, bool, bool]] = field(default_factory=Counter)
@@ -78,9 +80,15 @@ class LabelPairs:
 
 @dataclass(frozen=True)
 class PixelScores:
-    """confusion: over the label `values`, which are called `names`; None: no value.
+    """Pixels of label maps counted by class.
 
-    unlabelled: pixels without a truth. unanswered: pixels with a truth and without a prediction. Neither count.
+    Attributes:
+        values: label value of each class; None: no value.
+        names: of each class.
+        colors: of each class.
+        confusion: over the classes.
+        unlabelled: pixels without a truth, which do not count.
+        unanswered: pixels with a truth and without a prediction, which do not count.
     """
 
     values: list[int | None]
@@ -185,7 +193,12 @@ def _check(counted: Counter[Pair], values: Sequence[int], names: Mapping[int, st
 
 @dataclass(frozen=True)
 class MapComparison:
-    """maps: the labels [h, w] of each side, `IGNORE` where nothing is labelled. confusion: None for one side alone."""
+    """Label sources of an image side by side.
+
+    Attributes:
+        maps: the labels [h, w] of each source, `IGNORE` where nothing is labelled.
+        confusion: None for one source alone.
+    """
 
     maps: list[NDArray[np.uint8]]
     confusion: PixelCounts | None

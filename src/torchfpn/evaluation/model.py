@@ -222,7 +222,9 @@ def reordered(target: Tensor, order: Sequence[int] | None) -> Tensor:
 class ObjectEvaluation:
     """The scores over all images, and which images are good and which are bad.
 
-    names: of the images. matches: of each at IoU .5, of masks where there are any.
+    Attributes:
+        names: of the images.
+        matches: of each at IoU .5, of masks where there are any.
     """
 
     precisions: Precisions

@@ -129,8 +129,10 @@ class ObjectCounter:
 class ObjectComparison:
     """scores, and how many predicted and true objects were left out.
 
-    outside: beyond the area, or too small. others: of classes that were not asked for. apart: both layers hold objects,
-    and none meets one of the other.
+    Attributes:
+        outside: beyond the area, or too small.
+        others: of classes that were not asked for.
+        apart: both layers hold objects, and none meets one of the other.
     """
 
     scores: ObjectScores
@@ -252,9 +254,12 @@ def _cut(layer: Objects, area: Any, min_area: float) -> Objects:
 
 @dataclass(frozen=True)
 class MapPlace:
-    """Where maps lie that do not say. crs: well-known text. tiles: how their paths end (`geo.tiles`).
+    """Where maps lie that do not say.
 
-    max_side: height and width of a map, in pixels.
+    Attributes:
+        crs: well-known text.
+        tiles: how their paths end (`geo.tiles`).
+        max_side: height and width of a map, in pixels.
     """
 
     crs: str | None = None
@@ -394,8 +399,10 @@ class MapScores:
 class LeftOut(NamedTuple):
     """Objects that do not count.
 
-    others: true ones of other classes. outside: true ones on no map. small: predicted and true ones, or parts of them
-    on a map, of fewer square metres than asked for.
+    Attributes:
+        others: true ones of other classes.
+        outside: true ones on no map.
+        small: predicted and true ones, or parts of them on a map, of fewer square metres than asked for.
     """
 
     others: int

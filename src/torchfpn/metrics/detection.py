@@ -100,8 +100,10 @@ def _plain(shown: ObjectArrays, size: tuple[int, int], *, masks: bool) -> list[d
 class ImageMatches(NamedTuple):
     """Of one image.
 
-    scores: [M] of the detections that count, best first. hits: [M] bool, whether each is an object. objects: how many
-    the truth has.
+    Attributes:
+        scores: [M] of the detections that count, best first.
+        hits: [M] bool, whether each is an object.
+        objects: how many the truth has.
     """
 
     scores: NDArray[np.float64]

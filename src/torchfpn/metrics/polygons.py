@@ -103,8 +103,11 @@ def _shared(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.
 class ObjectScores:
     """Counts per class; they add up over images.
 
-    iou: of a match, at least. classes: names. predicted, truth: how many objects of each class. matched: how many of
-    them are pairs.
+    Attributes:
+        iou: of a match, at least.
+        classes: names.
+        matched: how many of them are pairs.
+        predicted, truth: how many objects of each class.
     """
 
     iou: float

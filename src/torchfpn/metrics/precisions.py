@@ -35,8 +35,12 @@ CLASS_SCORES = ("class_ap", "class_ap50", "class_ap75", "class_ar100")
 class ObjectArrays(NamedTuple):
     """N objects, or detections, of an image.
 
-    boxes: [N, 4] (x, y, width, height) in pixels. labels: [N]. areas: [N] square pixels, of boxes. masks: N strings of
-    run lengths, None without masks. mask_areas: [N] square pixels, of masks.
+    Attributes:
+        boxes: [N, 4] (x, y, width, height) in pixels.
+        labels: [N].
+        areas: [N] square pixels, of boxes.
+        masks: N strings of run lengths, None without masks.
+        mask_areas: [N] square pixels, of masks.
     """
 
     boxes: Floats
@@ -49,8 +53,11 @@ class ObjectArrays(NamedTuple):
 class ImageRecord(NamedTuple):
     """One image.
 
-    number: its place among the images; None: as it came. size: (height, width). crowd: [N] bool, which of the truth are
-    areas of objects that nobody told apart. scores: [M] of what was found.
+    Attributes:
+        number: its place among the images; None: as it came.
+        size: (height, width).
+        crowd: [N] bool, which of the truth are areas of objects that nobody told apart.
+        scores: [M] of what was found.
     """
 
     number: int | None
@@ -205,10 +212,13 @@ def _joined(first: ObjectArrays, second: ObjectArrays) -> ObjectArrays:
 class PrecisionScores:
     """Of boxes, or of masks. NaN: nothing to score.
 
-    ap: mean over the thresholds .50 to .95; ap50, ap75: at one. ap_small, ap_medium, ap_large: of objects of these
-    areas (below 32^2, below 96^2, above, in square pixels). ar1, ar10, ar100: mean recall with so many detections of
-    each image and class. class_*: of each class. objects: of each class in the truth, without crowds. curve50, curve75:
-    of each class, the precision at the recalls 0, .01, ... 1; empty without objects.
+    Attributes:
+        ap: mean over the thresholds .50 to .95.
+        ap50, ap75: at one.
+        ap_small, ap_medium, ap_large: of objects of these areas (below 32^2, below 96^2, above, in square pixels).
+        ar1, ar10, ar100: mean recall with so many detections of each image and class. class_*: of each class.
+        objects: of each class in the truth, without crowds.
+        curve50, curve75: of each class, the precision at the recalls 0, .01, ... 1; empty without objects.
     """
 
     ap: float
@@ -238,10 +248,12 @@ class PrecisionScores:
 
 @dataclass(frozen=True)
 class Precisions:
-    """What `AveragePrecision.compute` gives. masks: None of boxes alone.
+    """What `AveragePrecision.compute` gives.
 
-    most: detections of each image and class that AP counts. crowded: images with more objects of a class than that,
-    which cannot all be found.
+    Attributes:
+        masks: None of boxes alone.
+        most: detections of each image and class that AP counts.
+        crowded: images with more objects of a class than that, which cannot all be found.
     """
 
     classes: tuple[str, ...]

@@ -30,7 +30,14 @@ Present = Callable[[], Collection[int]]
 
 @dataclass(frozen=True)
 class Legend:
-    """names: label value -> class. values: attribute, of those found -> label value; `burn`: of every feature else."""
+    """The classes of a label map that is drawn from polygons.
+
+    Attributes:
+        names: label value -> class.
+        burn: the value of every feature where no attribute gives it.
+        values: value of the attribute, of those found -> label value.
+        attribute: its name; None: all features are of one class.
+    """
 
     names: dict[int, str]
     burn: int = 1
@@ -144,9 +151,15 @@ def _unknown(found: Counter[Any], legend: Legend, file: Path) -> DataError:
 
 @dataclass(frozen=True)
 class LabelClasses:
-    """values: label value of each class, rising. names, colors: of each. ignored: values that mean "not labelled".
+    """The classes that label files and polygons have together.
 
-    burn: the value of polygons without a class. told: whether anybody said what the values mean; else each is a class.
+    Attributes:
+        values: label value of each class, rising.
+        names: of each class.
+        colors: of each class.
+        ignored: values that mean "not labelled".
+        burn: the value of polygons without a class.
+        told: whether anybody said what the values mean; else each value is a class.
     """
 
     values: tuple[int, ...]

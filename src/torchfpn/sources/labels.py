@@ -36,10 +36,14 @@ Read = Callable[[Window], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class LabelMap:
-    """An open label file. size: height and width. read: labels of a window.
+    """An open label file.
 
-    nodata: the value of pixels without a label, `NOTHING` where the file says that by other means; None: all have one.
-    names, colors: of the values, as far as the file tells.
+    Attributes:
+        size: height and width.
+        nodata: the value of pixels without a label, `NOTHING` where the file says that by other means; None: all have
+            one.
+        names, colors: of the values, as far as the file tells.
+        read: labels of a window.
     """
 
     file: Path
@@ -189,10 +193,13 @@ def _size(values: NDArray[Any]) -> tuple[int, int]:
 
 @dataclass
 class LabelSource:
-    """The truth or the prediction of all images. maps, layers: by the stem of the image, or one for all under "".
+    """The truth or the prediction of all images.
 
-    assume_crs, tiles: where images lie that do not say, for polygons. max_side: of a label file, in pixels. met:
-    polygons of each file that lie on an image.
+    Attributes:
+        maps, layers: by the stem of the image, or one for all under "".
+        assume_crs, tiles: where images lie that do not say, for polygons.
+        max_side: of a label file, in pixels.
+        met: polygons of each file that lie on an image.
     """
 
     maps: dict[str, Path] = field(default_factory=dict)

@@ -29,12 +29,18 @@ ONE = "object"  # what all are, where nothing says the class
 class PolygonLayer:
     """Polygons ready to be read, once.
 
-    crs: their coordinate system, well-known text. features: coordinates -> the polygons; those of a vector file come as
-    they are, whatever is asked for; the second argument gives outlines a vertex wherever another one ends on them.
-    pixel: its area in units of `crs`, 0: not of pixels. decimals: of degrees. tolerance: units of
-    `crs` that edges may be off in another one: a fiftieth of a pixel, or of a metre. scored: they have scores. multi:
-    some are MultiPolygons. mended: features whose rings were; lost: those without an area; unclassed: those without a
-    class, left out.
+    Attributes:
+        crs: their coordinate system, well-known text.
+        features: coordinates -> the polygons; those of a vector file come as they are, whatever is asked for; the
+            second argument gives outlines a vertex wherever another one ends on them.
+        pixel: its area in units of `crs`, 0: not of pixels.
+        decimals: of degrees.
+        tolerance: units of `crs` that edges may be off in another one: a fiftieth of a pixel, or of a metre.
+        scored: they have scores.
+        multi: some are MultiPolygons.
+        mended: features whose rings were.
+        lost: those without an area.
+        unclassed: those without a class, left out.
     """
 
     crs: str

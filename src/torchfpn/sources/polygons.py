@@ -25,9 +25,11 @@ NOT_LABELLED = "not labelled"
 class RasterizeOptions:
     """How labels are drawn.
 
-    border: pixels to each side of an outline that are not labelled. assume_crs: well-known text for images that have a
-    transform but no coordinate system. tiles: how paths of images without a georeference end (`geo.tiles`).
-    max_side: height and width of an image, in pixels.
+    Attributes:
+        border: pixels to each side of an outline that are not labelled.
+        assume_crs: well-known text for images that have a transform but no coordinate system.
+        tiles: how paths of images without a georeference end (`geo.tiles`).
+        max_side: height and width of an image, in pixels.
     """
 
     all_touched: bool = False
@@ -42,8 +44,10 @@ class RasterizeOptions:
 class RasterizeOutcome:
     """What came of one image.
 
-    pixels: of each label value. features: [N] bool, those of the label file that meet the image. doubled: pixels that
-    features of different classes cover.
+    Attributes:
+        pixels: of each label value.
+        features: [N] bool, those of the label file that meet the image.
+        doubled: pixels that features of different classes cover.
     """
 
     size: tuple[int, int]

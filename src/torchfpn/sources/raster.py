@@ -35,9 +35,12 @@ CACHE = 64  # MiB that GDAL may keep of what it reads
 class ReadOptions:
     """How files are read.
 
-    bands: names or numbers from 1, None: all. assume_crs: well-known text for files with a transform and no coordinate
-    system. tiles: how paths of files without a georeference end (`geo.tiles`); model_tiles: how they may end.
-    max_side: height and width of a raster that is read by windows, in pixels.
+    Attributes:
+        bands: names or numbers from 1, None: all.
+        assume_crs: well-known text for files with a transform and no coordinate system.
+        tiles: how paths of files without a georeference end (`geo.tiles`).
+        model_tiles: how they may end.
+        max_side: height and width of a raster that is read by windows, in pixels.
     """
 
     bands: tuple[int | str, ...] | None = None
@@ -278,7 +281,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """array: [C, h, w], NaN where a float image has no data. valid: [h, w]. names: of the bands."""
+    """An image, or a part of it, at a reduced size.
+
+    Attributes:
+        array: [C, h, w], NaN where a float image has no data.
+        valid: [h, w].
+        names: of the bands.
+    """
 
     array: NDArray[Any]
     valid: NDArray[np.bool_]

@@ -26,7 +26,13 @@ SIDE = 1024  # pixels, of the blocks that a map in memory is traced in: what the
 
 @dataclass(frozen=True)
 class Feature:
-    """One connected area. value: in the label map. area: square metres, or pixels. score: 0..1, None if not known."""
+    """One connected area.
+
+    Attributes:
+        value: in the label map.
+        area: square metres, or pixels.
+        score: 0..1, None if not known.
+    """
 
     polygon: Any
     value: int

@@ -193,9 +193,12 @@ def _turn(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any]) -> NDArray[np.float
 class RepairedPolygons:
     """Valid polygons, in the order of their features.
 
-    shapes: [M] Polygon or MultiPolygon. features: [M] the number of each one's feature, from 0; a feature may have
-    several. invalid: features whose rings were mended. lost: features without a geometry, or with none that has an
-    area. widened: features that were lines or points.
+    Attributes:
+        shapes: [M] Polygon or MultiPolygon.
+        features: [M] the number of each one's feature, from 0; a feature may have several.
+        invalid: features whose rings were mended.
+        lost: features without a geometry, or with none that has an area.
+        widened: features that were lines or points.
     """
 
     shapes: NDArray[np.object_]

@@ -24,8 +24,11 @@ Reals = NDArray[np.float64]
 class Outlines:
     """Polygons as edges. Within one, an edge more changes sides (holes); several of one object are joined.
 
-    start, end: [E, 2] (x, y) in pixels. owner: [E] the polygon of each, rising. objects: [P] the object of each
-    polygon, rising. count: objects; some may have no polygon.
+    Attributes:
+        start, end: [E, 2] (x, y) in pixels.
+        owner: [E] the polygon of each, rising.
+        objects: [P] the object of each polygon, rising.
+        count: objects; some may have no polygon.
     """
 
     start: Reals

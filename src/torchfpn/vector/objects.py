@@ -21,10 +21,17 @@ NO_CLASS = 'leave them out with --without-class skip, or take all as one class: 
 
 @dataclass(frozen=True)
 class Objects:
-    """shapes: [N] Polygon or MultiPolygon in `crs` (well-known text), in the order of the file.
+    """The objects of a vector file, one for each feature, in the order of the file.
 
-    classes: [N] of the attribute, None without one. scores: [N]. features: of the file. mended: how many had invalid
-    rings. lost: how many had no area. unclassed: how many had no class and were left out.
+    Attributes:
+        shapes: [N] Polygon or MultiPolygon in `crs`.
+        classes: [N] of the attribute; None without one.
+        scores: [N]; None without any.
+        crs: coordinate system, well-known text.
+        features: number of features of the file.
+        mended: how many had invalid rings, which were repaired.
+        lost: how many had no area.
+        unclassed: how many had no class and were left out.
     """
 
     file: Path

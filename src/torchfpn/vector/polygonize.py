@@ -35,9 +35,11 @@ Read = Callable[[int], NDArray[Any]]  # number in a plan -> that block
 class Corners:
     """Corners where an outline turns, and gates: points of the frame around the block that a crack runs through.
 
-    rows, columns: int64 [N] in the frame, row by row. cracks: [4, N] whether one leads east, south, west, north.
-    pixels: [4, N] codes south-east, south-west, north-west, north-east. gates: [4, N] whether the block is left here
-    going that way.
+    Attributes:
+        rows, columns: int64 [N] in the frame, row by row.
+        cracks: [4, N] whether one leads east, south, west, north.
+        pixels: [4, N] codes south-east, south-west, north-west, north-east.
+        gates: [4, N] whether the block is left here going that way.
     """
 
     rows: Ints
@@ -125,10 +127,15 @@ def sides_of(corners: Corners, nodes: bool) -> list[Sides]:
 class Pieces:
     """The outlines inside one block, numbered through the whole map; the open ones come first.
 
-    places: the vertices of each piece (`place_of`). codes: what is inside each. heads, tails: for each way, (pieces,
-    rows or columns on the map) of those that begin and end at a seam going that way. links: [N, 2] pieces that belong
-    to one area. carry: [height] the pieces at the left end of the runs of pixels that touch the right seam; -1 where
-    these are not traced. sums: pieces, each once, and the sum of the scores of the pixels that belong to it.
+    Attributes:
+        places: the vertices of each piece (`place_of`).
+        codes: what is inside each.
+        heads, tails: for each way, (pieces, rows or columns on the map) of those that begin and end at a seam going
+            that way.
+        links: [N, 2] pieces that belong to one area.
+        carry: [height] the pieces at the left end of the runs of pixels that touch the right seam; -1 where these are
+            not traced.
+        sums: pieces, each once, and the sum of the scores of the pixels that belong to it.
     """
 
     places: list[Ints]
@@ -380,7 +387,13 @@ def _members(lengths: Ints, chosen: Ints) -> tuple[Ints, Ints]:
 
 
 class TracedAreas(NamedTuple):
-    """values, polygons: [N] in (column, row). scores: [N] mean over the pixels of each area, 0..1; None without any."""
+    """Areas that are complete.
+
+    Attributes:
+        values: [N] label values.
+        polygons: [N] in (column, row).
+        scores: [N] mean over the pixels of each area, 0..1; None without any.
+    """
 
     values: Ints
     polygons: NDArray[Any]

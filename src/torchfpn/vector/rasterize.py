@@ -91,7 +91,9 @@ def _crossings(start: NDArray[Any], end: NDArray[Any]) -> tuple[NDArray[np.int64
 class LabelledPolygons:
     """The features of one file, ready to be drawn.
 
-    labels: [N] the label value of each feature, from 1 (0 is where none lies). crs: well-known text.
+    Attributes:
+        labels: [N] the label value of each feature, from 1 (0 is where none lies).
+        crs: well-known text.
     """
 
     file: Path
@@ -119,9 +121,14 @@ class LabelledPolygons:
 
 @dataclass(frozen=True)
 class PixelPolygons:
-    """Polygons in pixel coordinates. shapes: [M]; owners: [M] feature of each, rising; labels: [M] its value.
+    """Polygons in pixel coordinates.
 
-    borders: [K] areas that are not labelled, drawn last as `ignored`. size: height and width of the image.
+    Attributes:
+        shapes: [M].
+        owners: [M] feature of each, rising.
+        labels: [M] its value.
+        borders: [K] areas that are not labelled, drawn last as `ignored`.
+        size: height and width of the image.
     """
 
     shapes: NDArray[Any]
