@@ -83,6 +83,15 @@ def test_compare_of_label_files_loads_no_vector_library_and_answers_in_a_second_
     assert float(seconds) < 2  # 0.8 s on an idle machine; naming colours for 255 values alone took 0.3 s
 
 
+def test_label_images_are_scored_without_the_packages_of_rasters(here):
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['rasterio', 'shapely', 'pyogrio', 'torch'])); import torchfpn;"
+        "print(torchfpn.evaluate(sys.argv[1], sys.argv[1])['miou'])"
+    )
+    words = [sys.executable, "-c", code, str(here / "data" / "labels" / "a.png")]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "1.0\n"
+
+
 def test_every_refusal_comes_without_torch(here):
     found, errors = told(
         here,
