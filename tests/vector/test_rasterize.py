@@ -22,10 +22,10 @@ from torchfpn.io.geotiff import Tags, label_stream
 from torchfpn.io.rasters import write_label_raster
 from torchfpn.io.vectors import Vectors, read_vectors
 from torchfpn.sources.label_classes import Legend, legend_of_field, legend_of_one
-from torchfpn.sources.polygons import RasterizeOptions, make_scene, rasterize_file, strips
+from torchfpn.sources.polygons import RasterizeOptions, rasterize_file, strips
 from torchfpn.vector.features import trace
 from torchfpn.vector.geometry import buffer_by_metres, repair
-from torchfpn.vector.rasterize import ASIDE, LabelledPolygons, PixelPolygons, touched_pixels
+from torchfpn.vector.rasterize import ASIDE, LabelledPolygons, PixelPolygons, place_polygons, touched_pixels
 
 UTM, DEGREES = CRS.from_epsg(32633).to_wkt(), crs_wkt("EPSG:4326")
 GRIDS = {
@@ -54,7 +54,8 @@ def legend(top=1):
 
 def drawn(labels, geo, size=SIZE, *, border=0.0, **options):
     """Label values [H, W], and how many pixels were covered twice."""
-    scene = make_scene(labels, legend(int(labels.labels.max(initial=1))), geo, size, border=border)
+    ignored = legend(int(labels.labels.max(initial=1))).ignored
+    scene = place_polygons(labels, geo, size, ignored=ignored, border=border)
     blocks = list(strips(scene, **options))
     assert [row for row, _, _ in blocks] == list(range(0, size[0], len(blocks[0][1])))
     return np.concatenate([block for _, block, _ in blocks]), sum(doubled for _, _, doubled in blocks)
@@ -236,7 +237,7 @@ def test_borders_agree_at_the_seam_of_two_images(crs):
     for column in (0, 30):
         part, _ = drawn(held, geo.part(0, column), (60, 30), border=4.0)
         assert np.array_equal(part, whole[:, column : column + 30])
-        scene = make_scene(held, legend(), geo.part(0, column), (60, 30), border=4.0)
+        scene = place_polygons(held, geo.part(0, column), (60, 30), ignored=legend().ignored, border=4.0)
         assert scene.owners.tolist() == [[0, 2], [1, 2]][column // 30]  # what is beside the image is not on it
 
 

@@ -65,7 +65,7 @@ def rasterize_file(
         DataError: no image. RasterError: it has no place on the earth, or the labels cannot be brought there.
     """
     size, geo = _grid(source, options)
-    scene = make_scene(labels, legend, geo, size, border=options.border, file=source)
+    scene = place_polygons(labels, geo, size, ignored=legend.ignored, border=options.border, file=source)
     pixels, doubled = np.zeros(np.iinfo(legend.dtype).max + 1, np.int64), 0
     tags = Tags(legend.colors, legend.names, legend.ignored if options.border else None)
     with label_stream(target, size, legend.dtype, geo, tags) as write:
@@ -78,31 +78,6 @@ def rasterize_file(
     met = np.zeros(len(labels.labels), bool)
     met[scene.owners] = True
     return RasterizeOutcome(size, {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}, met, doubled)
-
-
-def make_scene(
-    labels: LabelledPolygons,
-    legend: Legend,
-    geo: Geo,
-    size: tuple[int, int],
-    *,
-    border: float = 0.0,
-    file: str | Path | None = None,
-) -> PixelPolygons:
-    """The labels in the pixels of an image.
-
-    Args:
-        labels: the polygons and their label values.
-        legend: the classes that are drawn.
-        geo: the georeference of the image or map.
-        size: height and width in pixels.
-        border: pixels beside outlines that are not labelled.
-        file: for messages.
-
-    Raises:
-        RasterError: the labels cannot be brought into the coordinate system of the image.
-    """
-    return place_polygons(labels, geo, size, ignored=legend.ignored, border=border, file=file)
 
 
 def strips(
