@@ -309,9 +309,9 @@ def write_pictures(
         evaluation: of these images.
         task: the model.
         sample: gives the sample with an index.
-        order: as for `evaluate_regions`.
+        order: as for `evaluate_objects`.
         precision: of the prediction.
-        fit: as for `evaluate_regions`.
+        fit: as for `evaluate_objects`.
 
     Raises:
         FPNError: an image that cannot be read, or a folder that cannot be written.

@@ -58,7 +58,7 @@ def precision_table(scores: Mapping[str, Any] | DetectionScores) -> Group:
     "-" stands where the truth has no object.
 
     Args:
-        scores: as `RegionEvaluation.to_dict` or `Precisions.to_dict` have them.
+        scores: as `ObjectEvaluation.to_dict` or `Precisions.to_dict` have them.
 
     Raises:
         DataError: they are not of that form.
