@@ -13,8 +13,8 @@ import torch
 
 import torchfpn
 from torchfpn.geo.window import plan_blocks, rounded_up
-from torchfpn.inference.semantic import Options, answers, as_input
-from torchfpn.inference.windows import model_reach
+from torchfpn.inference.semantic import PredictOptions, as_input, predict_batch
+from torchfpn.inference.windows import exact_margin
 from torchfpn.sources.raster import ReadOptions
 
 
@@ -27,13 +27,15 @@ def main():
     parser.add_argument("--margins", nargs="+", default=["0", "32", "64", "128", "exact"])
     args = parser.parse_args()
     task = torchfpn.load(args.model)
-    image = as_input(task, ReadOptions(max_pixels=2**26).whole(args.image), Options(accept_dtype=True), file=args.image)
-    whole = answers(task, image[None], "fp32", shares="float32")[0]
-    print(f"{args.image.name}, {image.shape[-1]} x {image.shape[-2]}, reach {model_reach(task)} pixels")
+    image = as_input(
+        task, ReadOptions(max_pixels=2**26).whole(args.image), PredictOptions(accept_dtype=True), file=args.image
+    )
+    whole = predict_batch(task, image[None], "fp32", probabilities="float32")[0]
+    print(f"{args.image.name}, {image.shape[-1]} x {image.shape[-2]}, reach {exact_margin(task)} pixels")
     print("window  margin  differing labels  largest difference of a probability")
     for window in args.windows:
         for margin in args.margins:
-            share, most = compared(task, image, whole, window, model_reach(task) if margin == "exact" else int(margin))
+            share, most = compared(task, image, whole, window, exact_margin(task) if margin == "exact" else int(margin))
             print(f"{window:>6}  {margin:>6}  {100 * share:>15.4f}%  {most:.2e}", flush=True)
 
 
@@ -45,11 +47,13 @@ def compared(task, image, whole, window, margin):
     for block in plan_blocks(height, width, side=window, margin=rounded_up(margin, multiple), multiple=multiple):
         row, column, rows, columns = block.window
         part = image[None, :, row : row + rows, column : column + columns]
-        found = answers(task, part, "fp32", shares="float32")[0]
+        found = predict_batch(task, part, "fp32", probabilities="float32")[0]
         top, left, tall, wide = block.block
         place = slice(top, top + tall), slice(left, left + wide)
         differing += int((found.labels[block.inside] != whole.labels[place]).sum())
-        apart = torch.from_numpy(found.shares[:, *block.inside] - whole.shares[:, *place]).abs().nan_to_num()
+        apart = (
+            torch.from_numpy(found.probabilities[:, *block.inside] - whole.probabilities[:, *place]).abs().nan_to_num()
+        )
         most = max(most, float(apart.max()))
     return differing / (height * width), most
 

@@ -25,8 +25,8 @@ from torchfpn.geo.georef import Geo
 from torchfpn.geo.window import plan_blocks
 from torchfpn.inference.jobs import Job
 from torchfpn.inference.journal import fingerprint
-from torchfpn.inference.semantic import Options, answers, as_input
-from torchfpn.inference.windows import Streaming, predict_stream
+from torchfpn.inference.semantic import PredictOptions, as_input, predict_batch
+from torchfpn.inference.windows import TilingOptions, predict_windows
 from torchfpn.sources.raster import ReadOptions, open_raster_file
 
 SIDE, MARGIN = 1024, 64
@@ -62,9 +62,9 @@ def child(folder, model, side):
     start = time.perf_counter()
     job, streaming = (
         Job(file, Path(folder, "labels.tif"), {}),
-        Streaming(fingerprint(Path(folder, "model.safetensors")), side, MARGIN),
+        TilingOptions(fingerprint(Path(folder, "model.safetensors")), side, MARGIN),
     )
-    predict_stream(task, open_raster_file(file, ReadOptions()), job, Options(), streaming)
+    predict_windows(task, open_raster_file(file, ReadOptions()), job, PredictOptions(), streaming)
     spent = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": spent, "peak": peak}))
@@ -76,9 +76,9 @@ def bare(folder, model, side):
     task, scene = make_task(model), open_raster_file(Path(folder, "scene.tif"), ReadOptions())
     spent = 0.0
     for block in plan_blocks(scene.height, scene.width, side=side, margin=MARGIN, multiple=32):
-        image = as_input(task, scene.read(block.window), Options(), file=scene.name)
+        image = as_input(task, scene.read(block.window), PredictOptions(), file=scene.name)
         start = time.perf_counter()
-        answers(task, image[None], "fp32")
+        predict_batch(task, image[None], "fp32")
         spent += time.perf_counter() - start
     print(json.dumps({"seconds": spent}))
 

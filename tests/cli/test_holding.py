@@ -15,7 +15,7 @@ from made_objects import YAML, coco, make_objects
 from tiny_detector import tiny_detector
 from tiny_model import tiny_task
 from torchfpn.cli.main import main
-from torchfpn.cli.options import HOLD
+from torchfpn.cli.options import USED_BY
 from torchfpn.errors import ConfigError
 from torchfpn.importers.convert import FAMILIES, convert
 
@@ -87,16 +87,16 @@ def inputs(tmp_path_factory):
 
 def idle(verb):
     """(verb, kind, flag) of every flag that does not hold for a kind of input, without those that make another kind."""
-    flags = {name for names in HOLD[verb].values() for name in names} - {"init", "within"}
+    flags = {name for names in USED_BY[verb].values() for name in names} - {"init", "within"}
     kinds = {
         kind: names
-        for kind, names in HOLD[verb].items()
+        for kind, names in USED_BY[verb].items()
         if verb != "evaluate" or not kind.startswith(("a semantic", "a detection"))
     }
     return [(verb, kind, flag) for kind, names in kinds.items() for flag in sorted(flags - set(names))]
 
 
-@pytest.mark.parametrize(("verb", "kind", "flag"), [row for verb in HOLD for row in idle(verb)])
+@pytest.mark.parametrize(("verb", "kind", "flag"), [row for verb in USED_BY for row in idle(verb)])
 def test_flags_that_change_nothing_are_refused(inputs, capsys, verb, kind, flag):
     name = f"--{flag.replace('_', '-')}"
     words = [*inputs[kind], name, *([] if VALUES[flag] is None else [VALUES[flag]])]
@@ -107,7 +107,7 @@ def test_flags_that_change_nothing_are_refused(inputs, capsys, verb, kind, flag)
 
 
 def test_every_flag_of_the_table_is_one_of_the_verb(capsys):
-    for verb, kinds in HOLD.items():
+    for verb, kinds in USED_BY.items():
         assert main([verb, "--help"]) == 0
         shown = capsys.readouterr().out
         for flag in {name for names in kinds.values() for name in names}:

@@ -12,8 +12,8 @@ from passes import before_pass, interrupted_at
 from torchfpn.cli.main import main
 from torchfpn.errors import DataError
 from torchfpn.inference.jobs import find_sources, plan
-from torchfpn.inference.semantic import Options
-from torchfpn.inference.windows import Streaming, open_scene, predict_stream
+from torchfpn.inference.semantic import PredictOptions
+from torchfpn.inference.windows import TilingOptions, open_windowed, predict_windows
 
 VRT = """<VRTDataset rasterXSize="310" rasterYSize="230">{bands}</VRTDataset>"""
 BAND = """<VRTRasterBand dataType="Byte" band="{n}"><ColorInterp>{color}</ColorInterp><SimpleSource>
@@ -74,8 +74,8 @@ def test_during_a_prediction_and_before_it_is_resumed(scene, capsys, case):
 def test_by_another_thread_from_the_callback_of_the_library(scene):
     (job,) = plan(find_sources(["scene.tif"]), scene / "out", {}, raster_extras={})
     job.labels.parent.mkdir()
-    options, streaming = Options(), Streaming("a model", side=128, always=True)
-    opened = open_scene(job, options, streaming)
+    options, streaming = PredictOptions(), TilingOptions("a model", side=128, always=True)
+    opened = open_windowed(job, options, streaming)
 
     def elsewhere():
         thread = threading.Thread(target=os.utime, args=("scene.tif", (1, 1)))
@@ -83,5 +83,5 @@ def test_by_another_thread_from_the_callback_of_the_library(scene):
         thread.join()
 
     with pytest.raises(DataError, match=r"scene\.tif: changed while it was predicted"):
-        predict_stream(make_task(), opened, job, options, streaming, step=elsewhere)
+        predict_windows(make_task(), opened, job, options, streaming, step=elsewhere)
     assert list(job.labels.parent.iterdir()) == []

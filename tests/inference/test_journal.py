@@ -43,7 +43,7 @@ def test_only_the_same_prediction_is_taken_up(tmp_path):
         journal.begin({"model": "y", "window": [64, 0]}, resume=True)
     with pytest.raises(ConfigError, match="holds 1 block of an interrupted prediction"):
         journal.begin({"model": "x", "window": [64, 0]}, resume=False)
-    journal.begin({"model": "x", "window": [64, 0]}, resume=False, anew=True)
+    journal.begin({"model": "x", "window": [64, 0]}, resume=False, overwrite=True)
     assert not journal.has(0)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from tiny_detector import tiny_detector
 from torchfpn.errors import DataError
 from torchfpn.geo.georef import Geo
-from torchfpn.inference.objects import objects_of, write_instances
+from torchfpn.inference.objects import find_objects, write_instances
 from torchfpn.ops.masks import Crops, crop_images
 
 GEO = Geo(None, (0.5, 0.0, 500_000.0, 0.0, -0.5, 5_800_000.0))
@@ -22,7 +22,7 @@ def picture(size=(48, 64), seed=1):
 @pytest.mark.parametrize("kind", ["instance", "detection"])
 def test_a_whole_image_is_the_models_own_answer(kind):
     task = tiny_detector(kind, rules={"masks": "torchvision"})  # by it masks may have no pixel
-    found, empty = objects_of(task, picture(), "fp32")
+    found, empty = find_objects(task, picture(), "fp32")
     own = task.predict([picture()])[0]
     assert empty == 0
     keep = torch.ones(len(own), dtype=torch.bool) if own.masks is None else own.masks.flatten(1).any(1)
@@ -38,14 +38,14 @@ def test_a_whole_image_is_the_models_own_answer(kind):
 def test_nothing_is_found_where_there_is_no_data(kind):
     task, image = tiny_detector(kind), picture()
     image[:, :, :40] = torch.nan
-    found, empty = objects_of(task, image, "fp32")
+    found, empty = find_objects(task, image, "fp32")
     assert empty == 48 * 40
     assert 0 < len(found) < len(task.predict([image])[0])
     if kind == "instance":
         assert not found.masks[:, :, :40].any()
         assert found.masks.flatten(1).any(1).all()
     assert (found.boxes[:, 2] > 40).all() or kind == "instance"
-    nothing, empty = objects_of(task, torch.full((3, 5, 7), torch.nan), "fp32")
+    nothing, empty = find_objects(task, torch.full((3, 5, 7), torch.nan), "fp32")
     assert (len(nothing), empty) == (0, 35)
     assert (nothing.masks is not None) == (kind == "instance")
 
@@ -53,14 +53,14 @@ def test_nothing_is_found_where_there_is_no_data(kind):
 def test_nodata_of_the_recipe_counts():
     image = picture()
     image[:, 30:] = 0
-    found, empty = objects_of(tiny_detector(nodata=0.0), image, "fp32")
+    found, empty = find_objects(tiny_detector(nodata=0.0), image, "fp32")
     assert empty == 18 * 64
     assert not found.masks[:, 30:].any()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (33, 2)])
 def test_any_size(size):
-    found, empty = objects_of(tiny_detector(), picture(size), "fp32")
+    found, empty = find_objects(tiny_detector(), picture(size), "fp32")
     assert found.size == size
     assert empty == 0
 

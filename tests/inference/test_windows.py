@@ -250,7 +250,7 @@ def test_blocks_of_another_prediction_are_refused(scene, monkeypatch, capsys):
 def test_interrupted_while_the_answers_are_put_together(scene, monkeypatch, written):
     flags = ("--tile-size", "64", "--probabilities", "uint8")
     assert predict("undisturbed", *flags) == 0
-    real, calls = torchfpn.io.geotiff.write_cog, iter(range(10))
+    real, calls = torchfpn.inference.outputs.write_cog, iter(range(10))
 
     def stopping(*args):
         if next(calls) == written:
@@ -258,7 +258,7 @@ def test_interrupted_while_the_answers_are_put_together(scene, monkeypatch, writ
         real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr("torchfpn.io.geotiff.write_cog", stopping)
+        patch.setattr("torchfpn.inference.outputs.write_cog", stopping)
         assert predict("out", *flags) == 130
     (scene / "out" / ".fpn-0123.part.tif").write_bytes(b"half a file")  # what a kill would leave
     assert predict("out", *flags, "--resume") == 0
@@ -341,7 +341,7 @@ def test_blocks_are_taken_up_from_a_folder_of_another_name(scene, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("torchfpn.io.geotiff.write_cog", stopping)
+        patch.setattr("torchfpn.inference.outputs.write_cog", stopping)
         assert predict("out", "--tile-size", "64", source="maps") == 130
     Path("maps").rename("renamed")
     assert predict("out", "--tile-size", "64", "--resume", source="out/../renamed") == 0

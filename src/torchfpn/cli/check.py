@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchfpn.cli.console import FileProgress
-from torchfpn.cli.options import refuse_idle
+from torchfpn.cli.options import refuse_unused
 from torchfpn.errors import ConfigError, amount
 from torchfpn.io.atomic import check_local
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("already exists", file=args.sheet, hint="replace it with --overwrite")
     watch = FileProgress("reading", quiet=args.quiet)
     if args.init:
-        refuse_idle(args, "check", "--init")
+        refuse_unused(args, "check", "--init")
         from torchfpn.data.init import init_dataset
 
         told: list[str] = []
@@ -76,7 +76,7 @@ def _dataset(args: argparse.Namespace) -> "DatasetConfig":
     from torchfpn.data.config import read_dataset
 
     dataset = replace(read_dataset(args.dataset), allow_vrt=args.allow_vrt)
-    refuse_idle(args, "check", f"a dataset of {'objects' if dataset.has_objects else 'label files'}")
+    refuse_unused(args, "check", f"a dataset of {'objects' if dataset.has_objects else 'label files'}")
     if args.max_pixels is not None:
         dataset = replace(dataset, max_pixels=args.max_pixels)
     if args.fix:
@@ -108,9 +108,9 @@ def _write_sheet(report: "CheckReport", path: Path) -> None:
 
 def _print(report: "CheckReport") -> None:
     from torchfpn.cli.check_tables import tables
-    from torchfpn.cli.console import console
+    from torchfpn.cli.console import results_console
 
-    out = console()
+    out = results_console()
     for table in tables(report):
         out.print(table)
     for note in report.notes:

@@ -1,8 +1,4 @@
-"""fpn compare: sheets of predictions beside their labels.
-
-The pictures of `fpn compare`: one for each image, or for the worst of them; and what is said of all.
-
-Pictures of images beside their truth, their prediction and where the two differ, with the IoU of each.
+"""Pictures of images beside their truth, their prediction and where the two differ, with the IoU of each.
 
   fpn compare images/ --truth labels/ --prediction predicted/ --out sheets           # label files by name
   fpn compare scene.tif --truth roofs.geojson --prediction predicted.tif --out sheets
@@ -17,14 +13,13 @@ that fails is reported, the others are processed, and the exit code is 1.
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchfpn.cli.evaluate_maps import UNMET, ignored_values, kind_of, listed, named_values, no_map, plain_scores
-from torchfpn.cli.options import accept_old_spelling, add_without_class, refuse_idle
+from torchfpn.cli.options import accept_old_spelling, add_without_class, refuse_unused
 from torchfpn.errors import amount
 from torchfpn.io.formats import printable
 
@@ -37,211 +32,7 @@ if TYPE_CHECKING:
     from torchfpn.report.run import Scores
     from torchfpn.sources.label_classes import LabelClasses
     from torchfpn.sources.labels import LabelSource
-    from torchfpn.sources.raster import Grid, Sampling
-
-
-@dataclass
-class Work:
-    """What is the same for all images, and what came of them."""
-
-    args: argparse.Namespace
-    sides: "list[LabelSource]"
-    classes: "LabelClasses"
-    part: "Window | None"
-    total: "PixelCounts | None" = None
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    pictures: "list[Picture]" = field(default_factory=list)
-
-
-def draw_worst(work: Work, jobs: "Sequence[Job]") -> int:
-    """Draws the worst; how many images failed."""
-    from torchfpn.cli.console import counted
-
-    ranked, failed = [], 0
-    with counted("comparing", len(jobs)) as step:
-        for k, job in enumerate(jobs):
-            found = _tried(lambda job=job: _looked_at(work, job)[2], job)
-            if found is None or found.confusion is None:
-                failed += 1
-            else:
-                _add(work, found.confusion)
-                score = found.confusion.miou()
-                ranked.append((score if score == score else 2.0, k))  # nothing to score comes last
-            step()
-    ranked = sorted(ranked)[: work.args.worst]
-    wide = max(3, len(str(len(ranked))))
-    names = [work.args.out / f"{rank:0{wide}d}-{jobs[k].labels.name}" for rank, (_, k) in enumerate(ranked, start=1)]
-    _refuse_pictures(work.args, names)
-    total, work.total = work.total, None
-    failed += draw_all(work, [(jobs[k], name) for (_, k), name in zip(ranked, names, strict=True)])
-    work.total = total
-    return failed
-
-
-def _refuse_pictures(args: argparse.Namespace, pictures: Sequence[Path]) -> None:
-    from torchfpn.errors import ConfigError
-    from torchfpn.io.formats import printable
-
-    there = [path for path in pictures if path.exists()]
-    if there and not args.overwrite:
-        raise ConfigError("already exists", file=printable(there[0]), hint="replace it with --overwrite")
-
-
-def draw_all(work: Work, jobs: "Sequence[tuple[Job, Path]]") -> int:
-    """How many images failed."""
-    from torchfpn.cli.console import counted
-
-    failed = 0
-    with counted("drawing", len(jobs)) as step:
-        for job, picture in jobs:
-            if _tried(lambda job=job, picture=picture: _draw(work, job, picture), job) is None:
-                failed += 1
-            step()
-    return failed
-
-
-def _tried(do: Any, job: "Job") -> Any:
-    """What it gives, or None after a line about what is wrong with the image."""
-    from torchfpn.errors import FPNError, of_system
-
-    try:
-        return do()
-    except (FPNError, OSError) as error:
-        line = error if isinstance(error, FPNError) else of_system(error, job.source)
-        print(f"fpn: {line}", file=sys.stderr)
-        return None
-
-
-def _looked_at(work: Work, job: "Job") -> "tuple[Grid, Sampling, MapComparison]":
-    from torchfpn.evaluation.maps import compare_maps
-    from torchfpn.sources.raster import grid_of, sampling
-
-    grid = grid_of(job.source, allow_vrt=work.args.allow_vrt, max_side=work.args.max_side)
-    look = sampling(grid, work.args.panel_size, work.part)
-    return grid, look, compare_maps(grid, look, work.sides, work.classes)
-
-
-def _draw(work: Work, job: "Job", picture: Path) -> bool:
-    """Writes the picture of an image, and keeps what the index says of it."""
-    from torchfpn.io.atomic import write_bytes
-    from torchfpn.io.formats import printable
-    from torchfpn.report.html import linked_picture
-    from torchfpn.report.images import png, to_rgb
-    from torchfpn.report.sheets import Comparison, draw_comparison
-    from torchfpn.sources.raster import thumbnail
-
-    _, look, found = _looked_at(work, job)
-    words = listed(work.args.bands)
-    bands = [int(word) if word.isdecimal() else word for word in words] or None
-    seen = thumbnail(job.source, look, bands=bands, allow_vrt=work.args.allow_vrt)
-    maps: list[Any] = [*found.maps]
-    truth = maps.pop(0) if work.args.truth is not None else None
-    prediction = maps.pop(0) if work.args.prediction is not None else None
-    scores = _scores(found.confusion)
-    comparison = Comparison(
-        to_rgb(seen.array, seen.names, seen.valid),
-        truth,
-        prediction,
-        work.classes.names,
-        work.classes.colors,
-        _background(work, found.maps),
-        scores["iou"],
-        [printable(job.source.name) + _part(look), *([_said(scores)] if found.confusion is not None else [])],
-    )
-    sheet = draw_comparison(comparison)
-    write_bytes(picture, png(sheet))
-    if found.confusion is not None:
-        _add(work, found.confusion)
-    known = {n: v for n, v in zip(work.classes.names, scores["iou"], strict=False) if v is not None}
-    row = {"file": printable(job.source), "picture": picture.name, **scores, "iou": known}
-    work.rows.append(row)
-    line = f"{job.source.name}: {_said(scores)}" if found.confusion is not None else job.source.name
-    work.pictures.append(linked_picture(picture.name, printable(line), sheet))
-    print(f"{printable(picture)}  {_said(scores) if found.confusion is not None else ''}".rstrip())
-    return True
-
-
-def _add(work: Work, confusion: "PixelCounts") -> None:
-    work.total = confusion if work.total is None else work.total + confusion
-
-
-def _scores(confusion: "PixelCounts | None") -> dict[str, Any]:
-    """Plain numbers, None where there is nothing to score."""
-    from torchfpn.metrics.pixel_counts import plain
-
-    if confusion is None:
-        return {"mean_iou": None, "pixel_accuracy": None, "iou": []}
-    iou = [plain(value) for value in confusion.iou().tolist()]
-    return {"mean_iou": plain(confusion.miou()), "pixel_accuracy": plain(confusion.pixel_accuracy()), "iou": iou}
-
-
-def _said(scores: dict[str, Any]) -> str:
-    if scores["mean_iou"] is None:
-        return "nothing to score"
-    return f"mean IoU {100 * scores['mean_iou']:.1f} %, {100 * scores['pixel_accuracy']:.1f} % of the pixels right"
-
-
-def _part(look: "Sampling") -> str:
-    row, column, height, width = look.part
-    shown = f", {width} x {height} pixels" + (f" from row {row}, column {column}" if row or column else "")
-    return shown + (f", shown at 1 : {look.step}" if look.step > 1 else "")
-
-
-def _background(work: Work, maps: Sequence[Any]) -> int | None:
-    """The place of the class that is no object: as asked for, by its name, of two the first, that of no polygon."""
-    from torchfpn.sources.label_classes import BACKGROUND
-
-    names = work.classes.names
-    for name in (work.args.background, BACKGROUND):
-        if name in names:
-            return names.index(name)
-    binary = len(names) == 2 if work.classes.told else all(((m <= 1) | (m == 255)).all() for m in maps)
-    polygons = any(side.layers for side in work.sides) and 0 in work.classes.values
-    return work.classes.values.index(0) if polygons else 0 if binary else None
-
-
-def finish(work: Work, images: int) -> None:
-    """compare.json, index.html, and the table over all images."""
-    import json
-
-    from torchfpn.cli.console import console
-    from torchfpn.io.atomic import write_text
-    from torchfpn.metrics.pixel_counts import UNIT
-    from torchfpn.report.html import MOST_PICTURES, comparison_page
-    from torchfpn.report.tables import class_table
-
-    if not work.rows:
-        return
-    scores = _over_all(work, images)
-    order = list(range(len(work.rows)))
-    if scores is not None:
-        held = [row["mean_iou"] for row in work.rows]
-        order.sort(key=lambda k: 2.0 if held[k] is None else held[k])
-        data = {"unit": UNIT, "images": work.rows, "over_all": scores[1]}
-        write_text(work.args.out / "compare.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-    shown = [work.pictures[k] for k in order[:MOST_PICTURES]]
-    write_text(work.args.out / "index.html", comparison_page(shown, None if scores is None else scores[0], images))
-    if scores is not None and not work.args.quiet:
-        console().print(class_table(scores[0]))
-
-
-def _over_all(work: Work, images: int) -> "tuple[Scores, dict[str, Any]] | None":
-    """Scores over the pixels of all images; classes that nobody named and that do not occur are left out."""
-    from torchfpn.evaluation.maps import PixelScores
-    from torchfpn.metrics.pixel_counts import PixelCounts
-    from torchfpn.report.run import parse_scores
-
-    if work.total is None or not work.total.matrix.any():
-        return None
-    matrix, classes = work.total.matrix, work.classes
-    held = (matrix.sum(0) + matrix.sum(1) > 0).tolist()
-    kept = [k for k in range(len(classes.names)) if classes.told or held[k]]
-    confusion = PixelCounts(len(kept), matrix[kept][:, kept])
-    picked = [(classes.values[k], classes.names[k], classes.colors[k]) for k in kept]
-    values, names, colors = (list(column) for column in zip(*picked, strict=True))
-    data = plain_scores(PixelScores([*values], names, colors, confusion, 0, 0), images)
-    del data["unlabelled"], data["unanswered"], data["split"], data["boundary_iou"]
-    return parse_scores(data), data
+    from torchfpn.sources.raster import Sampling
 
 
 LARGEST = 1500  # pixels
@@ -279,23 +70,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some images failed; 2 all of them did (or bad usage, said before the first image)."""
-    from torchfpn.cli.console import check_folder, tell_passed_over
+    from torchfpn.cli.console import exit_code, make_output_folder, warn_of_skipped_files
 
     _check(args)
     jobs = _jobs(args)
-    tell_passed_over(args.images)
+    warn_of_skipped_files(args.images)
     truth_layer = args.layer if args.truth_layer is None else args.truth_layer
     given = ((args.truth, truth_layer), (args.prediction, args.layer))
     sides = [_side(args, path, layer, len(jobs)) for path, layer in given if path is not None]
-    refuse_idle(args, "compare", _kind(sides))
+    refuse_unused(args, "compare", _kind(sides))
     _refuse_labels(args, jobs, sides)
-    check_folder(args.out)
-    work = Work(args, sides, _classes(args, sides), _window(args.window))
-    failed = draw_worst(work, jobs) if args.worst is not None else draw_all(work, [(job, job.labels) for job in jobs])
-    finish(work, len(jobs) - failed)
-    _tell_unmet(sides)
-    print(f"{amount(len(work.rows), 'picture')}, {failed} failed")
-    return 0 if not failed else 1 if failed < len(jobs) else 2
+    make_output_folder(args.out)
+    comparison = ComparisonRun(args, sides, _classes(args, sides), _window(args.window))
+    if args.worst is not None:
+        failed = draw_worst(comparison, jobs)
+    else:
+        failed = draw_all(comparison, [(job, job.labels) for job in jobs])
+    write_summary(comparison, len(jobs) - failed)
+    _warn_of_unmet(sides)
+    print(f"{amount(len(comparison.rows), 'picture')}, {failed} failed")
+    return exit_code(len(jobs) - failed, failed)
 
 
 def _kind(sides: "Sequence[LabelSource]") -> str:
@@ -305,12 +99,14 @@ def _kind(sides: "Sequence[LabelSource]") -> str:
     return "label files alone" if len(sides) == 1 else "label files on both sides"
 
 
-def _tell_unmet(sides: "Sequence[LabelSource]") -> None:
+def _warn_of_unmet(sides: "Sequence[LabelSource]") -> None:
     """Warns of polygons that lie on none of the images they were drawn on."""
+    from torchfpn.cli.console import warn
+
     for side in sides:
         for layer in side.layers.values():
             if len(layer.shapes) and side.met.get(layer.file) == 0:
-                print(f"fpn: {UNMET.format(printable(layer.file), 'an image')}", file=sys.stderr)
+                warn(UNMET.format(printable(layer.file), "an image"))
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -432,3 +228,185 @@ def _window(text: str | None) -> "Window | None":
     if len(words) != 4 or not all(word.isdecimal() for word in words):
         raise ConfigError(f'"{text}"', field="--window", allowed="row,column,height,width in pixels")
     return Window(*(int(word) for word in words))
+
+
+@dataclass
+class ComparisonRun:
+    """What all images have in common, and the results so far."""
+
+    args: argparse.Namespace
+    sides: "list[LabelSource]"
+    classes: "LabelClasses"
+    part: "Window | None"
+    total: "PixelCounts | None" = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    pictures: "list[Picture]" = field(default_factory=list)
+
+    def count(self, confusion: "PixelCounts") -> None:
+        """Adds the pixels of one image."""
+        self.total = confusion if self.total is None else self.total + confusion
+
+
+def draw_worst(run: ComparisonRun, jobs: "Sequence[Job]") -> int:
+    """Scores all images and draws the worst; returns how many images failed."""
+    from torchfpn.cli.console import for_each
+
+    ranked: list[tuple[float, int]] = []
+
+    def score(number: int, _: Any) -> None:
+        confusion = _compare(run, jobs[number])[1].confusion
+        assert confusion is not None  # both sides are given
+        run.count(confusion)
+        mean_iou = confusion.miou()
+        ranked.append((mean_iou if mean_iou == mean_iou else 2.0, number))  # nothing to score comes last
+
+    failed = for_each("comparing", range(len(jobs)), score, source=lambda number: jobs[number].source)
+    ranked = sorted(ranked)[: run.args.worst]
+    digits = max(3, len(str(len(ranked))))
+    names = [run.args.out / f"{rank:0{digits}d}-{jobs[k].labels.name}" for rank, (_, k) in enumerate(ranked, start=1)]
+    _refuse_pictures(run.args, names)
+    total, run.total = run.total, None
+    failed += draw_all(run, [(jobs[k], name) for (_, k), name in zip(ranked, names, strict=True)])
+    run.total = total
+    return failed
+
+
+def _refuse_pictures(args: argparse.Namespace, pictures: Sequence[Path]) -> None:
+    from torchfpn.errors import ConfigError
+
+    there = [path for path in pictures if path.exists()]
+    if there and not args.overwrite:
+        raise ConfigError("already exists", file=printable(there[0]), hint="replace it with --overwrite")
+
+
+def draw_all(run: ComparisonRun, pictures: "Sequence[tuple[Job, Path]]") -> int:
+    """Draws the picture of each image; returns how many images failed."""
+    from torchfpn.cli.console import for_each
+
+    return for_each("drawing", pictures, lambda pair, _: _draw(run, *pair), source=lambda pair: pair[0].source)
+
+
+def _compare(run: ComparisonRun, job: "Job") -> "tuple[Sampling, MapComparison]":
+    from torchfpn.evaluation.maps import compare_maps
+    from torchfpn.sources.raster import grid_of, sampling
+
+    grid = grid_of(job.source, allow_vrt=run.args.allow_vrt, max_side=run.args.max_side)
+    shown = sampling(grid, run.args.panel_size, run.part)
+    return shown, compare_maps(grid, shown, run.sides, run.classes)
+
+
+def _draw(run: ComparisonRun, job: "Job", picture: Path) -> None:
+    """Writes the picture of an image and keeps its row of the index."""
+    from torchfpn.io.atomic import write_bytes
+    from torchfpn.report.html import linked_picture
+    from torchfpn.report.images import png, to_rgb
+    from torchfpn.report.sheets import Comparison, draw_comparison
+    from torchfpn.sources.raster import thumbnail
+
+    shown, found = _compare(run, job)
+    words = listed(run.args.bands)
+    bands = [int(word) if word.isdecimal() else word for word in words] or None
+    seen = thumbnail(job.source, shown, bands=bands, allow_vrt=run.args.allow_vrt)
+    maps: list[Any] = [*found.maps]
+    truth = maps.pop(0) if run.args.truth is not None else None
+    prediction = maps.pop(0) if run.args.prediction is not None else None
+    scores = _scores(found.confusion)
+    comparison = Comparison(
+        to_rgb(seen.array, seen.names, seen.valid),
+        truth,
+        prediction,
+        run.classes.names,
+        run.classes.colors,
+        _background(run, found.maps),
+        scores["iou"],
+        [printable(job.source.name) + _part(shown), *([_score_words(scores)] if found.confusion is not None else [])],
+    )
+    sheet = draw_comparison(comparison)
+    write_bytes(picture, png(sheet))
+    if found.confusion is not None:
+        run.count(found.confusion)
+    known = {n: v for n, v in zip(run.classes.names, scores["iou"], strict=False) if v is not None}
+    row = {"file": printable(job.source), "picture": picture.name, **scores, "iou": known}
+    run.rows.append(row)
+    line = f"{job.source.name}: {_score_words(scores)}" if found.confusion is not None else job.source.name
+    run.pictures.append(linked_picture(picture.name, printable(line), sheet))
+    print(f"{printable(picture)}  {_score_words(scores) if found.confusion is not None else ''}".rstrip())
+
+
+def _scores(confusion: "PixelCounts | None") -> dict[str, Any]:
+    """Plain numbers, None where there is nothing to score."""
+    from torchfpn.metrics.pixel_counts import plain
+
+    if confusion is None:
+        return {"mean_iou": None, "pixel_accuracy": None, "iou": []}
+    iou = [plain(value) for value in confusion.iou().tolist()]
+    return {"mean_iou": plain(confusion.miou()), "pixel_accuracy": plain(confusion.pixel_accuracy()), "iou": iou}
+
+
+def _score_words(scores: dict[str, Any]) -> str:
+    if scores["mean_iou"] is None:
+        return "nothing to score"
+    return f"mean IoU {100 * scores['mean_iou']:.1f} %, {100 * scores['pixel_accuracy']:.1f} % of the pixels right"
+
+
+def _part(look: "Sampling") -> str:
+    row, column, height, width = look.part
+    shown = f", {width} x {height} pixels" + (f" from row {row}, column {column}" if row or column else "")
+    return shown + (f", shown at 1 : {look.step}" if look.step > 1 else "")
+
+
+def _background(run: ComparisonRun, maps: Sequence[Any]) -> int | None:
+    """The place of the class that is no object: as asked for, by its name, of two the first, that of no polygon."""
+    from torchfpn.sources.label_classes import BACKGROUND
+
+    names = run.classes.names
+    for name in (run.args.background, BACKGROUND):
+        if name in names:
+            return names.index(name)
+    binary = len(names) == 2 if run.classes.told else all(((m <= 1) | (m == 255)).all() for m in maps)
+    polygons = any(side.layers for side in run.sides) and 0 in run.classes.values
+    return run.classes.values.index(0) if polygons else 0 if binary else None
+
+
+def write_summary(run: ComparisonRun, images: int) -> None:
+    """Writes compare.json and index.html, and prints the table over all images."""
+    import json
+
+    from torchfpn.cli.console import results_console
+    from torchfpn.io.atomic import write_text
+    from torchfpn.metrics.pixel_counts import UNIT
+    from torchfpn.report.html import MOST_PICTURES, comparison_page
+    from torchfpn.report.tables import class_table
+
+    if not run.rows:
+        return
+    scores = _over_all(run, images)
+    order = list(range(len(run.rows)))
+    if scores is not None:
+        held = [row["mean_iou"] for row in run.rows]
+        order.sort(key=lambda k: 2.0 if held[k] is None else held[k])
+        data = {"unit": UNIT, "images": run.rows, "over_all": scores[1]}
+        write_text(run.args.out / "compare.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    shown = [run.pictures[k] for k in order[:MOST_PICTURES]]
+    write_text(run.args.out / "index.html", comparison_page(shown, None if scores is None else scores[0], images))
+    if scores is not None and not run.args.quiet:
+        results_console().print(class_table(scores[0]))
+
+
+def _over_all(run: ComparisonRun, images: int) -> "tuple[Scores, dict[str, Any]] | None":
+    """Scores over the pixels of all images; classes that nobody named and that do not occur are left out."""
+    from torchfpn.evaluation.maps import PixelScores
+    from torchfpn.metrics.pixel_counts import PixelCounts
+    from torchfpn.report.run import parse_scores
+
+    if run.total is None or not run.total.matrix.any():
+        return None
+    matrix, classes = run.total.matrix, run.classes
+    held = (matrix.sum(0) + matrix.sum(1) > 0).tolist()
+    kept = [k for k in range(len(classes.names)) if classes.told or held[k]]
+    confusion = PixelCounts(len(kept), matrix[kept][:, kept])
+    picked = [(classes.values[k], classes.names[k], classes.colors[k]) for k in kept]
+    values, names, colors = (list(column) for column in zip(*picked, strict=True))
+    data = plain_scores(PixelScores([*values], names, colors, confusion, 0, 0), images)
+    del data["unlabelled"], data["unanswered"], data["split"], data["boundary_iou"]
+    return parse_scores(data), data

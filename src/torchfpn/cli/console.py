@@ -1,12 +1,6 @@
-"""Console output of verbs: progress, lines per source, outputs that can be written.
+"""How verbs speak: results on stdout; progress, warnings and failures on stderr; exit codes.
 
-Progress on stderr: a bar with rate and time left on a terminal, a plain line now and then elsewhere.
-
-How the verbs that read many files speak: tables on stdout, progress on stderr.
-
-What verbs say of their sources: one line for each, and warnings: no data at all, files that are no images.
-
-Whether a folder can be written to, asked before the work and not after it.
+Progress is a bar with rate and remaining time on a terminal, and a plain line from time to time elsewhere.
 """
 
 import contextlib
@@ -15,9 +9,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from torchfpn.errors import ConfigError, WriteError, amount
+from torchfpn.errors import ConfigError, FPNError, WriteError, amount, of_system
 from torchfpn.io.atomic import make_directory
 from torchfpn.io.formats import printable
 from torchfpn.report.console import Console
@@ -25,26 +19,121 @@ from torchfpn.report.console import Console
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+LINE_INTERVAL = 15.0  # seconds between two progress lines where there is no terminal
+FILE_LINE_INTERVAL = 5.0  # the same while the files of a dataset are read
+WIDTH = 140  # columns of tables where there is no terminal
+MAX_NAMES = 3  # file names in a warning
 
-EVERY = 15.0  # seconds between two plain lines
-
+T = TypeVar("T")
+R = TypeVar("R")
 Step = Callable[[], None]
 
 
+def for_each(
+    doing: str,
+    items: Sequence[T],
+    work: Callable[[T, Step], R],
+    report: Callable[[R], None] = lambda _: None,
+    *,
+    source: Callable[[T], Path],
+    steps: Sequence[int] | None = None,
+    unit: str = "img",
+) -> int:
+    """Does the work of a verb on each of its sources; an error of one is printed, and the next one follows.
+
+    Args:
+        doing: what the progress bar is called.
+        items: the sources, or whatever stands for them.
+        work: called with an item and a function that reports one step of progress. Steps that it does not report count
+            when it returns or fails.
+        report: called with what `work` returned; its errors are not of one source, and end the loop.
+        source: the file of an item, for errors that name none.
+        steps: how many steps each item takes; None: one each.
+        unit: what one step is.
+
+    Returns:
+        How many items failed.
+    """
+    counts = [1] * len(items) if steps is None else list(steps)
+    taken = expected = failed = 0
+    with progress(doing, sum(counts), unit=unit) as step:
+
+        def advance() -> None:
+            nonlocal taken
+            taken += 1
+            step()
+
+        for item, count in zip(items, counts, strict=True):
+            expected += count
+            try:
+                result = work(item, advance)
+            except (FPNError, OSError) as error:
+                failed += 1
+                warn(str(error if isinstance(error, FPNError) else of_system(error, source(item))))
+            else:
+                report(result)
+            while taken < expected:
+                advance()
+    return failed
+
+
+def exit_code(done: int, failed: int) -> int:
+    """The exit code of a verb: 0 if no source failed, 1 if some did, 2 if all did."""
+    return 0 if not failed else 1 if done else 2
+
+
+def warn(line: str) -> None:
+    """Prints one line on stderr."""
+    print(f"fpn: {line}", file=sys.stderr)
+
+
 @contextlib.contextmanager
-def counted(what: str, total: int, *, unit: str = "img", console: Console | None = None) -> Iterator[Step]:
-    """A function to be called after each of `total` things."""
-    console = console or Console(stderr=True)
+def progress(doing: str, total: int, *, unit: str = "img", interval: float = LINE_INTERVAL) -> Iterator[Step]:
+    """Shows progress on stderr.
+
+    Args:
+        doing: what the bar is called.
+        total: the number of steps.
+        unit: what one step is.
+        interval: seconds between two lines where there is no terminal.
+
+    Yields:
+        A function to be called after each step.
+    """
+    console = Console(stderr=True)
     if not console.is_terminal:
-        yield _plain_lines(what, total, unit, console)
+        yield _plain_lines(doing, total, unit, console, interval)
         return
     with _bar(unit, console) as bar:
-        line = bar.add_task(what, total=total)
-        yield lambda: bar.advance(line)
+        task = bar.add_task(doing, total=total)
+        yield lambda: bar.advance(task)
+
+
+class FileProgress:
+    """Progress of a work on the files of a dataset, as a `torchfpn.data.parallel.Watch`.
+
+    Args:
+        doing: what the bar is called.
+        quiet: show nothing.
+        interval: seconds between two lines where there is no terminal.
+    """
+
+    def __init__(self, doing: str, *, quiet: bool = False, interval: float = FILE_LINE_INTERVAL) -> None:
+        self.doing, self.quiet, self.interval = doing, quiet, interval
+
+    def __call__(self, items: Iterable[Any], total: int) -> Iterable[Any]:
+        """Passes the items on and shows how many have passed."""
+        return items if self.quiet else self._shown(items, total)
+
+    def _shown(self, items: Iterable[Any], total: int) -> Iterator[Any]:
+        with progress(self.doing, total, unit="files", interval=self.interval) as step:
+            for item in items:
+                yield item
+                step()
 
 
 def _bar(unit: str, console: Console) -> "Progress":
-    """Made of parts of rich that take time to import, so only where a bar is seen."""
+    """Imports here the parts of rich that take long to import: most runs show no bar."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -58,7 +147,7 @@ def _bar(unit: str, console: Console) -> "Progress":
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            """Things a second."""
+            """Steps per second."""
             speed = task.finished_speed or task.speed
             return Text(f"{speed:.1f} {unit}/s" if speed else "")
 
@@ -66,128 +155,43 @@ def _bar(unit: str, console: Console) -> "Progress":
     return Progress(*columns, console=console, transient=True)
 
 
-def _plain_lines(what: str, total: int, unit: str, console: Console) -> Step:
+def _plain_lines(doing: str, total: int, unit: str, console: Console, interval: float) -> Step:
     begun = shown = time.monotonic()
     done = 0
 
     def step() -> None:
         nonlocal done, shown
         done, now = done + 1, time.monotonic()
-        if now - shown < EVERY or done == total:
+        if now - shown < interval or done == total:
             return
         shown, rate = now, done / (now - begun)
-        left = (total - done) / rate
-        console.print(f"{what} {done}/{total}  {rate:.1f} {unit}/s  {left:.0f} s left", soft_wrap=True)
+        remaining = (total - done) / rate
+        console.print(f"{doing} {done}/{total}  {rate:.1f} {unit}/s  {remaining:.0f} s left", soft_wrap=True)
 
     return step
 
 
-_EVERY = 5.0  # seconds between the lines that stand in for a progress bar
-
-_WIDTH = 140  # columns where the output is no terminal
-
-
-class FileProgress:
-    """How far a long work is: a bar with rate and time left on a terminal, a line now and then elsewhere. On stderr.
-
-    It is a `torchfpn.data.parallel.Watch`.
-    """
-
-    def __init__(self, doing: str, *, quiet: bool = False) -> None:
-        self.doing, self.quiet = doing, quiet
-
-    def __call__(self, items: Iterable[Any], total: int) -> Iterable[Any]:
-        """The same items, shown as they pass."""
-        if self.quiet:
-            return items
-        return self._bar(items, total) if sys.stderr.isatty() else self._lines(items, total)
-
-    def _bar(self, items: Iterable[Any], total: int) -> Iterable[Any]:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        from torchfpn.report.console import Console
-
-        rate = TextColumn("{task.fields[rate]} files/s")
-        columns = (TextColumn(self.doing), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-            task, begun = bar.add_task("", total=total, rate="-"), time.monotonic()
-            for done, item in enumerate(items, start=1):
-                yield item
-                bar.update(task, advance=1, rate=f"{done / max(time.monotonic() - begun, 1e-9):.0f}")
-
-    def _lines(self, items: Iterable[Any], total: int) -> Iterable[Any]:
-        begun = said = time.monotonic()
-        for done, item in enumerate(items, start=1):
-            yield item
-            now = time.monotonic()
-            if now - said >= _EVERY:
-                said, rate = now, done / (now - begun)
-                print(
-                    f"{self.doing} {done}/{total}, {rate:.0f} files/s, {(total - done) / rate:.0f} s left",
-                    file=sys.stderr,
-                )
+def results_console() -> Console:
+    """The console of results: as wide as the terminal, or wide enough for the tables."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
-def console() -> Any:
-    """Where results are printed: as wide as the terminal, wide enough for tables elsewhere."""
-    from torchfpn.report.console import Console
+def warn_of_skipped_files(sources: Sequence[str]) -> None:
+    """Prints one line about the files in the folders among `sources` that are no images."""
+    from torchfpn.inference.jobs import skipped_files
 
-    return Console(width=None if sys.stdout.isatty() else _WIDTH)
-
-
-class Predicted(Protocol):
-    """What came of one source, of pixels or of objects."""
-
-    @property
-    def pixels(self) -> int:
-        """Of the image."""
-
-    @property
-    def empty(self) -> int:
-        """Of them, those without data."""
-
-    @property
-    def polygons(self) -> int:
-        """How many were written."""
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What else is to be said of the source."""
-
-
-def tell(words: list[str], outcome: Predicted, source: Path, *, polygons: bool) -> None:
-    """The line that begins with `words`. polygons: whether they were asked for."""
-    if polygons:
-        words.append(amount(outcome.polygons, "polygon"))
-    if outcome.empty:
-        words.append(f"{amount(outcome.empty, 'pixel')} without data")
-    print(", ".join(words))
-    for line in outcome.remarks:
-        print(f"fpn: {printable(source)}: {line}", file=sys.stderr)
-    if outcome.empty == outcome.pixels:
-        print(f"fpn: {printable(source)}: contains no valid pixel", file=sys.stderr)
-
-
-SHOWN = 3  # names in a line
-
-
-def tell_passed_over(sources: Sequence[str]) -> None:
-    """One line about the files in folders of images that are no images."""
-    from torchfpn.inference.jobs import passed_over
-
-    files = passed_over(sources)
+    files = skipped_files(sources)
     if files:
-        names = ", ".join(printable(file) for file in files[:SHOWN]) + (" ..." if len(files) > SHOWN else "")
+        names = ", ".join(printable(file) for file in files[:MAX_NAMES]) + (" ..." if len(files) > MAX_NAMES else "")
         what = amount(len(files), "file that is not an image", "files that are not images")
-        print(f"fpn: skipped {what}: {names}", file=sys.stderr)
+        warn(f"skipped {what}: {names}")
 
 
-def check_folder(folder: Path) -> None:
-    """Makes `folder` where it is missing and passes it if files can be made in it.
+def make_output_folder(folder: Path) -> None:
+    """Makes the folder where it is missing and checks that files can be written to it.
 
     Raises:
-        ConfigError: it cannot be, and why.
+        ConfigError: they cannot, and why.
     """
     try:
         make_directory(folder)

@@ -44,13 +44,13 @@ def run(args: argparse.Namespace) -> int:
     plan = _plan(args)
     if args.data is not None:
         return _write_data(args, plan)
-    from torchfpn.cli.console import check_folder
+    from torchfpn.cli.console import make_output_folder
     from torchfpn.demo.job import fresh_folder, run_demo
     from torchfpn.errors import require
 
     require("train", "fpn demo")
     out = args.out or Path("fpn-demo")
-    check_folder(out.parent)
+    make_output_folder(out.parent)
     folder = out if args.resume and out.is_dir() else fresh_folder(out)
     go_on = f"continue with --resume --out {folder}"
     try:
@@ -78,14 +78,14 @@ def _say(text: str) -> None:
 
 def _write_data(args: argparse.Namespace, plan: "Plan") -> int:
     """Writes the scenes alone, and says what to do with them."""
-    from torchfpn.cli.console import check_folder
+    from torchfpn.cli.console import make_output_folder
     from torchfpn.demo.job import write_data
     from torchfpn.errors import ConfigError
 
     for name in ("out", "task", "epochs", "resume"):
         if getattr(args, name) not in (None, False):
             raise ConfigError(f"{getattr(args, name)}", field=f"--{name}", allowed="to come without --data")
-    check_folder(args.data.parent)
+    make_output_folder(args.data.parent)
     write_data(args.data, plan, _say)
     scenes = f"{plan.train} + {plan.val} scenes of {plan.size} x {plan.size} pixels, 4 bands"
     print(f"  {args.data / 'semantic'}  {scenes}, a class for every pixel")

@@ -95,10 +95,10 @@ def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[
 
     order = class_order(task.classes, dataset.names)
     samples = open_samples(SemanticDataset, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
-    from torchfpn.cli.console import counted
+    from torchfpn.cli.console import progress
 
     objects = _objects(args, dataset, samples, order)
-    with counted("evaluating", len(samples)) as step:
+    with progress("evaluating", len(samples)) as step:
         found = evaluate_pixels(
             task,
             (samples[i] for i in range(len(samples))),
@@ -115,11 +115,11 @@ def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[
 
 def _objects(args: argparse.Namespace, dataset: Any, samples: Any, order: list[int]) -> "DatasetObjects | None":
     """Counts objects where the labels are polygons and the images are read whole."""
-    from torchfpn.cli.options import refuse_idle
+    from torchfpn.cli.options import refuse_unused
     from torchfpn.evaluation.model import has_objects
 
     of_objects = has_objects(samples.pairs) and len(samples) == len(samples.pairs)
-    refuse_idle(args, "evaluate", f"a semantic model on {'polygons' if of_objects else 'label files'}")
+    refuse_unused(args, "evaluate", f"a semantic model on {'polygons' if of_objects else 'label files'}")
     if not of_objects:
         return None
     from torchfpn.evaluation.objects import DatasetObjects
@@ -177,7 +177,7 @@ def pictures(folder: Path, recipe: "Recipe", most: int = PICTURES) -> "Watch":
 
 def _check_outputs(args: argparse.Namespace) -> None:
     """Says before the first image that something would be overwritten or cannot be written."""
-    from torchfpn.cli.console import check_folder
+    from torchfpn.cli.console import make_output_folder
     from torchfpn.errors import ConfigError
     from torchfpn.io.formats import printable
 
@@ -187,9 +187,9 @@ def _check_outputs(args: argparse.Namespace) -> None:
         if path.exists() and not args.overwrite:
             raise ConfigError("already exists", file=printable(path), hint="replace it with --overwrite")
     if args.out:
-        check_folder(args.out)
+        make_output_folder(args.out)
     if args.json and str(args.json) != "-":
-        check_folder(args.json.parent)
+        make_output_folder(args.json.parent)
 
 
 def _pictures_of(out: Path) -> dict[Path, tuple[int, int]]:

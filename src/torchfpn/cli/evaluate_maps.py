@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from torchfpn.cli.options import accept_old_spelling, add_without_class, of_one_layer, once, refuse_idle
+from torchfpn.cli.options import accept_old_spelling, add_without_class, of_one_layer, once, refuse_unused
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def score(args: argparse.Namespace) -> Scored:
         kind = (
             f"{'label files' if found == 'labels' else found} against {'label files' if truth == 'labels' else truth}"
         )
-        refuse_idle(args, "evaluate", "polygons within an area" if args.within and found == "polygons" else kind)
+        refuse_unused(args, "evaluate", "polygons within an area" if args.within and found == "polygons" else kind)
     if found == "labels":
         return _labels_against_labels(args) if truth == "labels" else _labels_against_polygons(args)
     if truth == "labels":
@@ -218,13 +218,13 @@ def described(layer: "Objects") -> str:
 
 
 def _labels_against_labels(args: argparse.Namespace) -> Scored:
-    from torchfpn.cli.console import counted
+    from torchfpn.cli.console import progress
     from torchfpn.errors import amount
     from torchfpn.evaluation.maps import LabelPairs, pixel_scores
 
     files, left = _paired(args.model, args.dataset)
     pairs = LabelPairs()
-    with counted("comparing", len(files)) as step:
+    with progress("comparing", len(files)) as step:
         for predicted, truth in files:
             pairs.add(predicted, truth, max_side=args.max_side)
             step()
@@ -237,7 +237,7 @@ def _labels_against_labels(args: argparse.Namespace) -> Scored:
 
 
 def _labels_against_polygons(args: argparse.Namespace) -> Scored:
-    from torchfpn.cli.console import counted
+    from torchfpn.cli.console import progress
     from torchfpn.evaluation.objects import MapPlace, MapScores
     from torchfpn.geo.crs import crs_wkt
     from torchfpn.geo.tiles import check_pattern
@@ -264,7 +264,7 @@ def _labels_against_polygons(args: argparse.Namespace) -> Scored:
         present=lambda: _values(list(maps.values()), args.max_side),
     )
     scores = MapScores(names, iou=args.iou, min_area=args.min_area, ignore=ignore, told=told)
-    with counted("comparing", len(maps)) as step:
+    with progress("comparing", len(maps)) as step:
         for stem, file in maps.items():
             scores.add(file, layers[stem if args.dataset.is_dir() else ""], place)
             step()

@@ -4,7 +4,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
-from torchfpn.cli.options import accept_old_spelling, refuse_idle
+from torchfpn.cli.options import accept_old_spelling, refuse_unused
 
 if TYPE_CHECKING:
     from torchfpn.data.config import DatasetConfig
@@ -29,15 +29,15 @@ def score(args: argparse.Namespace, task: "Task", dataset: "DatasetConfig") -> d
     Raises:
         ConfigError: flags or a dataset that do not go with it. DataError: files that cannot be used.
     """
-    from torchfpn.cli.console import counted
+    from torchfpn.cli.console import progress
     from torchfpn.data.datasets import ObjectDataset
     from torchfpn.evaluation.model import class_order, evaluate_objects, fitting, open_samples
 
-    refuse_idle(args, "evaluate", "a detection model")
+    refuse_unused(args, "evaluate", "a detection model")
     order = class_order(task.classes, dataset.names)
     samples = open_samples(ObjectDataset, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
     fit = fitting(samples, task.recipe, accept_dtype=args.accept_dtype)
-    with counted("evaluating", len(samples)) as step:
+    with progress("evaluating", len(samples)) as step:
         found = evaluate_objects(
             task, samples, precision=args.precision, order=order, most=_most(args), progress=step, fit=fit
         )
@@ -64,7 +64,7 @@ def score_results(args: argparse.Namespace) -> dict[str, Any]:
     """
     from torchfpn.evaluation.coco import evaluate_results
 
-    refuse_idle(args, "evaluate", "COCO results")
+    refuse_unused(args, "evaluate", "COCO results")
     return evaluate_results(args.model, args.dataset, most=_most(args)).to_dict("all")
 
 

@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfpn.cli.options import accept_old_spelling, add_without_class, of_one_layer, once, refuse_idle
+from torchfpn.cli.options import accept_old_spelling, add_without_class, of_one_layer, once, refuse_unused
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("a share of no layer", field="--exclude-overlap", hint="give the layer with --exclude")
     if is_vector(args.source) and args.min_pixels:
         raise ConfigError("pixels of a vector file", field="--min-pixels", hint="give --min-area in square metres")
-    refuse_idle(args, "polygons", "a file of polygons" if is_vector(args.source) else "a label raster")
+    refuse_unused(args, "polygons", "a file of polygons" if is_vector(args.source) else "a label raster")
     for path in (args.source, args.exclude):
         if path is not None and not path.exists():
             remote = str(path).startswith(REMOTE)
@@ -131,7 +131,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _check_out(args: argparse.Namespace) -> None:
-    from torchfpn.cli.console import check_folder
+    from torchfpn.cli.console import make_output_folder
     from torchfpn.errors import ConfigError
     from torchfpn.io.formats import printable
 
@@ -142,7 +142,7 @@ def _check_out(args: argparse.Namespace) -> None:
         raise ConfigError("is also an input", file=out, field="OUT")
     if not args.overwrite and (args.out.exists() or args.out.is_symlink()):
         raise ConfigError("already exists", file=out, field="OUT", hint="replace it with --overwrite")
-    check_folder(args.out.parent)
+    make_output_folder(args.out.parent)
 
 
 def _wishes(args: argparse.Namespace, layer: "PolygonLayer", raster: bool) -> "CleanOptions":

@@ -1,6 +1,4 @@
-"""fpn predict: maps, masks or objects for images and rasters.
-
-Runs a model on images, folders of images and patterns, and writes its predictions.
+"""Runs a model on images, folders of images and patterns, and writes its predictions.
 
 Pictures become <stem>.png, a palette PNG with the label values of the training data; TIFFs become <stem>.tif with the
 same size, CRS and transform. A source that fails is reported, the others are processed, and the exit code is 1.
@@ -10,37 +8,33 @@ written as cloud-optimised GeoTIFFs; --resume continues an interrupted predictio
 
 Detection models write objects.json, a COCO file of all sources with scores; models with masks also write instance ids
 to <stem>.png or <stem>.tif.
-
-fpn predict with a semantic model: label files, and what else was asked for, of every source, window by window.
-
-fpn predict with a detection model: one COCO file of all sources; numbered masks, overlays, polygons of each.
 """
 
 import argparse
 import contextlib
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchfpn.cli.options import accept_old_spelling, refuse_idle
+from torchfpn.cli.options import accept_old_spelling, once, refuse_unused
 from torchfpn.errors import amount
+from torchfpn.geo.window import SIDE
 
 if TYPE_CHECKING:
-    import torch
-
     from torchfpn.inference.jobs import Job
-    from torchfpn.inference.objects import ObjectOutcome, ObjectOverlay
-    from torchfpn.inference.semantic import Options, Outcome, Overlay
-    from torchfpn.inference.windows import Streaming
-    from torchfpn.sources.raster import RasterSource
+    from torchfpn.inference.predict import Draw
+    from torchfpn.inference.semantic import Outcome, PredictOptions
+    from torchfpn.inference.windows import TilingOptions
     from torchfpn.tasks.task import Task
 
+    Facts = Callable[[Job], dict[str, Any]]  # what the outputs of a job depend on, by name
 
 MAX_PIXELS = 2**24
+FACT_FLAGS = ("probabilities", "polygons", "min_pixels", "simplify", "tiles", "tile_size", "blend", "precision")
+# Flags that change the outputs and are compared as they are given; of others, such as --bands, the meaning is compared.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,78 +109,238 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
-    from torchfpn.cli.options import check_flags, options_of, streaming_of, with_model_tiles
+    """0 all done; 1 some sources failed; 2 all of them did, or bad usage, which is reported before the first image."""
     from torchfpn.inference.jobs import find_sources
     from torchfpn.io.model_files import read_recipe
 
-    check_flags(args)
-    read_recipe(args.model)  # what is no model, and sources that name nothing, are refused before torch is imported
+    _check_flags(args)
+    read_recipe(args.model)  # files that are no models, and sources that name nothing, are refused before torch loads
     find_sources(args.sources, tiles=True)
-    options, streaming = options_of(args), streaming_of(args)
+    options = _predict_options(args)
 
     from torchfpn.tasks.build import load
     from torchfpn.tasks.task import find_device
 
     device = find_device(args.device)
     task = load(args.model)
-    options = with_model_tiles(options, task, args.sources)
-    refuse_idle(args, "predict", "a semantic model" if task.recipe.task == "semantic" else "a detection model")
-    if task.recipe.task != "semantic":
-        return run_objects(args, task.to(device), options)
-    return run_pixels(args, task, device, options, streaming)
+    options = _with_model_tiles(options, task, args.sources)
+    semantic = task.recipe.task == "semantic"
+    refuse_unused(args, "predict", "a semantic model" if semantic else "a detection model")
+    if not semantic:
+        _check_object_flags(args, masks=task.recipe.task == "instance")
+    return _predict(args, task.to(device), options, _tiling_options(args))
 
 
-if TYPE_CHECKING:
-    Facts = Callable[[Job], dict[str, Any]]  # what the answer of a job depends on, by name
-
-
-CHANGES = ("probabilities", "polygons", "min_pixels", "simplify", "tiles", "tile_size", "blend", "precision")  # flags
-
-# that change the output and whose values have one spelling; of others, such as --bands, the meaning is compared
-
-
-def run_pixels(
-    args: argparse.Namespace, task: "Task", device: "torch.device", options: "Options", streaming: "Streaming"
-) -> int:
-    """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
-    from torchfpn.cli.console import check_folder, tell_passed_over
+def _predict(args: argparse.Namespace, task: "Task", options: "PredictOptions", tiling: "TilingOptions") -> int:
+    """Plans the outputs, predicts what is not finished, prints a line for each source and the summary."""
+    from torchfpn.cli.console import exit_code, for_each, make_output_folder, warn_of_skipped_files
     from torchfpn.inference.jobs import refuse_own_sources
-    from torchfpn.inference.semantic import check_classes
-    from torchfpn.inference.windows import ON_A_GPU, check_window
+    from torchfpn.inference.objects import MIN_SCORE
+    from torchfpn.inference.predict import check_model, default_batch, open_predictor
 
-    planned = _plan(args)
+    facts = partial(_facts, args=args, options=options, tiling=tiling)
+    planned = _plan(args, task)
     refuse_own_sources(planned)
-    tell_passed_over(args.sources)
-    facts = partial(_facts, args=args, options=options, streaming=streaming)
-    jobs = _to_do(planned, args, facts)
-    check_folder(args.out)
-    task = task.to(device)
-    check_classes(task, options, file=args.model)
-    check_window(task, streaming)
-    if device.type != "cpu" and args.batch_size is None:
-        streaming = replace(streaming, batch=ON_A_GPU)
+    warn_of_skipped_files(args.sources)
+    jobs = _unfinished(planned, args, facts)
+    make_output_folder(args.out)
+    check_model(task, options, tiling, file=args.model)
+    if args.batch_size is None:
+        tiling = replace(tiling, batch=default_batch(task))
     if len(jobs) < len(planned):
         print(f"{amount(len(planned) - len(jobs), 'source')} skipped: already complete")
-    finish = partial(_finishing, args, facts)
-    return _predict_all(task, jobs, options, streaming, finish, overlay=_overlay(task) if args.overlay else None)
+    min_score = MIN_SCORE if args.min_score is None else args.min_score
+    of_objects = task.recipe.task != "semantic"
+    total, draw = Total(min_score, of_objects), _draw_overlay(task) if args.overlay else None
+    with open_predictor(task, jobs, options, tiling, min_score=min_score, overlay=draw) as predictor:
+
+        def predict(job: "Job", step: Callable[[], None]) -> "Outcome":
+            with _noting(args, facts, job) if not of_objects else contextlib.nullcontext():
+                return predictor.predict(job, step)
+
+        def report(outcome: "Outcome") -> None:
+            predictor.record(outcome)
+            total.add(outcome)
+            _print_outcome(outcome, min_score)
+
+        steps = predictor.steps()
+        unit = "windows" if max(steps, default=1) > 1 else "img"
+        failed = for_each("predicting", jobs, predict, report, source=lambda job: job.source, steps=steps, unit=unit)
+    print(total.summary(failed))
+    return exit_code(total.done, failed)
 
 
-def _plan(args: argparse.Namespace) -> "list[Job]":
-    from torchfpn.inference.jobs import find_sources, plan, plan_mosaic
-
-    sources, extras = find_sources(args.sources, tiles=True), _extras(args)
-    if args.mosaic is None:
-        return plan(sources, args.out, extras[0], raster_extras=extras[1])
-    return plan_mosaic(args.mosaic, sources, args.out, extras[1])
-
-
-def _to_do(jobs: "list[Job]", args: argparse.Namespace, facts: "Facts") -> "list[Job]":
-    """All jobs, or with --resume those that are not finished.
+def _check_flags(args: argparse.Namespace) -> None:
+    """Refuses values and combinations of flags that are wrong for every model and source.
 
     Raises:
-        ConfigError: answers that are there already, without --overwrite; or with --resume, finished answers of another
-            source, model or settings.
+        ConfigError: a value that is out of range, a flag without the one it needs, or two that contradict each other.
+    """
+    from torchfpn.errors import ConfigError, require
+
+    if args.polygons:
+        require("raster", "--polygons")
+    for name in ("vectorize", "min_pixels", "simplify"):
+        if getattr(args, name) and not args.polygons:
+            raise ConfigError(
+                f"{getattr(args, name)}", field=f"--{name.replace('_', '-')}", allowed="to come with --polygons"
+            )
+    for name in ("min_pixels", "simplify", "max_pixels", "max_side"):
+        if not 0 <= getattr(args, name) < float("inf"):
+            raise ConfigError(f"{getattr(args, name)}", field=f"--{name.replace('_', '-')}", allowed="a number from 0")
+    _check_tiling_flags(args)
+
+
+def _check_tiling_flags(args: argparse.Namespace) -> None:
+    """The same for flags of large rasters."""
+    from torchfpn.errors import ConfigError
+
+    if args.margin != "exact" and not args.margin.isdecimal():
+        raise ConfigError(f'"{args.margin}"', field="--margin", allowed='pixels from 0, or "exact"')
+    if args.batch_size is not None and args.batch_size < 1:
+        raise ConfigError(f"{args.batch_size}", field="--batch-size", allowed="a number from 1")
+    if args.tile_size is not None and args.tile_size < 1:
+        raise ConfigError(f"{args.tile_size}", field="--tile-size", allowed="pixels from 1")
+    if args.resume and args.overwrite:
+        raise ConfigError("--resume and --overwrite", allowed="one of them: continue, or start over")
+    side = args.tile_size or SIDE
+    if args.blend and args.margin != "exact" and not 1 <= int(args.margin) <= side // 2:
+        allowed = f"1 to {side // 2}, half a tile, with --blend"
+        raise ConfigError(args.margin, field="--margin", allowed=allowed, hint="give --margin, or a larger --tile-size")
+
+
+def _check_object_flags(args: argparse.Namespace, *, masks: bool) -> None:
+    """Refuses flags that are wrong for a detection model. masks: the model gives masks."""
+    from torchfpn.errors import ConfigError
+
+    if args.min_score is not None and not 0 <= args.min_score <= 1:
+        raise ConfigError(f"{args.min_score}", field="--min-score", allowed="0 to 1")
+    if args.simplify and not masks:
+        raise ConfigError(
+            f"{args.simplify}", field="--simplify", allowed="to come with models that give masks: boxes are simple"
+        )
+
+
+def _predict_options(args: argparse.Namespace) -> "PredictOptions":
+    """How sources are read, and what is written of each.
+
+    Raises:
+        ConfigError: a class twice, an unknown coordinate system, or a pattern of tiles that is none.
+    """
+    words = [word.strip() for word in args.bands.split(",")] if args.bands else []
+    classes = None if args.vectorize is None else [word.strip() for word in args.vectorize.split(",")]
+    classes = classes and once(classes, "--vectorize")
+    crs, tiles = _crs(args.assume_crs) if args.assume_crs else None, _tiles(args)
+
+    from torchfpn.inference.semantic import PredictOptions  # imports torch: after all that can be refused without it
+
+    return PredictOptions(
+        probabilities=args.probabilities,
+        polygons=args.polygons,
+        vectorize=classes,
+        min_pixels=args.min_pixels,
+        simplify=args.simplify,
+        assume_crs=crs,
+        tiles=tiles,
+        bands=[int(word) if word.isdigit() else word for word in words] or None,
+        accept_dtype=args.accept_dtype,
+        allow_vrt=args.allow_vrt,
+        max_pixels=args.max_pixels,
+        max_side=args.max_side,
+        precision=args.precision,
+    )
+
+
+def _tiles(args: argparse.Namespace) -> str | None:
+    """The pattern of tile paths: as given, or that of folders of tiles if one of them becomes a mosaic."""
+    from torchfpn.geo.tiles import check_pattern
+    from torchfpn.sources.mosaic import PATTERN, is_tile_map
+
+    if args.tiles is None:
+        return PATTERN if args.mosaic and any(is_tile_map(Path(source)) for source in args.sources) else None
+    return check_pattern(args.tiles)
+
+
+def _with_model_tiles(options: "PredictOptions", task: "Task", sources: Sequence[str]) -> "PredictOptions":
+    """Adds the pattern of tile paths that the model learnt, unless --tiles is given; prints it if a source matches.
+
+    Raises:
+        ConfigError: the recipe holds a word that is no pattern.
+    """
+    from torchfpn.geo.tiles import is_tile
+    from torchfpn.inference.jobs import find_sources
+    from torchfpn.inference.semantic import tile_pattern
+
+    pattern = tile_pattern(task)
+    if pattern is None or options.tiles is not None:
+        return options
+    if any(is_tile(source, pattern) for source in find_sources(sources, tiles=True)):
+        print(f'files without a georeference are located by their paths, "{pattern}", as in training (--tiles)')
+    return replace(options, model_tiles=pattern)
+
+
+def _tiling_options(args: argparse.Namespace) -> "TilingOptions":
+    from torchfpn.inference.journal import fingerprint
+    from torchfpn.inference.windows import TilingOptions
+
+    return TilingOptions(
+        fingerprint(args.model) if args.model.is_file() else "",
+        side=args.tile_size or SIDE,
+        margin=None if args.margin == "exact" else int(args.margin),
+        blend=args.blend,
+        batch=args.batch_size or 1,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        always=args.tile_size is not None or args.blend,
+    )
+
+
+def _crs(text: str) -> str:
+    """Well-known text of "EPSG:32759" and the like."""
+    from torchfpn.errors import ConfigError
+    from torchfpn.io.rasters import import_rasterio
+
+    rasterio = import_rasterio()
+    try:
+        return str(rasterio.crs.CRS.from_user_input(text).to_wkt())
+    except rasterio.errors.CRSError as error:
+        raise ConfigError(
+            f'"{text}"', field="--assume-crs", allowed="a coordinate system, such as EPSG:4326"
+        ) from error
+
+
+def _plan(args: argparse.Namespace, task: "Task") -> "list[Job]":
+    from torchfpn.inference.jobs import find_sources
+    from torchfpn.inference.predict import plan_jobs
+
+    endings = {"overlay": ".overlay.png"} if args.overlay else {}
+    if args.polygons:
+        endings["polygons"] = ".pixels.json" if args.polygons == "pixels" else f".{args.polygons}"
+    raster_endings = dict(endings)
+    if args.probabilities:
+        endings["probabilities"], raster_endings["probabilities"] = ".probs.npz", ".probs.tif"
+    sources = find_sources(args.sources, tiles=task.recipe.task == "semantic")
+    return plan_jobs(task, sources, args.out, endings, raster_endings, args.mosaic)
+
+
+def _draw_overlay(task: "Task") -> "Draw":
+    from torchfpn.report.images import overlay
+    from torchfpn.report.objects import overlay_objects
+
+    recipe = task.recipe
+    if recipe.task == "semantic":
+        return lambda image, labels: overlay(image, labels, recipe.colors, bands=recipe.bands, names=recipe.classes)
+    return lambda image, objects: overlay_objects(
+        image, objects, colors=recipe.colors, names=recipe.classes, bands=recipe.bands
+    )
+
+
+def _unfinished(jobs: "list[Job]", args: argparse.Namespace, facts: "Facts") -> "list[Job]":
+    """All jobs, or with --resume those whose outputs are not finished.
+
+    Raises:
+        ConfigError: outputs exist, without --overwrite; or with --resume, finished outputs of another source, model or
+            flags.
     """
     from torchfpn.inference.jobs import refuse_existing
     from torchfpn.inference.journal import Finished
@@ -201,279 +355,115 @@ def _to_do(jobs: "list[Job]", args: argparse.Namespace, facts: "Facts") -> "list
 
 
 def _is_finished(job: "Job", known: dict[str, Any], facts: "Facts") -> bool:
-    """Whether all files of a job are there and are of this source, model and settings. known: see `Finished.facts`."""
+    """Whether all outputs of a job are there and are of this source, model and flags. known: see `Finished.facts`."""
     from torchfpn.inference.jobs import refuse_existing
     from torchfpn.inference.journal import check_same
     from torchfpn.inference.windows import is_begun
 
-    name, there = job.labels.name, [path.exists() for path in job.outputs()]
+    name, exist = job.labels.name, [path.exists() for path in job.outputs()]
     begun_again = name in known and known[name] is None
-    if is_begun(job) or begun_again or not any(there):
+    if is_begun(job) or begun_again or not any(exist):
         return False
     if name in known:
         check_same(known[name], facts(job), job.labels)
-    if name not in known or not all(there):
+    if name not in known or not all(exist):
         refuse_existing([job])
     return True
 
 
-def _facts(job: "Job", args: argparse.Namespace, options: "Options", streaming: "Streaming") -> dict[str, Any]:
-    """What the answer of a job depends on, by name."""
+def _facts(job: "Job", args: argparse.Namespace, options: "PredictOptions", tiling: "TilingOptions") -> dict[str, Any]:
+    """What the outputs of a job depend on, by name."""
     from torchfpn.io.formats import WINDOWED, format_of
     from torchfpn.sources.mosaic import list_tiles
     from torchfpn.sources.raster import digest, read_files
 
     files = job.parts or (list_tiles(job.source) if job.is_tiles else [job.source])
     pattern = options.tiles or options.model_tiles
-    depth = 3 if job.is_tiles else 0 if pattern is None else pattern.count("/") + 1  # names that tell a tile's place
+    depth = 3 if job.is_tiles else 0 if pattern is None else pattern.count("/") + 1  # folders that locate a tile
     places = [file.absolute().parts[-depth:] for file in files] if depth else []
     single = not job.parts and not job.is_tiles and job.source.is_file() and format_of(job.source) in WINDOWED
     return {
         "source": digest([each for file in files for each in read_files(file)], places),
-        "model": streaming.model,
-        **{f"--{name.replace('_', '-')}": getattr(args, name) for name in CHANGES},
-        "--vectorize": options.outlined and sorted(options.outlined),
+        "model": tiling.model,
+        **{f"--{name.replace('_', '-')}": getattr(args, name) for name in FACT_FLAGS},
+        "--vectorize": options.vectorize and sorted(options.vectorize),
         "--assume-crs": options.assume_crs,
         "--bands": [str(band) for band in options.bands or ()],
-        "--margin": streaming.margin,
-        "--max-pixels": args.max_pixels if single else None,  # which decides how a raster is read
+        "--margin": tiling.margin,
+        "--max-pixels": args.max_pixels if single else None,  # which decides whether a raster is read whole
     }
 
 
 @contextlib.contextmanager
-def _finishing(args: argparse.Namespace, facts: "Facts", job: "Job") -> Iterator[None]:
-    """Inside, the answer of a job is made; afterwards it is noted as finished."""
+def _noting(args: argparse.Namespace, facts: "Facts", job: "Job") -> Iterator[None]:
+    """Inside, the outputs of a job are written; afterwards they are noted as finished."""
     from torchfpn.inference.journal import Finished
 
-    finished, told = Finished(args.out), facts(job)
+    finished, before = Finished(args.out), facts(job)
     if any(path.exists() for path in job.outputs()):
         finished.begin(job.labels)
     yield
-    finished.end(job.labels, told)
+    finished.end(job.labels, before)
 
 
-def _extras(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, str]]:
-    """Endings of what is made besides labels, of pictures and of TIFFs."""
-    common = {"overlay": ".overlay.png"} if args.overlay else {}
-    if args.polygons:
-        common["polygons"] = ".pixels.json" if args.polygons == "pixels" else f".{args.polygons}"
-    if not args.probabilities:
-        return common, common
-    return common | {"probabilities": ".probs.npz"}, common | {"probabilities": ".probs.tif"}
-
-
-def _overlay(task: "Task") -> "Overlay":
-    from torchfpn.report.images import overlay
-
-    recipe = task.recipe
-    return lambda image, labels: overlay(image, labels, recipe.colors, bands=recipe.bands, names=recipe.classes)
-
-
-def _predict_all(
-    task: "Task",
-    jobs: "list[Job]",
-    options: "Options",
-    streaming: "Streaming",
-    finish: "Callable[[Job], contextlib.AbstractContextManager[None]]",
-    *,
-    overlay: "Overlay | None",
-) -> int:
-    from torchfpn.cli.console import counted
-    from torchfpn.errors import FPNError, of_system
-    from torchfpn.inference.semantic import predict_file
-    from torchfpn.inference.windows import predict_stream, window_count
-
-    begun, done, failed = time.monotonic(), list[Any](), 0
-    scenes = [_scene(job, options, streaming) for job in jobs]
-    windows = [
-        0 if scene is None or isinstance(scene, Exception) else window_count(scene, streaming) for scene in scenes
-    ]
-    unit = "windows" if any(windows) else "img"
-    with counted("predicting", sum(count or 1 for count in windows), unit=unit) as step:
-        for job, scene in zip(jobs, scenes, strict=True):
-            try:
-                if isinstance(scene, Exception):
-                    raise scene
-                with finish(job):
-                    if scene is not None:
-                        done.append(predict_stream(task, scene, job, options, streaming, step=step))
-                    else:
-                        done.append(predict_file(task, job, options, overlay=overlay))
-                        step()
-                _report(done[-1])
-            except (FPNError, OSError) as error:
-                failed += 1
-                line = error if isinstance(error, FPNError) else of_system(error, job.source)
-                print(f"fpn: {line}", file=sys.stderr)
-    print(_summary(done, failed, time.monotonic() - begun))
-    return 0 if not failed else 1 if done else 2
-
-
-def _scene(job: "Job", options: "Options", streaming: "Streaming") -> "RasterSource | Exception | None":
-    """What is read by windows; None for what is read whole; or what is wrong with it, to be told in its turn."""
-    from torchfpn.errors import DataError
-    from torchfpn.inference.windows import open_scene
-
-    try:
-        return open_scene(job, options, streaming)
-    except (DataError, OSError) as error:
-        return error
-
-
-def _report(outcome: "Outcome") -> None:
-    """One line for a source, and a warning where it holds nothing at all."""
-    from torchfpn.cli.console import tell
+def _print_outcome(outcome: "Outcome", min_score: float) -> None:
+    """Prints one line about a source, and its warnings."""
+    from torchfpn.cli.console import warn
     from torchfpn.io.formats import printable
 
     height, width = outcome.size
-    words = [f"{printable(outcome.job.labels)}  {width} x {height}"]
-    tell(words, outcome, outcome.job.source, polygons="polygons" in outcome.job.others)
+    file = outcome.job.labels if outcome.objects is None else outcome.job.source
+    words = [f"{printable(file)}  {width} x {height}"]
+    if outcome.objects is not None:
+        words.append(_object_words(outcome.shown, len(outcome.objects), min_score))
+    if "polygons" in outcome.job.others:
+        words.append(amount(outcome.polygons, "polygon"))
+    if outcome.empty:
+        words.append(f"{amount(outcome.empty, 'pixel')} without data")
+    print(", ".join(words))
+    empty = ["contains no valid pixel"] if outcome.empty == outcome.pixels else []
+    for line in (*outcome.remarks, *empty):
+        warn(f"{printable(outcome.job.source)}: {line}")
 
 
-def _summary(done: "list[Outcome]", failed: int, seconds: float) -> str:
-    pixels = sum(outcome.pixels for outcome in done)
-    words = [f"{len(done)} predicted", f"{failed} failed", f"{pixels / 1e6:.2f} million pixels in {seconds:.1f} s"]
-    if empty := sum(outcome.empty for outcome in done):
-        words.append(f"{empty:,} of them without data")
-    if polygons := sum(outcome.polygons for outcome in done):
-        words.append(amount(polygons, "polygon"))
-    return ", ".join(words)
-
-
-@dataclass
-class _Totals:
-    done: int = 0
-    failed: int = 0
-    pixels: int = 0
-    found: int = 0
-    shown: int = 0
-    polygons: int = 0
-
-    def add(self, outcome: "ObjectOutcome") -> None:
-        self.done += 1
-        self.pixels += outcome.pixels
-        self.found += len(outcome.found)
-        self.shown += outcome.shown
-        self.polygons += outcome.polygons
-
-
-def run_objects(args: argparse.Namespace, task: "Task", options: "Options") -> int:
-    """0 all done; 1 some sources failed; 2 all of them did (or bad usage, said before the first image)."""
-    from torchfpn.cli.console import check_folder, tell_passed_over
-    from torchfpn.inference.jobs import refuse_existing, refuse_own_sources
-    from torchfpn.inference.objects import SCORE
-    from torchfpn.inference.semantic import check_classes
-
-    _check_flags(args, task)
-    check_classes(task, options, file=args.model)
-    jobs = _plan_objects(args, masks=_has_masks(task))
-    refuse_own_sources(jobs)
-    tell_passed_over(args.sources)
-    if not args.overwrite:
-        refuse_existing(jobs)
-    check_folder(args.out)
-    score = SCORE if args.min_score is None else args.min_score
-    return _predict_all_objects(task, jobs, options, score, overlay=_overlay_objects(task) if args.overlay else None)
-
-
-def _has_masks(task: "Task") -> bool:
-    from torchfpn.inference.objects import MASKS
-
-    return task.recipe.task == MASKS
-
-
-def _check_flags(args: argparse.Namespace, task: "Task") -> None:
-    """Passes flags that mean something for this kind of model.
-
-    Raises:
-        ConfigError: the first that does not.
-    """
-    from torchfpn.errors import ConfigError
-
-    if args.min_score is not None and not 0 <= args.min_score <= 1:
-        raise ConfigError(f"{args.min_score}", field="--min-score", allowed="0 to 1")
-    if args.simplify and not _has_masks(task):
-        raise ConfigError(
-            f"{args.simplify}", field="--simplify", allowed="to come with models that give masks: boxes are simple"
-        )
-
-
-def _plan_objects(args: argparse.Namespace, *, masks: bool) -> "list[Job]":
-    """A job for each source, whose `labels` is the one file of all."""
-    from torchfpn.inference.jobs import find_sources, plan_objects
-
-    endings = {"overlay": ".overlay.png"} if args.overlay else {}
-    if args.polygons:
-        endings["polygons"] = ".pixels.json" if args.polygons == "pixels" else f".{args.polygons}"
-    return plan_objects(find_sources(args.sources), args.out, endings, masks=masks)
-
-
-def _overlay_objects(task: "Task") -> "ObjectOverlay":
-    from torchfpn.report.objects import overlay_objects
-
-    recipe = task.recipe
-    return lambda image, found: overlay_objects(
-        image, found, colors=recipe.colors, names=recipe.classes, bands=recipe.bands
-    )
-
-
-def _predict_all_objects(
-    task: "Task", jobs: "list[Job]", options: "Options", score: float, *, overlay: "ObjectOverlay | None"
-) -> int:
-    from torchfpn.cli.console import counted
-    from torchfpn.data.labels.coco_results import coco_results
-    from torchfpn.inference.jobs import image_names
-    from torchfpn.inference.objects import record
-
-    begun, totals = time.monotonic(), _Totals()
-    names = image_names(jobs)
-    with coco_results(jobs[0].labels, task.recipe) as results, counted("predicting", len(jobs)) as step:
-        for number, (job, name) in enumerate(zip(jobs, names, strict=True), start=1):
-            outcome = _predict_one(task, job, options, score, overlay)
-            if outcome is None:
-                totals.failed += 1
-            else:
-                totals.add(outcome)
-                record(results, number, name, outcome)
-            step()
-    print(_summarize_objects(totals, score, time.monotonic() - begun))
-    return 0 if not totals.failed else 1 if totals.done else 2
-
-
-def _predict_one(
-    task: "Task", job: "Job", options: "Options", score: float, overlay: "ObjectOverlay | None"
-) -> "ObjectOutcome | None":
-    """None: it failed, and was named."""
-    from torchfpn.errors import FPNError, of_system
-    from torchfpn.inference.objects import predict_objects
-
-    try:
-        outcome = predict_objects(task, job, options, score=score, overlay=overlay)
-    except (FPNError, OSError) as error:
-        line = error if isinstance(error, FPNError) else of_system(error, job.source)
-        print(f"fpn: {line}", file=sys.stderr)
-        return None
-    _report_objects(outcome, score)
-    return outcome
-
-
-def _report_objects(outcome: "ObjectOutcome", score: float) -> None:
-    """One line for a source, and a warning where it holds nothing at all."""
-    from torchfpn.cli.console import tell
-    from torchfpn.io.formats import printable
-
-    height, width = outcome.found.size
-    words = [f"{printable(outcome.job.source)}  {width} x {height}", _counted(outcome.shown, len(outcome.found), score)]
-    tell(words, outcome, outcome.job.source, polygons="polygons" in outcome.job.others)
-
-
-def _counted(shown: int, found: int, score: float) -> str:
-    rest = f" (and {found - shown:,} below a score of {score:g})" if found > shown else ""
+def _object_words(shown: int, found: int, min_score: float) -> str:
+    rest = f" (and {found - shown:,} below a score of {min_score:g})" if found > shown else ""
     return f"{amount(shown, 'object')}{rest}"
 
 
-def _summarize_objects(totals: _Totals, score: float, seconds: float) -> str:
-    words = [f"{totals.done} predicted", f"{totals.failed} failed", _counted(totals.shown, totals.found, score)]
-    if totals.polygons:
-        words.append(amount(totals.polygons, "polygon"))
-    return ", ".join([*words, f"{totals.pixels / 1e6:.2f} million pixels in {seconds:.1f} s"])
+@dataclass
+class Total:
+    """The counts of all sources."""
+
+    min_score: float
+    of_objects: bool
+    done: int = 0
+    pixels: int = 0
+    empty: int = 0
+    polygons: int = 0
+    found: int = 0
+    shown: int = 0
+
+    def __post_init__(self) -> None:
+        self.begun = time.monotonic()
+
+    def add(self, outcome: "Outcome") -> None:
+        """Counts one source."""
+        self.done += 1
+        self.pixels += outcome.pixels
+        self.empty += outcome.empty
+        self.polygons += outcome.polygons
+        if outcome.objects is not None:
+            self.found += len(outcome.objects)
+            self.shown += outcome.shown
+
+    def summary(self, failed: int) -> str:
+        """The last line."""
+        words = [f"{self.done} predicted", f"{failed} failed"]
+        polygons = [amount(self.polygons, "polygon")] if self.polygons else []
+        pixels = f"{self.pixels / 1e6:.2f} million pixels in {time.monotonic() - self.begun:.1f} s"
+        if self.of_objects:
+            words += [_object_words(self.shown, self.found, self.min_score), *polygons, pixels]
+        else:
+            words += [pixels, *([f"{self.empty:,} of them without data"] if self.empty else []), *polygons]
+        return ", ".join(words)

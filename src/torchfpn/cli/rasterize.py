@@ -12,13 +12,12 @@ and the exit code is 1.
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchfpn.cli.options import refuse_idle
+from torchfpn.cli.options import refuse_unused
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
@@ -64,18 +63,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 all done; 1 some images failed; 2 all of them did (or bad usage, said before the first image)."""
-    from torchfpn.cli.console import check_folder, tell_passed_over
+    from torchfpn.cli.console import exit_code, make_output_folder, warn_of_skipped_files
     from torchfpn.inference.jobs import refuse_existing, refuse_own_sources
     from torchfpn.sources.polygons import RasterizeTally
 
     options = _options(args)
-    refuse_idle(args, "rasterize", f"polygons {'of one class' if args.field is None else 'with classes of their own'}")
+    refuse_unused(
+        args, "rasterize", f"polygons {'of one class' if args.field is None else 'with classes of their own'}"
+    )
     jobs = _jobs(args)
     refuse_own_sources(jobs)
-    tell_passed_over(args.images)
+    warn_of_skipped_files(args.images)
     if not args.overwrite:
         refuse_existing(jobs)
-    check_folder(args.out)
+    make_output_folder(args.out)
     vectors = _vectors(args, options)
     legend = _legend(args, [held for held in vectors.values() if not isinstance(held, Exception)])
     labels = {stem: _labels(held, legend, args) for stem, held in vectors.items()}
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     tally = RasterizeTally(legend, {stem: held for stem, held in labels.items() if not isinstance(held, Exception)})
     failed = _draw_all(jobs, labels, tally, options, folder=args.labels if args.labels.is_dir() else None)
     _print(tally, len(jobs) - failed, failed)
-    return 0 if not failed else 1 if failed < len(jobs) else 2
+    return exit_code(len(jobs) - failed, failed)
 
 
 def _options(args: argparse.Namespace) -> "RasterizeOptions":
@@ -191,29 +192,25 @@ def _draw_all(
     options: "RasterizeOptions",
     folder: Path | None,
 ) -> int:
-    """How many images failed. folder: where labels were looked for by the name of the image; None: one file for all."""
-    from torchfpn.cli.console import counted
-    from torchfpn.errors import DataError, FPNError, of_system
+    """Draws the masks; returns how many images failed. folder: of label files by image name; None: one file for all."""
+    from torchfpn.cli.console import for_each
+    from torchfpn.errors import DataError, FPNError
     from torchfpn.io.formats import name_key, printable
     from torchfpn.sources.polygons import rasterize_file
 
-    failed = 0
-    with counted("rasterizing", len(jobs)) as step:
-        for job in jobs:
-            try:
-                stem = "" if folder is None else name_key(job.source.stem)
-                held = labels.get(stem) or DataError(f"no labels for it in {folder}", file=printable(job.source))
-                if isinstance(held, FPNError):
-                    raise held
-                outcome = rasterize_file(job.source, job.labels, held, tally.legend, options)
-                tally.add(stem, outcome)
-                _report(job, outcome)
-            except (FPNError, OSError) as error:
-                failed += 1
-                line = error if isinstance(error, FPNError) else of_system(error, job.source)
-                print(f"fpn: {line}", file=sys.stderr)
-            step()
-    return failed
+    def draw(job: "Job", _: Any) -> "tuple[str, Job, RasterizeOutcome]":
+        stem = "" if folder is None else name_key(job.source.stem)
+        polygons = labels.get(stem) or DataError(f"no labels for it in {folder}", file=printable(job.source))
+        if isinstance(polygons, FPNError):
+            raise polygons
+        return stem, job, rasterize_file(job.source, job.labels, polygons, tally.legend, options)
+
+    def report(drawn: "tuple[str, Job, RasterizeOutcome]") -> None:
+        stem, job, outcome = drawn
+        tally.add(stem, outcome)
+        _report(job, outcome)
+
+    return for_each("rasterizing", jobs, draw, report, source=lambda job: job.source)
 
 
 def _report(job: "Job", outcome: "RasterizeOutcome") -> None:
@@ -225,16 +222,14 @@ def _report(job: "Job", outcome: "RasterizeOutcome") -> None:
 
 
 def _print(tally: "RasterizeTally", done: int, failed: int) -> None:
-    """The table of classes, what is odd about the labels, and the summary."""
+    """Prints the table of classes, warnings about the labels, and the summary."""
+    from torchfpn.cli.console import warn
     from torchfpn.io.formats import printable
 
     if done:
         _print_table(tally)
         for file in tally.unmet():
-            print(
-                f"fpn: {printable(file)}: its features overlap no image; check its coordinate system and axis order",
-                file=sys.stderr,
-            )
+            warn(f"{printable(file)}: its features overlap no image; check its coordinate system and axis order")
         if tally.doubled:
             what = amount(tally.doubled, "pixel is", "pixels are")
             print(f"{what} covered by features of several classes; the last in the file counts")
@@ -244,7 +239,7 @@ def _print(tally: "RasterizeTally", done: int, failed: int) -> None:
 def _print_table(tally: "RasterizeTally") -> None:
     from rich.table import Table
 
-    from torchfpn.cli.console import console
+    from torchfpn.cli.console import results_console
 
     table = Table()
     columns: list[tuple[str, Any]] = [("class", "left"), ("label", "right"), ("features", "right"), ("pixels", "right")]
@@ -255,4 +250,4 @@ def _print_table(tally: "RasterizeTally") -> None:
     for value, name, label, features, pixels in tally.rows():
         cells = [name, str(label), f"{features:,}", f"{pixels:,}"]
         table.add_row(*cells if tally.legend.attribute is None else [value, *cells])
-    console().print(table)
+    results_console().print(table)

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfpn.cli.console import FileProgress, console
+from torchfpn.cli.console import FileProgress, results_console
 
 if TYPE_CHECKING:
     from torchfpn.data.config import DatasetConfig
@@ -62,6 +62,6 @@ def _print(dataset: "DatasetConfig", counts: "ClassCounts", weights: list[float]
         dataset.names, counts.pixels, counts.shares, counts.images, weights, strict=True
     ):
         table.add_row(name, f"{pixels:,}", f"{share:.2%}", f"{images:,}", f"{weight:.4f}" if pixels else "0")
-    out = console()
+    out = results_console()
     out.print(table)
     out.print(f"class_weights: [{', '.join(f'{weight:.4f}' for weight in weights)}]", soft_wrap=True)

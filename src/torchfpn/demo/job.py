@@ -237,18 +237,19 @@ def map_objects(folder: Path, town: Sheet, model: Path) -> tuple[float, int, dic
     """
     from torchfpn.inference.jobs import Job
     from torchfpn.inference.objects import predict_objects
-    from torchfpn.inference.semantic import Options
+    from torchfpn.inference.semantic import PredictOptions
     from torchfpn.tasks.build import load
 
     task, place = load(model), folder / "town"
     others = {"polygons": place / "buildings.geojson"}
     if task.recipe.task == "instance":
         others["instances"] = place / "numbers.tif"
-    options = Options(polygons="geojson", precision="auto")
-    outcome = predict_objects(task, Job(town.image, place / "objects.json", others), options, score=BELIEVED)
+    options = PredictOptions(polygons="geojson", precision="auto")
+    outcome = predict_objects(task, Job(town.image, place / "objects.json", others), options, min_score=BELIEVED)
+    assert outcome.objects is not None  # of a detection model
     truth = _truth(folder / "dataset", town)
-    picture = _object_picture(folder / "picture.png", town, truth, outcome.found.above(BELIEVED))
-    return _score_objects(truth, outcome.found), outcome.polygons, {"picture": picture, **others}
+    picture = _object_picture(folder / "picture.png", town, truth, outcome.objects.above(BELIEVED))
+    return _score_objects(truth, outcome.objects), outcome.polygons, {"picture": picture, **others}
 
 
 def _truth(dataset: Path, town: Sheet) -> "Objects":
@@ -440,13 +441,13 @@ def _load() -> None:
 def _map(folder: Path, town: Sheet, result: "RunResult") -> Made:
     """Labels and outlines of the town by the saved model, as `fpn predict` makes them, and a picture of it."""
     from torchfpn.inference.jobs import Job
-    from torchfpn.inference.semantic import Options, predict_file
+    from torchfpn.inference.semantic import PredictOptions, predict_image
     from torchfpn.tasks.build import load
 
     outlines = folder / "town" / "buildings.geojson"
     job = Job(town.image, folder / "town" / "labels.tif", {"polygons": outlines})
-    options = Options(polygons="geojson", outlined=[CLASSES[2]], least=40, simplify=1.2, precision="auto")
-    outcome = predict_file(load(result.model), job, options)
+    options = PredictOptions(polygons="geojson", vectorize=[CLASSES[2]], min_pixels=40, simplify=1.2, precision="auto")
+    outcome = predict_image(load(result.model), job, options)
     files = (
         (result.folder / "report.html", "curves, scores, confusion, predictions beside truth"),
         (_picture(folder / "picture.png", town, job.labels), "the town, its truth, its prediction"),

@@ -1,4 +1,4 @@
-"""What is to be labelled, as files, and what each answer will be called: settled before the first image."""
+"""Which sources are predicted, and the names of their outputs: settled before the first image is read."""
 
 import glob
 import os
@@ -22,19 +22,20 @@ from torchfpn.io.formats import (
 from torchfpn.io.images import photograph_geo
 from torchfpn.sources.mosaic import is_tile_map, list_tiles
 
-OBJECTS = "objects.json"  # one file of all sources, of models of objects
-
-NAME_BYTES = 255  # of a file name, on every common file system
-
-SHOWN = 3
+OBJECTS = "objects.json"  # the COCO file of a detection model, of all sources
+MAX_NAME_BYTES = 255  # of a file name, on every common file system
+MAX_NAMES = 3  # file names in a message
 
 
 @dataclass(frozen=True)
 class Job:
-    """One source and the files made of it: `labels`, and `others` by what they are ("overlay", ...).
+    """One source and its outputs.
 
-    A folder as a source is one of web map tiles, and so are its labels. parts: files that form one scene, called
-    `source` then.
+    Attributes:
+        source: a file, a folder of web map tiles, or the name of a mosaic.
+        labels: the label file, or the folder of label tiles.
+        others: further outputs by kind: "overlay", "probabilities", "polygons", "instances".
+        parts: the files of a mosaic.
     """
 
     source: Path
@@ -48,24 +49,29 @@ class Job:
         return not self.parts and self.source.is_dir()
 
     def outputs(self) -> list[Path]:
-        """Every file that will be written."""
+        """All files that will be written."""
         return [self.labels, *self.others.values()]
 
 
 def find_sources(sources: Sequence[str], *, tiles: bool = False) -> list[Path]:
-    """The files that `sources` name: files as they are, the images of folders, what globs match. Each file once.
+    """Finds the files that files, folders and patterns name, each file once.
 
-    Images of formats that are not read are among them, so that they fail by name.
+    Folders are not searched below; the pattern "folder/**/*.tif" does that. Images of formats that are not read are
+    included, so that they fail by name.
 
-    Folders are not searched below; the pattern "folder/**/*.tif" does that. tiles: folders of web map tiles (z/x/y.png)
-    are named themselves.
+    Args:
+        sources: paths and glob patterns.
+        tiles: a folder of web map tiles (z/x/y.png) is a source itself.
+
+    Returns:
+        The files, in the order of `sources`, those of a folder or pattern by name.
 
     Raises:
-        ConfigError: one of them names nothing.
+        ConfigError: a source names nothing.
     """
     found: dict[str, Path] = {}
     for source in sources:
-        files = [Path(source)] if tiles and is_tile_map(Path(source)) else _named(source)
+        files = [Path(source)] if tiles and is_tile_map(Path(source)) else _files(source)
         if not files:
             kinds = ", ".join(SUFFIXES)
             raise ConfigError(
@@ -76,8 +82,8 @@ def find_sources(sources: Sequence[str], *, tiles: bool = False) -> list[Path]:
     return list(found.values())
 
 
-def passed_over(sources: Sequence[str]) -> list[Path]:
-    """The files of the folders among `sources` that are no images, side files and hidden ones left out."""
+def skipped_files(sources: Sequence[str]) -> list[Path]:
+    """The files in the folders among `sources` that are no images; side files and hidden files are left out."""
     folders = [Path(source) for source in sources if Path(source).is_dir()]
     return [
         child
@@ -88,14 +94,23 @@ def passed_over(sources: Sequence[str]) -> list[Path]:
 
 
 def plan(sources: Sequence[Path], out: Path, extras: dict[str, str], *, raster_extras: dict[str, str]) -> list[Job]:
-    """A job for every source. Labels are <stem>.tif of rasters and pictures with a world file, else <stem>.png.
+    """Plans a job for every source.
 
-    extras: what else is made -> its ending, such as {"overlay": ".overlay.png"}; raster_extras: the same for TIFFs.
-    Sources with one stem keep their suffix in the name (a.jpg.png beside a.png.png); with one name, their folder
-    (east-a.tif beside west-a.tif). A folder of tiles becomes a folder of tiles.
+    Labels are <stem>.tif of rasters and georeferenced pictures, else <stem>.png. Sources with one stem keep their
+    suffix in the name (a.jpg.png beside a.png.png); with one name, their folder (east-a.tif beside west-a.tif). A
+    folder of tiles becomes a folder of tiles.
+
+    Args:
+        sources: as `find_sources` gives them.
+        out: the output folder.
+        extras: kind -> ending of further outputs, such as {"overlay": ".overlay.png"}.
+        raster_extras: the same for sources whose labels are a GeoTIFF.
+
+    Returns:
+        The jobs, in the order of the sources.
 
     Raises:
-        ConfigError: two sources would have the same answer, or an answer too long a name; probabilities of tiles; TIFFs
+        ConfigError: two sources would have the same output, or an output too long a name; probabilities of tiles; TIFFs
             where rasterio is not installed.
     """
     kinds = [source.is_dir() or _is_raster(source) for source in sources]
@@ -110,14 +125,14 @@ def plan(sources: Sequence[Path], out: Path, extras: dict[str, str], *, raster_e
             hint = "predict the tiles as one raster: --mosaic NAME"
             raise ConfigError("probabilities of web map tiles", file=printable(source), hint=hint)
         jobs.append(Job(source, out / f"{stem}{ending}", others))
-    _check(jobs)
+    _check_names(jobs)
     return jobs
 
 
 def plan_objects(sources: Sequence[Path], out: Path, extras: dict[str, str], *, masks: bool) -> list[Job]:
-    """A job for every source of a detection model: `labels` is one COCO file of all, objects.json.
+    """Plans a job for every source of a detection model; their `labels` are one COCO file, objects.json.
 
-    extras: as in `plan`. masks: the objects are also numbered in a file of each source ("instances").
+    extras: as in `plan`. masks: also write the numbered masks of each source ("instances").
 
     Raises:
         ConfigError: as `plan`.
@@ -129,17 +144,17 @@ def plan_objects(sources: Sequence[Path], out: Path, extras: dict[str, str], *, 
 
 
 def image_names(jobs: Sequence[Job]) -> list[str]:
-    """Every source as a path below the folder that all have in common, which is how COCO names images."""
+    """The names of the sources in a COCO file: paths below the folder that all have in common."""
     whole = [Path(os.path.abspath(job.source)) for job in jobs]  # noqa: PTH100, links are not followed
     top = os.path.commonpath([path.parent for path in whole])
     return [path.relative_to(top).as_posix() for path in whole]
 
 
 def plan_mosaic(name: str, sources: Sequence[Path], out: Path, extras: dict[str, str]) -> list[Job]:
-    """The one job of files that form one scene. Labels are <name>.tif in `out`; a folder of tiles stands for its tiles.
+    """Plans the one job of a mosaic; its labels are <name>.tif. A folder of tiles stands for its tiles.
 
     Raises:
-        ConfigError: a name that is none of a file.
+        ConfigError: the name is no file name.
     """
     if not name or name != Path(name).name or name.startswith("."):
         raise ConfigError(f'"{name}"', field="--mosaic", allowed="a name for the output, such as town")
@@ -147,20 +162,20 @@ def plan_mosaic(name: str, sources: Sequence[Path], out: Path, extras: dict[str,
     files = [file for source in sources for file in (list_tiles(source) if source.is_dir() else [source])]
     others = {what: out / f"{name}{ending}" for what, ending in extras.items()}
     jobs = [Job(Path(name), out / f"{name}.tif", others, tuple(files))]
-    _check(jobs)
+    _check_names(jobs)
     return jobs
 
 
 def refuse_existing(jobs: Sequence[Job]) -> None:
-    """Passes jobs whose every output is new.
+    """Refuses to replace files.
 
     Raises:
-        ConfigError: how many are there already, and the first of them.
+        ConfigError: outputs exist already.
     """
     paths = dict.fromkeys(path for job in jobs for path in job.outputs())
     there = [path for path in paths if path.exists() or path.is_symlink()]
     if there:
-        shown = ", ".join(printable(path) for path in there[:SHOWN]) + (" ..." if len(there) > SHOWN else "")
+        shown = ", ".join(printable(path) for path in there[:MAX_NAMES]) + (" ..." if len(there) > MAX_NAMES else "")
         raise ConfigError(
             f"{amount(len(there), 'file already exists', 'files already exist')}: {shown}",
             field="out",
@@ -169,10 +184,10 @@ def refuse_existing(jobs: Sequence[Job]) -> None:
 
 
 def refuse_own_sources(jobs: Sequence[Job]) -> None:
-    """Passes jobs that overwrite none of the sources, whatever `--overwrite` says.
+    """Refuses outputs that are sources, with or without --overwrite.
 
     Raises:
-        ConfigError: the first output that is a source.
+        ConfigError: the first such output.
     """
     sources = {os.path.realpath(file) for job in jobs for file in (job.parts or [job.source])}
     for job in jobs:
@@ -183,7 +198,7 @@ def refuse_own_sources(jobs: Sequence[Job]) -> None:
                 )
 
 
-def _named(source: str) -> list[Path]:
+def _files(source: str) -> list[Path]:
     path = Path(source)
     if path.is_dir():
         return sorted(child for child in path.iterdir() if _is_image(child))
@@ -198,7 +213,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _stems(sources: Sequence[Path]) -> list[str]:
-    """What each source is called: the shortest of stem, name, and path below the common folder that no other has."""
+    """The name of each source: the shortest of stem, name, and path below the common folder that is unique."""
     whole = [os.path.abspath(source) for source in sources]  # noqa: PTH100, links are not followed
     top = os.path.commonpath([os.path.dirname(path) for path in whole])  # noqa: PTH120
     paths = [os.path.relpath(path, top).replace(os.sep, "-") for path in whole]
@@ -214,7 +229,7 @@ def _stems(sources: Sequence[Path]) -> list[str]:
 
 
 def _is_raster(source: Path) -> bool:
-    """Whether the answer is a GeoTIFF: of rasters and of photographs that say where they lie; the content decides."""
+    """Whether the labels become a GeoTIFF: of rasters and of georeferenced photographs; the content decides."""
     try:
         kind = format_of(source)
         if kind in WINDOWED or world_file(source) is not None:
@@ -224,11 +239,11 @@ def _is_raster(source: Path) -> bool:
         return source.suffix.lower() in (".tif", ".tiff", ".vrt")
 
 
-def _check(jobs: Sequence[Job]) -> None:
+def _check_names(jobs: Sequence[Job]) -> None:
     owners: dict[str, Path] = {}
     for job in jobs:
         for path in job.outputs():
-            if len(os.fsencode(path.name)) > NAME_BYTES:
+            if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
                 raise ConfigError(
                     "the name is too long for its output", file=printable(job.source), hint="rename the image"
                 )

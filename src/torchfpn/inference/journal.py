@@ -1,10 +1,8 @@
-"""What is done of a prediction: the blocks of an interrupted one, and which answers of a folder are finished.
+"""The progress of predictions on disk: blocks of an interrupted one, and which outputs of a folder are finished.
 
-The blocks lie in a folder beside the answer: a kill costs a block, not the work.
-
-plan.json says of what source, model and settings the blocks are; each finished block is one file, written whole or not
-at all. Both carry a SHA-256: a damaged plan starts the prediction again, a damaged block is computed again. The answer
-is put together from the blocks at the end, and the folder goes.
+The blocks lie in a folder beside the output. plan.json says of what source, model and settings they are; each block is
+a file of its own, written whole or not at all. Both carry a SHA-256: a damaged plan starts the prediction again, a
+damaged block is computed again. The folder is removed when the outputs are written.
 """
 
 import contextlib
@@ -23,10 +21,8 @@ from torchfpn.errors import ConfigError, DataError, amount
 from torchfpn.io.atomic import PREFIX, append, make_directory, sweep, write_bytes, write_text
 
 PLAN = "plan.json"
-
 FINISHED = f"{PREFIX}finished.jsonl"
-
-LEVEL = 1  # of the compression: blocks live for minutes
+COMPRESSION = 1  # zlib's level: blocks live for minutes
 
 
 class Journal:
@@ -36,42 +32,50 @@ class Journal:
         self.folder = folder
 
     @classmethod
-    def beside(cls, answer: Path) -> "Journal":
-        """The journal that belongs to an answer."""
-        return cls(answer.with_name(f"{PREFIX}{answer.name}.blocks"))
+    def beside(cls, output: Path) -> "Journal":
+        """The journal that belongs to an output."""
+        return cls(output.with_name(f"{PREFIX}{output.name}.blocks"))
 
-    def begin(self, facts: Mapping[str, Any], *, resume: bool, anew: bool = False) -> tuple[str, ...]:
-        """Starts, or takes up what is there of the very same prediction; what people are told of it.
+    def begin(self, facts: Mapping[str, Any], *, resume: bool, overwrite: bool = False) -> tuple[str, ...]:
+        """Starts a prediction, or continues an interrupted one.
 
         A plan that is damaged cannot say what its blocks are of: the prediction starts again.
 
+        Args:
+            facts: plain values of source, model and settings, which all blocks must agree in.
+            resume: continue with the blocks that are there.
+            overwrite: discard them.
+
+        Returns:
+            Remarks about damaged files.
+
         Raises:
-            ConfigError: blocks are there, and neither `resume` nor `anew` is said; or `resume`, and they are of another
-                source, model or settings.
+            ConfigError: blocks are there, and neither `resume` nor `overwrite` is set; or `resume` is, and they are of
+                another source, model or settings.
         """
-        told = json.loads(json.dumps(facts))
+        facts = json.loads(json.dumps(facts))
         found, damaged = self._plan()
-        if found is not None and not anew:
+        if found is not None and not overwrite:
             count = len(list(self.folder.glob("*.block")))
             if not resume:
                 what = f"holds {amount(count, 'block')} of an interrupted prediction"
                 raise ConfigError(what, file=self.folder, hint="continue with --resume, or start over with --overwrite")
-            if found != told:
-                raise _of_another("holds blocks made with", found, told, self.folder)
+            if found != facts:
+                raise _different("holds blocks made with", found, facts, self.folder)
             sweep(self.folder)
-            return self._without_damaged()
+            return self._remove_damaged()
         shutil.rmtree(self.folder, ignore_errors=True)
         make_directory(self.folder)
-        write_text(self.folder / PLAN, json.dumps({"facts": told, "sha256": _digest(told)}))
-        lost = f"{self.folder / PLAN}: damaged; the prediction starts again from the first block"
-        return (lost,) if damaged and not anew else ()
+        write_text(self.folder / PLAN, json.dumps({"facts": facts, "sha256": _digest(facts)}))
+        remark = f"{self.folder / PLAN}: damaged; the prediction starts again from the first block"
+        return (remark,) if damaged and not overwrite else ()
 
     def has(self, index: int) -> bool:
         """Whether a block is done."""
         return self._file(index).is_file()
 
-    def _without_damaged(self) -> tuple[str, ...]:
-        """Removes the blocks that are not as they were written; what people are told of it."""
+    def _remove_damaged(self) -> tuple[str, ...]:
+        """Removes damaged blocks; returns a remark about them."""
         damaged = [file for file in sorted(self.folder.glob("*.block")) if not _is_intact(file.read_bytes())]
         for file in damaged:
             file.unlink()
@@ -81,14 +85,14 @@ class Journal:
         return (f"{amount(len(damaged), 'damaged block')} of the interrupted prediction {verb} computed again",)
 
     def put(self, index: int, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Keeps a block, whole or not at all."""
+        """Writes a block, whole or not at all."""
         head = {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()}
         body = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
-        packed = zlib.compress(json.dumps(head).encode() + b"\n" + body, LEVEL)
+        packed = zlib.compress(json.dumps(head).encode() + b"\n" + body, COMPRESSION)
         write_bytes(self._file(index), hashlib.sha256(packed).digest() + packed)
 
     def get(self, index: int) -> dict[str, NDArray[Any]]:
-        """A block that is done.
+        """Reads a block that is done.
 
         Raises:
             DataError: its file is damaged.
@@ -107,11 +111,11 @@ class Journal:
         return arrays
 
     def close(self) -> None:
-        """Removes the folder: the answer is whole."""
+        """Removes the folder: the outputs are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _plan(self) -> tuple[Any, bool]:
-        """(the facts of the plan that is there, or None; whether blocks are there whose plan is missing or damaged)."""
+        """The facts of the plan, or None; and whether blocks are there whose plan is missing or damaged."""
         try:
             plan = json.loads((self.folder / PLAN).read_text())
             if plan["sha256"] == _digest(plan["facts"]):
@@ -125,24 +129,24 @@ class Journal:
 
 
 class Finished:
-    """The finished answers of a folder: one line of JSON for each, with the facts that it was made of.
+    """The finished outputs of a folder: a line of JSON for each, with the facts that it was made of.
 
-    The last line about an answer counts. A line that a kill cut short counts as not written.
+    The last line about an output counts; a line that a kill cut short does not.
     """
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / FINISHED
 
-    def begin(self, answer: Path) -> None:
-        """Notes that the files of an answer are about to be replaced: from now on it is not finished."""
-        self._add({"answer": answer.name, "facts": None})
+    def begin(self, output: Path) -> None:
+        """Notes that an output is about to be replaced: it is no longer finished."""
+        self._add({"answer": output.name, "facts": None})
 
-    def end(self, answer: Path, facts: Mapping[str, Any]) -> None:
-        """Notes that an answer is finished. facts: plain values of its source, model and settings, by name."""
-        self._add({"answer": answer.name, "facts": facts})
+    def end(self, output: Path, facts: Mapping[str, Any]) -> None:
+        """Notes that an output is finished. facts: plain values of its source, model and settings, by name."""
+        self._add({"answer": output.name, "facts": facts})
 
     def facts(self) -> dict[str, Any]:
-        """The facts of each answer by its file name; None for one that was begun again and did not finish."""
+        """The facts of each output by its file name; None: it was begun again and is not finished."""
         found = dict[str, Any]()
         if self.file.is_file():
             for line in self.file.read_text(errors="replace").splitlines():
@@ -155,19 +159,19 @@ class Finished:
         append(self.file, f"\n{json.dumps(entry)}".encode())  # a new line first: the one before may be cut short
 
 
-def check_same(found: Any, facts: Mapping[str, Any], answer: Path) -> None:
-    """Passes a finished answer that was made of these facts.
+def check_same(found: Any, facts: Mapping[str, Any], output: Path) -> None:
+    """Refuses a finished output that was made of other facts.
 
     Raises:
-        ConfigError: it was made of another source, model or settings.
+        ConfigError: another source, model or settings.
     """
-    told = json.loads(json.dumps(facts))
-    if found != told:
-        raise _of_another("was made with", found if isinstance(found, dict) else {}, told, answer)
+    facts = json.loads(json.dumps(facts))
+    if found != facts:
+        raise _different("was made with", found if isinstance(found, dict) else {}, facts, output)
 
 
-def _of_another(what: str, found: Mapping[str, Any], told: Mapping[str, Any], file: Path) -> ConfigError:
-    differing = sorted(key for key in found.keys() | told.keys() if found.get(key) != told.get(key))
+def _different(what: str, found: Mapping[str, Any], facts: Mapping[str, Any], file: Path) -> ConfigError:
+    differing = sorted(key for key in found.keys() | facts.keys() if found.get(key) != facts.get(key))
     return ConfigError(
         f"{what} a different {', '.join(differing)}",
         file=file,
@@ -184,6 +188,6 @@ def _is_intact(block: bytes) -> bool:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Of a file's content."""
+    """The SHA-256 of a file's content."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,19 +1,16 @@
-"""Outputs of a windowed prediction: label and probability rasters, polygons, assembled from blocks.
+"""Files made of a prediction: labels, probabilities, polygons, tiles of a web map.
 
-The answer of a model as files: labels as PNG or GeoTIFF, probabilities, polygons; each whole or not at all.
-
-Finished blocks -> the files that were asked for: label map, probabilities, polygons, or the tiles of a web map.
-
-Blocks are read one by one, so that memory does not grow with the map; every file is written whole or not at all.
+Each output writes its file from the finished blocks of a `PredictedMap`. It reads them one by one, so that memory does
+not grow with the map, and the file appears whole or not at all.
 """
 
 import io
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +24,11 @@ from torchfpn.io.labels import label_notes
 from torchfpn.io.rasters import write_label_raster
 from torchfpn.recipe import IGNORE, Recipe
 from torchfpn.sources.mosaic import Part, tile_name
-from torchfpn.vector.features import shifted, trace_map
-
-if TYPE_CHECKING:  # shapely is loaded where polygons are asked for
-    from torchfpn.vector.features import Feature
+from torchfpn.vector.features import Feature, shifted, trace, trace_map
 
 
 def nodata_value(recipe: Recipe) -> int:
-    """What stands in label files where the image holds no data: the recipe's own value for "not labelled"."""
+    """The label of pixels without data: the recipe's value for "not labelled", unless a class has it."""
     taken = set(recipe.label_ids)
     wanted = (recipe.ignore_index, IGNORE, 0, 65535)
     return next(value for value in wanted if 0 <= value <= 65535 and value not in taken)
@@ -48,9 +42,9 @@ def file_values(labels: NDArray[Any], recipe: Recipe) -> NDArray[np.uint16]:
 
 
 def write_label_png(path: Path, values: NDArray[np.uint16], recipe: Recipe) -> None:
-    """A palette PNG of the class colours, no data transparent; 16-bit grey where a value exceeds 255.
+    """Writes a palette PNG of the class colours, no data transparent; 16-bit grey where a value exceeds 255.
 
-    Its text chunks say names and colours of the classes, and the value of no data (`files.labels.label_notes`).
+    Its text chunks hold names and colours of the classes, and the value of no data (`io.labels.label_notes`).
     """
     target = io.BytesIO()
     names = dict(zip(recipe.label_ids, recipe.classes, strict=True))
@@ -67,7 +61,7 @@ def write_label_png(path: Path, values: NDArray[np.uint16], recipe: Recipe) -> N
 
 
 def write_labels(path: Path, values: NDArray[np.uint16], recipe: Recipe, geo: Geo | Ties | None) -> None:
-    """A GeoTIFF on the grid of the image, or a PNG, as the suffix of `path` says."""
+    """Writes a GeoTIFF on the grid of the image, or a PNG, as the suffix of `path` says."""
     if path.suffix != ".tif":
         write_label_png(path, values, recipe)
         return
@@ -82,7 +76,7 @@ def write_labels(path: Path, values: NDArray[np.uint16], recipe: Recipe, geo: Ge
 
 
 def write_probabilities(path: Path, probabilities: NDArray[Any], recipe: Recipe, geo: Geo | Ties | None) -> None:
-    """[K, H, W], float32 (NaN: no data) or uint8, as they are: a band per class (.tif), or an array (.npz)."""
+    """Writes [K, H, W] float32 (NaN: no data) or uint8: a band for each class (.tif), or an array (.npz)."""
     if path.suffix == ".npz":
         target = io.BytesIO()
         np.savez_compressed(target, probabilities=probabilities, classes=np.array(recipe.classes))
@@ -93,11 +87,16 @@ def write_probabilities(path: Path, probabilities: NDArray[Any], recipe: Recipe,
 
 
 def write_features(
-    path: Path, features: "Iterable[Feature]", *, crs: str | None = None, scored: bool = True, multi: bool = False
+    path: Path, features: Iterable[Feature], *, crs: str | None = None, scored: bool = True, multi: bool = False
 ) -> int:
-    """Polygons as GeoPackage or FlatGeobuf in the coordinate system `crs`, else as GeoJSON; how many there were.
+    """Writes polygons as they come; returns how many there were.
 
-    They are written as they come. scored: the layer has an attribute "score". multi: it is one of MultiPolygon.
+    Args:
+        path: .gpkg and .fgb are written in the coordinate system `crs`, everything else as GeoJSON.
+        features: the polygons.
+        crs: well-known text of their coordinate system; None: GeoJSON, whatever the suffix.
+        scored: the layer has an attribute "score".
+        multi: the layer is one of MultiPolygon.
     """
     if path.suffix not in (".gpkg", ".fgb") or crs is None:
         return write_polygons(path, features)
@@ -111,8 +110,8 @@ def write_features(
     return write_layer(path, rows, fields, crs=crs, multi=multi)
 
 
-def write_polygons(path: Path, features: "Iterable[Feature]", **members: Any) -> int:
-    """A GeoJSON FeatureCollection, one feature a line, written as they come; how many there were.
+def write_polygons(path: Path, features: Iterable[Feature], **members: Any) -> int:
+    """Writes a GeoJSON FeatureCollection, one feature a line, as they come; returns how many there were.
 
     members: further plain values beside the features.
     """
@@ -127,18 +126,32 @@ def write_polygons(path: Path, features: "Iterable[Feature]", **members: Any) ->
     return count
 
 
-KEPT = 6  # blocks in memory while tiles are cut out of them
+CACHED_BLOCKS = 6  # blocks in memory while tiles are cut out of them
+
+
+def label_type(recipe: Recipe) -> str:
+    """The pixel type of label files: "uint8", or "uint16" where a label value needs it."""
+    return "uint8" if max(*recipe.label_ids, nodata_value(recipe)) <= 255 else "uint16"
 
 
 @dataclass(frozen=True)
-class Canvas:
-    """A map in blocks.
+class PredictedMap:
+    """The finished blocks of one source.
 
-    blocks: those that hold anything; read: number of a block -> its arrays ("labels" [h, w], and where wanted "scores"
-    [h, w] and "probabilities" [K, h, w]). size: height and width of the whole; side: of blocks.
-    ties: where it lies without a transform.
+    Attributes:
+        source: the file, for messages.
+        size: height and width in pixels.
+        geo: where the source lies.
+        side: of the blocks, in pixels.
+        blocks: those that hold data; where no block is, the source holds no data.
+        read: index of a block -> its arrays: "labels" [h, w], in the values of label files; where they were asked for
+            "scores" [h, w] uint8 and "probabilities" [K, h, w].
+        recipe: of the model.
+        ties: ground control points of a source without a transform.
+        is_whole: the one block is the whole image, in memory.
     """
 
+    source: Path
     size: tuple[int, int]
     geo: Geo | None
     side: int
@@ -146,10 +159,16 @@ class Canvas:
     read: Callable[[int], dict[str, NDArray[Any]]]
     recipe: Recipe
     ties: Ties | None = None
+    is_whole: bool = False
+
+    @property
+    def place(self) -> Geo | Ties | None:
+        """The georeference of raster outputs."""
+        return self.geo or self.ties
 
     @property
     def dtype(self) -> str:
-        """Of the labels."""
+        """The pixel type of the labels."""
         return label_type(self.recipe)
 
     @property
@@ -157,73 +176,183 @@ class Canvas:
         """The label of pixels without data."""
         return nodata_value(self.recipe)
 
+    @property
+    def pixels_without_block(self) -> int:
+        """How many pixels lie in no block."""
+        return self.size[0] * self.size[1] - sum(block.block[2] * block.block[3] for block in self.blocks)
 
-def label_type(recipe: Recipe) -> str:
-    """Of label files, the same for all blocks."""
-    return "uint8" if max(*recipe.label_ids, nodata_value(recipe)) <= 255 else "uint16"
-
-
-def write_map(canvas: Canvas, path: Path) -> int:
-    """The label map as a cloud-optimised GeoTIFF; how many pixels hold no data, of those that lie in a block."""
-    recipe, empty = canvas.recipe, 0
-
-    def labels() -> Iterator[tuple[int, int, NDArray[Any]]]:
-        nonlocal empty
-        for block in canvas.blocks:
-            values = canvas.read(block.index)["labels"]
-            empty += int((values == canvas.nodata).sum())
-            yield block.block[0], block.block[1], values[None]
-
-    layout = Layout(
-        *canvas.size,
-        dtype=canvas.dtype,
-        names=("class",),
-        geo=canvas.geo or canvas.ties,
-        nodata=canvas.nodata,
-        colors=dict(zip(recipe.label_ids, recipe.colors, strict=True)) if canvas.dtype == "uint8" else {},
-        classes=dict(zip(recipe.label_ids, recipe.classes, strict=True)),
-    )
-    write_cog(path, layout, labels())
-    return empty
+    def layers(self, name: str) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        """Row, column and array [C, h, w] of each block, as `write_cog` takes them."""
+        for block in self.blocks:
+            array = self.read(block.index)[name]
+            yield block.block[0], block.block[1], array[None] if array.ndim == 2 else array
 
 
-def write_shares(canvas: Canvas, path: Path, dtype: str) -> None:
-    """The probabilities as a cloud-optimised GeoTIFF, a band for each class."""
-    missing = float("nan") if dtype == "float32" else None
-    layout = Layout(
-        *canvas.size, dtype=dtype, names=canvas.recipe.classes, geo=canvas.geo or canvas.ties, nodata=missing
-    )
-    blocks = ((b.block[0], b.block[1], canvas.read(b.index)["probabilities"]) for b in canvas.blocks)
-    write_cog(path, layout, blocks)
+class Written(NamedTuple):
+    """What an output counted. empty: pixels without data. polygons: features of the file."""
+
+    empty: int = 0
+    polygons: int = 0
 
 
-def write_tiles(canvas: Canvas, folder: Path, parts: Sequence[Part]) -> int:
-    """The labels of every tile as <z>/<x>/<y>.png below `folder`; how many pixels hold no data."""
-    empty, cutter = 0, _Cutter(canvas)
-    for part in sorted(parts, key=lambda part: (part.row, part.column)):
-        values = cutter.cut(Window(part.row, part.column, part.height, part.width))
-        empty += int((values == canvas.nodata).sum())
-        path = folder / tile_name(part.file)
-        make_directory(path.parent)
-        write_label_png(path, values.astype(np.uint16), canvas.recipe)
-    return empty
+class Output(Protocol):
+    """A file, or a folder of tiles, made of a prediction."""
+
+    def write(self, predicted: PredictedMap) -> Written:
+        """Writes it, whole or not at all.
+
+        Raises:
+            WriteError: the disk is full, or the place cannot be written to.
+        """
+        ...
 
 
-def outlines(canvas: Canvas, **outlining: Any) -> "Iterator[Feature]":
-    """Polygons of the map, none cut at a seam. outlining: see `polygons.trace_map`."""
-    for row, column, plan, numbers in _islands(canvas.blocks, canvas.side):
-        arrays = _Once(canvas, plan, numbers)
-        geo = None if canvas.geo is None else canvas.geo.part(row, column)
-        features = trace_map(plan, arrays.labels, geo, scores=arrays.scores, **outlining)
-        at_origin = (row, column) == (0, 0) or outlining["coordinates"] != "pixels"
+def write_outputs(outputs: Iterable[Output], predicted: PredictedMap) -> Written:
+    """Writes the outputs one after another; returns the sums of what they counted."""
+    counts = [output.write(predicted) for output in outputs]
+    return Written(sum(count.empty for count in counts), sum(count.polygons for count in counts))
+
+
+@dataclass(frozen=True)
+class LabelOutput:
+    """The label map: a PNG, or a GeoTIFF, cloud-optimised if the source was read by windows."""
+
+    path: Path
+
+    def write(self, predicted: PredictedMap) -> Written:
+        """See `Output`."""
+        recipe, nodata = predicted.recipe, predicted.nodata
+        if predicted.is_whole:
+            labels = predicted.read(predicted.blocks[0].index)["labels"]
+            write_labels(self.path, labels, recipe, predicted.place)
+            return Written(empty=int((labels == nodata).sum()))
+        empty = 0
+
+        def counted() -> Iterator[tuple[int, int, NDArray[Any]]]:
+            nonlocal empty
+            for row, column, labels in predicted.layers("labels"):
+                empty += int((labels == nodata).sum())
+                yield row, column, labels
+
+        layout = Layout(
+            *predicted.size,
+            dtype=predicted.dtype,
+            names=("class",),
+            geo=predicted.place,
+            nodata=nodata,
+            colors=dict(zip(recipe.label_ids, recipe.colors, strict=True)) if predicted.dtype == "uint8" else {},
+            classes=dict(zip(recipe.label_ids, recipe.classes, strict=True)),
+        )
+        write_cog(self.path, layout, counted())
+        return Written(empty=empty + predicted.pixels_without_block)
+
+
+@dataclass(frozen=True)
+class TileOutput:
+    """The labels of each tile of a web map as <z>/<x>/<y>.png below a folder. tiles: those of the source."""
+
+    folder: Path
+    tiles: Sequence[Part]
+
+    def write(self, predicted: PredictedMap) -> Written:
+        """See `Output`; each tile is written whole or not at all."""
+        empty, cutter = predicted.pixels_without_block, _Cutter(predicted)
+        for tile in sorted(self.tiles, key=lambda tile: (tile.row, tile.column)):
+            labels = cutter.cut(Window(tile.row, tile.column, tile.height, tile.width))
+            empty += int((labels == predicted.nodata).sum())
+            path = self.folder / tile_name(tile.file)
+            make_directory(path.parent)
+            write_label_png(path, labels.astype(np.uint16), predicted.recipe)
+        return Written(empty=empty)
+
+
+@dataclass(frozen=True)
+class ProbabilityOutput:
+    """The probability of every class. dtype: "uint8" (255: certain) or "float32" (NaN: no data)."""
+
+    path: Path
+    dtype: str
+
+    def write(self, predicted: PredictedMap) -> Written:
+        """See `Output`."""
+        if predicted.is_whole:
+            probabilities = predicted.read(predicted.blocks[0].index)["probabilities"]
+            write_probabilities(self.path, probabilities, predicted.recipe, predicted.place)
+            return Written()
+        nodata = float("nan") if self.dtype == "float32" else None
+        names = predicted.recipe.classes
+        layout = Layout(*predicted.size, dtype=self.dtype, names=names, geo=predicted.place, nodata=nodata)
+        write_cog(self.path, layout, predicted.layers("probabilities"))
+        return Written()
+
+
+@dataclass(frozen=True)
+class PolygonOutput:
+    """The polygons of the classes, none cut at a border of blocks.
+
+    settings: keyword arguments of `torchfpn.vector.features.trace` but `scores`.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+
+    def write(self, predicted: PredictedMap) -> Written:
+        """See `Output`."""
+        if predicted.is_whole:
+            arrays = predicted.read(predicted.blocks[0].index)
+            features = iter(trace(arrays["labels"], predicted.geo, scores=arrays["scores"], **self.settings))
+        else:
+            features = _traced(predicted, self.settings)
+        crs = None if predicted.geo is None else predicted.geo.crs
+        in_pixels = self.settings["coordinates"] == "pixels"
+        return Written(polygons=write_feature_file(self.path, features, crs=crs, in_pixels=in_pixels))
+
+
+@dataclass(frozen=True)
+class PictureOutput:
+    """A picture of an image that was read whole. draw: makes the PNG."""
+
+    path: Path
+    draw: Callable[[], bytes]
+
+    def write(self, predicted: PredictedMap) -> Written:
+        """See `Output`."""
+        write_bytes(self.path, self.draw())
+        return Written()
+
+
+def write_feature_file(
+    path: Path, features: Iterable[Feature], *, crs: str | None, in_pixels: bool, multi: bool = False
+) -> int:
+    """Writes the polygons of one source; returns how many there were.
+
+    Args:
+        path: the suffix says the format, as in `write_features`.
+        features: written as they come.
+        crs: of the source.
+        in_pixels: their coordinates are pixels, which the file says.
+        multi: the layer is one of MultiPolygon.
+    """
+    if in_pixels:
+        return write_polygons(path, features, coordinates="pixels: column, row")
+    return write_features(path, features, crs=crs, multi=multi)
+
+
+def _traced(predicted: PredictedMap, settings: Mapping[str, Any]) -> Iterator[Feature]:
+    """Polygons of a map in blocks, one group of touching blocks after another."""
+    for row, column, plan, numbers in _islands(predicted.blocks, predicted.side):
+        arrays = _LastBlock(predicted, plan, numbers)
+        geo = None if predicted.geo is None else predicted.geo.part(row, column)
+        features = trace_map(plan, arrays.labels, geo, scores=arrays.scores, **settings)
+        at_origin = (row, column) == (0, 0) or settings["coordinates"] != "pixels"
         yield from features if at_origin else (shifted(feature, column, row) for feature in features)
 
 
-class _Once:
-    """Labels and scores of the blocks of an island; each block is read once for both."""
+class _LastBlock:
+    """Labels and scores of the blocks of an island; a block is read once for both."""
 
-    def __init__(self, canvas: Canvas, plan: Sequence[Window], numbers: Sequence[int | None]) -> None:
-        self.canvas, self.plan, self.numbers = canvas, plan, numbers
+    def __init__(self, predicted: PredictedMap, plan: Sequence[Window], numbers: Sequence[int | None]) -> None:
+        self.predicted, self.plan, self.numbers = predicted, plan, numbers
         self.last: tuple[int, dict[str, NDArray[Any]]] = (-1, {})
 
     def labels(self, i: int) -> NDArray[Any]:
@@ -235,28 +364,28 @@ class _Once:
     def _get(self, i: int) -> dict[str, NDArray[Any]]:
         if self.last[0] != i:
             number, shape = self.numbers[i], self.plan[i][2:]
-            nothing = {
-                "labels": np.full(shape, self.canvas.nodata, self.canvas.dtype),
-                "scores": np.zeros(shape, np.uint8),
-            }
-            self.last = i, nothing if number is None else self.canvas.read(number)
+            if number is None:
+                labels = np.full(shape, self.predicted.nodata, self.predicted.dtype)
+                self.last = i, {"labels": labels, "scores": np.zeros(shape, np.uint8)}
+            else:
+                self.last = i, self.predicted.read(number)
         return self.last[1]
 
 
 class _Cutter:
-    """Rectangles of the map; the last blocks stay in memory."""
+    """Cuts rectangles out of the map; the last blocks stay in memory."""
 
-    def __init__(self, canvas: Canvas) -> None:
-        self.canvas, self.side = canvas, canvas.side
-        self.numbers = {(b.block[0] // self.side, b.block[1] // self.side): b for b in canvas.blocks}
-        self.kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+    def __init__(self, predicted: PredictedMap) -> None:
+        self.predicted, self.side = predicted, predicted.side
+        self.blocks = {(b.block[0] // self.side, b.block[1] // self.side): b for b in predicted.blocks}
+        self.cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
 
     def cut(self, rectangle: Window) -> NDArray[Any]:
         row, column, rows, columns = rectangle
-        result = np.full((rows, columns), self.canvas.nodata, self.canvas.dtype)
+        result = np.full((rows, columns), self.predicted.nodata, self.predicted.dtype)
         for i in range(row // self.side, (row + rows - 1) // self.side + 1):
             for j in range(column // self.side, (column + columns - 1) // self.side + 1):
-                block = self.numbers[i, j]
+                block = self.blocks[i, j]
                 top, left, tall, wide = block.block
                 y0, y1, x0, x1 = max(row, top), min(row + rows, top + tall), max(column, left), 0
                 x1 = min(column + columns, left + wide)
@@ -265,18 +394,18 @@ class _Cutter:
         return result
 
     def _labels(self, index: int) -> NDArray[Any]:
-        if index not in self.kept:
-            self.kept[index] = self.canvas.read(index)["labels"]
-            while len(self.kept) > KEPT:
-                self.kept.popitem(last=False)
-        return self.kept[index]
+        if index not in self.cache:
+            self.cache[index] = self.predicted.read(index)["labels"]
+            while len(self.cache) > CACHED_BLOCKS:
+                self.cache.popitem(last=False)
+        return self.cache[index]
 
 
 def _islands(blocks: Sequence[Block], side: int) -> Iterator[tuple[int, int, list[Window], list[int | None]]]:
-    """Groups of blocks that touch, by sides or corners, each filled up to a rectangle.
+    """Groups of blocks that touch by sides or corners, each filled up to a rectangle.
 
-    Row and column of its corner, blocks from there in bands from top to bottom, and their numbers (None: one that is
-    not in the plan).
+    Yields row and column of the rectangle's corner; its blocks, relative to that corner, row by row; and the index of
+    each block, None where the map has none.
     """
     left = {(b.block[0] // side, b.block[1] // side): b for b in blocks}
     for start in list(left):

@@ -1,40 +1,60 @@
-"""`torchfpn.predict`: images, files and folders -> results in memory, or the files that `fpn predict` writes."""
+"""`torchfpn.predict`, and the predictors that it shares with `fpn predict`."""
 
 import contextlib
 import logging
 import numbers
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from torchfpn.data.labels.coco_results import coco_results
-from torchfpn.errors import ConfigError
+from torchfpn.data.labels.coco_results import CocoResults, coco_results
+from torchfpn.errors import ConfigError, DataError
 from torchfpn.geo.window import SIDE
-from torchfpn.inference import objects
 from torchfpn.inference.jobs import (
     Job,
     find_sources,
     image_names,
     plan,
+    plan_mosaic,
     plan_objects,
     refuse_existing,
     refuse_own_sources,
 )
 from torchfpn.inference.journal import Finished, fingerprint
-from torchfpn.inference.semantic import Options, Outcome, check_classes, predict_file, tiles_of
-from torchfpn.inference.windows import ON_A_GPU, Streaming, check_window, open_scene, predict_stream
+from torchfpn.inference.objects import INSTANCE, MIN_SCORE, find_objects, predict_objects
+from torchfpn.inference.semantic import (
+    Outcome,
+    PredictOptions,
+    check_classes,
+    predict_image,
+    tile_pattern,
+)
+from torchfpn.inference.windows import (
+    GPU_BATCH,
+    TilingOptions,
+    check_tiling,
+    open_windowed,
+    predict_windows,
+    window_count,
+)
 from torchfpn.io.atomic import make_directory
 from torchfpn.io.formats import printable
 from torchfpn.io.select_bands import read_input
 from torchfpn.nn.layers import evaluating
+from torchfpn.sources.raster import RasterSource
 from torchfpn.tasks.build import load
 from torchfpn.tasks.task import Task, find_device
 
 log = logging.getLogger(__name__)
+
+Step = Callable[[], None]
+Draw = Callable[[NDArray[Any], Any], bytes]  # raw image [C, H, W], its labels or objects -> PNG
 
 
 def predict(
@@ -47,7 +67,7 @@ def predict(
     accept_dtype: bool = False,
     device: str | None = None,
 ) -> list[Any]:
-    """What a model says of images: in memory, or as the files that `fpn predict` writes.
+    """Predicts images: in memory, or as the files that `fpn predict` writes.
 
     Args:
         model: a task, or the path of a model.safetensors.
@@ -79,16 +99,14 @@ def predict(
     is_list = isinstance(sources, list | tuple) and any(isinstance(x, str | os.PathLike) for x in sources)
     every = list(sources) if is_list else [sources]
     if out is not None:
-        paths = _paths(every)
-        options = Options(accept_dtype=accept_dtype, model_tiles=tiles_of(task))
-        file = None if isinstance(model, Task) else Path(model)
+        paths, file = _paths(every), None if isinstance(model, Task) else Path(model)
         with evaluating(task):
-            if task.recipe.task != "semantic":
-                return _write_objects(task, paths, Path(out), options, file, overwrite=overwrite, tile_size=tile_size)
-            return _write_labels(task, paths, Path(out), options, file, overwrite=overwrite, tile_size=tile_size)
+            return _write_files(
+                task, file, paths, Path(out), overwrite=overwrite, tile_size=tile_size, accept_dtype=accept_dtype
+            )
     if not is_list and not isinstance(sources, str | os.PathLike):
         return task.predict(sources, accept_dtype=accept_dtype)
-    return [_one(task, image, accept_dtype=accept_dtype) for source in every for image in _images(source)]
+    return [_predict_one(task, image, accept_dtype=accept_dtype) for source in every for image in _images(source)]
 
 
 def _check_arguments(out: str | Path | None, *, overwrite: bool, tile_size: int | None) -> None:
@@ -114,86 +132,58 @@ def _paths(sources: Sequence[Any]) -> list[str]:
     return [os.fspath(source) for source in sources]
 
 
-def _write_labels(
+def _write_files(
     task: Task,
+    file: Path | None,
     paths: list[str],
     out: Path,
-    options: Options,
-    file: Path | None,
     *,
     overwrite: bool,
     tile_size: int | None,
+    accept_dtype: bool,
 ) -> list[Path]:
-    """The label files of a semantic model. file: of the model, if it is one."""
-    on_cpu = next(task.model.parameters()).device.type == "cpu"
-    streaming = Streaming(
-        "" if file is None else fingerprint(file),  # what is not in a file is not resumed: nothing to compare
-        side=SIDE if tile_size is None else int(tile_size),
-        batch=1 if on_cpu else ON_A_GPU,
-        anew=overwrite,
-        always=tile_size is not None,
-    )
-    check_classes(task, options, file=file)
-    check_window(task, streaming)
-    jobs = plan(find_sources(paths, tiles=True), out, {}, raster_extras={})
-    _begin(jobs, out, overwrite=overwrite)
-    finished = Finished(out)
-    known = finished.facts()
-    for job in jobs:
-        scene = open_scene(job, options, streaming)
-        with _noting(job, finished) if job.labels.name in known else contextlib.nullcontext():
-            if scene is None:
-                outcome = predict_file(task, job, options)
-            else:
-                outcome = predict_stream(task, scene, job, options, streaming)
-        _tell(outcome)
-    return [job.labels for job in jobs]
-
-
-def _write_objects(
-    task: Task,
-    paths: list[str],
-    out: Path,
-    options: Options,
-    file: Path | None,
-    *,
-    overwrite: bool,
-    tile_size: int | None,
-) -> list[Path]:
-    """The COCO file of a detection model, and its numbered masks. file: of the model, if it is one."""
-    if tile_size is not None:
+    """Writes the outputs of all sources; the first error ends it. file: of the model, if it is one."""
+    semantic = task.recipe.task == "semantic"
+    if tile_size is not None and not semantic:
         raise ConfigError(
             f"{tile_size}", field="tile_size", allowed="a semantic model: images are searched for objects whole"
         )
-    check_classes(task, options, file=file)
-    jobs = plan_objects(find_sources(paths), out, {}, masks=task.recipe.task == objects.MASKS)
-    _begin(jobs, out, overwrite=overwrite)
-    with coco_results(jobs[0].labels, task.recipe) as results:
-        for number, (job, name) in enumerate(zip(jobs, image_names(jobs), strict=True), start=1):
-            outcome = objects.predict_objects(task, job, options, score=objects.SCORE)
-            objects.record(results, number, name, outcome)
-            _tell(outcome)
-    return [jobs[0].labels, *(path for job in jobs for path in job.others.values())]
-
-
-def _begin(jobs: Sequence[Job], out: Path, *, overwrite: bool) -> None:
-    """Passes jobs that may be written, and makes the folder."""
+    options = PredictOptions(accept_dtype=accept_dtype, model_tiles=tile_pattern(task))
+    tiling = TilingOptions(
+        fingerprint(file) if file is not None and semantic else "",  # only predictions by a file can be resumed
+        side=SIDE if tile_size is None else int(tile_size),
+        batch=default_batch(task),
+        overwrite=overwrite,
+        always=tile_size is not None,
+    )
+    check_model(task, options, tiling, file=file)
+    jobs = plan_jobs(task, find_sources(paths, tiles=semantic), out)
     refuse_own_sources(jobs)
     if not overwrite:
         refuse_existing(jobs)
     make_directory(out)
+    finished = Finished(out)
+    known = finished.facts()
+    with open_predictor(task, jobs, options, tiling) as predictor:
+        for job in jobs:
+            with _replacing(job, finished) if job.labels.name in known else contextlib.nullcontext():
+                outcome = predictor.predict(job)
+            predictor.record(outcome)
+            _log_remarks(outcome)
+    if semantic:
+        return [job.labels for job in jobs]
+    return [jobs[0].labels, *(path for job in jobs for path in job.others.values())]
 
 
 @contextlib.contextmanager
-def _noting(job: Job, finished: Finished) -> Iterator[None]:
-    """Inside, an answer that `fpn predict` finished is replaced; it is noted as another, which `--resume` refuses."""
+def _replacing(job: Job, finished: Finished) -> Iterator[None]:
+    """Inside, an output that `fpn predict` finished is replaced; it gets other facts, which `--resume` refuses."""
     finished.begin(job.labels)
     yield
     finished.end(job.labels, {"writer": "torchfpn.predict"})
 
 
-def _tell(outcome: Outcome | objects.ObjectOutcome) -> None:
-    """What is to be said of a source, as `fpn predict` says it."""
+def _log_remarks(outcome: Outcome) -> None:
     for line in outcome.remarks:
         log.warning("%s: %s", printable(outcome.job.source), line)
     if outcome.empty == outcome.pixels:
@@ -206,8 +196,178 @@ def _images(source: Any) -> Iterator[Any]:
     yield from find_sources([os.fspath(source)]) if is_path else [source]
 
 
-def _one(task: Task, image: Any, *, accept_dtype: bool) -> Any:
+def _predict_one(task: Task, image: Any, *, accept_dtype: bool) -> Any:
     if task.recipe.task == "semantic" or not isinstance(image, Path | np.ndarray):
         return task.predict([image], accept_dtype=accept_dtype)[0]
     pixels: Tensor = read_input(image, task.recipe, accept_dtype=accept_dtype)
-    return objects.objects_of(task, pixels, "fp32", name=image if isinstance(image, Path) else None)[0]
+    return find_objects(task, pixels, "fp32", name=image if isinstance(image, Path) else None)[0]
+
+
+def default_batch(task: Task) -> int:
+    """How many windows are computed at once: 1 on a CPU, more on a GPU."""
+    return 1 if next(task.model.parameters()).device.type == "cpu" else GPU_BATCH
+
+
+def check_model(task: Task, options: PredictOptions, tiling: TilingOptions, *, file: Path | None) -> None:
+    """Refuses options that do not fit the model. file: of the model, for messages.
+
+    Raises:
+        WeightsError: label values that exceed 16 bits. ConfigError: a class that the model does not have; a tile size
+            that is no multiple of its coarsest stride.
+    """
+    check_classes(task, options, file=file)
+    if task.recipe.task == "semantic":
+        check_tiling(task, tiling)
+
+
+def plan_jobs(
+    task: Task,
+    sources: Sequence[Path],
+    out: Path,
+    endings: Mapping[str, str] = {},
+    raster_endings: Mapping[str, str] = {},
+    mosaic: str | None = None,
+) -> list[Job]:
+    """Plans the outputs of every source.
+
+    Args:
+        task: a semantic or detection model.
+        sources: as `find_sources` gives them.
+        out: the output folder.
+        endings: kind -> ending of further outputs, such as {"overlay": ".overlay.png"}.
+        raster_endings: the same for sources whose labels are a GeoTIFF; of a semantic model.
+        mosaic: name of the one raster that the sources form; of a semantic model.
+
+    Returns:
+        The jobs, in the order of the sources.
+
+    Raises:
+        ConfigError: names that are taken, too long, or no file names.
+    """
+    if task.recipe.task != "semantic":
+        return plan_objects(sources, out, dict(endings), masks=task.recipe.task == INSTANCE)
+    if mosaic is not None:
+        return plan_mosaic(mosaic, sources, out, dict(raster_endings))
+    return plan(sources, out, dict(endings), raster_extras=dict(raster_endings))
+
+
+class Predictor(Protocol):
+    """Predicts the sources of a plan one by one."""
+
+    def steps(self) -> list[int]:
+        """How many steps of progress each source of the plan takes."""
+        ...
+
+    def predict(self, job: Job, step: Step = ...) -> Outcome:
+        """Reads a source and writes its own outputs. step: called for each step of progress that is done.
+
+        Raises:
+            FPNError: what is wrong with the source.
+        """
+        ...
+
+    def record(self, outcome: Outcome) -> None:
+        """Adds the outcome to the output that all sources share.
+
+        Raises:
+            DataError: the disk is full. That concerns all sources: half an image would spoil the file.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def open_predictor(
+    task: Task,
+    jobs: Sequence[Job],
+    options: PredictOptions,
+    tiling: TilingOptions,
+    *,
+    min_score: float = MIN_SCORE,
+    overlay: Draw | None = None,
+) -> Iterator[Predictor]:
+    """Opens the predictor that fits the model; the output that all sources share is written at the end.
+
+    Args:
+        task: a semantic or detection model.
+        jobs: the plan.
+        options: how sources are read, and what is written.
+        tiling: of a semantic model, how large rasters are cut.
+        min_score: of a detection model, lowest score of objects in masks, overlays and polygons.
+        overlay: draws the pictures of jobs that have one.
+
+    Yields:
+        The predictor.
+    """
+    if task.recipe.task == "semantic":
+        yield _SemanticPredictor(task, jobs, options, tiling, overlay)
+        return
+    with coco_results(jobs[0].labels, task.recipe) as results:
+        yield _ObjectPredictor(task, jobs, options, min_score, overlay, results)
+
+
+@dataclass
+class _SemanticPredictor:
+    task: Task
+    jobs: Sequence[Job]
+    options: PredictOptions
+    tiling: TilingOptions
+    overlay: Draw | None
+    opened: dict[Path, RasterSource | Exception | None] = field(default_factory=dict)  # by the path of the labels
+
+    def steps(self) -> list[int]:
+        """Windows of each source; 1 for one that is read whole, or that cannot be opened, which `predict` reports."""
+        return [self._steps(job) for job in self.jobs]
+
+    def _steps(self, job: Job) -> int:
+        try:
+            source = self.opened[job.labels] = open_windowed(job, self.options, self.tiling)
+        except (DataError, OSError) as error:
+            self.opened[job.labels] = error
+            return 1
+        return 1 if source is None else window_count(source, self.tiling)
+
+    def predict(self, job: Job, step: Step = lambda: None) -> Outcome:
+        """See `Predictor`."""
+        if job.labels not in self.opened:
+            self.opened[job.labels] = open_windowed(job, self.options, self.tiling)
+        source = self.opened.pop(job.labels)
+        if isinstance(source, Exception):
+            raise source
+        if source is None:
+            return predict_image(self.task, job, self.options, overlay=self.overlay)
+        return predict_windows(self.task, source, job, self.options, self.tiling, step=step)
+
+    def record(self, outcome: Outcome) -> None:
+        """Nothing: every source has outputs of its own."""
+
+
+class _ObjectPredictor:
+    def __init__(
+        self,
+        task: Task,
+        jobs: Sequence[Job],
+        options: PredictOptions,
+        min_score: float,
+        overlay: Draw | None,
+        results: CocoResults,
+    ) -> None:
+        self.task, self.options, self.min_score, self.overlay, self.results = task, options, min_score, overlay, results
+        self.images = {
+            job.source: (k, name) for k, (job, name) in enumerate(zip(jobs, image_names(jobs), strict=True), 1)
+        }
+
+    def steps(self) -> list[int]:
+        """One for each image."""
+        return [1] * len(self.images)
+
+    def predict(self, job: Job, step: Step = lambda: None) -> Outcome:
+        """See `Predictor`."""
+        return predict_objects(self.task, job, self.options, min_score=self.min_score, overlay=self.overlay)
+
+    def record(self, outcome: Outcome) -> None:
+        """Adds the objects of an image to the COCO file."""
+        assert outcome.objects is not None
+        try:
+            self.results.add(*self.images[outcome.job.source], outcome.objects)
+        except OSError as error:
+            raise DataError(f"cannot be written ({error.strerror or error})", file=outcome.job.labels) from error

@@ -1,8 +1,8 @@
-"""Windows blended where they overlap: each probability fades from one window into the next over twice the margin.
+"""Blending of overlapping windows: probabilities fade from one window into the next over twice the margin.
 
-A window keeps, beside its own block, the probabilities of its rim: all that its neighbours' windows see as well. When
-all windows are done, the rims are mixed with weights that rise and fall linearly across each seam and add up to one.
-Rims lie on the disk; few are in memory at a time.
+Beside its own block, a window stores the probabilities of its rim, the pixels that neighbouring windows see as well.
+When all windows are done, the rims are averaged with weights that rise and fall linearly across each seam and add up to
+one. Rims lie on the disk; few are in memory at a time.
 """
 
 from collections import OrderedDict
@@ -72,7 +72,7 @@ class Seams:
 
 
 class Blender:
-    """Finished blocks from windows and the rims of their neighbours.
+    """Blends blocks with the rims of their neighbours.
 
     read: number of a block -> its arrays: "labels" [h, w] of the block, "rim" [K, n] float16 of the window, and where
     wanted "scores" [h, w] uint8 and "probabilities" [K, h, w]. values: what each class is in the labels; nodata: what
@@ -91,32 +91,32 @@ class Blender:
     ) -> None:
         self.blocks, self.seams, self.read, self.values, self.nodata = blocks, seams, read, values, nodata
         self.places = {self._place(block): block.index for block in blocks}
-        self.kept: OrderedDict[int, Arrays] = OrderedDict()
+        self.cache: OrderedDict[int, Arrays] = OrderedDict()
         self.budget = budget
 
     def block(self, index: int) -> dict[str, NDArray[Any]]:
-        """The arrays of a block as they are written: "labels", and what else the windows have."""
+        """The blended arrays of a block: all of its window but "rim"."""
         block = self.blocks[index]
         own = self._get(index)
-        mixed, seen = self._mixed(block)  # [K, n] of the pixels [h, w] that several windows see
+        blended, shared = self._blended(block)
         result = {name: array.copy() for name, array in own.items() if name != "rim"}
-        there = seen & (result["labels"] != self.nodata)
-        mixed = mixed[:, there[seen]]
-        best = mixed.argmax(0) if len(mixed) else np.zeros(0, np.int64)
+        there = shared & (result["labels"] != self.nodata)
+        blended = blended[:, there[shared]]
+        best = blended.argmax(0) if len(blended) else np.zeros(0, np.int64)
         result["labels"][there] = self.values[best]
         if "scores" in result:
-            result["scores"][there] = np.rint(255 * mixed.max(0))
+            result["scores"][there] = np.rint(255 * blended.max(0))
         if "probabilities" in result:
-            shares = result["probabilities"]
-            shares[:, there] = np.rint(255 * mixed) if shares.dtype == np.uint8 else mixed
+            probabilities = result["probabilities"]
+            probabilities[:, there] = np.rint(255 * blended) if probabilities.dtype == np.uint8 else blended
         return result
 
-    def _mixed(self, block: Block) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _blended(self, block: Block) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Probabilities [K, n] of the pixels that several windows see, and which of the block's [h, w] these are."""
         row, column, rows, columns = block.block
-        seen = self.seams.rim(block)[block.inside]
+        shared = self.seams.rim(block)[block.inside]
         total = np.zeros((rows, columns), np.float32)
-        shares: NDArray[np.float32] | None = None
+        probabilities: NDArray[np.float32] | None = None
         i, j = self._place(block)
         for near in ((i + di, j + dj) for di in (-1, 0, 1) for dj in (-1, 0, 1)):
             if (number := self.places.get(near)) is None:
@@ -134,21 +134,21 @@ class Blender:
             whole = np.zeros((len(flat), *rim.shape), np.float32)
             whole[:, rim] = flat
             weights = (self.seams.weights(other) * rim)[there]
-            if shares is None:
-                shares = np.zeros((len(flat), rows, columns), np.float32)
-            shares[:, *here] += np.nan_to_num(whole[:, *there]) * weights
+            if probabilities is None:
+                probabilities = np.zeros((len(flat), rows, columns), np.float32)
+            probabilities[:, *here] += np.nan_to_num(whole[:, *there]) * weights
             total[here] += weights
-        assert shares is not None  # a block is among its own neighbours
-        return shares[:, seen] / total[seen], seen
+        assert probabilities is not None  # a block is among its own neighbours
+        return probabilities[:, shared] / total[shared], shared
 
     def _get(self, index: int) -> Arrays:
-        if index in self.kept:
-            self.kept.move_to_end(index)
-            return self.kept[index]
-        self.kept[index] = arrays = self.read(index)
-        while len(self.kept) > 1 and sum(_bytes(kept) for kept in self.kept.values()) > self.budget:
-            self.kept.popitem(last=False)
-        return arrays
+        if index in self.cache:
+            self.cache.move_to_end(index)
+            return self.cache[index]
+        self.cache[index] = block = self.read(index)
+        while len(self.cache) > 1 and sum(_bytes(arrays) for arrays in self.cache.values()) > self.budget:
+            self.cache.popitem(last=False)
+        return block
 
     def _place(self, block: Block) -> tuple[int, int]:
         return block.block[0] // self.seams.side, block.block[1] // self.seams.side

@@ -1,9 +1,7 @@
-"""A raster of any size -> its label map: windows read ahead, computed, kept block by block, put together at the end.
+"""Semantic prediction of rasters of any size, window by window.
 
-reader threads --windows--> model --blocks--> journal --assembly--> labels.tif, probabilities.tif, polygons
-
-Memory is a few windows whatever the size of the raster. Killed at any moment, a prediction goes on where it was, and
-what comes out is the same bytes.
+Reader threads -> model -> journal of finished blocks -> outputs. Memory is a few windows, whatever the size of the
+raster; a prediction that was killed continues from its journal and writes the same bytes.
 """
 
 from collections import deque
@@ -23,29 +21,20 @@ from torchfpn.errors import ConfigError, DataError, RasterError
 from torchfpn.geo.window import SIDE, Block, plan_blocks, rounded_up
 from torchfpn.inference.jobs import Job
 from torchfpn.inference.journal import Journal
-from torchfpn.inference.outputs import (
-    Canvas,
-    file_values,
-    label_type,
-    nodata_value,
-    outlines,
-    write_map,
-    write_shares,
-    write_tiles,
-)
+from torchfpn.inference.outputs import PredictedMap, Written, label_type, nodata_value, write_outputs
 from torchfpn.inference.semantic import (
-    Answer,
-    Options,
     Outcome,
-    answers,
+    Prediction,
+    PredictOptions,
     as_input,
+    block_arrays,
     check_polygons,
-    coarseness,
-    outlining,
-    overflows,
+    count_overflows,
+    float32_remarks,
+    job_outputs,
+    page_remarks,
+    predict_batch,
     reading,
-    remarks,
-    write_outlines,
 )
 from torchfpn.inference.tiling import Blender, Seams
 from torchfpn.io.atomic import PREFIX, locked, sweep
@@ -58,23 +47,26 @@ from torchfpn.sources.raster import RasterSource, check_unchanged, open_raster_f
 from torchfpn.tasks.task import Task, overflow_words
 
 MARGIN = 64  # pixels
+GPU_BATCH = 4  # windows in a batch
+MAX_WINDOWS = 2**20  # of a raster: as many as one of the longest sides has at 1024 pixels; a plan of them takes 0.5 GB
+READERS, AHEAD = 2, 4  # threads; windows read before they are needed
 
-ON_A_GPU = 4  # windows at once
-
-WINDOWS = 2**20  # of a raster: as many as one of the longest sides has at 1024 pixels; a plan of them takes 0.5 GB
-
-READERS, AHEAD = 2, 4  # threads, windows
-
-_NONE = np.zeros(0, np.int64)
+NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
-class Streaming:
-    """How a raster is cut. side: of a block. margin: around it, in pixels; None: the model's whole reach.
+class TilingOptions:
+    """How rasters are cut into windows.
 
-    blend: mix what overlapping windows say, instead of cutting the margins off. batch: windows of one size that are
-    computed at once. resume: take up what an interrupted prediction left; anew: throw it away. always: also rasters
-    that could be read whole. model: the digest of the model file (`journal.fingerprint`).
+    Attributes:
+        model: digest of the model file (`journal.fingerprint`); blocks of another model are not continued.
+        side: of the blocks, in pixels.
+        margin: context read around each block, in pixels; None: the receptive field of the model.
+        blend: blend the margins of neighbouring windows instead of cutting them off.
+        batch: windows of one size in a batch.
+        resume: continue an interrupted prediction.
+        overwrite: discard the blocks of an interrupted prediction.
+        always: read all rasters by windows, also those that could be read whole.
     """
 
     model: str
@@ -83,80 +75,85 @@ class Streaming:
     blend: bool = False
     batch: int = 1
     resume: bool = False
-    anew: bool = False
+    overwrite: bool = False
     always: bool = False
 
 
-def open_scene(job: Job, options: Options, streaming: Streaming) -> RasterSource | None:
-    """The source of a job, if it is read by windows: tiles, several files, rasters too large to be read whole, or all.
+def open_windowed(job: Job, options: PredictOptions, tiling: TilingOptions) -> RasterSource | None:
+    """Opens the source of a job if it is read by windows; None: it is read whole.
+
+    By windows are read tiles, mosaics, rasters of more than `options.max_pixels`, or all with `tiling.always`.
 
     Raises:
-        DataError: it cannot be read. ConfigError: it would take too many windows, or it is read by windows, and an
-            output was asked for that is made of whole images.
+        DataError: it cannot be read. ConfigError: it would take too many windows, or it is read by windows and the job
+            has an overlay, which is drawn of whole images.
     """
-    scene = _opened(job, options, streaming)
-    if scene is not None and streaming.side >= 1:
-        _check_windows(scene, job, streaming)
-    if scene is not None and "overlay" in job.others:
-        raise _no_overlay(scene, job, streaming)
-    return scene
+    source = _open(job, options, tiling)
+    if source is not None and tiling.side >= 1:
+        _check_windows(source, job, tiling)
+    if source is not None and "overlay" in job.others:
+        raise _no_overlay(source, job, tiling)
+    return source
 
 
-def _no_overlay(scene: RasterSource, job: Job, streaming: Streaming) -> ConfigError:
-    """Overlays are drawn of images that are read whole: why this one is not."""
+def _no_overlay(source: RasterSource, job: Job, tiling: TilingOptions) -> ConfigError:
     if job.parts or job.is_tiles:
         why, hint = "a map of several files is", "leave out --overlay"
-    elif streaming.always:
+    elif tiling.always:
         why, hint = "with --tile-size or --blend all are", "leave out --overlay, or these flags"
     else:
         why, hint = "more than --max-pixels are", "allow more pixels with --max-pixels N, or leave out --overlay"
-    found = f"{scene.width} x {scene.height} pixels, read by windows: {why}"
+    found = f"{source.width} x {source.height} pixels, read by windows: {why}"
     return ConfigError(found, file=job.source, field="--overlay", allowed="an image that is read whole", hint=hint)
 
 
-def _opened(job: Job, options: Options, streaming: Streaming) -> RasterSource | None:
+def _open(job: Job, options: PredictOptions, tiling: TilingOptions) -> RasterSource | None:
     if job.parts:
         return open_mosaic(job.source, job.parts, reading(options))
     if job.is_tiles:
         return open_tiles(job.source, reading(options))
     if not job.source.is_file() or format_of(job.source) not in WINDOWED:
         return None
-    scene = open_raster_file(job.source, reading(options))
-    return scene if streaming.always or scene.height * scene.width > options.max_pixels else None
+    source = open_raster_file(job.source, reading(options))
+    return source if tiling.always or source.height * source.width > options.max_pixels else None
 
 
-def _check_windows(scene: RasterSource, job: Job, streaming: Streaming) -> None:
-    parts = scene.parts if isinstance(scene, Mosaic) else (scene,)
-    count = sum(-(-part.height // streaming.side) * -(-part.width // streaming.side) for part in parts)
-    if count > WINDOWS:
-        found = f"{count:,} windows of {streaming.side} pixels"
+def _check_windows(source: RasterSource, job: Job, tiling: TilingOptions) -> None:
+    parts = source.parts if isinstance(source, Mosaic) else (source,)
+    count = sum(-(-part.height // tiling.side) * -(-part.width // tiling.side) for part in parts)
+    if count > MAX_WINDOWS:
+        found = f"{count:,} windows of {tiling.side} pixels"
         raise ConfigError(
-            found, file=job.source, field="tile size", allowed=f"at most {WINDOWS:,}", hint="give a larger --tile-size"
+            found,
+            file=job.source,
+            field="tile size",
+            allowed=f"at most {MAX_WINDOWS:,}",
+            hint="give a larger --tile-size",
         )
 
 
-def window_count(scene: RasterSource, streaming: Streaming) -> int:
-    """How many windows a scene is read by.
+def window_count(source: RasterSource, tiling: TilingOptions) -> int:
+    """How many windows a source is read by.
 
     Raises:
-        ConfigError: blocks of no size.
+        ConfigError: a side that is not positive.
     """
-    if streaming.side < 1:
-        raise ConfigError(f"{streaming.side}", field="tile size", allowed="pixels from 1")
-    grounds = scene.grounds(streaming.side)
-    return -(-scene.height // streaming.side) * -(-scene.width // streaming.side) if grounds is None else len(grounds)
+    if tiling.side < 1:
+        raise ConfigError(f"{tiling.side}", field="tile size", allowed="pixels from 1")
+    grounds = source.grounds(tiling.side)
+    return -(-source.height // tiling.side) * -(-source.width // tiling.side) if grounds is None else len(grounds)
 
 
-def check_window(task: Task, streaming: Streaming) -> None:
-    """Passes blocks that begin where the coarsest cells of the model do.
+def check_tiling(task: Task, tiling: TilingOptions) -> None:
+    """Refuses blocks that do not begin where cells of the model's coarsest feature map do.
 
     Raises:
-        ConfigError: blocks of no size, or of one that is no multiple of those cells.
+        ConfigError: a side that is not positive, or no multiple of the coarsest stride.
     """
-    multiple = int(getattr(task.model, "multiple", 1))
-    if streaming.side < 1 or streaming.side % multiple:
+    multiple = _multiple(task)
+    if tiling.side < 1 or tiling.side % multiple:
         allowed = f"a multiple of {multiple} pixels, the model's coarsest stride"
-        raise ConfigError(f"{streaming.side}", field="tile size", allowed=allowed)
+        raise ConfigError(f"{tiling.side}", field="tile size", allowed=allowed)
 
 
 def is_begun(job: Job) -> bool:
@@ -164,75 +161,91 @@ def is_begun(job: Job) -> bool:
     return Journal.beside(job.labels).folder.is_dir()
 
 
-def predict_stream(
+def predict_windows(
     task: Task,
-    scene: RasterSource,
+    source: RasterSource,
     job: Job,
-    options: Options,
-    streaming: Streaming,
+    options: PredictOptions,
+    tiling: TilingOptions,
     *,
     step: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Reads the scene window by window, labels it, writes the outputs. step: called for each window that is done.
+    """Predicts a raster window by window and writes its outputs.
+
+    Args:
+        task: a semantic model.
+        source: the raster, as `open_windowed` gives it.
+        job: the outputs.
+        options: how the raster is read, and what is written.
+        tiling: how it is cut.
+        step: called for each window that is done.
+
+    Returns:
+        The counts and warnings of the raster.
 
     Raises:
-        DataError, RasterError: the source is damaged or not what the model wants. ConfigError: the model looks at whole
-            images and its reach was asked for; blocks of another prediction are there, or of this one and neither
-            `resume` nor `anew` is said.
+        DataError, RasterError: the raster is damaged or not what the model expects. ConfigError: the margin shall be
+            the receptive field, and that is the whole image; blocks of another prediction are there, or of this one and
+            neither `resume` nor `overwrite` is set.
     """
     lock = job.labels.with_name(f"{PREFIX}{job.labels.name}.lock")
     with locked(lock, doing="predicting this", instead="give another --out"):
-        return _predicted(task, scene, job, options, streaming, step)
+        return _predict(task, source, job, options, tiling, step)
 
 
-def _predicted(
-    task: Task, scene: RasterSource, job: Job, options: Options, streaming: Streaming, step: Callable[[], None]
+def _predict(
+    task: Task, source: RasterSource, job: Job, options: PredictOptions, tiling: TilingOptions, step: Callable[[], None]
 ) -> Outcome:
-    check_polygons(scene.geo, (scene.height, scene.width), job, options)
-    as_input(task, scene.header(), options, file=scene.name)  # other bands are told before a window is decoded
-    said = dict.fromkeys(remarks(job))
-    multiple = int(getattr(task.model, "multiple", 1))
-    margin = rounded_up(model_reach(task) if streaming.margin is None else streaming.margin, multiple)
-    size, grounds = (scene.height, scene.width), scene.grounds(streaming.side)
-    blocks = plan_blocks(*size, side=streaming.side, margin=margin, multiple=multiple, grounds=grounds)
-    seams = Seams(streaming.side, margin, *size) if streaming.blend else None
-    journal = Journal.beside(job.labels)
-    facts = scene.facts()
-    told = _facts(facts, options, streaming, margin)
-    said |= dict.fromkeys(journal.begin(told, resume=streaming.resume, anew=streaming.anew))
-    sweep(job.labels.parent)  # what a killed writer left
-    groups = _to_do(blocks, streaming.batch, journal, step)
-    lost = _overflowing(journal, blocks)
-    for block, arrays in _cleaning_up(journal, _computed(task, scene, options, groups, seams, said)):
+    size = source.height, source.width
+    check_polygons(source.geo, size, job, options)
+    as_input(task, source.header(), options, file=source.name)  # refuses other bands before a window is decoded
+    multiple = _multiple(task)
+    margin = rounded_up(exact_margin(task) if tiling.margin is None else tiling.margin, multiple)
+    grounds = source.grounds(tiling.side)
+    blocks = plan_blocks(*size, side=tiling.side, margin=margin, multiple=multiple, grounds=grounds)
+    seams = Seams(tiling.side, margin, *size) if tiling.blend else None
+    journal, facts = Journal.beside(job.labels), source.facts()
+    remarks = dict.fromkeys(page_remarks(job))
+    begun = journal.begin(_facts(facts, options, tiling, margin), resume=tiling.resume, overwrite=tiling.overwrite)
+    remarks |= dict.fromkeys(begun)
+    sweep(job.labels.parent)  # temporary files of a killed process
+    groups = _batches(blocks, tiling.batch, journal, step)
+    overflows = _count_overflows(journal, blocks)
+    computed = _compute(task, source, options, groups, seams, remarks)
+    for block, arrays in _discarding_damaged_source(journal, computed):
         journal.put(block.index, arrays)
-        lost += int(arrays.get("overflowing", _NONE).sum())
+        overflows += int(arrays.get("overflowing", NONE).sum())
         step()
-    said |= {overflow_words(lost): None} if lost else {}
+    if overflows:
+        remarks[overflow_words(overflows)] = None
     try:
-        check_unchanged(facts, scene.facts(), scene.name)
+        check_unchanged(facts, source.facts(), source.name)
     except DataError:
         journal.close()  # its blocks are of two sources
         raise
-    finished = journal if seams is None else _blended(task, journal, blocks, seams)
-    canvas = Canvas(size, scene.geo, streaming.side, blocks, finished.get, task.recipe, scene.ties)
-    if options.probabilities:
-        write_shares(canvas, job.others["probabilities"], options.probabilities)
-    if job.is_tiles and isinstance(scene, Mosaic):
-        empty = write_tiles(canvas, job.labels, scene.parts)
-    else:
-        empty = write_map(canvas, job.labels)
-    count = 0
-    if options.polygons:
-        with _without_blocks_of(job.source, journal):
-            count = write_outlines(job, options, outlines(canvas, **outlining(task, job, options)), scene.geo)
+    finished = journal if seams is None else _blend(task, journal, blocks, seams)
+    predicted = PredictedMap(job.source, size, source.geo, tiling.side, blocks, finished.get, task.recipe, source.ties)
+    written = _write(task, source, job, options, predicted, journal)
     journal.close()
-    seen = sum(block.block[2] * block.block[3] for block in blocks)
-    return Outcome(job, size, empty + size[0] * size[1] - seen, count, tuple(said))
+    return Outcome(job, size, written.empty, written.polygons, tuple(remarks))
+
+
+def _write(
+    task: Task, source: RasterSource, job: Job, options: PredictOptions, predicted: PredictedMap, journal: Journal
+) -> Written:
+    tiles = source.parts if job.is_tiles and isinstance(source, Mosaic) else None
+    with _discarding_unplaced(job.source, journal):
+        return write_outputs(job_outputs(task, job, options, tiles=tiles), predicted)
+
+
+def _multiple(task: Task) -> int:
+    """The stride of the model's coarsest feature map, in pixels."""
+    return int(getattr(task.model, "multiple", 1))
 
 
 @contextmanager
-def _without_blocks_of(source: Path, journal: Journal) -> Iterator[None]:
-    """Removes the blocks of a source that has no place on the earth: `--resume` would end in the same error."""
+def _discarding_unplaced(source: Path, journal: Journal) -> Iterator[None]:
+    """Removes the blocks if the source has no place on the earth for polygons: `--resume` would fail again."""
     try:
         yield
     except RasterError as error:
@@ -241,19 +254,19 @@ def _without_blocks_of(source: Path, journal: Journal) -> Iterator[None]:
         raise
 
 
-def _overflowing(journal: Journal, blocks: Sequence[Block]) -> int:
-    """How many pixels of the blocks that are done overflowed."""
+def _count_overflows(journal: Journal, blocks: Sequence[Block]) -> int:
+    """How many pixels overflowed in the blocks that are done."""
     done = (journal.get(block.index) for block in blocks if journal.has(block.index))
-    return sum(int(arrays.get("overflowing", _NONE).sum()) for arrays in done)
+    return sum(int(arrays.get("overflowing", NONE).sum()) for arrays in done)
 
 
-def _cleaning_up(
+def _discarding_damaged_source(
     journal: Journal, computed: Iterator[tuple[Block, dict[str, NDArray[Any]]]]
 ) -> Iterator[tuple[Block, dict[str, NDArray[Any]]]]:
-    """The computed blocks; if a source file turns out to be damaged, the journal is removed before the error goes on.
+    """The computed blocks; if a file of the source turns out to be damaged, the journal is removed.
 
-    The mended file is another source, so blocks of the damaged one would only be in its way. Errors that name no file
-    (out of memory), and errors of writing, leave the journal to `--resume`.
+    The repaired file is another source, which the journal would refuse. Errors that name no file (out of memory), and
+    errors of writing, leave the journal to `--resume`.
     """
     try:
         yield from computed
@@ -263,8 +276,8 @@ def _cleaning_up(
         raise
 
 
-def model_reach(task: Task) -> int:
-    """The margin from which on windows give what the whole image gives.
+def exact_margin(task: Task) -> int:
+    """The margin in pixels from which on windows give what the whole image gives: the receptive field.
 
     Raises:
         ConfigError: the receptive field is the whole image.
@@ -279,12 +292,12 @@ def model_reach(task: Task) -> int:
     return found
 
 
-def _facts(source: list[Any], options: Options, streaming: Streaming, margin: int) -> dict[str, Any]:
-    """What a prediction must have in common with the one that it takes up."""
+def _facts(source: list[Any], options: PredictOptions, tiling: TilingOptions, margin: int) -> dict[str, Any]:
+    """What a prediction must have in common with the interrupted one that it continues."""
     return {
         "source": source,
-        "model": streaming.model,
-        "window": [streaming.side, margin, streaming.blend, streaming.batch],
+        "model": tiling.model,
+        "window": [tiling.side, margin, tiling.blend, tiling.batch],
         "settings": [
             options.probabilities,
             bool(options.polygons),
@@ -295,11 +308,10 @@ def _facts(source: list[Any], options: Options, streaming: Streaming, margin: in
     }
 
 
-def _to_do(blocks: Sequence[Block], batch: int, journal: Journal, step: Callable[[], None]) -> list[list[Block]]:
-    """Groups of windows of one size that are computed at once.
+def _batches(blocks: Sequence[Block], batch: int, journal: Journal, step: Callable[[], None]) -> list[list[Block]]:
+    """Batches of windows of one size that are still to be computed; calls `step` for each block that is done.
 
-    Which ones go together depends on the plan alone: what a network gives for an image may differ in the last bit with
-    its company.
+    The plan alone decides which windows go together: the last bit of a prediction may depend on the rest of its batch.
     """
     groups = list[list[Block]]()
     for block in blocks:
@@ -307,66 +319,57 @@ def _to_do(blocks: Sequence[Block], batch: int, journal: Journal, step: Callable
             groups[-1].append(block)
         else:
             groups.append([block])
-    left = [group for group in groups if not all(journal.has(block.index) for block in group)]
-    for _ in range(len(blocks) - sum(map(len, left))):
+    remaining = [group for group in groups if not all(journal.has(block.index) for block in group)]
+    for _ in range(len(blocks) - sum(map(len, remaining))):
         step()
-    return left
+    return remaining
 
 
-def _computed(
+def _compute(
     task: Task,
-    scene: RasterSource,
-    options: Options,
+    source: RasterSource,
+    options: PredictOptions,
     groups: Sequence[Sequence[Block]],
     seams: Seams | None,
-    said: dict[str, None],
+    remarks: dict[str, None],
 ) -> Iterator[tuple[Block, dict[str, NDArray[Any]]]]:
-    """Blocks with their answers, in order; the next windows are being read meanwhile. said: see `_read_ahead`."""
-    shares = "float32" if seams else options.probabilities
-    with closing(_read_ahead(task, scene, options, [block for group in groups for block in group], said)) as windows:
+    """Blocks with their arrays, in order; the next windows are read meanwhile. remarks: see `_read_ahead`."""
+    dtype = "float32" if seams else options.probabilities
+    order = [block for group in groups for block in group]
+    with closing(_read_ahead(task, source, options, order, remarks)) as windows:
         for group in groups:
             images = [next(windows) for _ in group]
-            given = [image for image in images if image is not None]
+            with_data = [image for image in images if image is not None]
             names = [
-                (scene.name, _named(block)) for block, image in zip(group, images, strict=True) if image is not None
+                (source.name, _window_words(block))
+                for block, image in zip(group, images, strict=True)
+                if image is not None
             ]
-            found = answers(task, torch.stack(given), options.precision, shares=shares, names=names) if given else []
-            rest = iter(found)
+            predictions = iter(
+                predict_batch(task, torch.stack(with_data), options.precision, probabilities=dtype, names=names)
+                if with_data
+                else []
+            )
             for block, image in zip(group, images, strict=True):
-                there = image is not None  # where nothing is, there is nothing to compute
-                answer = next(rest) if there else _nothing(len(task.classes), block.window[2:], shares)
-                kept = _kept(task, block, answer, options, seams)
-                if image is not None and (lost := overflows(task, image[:, *block.inside])):
-                    kept["overflowing"] = np.array([lost])
-                yield block, kept
+                empty = image is None
+                prediction = _empty(len(task.classes), block.window[2:], dtype) if empty else next(predictions)
+                arrays = block_arrays(task, block, prediction, options, seams)
+                if image is not None and (overflows := count_overflows(task, image[:, *block.inside])):
+                    arrays["overflowing"] = np.array([overflows])
+                yield block, arrays
 
 
-def _named(block: Block) -> str:
+def _window_words(block: Block) -> str:
     """A window as messages name it, in pixels of the whole raster; the margin is part of it."""
     row, column, height, width = block.window
     return f"window at row {row}, column {column} ({width} x {height} pixels)"
 
 
-def _nothing(classes: int, shape: tuple[int, int], shares: str | None) -> Answer:
-    """The answer where no data is."""
-    empty = 0 if shares == "uint8" else np.nan
-    probabilities = None if shares is None else np.full((classes, *shape), empty, shares)
-    return Answer(np.full(shape, IGNORE, np.int64), np.zeros(shape, np.uint8), probabilities)
-
-
-def _kept(task: Task, block: Block, answer: Answer, options: Options, seams: Seams | None) -> dict[str, NDArray[Any]]:
-    """What the journal keeps of a window."""
-    values = file_values(answer.labels[block.inside], task.recipe)
-    arrays: dict[str, NDArray[Any]] = {"labels": values.astype(label_type(task.recipe))}
-    if options.polygons:
-        arrays["scores"] = answer.scores[block.inside]
-    if answer.shares is not None and options.probabilities:
-        inner = answer.shares[:, *block.inside]
-        bytes_of_floats = seams is not None and options.probabilities == "uint8"
-        arrays["probabilities"] = np.rint(255 * np.nan_to_num(inner)).astype(np.uint8) if bytes_of_floats else inner
-    if answer.shares is not None and seams is not None:
-        arrays["rim"] = answer.shares[:, seams.rim(block)].astype(np.float16)
-    return arrays
+def _empty(classes: int, shape: tuple[int, int], dtype: str | None) -> Prediction:
+    """The prediction of a window without data."""
+    missing = 0 if dtype == "uint8" else np.nan
+    probabilities = None if dtype is None else np.full((classes, *shape), missing, dtype)
+    return Prediction(np.full(shape, IGNORE, np.int64), np.zeros(shape, np.uint8), probabilities)
 
 
 def _is_empty(picture: Picture) -> bool:
@@ -374,38 +377,38 @@ def _is_empty(picture: Picture) -> bool:
 
 
 def _read_ahead(
-    task: Task, scene: RasterSource, options: Options, blocks: Sequence[Block], said: dict[str, None]
+    task: Task, source: RasterSource, options: PredictOptions, blocks: Sequence[Block], remarks: dict[str, None]
 ) -> Generator[Tensor | None, None, None]:
-    """The windows of the blocks, as the model wants them, None where nothing is.
+    """The windows of the blocks as the model expects them; None: a window without data.
 
-    Windows that were read ahead are kept in the type of the file, which is smaller. said: gets the first window's
-    remark on values too fine for float32.
+    Windows that wait keep the pixel type of the file, which is smaller. remarks: gets a warning if values are too fine
+    for float32.
     """
-    rest, waiting, fine = iter(blocks), deque[Future[Picture]](), list[str]()
+    rest, waiting, warnings = iter(blocks), deque[Future[Picture]](), list[str]()
     with ThreadPoolExecutor(READERS, "fpn-read") as pool:
         try:
             while True:
                 while len(waiting) < AHEAD and (block := next(rest, None)) is not None:
-                    waiting.append(pool.submit(scene.read, block.window))
+                    waiting.append(pool.submit(source.read, block.window))
                 if not waiting:
                     return
                 picture = waiting.popleft().result()
-                if not fine:
-                    fine = coarseness(picture)
-                    said.update(dict.fromkeys(fine))
-                yield None if _is_empty(picture) else as_input(task, picture, options, file=scene.name)
+                if not warnings:
+                    warnings = float32_remarks(picture)
+                    remarks.update(dict.fromkeys(warnings))
+                yield None if _is_empty(picture) else as_input(task, picture, options, file=source.name)
         finally:
             for window in waiting:
                 window.cancel()
 
 
-def _blended(task: Task, journal: Journal, blocks: Sequence[Block], seams: Seams) -> Journal:
-    """The blocks after their rims have been mixed, in a journal inside the other; it goes on like that one."""
-    mixed = Journal(journal.folder / "blended")
-    mixed.begin({}, resume=True)  # damaged blocks of this journal are made again from whole ones: nothing to tell
+def _blend(task: Task, journal: Journal, blocks: Sequence[Block], seams: Seams) -> Journal:
+    """Blends the rims of the blocks into a journal inside the other one, which can be continued as well."""
+    blended = Journal(journal.folder / "blended")
+    blended.begin({}, resume=True)  # damaged blocks are blended again from whole ones: no remark
     values = np.array(task.recipe.label_ids, label_type(task.recipe))
     blender = Blender(blocks, seams, journal.get, values=values, nodata=nodata_value(task.recipe))
     for block in blocks:
-        if not mixed.has(block.index):
-            mixed.put(block.index, blender.block(block.index))
-    return mixed
+        if not blended.has(block.index):
+            blended.put(block.index, blender.block(block.index))
+    return blended
