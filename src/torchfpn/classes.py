@@ -1,9 +1,4 @@
-"""Class maps: values of label files, class indices, names, colors, and the values that are ignored.
-
-A colour for every class: by the meaning of its name where that has a habitual colour, else from a palette.
-
-The classes of a dataset, in the three ways a dataset.yaml may list them.
-"""
+"""Classes of a dataset: names, values in label files, colors; a color for every class that has none."""
 
 import colorsys
 import re
@@ -13,9 +8,7 @@ from typing import Any
 
 from torchfpn.errors import ConfigError
 from torchfpn.io.yaml_json import Fields, is_whole
-
-Color = tuple[int, int, int]
-
+from torchfpn.types import Color
 
 # What people expect of a map or a street scene. The first word found in the name counts.
 _MEANINGS: dict[Color, str] = {
@@ -52,63 +45,7 @@ _PALETTE: tuple[Color, ...] = (
     (140, 209, 125),
 )
 
-
-def class_colors(names: Sequence[str], given: Sequence[Color | None]) -> list[Color]:
-    """One colour for each name: the one given, else its habitual one, else the one least like the others."""
-    colors: list[Color | None] = list(given)
-    for i, name in enumerate(names):
-        meant = _meant(name)
-        if colors[i] is None and meant not in colors:
-            colors[i] = meant
-    taken = [color for color in colors if color is not None]
-    free = _Free([*_PALETTE, *(_turned(i) for i in range(len(names)))], taken)
-    return [free.take() if color is None else color for color in colors]
-
-
-class _Free:
-    """Colours not taken yet, each with its distance from the nearest one that is."""
-
-    def __init__(self, colors: Sequence[Color], taken: Sequence[Color]) -> None:
-        self.apart = dict.fromkeys(colors, float("inf"))
-        for color in taken:
-            self._reduce(color)
-
-    def take(self) -> Color:
-        """The one that is farthest from all taken, the first of equals."""
-        best = max(self.apart, key=self.apart.__getitem__)
-        del self.apart[best]
-        self._reduce(best)
-        return best
-
-    def _reduce(self, taken: Color) -> None:
-        """Takes in one more colour that is taken.
-
-        How different two colours look, roughly: the "redmean" formula (Riemersma). In one expression, without a call
-        for each pair: there are 35,000 pairs of 255 classes.
-        """
-        red, green, blue = taken
-        self.apart = {
-            (r, g, b): min(
-                apart,
-                (2 + (r + red) / 512) * (r - red) ** 2 + 4 * (g - green) ** 2 + (3 - (r + red) / 512) * (b - blue) ** 2,
-            )
-            for (r, g, b), apart in self.apart.items()
-        }
-
-
-def _meant(name: str) -> Color | None:
-    words = re.findall(r"[a-z]+", name.lower())
-    return next((color for color, known in _MEANINGS.items() if set(words) & set(known.split())), None)
-
-
-def _turned(i: int) -> Color:
-    """Colours without end: the hue turned by the golden angle each time."""
-    red, green, blue = colorsys.hsv_to_rgb((i * 0.381966) % 1, 0.55 + 0.3 * (i % 2), 0.9 - 0.25 * (i % 3) / 2)
-    return round(255 * red), round(255 * green), round(255 * blue)
-
-
 MAX_CLASSES = 255  # labels are 0..254 inside torchfpn, 255 is IGNORE
-
 MAX_ID = 2**31 - 1
 
 
@@ -184,3 +121,57 @@ def _once(fields: Fields, values: list[Any], what: str) -> None:
     for value in values:
         if values.count(value) > 1:
             raise ConfigError(f"several classes with the {what} {value}", file=fields.file, field="classes")
+
+
+def class_colors(names: Sequence[str], given: Sequence[Color | None]) -> list[Color]:
+    """One colour for each name: the one given, else its habitual one, else the one least like the others."""
+    colors: list[Color | None] = list(given)
+    for i, name in enumerate(names):
+        habitual = _habitual_color(name)
+        if colors[i] is None and habitual not in colors:
+            colors[i] = habitual
+    taken = [color for color in colors if color is not None]
+    free = _Free([*_PALETTE, *(_hue(i) for i in range(len(names)))], taken)
+    return [free.take() if color is None else color for color in colors]
+
+
+class _Free:
+    """Colours not taken yet, each with its distance from the nearest one that is."""
+
+    def __init__(self, colors: Sequence[Color], taken: Sequence[Color]) -> None:
+        self.apart = dict.fromkeys(colors, float("inf"))
+        for color in taken:
+            self._reduce(color)
+
+    def take(self) -> Color:
+        """The one that is farthest from all taken, the first of equals."""
+        best = max(self.apart, key=self.apart.__getitem__)
+        del self.apart[best]
+        self._reduce(best)
+        return best
+
+    def _reduce(self, taken: Color) -> None:
+        """Takes in one more colour that is taken.
+
+        How different two colours look, roughly: the "redmean" formula (Riemersma). In one expression, without a call
+        for each pair: there are 35,000 pairs of 255 classes.
+        """
+        red, green, blue = taken
+        self.apart = {
+            (r, g, b): min(
+                apart,
+                (2 + (r + red) / 512) * (r - red) ** 2 + 4 * (g - green) ** 2 + (3 - (r + red) / 512) * (b - blue) ** 2,
+            )
+            for (r, g, b), apart in self.apart.items()
+        }
+
+
+def _habitual_color(name: str) -> Color | None:
+    words = re.findall(r"[a-z]+", name.lower())
+    return next((color for color, known in _MEANINGS.items() if set(words) & set(known.split())), None)
+
+
+def _hue(i: int) -> Color:
+    """Colours without end: the hue turned by the golden angle each time."""
+    red, green, blue = colorsys.hsv_to_rgb((i * 0.381966) % 1, 0.55 + 0.3 * (i % 2), 0.9 - 0.25 * (i % 3) / 2)
+    return round(255 * red), round(255 * green), round(255 * blue)

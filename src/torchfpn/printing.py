@@ -1,14 +1,4 @@
-"""What is printed: no control characters, no failure of a closed stream, no warnings of libraries.
-
-The one door to the terminal: what is printed holds no control characters, and a stream that fails stops no work.
-
-Names of classes, attributes, tags and files come from other people. Escape sequences in them could rewrite the screen,
-marks of writing direction could turn a line around. `visible` spells such characters out. Within `doors` everything
-that is printed to stdout and stderr passes through it: print, logging, argparse. Tables and bars of rich pass through
-`torchfpn.report.console.Console`, which spells out the same characters and adds the colours itself.
-
-Silencing a warning around one call, also where several threads do so at once.
-"""
+"""Text on the terminal: control characters made visible, streams that may fail, quiet warnings."""
 
 import contextlib
 import errno
@@ -28,6 +18,8 @@ _HIDDEN = re.compile(  # control characters but tab and line feed, marks of dire
     "\ud800-\udfff\U000e0000-\U000e0fff]"
 )
 
+_filters = threading.RLock()  # warnings.catch_warnings changes a global list; one thread may nest blocks
+
 
 def visible(text: str) -> str:
     r"""The text with control characters, marks of writing direction and invisible characters as escapes: ``\x1b``.
@@ -44,11 +36,11 @@ def _escape(match: re.Match[str]) -> str:
     return match.group().encode("unicode_escape").decode()
 
 
-def shortened(text: str, most: int = LONGEST) -> str:
-    """The text, or where it is longer than `most` characters its beginning and end and how many were left out."""
-    if len(text) <= most:
+def shortened(text: str, max_length: int = LONGEST) -> str:
+    """The text, or where it is longer than `max_length` characters its beginning and end and how many were left out."""
+    if len(text) <= max_length:
         return text
-    head, tail = most * 3 // 4, most // 4
+    head, tail = max_length * 3 // 4, max_length // 4
     return f"{text[:head]} [{len(text) - head - tail:,} characters left out] {text[-tail:]}"
 
 
@@ -142,7 +134,13 @@ class _Through(Stream):
 
 @contextlib.contextmanager
 def doors() -> Iterator[Door]:
-    """Within the block stdout and stderr are doors; the door of stdout. Blocks may be nested."""
+    """Makes stdout and stderr doors within the block, and yields that of stdout. Blocks may be nested.
+
+    Names of classes, attributes, tags and files come from other people. Escape sequences in them could rewrite the
+    screen, marks of writing direction could turn a line around. Everything that is printed within the block passes
+    `visible`: print, logging, argparse. Tables and bars of rich pass `torchfpn.report.console.Console`, which spells
+    out the same characters and adds the colors itself.
+    """
     if isinstance(sys.stdout, Door):
         yield sys.stdout
         return
@@ -179,22 +177,19 @@ def log_to_stderr(level: int) -> None:
     logging.basicConfig(level=level, handlers=[handler])
 
 
-_filters = threading.Lock()  # warnings.catch_warnings changes a global list
+@contextlib.contextmanager
+def quiet(category: type[Warning]) -> Iterator[None]:
+    """Ignores warnings of `category` inside the block. One thread at a time: keep it to short calls."""
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield
 
 
 def _renew() -> None:
     """A child must not inherit the lock held."""
     global _filters
-    _filters = threading.Lock()
+    _filters = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
-
-
-@contextlib.contextmanager
-def quiet(category: type[Warning]) -> Iterator[None]:
-    """Nothing is said about `category` inside. One thread at a time: keep it to short calls."""
-    with _filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore", category)
-        yield

@@ -18,6 +18,8 @@ Maps = tuple["Tensor", ...]  # [B, C_i, H / s_i, W / s_i], finest first, always
 
 Size = tuple[int, int]  # (height, width) in pixels
 
+Color = tuple[int, int, int]  # red, green, blue, 0..255
+
 SHOWN = 10  # classes that are named when a result is printed
 
 

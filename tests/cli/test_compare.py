@@ -13,7 +13,7 @@ from torchfpn.cli.main import main
 from torchfpn.errors import ConfigError
 from torchfpn.geo.crs import crs_wkt
 from torchfpn.geo.georef import Geo
-from torchfpn.io.rasters import write_label_raster
+from torchfpn.io.geotiff import write_label_raster
 from torchfpn.metrics.confusion import ConfusionMatrix
 from torchfpn.report.images import to_rgb
 from torchfpn.report.sheets import FALSE, MISSED, OTHER, RIGHT, Comparison, draw_comparison, mark_differences

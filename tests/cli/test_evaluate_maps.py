@@ -15,7 +15,7 @@ from shared import DATA, needs_shared
 from torchfpn.cli.main import main
 from torchfpn.geo.crs import crs_wkt
 from torchfpn.geo.georef import Geo
-from torchfpn.io.rasters import write_label_raster
+from torchfpn.io.geotiff import write_label_raster
 from torchfpn.metrics.confusion import ConfusionMatrix
 
 WEST, NORTH = 500_000, 5_800_000

@@ -18,7 +18,7 @@ from tiny_model import tiny_task
 from torchfpn.cli.main import main
 from torchfpn.geo.crs import square_metres
 from torchfpn.geo.georef import Geo
-from torchfpn.io.rasters import write_label_raster
+from torchfpn.io.geotiff import write_label_raster
 from torchfpn.io.vector_writing import write_layer
 from torchfpn.io.vectors import read_vectors
 

@@ -17,7 +17,7 @@ from made_data import write_tiff
 from torchfpn.cli.main import main
 from torchfpn.geo.crs import LON_LAT
 from torchfpn.geo.georef import Geo
-from torchfpn.io.rasters import write_label_raster
+from torchfpn.io.geotiff import write_label_raster
 from torchfpn.io.vector_writing import write_layer
 from torchfpn.io.vectors import read_vectors
 

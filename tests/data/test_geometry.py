@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchfpn.data.transforms import Geometry
-from torchfpn.geo.georef import Window
+from torchfpn.geo.window import Window
 from torchfpn.recipe import IGNORE
 
 windows = st.builds(Window, st.integers(-6, 8), st.integers(-6, 8), st.integers(1, 14), st.integers(1, 14))

@@ -21,7 +21,7 @@ from torchfpn.data.check import check
 from torchfpn.data.config import read_dataset
 from torchfpn.data.init import init_dataset
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.io.rasters import write_label_raster
+from torchfpn.io.geotiff import write_label_raster
 
 
 def flat(folder, n, images="images", masks="masks"):

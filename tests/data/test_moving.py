@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchfpn.data.labels.coco_annotations import Shapes
 from torchfpn.data.labels.ground_truth import GroundTruth
 from torchfpn.data.transforms import Geometry, move_masks, moved, tight_boxes, visible_objects
-from torchfpn.geo.georef import Window
+from torchfpn.geo.window import Window
 from torchfpn.ops.masks import crop_images, paste
 
 SIZE = (40, 56)

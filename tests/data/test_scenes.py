@@ -26,8 +26,8 @@ from torchfpn.data.statistics import class_counts
 from torchfpn.data.transforms import Augment
 from torchfpn.errors import DataError
 from torchfpn.evaluation.model import evaluate_pixels
-from torchfpn.geo.georef import Window
-from torchfpn.geo.georef import tiles as tiling
+from torchfpn.geo.window import Window
+from torchfpn.geo.window import tiles as tiling
 from torchfpn.io import images
 from torchfpn.nn.layers import Normalize
 from torchfpn.recipe import IGNORE, Scaling

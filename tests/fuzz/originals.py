@@ -18,7 +18,7 @@ from made_panoptic import make_panoptic
 from tiny_detector import tiny_detector
 from tiny_model import tiny_task
 from torchfpn.geo.georef import Geo
-from torchfpn.io.rasters import write_label_raster
+from torchfpn.io.geotiff import write_label_raster
 
 TRAINING = """dataset: pixels
 max_epochs: 1

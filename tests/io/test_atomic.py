@@ -80,7 +80,7 @@ def cog(path, side=300):
 
 
 def label_file(path):
-    from torchfpn.io.rasters import write_label_raster
+    from torchfpn.io.geotiff import write_label_raster
 
     write_label_raster(path, np.random.default_rng(0).integers(0, 255, (300, 300), dtype=np.uint8))
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from made_data import write_tiff
 from torchfpn.errors import RasterError
 from torchfpn.geo.georef import Geo
+from torchfpn.io.geotiff import Layout, write_cog, write_label_raster
 from torchfpn.io.images import read_image
 from torchfpn.io.labels import read_labels, read_legend
-from torchfpn.io.rasters import open_raster, write_label_raster
+from torchfpn.io.rasters import open_raster
 
 UTM = rasterio.crs.CRS.from_epsg(32633).to_wkt()
 GRIDS = {
@@ -141,3 +142,13 @@ class TestVrt:
         (folder / "a.vrt").write_text(bomb)
         with pytest.raises(RasterError, match="document type"):
             read_image(folder / "a.vrt", allow_vrt=True)
+
+
+def test_a_raster_too_large_for_memory_is_written_to_the_disk(tmp_path):
+    side, row, geo = 5800, (np.arange(5800) % 256).astype(np.uint8)[None, None], Geo(UTM, GRIDS["north-up"])
+    write_cog(tmp_path / "a.tif", Layout(side, side, "uint8", ("class",), geo), [(side - 1, 0, row)])
+    write_label_raster(tmp_path / "b.tif", np.broadcast_to(row[0], (side, side)), geo=geo)
+    for name, band in (("a.tif", "class"), ("b.tif", None)):
+        with rasterio.open(tmp_path / name) as source:
+            assert source.descriptions == (band,)
+            assert np.array_equal(source.read(1, window=((side - 1, side), (0, side))), row[0])

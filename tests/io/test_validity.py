@@ -16,9 +16,10 @@ from torchfpn.data.init import init_dataset
 from torchfpn.data.reading import read_target
 from torchfpn.data.scaling import find_scaling
 from torchfpn.errors import DataError
+from torchfpn.io.geotiff import write_label_raster
 from torchfpn.io.images import read_image
 from torchfpn.io.labels import read_labels
-from torchfpn.io.rasters import open_raster, write_label_raster
+from torchfpn.io.rasters import open_raster
 from torchfpn.io.select_bands import fitted
 from torchfpn.recipe import Recipe, Scaling
 from torchfpn.sources.labels import open_label_map

@@ -18,8 +18,7 @@ from torchfpn.errors import ConfigError, DataError, RasterError
 from torchfpn.geo.crs import LON_LAT, crs_wkt, square_metres
 from torchfpn.geo.georef import Geo
 from torchfpn.geo.tiles import check_pattern, tile_geo
-from torchfpn.io.geotiff import Tags, label_stream
-from torchfpn.io.rasters import write_label_raster
+from torchfpn.io.geotiff import Layout, geotiff_writer, write_label_raster
 from torchfpn.io.vectors import Vectors, read_vectors
 from torchfpn.sources.label_classes import Legend, legend_of_field, legend_of_one
 from torchfpn.sources.polygons import RasterizeOptions, rasterize_file, strips
@@ -379,9 +378,10 @@ def test_the_streamed_file_is_the_one_written_whole(tmp_path, size, dtype):
     labels = np.random.default_rng(0).integers(0, 3, size).astype(dtype)
     labels[-1, -1] = top
     names, colors, geo = {0: "none", 1: "Straße"}, {0: (1, 2, 3), 1: (4, 5, 6)}, Geo(UTM, GRIDS["turned"])
-    with label_stream(tmp_path / "a.tif", size, dtype, geo, Tags(colors, names, top)) as write:
+    layout = Layout(*size, dtype, geo=geo, nodata=top, colors=colors, classes=names)
+    with geotiff_writer(tmp_path / "a.tif", layout) as write:
         for row in range(0, size[0], 512):
-            write(row, labels[row : row + 512])
+            write(row, 0, labels[row : row + 512])
     write_label_raster(tmp_path / "b.tif", labels, geo=geo, colors=colors, names=names, nodata=top)
     with rasterio.open(tmp_path / "a.tif") as a, rasterio.open(tmp_path / "b.tif") as b:
         assert np.array_equal(a.read(), b.read())
@@ -395,8 +395,8 @@ def test_a_stream_that_breaks_leaves_nothing(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"before")
 
     def broken():
-        with label_stream(tmp_path / "a.tif", (600, 600), "uint8", None, Tags({0: (0, 0, 0)}, {})) as write:
-            write(0, np.zeros((512, 600), np.uint8))
+        with geotiff_writer(tmp_path / "a.tif", Layout(600, 600, "uint8")) as write:
+            write(0, 0, np.zeros((512, 600), np.uint8))
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):

@@ -25,7 +25,7 @@ from torchfpn.io.formats import printable
 
 if TYPE_CHECKING:
     from torchfpn.evaluation.maps import MapComparison
-    from torchfpn.geo.georef import Window
+    from torchfpn.geo.window import Window
     from torchfpn.inference.jobs import Job
     from torchfpn.metrics.pixel_counts import PixelCounts
     from torchfpn.report.html import Picture
@@ -220,7 +220,7 @@ def _classes(args: argparse.Namespace, sides: "Sequence[LabelSource]") -> "Label
 
 def _window(text: str | None) -> "Window | None":
     from torchfpn.errors import ConfigError
-    from torchfpn.geo.georef import Window
+    from torchfpn.geo.window import Window
 
     if text is None:
         return None

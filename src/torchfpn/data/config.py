@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from torchfpn.classes import Class, Color, parse_classes, parse_color
+from torchfpn.classes import Class, parse_classes, parse_color
 from torchfpn.data.files import is_inside, match_pairs
 from torchfpn.data.labels.coco import in_classes, read_coco
 from torchfpn.data.labels.coco_annotations import Annotations, Coco, Wanted
@@ -23,6 +23,7 @@ from torchfpn.errors import ConfigError, DataError, WeightsError, nearest
 from torchfpn.io.formats import MAX_PIXELS, on_disk
 from torchfpn.io.yaml_json import Fields, is_whole, read_yaml
 from torchfpn.recipe import IGNORE, Scaling
+from torchfpn.types import Color
 
 NAME = "dataset.yaml"
 

@@ -50,7 +50,7 @@ from torchfpn.data.sampler import Draw, key
 from torchfpn.data.splits import Pair
 from torchfpn.data.transforms import Augment, Geometry, ObjectAugment, Resize, pixel_of, times, visible_objects
 from torchfpn.errors import ConfigError, DataError, amount
-from torchfpn.geo.georef import Window, tile, tiles
+from torchfpn.geo.window import Window, tile, tiles
 from torchfpn.types import Size
 
 MOST_CROPS = 2**20  # samples that a scene is at most; the order of an epoch is a list of them

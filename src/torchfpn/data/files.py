@@ -13,7 +13,7 @@ from pathlib import Path
 from torchfpn.data.splits import Pair, Paths, Problem, Split, natural, tile_parts
 from torchfpn.errors import DataError, amount
 from torchfpn.io.formats import (
-    READ,
+    READABLE,
     SUFFIXES,
     UNREAD_SUFFIXES,
     check_regular,
@@ -63,7 +63,7 @@ def list_files(root: Path, paths: Paths, *, polygons: bool = False) -> Listing:
         _refuse_foreign(where, entries if not images else [])
     listing = _folder(root, where, images)
     unread = sorted((e.name for e in entries if _has(e.name, UNREAD_SUFFIXES)), key=natural)
-    cure = f"expected {READ}; convert it, or move it away"
+    cure = f"expected {READABLE}; convert it, or move it away"
     listing.problems.extend(
         Problem(where / name, f"{Path(name).suffix.lower()} is not read; {cure}") for name in unread
     )

@@ -28,7 +28,7 @@ from torchfpn.data.parallel import Watch, each, spread, unwatched
 from torchfpn.data.reading import COLORS, SIDE, burning
 from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, FPNError, of_system
-from torchfpn.geo.georef import Window, tiles
+from torchfpn.geo.window import Window, tiles
 from torchfpn.io.atomic import write_bytes, write_text
 from torchfpn.io.formats import SUFFIXES, WINDOWED, format_of, is_vector
 from torchfpn.io.images import read_image

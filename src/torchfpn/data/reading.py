@@ -23,12 +23,13 @@ from torchfpn.data.config import DatasetConfig
 from torchfpn.data.headers import Header, quick_size, read_header
 from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, RasterError, amount
-from torchfpn.geo.georef import SAME_GRID, Geo, Window, tile, tiles
+from torchfpn.geo.georef import Geo, check_same_grid
+from torchfpn.geo.window import Window, tile, tiles
 from torchfpn.io.bands import match_bands
 from torchfpn.io.formats import format_of, is_vector
 from torchfpn.io.images import Picture, read_image, swaps_sides
 from torchfpn.io.labels import LabelFile, read_labels
-from torchfpn.io.rasters import BLOCK_BYTES, check_blocks, same_crs
+from torchfpn.io.rasters import BLOCK_BYTES, check_blocks
 from torchfpn.recipe import IGNORE
 
 COLORS = ("red", "green", "blue")
@@ -207,7 +208,7 @@ def _size(dataset: DatasetConfig, path: Path, part: tuple[int, int]) -> tuple[in
 def check_fit(
     pair: Pair, size: tuple[int, ...], place: Geo | None, label_size: tuple[int, ...], label_place: Geo | None
 ) -> None:
-    """Passes labels of the size and, where both files say, on the grid of the image (to 0.01 pixels).
+    """Passes labels of the size and, where both files say, on the grid of the image.
 
     Raises:
         DataError: with both sizes, or both grids.
@@ -216,18 +217,7 @@ def check_fit(
     if (h, w) != (th, tw):
         turned = turned_hint(pair.image) if (w, h) == (th, tw) else ""
         raise DataError(f"labels of {tw} x {th} pixels for an image of {w} x {h}{turned}", file=pair.label)
-    if label_place is None or place is None:
-        return
-    if label_place.crs and place.crs and not same_crs(label_place.crs, place.crs):
-        raise DataError("labels in another coordinate system than the image", file=pair.label, hint="reproject them")
-    apart = place.distance(label_place, h, w)
-    if not apart <= SAME_GRID:
-        raise DataError(
-            f"labels on another grid than the image, {apart:.3g} pixels apart: {list(label_place.transform)} for"
-            f" {list(place.transform)}",
-            file=pair.label,
-            allowed=f"at most {SAME_GRID} pixels",
-        )
+    check_same_grid(label_place, place, (h, w), file=pair.label, name="the image", subject="labels")
 
 
 def turned_hint(image: Path) -> str:

@@ -26,8 +26,8 @@ from torch import Tensor
 from torchfpn.data.labels.ground_truth import GroundTruth, cut_to
 from torchfpn.data.sample import ObjectSample, Sample, without_gaps
 from torchfpn.errors import ConfigError
-from torchfpn.geo.georef import Window
-from torchfpn.geo.georef import Window as CropWindow
+from torchfpn.geo.window import Window
+from torchfpn.geo.window import Window as CropWindow
 from torchfpn.ops.masks import Crops
 from torchfpn.recipe import IGNORE, Scaling
 from torchfpn.types import Objects, Size

@@ -195,8 +195,8 @@ def _leave_interrupts_to_parent() -> None:
 
 def make_sheet(sheet: Sheet) -> Sheet:
     """Paints one scene and writes its two files."""
-    from torchfpn.io.geotiff import write_bands
-    from torchfpn.io.rasters import import_rasterio, write_label_raster
+    from torchfpn.io.geotiff import write_bands, write_label_raster
+    from torchfpn.io.rasters import import_rasterio
 
     painted = scene(sheet.seed, sheet.size)
     west, north = sheet.west_north()
@@ -258,7 +258,7 @@ def _truth(dataset: Path, town: Sheet) -> "Objects":
     from torchfpn.data.labels.instance_maps import read_numbered
     from torchfpn.data.splits import Pair
     from torchfpn.data.transforms import Geometry, visible_objects
-    from torchfpn.geo.georef import Window
+    from torchfpn.geo.window import Window
 
     size = (town.size, town.size)
     truth = read_numbered(read_dataset(dataset), Pair(town.image, town.label), size, None)

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from torchfpn.classes import class_colors
 from torchfpn.errors import DataError, amount
-from torchfpn.geo.georef import Window, tiles
+from torchfpn.geo.window import Window, tiles
 from torchfpn.io.formats import MAX_SIDE, printable
-from torchfpn.io.rasters import Color
 from torchfpn.metrics.pixel_counts import PixelCounts
 from torchfpn.recipe import IGNORE
 from torchfpn.sources.label_classes import LabelClasses
 from torchfpn.sources.labels import WINDOW, LabelMap, LabelSource, check_same_grid, open_label_map
 from torchfpn.sources.raster import Grid, Sampling
+from torchfpn.types import Color
 
 MOST = 255  # classes
 BYTE = 256

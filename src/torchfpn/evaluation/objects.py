@@ -20,16 +20,17 @@ from torchfpn.data.labels.polygons import grid, read_features
 from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, amount, nearest
 from torchfpn.evaluation.maps import PixelScores, paired_windows
-from torchfpn.geo.georef import Geo, Window
+from torchfpn.geo.georef import Geo
 from torchfpn.geo.tiles import tile_geo
-from torchfpn.geo.window import plan_blocks
+from torchfpn.geo.window import Window, plan_blocks
 from torchfpn.io.formats import MAX_SIDE
-from torchfpn.io.rasters import Color, geo_of, open_raster
+from torchfpn.io.rasters import geo_of, open_raster
 from torchfpn.metrics.pixel_counts import PixelCounts
 from torchfpn.metrics.polygons import ObjectScores, score_objects
 from torchfpn.recipe import IGNORE
 from torchfpn.sources.label_classes import BACKGROUND
 from torchfpn.sources.labels import LabelMap, drawn_reader, open_label_map
+from torchfpn.types import Color
 from torchfpn.vector.features import SIDE, reader_of, trace_map
 from torchfpn.vector.geometry import clip, ground_plane, to_plane
 from torchfpn.vector.lon_lat import GridBends, to_lon_lat

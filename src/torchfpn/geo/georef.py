@@ -1,13 +1,9 @@
-"""Georeferences: pixel coordinates to map coordinates and back.
-
-Where an image lies on the earth (CRS, affine transform) and windows of its pixels, as plain values.
-"""
+"""Georeferences: from pixel coordinates to map coordinates and back, whether two grids are one, and world files."""
 
 import math
 import os.path
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from torchfpn.errors import DataError
 
@@ -16,74 +12,16 @@ Affine6 = tuple[float, float, float, float, float, float]
 SAME_GRID = 0.01  # pixels; how far apart two grids may lie and still be one
 
 
-class Window(NamedTuple):
-    """A rectangle of pixels, which may reach beyond the image. row, column: its upper left pixel; sizes in pixels."""
-
-    row: int
-    column: int
-    height: int
-    width: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.height, self.width
-
-    @property
-    def ranges(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows and columns, from and to, as rasterio has a window."""
-        return (self.row, self.row + self.height), (self.column, self.column + self.width)
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Rows and columns of an array of the whole image; the window must not begin above it or left of it."""
-        (top, bottom), (left, right) = self.ranges
-        return slice(top, bottom), slice(left, right)
-
-    def fits(self, height: int, width: int) -> bool:
-        """Whether it lies within an image of this size."""
-        (top, bottom), (left, right) = self.ranges
-        return min(top, left) >= 0 and bottom <= height and right <= width
-
-    def padded(self, pixels: int) -> "Window":
-        """With so many more pixels on every side."""
-        return Window(self.row - pixels, self.column - pixels, self.height + 2 * pixels, self.width + 2 * pixels)
-
-    def clipped(self, height: int, width: int) -> "Window":
-        """The part of it within an image of this size."""
-        (top, bottom), (left, right) = self.ranges
-        top, left = max(0, top), max(0, left)
-        return Window(top, left, min(height, bottom) - top, min(width, right) - left)
-
-    def within(self, other: "Window") -> "Window":
-        """The same pixels, counted from the upper left pixel of another window."""
-        return self._replace(row=self.row - other.row, column=self.column - other.column)
-
-
-def tile(size: tuple[int, int], side: tuple[int, int], row: int, column: int) -> Window:
-    """The tile in that row and column of a tiling.
-
-    Args:
-        size: height and width of the image in pixels.
-        side: height and width of a tile; those at the right and at the bottom are smaller.
-        row: number of the row of tiles, from 0 at the top.
-        column: number of the column of tiles, from 0 at the left.
-    """
-    return Window(row * side[0], column * side[1], *side).clipped(*size)
-
-
-def tiles(size: tuple[int, int], side: tuple[int, int]) -> list[Window]:
-    """All tiles of an image, row by row: see `tile`."""
-    rows, columns = (-(-whole // part) for whole, part in zip(size, side, strict=True))
-    return [tile(size, side, row, column) for row in range(rows) for column in range(columns)]
-
-
 @dataclass(frozen=True)
 class Geo:
-    """crs: well-known text, None where unknown. transform: (a, b, c, d, e, f) of the upper left pixel corners.
+    """Where the pixels of an image lie on the earth.
 
-    x = a * column + b * row + c and y = d * column + e * row + f; a south-up image has e > 0, a rotated one b, d != 0.
-    rpcs: the camera model that the whole image has besides, GDAL's names and texts; outputs on the same grid keep it.
+    Attributes:
+        crs: well-known text of the coordinate reference system, None where unknown.
+        transform: (a, b, c, d, e, f) of the upper left corners of pixels: x = a * column + b * row + c and
+            y = d * column + e * row + f. A south-up image has e > 0, a rotated one b, d != 0.
+        rpcs: the camera model that the whole image has besides, GDAL's names and texts; outputs on the same grid
+            repeat it.
     """
 
     crs: str | None
@@ -91,15 +29,9 @@ class Geo:
     rpcs: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     def world(self, column: float, row: float) -> tuple[float, float]:
-        """The place of a pixel corner, in units of the coordinate system."""
+        """The place (x, y) of a pixel corner, in units of the coordinate system."""
         a, b, c, d, e, f = self.transform
         return a * column + b * row + c, d * column + e * row + f
-
-    def part(self, row: int, column: int) -> "Geo":
-        """The place of a part of the image whose upper left pixel is that one."""
-        a, b, _, d, e, _ = self.transform
-        x, y = self.world(column, row)
-        return Geo(self.crs, (a, b, x, d, e, y))
 
     def pixel(self, x: float, y: float) -> tuple[float, float]:
         """(column, row) of a place; infinite where the transform cannot be inverted."""
@@ -109,6 +41,17 @@ class Geo:
             return float("inf"), float("inf")
         return (e * (x - c) - b * (y - f)) / det, (a * (y - f) - d * (x - c)) / det
 
+    def part(self, row: int, column: int) -> "Geo":
+        """The place of a part of the image whose upper left pixel is that one."""
+        a, b, _, d, e, _ = self.transform
+        x, y = self.world(column, row)
+        return Geo(self.crs, (a, b, x, d, e, y))
+
+    def nearest_pixel(self, other: "Geo") -> tuple[int, int]:
+        """(row, column) of this grid nearest to the upper left corner of another; (0, 0) without a pixel size."""
+        column, row = self.pixel(*other.world(0, 0))
+        return (round(row), round(column)) if math.isfinite(row) and math.isfinite(column) else (0, 0)
+
     def distance(self, other: "Geo", height: int, width: int) -> float:
         """How far apart the same pixel lies on the two grids, in pixels of this one: the worst of the four corners."""
         worst = 0.0
@@ -117,13 +60,56 @@ class Geo:
             worst = max(worst, abs(c - column), abs(r - row))
         return worst
 
+    def same_crs(self, other: "Geo") -> bool:
+        """Whether both lie in one coordinate system; True where one of them names none."""
+        if not self.crs or not other.crs or self.crs == other.crs:
+            return True
+        from rasterio.crs import CRS  # without rasterio no file tells its coordinate system
+
+        return bool(CRS.from_wkt(self.crs) == CRS.from_wkt(other.crs))
+
+    def same_grid(self, other: "Geo", size: tuple[int, int]) -> bool:
+        """Whether the pixels of an image of `size` (height, width) lie on each other, to `SAME_GRID` pixels."""
+        return self.same_crs(other) and self.distance(other, *size) <= SAME_GRID
+
+
+def check_same_grid(
+    geo: Geo | None, other: Geo | None, size: tuple[int, int], *, file: Path | None, name: str, subject: str = ""
+) -> None:
+    """Passes two rasters of one size that, where both say where they lie, have one grid.
+
+    Args:
+        geo: of the raster that an error is about.
+        other: of the raster that it is compared with.
+        size: (height, width) of both in pixels.
+        file: of the first, for the message.
+        name: of the second, for the message: "the image".
+        subject: what the first holds, where its file name does not tell: "labels".
+
+    Raises:
+        DataError: different coordinate systems or different grids.
+    """
+    if geo is None or other is None:
+        return
+    subject = f"{subject} " if subject else ""
+    if not geo.same_crs(other):
+        hint = "reproject one of them to the other"
+        raise DataError(f"{subject}in another coordinate system than {name}", file=file, hint=hint)
+    if not other.same_grid(geo, size):
+        apart = f"{other.distance(geo, *size):.3g} pixels apart"
+        transforms = f"{list(geo.transform)} and {list(other.transform)}"
+        found = f"{subject}on another grid than {name}, {apart}: {transforms}"
+        raise DataError(found, file=file, allowed=f"at most {SAME_GRID} pixels")
+
 
 @dataclass(frozen=True)
 class Ties:
-    """Where an image lies that has no transform: by points whose place is known, or by the model of its camera.
+    """Where an image lies that has no transform: by ground control points, or by the model of its camera.
 
-    points: (row, column, x, y, z) of each ground control point, in pixels and in units of `crs` (well-known text; None
-    where unknown). rpcs: the rational polynomials of a sensor, GDAL's names and texts.
+    Attributes:
+        points: (row, column, x, y, z) of each ground control point, in pixels and in units of `crs`.
+        crs: well-known text, None where unknown.
+        rpcs: rational polynomial coefficients of a sensor, GDAL's names and texts.
     """
 
     points: tuple[tuple[float, float, float, float, float], ...] = ()

@@ -1,18 +1,4 @@
-"""Geometry from one coordinate reference system to another, with the points that bent edges need.
-
-Points on straight edges, as many as they need to follow the curve that another CRS makes of them.
-
-Every edge is halved, and each half again, while its chord is off by more than a tolerance. That depends on the two ends
-of an edge alone, and not on which way an outline runs along it: polygons that share an edge get the same points.
-
-Polygons from one coordinate reference system (CRS) to another: the one way in which this project moves outlines.
-
-Straight edges get points until they follow the curve that the target CRS makes of them, within a tolerance. Which
-points an edge gets depends on its two ends alone, so that polygons that share it still do. Outlines are followed around
-the earth and not cut at the meridian where the target CRS begins; `within_turn` cuts them there.
-
-    vertices -> `Way.forward` -> `points_between` -> unrolled rings -> polygons, repaired by structure
-"""
+"""Polygons from one coordinate reference system to another, with the points that bent edges need."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -24,28 +10,101 @@ from numpy.typing import NDArray
 from torchfpn.geo.crs import Points, Way, inverted, ring_areas
 
 PROBES = np.array([0.5, 0.19, 0.37, 0.77])  # where each part of an edge is measured: no bend is 0 at all of them
-
 FIRST = np.array([0.37])  # where each edge is measured first: at least a quarter of its largest bend, S-shaped or not
-
 UNEVEN = 0.25  # of a part of an edge that a place may be off along it, as scales change
-
 HALVED, BASE, OUTLINE = range(3)  # what points are for: the extrapolation of areas, areas, outlines and areas
-
 FINEST = 4  # how often for its area alone
-
 DEEPEST = 40  # how often an edge is halved
-
 AT_POLE = 1e-6  # units of the source plane that a point may be off a pole and lie on it
-
 Reals = NDArray[np.float64]
-
 Ints = NDArray[np.int64]
-
 Bools = NDArray[np.bool_]
+SHARE = 0.02  # of a pixel that an edge may be off: a fiftieth
+SMALL = 0.02  # of that share, where areas are measured
+AREA = 1e-4  # share of a polygon's area that its edges may be off by together
 
 
 class NoPlaceError(Exception):
     """A point that has no place in the target."""
+
+
+class Bends(Protocol):
+    """An upper bound of how far edges are bent."""
+
+    def __call__(self, start: Points, end: Points) -> Reals:
+        """Starts and ends [E, 2] -> [E] units of the source plane."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Polygons in the target.
+
+    shapes: [N] Polygon or MultiPolygon. unrolled: [N] those that meet the cut of the target, or hold a pole; they are
+    valid. torn: [N] those with an edge that the target tears apart. areas: [N] square metres, where they were asked
+    for; the target is in longitude and latitude then.
+    """
+
+    shapes: NDArray[Any]
+    unrolled: Bools
+    torn: Bools
+    areas: Reals
+
+
+def reproject(
+    shapes: NDArray[Any],
+    way: Way,
+    tolerance: float,
+    *,
+    of: Literal["source", "target"] = "target",
+    areas: bool = False,
+    bends: Bends | None = None,
+    lost: bool = False,
+) -> Moved:
+    """Polygons in the target of `way`.
+
+    Straight edges get points until they follow the curve that the target CRS makes of them, within the tolerance.
+    Outlines are followed around the earth and not cut at the meridian where the target CRS begins; `within_turn` cuts
+    them there.
+
+        vertices -> `Way.forward` -> `points_between` -> unrolled rings -> polygons, repaired by structure
+
+    Args:
+        shapes: [N] valid Polygons or MultiPolygons on the source plane.
+        way: from the source plane to the target.
+        tolerance: how far edges may be off.
+        of: whether in units of the source plane or of the target plane (pixels where it has a transform).
+        areas: measure them on the ground too; only with a target in longitude and latitude.
+        bends: tells cheaply which edges stay straight; without, each is measured.
+        lost: polygons that have no place in the target are `torn`, and without meaning.
+
+    Raises:
+        NoPlaceError: a vertex that has no place in the target, if not `lost`.
+    """
+    count, nothing = len(shapes), np.zeros(len(shapes), bool)
+    parts, owner = shapely.get_parts(shapes, return_index=True)
+    full = ~shapely.is_empty(parts)
+    parts, owner = parts[full], owner[full]
+    if not len(parts):
+        return Moved(shapes.copy(), nothing, nothing, np.zeros(count))
+    _, points, (ends, outlines) = shapely.to_ragged_array(parts)
+    base = SMALL * tolerance if areas else tolerance
+    moving = Moving(way, tolerance, of, base, _fine(parts, outlines, base, areas), lost)
+    rings, torn = _moved_rings(points, np.asarray(ends), moving, bends)
+    odd = _odd(rings, outlines, way)
+    made, sizes = _polygons(rings, outlines, odd, way, areas)
+    orientation = _clockwise(points, np.asarray(ends), way) if odd.any() else nothing
+    for i in np.flatnonzero(odd).tolist():
+        made[i], sizes[i] = _unrolled(rings, range(outlines[i], outlines[i + 1]), orientation, way, areas)
+    of_part = np.repeat(np.arange(len(parts)), np.diff(outlines))
+    unrolled, tears = nothing.copy(), nothing.copy()
+    unrolled[owner[odd]] = True
+    tears[owner[of_part[torn]]] = True
+    return Moved(
+        _collected(made, owner, shapes),
+        unrolled,
+        tears,
+        np.asarray(np.bincount(owner, sizes, minlength=count), np.float64),
+    )
 
 
 class Moving(NamedTuple):
@@ -99,6 +158,10 @@ class _Parts:
 
 def points_between(points: Points, moved: Points, pole: Ints, first: Ints, moving: Moving) -> tuple[Between, Bools]:
     """The points that edges need, and [E] those edges that are torn: however short, their ends stay apart.
+
+    Every edge is halved, and each half again, while its chord is off by more than a tolerance. That depends on the two
+    ends of an edge alone, and not on which way an outline runs along it: polygons that share an edge get the same
+    points.
 
     Args:
         points: [M, 2] vertices of outlines on the source plane.
@@ -215,35 +278,6 @@ def _distances(off: Points, step: Points, probes: Reals) -> Reals:
     return np.where(np.isfinite(found), found, np.inf)
 
 
-SHARE = 0.02  # of a pixel that an edge may be off: a fiftieth
-
-SMALL = 0.02  # of that share, where areas are measured
-
-AREA = 1e-4  # share of a polygon's area that its edges may be off by together
-
-
-class Bends(Protocol):
-    """An upper bound of how far edges are bent."""
-
-    def __call__(self, start: Points, end: Points) -> Reals:
-        """Starts and ends [E, 2] -> [E] units of the source plane."""
-
-
-@dataclass(frozen=True)
-class Moved:
-    """Polygons in the target.
-
-    shapes: [N] Polygon or MultiPolygon. unrolled: [N] those that meet the cut of the target, or hold a pole; they are
-    valid. torn: [N] those with an edge that the target tears apart. areas: [N] square metres, where they were asked
-    for; the target is in longitude and latitude then.
-    """
-
-    shapes: NDArray[Any]
-    unrolled: Bools
-    torn: Bools
-    areas: Reals
-
-
 class _Rings(NamedTuple):
     """All rings one after another. points: [M, 2]. use: [M] what each is for; outlines have those of `OUTLINE` alone.
 
@@ -256,96 +290,6 @@ class _Rings(NamedTuple):
     pole: Ints
     ring: Ints
     ends: Ints
-
-
-def reproject(
-    shapes: NDArray[Any],
-    way: Way,
-    tolerance: float,
-    *,
-    of: Literal["source", "target"] = "target",
-    areas: bool = False,
-    bends: Bends | None = None,
-    lost: bool = False,
-) -> Moved:
-    """Polygons in the target of `way`.
-
-    Args:
-        shapes: [N] valid Polygons or MultiPolygons on the source plane.
-        way: from the source plane to the target.
-        tolerance: how far edges may be off.
-        of: whether in units of the source plane or of the target plane (pixels where it has a transform).
-        areas: measure them on the ground too; only with a target in longitude and latitude.
-        bends: tells cheaply which edges stay straight; without, each is measured.
-        lost: polygons that have no place in the target are `torn`, and without meaning.
-
-    Raises:
-        NoPlaceError: a vertex that has no place in the target, if not `lost`.
-    """
-    count, nothing = len(shapes), np.zeros(len(shapes), bool)
-    parts, owner = shapely.get_parts(shapes, return_index=True)
-    full = ~shapely.is_empty(parts)
-    parts, owner = parts[full], owner[full]
-    if not len(parts):
-        return Moved(shapes.copy(), nothing, nothing, np.zeros(count))
-    _, points, (ends, outlines) = shapely.to_ragged_array(parts)
-    base = SMALL * tolerance if areas else tolerance
-    moving = Moving(way, tolerance, of, base, _fine(parts, outlines, base, areas), lost)
-    rings, torn = _moved_rings(points, np.asarray(ends), moving, bends)
-    odd = _odd(rings, outlines, way)
-    made, sizes = _polygons(rings, outlines, odd, way, areas)
-    orientation = _clockwise(points, np.asarray(ends), way) if odd.any() else nothing
-    for i in np.flatnonzero(odd).tolist():
-        made[i], sizes[i] = _unrolled(rings, range(outlines[i], outlines[i + 1]), orientation, way, areas)
-    of_part = np.repeat(np.arange(len(parts)), np.diff(outlines))
-    unrolled, tears = nothing.copy(), nothing.copy()
-    unrolled[owner[odd]] = True
-    tears[owner[of_part[torn]]] = True
-    return Moved(
-        _collected(made, owner, shapes),
-        unrolled,
-        tears,
-        np.asarray(np.bincount(owner, sizes, minlength=count), np.float64),
-    )
-
-
-def within_turn(shapes: NDArray[Any], west: float, turn: float, decimals: int | None = None) -> NDArray[Any]:
-    """Valid polygons cut where x is `west` and whole turns from it, all parts brought to west..west + turn.
-
-    decimals: what coordinates are rounded to, after points at the cut were added; so neighbours keep their borders.
-    """
-    result = shapes.copy()
-    left, _, right, _ = shapely.bounds(shapes).reshape(-1, 4).T
-    out = np.flatnonzero((left < west) | (right > west + turn))
-    for i in out.tolist():
-        result[i] = _with_cut(shapes[i], west, turn)
-    if decimals is not None:
-        result = shapely.transform(result, lambda points: points.round(decimals)) if len(result) else result
-        result[out] = repaired(result[out])
-    for i in out.tolist():
-        result[i] = _folded(result[i], west, turn, decimals)
-    return result
-
-
-def repaired(shapes: NDArray[Any]) -> NDArray[Any]:
-    """Polygons [N] with invalid ones made valid by the structure of their rings; valid ones are the same objects.
-
-    Parts without an area are left out; a polygon without any becomes empty.
-    """
-    result = np.asarray(shapes, dtype=object).copy()
-    broken = ~shapely.is_valid(result)
-    if broken.any():
-        made = shapely.make_valid(result[broken], method="structure", keep_collapsed=False)
-        result[broken] = [areal(shape) for shape in made]
-    return result
-
-
-def areal(shape: Any) -> Any:
-    """The polygons of a geometry, which may hold lines and points too; an empty polygon without any."""
-    if shape.geom_type in ("Polygon", "MultiPolygon"):
-        return shape
-    parts = [part for part in shapely.get_parts(shapely.get_parts(shape)) if part.geom_type == "Polygon"]
-    return parts[0] if len(parts) == 1 else shapely.multipolygons(parts) if parts else shapely.Polygon()
 
 
 def _fine(parts: NDArray[Any], outlines: NDArray[Any], tolerance: float, areas: bool) -> Reals:
@@ -511,6 +455,24 @@ def _collected(made: NDArray[Any], owner: Ints, shapes: NDArray[Any]) -> NDArray
     return result
 
 
+def within_turn(shapes: NDArray[Any], west: float, turn: float, decimals: int | None = None) -> NDArray[Any]:
+    """Valid polygons cut where x is `west` and whole turns from it, all parts brought to west..west + turn.
+
+    decimals: what coordinates are rounded to, after points at the cut were added; so neighbours keep their borders.
+    """
+    result = shapes.copy()
+    left, _, right, _ = shapely.bounds(shapes).reshape(-1, 4).T
+    out = np.flatnonzero((left < west) | (right > west + turn))
+    for i in out.tolist():
+        result[i] = _with_cut(shapes[i], west, turn)
+    if decimals is not None:
+        result = shapely.transform(result, lambda points: points.round(decimals)) if len(result) else result
+        result[out] = repaired(result[out])
+    for i in out.tolist():
+        result[i] = _folded(result[i], west, turn, decimals)
+    return result
+
+
 def _with_cut(shape: Any, west: float, turn: float) -> Any:
     """A shape with a vertex wherever an edge crosses the cut."""
     polygons = [
@@ -553,3 +515,24 @@ def _folded(shape: Any, west: float, turn: float, decimals: int | None) -> Any:
         return parts[0]
     result = shapely.multipolygons(parts) if parts else shapely.Polygon()
     return result if result.is_valid else shapely.union_all(parts)
+
+
+def repaired(shapes: NDArray[Any]) -> NDArray[Any]:
+    """Polygons [N] with invalid ones made valid by the structure of their rings; valid ones are the same objects.
+
+    Parts without an area are left out; a polygon without any becomes empty.
+    """
+    result = np.asarray(shapes, dtype=object).copy()
+    broken = ~shapely.is_valid(result)
+    if broken.any():
+        made = shapely.make_valid(result[broken], method="structure", keep_collapsed=False)
+        result[broken] = [areal(shape) for shape in made]
+    return result
+
+
+def areal(shape: Any) -> Any:
+    """The polygons of a geometry, which may hold lines and points too; an empty polygon without any."""
+    if shape.geom_type in ("Polygon", "MultiPolygon"):
+        return shape
+    parts = [part for part in shapely.get_parts(shapely.get_parts(shape)) if part.geom_type == "Polygon"]
+    return parts[0] if len(parts) == 1 else shapely.multipolygons(parts) if parts else shapely.Polygon()

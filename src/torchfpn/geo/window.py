@@ -1,24 +1,85 @@
-"""How a raster is cut for prediction: blocks that are written, each inside the window that is read for it.
-
-Blocks tile the raster without overlap; a window is its block and a margin on every side, clipped at the border of the
-raster. Both begin at multiples of the model's coarsest stride, so that every cell of every map lies where it lies in
-the whole image: with a margin of the model's reach the answer is the whole image's. Plain values: another engine can
-execute them.
-"""
+"""Windows: rectangles of pixels, tilings of an image, and the blocks that a large raster is predicted in."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torchfpn.errors import ConfigError
-from torchfpn.geo.georef import Window, tile
 
 SIDE = 1024  # pixels, of the blocks that a large raster is predicted in
 
 
+class Window(NamedTuple):
+    """A rectangle of pixels, which may reach beyond the image. row, column: its upper left pixel; sizes in pixels."""
+
+    row: int
+    column: int
+    height: int
+    width: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows and columns, from and to, as rasterio takes a window."""
+        return (self.row, self.row + self.height), (self.column, self.column + self.width)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of an array of the whole image; the window must not begin above it or left of it."""
+        (top, bottom), (left, right) = self.ranges
+        return slice(top, bottom), slice(left, right)
+
+    def fits(self, height: int, width: int) -> bool:
+        """Whether it lies within an image of this size."""
+        (top, bottom), (left, right) = self.ranges
+        return min(top, left) >= 0 and bottom <= height and right <= width
+
+    def padded(self, pixels: int) -> "Window":
+        """With so many more pixels on every side."""
+        return Window(self.row - pixels, self.column - pixels, self.height + 2 * pixels, self.width + 2 * pixels)
+
+    def clipped(self, height: int, width: int) -> "Window":
+        """The part of it within an image of this size."""
+        (top, bottom), (left, right) = self.ranges
+        top, left = max(0, top), max(0, left)
+        return Window(top, left, min(height, bottom) - top, min(width, right) - left)
+
+    def within(self, other: "Window") -> "Window":
+        """The same pixels, counted from the upper left pixel of another window."""
+        return self._replace(row=self.row - other.row, column=self.column - other.column)
+
+
+def tile(size: tuple[int, int], side: tuple[int, int], row: int, column: int) -> Window:
+    """The tile in that row and column of a tiling.
+
+    Args:
+        size: height and width of the image in pixels.
+        side: height and width of a tile; those at the right and at the bottom are smaller.
+        row: number of the row of tiles, from 0 at the top.
+        column: number of the column of tiles, from 0 at the left.
+    """
+    return Window(row * side[0], column * side[1], *side).clipped(*size)
+
+
+def tiles(size: tuple[int, int], side: tuple[int, int]) -> list[Window]:
+    """All tiles of an image, row by row: see `tile`."""
+    rows, columns = (-(-whole // part) for whole, part in zip(size, side, strict=True))
+    return [tile(size, side, row, column) for row in range(rows) for column in range(columns)]
+
+
 @dataclass(frozen=True)
 class Block:
-    """One step. index: in row-major order. block: what is written. window: what is read."""
+    """One step of a prediction by windows, as plain values that another engine can execute.
+
+    Attributes:
+        index: its number, row by row.
+        block: the pixels that are written; the blocks tile the raster without overlap.
+        window: the pixels that are read: the block and a margin on every side, clipped at the border of the raster.
+    """
 
     index: int
     block: Window
@@ -43,10 +104,19 @@ def plan_blocks(
     multiple: int = 1,
     grounds: Collection[tuple[int, int]] | None = None,
 ) -> list[Block]:
-    """Blocks of `side` pixels and the windows around them, row by row.
+    """Blocks of a raster and the windows around them, row by row.
 
-    margin is rounded up to a multiple of `multiple`. grounds: which squares are wanted, as (row, column) of squares;
-    None: all of them.
+    Blocks and windows begin at multiples of the model's coarsest stride, so that every cell of every feature map lies
+    where it lies in the whole image: with a margin of the model's receptive field the prediction is that of the whole
+    image.
+
+    Args:
+        height: of the raster, in pixels.
+        width: of the raster, in pixels.
+        side: of a block, in pixels.
+        margin: pixels around a block, rounded up to a multiple of `multiple`.
+        multiple: the coarsest stride of the model, in pixels.
+        grounds: (row, column) of the blocks that are wanted; None: all of them.
 
     Raises:
         ConfigError: a side that is no multiple of `multiple`, a negative margin, an empty raster.
@@ -72,4 +142,4 @@ def rounded_up(pixels: int, multiple: int) -> int:
 
 def largest_window(blocks: Sequence[Block]) -> tuple[int, int]:
     """(height, width) that every window fits into."""
-    return max(block.window[2] for block in blocks), max(block.window[3] for block in blocks)
+    return max(block.window.height for block in blocks), max(block.window.width for block in blocks)

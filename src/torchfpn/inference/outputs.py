@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from torchfpn.geo.georef import Geo, Ties, Window
-from torchfpn.geo.window import Block
+from torchfpn.geo.georef import Geo, Ties
+from torchfpn.geo.window import Block, Window
 from torchfpn.io.atomic import atomic_path, make_directory, write_bytes
-from torchfpn.io.geotiff import Layout, write_bands, write_cog
+from torchfpn.io.geotiff import Layout, write_bands, write_cog, write_label_raster
 from torchfpn.io.labels import label_notes
-from torchfpn.io.rasters import write_label_raster
 from torchfpn.recipe import IGNORE, Recipe
 from torchfpn.sources.mosaic import Part, tile_name
 from torchfpn.vector.features import Feature, shifted, trace, trace_map

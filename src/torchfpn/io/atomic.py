@@ -1,12 +1,4 @@
-"""Files that appear whole or not at all, and folders that one process writes at a time.
-
-Writing a file whole or not at all: a temporary file in the same folder, fsync, rename, fsync of the folder.
-
-All outputs go through `atomic_path`, `append` and `make_directory`. Whatever the system says against writing (a full
-disk, no permission, a folder that is gone) becomes a WriteError that names the path asked for.
-
-One at a time: a lock that the system takes from a process that ends, and a file beside it that names the process.
-"""
+"""Files and folders written whole or not at all, and a lock for one process at a time."""
 
 import contextlib
 import errno
@@ -27,26 +19,24 @@ from filelock import FileLock, Timeout
 from torchfpn.errors import ConfigError, FPNError, WriteError
 
 PREFIX, SUFFIX = ".fpn-", ".part"  # what a killed writer leaves behind; swept by `sweep`
-
 STALE = 24 * 3600.0  # seconds after which nobody writes a file any more
-
 FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
-
 TRIAL = 2**16  # bytes that are written to learn why a library could not write
-
 LIVE: set[Path] = set()  # what this process is writing, in any of its threads
-
 REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?:/|$)|/vsi\w+(?:/|$)", re.ASCII)  # one letter is a drive of Windows
-
 TRIES = (0.01, 0.04, 0.15, 0.3, 0.5)  # seconds between attempts to rename
+NAME = ".lock"  # in the folder of a run
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A path beside `path` to write to; renamed to `path` when the block ends without error, removed otherwise.
 
-    The temporary name ends like `path`, so that writers which look at the suffix still work. Where the block fails,
-    files beside the temporary one whose names begin like its name (an SQLite journal, say) are removed as well.
+    The temporary file lies in the same folder and is synced to the disk before it is renamed. Its name ends like
+    `path`, so that writers which look at the suffix still work. Where the block fails, files beside it whose names
+    begin like its name (an SQLite journal, say) are removed as well. All outputs go through this function, `append` or
+    `make_directory`: whatever the system says against writing (a full disk, no permission, a folder that is gone)
+    becomes a WriteError that names `path`.
 
     Raises:
         WriteError: `path` cannot be written. What was there before is untouched.
@@ -56,7 +46,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     part = path.with_name(f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}{SUFFIX}{path.suffix}")
     LIVE.add(part.absolute())
     try:
-        with _told(path, part):
+        with _system_errors(path, part):
             yield part
             with part.open("r+b") as handle:
                 sync(handle)
@@ -70,6 +60,49 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         part.unlink(missing_ok=True)  # a rename onto another name of the same file leaves both
         LIVE.discard(part.absolute())
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """`data` at `path`, or what was there before."""
+    with atomic_path(path) as part:
+        part.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """`text` at `path` as UTF-8, or what was there before."""
+    write_bytes(path, text.encode())
+
+
+def append(path: Path, data: bytes) -> None:
+    """Adds `data` to the end of a file, which is made if it is not there; all of it, or none.
+
+    Raises:
+        WriteError: it cannot be written; the file is as before.
+    """
+    check_local(path)
+    with _system_errors(path, path), path.open("ab", buffering=0) as handle:  # nothing is left for the closing
+        before = handle.tell()
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[handle.write(left) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle.fileno(), before)
+            raise
+
+
+def make_directory(folder: str | Path) -> None:
+    """Makes a folder, and those above it, where they are missing.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    check_local(folder)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _write_error(folder, error) from error
 
 
 def check_local(path: str | Path) -> None:
@@ -119,7 +152,7 @@ def check_room(path: str | Path, part: Path) -> None:
     Raises:
         WriteError: they cannot, and why.
     """
-    with _told(Path(path), part), part.open("ab") as handle:
+    with _system_errors(Path(path), part), part.open("ab") as handle:
         before = handle.tell()
         try:
             handle.write(b"0" * TRIAL)
@@ -129,40 +162,8 @@ def check_room(path: str | Path, part: Path) -> None:
                 os.ftruncate(handle.fileno(), before)
 
 
-def append(path: Path, data: bytes) -> None:
-    """Adds `data` to the end of a file, which is made if it is not there; all of it, or none.
-
-    Raises:
-        WriteError: it cannot be written; the file is as before.
-    """
-    check_local(path)
-    with _told(path, path), path.open("ab", buffering=0) as handle:  # nothing is left for the closing
-        before = handle.tell()
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[handle.write(left) :]
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(handle.fileno(), before)
-            raise
-
-
-def make_directory(folder: str | Path) -> None:
-    """Makes a folder, and those above it, where they are missing.
-
-    Raises:
-        WriteError: it cannot be made.
-    """
-    check_local(folder)
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _write_error(folder, error) from error
-
-
 @contextlib.contextmanager
-def _told(path: Path, part: Path) -> Iterator[None]:
+def _system_errors(path: Path, part: Path) -> Iterator[None]:
     """Inside, an OSError of `path`, of `part` or of no file in particular becomes a WriteError of `path`."""
     try:
         yield
@@ -192,15 +193,24 @@ def sync(handle: IO[bytes]) -> None:
     os.fsync(handle.fileno())
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """`data` at `path`, or what was there before."""
-    with atomic_path(path) as part:
-        part.write_bytes(data)
+def _replace(part: Path, path: Path) -> None:
+    """Renames; on Windows again for a second while somebody, a virus scanner say, has `path` open."""
+    for pause in TRIES if os.name == "nt" else ():
+        with contextlib.suppress(PermissionError):
+            part.replace(path)
+            return
+        time.sleep(pause)
+    part.replace(path)
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """`text` at `path` as UTF-8, or what was there before."""
-    write_bytes(path, text.encode())
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename itself survive a power cut; a no-op where folders cannot be opened (Windows)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def sweep(folder: str | Path, *, system: str = os.name) -> int:
@@ -236,34 +246,6 @@ def _is_written(part: Path, system: str) -> bool:
     return True
 
 
-def _replace(part: Path, path: Path) -> None:
-    """Renames; on Windows again for a second while somebody, a virus scanner say, has `path` open."""
-    for pause in TRIES if os.name == "nt" else ():
-        with contextlib.suppress(PermissionError):
-            part.replace(path)
-            return
-        time.sleep(pause)
-    part.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself survive a power cut; a no-op where folders cannot be opened (Windows)."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-NAME = ".lock"  # in the folder of a run
-
-
-def holder_file(path: Path) -> Path:
-    """The file that names who holds the lock `path`; Windows lets nobody read the lock file itself."""
-    return path.with_name(f"{path.name}.json")
-
-
 @contextmanager
 def locked(
     path: Path, *, doing: str = "training in this folder", instead: str = "give another --name"
@@ -286,6 +268,11 @@ def locked(
         yield
     finally:
         _release(lock, path)
+
+
+def holder_file(path: Path) -> Path:
+    """The file that names who holds the lock `path`; Windows lets nobody read the lock file itself."""
+    return path.with_name(f"{path.name}.json")
 
 
 def _take(path: Path, doing: str, instead: str) -> None:

@@ -1,9 +1,4 @@
-"""Bands of an image by name or number, and which of its pixels are valid.
-
-Which bands of a file are meant: by number from 1, or by name, in any of the known spellings of one band.
-
-Which pixels of an image hold data: GDAL's own masks of a raster, and a value that the caller calls missing.
-"""
+"""Bands of an image by number or name, and which pixels hold data."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -16,7 +11,6 @@ from numpy.typing import NDArray
 from torchfpn.errors import DataError, amount, nearest
 
 Wanted = Sequence[int | str] | None  # None: every band
-
 
 # B2, B02, B02_10m, SR_B2, S2_B8A, Band 4
 _NUMBERED = re.compile(
@@ -63,10 +57,9 @@ _SENTINEL = {
 }
 
 _LANDSAT_8 = {"1": "coastal", "2": "blue", "3": "green", "4": "red", "5": "nir", "6": "swir1", "7": "swir2"}
-
 _LANDSAT_7 = {"1": "blue", "2": "green", "3": "red", "4": "nir", "5": "swir1", "7": "swir2"}
-
 _OTHERS = (_LANDSAT_8 | {"9": "cirrus", "10": "tirs1", "11": "tirs2"}, _LANDSAT_7)
+Place = tuple[tuple[int, int], tuple[int, int]] | None  # rows and columns, from and to; None: all
 
 
 def band_numbers(wanted: Wanted, names: Sequence[str], *, file: str | Path | None = None) -> list[int]:
@@ -77,12 +70,29 @@ def band_numbers(wanted: Wanted, names: Sequence[str], *, file: str | Path | Non
     """
     if wanted is None:
         return list(range(1, len(names) + 1))
-    return [_number(band, list(names), file) for band in wanted]
+    return [_band_number(band, list(names), file) for band in wanted]
 
 
-def same_band(one: str, other: str) -> bool:
-    """Whether two names are spellings of one band: "B2" and "B02_10m", "Near Infrared" and "nir"."""
-    return match_bands([one], [other]) is not None
+def _band_number(band: int | str, names: list[str], file: str | Path | None) -> int:
+    if isinstance(band, int):
+        if not 1 <= band <= len(names):
+            raise DataError(
+                f"has {amount(len(names), 'band')}, band {band} is wanted", file=file, allowed=_listed(names)
+            )
+        return band
+    if names.count(band) == 1:
+        return names.index(band) + 1
+    if names.count(band) > 1:
+        raise DataError(f'several bands are called "{band}"', file=file, hint="choose by number, from 1")
+    place = match_bands(names, [band])
+    if place is None:
+        raise DataError(f'has no band "{band}"', file=file, allowed=_listed(names), hint=nearest(band, names))
+    return place[0] + 1
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:20], start=1))
+    return f"it has {shown}" + (" ..." if len(names) > 20 else "")
 
 
 def match_bands(found: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
@@ -97,20 +107,6 @@ def match_bands(found: Sequence[str], wanted: Sequence[str]) -> list[int] | None
         if all(keys.count(key(name)) == 1 for name in wanted) and len({key(name) for name in wanted}) == len(wanted):
             return [keys.index(key(name)) for name in wanted]
     return None
-
-
-def is_name(name: str, place: int | None = None) -> bool:
-    """Whether a band is called by more than its place or "grey". place: from 1; None: any number is one."""
-    counted = _UNNAMED.fullmatch(name.strip().casefold())
-    return name.casefold() != "grey" and not (counted and place in (None, int(counted[2])))
-
-
-def misplaced(found: Sequence[str], told: Sequence[bool], names: Sequence[str]) -> bool:
-    """Whether a name that a file tells is that of another place among `names`."""
-    return any(
-        tells and not same_band(one, own) and any(same_band(one, other) for other in names)
-        for one, tells, own in zip(found, told, names, strict=True)
-    )
 
 
 def _key(name: str) -> str:
@@ -148,29 +144,23 @@ class _Translation:
         return self.words.get(key[1:], key) if key.startswith("b") else key
 
 
-def _number(band: int | str, names: list[str], file: str | Path | None) -> int:
-    if isinstance(band, int):
-        if not 1 <= band <= len(names):
-            raise DataError(
-                f"has {amount(len(names), 'band')}, band {band} is wanted", file=file, allowed=_listed(names)
-            )
-        return band
-    if names.count(band) == 1:
-        return names.index(band) + 1
-    if names.count(band) > 1:
-        raise DataError(f'several bands are called "{band}"', file=file, hint="choose by number, from 1")
-    place = match_bands(names, [band])
-    if place is None:
-        raise DataError(f'has no band "{band}"', file=file, allowed=_listed(names), hint=nearest(band, names))
-    return place[0] + 1
+def same_band(one: str, other: str) -> bool:
+    """Whether two names are spellings of one band: "B2" and "B02_10m", "Near Infrared" and "nir"."""
+    return match_bands([one], [other]) is not None
 
 
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:20], start=1))
-    return f"it has {shown}" + (" ..." if len(names) > 20 else "")
+def is_name(name: str, place: int | None = None) -> bool:
+    """Whether a band is called by more than its place or "grey". place: from 1; None: any number is one."""
+    counted = _UNNAMED.fullmatch(name.strip().casefold())
+    return name.casefold() != "grey" and not (counted and place in (None, int(counted[2])))
 
 
-Place = tuple[tuple[int, int], tuple[int, int]] | None  # rows and columns, from and to; None: all
+def misplaced(found: Sequence[str], told: Sequence[bool], names: Sequence[str]) -> bool:
+    """Whether a name that a file tells is that of another place among `names`."""
+    return any(
+        tells and not same_band(one, own) and any(same_band(one, other) for other in names)
+        for one, tells, own in zip(found, told, names, strict=True)
+    )
 
 
 def valid_pixels(
@@ -233,12 +223,12 @@ def _valid(
     if array.dtype.kind == "f":
         for band in array:
             valid &= np.isfinite(band)
-    said = [gone for gone in missing if gone is not None]
+    known = [gone for gone in missing if gone is not None]
     if array.dtype.kind == "u":
-        if said and len(said) == len(array):
-            valid &= ~np.logical_and.reduce(said)
+        if known and len(known) == len(array):
+            valid &= ~np.logical_and.reduce(known)
     else:
-        for gone in said:
+        for gone in known:
             valid &= ~gone
     return None if valid.all() else valid
 

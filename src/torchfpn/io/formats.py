@@ -1,9 +1,4 @@
-"""What a file is, by its suffix and its first bytes; limits on sizes.
-
-What kind of image a file is, told by its first bytes, and whether it is small enough to be read whole.
-
-Which files are vector files, told by their suffix; imports nothing, so that settings can be read without GDAL.
-"""
+"""What a file is, by its suffix and its first bytes; limits on sizes; file names. Imports nothing heavy."""
 
 import os
 import stat
@@ -12,30 +7,10 @@ from pathlib import Path, PurePath
 
 from torchfpn.errors import DataError, amount
 
-HEAD = 512  # bytes looked at to say what a damaged file is
-
-
-def kind_of(path: Path) -> str:
-    """What the first bytes look like, for the message."""
-    head = _head(path)
-    if head.lstrip()[:1] == b"<":
-        return "it is an HTML page"
-    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
-        return f"a pickle, truncated or damaged after {path.stat().st_size} bytes"
-    return f"damaged or another format, {path.stat().st_size} bytes beginning {head[:8]!r}"
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEAD)
-
-
+HEAD = 512  # bytes by which a format is recognized
 MAX_PIXELS = 2**28  # rows times columns; a decompression bomb says far more than it weighs on disk
-
 BYTES_PER_PIXEL = 16  # the other half of the budget: 8 bands of 16 bits; more bands may then have fewer pixels
-
 MAX_SIDE = 2**20  # pixels of a raster that is worked on in parts
-
 MAX_BANDS = 4096  # of a raster: hyperspectral sensors have hundreds
 
 SUFFIXES = (  # what a listing of a folder takes for an image
@@ -56,11 +31,8 @@ COMPANIONS = (  # beside images: what belongs to them, and what systems leave in
 )
 
 WINDOWED = ("tiff", "vrt", "jp2")  # the formats that GDAL reads, whole or by windows
-
 LOSSY = ("jpeg", "webp", "jp2")  # the formats that may change the values they store, so that no label stands in them
-
-READ = "PNG, JPEG, WebP, BMP, GIF, TIFF, GeoTIFF and JPEG 2000"
-
+READABLE = "PNG, JPEG, WebP, BMP, GIF, TIFF, GeoTIFF and JPEG 2000"
 
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "png",
@@ -92,24 +64,20 @@ _UNREAD_MAGIC = {
 }
 
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes
-
 _CAMERA = (".dng", ".cr2", ".nef", ".arw", ".orf", ".rw2")  # TIFFs, whose first picture is a thumbnail
 
+DRIVERS = {  # suffix of a vector file -> driver of GDAL
+    ".geojson": "GeoJSON",
+    ".json": "GeoJSON",
+    ".geojsonl": "GeoJSON",  # a feature on each line
+    ".geojsons": "GeoJSON",
+    ".ndjson": "GeoJSON",
+    ".gpkg": "GPKG",
+    ".fgb": "FlatGeobuf",
+    ".shp": "ESRI Shapefile",
+}
 
-def check_regular(path: str | Path) -> None:
-    """Passes a file, a folder, a link to one, and what is not there: who opens a pipe may wait for ever.
-
-    Raises:
-        DataError: a named pipe, a socket or a device.
-    """
-    try:
-        mode = Path(path).stat().st_mode
-    except OSError:
-        return
-    kinds = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"))
-    for is_kind, kind in (*kinds, (stat.S_ISBLK, "a device")):
-        if is_kind(mode):
-            raise DataError(kind, file=path, allowed="a regular file", hint="copy its content into a file")
+VECTOR_SUFFIXES = tuple(DRIVERS)
 
 
 def format_of(path: str | Path) -> str:
@@ -122,20 +90,20 @@ def format_of(path: str | Path) -> str:
     check_regular(path)
     try:
         with path.open("rb") as handle:
-            head = handle.read(512)
+            head = handle.read(HEAD)
     except IsADirectoryError as error:
         raise DataError("a folder, not an image", file=path, hint="move it elsewhere") from error
     except OSError as error:  # missing, a loop of symbolic links, a name too long, no permission
         raise DataError(f"cannot be opened ({error.strerror or error})", file=path) from error
     if not head:
         raise DataError("empty file (0 bytes)", file=path, hint="copy it again")
-    found = _named(head)
+    found = _format_of_bytes(head)
     if found is None or (found == "tiff" and path.suffix.lower() in _CAMERA):
         raise _unread(path, head)
     return found
 
 
-def _named(head: bytes) -> str | None:
+def _format_of_bytes(head: bytes) -> str | None:
     """The format that the first bytes of a file tell."""
     for magic, name in _MAGIC.items():
         if head.startswith(magic):
@@ -156,13 +124,50 @@ def _unread(path: Path, head: bytes) -> DataError:
     if name is not None or path.suffix.lower() in UNREAD_SUFFIXES:
         hint = f"convert it: save it as PNG or TIFF, or gdal_translate {path.name} {path.stem}.tif"
     kind = f" ({name})" if name is not None else f" ({path.suffix.lower()})" if hint else ""
-    return DataError(f"not an image this program reads{kind}", file=path, allowed=READ, hint=hint)
+    return DataError(f"not an image this program reads{kind}", file=path, allowed=READABLE, hint=hint)
+
+
+def kind_of(path: Path) -> str:
+    """What the first bytes look like, for the message."""
+    head = first_bytes(path)
+    if head.lstrip()[:1] == b"<":
+        return "it is an HTML page"
+    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
+        return f"a pickle, truncated or damaged after {path.stat().st_size} bytes"
+    return f"damaged or another format, {path.stat().st_size} bytes beginning {head[:8]!r}"
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first `HEAD` bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(HEAD)
+
+
+def check_regular(path: str | Path) -> None:
+    """Passes a file, a folder, a link to one, and what is not there: who opens a pipe may wait for ever.
+
+    Raises:
+        DataError: a named pipe, a socket or a device.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return
+    kinds = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"))
+    for is_kind, kind in (*kinds, (stat.S_ISBLK, "a device")):
+        if is_kind(mode):
+            raise DataError(kind, file=path, allowed="a regular file", hint="copy its content into a file")
 
 
 def is_companion(name: str) -> bool:
     """Whether a file is no image by itself and nothing to speak of: side files, hidden files."""
     lower = name.lower()
     return lower.startswith(".") or lower.endswith(COMPANIONS) or lower.endswith("_rpc.txt")
+
+
+def is_vector(path: str | PurePath) -> bool:
+    """Whether the name is that of a vector file."""
+    return str(path).lower().endswith(VECTOR_SUFFIXES)
 
 
 def check_size(path: str | Path, shape: tuple[int, int, int], itemsize: int, max_pixels: int) -> None:
@@ -187,8 +192,8 @@ def check_size(path: str | Path, shape: tuple[int, int, int], itemsize: int, max
         )
 
 
-def check_sides(path: str | Path, size: tuple[int, int], most: int) -> None:
-    """Refuses a raster before it is worked on in parts. size: height and width in pixels; most: of either.
+def check_sides(path: str | Path, size: tuple[int, int], max_side: int) -> None:
+    """Refuses a raster before it is worked on in parts. size: height and width in pixels; max_side: of either.
 
     A damaged or hostile header, or two files at two ends of the world, declare any size: the work would never end.
 
@@ -196,11 +201,11 @@ def check_sides(path: str | Path, size: tuple[int, int], most: int) -> None:
         DataError: a side is longer.
     """
     height, width = size
-    if max(size) > most:
+    if max(size) > max_side:
         raise DataError(
             f"{width:,} x {height:,} pixels",
             file=path,
-            allowed=f"at most {most:,} pixels a side",
+            allowed=f"at most {max_side:,} pixels a side",
             hint="if this is right, allow more with --max-side N",
         )
 
@@ -226,22 +231,3 @@ def printable(path: str | Path) -> str:
     """A file name on one line of valid text: names on disk may hold newlines and bytes that are no UTF-8."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-DRIVERS = {
-    ".geojson": "GeoJSON",
-    ".json": "GeoJSON",
-    ".geojsonl": "GeoJSON",  # a feature on each line
-    ".geojsons": "GeoJSON",
-    ".ndjson": "GeoJSON",
-    ".gpkg": "GPKG",
-    ".fgb": "FlatGeobuf",
-    ".shp": "ESRI Shapefile",
-}
-
-VECTOR_SUFFIXES = tuple(DRIVERS)
-
-
-def is_vector(path: str | PurePath) -> bool:
-    """Whether the name is that of a vector file."""
-    return str(path).lower().endswith(VECTOR_SUFFIXES)

@@ -1,7 +1,4 @@
-"""Label files: values or colors read, palette PNG, 16-bit PNG and GeoTIFF written.
-
-Label files: one class value for each pixel, or one colour; and palette PNGs of labels.
-"""
+"""Label files: class values or colors read, names and colors of the values, palette PNGs written."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import DataError, amount
-from torchfpn.geo.georef import Geo, Window
+from torchfpn.geo.georef import Geo
+from torchfpn.geo.window import Window
 from torchfpn.io.atomic import atomic_path
 from torchfpn.io.formats import LOSSY, MAX_PIXELS, check_size, format_of
 from torchfpn.io.images import (
@@ -26,13 +24,13 @@ from torchfpn.io.images import (
     read_image,
     read_indices,
 )
-from torchfpn.io.rasters import Color, color_table, geo_of, open_raster, pixel_types
+from torchfpn.io.rasters import color_table, geo_of, open_raster, pixel_types
+from torchfpn.types import Color
 
-_RGB_CURE = (
+_RGB_HINT = (
     "if its colours mean classes, try --palette: give every class its color and write `labels_are: colors` in"
     " dataset.yaml"
 )
-
 
 _EXACT = 2**53  # whole numbers up to here are the same as floats
 
@@ -96,6 +94,20 @@ def read_labels(
         return LabelFile(values, label_nodata(source), geo_of(source), valid)
 
 
+def _several_bands(path: Path, count: int) -> DataError:
+    kind = "an RGB mask" if count in (3, 4) else f"a mask of {amount(count, 'band')}"
+    return DataError(kind, file=path, allowed="one band of class values", hint=_RGB_HINT)
+
+
+def _packed(path: Path, array: NDArray[Any]) -> NDArray[np.int32]:
+    if array.dtype != np.uint8 or array.shape[0] not in (1, 3):
+        raise DataError(
+            f"a mask of {array.shape[0]} bands of {array.dtype}", file=path, allowed="8-bit red, green, blue"
+        )
+    red, green, blue = array.astype(np.int32) if array.shape[0] == 3 else np.repeat(array, 3, 0).astype(np.int32)
+    return np.asarray((red << 16) | (green << 8) | blue, dtype=np.int32)
+
+
 def label_values(
     path: Path, source: Any, window: Window | None = None
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
@@ -113,6 +125,17 @@ def label_values(
     if valid.all():
         return _whole(path, values), None
     return _whole(path, np.where(valid, values, values.dtype.type(0))), valid
+
+
+def _whole(path: Path, values: NDArray[Any]) -> NDArray[Any]:
+    """Integers; floats are let in if they are whole numbers, as some GIS programs write their masks."""
+    if values.dtype.kind in "iu":
+        return values
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
+        return values.astype(np.int64)
+    raise DataError(
+        f"label values of type {values.dtype} that are no whole numbers", file=path, allowed="whole numbers"
+    )
 
 
 def label_nodata(source: Any) -> int | None:
@@ -133,12 +156,32 @@ def read_legend(path: str | Path) -> tuple[dict[int, str], dict[int, Color]]:
     if kind == "png":
         notes = notes_of(path, MAX_PIXELS)
         palette = {} if deep_png(path) else dict(enumerate(palette_of(path, MAX_PIXELS)))
-        colors = {value: color for value, text in _told(notes, "COLORS").items() if (color := _color(text)) is not None}
-        return _told(notes, "CLASSES"), palette or colors
+        colors = {
+            value: color
+            for value, text in _values_of_tag(notes, "COLORS").items()
+            if (color := _color(text)) is not None
+        }
+        return _values_of_tag(notes, "CLASSES"), palette or colors
     if is_photograph(path, kind):
         return {}, dict(enumerate(palette_of(path, MAX_PIXELS, kind)))
     with open_raster(path) as source:
-        return _told(source.tags(), "CLASSES"), color_table(source)
+        return _values_of_tag(source.tags(), "CLASSES"), color_table(source)
+
+
+def _values_of_tag(tags: Mapping[str, str], key: str) -> dict[int, str]:
+    """Label value -> text of a tag that holds JSON; empty where another program wrote a tag of that name."""
+    try:
+        return {int(value): str(text) for value, text in json.loads(tags.get(key, "{}")).items()}
+    except (ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def _color(text: str) -> Color | None:
+    try:
+        red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    except ValueError:
+        return None
+    return red, green, blue
 
 
 def read_ignored(path: str | Path) -> int | None:
@@ -167,22 +210,6 @@ def label_notes(names: Mapping[int, str], colors: Mapping[int, Color], ignored: 
     return notes
 
 
-def _told(tags: Mapping[str, str], key: str) -> dict[int, str]:
-    """A JSON object of values and texts among the tags; empty where somebody else wrote a tag of that name."""
-    try:
-        return {int(value): str(text) for value, text in json.loads(tags.get(key, "{}")).items()}
-    except (ValueError, AttributeError, RecursionError):
-        return {}
-
-
-def _color(text: str) -> Color | None:
-    try:
-        red, green, blue = bytes.fromhex(text.removeprefix("#"))
-    except ValueError:
-        return None
-    return red, green, blue
-
-
 def write_label_png(path: str | Path, labels: NDArray[Any], colors: Mapping[int, Color] | Sequence[Color] = ()) -> None:
     """A palette PNG of 8 bits whose indices are `labels` [H, W], 0..255; whole or not at all.
 
@@ -202,28 +229,3 @@ def write_label_png(path: str | Path, labels: NDArray[Any], colors: Mapping[int,
     image.putpalette([part for value in range(256) for part in table.get(value, (0, 0, 0))])
     with atomic_path(path) as part:
         image.save(part, format="PNG", bits=8, optimize=False)
-
-
-def _several_bands(path: Path, count: int) -> DataError:
-    kind = "an RGB mask" if count in (3, 4) else f"a mask of {amount(count, 'band')}"
-    return DataError(kind, file=path, allowed="one band of class values", hint=_RGB_CURE)
-
-
-def _packed(path: Path, array: NDArray[Any]) -> NDArray[np.int32]:
-    if array.dtype != np.uint8 or array.shape[0] not in (1, 3):
-        raise DataError(
-            f"a mask of {array.shape[0]} bands of {array.dtype}", file=path, allowed="8-bit red, green, blue"
-        )
-    red, green, blue = array.astype(np.int32) if array.shape[0] == 3 else np.repeat(array, 3, 0).astype(np.int32)
-    return np.asarray((red << 16) | (green << 8) | blue, dtype=np.int32)
-
-
-def _whole(path: Path, values: NDArray[Any]) -> NDArray[Any]:
-    """Integers; floats are let in if they are whole numbers, as some GIS programs write their masks."""
-    if values.dtype.kind in "iu":
-        return values
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
-        return values.astype(np.int64)
-    raise DataError(
-        f"label values of type {values.dtype} that are no whole numbers", file=path, allowed="whole numbers"
-    )

@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from torchfpn.errors import WeightsError
-from torchfpn.io.formats import _head, kind_of
+from torchfpn.io.formats import first_bytes, kind_of
 from torchfpn.recipe import Recipe
 
 PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".pkl")
@@ -67,7 +67,7 @@ def check_weights(path: Path) -> None:
     check_there(path)
     if path.suffix not in PICKLES:
         _read_metadata(path)
-    elif _head(path).lstrip()[:1] == b"<":  # no pickle begins so
+    elif first_bytes(path).lstrip()[:1] == b"<":  # no pickle begins so
         raise WeightsError(f"not a checkpoint: {kind_of(path)}", file=path, hint="copy or download it again")
 
 

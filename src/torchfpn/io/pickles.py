@@ -1,20 +1,4 @@
-"""Checkpoints of other libraries: pickles of tensors and arrays alone, read without executing anything.
-
-Pickles read without calling anything that they ask for: tensors and arrays come out, the rest is only named.
-
-A pickle names classes and functions and what they are to be called with. Here each name leads to a stand-in, which
-writes down what it is given. Afterwards tensors are made from the stand-ins of arrays and tensors; every other stand-in
-stays what it is: a note that the pickle holds, say, an argparse.Namespace. Names that only an attack asks for
-(os.system, eval) are refused, although they would not be called either.
-
-Checkpoints as torch.save and pickle.dump write them, read without torch.load: nothing in them is called.
-
-zip     since torch 1.6: <root>/data.pkl, and the numbers of each storage in <root>/data/<key>, none of them compressed
-legacy  before: a magic number, a version, facts about the machine, the pickle, the storages' keys, then their numbers
-plain   pickle.dump's, of arrays
-
-Every size that a file states is compared with the bytes that it has before memory is asked for.
-"""
+"""Checkpoints of torch.save and pickle.dump, read without torch.load: nothing that they name is called."""
 
 import collections
 import io
@@ -37,7 +21,6 @@ from torchfpn.errors import WeightsError
 from torchfpn.io.formats import kind_of
 
 KINDS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")  # of numbers, as NumPy writes them
-
 PLAIN = (str, bytes, bool, int, float, complex, type(None))
 
 DTYPES = {  # torch's storage classes, without "Storage"
@@ -90,14 +73,111 @@ RUNS_BY_NAME = (
 )
 
 TYPES = ("bytearray", "range", "slice", "object", "type", "list", "tuple", "dict")
-
 MODULE = {"_parameters", "_buffers", "_modules"}  # of the state of every torch module
-
 BUILTINS = ("builtins", "__builtin__")
+MAGIC = 0x1950A86A20F9469CFC6C  # torch's, of the legacy format
+
+
+def read_archive(path: Path) -> Any:
+    """What was saved: plain values, tensors on the CPU, and a `Stand` for each object of another kind.
+
+    Three formats are read. zip, since torch 1.6: <root>/data.pkl, and the numbers of each storage, not compressed, in
+    <root>/data/<key>. legacy, before: a magic number, a version, facts about the machine, the pickle, the keys of the
+    storages, then their numbers. plain: pickle.dump's, of arrays. Every size that a file states is compared with the
+    bytes that it has before memory is asked for.
+
+    Raises:
+        WeightsError: empty, missing, damaged, another kind of file, or a pickle that would run code.
+    """
+    try:
+        if not path.stat().st_size:
+            raise WeightsError("the file is empty", file=path, hint="copy or download it again")
+        return _zipped(path) if zipfile.is_zipfile(path) else _streamed(path)
+    except WeightsError:
+        raise
+    except Exception as error:  # a damaged file fails in any way that its next byte can mean
+        raise WeightsError(f"not a checkpoint: {kind_of(path)}", file=path, hint="copy or download it again") from error
+
+
+def _zipped(path: Path) -> Any:
+    archive = zipfile.ZipFile(path)
+    entries = {info.filename: info for info in archive.infolist()}
+    if sum(info.file_size for info in entries.values()) > path.stat().st_size:
+        raise ValueError("its records state more bytes than the file has")
+    name = next(name for name in entries if name.rpartition("/")[2] == "data.pkl")
+    root = name.removesuffix("data.pkl")
+    if f"{root}constants.pkl" in entries:
+        raise WeightsError(
+            "a TorchScript program", file=path, allowed="a state_dict", hint="save torch.jit.load(...).state_dict()"
+        )
+    if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
+        raise WeightsError("written by a big-endian machine", file=path, hint="ask its author for safetensors")
+
+    def record(name: str) -> bytearray:
+        info = entries[name]
+        content = bytearray(info.file_size)  # at most the file's own size, see above
+        with archive.open(info) as file:
+            if file.readinto(content) != len(content) or file.read(1):  # type: ignore[attr-defined]
+                raise ValueError(f"record {name}")
+        return content
+
+    known: dict[str, Storage] = {}
+
+    def storage(pid: Any) -> Storage:
+        _, kind, key, _, numel = pid
+        dtype, inside = _dtype(kind), f"{root}data/{key}"
+        if numel * dtype.itemsize != entries[inside].file_size:
+            raise ValueError(f"record {inside}")
+        return known.setdefault(key, Storage(dtype, lambda: record(inside)))
+
+    with archive:
+        return plain(load_stands(io.BytesIO(record(name)), path, storage))
+
+
+def _streamed(path: Path) -> Any:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+        first = load_stands(stream, path)
+        return plain(first) if first != MAGIC else _legacy(stream, path)
+
+
+def _legacy(stream: Any, path: Path) -> Any:
+    load_stands(stream, path)  # the protocol
+    machine = load_stands(stream, path)
+    if not machine.get("little_endian", True):
+        raise WeightsError("written by a big-endian machine", file=path, hint="ask its author for safetensors")
+    known: dict[str, Storage] = {}
+    sizes: dict[str, int] = {}
+
+    def storage(pid: Any) -> Any:
+        if pid[0] == "module":  # a whole module was pickled, with the text of its class
+            return pid[1]
+        _, kind, key, _, numel, *view = pid
+        if view and view[0] is not None:
+            raise ValueError("a view of a storage")
+        sizes[key] = numel * _dtype(kind).itemsize
+        return known.setdefault(key, Storage(_dtype(kind), bytearray))
+
+    content = load_stands(stream, path, storage)
+    for key in load_stands(stream, path):
+        (numel,) = struct.unpack("<q", stream.read(8))
+        size = numel * known[key].dtype.itemsize
+        if size != sizes[key] or size > len(stream) - stream.tell():
+            raise ValueError(key)
+        known[key].read = partial(bytearray, stream.read(size))
+    return plain(content)
+
+
+def _dtype(kind: Any) -> Any:
+    return DTYPES[kind.spelled.rpartition(".")[2].removesuffix("Storage")]
 
 
 class Stand:
-    """Something that a pickle names: it keeps what it is given and filled with, and does nothing."""
+    """Stands for a class or function that a pickle names: it records its arguments and state, and does nothing.
+
+    Afterwards tensors are made from the stand-ins of arrays and tensors; every other stand-in is only a note that the
+    pickle holds, say, an argparse.Namespace. Names that only an attack asks for (os.system, eval) are refused, although
+    they would not be called either.
+    """
 
     spelled = ""  # "argparse.Namespace"
     given: tuple[Any, ...] = ()
@@ -262,7 +342,7 @@ NAMES: dict[str, type] = {
 
 
 def load_stands(stream: Any, path: Path, storage: Callable[[tuple[Any, ...]], Any] | None = None) -> Any:
-    """The next pickle of `stream`, with stand-ins. storage: what a persistent id stands for.
+    """The next pickle of `stream`, with stand-ins. storage: gives what a persistent id stands for.
 
     Raises:
         WeightsError: it asks for what would run code.
@@ -376,94 +456,3 @@ def _key(key: Any) -> Any:
 
 def _text(value: Any) -> str:
     return value.decode("ascii") if isinstance(value, bytes) else str(value)
-
-
-MAGIC = 0x1950A86A20F9469CFC6C  # torch's, of the legacy format
-
-
-def read_archive(path: Path) -> Any:
-    """What was saved: plain values, tensors on the CPU, and a `Stand` for each object of another kind.
-
-    Raises:
-        WeightsError: empty, missing, damaged, another kind of file, or a pickle that would run code.
-    """
-    try:
-        if not path.stat().st_size:
-            raise WeightsError("the file is empty", file=path, hint="copy or download it again")
-        return _zipped(path) if zipfile.is_zipfile(path) else _streamed(path)
-    except WeightsError:
-        raise
-    except Exception as error:  # a damaged file fails in any way that its next byte can mean
-        raise WeightsError(f"not a checkpoint: {kind_of(path)}", file=path, hint="copy or download it again") from error
-
-
-def _zipped(path: Path) -> Any:
-    archive = zipfile.ZipFile(path)
-    entries = {info.filename: info for info in archive.infolist()}
-    if sum(info.file_size for info in entries.values()) > path.stat().st_size:
-        raise ValueError("its records state more bytes than the file has")
-    name = next(name for name in entries if name.rpartition("/")[2] == "data.pkl")
-    root = name.removesuffix("data.pkl")
-    if f"{root}constants.pkl" in entries:
-        raise WeightsError(
-            "a TorchScript program", file=path, allowed="a state_dict", hint="save torch.jit.load(...).state_dict()"
-        )
-    if f"{root}byteorder" in entries and archive.read(f"{root}byteorder") != b"little":
-        raise WeightsError("written by a big-endian machine", file=path, hint="ask its author for safetensors")
-
-    def record(name: str) -> bytearray:
-        info = entries[name]
-        content = bytearray(info.file_size)  # at most the file's own size, see above
-        with archive.open(info) as file:
-            if file.readinto(content) != len(content) or file.read(1):  # type: ignore[attr-defined]
-                raise ValueError(f"record {name}")
-        return content
-
-    known: dict[str, Storage] = {}
-
-    def storage(pid: Any) -> Storage:
-        _, kind, key, _, numel = pid
-        dtype, inside = _dtype(kind), f"{root}data/{key}"
-        if numel * dtype.itemsize != entries[inside].file_size:
-            raise ValueError(f"record {inside}")
-        return known.setdefault(key, Storage(dtype, lambda: record(inside)))
-
-    with archive:
-        return plain(load_stands(io.BytesIO(record(name)), path, storage))
-
-
-def _streamed(path: Path) -> Any:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
-        first = load_stands(stream, path)
-        return plain(first) if first != MAGIC else _legacy(stream, path)
-
-
-def _legacy(stream: Any, path: Path) -> Any:
-    load_stands(stream, path)  # the protocol
-    machine = load_stands(stream, path)
-    if not machine.get("little_endian", True):
-        raise WeightsError("written by a big-endian machine", file=path, hint="ask its author for safetensors")
-    known: dict[str, Storage] = {}
-    sizes: dict[str, int] = {}
-
-    def storage(pid: Any) -> Any:
-        if pid[0] == "module":  # a whole module was pickled, with the text of its class
-            return pid[1]
-        _, kind, key, _, numel, *view = pid
-        if view and view[0] is not None:
-            raise ValueError("a view of a storage")
-        sizes[key] = numel * _dtype(kind).itemsize
-        return known.setdefault(key, Storage(_dtype(kind), bytearray))
-
-    content = load_stands(stream, path, storage)
-    for key in load_stands(stream, path):
-        (numel,) = struct.unpack("<q", stream.read(8))
-        size = numel * known[key].dtype.itemsize
-        if size != sizes[key] or size > len(stream) - stream.tell():
-            raise ValueError(key)
-        known[key].read = partial(bytearray, stream.read(size))
-    return plain(content)
-
-
-def _dtype(kind: Any) -> Any:
-    return DTYPES[kind.spelled.rpartition(".")[2].removesuffix("Storage")]

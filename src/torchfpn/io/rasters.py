@@ -1,94 +1,35 @@
-"""The one place that opens rasters: allowed drivers, headers, blocks, masks and VRT rules.
-
-VRT files: XML that makes GDAL read other files, so they are refused unless asked for, and then only plain ones.
-
-A VRT can name any file of the machine and any address of the network (GDAL security notes, "VRT"; rasterio reads
-/etc/passwd through one). Allowed here: what `gdalbuildvrt` writes, over images that lie under the data root.
-
-The one place that opens rasters with rasterio, for reading and for writing labels.
-
-The blocks that a raster is stored in: each is decoded whole, however small the window that is read.
-"""
+"""The one place that opens rasters: allowed drivers, VRT rules, warnings of GDAL, and what a header says."""
 
 import contextlib
 import functools
-import json
 import logging
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from numpy.typing import NDArray
 
-from torchfpn.errors import DataError, FPNError, RasterError, amount
+from torchfpn.errors import DataError, RasterError, amount
 from torchfpn.geo.georef import Geo, Ties, projection_file
-from torchfpn.io.atomic import atomic_path, check_room, write_error
 from torchfpn.io.formats import MAX_BANDS, format_of
 from torchfpn.io.side_files import OFFLINE, check_overviews, side_files
 from torchfpn.printing import quiet
+from torchfpn.types import Color
 
-_LIMIT = 2**24  # bytes
+_VRT_BYTES = 2**24  # largest VRT that is read
 
-_WORDS = """
-VRTDataset SRS GeoTransform Metadata MDI BlockXSize BlockYSize OverviewList
-VRTRasterBand ColorInterp NoDataValue HideNoDataValue Description Offset Scale UnitType MaskBand
-ColorTable Entry CategoryNames Category
-SimpleSource ComplexSource SourceFilename SourceBand SourceProperties SrcRect DstRect
-NODATA ScaleOffset ScaleRatio UseMaskBand
-"""
+_VRT_ELEMENTS = {  # those of plain mosaics, as `gdalbuildvrt` writes them
+    "VRTDataset", "SRS", "GeoTransform", "Metadata", "MDI", "BlockXSize", "BlockYSize", "OverviewList",
+    "VRTRasterBand", "ColorInterp", "NoDataValue", "HideNoDataValue", "Description", "Offset", "Scale",
+    "UnitType", "MaskBand", "ColorTable", "Entry", "CategoryNames", "Category", "SimpleSource",
+    "ComplexSource", "SourceFilename", "SourceBand", "SourceProperties", "SrcRect", "DstRect", "NODATA",
+    "ScaleOffset", "ScaleRatio", "UseMaskBand",
+}  # fmt: skip
 
-_PLAIN = frozenset(_WORDS.split())
-
-
-def check_vrt(path: Path, root: Path) -> list[Path]:
-    """Passes a VRT whose every source is a PNG, JPEG or TIFF under `root`; gives the sources, each once.
-
-    Raises:
-        RasterError: anything else in it: another kind of source, a warp, a pixel function, a path that leads out.
-    """
-    sources = dict[Path, None]()
-    for element in _tree(path).iter():
-        if element.tag not in _PLAIN or element.get("subClass") or element.get("subclass"):
-            raise RasterError(
-                f"a VRT with <{element.tag}>", file=path, allowed="plain mosaics, as gdalbuildvrt writes them"
-            )
-        if element.tag == "SourceFilename":
-            sources[_source(path, root, element)] = None
-    return list(sources)
-
-
-def _tree(path: Path) -> ElementTree.Element:
-    if path.stat().st_size > _LIMIT:
-        raise RasterError("a VRT larger than 16 MiB", file=path)
-    text = path.read_bytes()
-    # Entities are the XML form of a decompression bomb; GDAL ends a text at a comment, where ElementTree goes on.
-    if b"<!" in text:
-        raise RasterError("a VRT with a document type, comment or CDATA", file=path, allowed="plain elements")
-    try:
-        return ElementTree.fromstring(text.decode())  # as GDAL, which takes no notice of a declared encoding
-    except (ElementTree.ParseError, ValueError) as error:
-        raise RasterError(f"a damaged VRT ({error})", file=path) from error
-
-
-def _source(path: Path, root: Path, element: ElementTree.Element) -> Path:
-    name = (element.text or "").strip()
-    said = [value for key, value in element.items() if key.lower() == "relativetovrt"]  # GDAL takes any case
-    if len(said) > 1 or ":" in name.split("/")[0]:  # "NETCDF:a.tif": GDAL takes the begin for a driver
-        raise RasterError(f"a VRT over {name}", file=path, allowed="plain relative file names")
-    source = path.absolute().parent / name if said == ["1"] else Path(name)
-    if not source.is_absolute() or not source.is_file() or not source.resolve().is_relative_to(root.resolve()):
-        raise RasterError(f"a VRT over {name}", file=path, allowed=f"files that lie under {root}")
-    if format_of(source) == "vrt":
-        raise RasterError(f"a VRT over another VRT ({name})", file=path, allowed="PNG, JPEG and TIFF sources")
-    return source
-
-
-Color = tuple[int, int, int]
 
 _DRIVERS = {  # a COG is a GTiff when it is read
     "png": "PNG",
@@ -104,110 +45,60 @@ _DRIVERS = {  # a COG is a GTiff when it is read
 # Not every neighbour listed at each open: slow in folders of 10^5 files, and side files are still found by name.
 _OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", **OFFLINE}
 
-_TILED_FROM = 512  # pixels
-
-IN_MEMORY = 2**25  # bytes of a raster that is made in memory before it is written
-
 NO_TRANSFORM = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL says of rasters without one
-
 _PROJECTION_BYTES = 2**16  # of a .prj file
 
 _WELL_KNOWN = re.compile(
     r"(PROJCS|GEOGCS|GEOCCS|LOCAL_CS|COMPD_CS|(PROJ|GEOD|GEOG|BOUND|COMPOUND|ENG|DERIVEDPROJ)CRS)\s*[\[(]", re.I
 )
 
-_TOLD_MOST = 4096  # files whose warnings are remembered
-
+_MAX_REMEMBERED = 4096  # files whose warnings are remembered
 _CALLBACKS = re.compile(r"(rasterio|pyogrio)\.")  # functions that GDAL calls with its messages
-
 log = logging.getLogger(__name__)
+BLOCK_BYTES = 2**30  # that may be needed to decode one block
 
 
 class _Warnings(logging.Filter):
-    """Keeps what GDAL says of the file that this thread has open, so that it is told once, with the file's name."""
+    """Collects the warnings of GDAL about the file that this thread has open; each is logged once, with its file."""
 
     def __init__(self) -> None:
         super().__init__()
         self.local = threading.local()
-        self.told: dict[tuple[str, str], None] = {}  # file and words, in the order they were told
+        self.logged: dict[tuple[str, str], None] = {}  # file and warning without its numbers, oldest first
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is let through: not while a file is open."""
-        heard = getattr(self.local, "heard", None)
-        if heard is None:
+        pending = getattr(self.local, "pending", None)
+        if pending is None:
             return True
         if record.levelno >= logging.WARNING:
-            heard.append(_plain(record.getMessage()))
+            pending.append(_plain(record.getMessage()))
         return False
 
     @contextlib.contextmanager
     def about(self, path: Path) -> Iterator[None]:
-        """Collects inside; tells what is new in the end, unless an error says what is wrong with the file."""
-        outer, heard = getattr(self.local, "heard", None), list[str]()
-        self.local.heard = heard
+        """Collects warnings inside the block and logs the new ones at its end."""
+        outer, pending = getattr(self.local, "pending", None), list[str]()
+        self.local.pending = pending
         try:
             yield
         finally:
-            self.local.heard = outer
-        self._tell(path, heard)
+            self.local.pending = outer
+        self._log(path, pending)
 
-    def _tell(self, path: Path, heard: list[str]) -> None:
-        kinds = {(str(path), re.sub(r"\d+", "#", words)): words for words in reversed(heard)}
-        new = {kind: words for kind, words in kinds.items() if kind not in self.told}
+    def _log(self, path: Path, warnings: list[str]) -> None:
+        kinds = {(str(path), re.sub(r"\d+", "#", words)): words for words in reversed(warnings)}
+        new = {kind: words for kind, words in kinds.items() if kind not in self.logged}
         if not new:
             return
-        self.told |= dict.fromkeys(new)
-        while len(self.told) > _TOLD_MOST:
-            self.told.pop(next(iter(self.told)))
-        found = f"{amount(len(heard), 'warning')} while it was read ({list(new.values())[-1][:200]})"
+        self.logged |= dict.fromkeys(new)
+        while len(self.logged) > _MAX_REMEMBERED:
+            self.logged.pop(next(iter(self.logged)))
+        found = f"{amount(len(warnings), 'warning')} while it was read ({list(new.values())[-1][:200]})"
         log.warning(str(RasterError(found, file=path, hint="it may be damaged: compare it with the original")))
 
 
 _warnings = _Warnings()
-
-
-def _ignore_undecodable() -> None:
-    """Keeps Python from printing that messages of GDAL are no UTF-8, because they quote bytes of damaged files.
-
-    rasterio decodes them in a callback of C, where an exception has no caller: Cython hands it to `sys.excepthook`,
-    without a traceback, and to `sys.unraisablehook`. What GDAL reports is raised all the same. Everything else goes to
-    the hooks that were there before.
-    """
-    printing, unraisable = sys.excepthook, sys.unraisablehook
-
-    def without_caller(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        if trace is not None or not isinstance(error, UnicodeDecodeError):
-            printing(kind, error, trace)
-
-    def in_callback(found: Any) -> None:
-        if not (isinstance(found.exc_value, UnicodeDecodeError) and _CALLBACKS.match(str(found.object))):
-            unraisable(found)
-
-    in_callback.torchfpn = True  # type: ignore[attr-defined]
-    sys.excepthook, sys.unraisablehook = without_caller, in_callback
-
-
-def _plain(words: str) -> str:
-    """GDAL's words without the names of its functions: "CPLE_AppDefined in a.tif: TIFFFetchNormalTag:IO error"."""
-    words = re.sub(r"^CPLE_\w+(:| in )", "", words)
-    return re.sub(r"^([^:]*: ?)?(_?(TIFF|JPEG|PixarLog|LZW|Zip|ZIP|Fax|Sgi|Predictor)\w*:\s*)+", "", words)
-
-
-def import_rasterio() -> Any:
-    """The rasterio module, which is an optional part of torchfpn.
-
-    Raises:
-        RasterError: not installed, with the command that installs it.
-    """
-    try:
-        import rasterio
-    except ImportError as error:
-        raise RasterError(
-            "TIFF and 16-bit images need rasterio", hint="install it: pip install torchfpn[raster]"
-        ) from error
-    if not hasattr(sys.unraisablehook, "torchfpn"):
-        _ignore_undecodable()
-    return rasterio
 
 
 @contextlib.contextmanager
@@ -274,6 +165,44 @@ def _check_named(file: Path, stamp: tuple[int, ...]) -> None:  # stamp: a file t
         pass
 
 
+def import_rasterio() -> Any:
+    """The rasterio module, which is an optional part of torchfpn.
+
+    Raises:
+        RasterError: not installed, with the command that installs it.
+    """
+    try:
+        import rasterio
+    except ImportError as error:
+        raise RasterError(
+            "TIFF and 16-bit images need rasterio", hint="install it: pip install torchfpn[raster]"
+        ) from error
+    if not hasattr(sys.unraisablehook, "torchfpn"):
+        _ignore_undecodable()
+    return rasterio
+
+
+def _ignore_undecodable() -> None:
+    """Keeps Python from printing that messages of GDAL are no UTF-8, because they quote bytes of damaged files.
+
+    rasterio decodes them in a callback of C, where an exception has no caller: Cython hands it to `sys.excepthook`,
+    without a traceback, and to `sys.unraisablehook`. What GDAL reports is raised all the same. Everything else goes to
+    the hooks that were there before.
+    """
+    printing, unraisable = sys.excepthook, sys.unraisablehook
+
+    def without_caller(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if trace is not None or not isinstance(error, UnicodeDecodeError):
+            printing(kind, error, trace)
+
+    def in_callback(found: Any) -> None:
+        if not (isinstance(found.exc_value, UnicodeDecodeError) and _CALLBACKS.match(str(found.object))):
+            unraisable(found)
+
+    in_callback.torchfpn = True  # type: ignore[attr-defined]
+    sys.excepthook, sys.unraisablehook = without_caller, in_callback
+
+
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Inside, what GDAL and rasterio complain of becomes a RasterError that names the file."""
@@ -286,58 +215,65 @@ def translated(path: Path) -> Iterator[None]:
         raise RasterError("a file name that is not UTF-8", file=ascii(str(path)), hint="rename the file") from error
 
 
-@contextlib.contextmanager
-def raster_writes(path: str | Path, part: Path, size: int) -> Iterator[Any]:
-    """Yields what GDAL writes to, a name or a path: `part`, which becomes `path`, or memory that is then put into it.
-
-    GDAL does not report a write that fails while it closes a file, and libtiff prints its own words then. Small rasters
-    are therefore made in memory. Of those on the disk every block must lie inside the file, and there must be room for
-    a few bytes more: after a failed write there is none.
-
-    Args:
-        path: for messages.
-        part: as `files.atomic.atomic_path` gives it.
-        size: bytes of the raster before compression.
-
-    Raises:
-        WriteError: GDAL, or the disk, could not write.
-    """
-    rasterio = import_rasterio()
-    try:
-        if size <= IN_MEMORY:
-            with rasterio.MemoryFile(ext=".tif") as memory:
-                yield memory.name
-                part.write_bytes(memory.getbuffer())
-        else:
-            yield part
-            if not _is_whole(part):
-                raise write_error(path, part, "blocks are missing at the end")
-            check_room(path, part)
-    except FPNError:
-        raise
-    except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
-        raise write_error(path, part, error) from error
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether all blocks of a TIFF lie inside the file. Overviews stand before them."""
-    size = path.stat().st_size
-    with quiet(import_rasterio().errors.NotGeoreferencedWarning):
-        source = import_rasterio().open(path, driver="GTiff")
-    with source:
-        (tall, wide), tag = source.block_shapes[0], source.get_tag_item
-        for band in source.indexes:
-            for row, column in np.ndindex(-(-source.height // tall), -(-source.width // wide)):
-                offset = tag(f"BLOCK_OFFSET_{column}_{row}", "TIFF", band)
-                length = tag(f"BLOCK_SIZE_{column}_{row}", "TIFF", band)
-                if offset is not None and int(offset) + int(length or 0) > size:
-                    return False
-    return True
-
-
 def _reason(error: Exception) -> str:
     """GDAL's own words: rasterio keeps them in the cause."""
     return _plain(str(error.__cause__ or error))[:200]
+
+
+def _plain(words: str) -> str:
+    """GDAL's words without the names of its functions: "CPLE_AppDefined in a.tif: TIFFFetchNormalTag:IO error"."""
+    words = re.sub(r"^CPLE_\w+(:| in )", "", words)
+    return re.sub(r"^([^:]*: ?)?(_?(TIFF|JPEG|PixarLog|LZW|Zip|ZIP|Fax|Sgi|Predictor)\w*:\s*)+", "", words)
+
+
+def check_vrt(path: Path, root: Path) -> list[Path]:
+    """The sources of a VRT, each once, if it is a plain mosaic, as `gdalbuildvrt` writes it, of images under `root`.
+
+    A VRT can name any file of the machine and any address of the network (GDAL security notes, "VRT"; rasterio reads
+    /etc/passwd through one).
+
+    Args:
+        path: of the VRT.
+        root: the folder below which all sources must lie.
+
+    Raises:
+        RasterError: anything else in it: another kind of source, a warp, a pixel function, a path that leads out.
+    """
+    sources = dict[Path, None]()
+    for element in _tree(path).iter():
+        if element.tag not in _VRT_ELEMENTS or element.get("subClass") or element.get("subclass"):
+            raise RasterError(
+                f"a VRT with <{element.tag}>", file=path, allowed="plain mosaics, as gdalbuildvrt writes them"
+            )
+        if element.tag == "SourceFilename":
+            sources[_source(path, root, element)] = None
+    return list(sources)
+
+
+def _tree(path: Path) -> ElementTree.Element:
+    if path.stat().st_size > _VRT_BYTES:
+        raise RasterError("a VRT larger than 16 MiB", file=path)
+    text = path.read_bytes()
+    # Entities are the XML form of a decompression bomb; GDAL ends a text at a comment, where ElementTree goes on.
+    if b"<!" in text:
+        raise RasterError("a VRT with a document type, comment or CDATA", file=path, allowed="plain elements")
+    try:
+        return ElementTree.fromstring(text.decode())  # as GDAL, which takes no notice of a declared encoding
+    except (ElementTree.ParseError, ValueError) as error:
+        raise RasterError(f"a damaged VRT ({error})", file=path) from error
+
+
+def _source(path: Path, root: Path, element: ElementTree.Element) -> Path:
+    name = (element.text or "").strip()
+    relative = [value for key, value in element.items() if key.lower() == "relativetovrt"]  # GDAL takes any case
+    if len(relative) > 1 or ":" in name.split("/")[0]:  # "NETCDF:a.tif": GDAL takes the first part for a driver
+        raise RasterError(f"a VRT over {name}", file=path, allowed="plain relative file names")
+    source = path.absolute().parent / name if relative == ["1"] else Path(name)
+    if not source.is_absolute() or not source.is_file() or not source.resolve().is_relative_to(root.resolve()):
+        raise RasterError(f"a VRT over {name}", file=path, allowed=f"files that lie under {root}")
+    if format_of(source) == "vrt":
+        raise RasterError(f"a VRT over another VRT ({name})", file=path, allowed="PNG, JPEG and TIFF sources")
+    return source
 
 
 def pixel_types(source: Any) -> list[np.dtype[Any]]:
@@ -410,41 +346,6 @@ def no_place(file: str | Path, lacks: str, hint: str | None) -> RasterError:
     return RasterError(found, file=file, allowed="a raster with a geotransform", hint=cure)
 
 
-def place_profile(place: Geo | Ties | None) -> dict[str, Any]:
-    """What rasterio needs to write where a raster lies."""
-    if place is None:
-        return {}
-    rasterio = import_rasterio()
-    crs = rasterio.crs.CRS.from_wkt(place.crs) if place.crs else None
-    if isinstance(place, Geo):
-        return {"transform": rasterio.Affine(*place.transform), "crs": crs} | _camera(place.rpcs)
-    profile: dict[str, Any] = {}
-    if place.points:
-        from rasterio.control import GroundControlPoint
-
-        profile["gcps"] = [GroundControlPoint(*point) for point in place.points]
-        profile["crs"] = crs or rasterio.crs.CRS()  # points without a coordinate system: rasterio refuses None
-    return profile | _camera(place.rpcs)
-
-
-def _camera(rpcs: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """What rasterio needs to write a camera model; nothing for one whose texts are damaged."""
-    if not rpcs:
-        return {}
-    from rasterio.rpc import RPC
-
-    try:
-        return {"rpcs": RPC.from_gdal(dict(rpcs))}
-    except (LookupError, TypeError, ValueError):
-        return {}
-
-
-def same_crs(one: str, other: str) -> bool:
-    """Whether two coordinate systems given as text are one."""
-    crs = import_rasterio().crs.CRS
-    return one == other or bool(crs.from_wkt(one) == crs.from_wkt(other))
-
-
 def color_table(source: Any) -> dict[int, Color]:
     """Red, green, blue of each value of an open raster; empty if its values are no indices of colours."""
     if source.count != 1 or source.colorinterp[0].name != "palette":
@@ -464,66 +365,6 @@ def never_written(source: Any) -> bool:
     columns, rows = -(-source.width // block_width), -(-source.height // block_height)
     places = ((0, 0), (columns // 2, rows // 2), (columns - 1, rows - 1))
     return all(tag(f"BLOCK_OFFSET_{x}_{y}", "TIFF", 1) is None for x, y in places)
-
-
-def write_label_raster(
-    path: str | Path,
-    labels: NDArray[Any],
-    *,
-    geo: Geo | Ties | None = None,
-    colors: Mapping[int, Color] | Sequence[Color] = (),
-    names: Mapping[int, str] | Sequence[str] = (),
-    nodata: int | None = None,
-) -> None:
-    """A GeoTIFF of class values, whole or not at all.
-
-    8 bits, or 16 where a value or `nodata` exceeds 255; deflate; tiled from 512 pixels on; the grid of `geo`, exactly.
-    colors become its colour table; names go to the tags: `CLASSES` (JSON) of the file, `CLASS_<value>` of the band
-    (GDAL keeps category names in a side file only).
-
-    Args:
-        path: replaced if it is there.
-        labels: [H, W] integers, 0..65535, as they shall stand in the file.
-        geo: of the image the labels belong to.
-        colors: red, green, blue of each value; a sequence counts from 0.
-        names: of each value; a sequence counts from 0.
-        nodata: the value of pixels without data.
-
-    Raises:
-        RasterError: labels that do not fit, or rasterio is not installed. WriteError: `path` cannot be written.
-    """
-    top = max(int(labels.max(initial=0)), nodata or 0)
-    if labels.ndim != 2 or labels.dtype.kind not in "iu" or int(labels.min(initial=0)) < 0 or top > 65535:
-        raise RasterError(f"labels {labels.dtype} {labels.shape}", file=path, allowed="[H, W] integers in 0..65535")
-    dtype = "uint8" if top <= 255 else "uint16"
-    size = labels.size * np.dtype(dtype).itemsize
-    with atomic_path(path) as part, import_rasterio().Env(), raster_writes(path, part, size) as place:
-        with quiet(import_rasterio().errors.NotGeoreferencedWarning):
-            sink = import_rasterio().open(place, "w", **_profile(labels, dtype, geo, nodata))
-        with sink:
-            sink.write(labels.astype(dtype), 1)
-            table = {value: color for value, color in _items(colors) if value <= np.iinfo(dtype).max}
-            if table:
-                sink.write_colormap(1, table)
-            named = {str(value): name for value, name in _items(names)}
-            sink.update_tags(CLASSES=json.dumps(named, ensure_ascii=False))
-            sink.update_tags(1, **{f"CLASS_{value}": name for value, name in named.items()})
-
-
-def _profile(labels: NDArray[Any], dtype: str, geo: Geo | Ties | None, nodata: int | None) -> dict[str, Any]:
-    height, width = labels.shape
-    profile: dict[str, Any] = {"driver": "GTiff", "count": 1, "height": height, "width": width, "dtype": dtype}
-    profile |= {"compress": "deflate", "nodata": nodata, "bigtiff": "IF_SAFER"}
-    if min(height, width) >= _TILED_FROM:
-        profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512}
-    return profile | place_profile(geo)
-
-
-def _items(given: Mapping[int, Any] | Sequence[Any]) -> list[tuple[int, Any]]:
-    return list(given.items() if isinstance(given, Mapping) else enumerate(given))
-
-
-BLOCK_BYTES = 2**30  # that may be needed to decode one block
 
 
 def block_bytes(source: Any) -> int:

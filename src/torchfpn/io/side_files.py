@@ -1,15 +1,4 @@
-"""Side files of rasters, and whether a vector file is complete.
-
-Side files that GDAL opens by itself beside a raster: masks, overviews, and what a raster names as its overviews.
-
-GDAL opens a.tif.msk and a.tif.ovr with whatever driver their content asks for, so a VRT of that name would read any
-file of the machine or any address of the network into the raster. The driver that opens the raster itself is given;
-for side files GDAL takes no such list, so they are checked before GDAL sees them.
-
-Whether a vector file is all there: lengths that its headers and its index declare, against the bytes on the disk.
-
-GDAL reads what is left of a shapefile or a FlatGeobuf that was cut off, and does not report the features it lost.
-"""
+"""Files beside a raster that GDAL opens by itself, and whether a vector file is complete."""
 
 import mmap
 import os
@@ -25,14 +14,19 @@ from torchfpn.io.formats import check_regular, format_of
 OFFLINE = {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none", "CPL_VSIL_CURL_USE_HEAD": "NO"}
 
 _OPENED = (".msk", ".ovr")
-
 _PLACED = (".tfw", ".tifw", ".tiffw", ".wld", ".jgw", ".pgw", ".j2w", ".prj", ".tab", ".imd", ".rpb", ".rpc")
-
 _ERDAS = b"EHFA_HEADER_TAG"  # of a.aux, which GDAL opens for overviews and which names further files
+_SHP_HEADER = 100  # bytes of the header of .shp and .shx
+_NODE_BYTES = 40  # bytes of a node in the index of a FlatGeobuf
+_COUNT, _NODE_SIZE = 8, 9  # numbers of fields in its header
 
 
 def side_files(path: Path) -> Iterator[Path]:
-    """The masks and overviews beside a raster, all TIFFs.
+    """The masks and overviews beside a raster (a.tif.msk, a.tif.ovr), all TIFFs.
+
+    GDAL opens them with whatever driver their content asks for, so a VRT of that name would read any file of the
+    machine or any address of the network into the raster. GDAL takes no list of drivers for side files; therefore they
+    are checked before GDAL sees them.
 
     Raises:
         DataError: a pipe or a device.
@@ -59,16 +53,32 @@ def side_files(path: Path) -> Iterator[Path]:
                 raise RasterError(found, file=side, allowed="masks and overviews in TIFF", hint="remove it")
 
 
-def mask_file(path: Path) -> Path | None:
-    """The mask beside a picture or raster, a.png.msk; None without one."""
-    return next(_spelt(path.name, ".msk", folder=path.parent), None)
-
-
 def _check_pipes(path: Path) -> None:
     """Passes a raster beside which no pipe or device has the name of a side file: GDAL would wait for it."""
     for name, endings in ((path.name, (*_OPENED, ".aux.xml", ".aux")), (path.stem, (*_PLACED, ".aux"))):
         for side in _spelt(name, *endings, folder=path.parent):
             check_regular(side)
+
+
+def _begins(file: Path, magic: bytes) -> bool:
+    try:
+        with file.open("rb") as handle:
+            return handle.read(len(magic)) == magic
+    except OSError:
+        return False  # GDAL cannot read it either
+
+
+def mask_file(path: Path) -> Path | None:
+    """The mask beside a picture or raster, a.png.msk; None without one."""
+    return next(_spelt(path.name, ".msk", folder=path.parent), None)
+
+
+def _spelt(name: str, *suffixes: str, folder: Path) -> Iterator[Path]:
+    for suffix in suffixes:
+        for spelt in (suffix, suffix.upper()):  # GDAL tries both
+            side = folder / f"{name}{spelt}"
+            if os.path.lexists(side):
+                yield side
 
 
 def check_overviews(source: Any, path: Path) -> None:
@@ -87,31 +97,10 @@ def check_overviews(source: Any, path: Path) -> None:
         )
 
 
-def _spelt(name: str, *suffixes: str, folder: Path) -> Iterator[Path]:
-    for suffix in suffixes:
-        for spelt in (suffix, suffix.upper()):  # GDAL tries both
-            side = folder / f"{name}{spelt}"
-            if os.path.lexists(side):
-                yield side
-
-
-def _begins(file: Path, magic: bytes) -> bool:
-    try:
-        with file.open("rb") as handle:
-            return handle.read(len(magic)) == magic
-    except OSError:
-        return False  # GDAL cannot read it either
-
-
-_SHP_HEADER = 100  # bytes, of .shp and .shx
-
-_NODE = 40  # bytes of a node in the index of a FlatGeobuf
-
-_COUNT, _NODE_SIZE = 8, 9  # numbers of fields in its header
-
-
 def refuse_cut_off(path: Path, driver: str) -> None:
-    """Passes vector files that are as long as they say.
+    """Passes vector files that are as long as their headers and their index say.
+
+    GDAL reads what is left of a shapefile or a FlatGeobuf that was cut off, and does not report the lost features.
 
     Args:
         path: the file; of a shapefile the .shp, beside which .shx and .dbf lie.
@@ -205,7 +194,7 @@ def _index_bytes(count: int, node_size: int) -> int:
         level = -(-level // node_size)
         nodes += level
         if level == 1:
-            return nodes * _NODE
+            return nodes * _NODE_BYTES
 
 
 def _check_geopackage(path: Path) -> None:

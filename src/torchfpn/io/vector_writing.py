@@ -1,15 +1,4 @@
-"""Vector files written feature by feature, and the class numbers that they keep beside names.
-
-Polygons with attributes -> GeoPackage or FlatGeobuf, as they come, so that there may be more than memory holds.
-
-Whole or not at all, and the same bytes for the same features: GDAL is told what time it is.
-
-FlatGeobuf stores its features in the order of a curve through the plane and its index before them, so its driver wants
-all of them in one go. They are written to a GeoPackage beside the file first, and read from there one after another:
-twice the time and for that time twice the place on the disk.
-
-The numbers that a vector file gives its classes beside their names, as `fpn predict --polygons` writes them.
-"""
+"""Polygons written to GeoPackage and FlatGeobuf feature by feature; class numbers of such files."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,25 +16,30 @@ from torchfpn.io.formats import DRIVERS
 from torchfpn.io.vectors import failures
 
 WRITTEN = {suffix: DRIVERS[suffix] for suffix in (".gpkg", ".fgb")}
-
 DATE = "1970-01-01T00:00:00.000Z"  # of the last change, as every GeoPackage says one
-
 ROWS, POINTS = 10_000, 2**20  # how many are written at a time, whichever is reached first
-
 GEOMETRY, VERSION = "geom", "1.2"  # of GeoPackage: nothing newer is needed, and GDAL before 3.7 would warn of it
-
 Row = tuple[Any, Sequence[Any]]  # a polygon and its attributes, in the order of the fields
-
 _TYPES: dict[type, Any] = {str: object, int: np.int64, float: np.float64}
+NAME, NUMBER = "class", "class_id"
 
 
 def write_layer(
     path: str | Path, rows: Iterable[Row], fields: Mapping[str, type], *, crs: str, multi: bool = False
 ) -> int:
-    """Writes a file of one layer, called like the file; how many features there were.
+    """Writes a file of one layer, called like the file; returns the number of features.
 
-    rows: Polygon in the coordinate system `crs` (well-known text) and values, None: not known. fields: name -> str, int
-    or float. multi: the layer is one of MultiPolygon, and Polygons become such.
+    Features are written as they come, so that there may be more than memory holds. Equal features make equal bytes:
+    GDAL is told a fixed date. FlatGeobuf stores its features in the order of a curve through the plane and its index
+    before them, so its driver wants all of them at once: they are written to a GeoPackage beside the file first and
+    read from there, which takes twice the time and, meanwhile, twice the space on the disk.
+
+    Args:
+        path: of the file, .gpkg or .fgb.
+        rows: polygons in the coordinate system `crs`, each with the values of its attributes; None: not known.
+        fields: name of each attribute -> str, int or float.
+        crs: well-known text.
+        multi: whether the layer is one of MultiPolygon; Polygons become such.
 
     Raises:
         DataError: neither .gpkg nor .fgb. WriteError: GDAL, or the disk, cannot write it.
@@ -145,17 +139,17 @@ def _write_errors(path: Path) -> Iterator[None]:
         raise DataError("a folder name that is not UTF-8", file=ascii(str(path)), hint="rename it") from error
 
 
-NAME, NUMBER = "class", "class_id"
-
-
 def class_ids(path: str | Path, *, field: str = NAME, layer: str | None = None) -> dict[str, int]:
-    """Name of a class -> its number, of those that have just one.
+    """Name of a class -> its number beside it, as `fpn predict --polygons` writes it, of names with one number.
 
-    path: of a file that `reading.read_vectors` has read, and so found harmless.
+    Args:
+        path: of a file that `read_vectors` has read, and so found harmless.
+        field: the attribute that holds the names.
+        layer: of a GeoPackage; None: the one with geometries.
     """
     path = Path(path)
     source = f"GeoJSON:{path.absolute()}" if DRIVERS[path.suffix.lower()] == "GeoJSON" else path.absolute()
-    if layer is None:  # the one with geometries, as `reading.read_vectors` takes it
+    if layer is None:  # the one with geometries, as `read_vectors` takes it
         layer = next(str(name) for name, kind in pyogrio.list_layers(source) if kind is not None)
     info = pyogrio.read_info(source, layer=layer)
     if not {field, NUMBER} <= set(info["fields"]) or not info["features"]:

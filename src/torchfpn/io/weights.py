@@ -1,8 +1,4 @@
-"""Tensors from a file, without ever running what the file says: safetensors, or pickles of tensors or arrays.
-
-A file that is not what it claims gives one line that says so. What a checkpoint holds beside its tensors (settings, an
-optimiser's state) is left out and named.
-"""
+"""Tensors from a file without running what it says: safetensors, or pickles of tensors and arrays alone."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -74,6 +70,19 @@ def read_weights(path: str | Path) -> Weights:
     return Weights(*_from_safetensors(path))
 
 
+def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise no_safetensors(path, error) from error
+    if RECIPE in metadata and DIGESTS in metadata:
+        check_digests(path, metadata)
+        del metadata[DIGESTS]
+    return tensors, metadata
+
+
 def state_dict_of(content: Any, *, file: str | Path) -> Weights:
     """The names and tensors in what a training script saved, wherever it put them.
 
@@ -95,95 +104,14 @@ def state_dict_of(content: Any, *, file: str | Path) -> Weights:
         if nest is None:
             break
         notes += [f'tensors taken from "{nest}"'] if nest not in NESTS else []
-        left += [_told(name, value) for name, value in content.items() if name != nest]
+        left += [_entry(name, value) for name, value in content.items() if name != nest]
         content = content[nest]
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    left += [_told(name, value) for name, value in content.items() if name not in tensors]
+    left += [_entry(name, value) for name, value in content.items() if name not in tensors]
     if not tensors:
         raise WeightsError(f"no tensors: {listed(left)}", file=file, allowed="a state_dict: names and tensors")
     notes += [f"left out: {listed(left)}"] if left else []
     return Weights(tensors, {}, tuple(notes))
-
-
-def prefixes(names: Mapping[str, Any], least: int) -> Iterator[tuple[str, int]]:
-    """("", all), then each beginning up to a dot that `least` names or more share, the shortest first, and how many."""
-    counts: dict[str, int] = {"": len(names)}
-    for name in names:
-        parts = name.split(".")
-        for end in range(1, len(parts)):
-            beginning = ".".join(parts[:end]) + "."
-            counts[beginning] = counts.get(beginning, 0) + 1
-    yield from sorted(((p, n) for p, n in counts.items() if n >= least), key=lambda found: found[0].count("."))
-
-
-def originals(found: list[str]) -> list[str]:
-    """Of names of several sets of weights, those that do not say that they are a copy; all, where every one does."""
-    return [name for name in found if not _is_copy(name)] or found
-
-
-def listed(names: list[str]) -> str:
-    """The first few."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
-def check_finite(tensors: dict[str, Tensor], *, file: str | Path) -> None:
-    """Raises WeightsError naming the first tensor that holds NaN or infinity."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            bad = int((~tensor.isfinite()).sum())
-            raise WeightsError(
-                f"{bad} of {tensor.numel()} values are NaN or infinite",
-                file=file,
-                field=name,
-                hint="the training diverged",
-            )
-
-
-def unpickle(path: Path) -> Any:
-    """What torch.save wrote, admitting tensors and plain containers only.
-
-    Raises:
-        WeightsError: truncated, another kind of file, or a pickle of anything else (what it asks for is named).
-    """
-    content = read_archive(path)
-    if strangers := sorted(set(_strangers(content, set()))):
-        raise WeightsError(
-            f"refused: it would import {', '.join(strangers[:3])}",
-            file=path,
-            allowed="tensors and plain containers",
-            hint="a pickle can run code; ask its author for safetensors",
-        )
-    return content
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], recipe: str) -> None:
-    """Writes a model file, whole or not at all: .safetensors with the recipe and a digest of every part as metadata.
-
-    Equal content makes equal bytes.
-    """
-    data = memoryview(save(tensors))
-    start = 8 + int.from_bytes(data[:8], "little")
-    entries = json.loads(bytes(data[8:start]))
-    # safetensors itself writes several keys of metadata in an order that changes from run to run
-    metadata = {RECIPE: recipe, DIGESTS: json.dumps(digests_of(recipe, entries, data[start:]), sort_keys=True)}
-    head = json.dumps({"__metadata__": metadata, **entries}, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)  # the tensors begin at a multiple of 8
-    with atomic_path(path) as part, part.open("wb") as file:
-        file.write(len(head).to_bytes(8, "little") + head)
-        file.write(data[start:])
-
-
-def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise no_safetensors(path, error) from error
-    if RECIPE in metadata and DIGESTS in metadata:
-        check_digests(path, metadata)
-        del metadata[DIGESTS]
-    return tensors, metadata
 
 
 def _nest(content: Mapping[str, Any], file: str | Path) -> str | None:
@@ -218,17 +146,39 @@ def _holds_tensors(value: Any) -> bool:
     return direct or any(_holds_tensors(value.get(name)) for name in NESTS)
 
 
+def originals(found: list[str]) -> list[str]:
+    """Of names of several sets of weights, those that do not say that they are a copy; all, where every one does."""
+    return [name for name in found if not _is_copy(name)] or found
+
+
 def _is_copy(name: str) -> bool:
     words = name.lower().replace(".", "_").split("_")
     return any(word in COPIES for word in words)
 
 
-def _told(name: Any, value: Any) -> str:
+def _entry(name: Any, value: Any) -> str:
     return f"{name} ({value.spelled})" if isinstance(value, Stand) else str(name)
 
 
 def _word(value: Any) -> str:
     return str(value.spelled) if isinstance(value, Stand) else type(value).__name__
+
+
+def unpickle(path: Path) -> Any:
+    """What torch.save wrote, admitting tensors and plain containers only.
+
+    Raises:
+        WeightsError: truncated, another kind of file, or a pickle of anything else (what it asks for is named).
+    """
+    content = read_archive(path)
+    if strangers := sorted(set(_strangers(content, set()))):
+        raise WeightsError(
+            f"refused: it would import {', '.join(strangers[:3])}",
+            file=path,
+            allowed="tensors and plain containers",
+            hint="a pickle can run code; ask its author for safetensors",
+        )
+    return content
 
 
 def _strangers(value: Any, seen: set[int]) -> Iterator[str]:
@@ -241,3 +191,49 @@ def _strangers(value: Any, seen: set[int]) -> Iterator[str]:
             yield from _strangers(each, seen)
     elif spelled := getattr(value, "spelled", None):
         yield spelled
+
+
+def check_finite(tensors: dict[str, Tensor], *, file: str | Path) -> None:
+    """Raises WeightsError naming the first tensor that holds NaN or infinity."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            bad = int((~tensor.isfinite()).sum())
+            raise WeightsError(
+                f"{bad} of {tensor.numel()} values are NaN or infinite",
+                file=file,
+                field=name,
+                hint="the training diverged",
+            )
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], recipe: str) -> None:
+    """Writes a model file, whole or not at all: .safetensors with the recipe and a digest of every part as metadata.
+
+    Equal content makes equal bytes.
+    """
+    data = memoryview(save(tensors))
+    start = 8 + int.from_bytes(data[:8], "little")
+    entries = json.loads(bytes(data[8:start]))
+    # safetensors itself writes several keys of metadata in an order that changes from run to run
+    metadata = {RECIPE: recipe, DIGESTS: json.dumps(digests_of(recipe, entries, data[start:]), sort_keys=True)}
+    head = json.dumps({"__metadata__": metadata, **entries}, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)  # the tensors begin at a multiple of 8
+    with atomic_path(path) as part, part.open("wb") as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        file.write(data[start:])
+
+
+def prefixes(names: Mapping[str, Any], min_count: int) -> Iterator[tuple[str, int]]:
+    """("", all), then each beginning up to a dot that `min_count` names or more share, shortest first, with counts."""
+    counts: dict[str, int] = {"": len(names)}
+    for name in names:
+        parts = name.split(".")
+        for end in range(1, len(parts)):
+            beginning = ".".join(parts[:end]) + "."
+            counts[beginning] = counts.get(beginning, 0) + 1
+    yield from sorted(((p, n) for p, n in counts.items() if n >= min_count), key=lambda found: found[0].count("."))
+
+
+def listed(names: list[str]) -> str:
+    """The first few."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,11 +1,4 @@
-"""YAML and JSON files: bounded, duplicate keys refused, every flaw with its path.
-
-Reading YAML that somebody else wrote: plain values only, no tags, no aliases, bounded size and depth.
-
-Reading JSON that somebody else wrote: what the standard leaves open or parsers let pass is named by its path.
-
-Taking settings out of a mapping that somebody wrote: each with its type, and nothing left over unread.
-"""
+"""YAML and JSON files: size and depth limited, repeated keys refused; typed fields of a mapping."""
 
 import json
 import math
@@ -21,10 +14,10 @@ from torchfpn.errors import ConfigError, DataError, nearest
 from torchfpn.io.formats import check_regular
 
 MAX_BYTES = 2**20
-
-MAX_DEPTH = 20
-
+MAX_DEPTH = 20  # lists and mappings of a YAML file within each other
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")  # no name of a file holds them, and no text in UTF-8
+MAX_JSON_BYTES = 2**32
+Keys = tuple[str | int, ...]  # from the top of the file to a value
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the C one where it was built
@@ -95,11 +88,6 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
     return str(error)
 
 
-MAX_JSON_BYTES = 2**32
-
-Keys = tuple[str | int, ...]  # from the top of the file to a value
-
-
 class Flaw(NamedTuple):
     """Something wrong in a file: where, and what; `line` is one line for people."""
 
@@ -115,19 +103,6 @@ class _Doubled(dict[str, Any]):
     """An object in which a key stood twice."""
 
     twice: str
-
-
-def spelt(keys: Keys) -> str:
-    """``("annotations", 17, "bbox")`` -> ``annotations[17].bbox``."""
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    return text.removeprefix(".")
-
-
-def shown(value: Any) -> str:
-    """A value on one short line; 1.0 keeps its point, since where a whole number belongs the point is what is wrong."""
-    text = ascii(value) if not isinstance(value, float) else f"{value:.10g}"
-    text += ".0" if isinstance(value, float) and text.lstrip("-").isdigit() else ""
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def read_json(path: Path) -> tuple[Any, list[Flaw]]:
@@ -204,6 +179,19 @@ def _oddities(value: Any) -> Iterator[Flaw]:
         elif isinstance(one, list):
             below = [i for i, part in enumerate(one) if isinstance(part, list | dict | float)]
             waiting += [((*keys, i), one[i]) for i in reversed(below)]
+
+
+def spelt(keys: Keys) -> str:
+    """``("annotations", 17, "bbox")`` -> ``annotations[17].bbox``."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return text.removeprefix(".")
+
+
+def shown(value: Any) -> str:
+    """A value on one short line; 1.0 keeps its point, since where a whole number belongs the point is what is wrong."""
+    text = ascii(value) if not isinstance(value, float) else f"{value:.10g}"
+    text += ".0" if isinstance(value, float) and text.lstrip("-").isdigit() else ""
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 class Fields:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from torchfpn.report.images import Color
 from torchfpn.report.run import RECALLS, DetectionScores, Scores
+from torchfpn.types import Color
 
 WIDTH, HEIGHT = 460, 250
 

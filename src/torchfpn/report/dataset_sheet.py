@@ -13,7 +13,7 @@ from torchfpn.data.parallel import spread
 from torchfpn.data.reading import SIDE, Piece, read_pair, read_picture, scene_of, whole_size
 from torchfpn.data.splits import Pair
 from torchfpn.errors import DataError, amount
-from torchfpn.geo.georef import Window, tiles
+from torchfpn.geo.window import Window, tiles
 from torchfpn.io.atomic import atomic_path
 from torchfpn.io.formats import printable
 from torchfpn.report.images import BLACK, GREY, HATCH, Rgb, colorize, draw_legend, font, legend_rows, shortened, to_rgb

@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont, features
 
 from torchfpn.recipe import default_colors
+from torchfpn.types import Color
 
 Rgb = NDArray[np.uint8]  # [H, W, 3]
 
-Color = tuple[int, int, int]
 
 Ink = tuple[int, int, int, int]
 

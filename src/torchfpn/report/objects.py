@@ -18,11 +18,11 @@ from torchfpn.evaluation.model import Fit, ObjectEvaluation, relabelled
 from torchfpn.io.atomic import make_directory, write_bytes
 from torchfpn.ops.masks import Crops, Instances, numbered
 from torchfpn.recipe import default_colors
-from torchfpn.report.images import Color, Rgb, class_colors, font, hatching, png, shortened, to_rgb
+from torchfpn.report.images import Rgb, class_colors, font, hatching, png, shortened, to_rgb
 from torchfpn.report.run import BEST, WORST, picture_stem
 from torchfpn.report.sheets import LARGEST, Legend, panels_png, resized
 from torchfpn.tasks.task import Precision, Task, computing
-from torchfpn.types import Objects, Size
+from torchfpn.types import Color, Objects, Size
 
 TINT = 0.35  # opacity of masks
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from torchfpn.errors import DataError
 from torchfpn.io.atomic import write_text
-from torchfpn.report.images import Color, class_colors
+from torchfpn.report.images import class_colors
+from torchfpn.types import Color
 
 Number = float | None  # None: nothing to measure
 

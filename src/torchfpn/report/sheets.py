@@ -14,7 +14,6 @@ from torchfpn.report.images import (
     HATCH,
     LINE,
     TEXT,
-    Color,
     Rgb,
     class_colors,
     colorize,
@@ -29,6 +28,7 @@ from torchfpn.report.images import (
     shortened,
     to_rgb,
 )
+from torchfpn.types import Color
 
 GAP, EDGE, TITLE = 12, 18, LINE  # pixels: between panels, around those on white, above them
 

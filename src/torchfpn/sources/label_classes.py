@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torchfpn.classes import class_colors
 from torchfpn.errors import ConfigError, DataError, amount, nearest
 from torchfpn.io.formats import printable
-from torchfpn.io.rasters import Color
 from torchfpn.recipe import IGNORE
+from torchfpn.types import Color
 
 if TYPE_CHECKING:
     from torchfpn.io.vectors import Vectors

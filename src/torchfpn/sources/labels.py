@@ -1,7 +1,6 @@
 """Label sources: class indices of any window of an image, from label files, rasters around it, or polygons."""
 
 import contextlib
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,15 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.geo.georef import SAME_GRID, Geo, Window
-from torchfpn.geo.window import plan_blocks
+from torchfpn.geo import georef
+from torchfpn.geo.georef import Geo
+from torchfpn.geo.window import Window, plan_blocks
 from torchfpn.io.formats import LOSSY, MAX_SIDE, check_sides, format_of, name_key, printable
 from torchfpn.io.images import is_photograph
 from torchfpn.io.labels import label_nodata, label_values, read_ignored, read_labels, read_legend
-from torchfpn.io.rasters import Color, geo_of, import_rasterio, open_raster, same_crs
+from torchfpn.io.rasters import geo_of, import_rasterio, open_raster
 from torchfpn.recipe import IGNORE
 from torchfpn.sources.label_classes import LabelClasses
 from torchfpn.sources.raster import Grid
+from torchfpn.types import Color
 
 if TYPE_CHECKING:
     from torchfpn.vector.objects import Objects
@@ -170,20 +171,7 @@ def check_same_grid(one: HasGrid, other: HasGrid) -> None:
     if one.size != other.size:
         (h, w), (oh, ow) = one.size, other.size
         raise DataError(f"{w} x {h} pixels, and {ow} x {oh} in {other.file.name}", file=one.file, allowed="one grid")
-    if one.geo is None or other.geo is None:
-        return
-    if one.geo.crs and other.geo.crs and not same_crs(one.geo.crs, other.geo.crs):
-        raise DataError(
-            f"in another coordinate system than {other.file.name}", file=one.file, hint="reproject one of them"
-        )
-    apart = other.geo.distance(one.geo, *other.size)
-    if not apart <= SAME_GRID:
-        raise DataError(
-            f"on another grid than {other.file.name}, {apart:.3g} pixels apart: {list(one.geo.transform)} and"
-            f" {list(other.geo.transform)}",
-            file=one.file,
-            allowed=f"at most {SAME_GRID} pixels",
-        )
+    georef.check_same_grid(one.geo, other.geo, one.size, file=one.file, name=other.file.name)
 
 
 def _size(values: NDArray[Any]) -> tuple[int, int]:
@@ -298,7 +286,7 @@ def _elsewhere(labels: LabelMap, image: Grid) -> bool:
     """Whether the image is a part of the raster of labels."""
     if labels.geo is None or image.geo is None:
         return False
-    return labels.size != image.size or labels.geo.distance(image.geo, *image.size) > SAME_GRID
+    return labels.size != image.size or not labels.geo.same_grid(image.geo, image.size)
 
 
 def _whole(labels: LabelMap, image: Grid, classes: LabelClasses) -> Read:
@@ -311,11 +299,10 @@ def _part(labels: LabelMap, image: Grid, classes: LabelClasses) -> Read:
     there, here = labels.geo, image.geo
     assert there is not None
     assert here is not None
-    if there.crs and here.crs and not same_crs(there.crs, here.crs):
+    if not there.same_crs(here):
         raise DataError("labels in another coordinate system than the image", file=labels.file, hint="reproject them")
-    corner = there.pixel(*here.world(0, 0))
-    left, top = (round(place) if math.isfinite(place) else 0 for place in corner)  # infinite: it has no pixel size
-    if not there.part(top, left).distance(here, *image.size) <= SAME_GRID:
+    top, left = there.nearest_pixel(here)
+    if not there.part(top, left).same_grid(here, image.size):
         found = f"labels on another grid than {printable(image.file)}"
         raise DataError(found, file=labels.file, allowed="pixels that lie on each other, to 0.01 pixels")
     height, width = labels.size

@@ -5,7 +5,6 @@ overlap, the first lies on top.
 """
 
 import functools
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError, RasterError, amount
-from torchfpn.geo.georef import SAME_GRID, Geo, Window
+from torchfpn.geo.georef import Geo
 from torchfpn.geo.tiles import tile_geo
+from torchfpn.geo.window import Window
 from torchfpn.io.bands import match_bands
 from torchfpn.io.formats import SUFFIXES, WINDOWED, check_sides, format_of
 from torchfpn.io.images import Picture, check_upright
-from torchfpn.io.rasters import geo_of, no_place, open_raster, same_crs
+from torchfpn.io.rasters import geo_of, no_place, open_raster
 from torchfpn.sources.raster import ReadOptions, digest, read_files
 
 KEPT = 32  # photographs that stay decoded: neighbours are read again for the margin
@@ -188,10 +188,8 @@ def open_mosaic(name: Path, files: Sequence[Path], reading: ReadOptions) -> Mosa
     first = seen[0][1]
     placed = []
     for file, (size, geo, windowed) in zip(files, seen, strict=True):
-        corner = first.pixel(*geo.world(0, 0))
-        column, row = (round(place) if math.isfinite(place) else 0 for place in corner)  # infinite: no pixel size
-        apart = first.part(row, column).distance(geo, *size)
-        if not _same_crs(geo, first) or not apart <= SAME_GRID:
+        row, column = first.nearest_pixel(geo)
+        if bool(geo.crs) != bool(first.crs) or not first.part(row, column).same_grid(geo, size):
             raise RasterError(
                 "on another grid",
                 file=file,
@@ -217,12 +215,6 @@ def _look(file: Path, reading: ReadOptions) -> tuple[tuple[int, int], Geo, bool]
         hint = "give the pattern of their names with --tiles, or predict them one by one"
         raise no_place(file, "no georeference, so no location in the mosaic", hint)
     return size, geo, windowed
-
-
-def _same_crs(one: Geo, other: Geo) -> bool:
-    if one.crs is None or other.crs is None:
-        return one.crs == other.crs
-    return same_crs(one.crs, other.crs)
 
 
 def is_tile_map(folder: Path) -> bool:

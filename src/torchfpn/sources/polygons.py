@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torchfpn.geo.georef import Geo
 from torchfpn.geo.tiles import tile_geo
 from torchfpn.io.formats import MAX_SIDE, check_sides
-from torchfpn.io.geotiff import BLOCK, Tags, label_stream
+from torchfpn.io.geotiff import BLOCK, Layout, geotiff_writer
 from torchfpn.io.images import check_upright
 from torchfpn.io.rasters import geo_of, open_raster
 from torchfpn.sources.label_classes import Legend
@@ -67,10 +67,11 @@ def rasterize_file(
     size, geo = _grid(source, options)
     scene = place_polygons(labels, geo, size, ignored=legend.ignored, border=options.border, file=source)
     pixels, doubled = np.zeros(np.iinfo(legend.dtype).max + 1, np.int64), 0
-    tags = Tags(legend.colors, legend.names, legend.ignored if options.border else None)
-    with label_stream(target, size, legend.dtype, geo, tags) as write:
+    nodata = legend.ignored if options.border else None
+    layout = Layout(*size, legend.dtype, geo=geo, nodata=nodata, colors=legend.colors, classes=legend.names)
+    with geotiff_writer(target, layout) as write:
         for row, drawn, covered in strips(scene, all_touched=options.all_touched):
-            write(row, drawn.astype(legend.dtype))
+            write(row, 0, drawn.astype(legend.dtype))
             pixels += sum(
                 np.bincount(line, minlength=len(pixels)) for line in drawn
             )  # all at once needs 8 bytes a pixel

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.errors import ConfigError, DataError
-from torchfpn.geo.georef import Geo, Ties, Window, world_file
+from torchfpn.geo.georef import Geo, Ties, world_file
+from torchfpn.geo.window import Window
 from torchfpn.io.bands import Wanted, band_numbers, raster_valid
 from torchfpn.io.formats import MAX_SIDE, check_sides, format_of, printable
 from torchfpn.io.images import Picture, is_photograph, read_bands, read_image

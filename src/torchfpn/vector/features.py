@@ -15,8 +15,8 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.geo.crs import applied
-from torchfpn.geo.georef import Geo, Window
-from torchfpn.geo.window import plan_blocks
+from torchfpn.geo.georef import Geo
+from torchfpn.geo.window import Window, plan_blocks
 from torchfpn.vector.lon_lat import GridBends, check_place, decimals_for, geojson_polygons, to_lon_lat
 from torchfpn.vector.polygonize import Read, TracedAreas, trace_blocks
 

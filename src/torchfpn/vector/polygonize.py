@@ -22,7 +22,7 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.errors import RasterError
-from torchfpn.geo.georef import Window
+from torchfpn.geo.window import Window
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

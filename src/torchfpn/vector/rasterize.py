@@ -20,7 +20,8 @@ import shapely
 from numpy.typing import NDArray
 
 from torchfpn.geo.crs import system
-from torchfpn.geo.georef import Geo, Window
+from torchfpn.geo.georef import Geo
+from torchfpn.geo.window import Window
 from torchfpn.printing import quiet
 from torchfpn.vector.geometry import RepairedPolygons, edges
 from torchfpn.vector.to_pixels import near_window, to_pixels

@@ -17,8 +17,9 @@ from rasterio._err import CPLE_BaseError
 
 from torchfpn.errors import RasterError
 from torchfpn.geo.crs import LON_LAT, PLAIN, Way, applied, inverted, poles, system
-from torchfpn.geo.georef import Geo, Window
+from torchfpn.geo.georef import Geo
 from torchfpn.geo.reprojection import SHARE, NoPlaceError, areal, repaired, reproject, within_turn
+from torchfpn.geo.window import Window
 from torchfpn.io.rasters import no_place
 
 ASKED = 21  # places to each side of an image whose coordinates tell what lies around it

@@ -15,7 +15,8 @@ from torchfpn.data.labels.instance_maps import read_numbered
 from torchfpn.data.reading import burning, turned_hint
 from torchfpn.data.splits import Pair, refuse
 from torchfpn.errors import DataError
-from torchfpn.geo.georef import Geo, Window
+from torchfpn.geo.georef import Geo
+from torchfpn.geo.window import Window
 from torchfpn.io.formats import format_of, is_vector
 from torchfpn.io.images import photograph_geo
 

@@ -24,8 +24,9 @@ from torchfpn.data.labels.ground_truth import GroundTruth, meets
 from torchfpn.data.splits import Pair, Polygons
 from torchfpn.errors import ConfigError, DataError, FPNError, amount, nearest
 from torchfpn.geo.crs import crs_wkt
-from torchfpn.geo.georef import Geo, Window
+from torchfpn.geo.georef import Geo
 from torchfpn.geo.tiles import tile_geo
+from torchfpn.geo.window import Window
 from torchfpn.io.vectors import Vectors, read_vectors
 from torchfpn.recipe import IGNORE
 from torchfpn.vector.geometry import edges, repair
