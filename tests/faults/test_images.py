@@ -19,7 +19,7 @@ from torchfpn.data.sample import collate
 from torchfpn.data.scaling import find_scaling
 from torchfpn.data.transforms import Augment
 from torchfpn.errors import DataError
-from torchfpn.io.formats import READ
+from torchfpn.io.formats import READABLE
 from torchfpn.recipe import IGNORE
 
 UTM = {"crs": "EPSG:32633", "transform": rasterio.Affine(10.0, 0.0, 500000.0, 0.0, -10.0, 5500000.0)}
@@ -71,7 +71,7 @@ def test_fault_02_empty_file_text_and_folder_instead_of_an_image(tmp_path, capsy
     assert code == 2
     assert lines[:3] == [
         f"bad: {empty}: empty file (0 bytes); copy it again",
-        f"bad: {text}: not an image this program reads; expected {READ}",
+        f"bad: {text}: not an image this program reads; expected {READABLE}",
         f"bad: {folder}: a folder, not an image; move it elsewhere",
     ]
 
