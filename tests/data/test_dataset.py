@@ -11,7 +11,7 @@ from made_data import YAML, labels, make_dataset, picture, write_png
 from made_objects import make_objects
 from shared import DATA, needs_shared
 from torchfpn.data.config import read_dataset
-from torchfpn.data.splits import natural
+from torchfpn.data.splits import natural_key
 from torchfpn.errors import ConfigError, DataError
 
 FULL = """
@@ -119,7 +119,7 @@ def test_pairs_in_natural_order(tmp_path):
     pairs = read_dataset(tmp_path).pairs("train")
     assert [pair.image.name for pair in pairs] == [f"a{i}.png" for i in range(11)]
     assert all(pair.label == tmp_path / "train" / "labels" / pair.image.name for pair in pairs)
-    assert sorted(["b", "a10", "a9", "a", "10", "9"], key=natural) == ["9", "10", "a", "a9", "a10", "b"]
+    assert sorted(["b", "a10", "a9", "a", "10", "9"], key=natural_key) == ["9", "10", "a", "a9", "a10", "b"]
 
 
 def test_files_without_a_partner_are_named(tmp_path):

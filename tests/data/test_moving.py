@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from torchfpn.data.labels.coco_annotations import Shapes
 from torchfpn.data.labels.ground_truth import GroundTruth
-from torchfpn.data.transforms import Geometry, move_masks, moved, tight_boxes, visible_objects
+from torchfpn.data.transforms import Geometry, tight_boxes, transform_masks, transform_objects, visible_objects
 from torchfpn.geo.window import Window
 from torchfpn.ops.masks import crop_images, paste
 
@@ -63,13 +63,13 @@ def test_masks_move_as_label_images_do(found, geometry):
     crops = truth.masks(np.arange(len(truth)))
     one_by_one = [geometry.on_labels(mask.to(torch.uint8)) == 1 for mask in paste(crops)]
     wanted = torch.stack(one_by_one) if one_by_one else torch.zeros(0, *geometry.size, dtype=torch.bool)
-    assert torch.equal(paste(move_masks(crops, geometry)), wanted)
+    assert torch.equal(paste(transform_masks(crops, geometry)), wanted)
 
 
 @settings(max_examples=60, deadline=None)
 @given(boxes(), geometries(), st.booleans())
 def test_nothing_is_left_outside_and_masks_stay_in_their_boxes(found, geometry, masks):
-    objects = moved(read_ground_truth(found, masks), geometry)
+    objects = transform_objects(read_ground_truth(found, masks), geometry)
     height, width = geometry.size
     assert (objects.boxes >= 0).all()
     assert (objects.boxes <= torch.tensor([width, height, width, height])).all()
@@ -89,7 +89,7 @@ def test_boxes_of_moved_masks_are_moved_boxes_of_masks(found, turns, mirror, fli
     crops = read_ground_truth(found).masks(np.arange(len(found)))
     geometry = whole(turns, mirror, flip)
     tight, there = tight_boxes(crops)
-    again, still = tight_boxes(move_masks(crops, geometry))
+    again, still = tight_boxes(transform_masks(crops, geometry))
     assert torch.equal(there, still)
     assert torch.equal(geometry.on_boxes(tight), again)
 
@@ -99,8 +99,8 @@ def test_boxes_of_moved_masks_are_moved_boxes_of_masks(found, turns, mirror, fli
 def test_twice_mirrored_is_as_before(found, how):
     truth = read_ground_truth(found)
     geometry = whole(**{how: True})
-    once = moved(truth, geometry)
-    back = moved(
+    once = transform_objects(truth, geometry)
+    back = transform_objects(
         GroundTruth(once.boxes.numpy(), once.labels.numpy(), once.crowds.numpy(), SIZE, lambda keep: once.masks),
         geometry,
     )
@@ -115,7 +115,7 @@ def test_four_quarter_turns_are_none(found):
     truth = read_ground_truth(found)
     size, now = SIZE, truth
     for _ in range(4):
-        objects = moved(now, whole(1, size=size))
+        objects = transform_objects(now, whole(1, size=size))
         size = size[::-1]
         now = GroundTruth(
             objects.boxes.numpy(), objects.labels.numpy(), objects.crowds.numpy(), size, lambda keep, o=objects: o.masks
@@ -127,12 +127,12 @@ def test_four_quarter_turns_are_none(found):
 def test_an_object_stays_while_a_tenth_of_it_is_seen():
     truth = read_ground_truth([[0, 0, 20, 10]], masks=False)
     for left, kept in ((0, 1), (17, 1), (18, 1), (19, 0), (20, 0)):
-        objects = moved(truth, Geometry(Window(0, left, 20, 20), (20, 20)))
+        objects = transform_objects(truth, Geometry(Window(0, left, 20, 20), (20, 20)))
         assert len(objects) == kept, left
-    assert moved(truth, Geometry(Window(0, 18, 20, 20), (20, 20))).boxes.tolist() == [[0, 0, 2, 10]]
-    assert len(moved(truth, Geometry(Window(0, 18, 20, 20), (20, 20)), visible=0.2)) == 0
-    assert len(moved(truth, Geometry(Window(0, 0, 40, 40), (4, 4)), smallest=1.0)) == 1
-    assert len(moved(truth, Geometry(Window(0, 0, 40, 40), (2, 2)), smallest=1.0)) == 0
+    assert transform_objects(truth, Geometry(Window(0, 18, 20, 20), (20, 20))).boxes.tolist() == [[0, 0, 2, 10]]
+    assert len(transform_objects(truth, Geometry(Window(0, 18, 20, 20), (20, 20)), visible=0.2)) == 0
+    assert len(transform_objects(truth, Geometry(Window(0, 0, 40, 40), (4, 4)), smallest=1.0)) == 1
+    assert len(transform_objects(truth, Geometry(Window(0, 0, 40, 40), (2, 2)), smallest=1.0)) == 0
 
 
 @pytest.mark.parametrize("masks", [None, lambda keep: crop_images(torch.ones(1, *SIZE, dtype=torch.bool))])
@@ -141,16 +141,16 @@ def test_an_object_larger_than_ten_crops_stays(masks):
     box = np.array([[-100, -200, 156, 40]], np.float32)
     truth = GroundTruth(box, np.zeros(1, np.int64), size=SIZE, masks=masks)
     view, strip = (Geometry(Window(top, 8, 30, 30), (30, 30)) for top in (4, 38))
-    assert moved(truth, view).boxes.tolist() == [[0, 0, 30, 30]]
-    assert len(moved(truth, view, covering=1.0, visible=0.2)) == 1
-    assert len(moved(truth, strip)) == 0  # 2 rows of 30
-    assert len(moved(truth, strip, covering=0.05)) == 1
+    assert transform_objects(truth, view).boxes.tolist() == [[0, 0, 30, 30]]
+    assert len(transform_objects(truth, view, covering=1.0, visible=0.2)) == 1
+    assert len(transform_objects(truth, strip)) == 0  # 2 rows of 30
+    assert len(transform_objects(truth, strip, covering=0.05)) == 1
     assert visible_objects(truth, strip).boxes.tolist() == [[0, 0, 30, 2]]  # evaluation does not share training's rule
 
 
 def test_what_is_left_of_an_object_that_is_dropped_is_no_background():
     truth = GroundTruth(np.array([[0, 0, 20, 10]], np.float32), np.zeros(1, np.int64), size=SIZE)
-    objects = moved(truth, Geometry(Window(0, 19, 20, 20), (20, 20)))
+    objects = transform_objects(truth, Geometry(Window(0, 19, 20, 20), (20, 20)))
     assert (len(objects), objects.crowds.tolist()) == (0, [[0, 0, 1, 10]])
     every = visible_objects(truth, Geometry(Window(0, 19, 20, 20), (20, 20)))
     assert (len(every), len(every.crowds)) == (1, 0)
@@ -164,15 +164,17 @@ def test_the_box_of_an_object_that_is_cut_is_that_of_what_is_left():
     truth = GroundTruth(
         np.array([[0, 0, 30, 20]], np.float32), np.zeros(1, np.int64), size=SIZE, masks=lambda keep: crops
     )
-    objects = moved(truth, Geometry(Window(0, 10, 40, 40), (40, 40)))
+    objects = transform_objects(truth, Geometry(Window(0, 10, 40, 40), (40, 40)))
     assert objects.boxes.tolist() == [[0, 16, 20, 20]]
-    assert len(moved(truth, Geometry(Window(0, 5, 15, 40), (15, 40)))) == 0  # its box is seen, nothing of itself
+    assert (
+        len(transform_objects(truth, Geometry(Window(0, 5, 15, 40), (15, 40)))) == 0
+    )  # its box is seen, nothing of itself
 
 
 @pytest.mark.parametrize("factor", [0.05, 0.3])
 def test_objects_that_shrink_below_a_pixel_keep_one(factor):
     truth = read_ground_truth([[10.2, 10.2, 14.1, 13.9]])
     size = round(SIZE[0] * factor), round(SIZE[1] * factor)
-    objects = moved(truth, Geometry(Window(0, 0, *SIZE), size), smallest=0.0)
+    objects = transform_objects(truth, Geometry(Window(0, 0, *SIZE), size), smallest=0.0)
     assert len(objects) == 1
     assert int(objects.masks.pixels.sum()) >= 1

@@ -26,9 +26,9 @@ def test_facts(tmp_path, capsys):
     found = check(read_dataset(folder))
     assert found.ok
     counts = found.splits[0].objects
-    assert (counts.objects, counts.holding, counts.sizes) == ((3, 1), (2, 1), (2, 1, 1))
+    assert (counts.objects, counts.images_with_class, counts.sizes) == ((3, 1), (2, 1), (2, 1, 1))
     assert (counts.crowds, counts.images, counts.empty) == (1, 3, 1)
-    assert (counts.least, counts.most) == (pytest.approx(48**0.5), 100)
+    assert (counts.min_side, counts.max_side) == (pytest.approx(48**0.5), 100)
     assert main(["check", str(folder)]) == 0
     out = capsys.readouterr().out
     for fact in ("cell", "dot", "2/1/1", "7..100", "75.00%", "red", "ok: 3 images, no problems"):

@@ -18,7 +18,7 @@ from torchfpn.data.check import check
 from torchfpn.data.config import read_dataset
 from torchfpn.data.datasets import SCENE_CROP, SemanticDataset, index_scene
 from torchfpn.data.headers import quick_size, read_header
-from torchfpn.data.reading import nth_tile, pieces, read_pair, scene_of, tile_count, with_margin
+from torchfpn.data.reading import image_parts, nth_window, pad_window, read_pair, scene_of, window_count
 from torchfpn.data.sample import collate
 from torchfpn.data.sampler import Draw, KeyedSampler
 from torchfpn.data.scaling import find_scaling
@@ -54,7 +54,7 @@ def same(one, other):
 @pytest.fixture
 def small_windows(monkeypatch):
     """Windows of 100 pixels with a margin of 10, so that small scenes have several."""
-    for name, value in (("SIDE", 100), ("MARGIN", 10), ("_AT_ONCE", 10_000)):
+    for name, value in (("SIDE", 100), ("MARGIN", 10), ("_MAX_READ", 10_000)):
         monkeypatch.setattr(windows, name, value)
 
 
@@ -208,11 +208,11 @@ class TestWindows:
     @given(height=st.integers(1, 5000), width=st.integers(1, 5000))
     def test_windows_cover_each_pixel_once(self, height, width):
         tiles = tiling((height, width), (windows.SIDE, windows.SIDE))
-        assert len(tiles) == tile_count((height, width))
-        assert [nth_tile((height, width), n) for n in range(len(tiles))] == tiles
+        assert len(tiles) == window_count((height, width))
+        assert [nth_window((height, width), n) for n in range(len(tiles))] == tiles
         assert sum(h * w for _, _, h, w in tiles) == height * width
         for row, column, h, w in tiles:
-            top, left, tall, wide = with_margin(Window(row, column, h, w), (height, width))
+            top, left, tall, wide = pad_window(Window(row, column, h, w), (height, width))
             assert 0 <= top <= row <= row + h <= top + tall <= height
             assert 0 <= left <= column <= column + w <= left + wide <= width
             assert max(tall, wide) <= 1024 + 128
@@ -224,8 +224,8 @@ class TestWindows:
         assert len(samples) == 9
         found, seen = torch.full_like(truth.target, IGNORE), torch.zeros_like(truth.target)
         for n, sample in enumerate(samples):
-            core = nth_tile((300, 260), n)
-            top, left, height, width = with_margin(core, (300, 260))
+            core = nth_window((300, 260), n)
+            top, left, height, width = pad_window(core, (300, 260))
             assert torch.equal(sample.image, truth.image[:, top : top + height, left : left + width])
             counted = sample.target != IGNORE
             seen[top : top + height, left : left + width] += counted
@@ -238,7 +238,7 @@ class TestWindows:
         array = noise(2, (300, 260), 2, np.int16)
         array[0, :40] = -7
         whole, scenes = both(tmp_path, array=array, nodata=-7)
-        assert len(pieces(scenes, scenes.pairs("train"))) == 9
+        assert len(image_parts(scenes, scenes.pairs("train"))) == 9
         assert class_counts(scenes) == class_counts(whole)
         for method in ("mean-std", "percentile"):
             (one, dtype), (other, same) = (find_scaling(dataset, method=method) for dataset in (whole, scenes))
@@ -272,7 +272,7 @@ class TestWindows:
     def test_scenes_stored_by_rows_are_read_by_rows(self, tmp_path, small_windows):
         make_scene(tmp_path, tiled=False, blockxsize=None, blockysize=4)
         dataset = read_dataset(tmp_path)
-        found = [piece.window for piece in pieces(dataset, dataset.pairs("train"))]
+        found = [piece.window for piece in image_parts(dataset, dataset.pairs("train"))]
         assert all(column == 0 and width == 260 and row % 4 == 0 for row, column, _, width in found)
         assert sum(height for _, _, height, _ in found) == 300
 

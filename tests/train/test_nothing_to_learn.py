@@ -72,9 +72,9 @@ def test_one_labelled_image_among_many_is_found(tmp_path):
     for path in (tmp_path / "train" / "labels").iterdir():
         if path.stem != "5":
             Image.fromarray(np.full_like(np.asarray(Image.open(path)), 255)).save(path)
-    assert check(dataset, splits=["train"], most=2).ok
+    assert check(dataset, splits=["train"], max_parts=2).ok
     write_png(tmp_path / "val" / "labels" / "0.png", np.zeros((32, 48), np.uint8))
-    notes = check(dataset, splits=["val"], most=1).notes
+    notes = check(dataset, splits=["val"], max_parts=1).notes
     assert notes == ("in 1 of 2 images and windows: val: no pixel of roof, road",)
 
 

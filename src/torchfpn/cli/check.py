@@ -86,13 +86,13 @@ def _dataset(args: argparse.Namespace) -> "DatasetConfig":
 
 def _say_written(dataset: "DatasetConfig", report: "CheckReport", told: list[str]) -> int:
     """What was written, and what a first look cannot decide; 1 if there is any of that. told: on the way."""
-    from torchfpn.data.config import annotation_notes
+    from torchfpn.data.config import annotation_warnings
     from torchfpn.io.formats import printable
 
     splits = ", ".join(f"{name} {len(dataset.pairs(name))}" for name in dataset.splits)
     classes = amount(len(dataset.classes), "class", "classes")
     print(f"wrote {printable(dataset.file)}: {classes} ({', '.join(dataset.names)}); {splits}")
-    for note in [*told, *(note for name in dataset.splits for note in annotation_notes(dataset, name))]:
+    for note in [*told, *(note for name in dataset.splits for note in annotation_warnings(dataset, name))]:
         print(f"note: {note}")
     _complain(report, "left to decide")
     first = "" if dataset.has_objects else "rename the classes in it, then: "

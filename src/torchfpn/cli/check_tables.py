@@ -77,7 +77,7 @@ def _object_table(report: CheckReport) -> Table:
             f"{split.missing:.2%}",
             *(f"{number:,}" for number in numbers),
             "/".join(f"{number:,}" for number in counts.sizes),
-            _range((round(counts.least), round(counts.most))),
+            _range((round(counts.min_side), round(counts.max_side))),
         )
     return table
 
@@ -94,7 +94,7 @@ def _kind_table(report: CheckReport) -> Table:
             for cell in (
                 f"{counts.objects[i]:,}",
                 f"{counts.objects[i] / max(counts.total, 1):.2%}",
-                f"{counts.holding[i]:,}",
+                f"{counts.images_with_class[i]:,}",
             )
         ]
         red, green, blue = c.color

@@ -1,8 +1,6 @@
-"""dataset.yaml: which images, labels and classes a dataset has, read without opening an image.
+"""dataset.yaml -> DatasetConfig: which images, labels and classes a dataset has, read without opening an image.
 
-dataset.yaml: what a dataset is, said once. Reading it imports nothing heavy; docs/datasets.md has the format.
-
-Splits whose images and objects a COCO file names: which files, which objects, and what is wrong with them.
+docs/datasets.md describes the format. Importing this module loads neither numpy nor torch.
 """
 
 import functools
@@ -11,19 +9,29 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torchfpn.classes import Class, parse_classes, parse_color
 from torchfpn.data.files import is_inside, match_pairs
-from torchfpn.data.labels.coco import in_classes, read_coco
-from torchfpn.data.labels.coco_annotations import Annotations, Coco, Wanted
-from torchfpn.data.labels.coco_records import Category
-from torchfpn.data.splits import Pair, Polygons, Problem, Split, parse_polygons, parse_splits, parse_tiles, refuse
+from torchfpn.data.splits import (
+    Pair,
+    Polygons,
+    Problem,
+    Split,
+    parse_polygons,
+    parse_splits,
+    parse_tiles,
+    raise_problems,
+)
 from torchfpn.errors import ConfigError, DataError, WeightsError, nearest
 from torchfpn.io.formats import MAX_PIXELS, on_disk
 from torchfpn.io.yaml_json import Fields, is_whole, read_yaml
 from torchfpn.recipe import IGNORE, Scaling
 from torchfpn.types import Color
+
+if TYPE_CHECKING:  # COCO files are read with numpy
+    from torchfpn.data.labels.coco_annotations import Annotations, Coco
+    from torchfpn.data.labels.coco_records import Category
 
 NAME = "dataset.yaml"
 
@@ -33,27 +41,51 @@ TASKS = ("semantic", "detection", "instance")
 
 _LABELS_ARE = ("values", "colors"), ("values", "components")  # of pixels, of objects
 
-SCENE_PIXELS = 2**22  # height times width; a larger TIFF is read by windows, never whole
+SCENE_PIXELS = 2**22  # pixels; a larger TIFF is read by windows, never whole
 
-VARIABLE = re.compile(r"\$\{(TORCHFPN_\w+)\}")  # what `root` may take from the environment
+VARIABLE = re.compile(r"\$\{(TORCHFPN_\w+)\}")  # environment variables in `root`
+
+_SHOWN = 6  # classes that a message names
+
+_SINGULAR = {
+    "annotations": "annotation",
+    "areas": "area",
+    "boxes cut": "box cut",
+    "categories": "category",
+    "images": "image",
+    "polygons": "polygon",
+    "segments": "segment",
+}
 
 Band = int | str  # a band of the files: its number from 1, or its name
 
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """A dataset.yaml, checked for what can be known without opening an image.
+    """A dataset.yaml, checked as far as possible without opening an image.
 
-    file: the yaml. root: the folder all paths are below. ignored: values in label files that mean "not labelled".
-    bands: names of the bands in the files, in order; empty: as the files say. use_bands: those to be used; empty: all.
-    nodata: the value of missing pixels where the files do not say. scaling: if the yaml gives the numbers, else None;
-    scaling_method: how else to find it. labels_are: "values" or "colors"; of objects "components".
-    ignore_color: as `ignored`, for colours.
-    scene_pixels: TIFFs with more pixels are scenes, read by windows. polygons: how labels that are polygons are drawn.
-    tiles: how the paths of images tell their place, where the files do not say. fix: leave out bad annotations.
-    grey_as_color: images of one band are read as three equal ones. crowds: of annotations marked `iscrowd: 1`, "apart"
-    or "objects", if they are objects like others.
-    allow_vrt: never from the yaml; whoever runs the program says so.
+    Attributes:
+        file: the dataset.yaml.
+        root: the folder that all paths are relative to.
+        task: "semantic", "detection" or "instance".
+        classes: in the order of the class indices 0..K-1.
+        splits: by name.
+        ignored: values in label files that mean "not labelled".
+        bands: names of the bands in the files, in order; empty: as the files name them.
+        use_bands: the bands that are read; empty: all.
+        nodata: value of missing pixels in files that declare none.
+        scaling: if the yaml gives the numbers, else None.
+        scaling_method: how to find the scaling otherwise.
+        labels_are: "values" or "colors"; for objects also "components".
+        ignore_color: the color in label files that means "not labelled".
+        max_pixels: limit of an image that is read whole.
+        scene_pixels: TIFFs with more pixels are scenes, read by windows.
+        polygons: how polygons become labels.
+        tiles: pattern by which paths of images tell their place, for files without a georeference.
+        fix: leave out bad annotations.
+        grey_as_color: read images of one band as three equal bands.
+        crowds: how annotations marked `iscrowd: 1` are read: "apart", or as "objects" like others.
+        allow_vrt: whether VRT files may be opened; set by the caller, never by the yaml.
     """
 
     file: Path
@@ -80,7 +112,7 @@ class DatasetConfig:
 
     @property
     def has_objects(self) -> bool:
-        """Whether the labels tell objects, not classes of pixels."""
+        """Whether objects are labelled, not pixels."""
         return self.task != "semantic"
 
     @property
@@ -90,14 +122,15 @@ class DatasetConfig:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the classes, in the order of the labels 0..K-1."""
+        """Names of the classes, in the order of the class indices 0..K-1."""
         return tuple(c.name for c in self.classes)
 
     def list_pairs(self, split: str) -> tuple[list[Pair], list[Problem]]:
         """The pairs of a split in natural order, and what is wrong with its files.
 
         Raises:
-            ConfigError: no such split. DataError: no such folder.
+            ConfigError: no such split.
+            DataError: no such folder.
         """
         if split not in self.splits:
             raise ConfigError(f'no split "{split}"', file=self.file, field="splits", hint=nearest(split, self.splits))
@@ -109,19 +142,23 @@ class DatasetConfig:
         """The pairs of a split in natural order.
 
         Raises:
-            ConfigError: no such split. DataError: no such folder, or files without a partner, at most 20 by name.
+            ConfigError: no such split.
+            DataError: no such folder, or files without a partner, at most 20 by name.
         """
         pairs, problems = self.list_pairs(split)
-        refuse(problems)
+        raise_problems(problems)
         return pairs
 
 
 def read_dataset(path: str | Path) -> DatasetConfig:
-    """The dataset described by `path`: a dataset.yaml, or a folder with one.
+    """Reads a dataset.yaml.
+
+    Args:
+        path: the file, or the folder that holds it.
 
     Raises:
-        ConfigError: no such file, not YAML, or something in it that cannot be, by its key.
-        DataError: annotations that say what the classes are, and cannot be used.
+        ConfigError: no such file, not YAML, or a key or value that is not allowed.
+        DataError: the COCO file that names the classes cannot be used.
     """
     path = Path(path)
     file = path / NAME if path.is_dir() else path
@@ -169,10 +206,10 @@ def read_dataset(path: str | Path) -> DatasetConfig:
 
 
 def refuse_yolo(value: object, file: Path) -> None:
-    """Passes what a YAML file holds, unless it is YOLO's description of a data set.
+    """Refuses the content of a YAML file that is YOLO's description of a dataset.
 
     Raises:
-        ConfigError: it is, with the commands that make a dataset of it.
+        ConfigError: it is; the hint names the command that converts it.
     """
     if not isinstance(value, dict) or not {"names", "nc"} & value.keys() or {"classes", "splits"} & value.keys():
         return
@@ -182,7 +219,7 @@ def refuse_yolo(value: object, file: Path) -> None:
 
 
 def _parse_root(fields: Fields) -> Path:
-    """The folder of the data: relative to the yaml, or below the folder that an environment variable names."""
+    """The root folder: relative to the yaml, or below a folder that an environment variable names."""
     text = fields.text("root") or "."
     for name in VARIABLE.findall(text):
         value = os.environ.get(name)
@@ -196,7 +233,7 @@ def _parse_root(fields: Fields) -> Path:
 
 
 def _check_task(fields: Fields, task: str, splits: dict[str, Split]) -> None:
-    """Annotations tell objects; keys that speak of pixels do not go with them."""
+    """Refuses annotations of objects in a semantic dataset, and keys of pixels in one of objects."""
     for name, split in splits.items() if task == "semantic" else ():
         if split.annotations is not None:
             field = f"splits.{name}.annotations"
@@ -217,7 +254,7 @@ def _parse_crowds(fields: Fields, splits: dict[str, Split]) -> str:
 
 
 def _parse_classes(fields: Fields, task: str, root: Path, splits: dict[str, Split], crowds: bool) -> tuple[Class, ...]:
-    """As listed; with annotations, names alone get the ids of those categories, and nothing gets all categories."""
+    """The classes listed; in COCO datasets, names get the ids of the categories, and no list means all categories."""
     first = next((split for split in splits.values() if split.annotations is not None), None)
     given = fields.raw("classes")
     if first is None or not (given is None or (isinstance(given, list) and not any(map(_has_id, given)))):
@@ -264,7 +301,7 @@ def _parse_bands(fields: Fields) -> tuple[str, ...]:
 
 
 def _parse_use_bands(fields: Fields, bands: tuple[str, ...]) -> tuple[Band, ...]:
-    """Names are kept as names where the files alone know them; else everything becomes a name of `bands`."""
+    """Band numbers become names if `bands` gives them; otherwise both stay as written."""
     used: list[Band] = []
     for band in fields.items("use_bands"):
         if is_whole(band) and (not bands or 1 <= band <= len(bands)) and band >= 1:
@@ -315,35 +352,22 @@ def _check_colors(fields: Fields, dataset: DatasetConfig) -> None:
             raise fields.wrong("classes", list(color), "labels_are: colors, so every class with its own color")
 
 
-_SHOWN = 6  # classes that a line names
-
-_SINGULAR = {
-    "annotations": "annotation",
-    "areas": "area",
-    "boxes cut": "box cut",
-    "categories": "category",
-    "images": "image",
-    "polygons": "polygon",
-    "segments": "segment",
-}
-
-
 def annotated_pairs(dataset: DatasetConfig, split: str) -> tuple[list[Pair], list[Problem]]:
-    """The images of a split in the order of its file, and what is wrong with it.
+    """The images of a split in the order of its COCO file, and the problems of the file.
 
-    With `dataset.fix`, bad annotations are no problem, unless a class would lose all it has.
+    With `dataset.fix`, bad annotations are a problem only if a class would lose all annotations.
 
     Raises:
         DataError: the file cannot be used at all.
     """
     coco = _read(dataset, split)
-    file, found = coco.annotations.file, coco.annotations
-    maps: list[Path | None] = [None] * len(found.names)
-    if found.segments is not None:
-        maps = [found.segments.folder / name for name in found.segments.maps]
+    annotations, file = coco.annotations, coco.annotations.file
+    maps: list[Path | None] = [None] * len(annotations.names)
+    if annotations.segments is not None:
+        maps = [annotations.segments.folder / name for name in annotations.segments.maps]
     pairs = [
-        Pair(found.folder / name, maps[i], tiles=dataset.tiles, annotations=file, number=i)
-        for i, name in enumerate(found.names)
+        Pair(annotations.folder / name, maps[i], tiles=dataset.tiles, annotations=file, number=i)
+        for i, name in enumerate(annotations.names)
     ]
     problems = [Problem(file, str(flaw), fixable=True) for flaw in coco.flaws]
     if dataset.fix:
@@ -353,8 +377,8 @@ def annotated_pairs(dataset: DatasetConfig, split: str) -> tuple[list[Pair], lis
     return pairs, problems
 
 
-def split_annotations(dataset: DatasetConfig, split: str) -> Annotations | None:
-    """The annotations of a split, labels as classes of the dataset; None where they are no COCO file.
+def split_annotations(dataset: DatasetConfig, split: str) -> "Annotations | None":
+    """The annotations of a split with class indices of the dataset; None for splits without a COCO file.
 
     Raises:
         DataError: the file cannot be used at all.
@@ -363,12 +387,12 @@ def split_annotations(dataset: DatasetConfig, split: str) -> Annotations | None:
 
 
 def split_dropped(dataset: DatasetConfig, split: str) -> dict[str, int]:
-    """What `dataset.fix` leaves out or cuts: {"images": 1, "annotations": 3, "boxes cut": 2}."""
+    """Counts of what `dataset.fix` leaves out or repairs: {"images": 1, "annotations": 3, "boxes cut": 2}."""
     return {} if dataset.splits[split].annotations is None or not dataset.fix else _read(dataset, split).dropped
 
 
-def annotation_notes(dataset: DatasetConfig, split: str) -> list[str]:
-    """What is odd about the annotations of a split and no error: categories left out, crowds instead of objects."""
+def annotation_warnings(dataset: DatasetConfig, split: str) -> list[str]:
+    """Warnings about the annotations of a split: categories left out, crowds instead of objects."""
     if dataset.splits[split].annotations is None:
         return []
     coco = _read(dataset, split)
@@ -378,58 +402,55 @@ def annotation_notes(dataset: DatasetConfig, split: str) -> list[str]:
     )
     crowd = coco.annotations.crowd
     if crowd.any() and 2 * crowd.sum() >= len(crowd):
-        share = f"{crowd.sum():,} of {counted(len(crowd), 'annotations')}"
+        share = f"{crowd.sum():,} of {format_count(len(crowd), 'annotations')}"
         marked = f"{share} marked `iscrowd: 1`, not used in training or scores"
         lines.append(f"{split}: {marked}; CVAT marks every mask so: `crowds: objects` reads them as objects")
     return lines
 
 
-def fix_lines(dataset: DatasetConfig, split: str) -> list[str]:
-    """What `dataset.fix` would do to the annotations of a split, before it does."""
+def fix_previews(dataset: DatasetConfig, split: str) -> list[str]:
+    """One line on what `dataset.fix` would do to the annotations of a split; none if nothing, or if it is on."""
     if dataset.splits[split].annotations is None or dataset.fix:
         return []
     coco = _read(dataset, split)
     if not coco.flaws:
         return []
     return [f"{split}: --fix {line}" for line in _emptied(coco)] or [
-        f"{split}: --fix leaves out or mends {listed(coco.dropped)}{lost_line(split_losses(dataset, split))}"
+        f"{split}: --fix leaves out or mends {format_counts(coco.dropped)}{format_lost(split_lost(dataset, split))}"
     ]
 
 
-def split_losses(dataset: DatasetConfig, split: str) -> dict[str, tuple[int, int]]:
-    """By class, how many annotations of how many are bad and lost with `dataset.fix`."""
-    return {category.name: lost for category, lost in _read(dataset, split).losses.items()}
+def split_lost(dataset: DatasetConfig, split: str) -> dict[str, tuple[int, int]]:
+    """By class name, how many annotations `dataset.fix` leaves out, and of how many."""
+    return {category.name: lost for category, lost in _read(dataset, split).lost_by_category.items()}
 
 
-def lost_line(losses: Mapping[str, tuple[int, int]]) -> str:
-    """``: 3 of 12 annotations of "fish" are lost``; empty without losses."""
-    parts = [f'{lost:,} of {counted(total, "annotations")} of "{name}"' for name, (lost, total) in losses.items()]
+def format_lost(lost: Mapping[str, tuple[int, int]]) -> str:
+    """``; lost: 3 of 12 annotations of "fish"``; empty if nothing is lost."""
+    parts = [f'{n:,} of {format_count(total, "annotations")} of "{name}"' for name, (n, total) in lost.items()]
     more = f" and of {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
     return f"; lost: {', '.join(parts[:_SHOWN])}{more}" if parts else ""
 
 
-def listed(dropped: Mapping[str, int]) -> str:
+def format_counts(dropped: Mapping[str, int]) -> str:
     """``3 annotations, 1 image, 2 boxes cut``."""
-    return ", ".join(counted(count, what) for what, count in dropped.items())
+    return ", ".join(format_count(count, what) for what, count in dropped.items())
 
 
-def counted(count: int, what: str) -> str:
-    """``1 annotation``, ``3 annotations``. what: the plural."""
+def format_count(count: int, what: str) -> str:
+    """``1 annotation`` or ``3 annotations``; `what` is the plural."""
     return f"{count:,} {_SINGULAR.get(what, what) if count == 1 else what}"
 
 
-def _emptied(coco: Coco) -> list[str]:
-    """The classes that would lose all they have."""
-    return [
-        f'would leave nothing of "{category.name}" ({counted(total, "annotations")}); repair them, or leave out the'
-        f" class: name the others in `classes`, and `ignore_index: {category.id}`"
-        for category, (lost, total) in coco.losses.items()
-        if lost == total
-    ]
+def read_categories(root: Path, split: Split, *, masks: bool, crowds: bool, roots: bool) -> "tuple[Category, ...]":
+    """The categories of the COCO file of a split.
 
-
-def read_categories(root: Path, split: Split, *, masks: bool, crowds: bool, roots: bool) -> tuple[Category, ...]:
-    """Those of the annotations of a split. masks, crowds: see `Wanted`. roots: also those that only group others.
+    Args:
+        root: of the dataset.
+        split: with annotations.
+        masks: see `CocoOptions`.
+        crowds: see `CocoOptions`.
+        roots: also categories that only group others.
 
     Raises:
         DataError: the file cannot be used, or has no categories.
@@ -440,32 +461,47 @@ def read_categories(root: Path, split: Split, *, masks: bool, crowds: bool, root
     return tuple(each for each in coco.categories if roots or each not in coco.roots) or coco.categories
 
 
-def _read(dataset: DatasetConfig, split: str) -> Coco:
+def _emptied(coco: "Coco") -> list[str]:
+    """The classes that `fix` would leave without annotations, one line each."""
+    return [
+        f'would leave nothing of "{category.name}" ({format_count(total, "annotations")}); repair them, or leave out'
+        f" the class: name the others in `classes`, and `ignore_index: {category.id}`"
+        for category, (lost, total) in coco.lost_by_category.items()
+        if lost == total
+    ]
+
+
+def _read(dataset: DatasetConfig, split: str) -> "Coco":
+    """The COCO file of a split with class indices of the dataset."""
     found = dataset.splits[split]
     coco = _open(dataset.root, found, dataset.task == "instance", dataset.crowds == "objects")
-    classes = tuple(Category(c.id, c.name) for c in dataset.classes)
-    return _fitted(_Same(coco), classes, dataset.ignored)
+    return _in_classes(_ById(coco), tuple((c.id, c.name) for c in dataset.classes), dataset.ignored)
 
 
-class _Same(NamedTuple):
-    """A file as it was read, equal to itself alone."""
+class _ById(NamedTuple):
+    """A file as it was read, hashed and compared by identity to be a key of a cache."""
 
-    coco: Coco
+    coco: "Coco"
 
     def __hash__(self) -> int:
         return id(self.coco)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.coco is self.coco
+        return isinstance(other, _ById) and other.coco is self.coco
 
 
-@functools.lru_cache(8)
-def _fitted(same: _Same, classes: tuple[Category, ...], ignored: tuple[int, ...]) -> Coco:
-    """Every image of a check asks for it."""
-    return in_classes(same.coco, classes, ignored)
+@functools.lru_cache(8)  # a check asks for it once per image
+def _in_classes(key: _ById, classes: tuple[tuple[int, str], ...], ignored: tuple[int, ...]) -> "Coco":
+    from torchfpn.data.labels.coco import map_to_classes  # numpy is loaded for COCO files alone
+    from torchfpn.data.labels.coco_records import Category
+
+    return map_to_classes(key.coco, tuple(Category(*one) for one in classes), ignored)
 
 
-def _open(root: Path, split: Split, masks: bool, crowds: bool) -> Coco:
+def _open(root: Path, split: Split, masks: bool, crowds: bool) -> "Coco":
+    from torchfpn.data.labels.coco import read_coco  # numpy is loaded for COCO files alone
+    from torchfpn.data.labels.coco_annotations import CocoOptions
+
     path, folder = on_disk(root, str(split.annotations)), on_disk(root, str(split.images))
     for one in (path, folder):
         if not is_inside(root, one):
@@ -474,4 +510,4 @@ def _open(root: Path, split: Split, masks: bool, crowds: bool) -> Coco:
         raise DataError("no such folder", file=folder)
     maps = path.with_suffix("") if split.panoptic is None else on_disk(root, split.panoptic)
     panoptic = split.panoptic is not None
-    return read_coco(path, Wanted(root, folder, masks, maps=maps, panoptic=panoptic, crowds=crowds))
+    return read_coco(path, CocoOptions(root, folder, masks, maps=maps, panoptic=panoptic, crowds=crowds))

@@ -1,16 +1,11 @@
-"""Files of a split: listed, and images paired with labels.
-
-The files that `images:` or `labels:` of a split stand for: of a folder, one by one, or the tiles of a map.
-
-Which image goes with which labels: by name, by the place in a list, by the tile, or one file for all.
-"""
+"""Files of a split: lists the images and labels that dataset.yaml names, and pairs them."""
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchfpn.data.splits import Pair, Paths, Problem, Split, natural, tile_parts
+from torchfpn.data.splits import Pair, Paths, Problem, Split, natural_key, tile_parts
 from torchfpn.errors import DataError, amount
 from torchfpn.io.formats import (
     READABLE,
@@ -27,10 +22,13 @@ from torchfpn.io.formats import VECTOR_SUFFIXES as VECTORS
 
 @dataclass(frozen=True)
 class Listing:
-    """files: by what pairs them: the stem in a folder (NFC), z/x/y in a map of tiles, the place in a list ("0", ...).
+    """Files that `images:` or `labels:` of a split stand for.
 
-    problems: files that may not be read, or share a name. named: one by one in dataset.yaml. tiles: the pattern of a
-    map of tiles.
+    Attributes:
+        files: by the key that pairs them: stem in a folder (NFC), z/x/y of map tiles, index in a list ("0", ...).
+        problems: files that may not be read, or share a name.
+        named: whether dataset.yaml lists them one by one.
+        tiles: pattern of map tiles.
     """
 
     files: dict[str, Path]
@@ -40,7 +38,7 @@ class Listing:
 
 
 def list_files(root: Path, paths: Paths, *, polygons: bool = False) -> Listing:
-    """The images that `paths` names. polygons: in folders without any image, files of polygons instead.
+    """Lists the images that `paths` names. polygons: list files of polygons in folders without images.
 
     Raises:
         DataError: no such folder, or one that leads out of the root.
@@ -62,10 +60,10 @@ def list_files(root: Path, paths: Paths, *, polygons: bool = False) -> Listing:
         images = [entry for entry in entries if is_vector(entry.name)]
         _refuse_foreign(where, entries if not images else [])
     listing = _folder(root, where, images)
-    unread = sorted((e.name for e in entries if _has(e.name, UNREAD_SUFFIXES)), key=natural)
-    cure = f"expected {READABLE}; convert it, or move it away"
+    unread = sorted((e.name for e in entries if _has(e.name, UNREAD_SUFFIXES)), key=natural_key)
+    hint = f"expected {READABLE}; convert it, or move it away"
     listing.problems.extend(
-        Problem(where / name, f"{Path(name).suffix.lower()} is not read; {cure}") for name in unread
+        Problem(where / name, f"{Path(name).suffix.lower()} is not read; {hint}") for name in unread
     )
     if not images and (below := sorted(entry.name for entry in entries if entry.name.isdigit())):
         hint = f'if it is a map of tiles, write "{paths}/{{z}}/{{x}}/{{y}}"'
@@ -73,8 +71,8 @@ def list_files(root: Path, paths: Paths, *, polygons: bool = False) -> Listing:
     return listing
 
 
-def passed_over(root: Path, paths: Paths) -> list[Path]:
-    """The files of a folder that are neither images nor side files of images; none of listed files and of tiles.
+def skipped_files(root: Path, paths: Paths) -> list[Path]:
+    """Files of a folder that are neither images nor companions of images; none for listed files and map tiles.
 
     Raises:
         DataError: the folder cannot be listed.
@@ -87,7 +85,7 @@ def passed_over(root: Path, paths: Paths) -> list[Path]:
 
 
 def _refuse_foreign(folder: Path, entries: list["os.DirEntry[str]"]) -> None:
-    """Passes folders of labels, but for those of other tools."""
+    """Refuses folders of labels of other tools."""
     for suffix, kind in ((".txt", "YOLO"), (".xml", "Pascal VOC")):
         found = [entry.name for entry in entries if _has(entry.name, (suffix,))]
         if found:
@@ -100,7 +98,7 @@ def _refuse_foreign(folder: Path, entries: list["os.DirEntry[str]"]) -> None:
 
 
 def is_inside(root: Path, path: Path) -> bool:
-    """Whether the file itself, all links followed, lies below the root. A loop of links leads nowhere."""
+    """Whether a path with all links resolved lies below the root; false for a loop of links."""
     real = os.path.realpath(path)
     return os.path.commonpath([os.path.realpath(root), real]) == os.path.realpath(root)
 
@@ -119,7 +117,7 @@ def _named(root: Path, paths: tuple[str, ...]) -> Listing:
 def _folder(root: Path, where: Path, entries: list["os.DirEntry[str]"]) -> Listing:
     files: dict[str, Path] = {}
     problems = []
-    for entry in sorted(entries, key=lambda entry: natural(entry.name)):
+    for entry in sorted(entries, key=lambda entry: natural_key(entry.name)):
         path = where / entry.name
         key = name_key(path.stem)
         if entry.is_symlink() and not is_inside(root, path):
@@ -132,12 +130,12 @@ def _folder(root: Path, where: Path, entries: list["os.DirEntry[str]"]) -> Listi
 
 
 def _tiles(root: Path, folder: str, pattern: str, suffixes: tuple[str, ...]) -> Listing:
-    """Every ``z/x/y`` below the folder, in whichever order the pattern has them; other names are left alone."""
+    """Lists ``z/x/y`` below the folder, in the order of the pattern; ignores other names."""
     order = [part[1] for part in pattern.split("/")]
     files: dict[str, Path] = {}
     problems: list[Problem] = []
-    for outer in _numbered(root, root / folder):
-        for inner in _numbered(root, outer):
+    for outer in _numeric_folders(root, root / folder):
+        for inner in _numeric_folders(root, outer):
             rows = [entry for entry in _scan(root, inner) if _has(entry.name, suffixes)]
             found = _folder(root, inner, [entry for entry in rows if Path(entry.name).stem.isdigit()])
             problems += found.problems
@@ -147,13 +145,13 @@ def _tiles(root: Path, folder: str, pattern: str, suffixes: tuple[str, ...]) -> 
     return Listing(files, problems, tiles=pattern)
 
 
-def _numbered(root: Path, folder: Path) -> list[Path]:
+def _numeric_folders(root: Path, folder: Path) -> list[Path]:
     names = sorted(entry.name for entry in _scan(root, folder) if entry.name.isdigit() and entry.is_dir())
     return [folder / name for name in sorted(names, key=int)]
 
 
 def _scan(root: Path, where: Path) -> list["os.DirEntry[str]"]:
-    """What a folder holds, hidden files left out."""
+    """The entries of a folder without hidden files."""
     try:
         if not is_inside(root, where):
             raise DataError("leads out of the root of the dataset", file=where)
@@ -167,9 +165,16 @@ def _has(name: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def match_pairs(root: Path, name: str, split: Split, *, tiles: str | None = None) -> tuple[list[Pair], list[Problem]]:
-    """The pairs of a split in natural order (a2 before a10), and the files that are left over or may not be read.
+    """Pairs images with labels by stem, by place in a list, by map tile, or one label file for all.
 
-    Listed files keep their order. tiles: how paths of images tell their place; those of a map of tiles do anyway.
+    Args:
+        root: of the dataset.
+        name: of the split, for errors.
+        split: what dataset.yaml says.
+        tiles: pattern by which other paths of images tell their place.
+
+    Returns:
+        The pairs in natural order (a2 before a10), listed files in their order; problems of files.
 
     Raises:
         DataError: no such folder or list of names, or labels that cannot belong to these images.
@@ -183,15 +188,15 @@ def match_pairs(root: Path, name: str, split: Split, *, tiles: str | None = None
         problems = [problem for problem in problems if name_key(problem.file.stem) in chosen] + more
     labels: dict[str, Path] = {}
     if split.labels is not None:
-        labels, alone, more = _labels(root, name, split, listed, images, chosen)
+        labels, unpaired, more = _labels(root, name, split, listed, images, chosen)
         problems += more
         problems += [Problem(images[key], "image without label") for key in images if key not in labels]
-        problems += [Problem(path, "label without image") for path in alone]
+        problems += [Problem(path, "label without image") for path in unpaired]
         images = {key: path for key, path in images.items() if key in labels}
     if not images and not problems:
         where = root / split.images if isinstance(split.images, str) else root
         problems.append(Problem(where, f'no image in the split "{name}"'))
-    keys = sorted(images, key=natural)
+    keys = sorted(images, key=natural_key)
     bad = {problem.file for problem in problems} if listed.named else set()
     keys = [key for key in keys if images[key] not in bad and labels.get(key) not in bad]
     return [Pair(images[key], labels.get(key), listed.tiles or tiles) for key in keys], problems
@@ -200,8 +205,8 @@ def match_pairs(root: Path, name: str, split: Split, *, tiles: str | None = None
 def _labels(
     root: Path, name: str, split: Split, listed: Listing, images: dict[str, Path], chosen: list[str] | None
 ) -> tuple[dict[str, Path], list[Path], list[Problem]]:
-    """Labels by the key of their image, labels of no image, and labels that may not be read."""
-    assert split.labels is not None  # the caller has seen to it
+    """Labels by the key of their image, labels without image, and problems."""
+    assert split.labels is not None  # checked by the caller
     found = list_files(root, split.labels, polygons=True)
     if found.named and isinstance(split.labels, str):
         return _one_for_all(root, split, listed, images, found)
@@ -233,7 +238,7 @@ def _labels(
 def _one_for_all(
     root: Path, split: Split, listed: Listing, images: dict[str, Path], found: Listing
 ) -> tuple[dict[str, Path], list[Path], list[Problem]]:
-    """A file of polygons for all images; a raster for one image, or for several that were listed: all on its grid."""
+    """One file of polygons for all images, or one raster for images on its grid, if they are listed."""
     label = found.files["0"]
     if not is_vector(label) and not listed.named and len(images) > 1:
         raise DataError(
@@ -246,7 +251,7 @@ def _one_for_all(
 
 
 def _by_stem(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, Path]:
-    """The labels of listed images in a folder; other labels there are left alone.
+    """The labels in a folder of listed images; ignores other labels there.
 
     Raises:
         DataError: two images of one name.
@@ -262,7 +267,7 @@ def _by_stem(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, Path
 
 
 def chosen_files(root: Path, split: Split) -> tuple[set[Path], set[Path]]:
-    """The images in the folder of a split with a `list`, and those of them that the list names.
+    """The images in the folder of a split with a `list`, and those that the list names.
 
     Raises:
         DataError: no such folder or list.
@@ -273,13 +278,13 @@ def chosen_files(root: Path, split: Split) -> tuple[set[Path], set[Path]]:
 
 
 def _chosen(root: Path, split: Split, images: dict[str, Path]) -> tuple[list[str], list[Problem]]:
-    """The names that the list of stems has, once each, and those that are no image."""
+    """The stems in the list, once each, and problems of those that are no image."""
     file = on_disk(root, str(split.stems))
     if not is_inside(root, file):
         raise DataError("leads out of the root of the dataset", file=file)
     check_regular(file)
     try:
-        lines = file.read_text("utf-8-sig").splitlines()  # some editors begin with a byte order mark
+        lines = file.read_text("utf-8-sig").splitlines()  # accepts a byte order mark
     except (OSError, ValueError) as error:
         raise DataError(f"the list cannot be read ({error})", file=file) from error
     stems = list(_stems(lines, images))
@@ -290,7 +295,7 @@ def _chosen(root: Path, split: Split, images: dict[str, Path]) -> tuple[list[str
 
 
 def _stems(lines: Iterable[str], images: dict[str, Path]) -> Iterable[str]:
-    """Each listed name once; a name with the suffix of an image counts as its stem."""
+    """Each listed name once, without the suffix of an image."""
     for line in dict.fromkeys(name_key(line.strip()) for line in lines if line.strip()):
         whole = line in images or not line.lower().endswith(SUFFIXES)
         yield line if whole else line.rpartition(".")[0]

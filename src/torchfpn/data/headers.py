@@ -1,4 +1,4 @@
-"""What a TIFF says of itself before a pixel is read: how large it is, where it lies, in which blocks it is stored."""
+"""Header of a TIFF, read without a pixel: size, georeference, blocks, pages."""
 
 import functools
 import struct
@@ -14,16 +14,23 @@ from torchfpn.io.rasters import block_bytes, geo_of, open_raster
 
 _SIZES = (257, 256)  # the TIFF tags of height and width
 
-_KIND, _REDUCED, _MASK = 254, 1, 4  # the tag that says what a directory is for, and two of its bits
+_SUBFILE_TYPE, _REDUCED, _MASK = 254, 1, 4  # a TIFF tag and two of its bits
 
-_MOST_DIRECTORIES = 2**16
+_MAX_DIRECTORIES = 2**16
 
-_WHOLE = {3: "H", 4: "I", 16: "Q"}  # TIFF types of whole numbers
+_INTEGERS = {3: "H", 4: "I", 16: "Q"}  # TIFF types of integers
 
 
 @dataclass(frozen=True)
 class Header:
-    """size: (height, width). blocks: height and width of those it is stored in. block_bytes: of one when decoded."""
+    """Header of a raster.
+
+    Attributes:
+        size: (height, width) in pixels.
+        geo: where it lies, if the file says.
+        blocks: (height, width) of a stored block.
+        block_bytes: of a decoded block.
+    """
 
     size: tuple[int, int]
     geo: Geo | None
@@ -37,34 +44,31 @@ class Header:
 
     @property
     def striped(self) -> bool:
-        """Whether its blocks are as wide as it is, so that a window costs whole rows."""
+        """Whether blocks are as wide as the raster, so that reading a window costs whole rows."""
         return self.blocks[1] >= self.size[1]
 
 
 def quick_size(path: Path) -> tuple[int, int] | None:
-    """(height, width) as the first directory of a TIFF says, a hundred times faster than GDAL; None if it does not.
+    """(height, width) from the first directory of a TIFF, or None; a hundred times faster than GDAL.
 
-    It decides only whether a file is worth a closer look: folders may hold 10^5 of them.
+    Decides which of up to 10^5 files of a folder have to be opened.
     """
     tags = next(_directories(path), {})
     return (tags[_SIZES[0]], tags[_SIZES[1]]) if len(tags.keys() & set(_SIZES)) == 2 else None
 
 
 def page_count(path: Path) -> int:
-    """The pages of a TIFF, as GDAL counts them: its directories without overviews and masks; 1 of other files.
-
-    And the pictures of a PNG or JPEG: frames of an animation (APNG), views of a camera (MPO).
-    """
+    """Pages of a TIFF (directories that are no overview or mask), or frames of an APNG or MPO; 1 for other files."""
     if path.suffix.lower() in SEVERAL:
         return frame_count(path)
     if path.suffix.lower() not in (".tif", ".tiff"):
         return 1
-    kinds = (tags.get(_KIND, 0) for tags in _directories(path))
+    kinds = (tags.get(_SUBFILE_TYPE, 0) for tags in _directories(path))
     return max(1, sum(1 for kind in kinds if not kind & (_REDUCED | _MASK)))
 
 
 def _directories(path: Path) -> Iterator[dict[int, int]]:
-    """Tag -> value of the size and the kind in each directory of a TIFF, as far as they can be read."""
+    """Size and subfile type, by tag, of each directory of a TIFF that can be read."""
     try:
         with path.open("rb") as handle:
             order = {b"II": "<", b"MM": ">"}[handle.read(2)]
@@ -73,29 +77,29 @@ def _directories(path: Path) -> Iterator[dict[int, int]]:
             handle.seek(4 if version == 42 else 8)
             (start,) = struct.unpack(order + offset, handle.read(struct.calcsize(order + offset)))
             known = set[int]()
-            while start and start not in known and len(known) < _MOST_DIRECTORIES:
+            while start and start not in known and len(known) < _MAX_DIRECTORIES:
                 known.add(start)
                 handle.seek(start)
                 (n,) = struct.unpack(order + count, handle.read(struct.calcsize(order + count)))
                 table = handle.read(entry * min(n, 64))
-                yield _whole_tags(table, order, entry)
+                yield _integer_tags(table, order, entry)
                 handle.seek(start + struct.calcsize(order + count) + entry * n)
                 (start,) = struct.unpack(order + offset, handle.read(struct.calcsize(order + offset)))
-    except (OSError, KeyError, ValueError, struct.error):  # of a place beyond all files, too
+    except (OSError, KeyError, ValueError, struct.error):  # or an offset beyond the file
         return
 
 
-def _whole_tags(table: bytes, order: str, entry: int) -> dict[int, int]:
+def _integer_tags(table: bytes, order: str, entry: int) -> dict[int, int]:
     found = {}
     for at in range(0, len(table) - entry + 1, entry):
         tag, kind = struct.unpack_from(order + "HH", table, at)
-        if tag in (*_SIZES, _KIND) and kind in _WHOLE:
-            (found[tag],) = struct.unpack_from(order + _WHOLE[kind], table, at + entry - (4 if entry == 12 else 8))
+        if tag in (*_SIZES, _SUBFILE_TYPE) and kind in _INTEGERS:
+            (found[tag],) = struct.unpack_from(order + _INTEGERS[kind], table, at + entry - (4 if entry == 12 else 8))
     return found
 
 
 def read_header(dataset: DatasetConfig, path: Path) -> Header | None:
-    """The header of a TIFF or JPEG 2000, or of a VRT if allowed; None for photographs, which are always read whole.
+    """The header of a TIFF, JPEG 2000 or allowed VRT; None for photographs, which are always read whole.
 
     Raises:
         DataError: missing or damaged.
@@ -106,7 +110,7 @@ def read_header(dataset: DatasetConfig, path: Path) -> Header | None:
     return _read(path, (stat.st_mtime_ns, stat.st_size), dataset.allow_vrt, dataset.root)
 
 
-@functools.lru_cache(2**16)  # splits are looked at several times before the first step
+@functools.lru_cache(2**16)  # splits are listed several times before training starts
 def _read(path: Path, stamp: tuple[int, int], allow_vrt: bool, root: Path) -> Header:
     with open_raster(path, allow_vrt=allow_vrt, root=root) as source:
         size = source.height, source.width

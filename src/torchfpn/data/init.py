@@ -23,9 +23,9 @@ from torchfpn.data.annotation_formats.labelled import MARK
 from torchfpn.data.config import NAME, SCENE_PIXELS, DatasetConfig, read_dataset, refuse_yolo
 from torchfpn.data.files import is_inside, list_files
 from torchfpn.data.headers import quick_size
-from torchfpn.data.layout import Layout, find_layout, image_folder, label_folder, ordered, split_name
-from torchfpn.data.parallel import Watch, each, spread, unwatched
-from torchfpn.data.reading import COLORS, SIDE, burning
+from torchfpn.data.layout import Layout, find_layout, image_folder, label_folder, order_splits, split_name
+from torchfpn.data.parallel import Watch, map_threads, spread_evenly, unwatched
+from torchfpn.data.reading import COLORS, SIDE, polygon_labels
 from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, FPNError, of_system
 from torchfpn.geo.window import Window, tiles
@@ -51,7 +51,7 @@ def polygon_lines(pairs: list[Pair], watch: Watch = unwatched) -> list[str]:
     Raises:
         DataError: a file that cannot be used.
     """
-    burning()  # says so if what reads polygons is not installed
+    polygon_labels()  # says so if what reads polygons is not installed
     files = list(dict.fromkeys(pair.label for pair in pairs if pair.label is not None))
     field = _field(files)
     values, empty = _field_values(files, field, watch) if field else ([], False)
@@ -93,7 +93,7 @@ def _field_values(files: list[Path], field: str, watch: Watch) -> tuple[list[Any
         return set(vectors.column[~vectors.unclassed]), bool(vectors.unclassed.any())
 
     try:
-        looks = list(each(look, spread(files, _MAX_VECTOR_FILES), watch))
+        looks = list(map_threads(look, spread_evenly(files, _MAX_VECTOR_FILES), watch))
     except DataError:  # not every file has it
         return [], False
     found = set().union(*(values for values, _ in looks))
@@ -138,7 +138,7 @@ _KINDS = re.compile(rf"^({_WORDS}|labels?)(_|$)|[_.]({_WORDS})$")
 _FOLDERS = ("annotations", "labels", ".")  # where the files of a data set lie that is not cut into folders
 
 
-class Annotated(NamedTuple):
+class CocoSplit(NamedTuple):
     """A split: its folder of images and its annotations, relative to the folder.
 
     masks: all objects have some. crowds: everything is marked as a crowd, so that there would be no object.
@@ -150,7 +150,7 @@ class Annotated(NamedTuple):
     crowds: bool = False
 
 
-def find_annotated(folder: Path, *, converted: bool = True) -> dict[str, Annotated]:
+def find_coco_splits(folder: Path, *, converted: bool = True) -> dict[str, CocoSplit]:
     """The splits that COCO files annotate, train first; none if there are no such files.
 
     converted: also files that `--init` itself has made of other formats.
@@ -162,22 +162,22 @@ def find_annotated(folder: Path, *, converted: bool = True) -> dict[str, Annotat
     Raises:
         DataError: panoptic annotations without maps, and no other labels.
     """
-    found: dict[str, Annotated] = {}
+    found: dict[str, CocoSplit] = {}
     for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         own, images = _coco_files(child, converted), image_folder(child) or ("." if _has_images(child) else None)
         if len(own) == 1 and images and child.name not in _FOLDERS:
             file = own[0]
             where = child.name if images == "." else f"{child.name}/{images}"
-            found[split_name(child.name)] = Annotated(where, f"{child.name}/{file.path.name}", file.masks, file.crowds)
-    return ordered(found or _together(folder, converted))
+            found[split_name(child.name)] = CocoSplit(where, f"{child.name}/{file.path.name}", file.masks, file.crowds)
+    return order_splits(found or _together(folder, converted))
 
 
-def object_lines(found: dict[str, Annotated], *, fix: bool) -> list[str]:
+def object_lines(found: dict[str, CocoSplit], *, fix: bool) -> list[str]:
     """Task and splits, classes left to the categories of the annotations. fix: bad ones are left out."""
     lines = [f"task: {'instance' if all(split.masks for split in found.values()) else 'detection'}"]
     if fix:
         lines.append("fix: true # bad annotations are left out: `fpn check` counts them")
-    if crowd_notes(found):
+    if crowd_warnings(found):
         lines.append("crowds: objects # all annotations are marked `iscrowd: 1`, as CVAT marks masks")
     lines.append("splits:")
     for name, split in found.items():
@@ -186,7 +186,7 @@ def object_lines(found: dict[str, Annotated], *, fix: bool) -> list[str]:
     return lines
 
 
-def crowd_notes(found: dict[str, Annotated]) -> tuple[str, ...]:
+def crowd_warnings(found: dict[str, CocoSplit]) -> tuple[str, ...]:
     """What is decided of annotations that are all crowds, for people."""
     if not all(split.crowds for split in found.values()):
         return ()
@@ -195,7 +195,7 @@ def crowd_notes(found: dict[str, Annotated]) -> tuple[str, ...]:
     )
 
 
-def _together(folder: Path, converted: bool) -> dict[str, Annotated]:
+def _together(folder: Path, converted: bool) -> dict[str, CocoSplit]:
     """Files in one folder, each named after its split."""
     for name in _FOLDERS:
         files = _coco_files(folder / name, converted) if (folder / name).is_dir() else []
@@ -206,7 +206,7 @@ def _together(folder: Path, converted: bool) -> dict[str, Annotated]:
             images = _images_of(folder, word, file.first)
             if images is not None:
                 split = split_name(re.sub(r"\d+$", "", word)) if len(files) > 1 else "train"
-                found[split] = Annotated(images, f"{prefix}{file.path.name}", file.masks, file.crowds)
+                found[split] = CocoSplit(images, f"{prefix}{file.path.name}", file.masks, file.crowds)
         if found:
             return found
     return {}
@@ -228,7 +228,7 @@ def _has_images(folder: Path) -> bool:
 
 
 class _File(NamedTuple):
-    """A COCO file. masks, crowds: see `Annotated`. first: an image as it names it."""
+    """A COCO file. masks, crowds: see `CocoSplit`. first: an image as it names it."""
 
     path: Path
     masks: bool
@@ -361,7 +361,7 @@ def _put_back(folder: Path, files: dict[str, str], before: dict[str, bytes]) -> 
 
 def _files(folder: Path, colors: bool, fix: bool, watch: Watch) -> tuple[dict[str, str], tuple[str, ...]]:
     """What is to be written, dataset.yaml first, and what people should know of it."""
-    annotated = find_annotated(folder, converted=False)
+    annotated = find_coco_splits(folder, converted=False)
     if annotated:
         return _annotated_files(folder, annotated, fix, watch)
     try:
@@ -370,27 +370,27 @@ def _files(folder: Path, colors: bool, fix: bool, watch: Watch) -> tuple[dict[st
     except DataError:
         found = convert_folder(folder, fix=fix, watch=watch)
         if found is None:
-            annotated = find_annotated(folder)  # made before of files that are gone
+            annotated = find_coco_splits(folder)  # made before of files that are gone
             if not annotated:
                 raise
             return _annotated_files(folder, annotated, fix, watch)
-    splits = {name: Annotated(".", f"instances_{name}.json", found.masks) for name in found.texts}
+    splits = {name: CocoSplit(".", f"instances_{name}.json", found.masks) for name in found.texts}
     text = _object_text(folder, splits, list(found.images), False, watch)
     return {NAME: text, **{splits[name].annotations: coco for name, coco in found.texts.items()}}, found.notes
 
 
 def _annotated_files(
-    folder: Path, annotated: dict[str, Annotated], fix: bool, watch: Watch
+    folder: Path, annotated: dict[str, CocoSplit], fix: bool, watch: Watch
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """The same of COCO files that are there."""
     images = list[Path]()
     for split in annotated.values():
         with contextlib.suppress(DataError):  # images in folders below are found by the annotations alone
             images += list_files(folder, split.images).files.values()
-    return {NAME: _object_text(folder, annotated, images, fix, watch)}, crowd_notes(annotated)
+    return {NAME: _object_text(folder, annotated, images, fix, watch)}, crowd_warnings(annotated)
 
 
-def _object_text(folder: Path, annotated: dict[str, Annotated], images: list[Path], fix: bool, watch: Watch) -> str:
+def _object_text(folder: Path, annotated: dict[str, CocoSplit], images: list[Path], fix: bool, watch: Watch) -> str:
     head = _HEAD.replace("rename the classes, then look", "look")
     lines = [head + f"#   fpn check {folder.name} --sheet sheet.png", *object_lines(annotated, fix=fix)]
     return "\n".join([*lines, *_grey_lines(_all_names(images, watch))]) + "\n"
@@ -452,7 +452,7 @@ def _scan(labels: list[Path], colors: bool, watch: Watch) -> tuple[list[int], in
 
     values: set[int] = set()
     declared: Counter[Any] = Counter()
-    for found, nodata in each(scan, spread(labels, _MOST_FILES), watch):
+    for found, nodata in map_threads(scan, spread_evenly(labels, _MOST_FILES), watch):
         values.update(found)
         declared[nodata] += 1
     if len(values) > _MOST_VALUES:
@@ -511,7 +511,7 @@ def _grey_lines(found: list[_Names]) -> list[str]:
 
 def _all_names(images: list[Path], watch: Watch) -> list[_Names]:
     """Of the images that can be read; `fpn check` tells of the others."""
-    found = each(_names_of, spread(images, _MOST_FILES), watch)
+    found = map_threads(_names_of, spread_evenly(images, _MOST_FILES), watch)
     return [names for names in found if names is not None]
 
 

@@ -1,9 +1,4 @@
-"""What one image and its labels turn out to be when they are read, errors included.
-
-What one image and its labels turn out to be when they are read, errors included.
-
-What became of the features of each file of polygons, over all images of the dataset.
-"""
+"""Findings about one image and its labels when they are read, errors included; for `fpn check`."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,23 +14,39 @@ from numpy.typing import NDArray
 
 from torchfpn.data.config import DatasetConfig, split_annotations
 from torchfpn.data.headers import page_count
-from torchfpn.data.labels.ground_truth import cut_to
-from torchfpn.data.labels.instance_maps import parts_of
+from torchfpn.data.labels.ground_truth import clip_boxes
+from torchfpn.data.labels.instance_maps import count_parts
 from torchfpn.data.labels.load import read_ground_truth
 from torchfpn.data.moments import Moments
-from torchfpn.data.reading import Piece, burning, fitting_target, hidden, read_picture, read_target, whole_size
+from torchfpn.data.reading import (
+    ImagePart,
+    mask_target,
+    polygon_labels,
+    read_aligned_target,
+    read_picture,
+    read_target,
+    whole_size,
+)
 from torchfpn.data.splits import BadFilesError, Pair, Problem
-from torchfpn.data.statistics import ClassCounts, ObjectCounts, bins
+from torchfpn.data.statistics import ClassCounts, ObjectCounts, count_indices
 from torchfpn.errors import DataError
 from torchfpn.io.formats import is_vector
 from torchfpn.io.images import Picture
 
 
 @dataclass(frozen=True)
-class Seen:
-    """An image that could be read. size: (height, width). missing: pixels without data. digest: of the pixels.
+class ImageStats:
+    """Statistics of an image that could be read.
 
-    alpha: the number of a band that was taken for a mask. pages: files of the pair with several pages -> how many.
+    Attributes:
+        size: (height, width) in pixels.
+        dtype: of the pixels.
+        bands: names.
+        moments: of the bands.
+        missing: pixels without data.
+        alpha: number of a band that was taken for a mask.
+        digest: hash of the pixels.
+        pages: of the files of the pair with several pages, their number.
     """
 
     size: tuple[int, int]
@@ -47,152 +58,162 @@ class Seen:
     digest: bytes
     pages: dict[Path, int] = field(default_factory=dict)
 
-    def __add__(self, other: "Seen") -> "Seen":
-        """Of both windows of one scene."""
+    def __add__(self, other: "ImageStats") -> "ImageStats":
+        """Statistics of both windows of a scene."""
         digest = blake2b(self.digest + other.digest, digest_size=16).digest()
         return replace(self, moments=self.moments + other.moments, missing=self.missing + other.missing, digest=digest)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one piece has to tell: an image, or a window of a scene. seen: None where it cannot be read.
+class Inspection:
+    """Findings about an image, or a window of a scene.
 
-    bins: [256] pixels of each class index; None where nothing is labelled or the labels cannot be read. met: numbers of
-    the features drawn on it; None where its labels are no polygons. objects: of the image, where those are labelled.
+    Attributes:
+        problems: errors of image and labels.
+        index_counts: [256] pixels of each class index; None without labels, or if they cannot be read.
+        stats: None if the image cannot be read.
+        drawn: numbers of the features drawn on it; None if its labels are no polygons.
+        objects: counted over the image, in datasets of objects.
     """
 
     problems: tuple[Problem, ...]
-    bins: NDArray[np.int64] | None
-    seen: Seen | None
-    met: NDArray[np.int64] | None = None
+    index_counts: NDArray[np.int64] | None
+    stats: ImageStats | None
+    drawn: NDArray[np.int64] | None = None
     objects: ObjectCounts | None = None
 
-    def __add__(self, other: "Look") -> "Look":
-        """Of both windows of one scene; of each file only the first problem is kept."""
+    def __add__(self, other: "Inspection") -> "Inspection":
+        """Findings about both windows of a scene, with the first problem of each file."""
         known = {problem.file for problem in self.problems}
-        return Look(
+        return Inspection(
             self.problems + tuple(problem for problem in other.problems if problem.file not in known),
-            _sum(self.bins, other.bins),
-            None if self.seen is None or other.seen is None else self.seen + other.seen,
-            other.met if self.met is None or other.met is None else np.union1d(self.met, other.met),
+            _sum(self.index_counts, other.index_counts),
+            None if self.stats is None or other.stats is None else self.stats + other.stats,
+            other.drawn if self.drawn is None or other.drawn is None else np.union1d(self.drawn, other.drawn),
             self.objects or other.objects,
         )
 
 
 @dataclass(frozen=True)
-class Facts:
-    """One pair of files; the pixels are gone by now. seen: None where the image cannot be read.
-
-    met, objects: see `Look`.
-    """
+class PairFindings:
+    """Findings about a pair of files; attributes as of `Inspection`."""
 
     split: str
     pair: Pair
     problems: tuple[Problem, ...]
     counts: ClassCounts
-    seen: Seen | None
-    met: NDArray[np.int64] | None = None
+    stats: ImageStats | None
+    drawn: NDArray[np.int64] | None = None
     objects: ObjectCounts | None = None
 
 
-def gather(dataset: DatasetConfig, items: Iterable[tuple[str, Piece]], looks: Iterable[Look]) -> Iterator[Facts]:
-    """The facts of each pair from the looks at its pieces, which follow each other. items: split and piece of each."""
+def merge_parts(
+    dataset: DatasetConfig, items: Iterable[tuple[str, ImagePart]], parts: Iterable[Inspection]
+) -> Iterator[PairFindings]:
+    """Findings about each pair from those about its parts.
+
+    Args:
+        dataset: with the classes.
+        items: name of the split and part of each, parts of a pair in a row.
+        parts: findings about each item.
+    """
     classes = len(dataset.classes)
-    for (split, pair), group in groupby(zip(items, looks, strict=True), lambda both: (both[0][0], both[0][1].pair)):
-        total = reduce(add, (look for _, look in group))
-        counts = ClassCounts.empty(classes) if total.bins is None else ClassCounts.of_bins(total.bins, classes)
-        yield Facts(split, pair, total.problems, counts, total.seen, total.met, total.objects)
+    for (split, pair), group in groupby(zip(items, parts, strict=True), lambda both: (both[0][0], both[0][1].pair)):
+        total = reduce(add, (found for _, found in group))
+        bins = total.index_counts
+        counts = ClassCounts.empty(classes) if bins is None else ClassCounts.of_bins(bins, classes)
+        yield PairFindings(split, pair, total.problems, counts, total.stats, total.drawn, total.objects)
 
 
-def look(dataset: DatasetConfig, split: str, piece: Piece) -> Look:
-    """All that one piece of a split has to tell; the errors of image and labels both become its problems."""
-    pair, problems = piece.pair, list[Problem]()
-    picture = counted = met = objects = None
+def inspect_part(dataset: DatasetConfig, split: str, part: ImagePart) -> Inspection:
+    """Reads an image, or a window of a scene, and its labels; errors become problems."""
+    pair, problems = part.pair, list[Problem]()
+    picture = counted = drawn = objects = None
     try:
-        picture = read_picture(dataset, pair.image, piece.window)
+        picture = read_picture(dataset, pair.image, part.window)
     except DataError as error:
-        problems.append(problem_of(error, pair.image))
+        problems.append(as_problem(error, pair.image))
     try:
         if dataset.has_objects:
-            objects, met = _objects(dataset, split, piece, picture)
+            objects, drawn = _objects(dataset, split, part, picture)
         else:
-            counted, met = _labels(dataset, piece, picture)
+            counted, drawn = _labels(dataset, part, picture)
     except BadFilesError as error:
         problems += error.problems
     except DataError as error:
         guilty = pair.image if error.file is not None and Path(error.file) == pair.image else pair.label
-        problems.append(problem_of(error, guilty or pair.image))
-    seen = None if picture is None else _seen(dataset, piece, picture)
-    return Look(tuple(problems), counted, seen, met, objects)
+        problems.append(as_problem(error, guilty or pair.image))
+    stats = None if picture is None else _stats(dataset, part, picture)
+    return Inspection(tuple(problems), counted, stats, drawn, objects)
 
 
-def problem_of(error: DataError, file: Path) -> Problem:
-    """The error without the name of its file, which the problem carries."""
+def as_problem(error: DataError, file: Path) -> Problem:
+    """The error as a problem of `file`."""
     return Problem(file, " ".join(error.said.split()))
 
 
 def _labels(
-    dataset: DatasetConfig, piece: Piece, picture: Picture | None
+    dataset: DatasetConfig, part: ImagePart, picture: Picture | None
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-    """Pixels of each class index, features drawn. Read even if the image is bad, so that both are named at once."""
-    pair, met = piece.pair, None
+    """Pixels of each class index, and features drawn; read even if the image is bad, to report both errors at once."""
+    pair, drawn = part.pair, None
     if pair.label is None:
         return None, None
     if is_vector(pair.label):
-        features = burning().read_features(dataset, pair.label)
+        features = polygon_labels().read_features(dataset, pair.label)
         if picture is None:
             return None, features.labels.areas.features[:0]
-        target, met = burning().burn(
-            dataset, pair, picture.geo, whole_size(dataset, piece.pair.image, picture, piece.window), piece.window
+        target, drawn = polygon_labels().rasterize_labels(
+            dataset, pair, picture.geo, whole_size(dataset, part.pair.image, picture, part.window), part.window
         )
     elif picture is None:
-        target = read_target(dataset, pair.label, piece.window)[0]
+        target = read_target(dataset, pair.label, part.window)[0]
     else:
-        target = fitting_target(dataset, pair, picture, piece.window)
-    return bins(hidden(target, None if picture is None else picture.valid)), met
+        target = read_aligned_target(dataset, pair, picture, part.window)
+    return count_indices(mask_target(target, None if picture is None else picture.valid)), drawn
 
 
 def _objects(
-    dataset: DatasetConfig, split: str, piece: Piece, picture: Picture | None
+    dataset: DatasetConfig, split: str, part: ImagePart, picture: Picture | None
 ) -> tuple[ObjectCounts | None, NDArray[np.int64] | None]:
-    """Objects counted, features met: of the image, told by the first of its pieces."""
-    pair = piece.pair
-    first = piece.window is None or piece.window[:2] == (0, 0)
+    """Counts of objects and numbers of features on the image, found with the first of its parts."""
+    pair = part.pair
+    first = part.window is None or part.window[:2] == (0, 0)
     if picture is None or not first or (pair.label is None and pair.annotations is None):
         return None, None
-    size = whole_size(dataset, pair.image, picture, piece.window)
+    size = whole_size(dataset, pair.image, picture, part.window)
     truth = read_ground_truth(dataset, pair, size, split_annotations(dataset, split))
-    boxes, _, shown = cut_to(truth.boxes.astype(np.float64), size)
-    crowds = cut_to(truth.crowds.astype(np.float64), size)[0]
+    boxes, _, shown = clip_boxes(truth.boxes.astype(np.float64), size)
+    crowds = clip_boxes(truth.crowds.astype(np.float64), size)[0]
     areas = int((crowds[:, 2:] > crowds[:, :2]).all(1).sum())
     counts = ObjectCounts.of(boxes[shown], truth.labels[shown], len(dataset.classes), crowds=areas)
     counts = replace(counts, dropped=truth.dropped)
     if pair.label is None or not is_vector(pair.label):
-        parts = parts_of(dataset, pair) if counts.total == 1 else 0
+        parts = count_parts(dataset, pair) if counts.total == 1 else 0
         return (replace(counts, scattered=1, parts=parts) if parts > 1 else counts), None
-    from torchfpn.data.labels.polygons import features_met
+    from torchfpn.data.labels.polygons import features_in_image
 
-    return counts, features_met(dataset, pair, picture.geo, size)
+    return counts, features_in_image(dataset, pair, picture.geo, size)
 
 
-def _seen(dataset: DatasetConfig, piece: Piece, picture: Picture) -> Seen:
-    return Seen(
-        size=whole_size(dataset, piece.pair.image, picture, piece.window),
+def _stats(dataset: DatasetConfig, part: ImagePart, picture: Picture) -> ImageStats:
+    return ImageStats(
+        size=whole_size(dataset, part.pair.image, picture, part.window),
         dtype=picture.dtype,
         bands=picture.band_names,
         moments=Moments.of(picture.array, picture.valid),
         missing=0 if picture.valid is None else int((~picture.valid).sum()),
         alpha=picture.alpha,
         digest=blake2b(np.ascontiguousarray(picture.array).data, digest_size=16).digest(),
-        pages=_pages(piece),
+        pages=_pages(part),
     )
 
 
-def _pages(piece: Piece) -> dict[Path, int]:
-    """Told by the first piece of an image."""
-    if piece.window is not None and piece.window[:2] != (0, 0):
+def _pages(part: ImagePart) -> dict[Path, int]:
+    """Files of several pages, found with the first part of an image."""
+    if part.window is not None and part.window[:2] != (0, 0):
         return {}
-    files = [file for file in (piece.pair.image, piece.pair.label) if file is not None]
+    files = [file for file in (part.pair.image, part.pair.label) if file is not None]
     return {file: pages for file in files if (pages := page_count(file)) > 1}
 
 
@@ -202,10 +223,16 @@ def _sum(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> NDAr
 
 @dataclass(frozen=True)
 class PolygonReport:
-    """One file, its features counted. mended: with invalid rings. widened: lines and points. empty: without an area.
+    """Counts of the features of a file of polygons over all images; unknown classes are problems instead.
 
-    outside: on no image. unclassed: without a class, ignored or skipped as the dataset says. One of a class that is not
-    known is a problem, not a number.
+    Attributes:
+        file: of polygons.
+        features: all.
+        mended: repaired invalid rings.
+        widened: buffered lines and points.
+        empty: without an area.
+        outside: on no image.
+        unclassed: without a class, ignored or skipped as `without_class` says.
     """
 
     file: Path
@@ -217,19 +244,19 @@ class PolygonReport:
     unclassed: int = 0
 
 
-def polygon_reports(dataset: DatasetConfig, facts: Sequence[Facts]) -> tuple[PolygonReport, ...]:
-    """Of each file that can be read, in the order they are met."""
-    met: dict[Path, list[Facts]] = defaultdict(list)
-    for f in facts:
+def polygon_reports(dataset: DatasetConfig, findings: Sequence[PairFindings]) -> tuple[PolygonReport, ...]:
+    """Reports on the files of polygons that can be read, in the order of their first image."""
+    by_file: dict[Path, list[PairFindings]] = defaultdict(list)
+    for f in findings:
         if f.pair.label is not None and is_vector(f.pair.label):
-            met[f.pair.label].append(f)
+            by_file[f.pair.label].append(f)
     found = []
-    for file, users in met.items():
+    for file, users in by_file.items():
         try:
-            features = burning().read_features(dataset, file)
-        except DataError:  # a problem, which is told
+            features = polygon_labels().read_features(dataset, file)
+        except DataError:  # reported as a problem
             continue
-        on = [f.met for f in users if f.met is not None]
+        on = [f.drawn for f in users if f.drawn is not None]
         touched = len(np.unique(np.concatenate(on))) if on else 0
         skipped = features.unclassed if dataset.polygons.without_class == "skip" else 0
         outside = features.count - features.lost - skipped - touched
@@ -238,24 +265,25 @@ def polygon_reports(dataset: DatasetConfig, facts: Sequence[Facts]) -> tuple[Pol
     return tuple(found)
 
 
-def unmet_polygons(dataset: DatasetConfig, split: str, facts: Sequence[Facts]) -> list[Problem]:
-    """The files of polygons of a split, if no polygon of any of them meets an image: one problem each.
+def polygons_off_images(dataset: DatasetConfig, split: str, findings: Sequence[PairFindings]) -> list[Problem]:
+    """Problems of the files of polygons of a split, if no polygon overlaps any of its images.
 
-    Some images without a polygon are a usual thing; a split of such images alone has nothing to teach, and mostly the
-    polygons lie elsewhere: their axes are swapped, or their coordinate system is not the one that the file names.
-    facts: of the images of the split.
+    Single images without polygons are usual. If all are, the polygons mostly have swapped axes or another coordinate
+    system than the file declares.
     """
-    used = [f for f in facts if f.met is not None and f.pair.label is not None]
-    if not used or any(len(f.met) for f in used if f.met is not None):
+    used = [f for f in findings if f.drawn is not None and f.pair.label is not None]
+    if not used or any(len(f.drawn) for f in used if f.drawn is not None):
         return []
     files: dict[Path, list[Pair]] = defaultdict(list)
     for f in used:
         assert f.pair.label is not None  # filtered above
         files[f.pair.label].append(f.pair)
-    return [Problem(file, _why_unmet(dataset, split, file, pairs)) for file, pairs in files.items()]
+    return [Problem(file, _explain_off_images(dataset, split, file, pairs)) for file, pairs in files.items()]
 
 
-def _why_unmet(dataset: DatasetConfig, split: str, file: Path, pairs: Sequence[Pair]) -> str:
-    if burning().read_features(dataset, file).count == 0:
+def _explain_off_images(dataset: DatasetConfig, split: str, file: Path, pairs: Sequence[Pair]) -> str:
+    if polygon_labels().read_features(dataset, file).count == 0:
         return f'no polygon for the images of the split "{split}"'
-    return f'no polygon meets an image of the split "{split}"; {burning().why_unmet(dataset, file, pairs)}'
+    return (
+        f'no polygon meets an image of the split "{split}"; {polygon_labels().explain_no_overlap(dataset, file, pairs)}'
+    )

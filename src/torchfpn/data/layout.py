@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from torchfpn.data.files import list_files, match_pairs
-from torchfpn.data.splits import Pair, Split, natural, refuse
+from torchfpn.data.splits import Pair, Split, natural_key, raise_problems
 from torchfpn.errors import DataError
 from torchfpn.io.formats import SUFFIXES, is_vector, name_key
 
@@ -74,7 +74,7 @@ def find_layout(folder: Path) -> Layout:
     pairs = {}
     for name, split in splits.items():
         pairs[name], problems = match_pairs(folder, name, Split(split.images, split.labels))
-        refuse(problems)
+        raise_problems(problems)
         if split.stems:
             files = list_files(folder, split.images).files
             chosen = {files[stem] for stem in lists[split.stems].splitlines()}
@@ -89,9 +89,10 @@ def _split_folders(folder: Path) -> dict[str, Split]:
         images, labels = _one_of(child, IMAGE_FOLDERS), _one_of(child, LABEL_FOLDERS) or _polygons(child)
         if images and (labels or child.name.lower() not in IMAGE_FOLDERS + LABEL_FOLDERS):
             found[split_name(child.name)] = Split(
-                _spelt(folder, f"{child.name}/{images}"), _spelt(folder, f"{child.name}/{labels}") if labels else None
+                _as_yaml_path(folder, f"{child.name}/{images}"),
+                _as_yaml_path(folder, f"{child.name}/{labels}") if labels else None,
             )
-    return ordered(found)
+    return order_splits(found)
 
 
 def _split_below(folder: Path) -> dict[str, Split]:
@@ -101,11 +102,13 @@ def _split_below(folder: Path) -> dict[str, Split]:
         return {}
     theirs = {name_key(path.stem): path.name for path in (folder / labels).iterdir() if is_vector(path)}
     theirs |= {name_key(child.name): child.name for child in _folders(folder / labels)}
-    return ordered(
+    return order_splits(
         {
             split_name(child.name): Split(
-                _spelt(folder, f"{images}/{child.name}"),
-                _spelt(folder, f"{labels}/{theirs[name_key(child.name)]}") if name_key(child.name) in theirs else None,
+                _as_yaml_path(folder, f"{images}/{child.name}"),
+                _as_yaml_path(folder, f"{labels}/{theirs[name_key(child.name)]}")
+                if name_key(child.name) in theirs
+                else None,
             )
             for child in _folders(folder / images)
         }
@@ -119,9 +122,9 @@ def _flat(folder: Path) -> tuple[dict[str, Split], dict[str, str]]:
         name = _lone_images(folder)  # beside the polygons
     if not name or not labels:
         return {}, {}
-    images, labels = _spelt(folder, name), _spelt(folder, labels)
+    images, labels = _as_yaml_path(folder, name), _as_yaml_path(folder, labels)
     pairs, problems = match_pairs(folder, "all", Split(images, labels))
-    refuse(problems)
+    raise_problems(problems)
     listing = list_files(folder, images)
     stems = list(listing.files)
     for stem, path in listing.files.items():
@@ -129,15 +132,15 @@ def _flat(folder: Path) -> tuple[dict[str, Split], dict[str, str]]:
             raise DataError("a name that cannot stand in a list", file=path, hint="rename it")
     if listing.named or len(pairs) < 2:
         return {"train": Split(images, labels)}, {}
-    held = held_out(stems)
+    held = hold_out(stems)
     lists = {"train.txt": [stem for stem in stems if stem not in held], "val.txt": list(held)}
     return (
         {name.removesuffix(".txt"): Split(images, labels, name) for name in lists},
-        {name: "".join(f"{stem}\n" for stem in sorted(chosen, key=natural)) for name, chosen in lists.items()},
+        {name: "".join(f"{stem}\n" for stem in sorted(chosen, key=natural_key)) for name, chosen in lists.items()},
     )
 
 
-def held_out(names: list[str]) -> set[str]:
+def hold_out(names: list[str]) -> set[str]:
     """One name in five, at least one, by its hash: the same on every machine."""
     names = sorted(names, key=lambda name: blake2b(name.encode()).digest())
     return set(names[: max(1, round(len(names) / _HELD_OUT))])
@@ -155,7 +158,7 @@ def _lone_images(folder: Path) -> str | None:
     return None if not found else found[0] if len(found) == 1 else "."
 
 
-def _spelt(folder: Path, path: str) -> str:
+def _as_yaml_path(folder: Path, path: str) -> str:
     """The path as dataset.yaml names it: a map of tiles by its pattern."""
     return f"{path}/{{z}}/{{x}}/{{y}}" if _is_map(folder / path) else path
 
@@ -191,7 +194,7 @@ def split_name(folder: str) -> str:
     return SPLIT_FOLDERS.get(folder.lower(), folder.lower())
 
 
-def ordered(splits: dict[str, T]) -> dict[str, T]:
+def order_splits(splits: dict[str, T]) -> dict[str, T]:
     """Train, val, test, then the others by name."""
     known = [name for name in _ORDER if name in splits]
     return {name: splits[name] for name in [*known, *sorted(splits.keys() - known)]}

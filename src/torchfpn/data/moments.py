@@ -1,4 +1,4 @@
-"""Minimum, maximum, mean and deviation of bands, exact however many images they are gathered from."""
+"""Minimum, maximum, mean and standard deviation of bands, exact over any number of images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +14,19 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Moments:
-    """Of C bands, float64 [C] each; squares: the sum of squared distances from the mean.
-
-    rounding: the sum of the squares of what the values lose as float32, which is what models see. beyond: pixels that
-    are not counted, because a value is beyond `LARGEST_VALUE` either way: no model can see it, and one of 3e38 among
-    millions would be all of the mean.
+    """Moments of C bands, float64 [C] each.
 
     Two of them add up to the moments of both without loss of digits (Chan, Golub and LeVeque 1983, formula 2.1).
+
+    Attributes:
+        count: pixels counted.
+        mean: of each band.
+        squares: sums of squared deviations from the mean.
+        low: minima.
+        high: maxima.
+        rounding: sums of squared rounding errors of the values as float32, which models compute in.
+        extreme: pixels left out since the magnitude of a value exceeds `LARGEST_VALUE`: models take them for no data,
+            and one value of 3e38 among millions would dominate the mean.
     """
 
     count: int
@@ -29,16 +35,16 @@ class Moments:
     low: Vector
     high: Vector
     rounding: Vector
-    beyond: int = 0
+    extreme: int = 0
 
     @classmethod
     def of(cls, image: NDArray[Any], valid: NDArray[np.bool_] | None) -> "Moments":
-        """Of the valid pixels of an image [C, H, W]."""
+        """Moments of the valid pixels of an image [C, H, W]. valid: [H, W]; None: all."""
         if image.dtype == np.uint8:
             return cls._of_bytes(image, valid)
         values = (image.reshape(len(image), -1) if valid is None else image[:, valid]).astype(np.float64)
         given = values.shape[1]
-        values = within(values)
+        values = drop_extreme(values)
         bands, count = values.shape
         if count == 0:
             none = np.zeros(bands)
@@ -52,7 +58,7 @@ class Moments:
 
     @classmethod
     def _of_bytes(cls, image: NDArray[np.uint8], valid: NDArray[np.bool_] | None) -> "Moments":
-        """The same from histograms, ten times faster."""
+        """The same for uint8 by histograms, ten times faster."""
         bands = image.reshape(len(image), -1) if valid is None else image[:, valid]
         if bands.shape[1] == 0:
             return cls.of(bands[:, :, None].astype(np.float64), None)
@@ -65,21 +71,18 @@ class Moments:
         return cls(bands.shape[1], mean, squares, low.astype(np.float64), high.astype(np.float64), none)
 
     def __add__(self, other: "Moments") -> "Moments":
-        """Of both."""
-        count, beyond = self.count + other.count, self.beyond + other.beyond
+        """Moments of both."""
+        count, extreme = self.count + other.count, self.extreme + other.extreme
         if count == 0:
-            return replace(self, beyond=beyond)
+            return replace(self, extreme=extreme)
         step = other.mean - self.mean
         mean = self.mean + step * (other.count / count)
         squares = self.squares + other.squares + np.square(step) * (self.count * other.count / count)
         low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        return Moments(count, mean, squares, low, high, self.rounding + other.rounding, beyond)
+        return Moments(count, mean, squares, low, high, self.rounding + other.rounding, extreme)
 
-    def coarse(self, names: Sequence[str]) -> str | None:
-        """Which bands lose more than a hundredth of their deviation as float32, in words; None: none does.
-
-        names: of the bands.
-        """
+    def float32_warning(self, names: Sequence[str]) -> str | None:
+        """A warning that names the bands which lose over a hundredth of their deviation as float32; None if none do."""
         found = np.flatnonzero((self.rounding > 1e-4 * self.squares) & (self.high > self.low))
         if not self.count or not len(found):
             return None
@@ -92,12 +95,12 @@ class Moments:
 
     @property
     def std(self) -> Vector:
-        """The standard deviation of the pixels counted."""
+        """The standard deviation of each band."""
         return np.asarray(np.sqrt(self.squares / max(self.count, 1)))
 
 
-def within(values: NDArray[Any]) -> NDArray[Any]:
-    """The pixels of finite values [C, N] that hold nothing beyond `LARGEST_VALUE`, as models take them."""
+def drop_extreme(values: NDArray[Any]) -> NDArray[Any]:
+    """The pixels among finite values [C, N] without a value whose magnitude exceeds `LARGEST_VALUE`."""
     if not values.size or (values.max() <= LARGEST_VALUE and values.min() >= -LARGEST_VALUE):
         return values
     return values[:, (np.abs(values) <= LARGEST_VALUE).all(0)]

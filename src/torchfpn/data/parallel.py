@@ -1,4 +1,4 @@
-"""The same work on many files, a few at a time, the results in the order of the files."""
+"""Work on many files in threads, results in order, with progress."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,11 +9,11 @@ T = TypeVar("T")
 
 R = TypeVar("R")
 
-_MOST = 4  # threads: decoders release the interpreter, and every thread holds an image
+_MAX_THREADS = 4  # decoders release the interpreter lock, and every thread holds an image
 
 
 class Watch(Protocol):
-    """Shows how far an iteration is; given the items to pass on and how many there will be."""
+    """Shows the progress of an iteration over `total` items, which it passes on."""
 
     def __call__(self, items: Iterable[Any], total: int) -> Iterable[Any]:
         """The same items."""
@@ -21,24 +21,25 @@ class Watch(Protocol):
 
 
 def unwatched(items: Iterable[Any], total: int) -> Iterable[Any]:
-    """The same items, nothing shown."""
+    """Passes the items on without showing progress."""
     return items
 
 
-def each(function: Callable[[T], R], items: Sequence[T], watch: Watch = unwatched) -> Iterator[R]:
-    """`function` of every item, in threads. Results should be small: they may wait for their turn.
+def map_threads(function: Callable[[T], R], items: Sequence[T], watch: Watch = unwatched) -> Iterator[R]:
+    """Applies `function` to every item in threads and yields the results in order.
 
-    The first error is raised in its turn; what has not begun by then is left undone.
+    The first error is raised in its turn and cancels the items that have not started. Results should be small, since
+    they may wait for their turn.
     """
-    pool = ThreadPoolExecutor(min(_MOST, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1))
     try:
         yield from watch(pool.map(function, items), len(items))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def spread(items: Sequence[T], most: int) -> list[T]:
-    """At most `most` of the items, evenly spaced, the first among them."""
-    if len(items) <= most:
+def spread_evenly(items: Sequence[T], max_items: int) -> list[T]:
+    """At most `max_items` of the items, evenly spaced, starting with the first."""
+    if len(items) <= max_items:
         return list(items)
-    return [items[i * len(items) // most] for i in range(most)]
+    return [items[i * len(items) // max_items] for i in range(max_items)]

@@ -1,11 +1,4 @@
-"""One image and its labels, whole or a window, with a shared cache of decoded frames.
-
-Reading one image and its labels as the dataset says: bands chosen, label values turned into class indices.
-
-Decoded frames in memory that worker processes share, so that each file is decoded once and not once an epoch.
-
-Scenes: images too large to be held, which are read by windows. Which images are, and the windows that cover them.
-"""
+"""Reading one image and its labels, whole or a window: bands, class indices, scenes, and a cache of decoded frames."""
 
 import contextlib
 import mmap
@@ -34,16 +27,27 @@ from torchfpn.recipe import IGNORE
 
 COLORS = ("red", "green", "blue")
 
-_MANY = 5  # unknown values that a message names
+SIDE, MARGIN = 1024, 64  # pixels of a window of a scene, and of the margin around it that is seen and not counted
+
+AUTO_BYTES = 2**30  # a split up to this size is cached by default
+
+_MAX_VALUES = 5  # unknown values that a message names
+
+_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf")  # of files that may be scenes
+
+_MAX_READ = SIDE * SIDE  # pixels that are read at a time
 
 
 @dataclass(frozen=True)
 class Frame:
-    """An image and its labels, nothing scaled.
+    """An image and its labels as read, unscaled.
 
-    image: [C, H, W] in the type of the file. valid: [H, W], None: everywhere. band_names: of the C bands.
-    target: [H, W] uint8, 0-based class indices; `IGNORE` where nothing is labelled or the image holds no data; [0, 0]
-    where objects are labelled, not pixels.
+    Attributes:
+        image: [C, H, W] in the dtype of the file.
+        valid: [H, W], where there is data; None: everywhere.
+        target: [H, W] uint8 class indices; `IGNORE` where nothing is labelled or the image has no data; [0, 0] in
+            datasets of objects.
+        band_names: of the C bands.
     """
 
     image: NDArray[Any]
@@ -52,18 +56,44 @@ class Frame:
     band_names: tuple[str, ...]
 
 
-def refuse_objects(dataset: DatasetConfig) -> None:
-    """Passes datasets whose pixels are labelled.
+def read_pair(dataset: DatasetConfig, pair: Pair, window: Window | None = None) -> Frame:
+    """Reads an image with its labels, or a window of both; all `IGNORE` if the pair has no labels.
 
     Raises:
-        ConfigError: it labels objects.
+        DataError: one of them cannot be used, or they do not fit each other.
     """
-    if dataset.has_objects:
-        raise ConfigError(f"a dataset for {dataset.task}", file=dataset.file, field="task", allowed="semantic")
+    picture = read_picture(dataset, pair.image, window)
+    target = np.full(picture.size, IGNORE, np.uint8)
+    if pair.label is not None:
+        target = read_aligned_target(dataset, pair, picture, window)
+    return Frame(picture.array, picture.valid, mask_target(target, picture.valid), picture.band_names)
+
+
+def read_aligned_target(
+    dataset: DatasetConfig, pair: Pair, picture: Picture, window: Window | None = None
+) -> NDArray[np.uint8]:
+    """Reads the class indices [H, W] on the grid of an image that has labels, or of a window of it.
+
+    Raises:
+        DataError: the labels cannot be used, or do not fit the image.
+    """
+    assert pair.label is not None  # checked by the caller
+    size = whole_size(dataset, pair.image, picture, window)
+    if is_vector(pair.label):
+        drawn: NDArray[np.uint8] = polygon_labels().rasterize_labels(dataset, pair, picture.geo, size, window).target
+        return drawn
+    if window is None:
+        target, geo = read_target(dataset, pair.label)
+        check_fit(pair, size, picture.geo, target.shape, geo)
+        return target
+    header = read_header(dataset, pair.label)
+    if header is not None:  # otherwise reading reports the error
+        check_fit(pair, size, picture.geo, header.size, header.geo)
+    return read_target(dataset, pair.label, window)[0]
 
 
 def read_picture(dataset: DatasetConfig, path: Path, window: Window | None = None) -> Picture:
-    """The bands of an image that the dataset uses. window: the part to read, of a TIFF.
+    """Reads the bands of an image that the dataset uses. window: the part to read, of a TIFF.
 
     Raises:
         DataError: damaged, too large, or without these bands.
@@ -78,7 +108,7 @@ def read_picture(dataset: DatasetConfig, path: Path, window: Window | None = Non
         picture = read_image(
             path, bands=dataset.use_bands or None, names=dataset.bands, nodata=dataset.nodata, **limits
         )
-    except DataError:  # maybe since it is grey
+    except DataError:  # maybe because it is grey
         if not dataset.grey_as_color:
             raise
         picture = read_image(path, nodata=dataset.nodata, **limits)
@@ -87,33 +117,8 @@ def read_picture(dataset: DatasetConfig, path: Path, window: Window | None = Non
     return _in_color(dataset, picture) if dataset.grey_as_color and len(picture.band_names) == 1 else picture
 
 
-def grey_cure(one: int, other: int) -> str | None:
-    """What helps where images have these numbers of bands: maybe some are grey, and others in colours."""
-    return "show grey images in colours with `grey_as_color: true`" if {one, other} == {1, 3} else None
-
-
-def swapped(found: Sequence[str], first: Sequence[str]) -> bool:
-    """Whether these are the names of the same bands in another order."""
-    return match_bands(found, first) not in (None, list(range(len(first))))
-
-
-def check_order(file: Path, found: Sequence[str], first: Sequence[str], example: Path) -> None:
-    """Passes an image whose bands are not named as those of the image `example` (called `first`) in another order.
-
-    Raises:
-        DataError: they are.
-    """
-    if swapped(found, first):
-        raise DataError(
-            f"names its bands {', '.join(found)}",
-            file=file,
-            allowed=f"the order of {example.name}: {', '.join(first)}",
-            hint="read them by name: list them in `use_bands`",
-        )
-
-
 def _in_color(dataset: DatasetConfig, picture: Picture) -> Picture:
-    """A grey image as one of three equal bands, or of those of them that are used."""
+    """A grey image as an image of three equal bands, or of those of the three that are used."""
     names = dataset.bands if len(dataset.bands) == len(COLORS) else COLORS
     used = tuple(names[band - 1] if isinstance(band, int) else band for band in dataset.use_bands) or names
     return replace(picture, array=np.repeat(picture.array, len(used), axis=0), band_names=used)
@@ -122,7 +127,7 @@ def _in_color(dataset: DatasetConfig, picture: Picture) -> Picture:
 def read_target(
     dataset: DatasetConfig, path: Path, window: Window | None = None
 ) -> tuple[NDArray[np.uint8], Geo | None]:
-    """Class indices [H, W], `IGNORE` where nothing is labelled, and where they lie.
+    """Reads class indices [H, W], `IGNORE` where nothing is labelled, and their georeference.
 
     Raises:
         DataError: damaged, several bands, or values that are neither class nor ignored.
@@ -138,106 +143,22 @@ def read_target(
     return class_indices(dataset, labels, path, (0, 0) if window is None else window[:2]), labels.geo
 
 
-def read_pair(dataset: DatasetConfig, pair: Pair, window: Window | None = None) -> Frame:
-    """An image with its labels, or a window of both; all `IGNORE` where the pair has none.
-
-    Raises:
-        DataError: either of them cannot be used, or they do not fit each other.
-    """
-    picture = read_picture(dataset, pair.image, window)
-    target = np.full(picture.size, IGNORE, np.uint8)
-    if pair.label is not None:
-        target = fitting_target(dataset, pair, picture, window)
-    return Frame(picture.array, picture.valid, hidden(target, picture.valid), picture.band_names)
-
-
-def fitting_target(
-    dataset: DatasetConfig, pair: Pair, picture: Picture, window: Window | None = None
-) -> NDArray[np.uint8]:
-    """Class indices [H, W] of the pixels of an image that has labels, or of a window of it.
-
-    Raises:
-        DataError: the labels cannot be used, or do not fit the image.
-    """
-    assert pair.label is not None  # the caller has seen to it
-    size = whole_size(dataset, pair.image, picture, window)
-    if is_vector(pair.label):
-        drawn: NDArray[np.uint8] = burning().burn(dataset, pair, picture.geo, size, window).target
-        return drawn
-    if window is None:
-        target, geo = read_target(dataset, pair.label)
-        check_fit(pair, size, picture.geo, target.shape, geo)
-        return target
-    header = read_header(dataset, pair.label)
-    if header is not None:  # else the reading says what is wrong
-        check_fit(pair, size, picture.geo, header.size, header.geo)
-    return read_target(dataset, pair.label, window)[0]
-
-
-def whole_size(dataset: DatasetConfig, path: Path, picture: Picture, window: Window | None) -> tuple[int, int]:
-    """(height, width) of the image of which `picture` is all, or a window."""
-    return picture.size if window is None else _size(dataset, path, picture.size)
-
-
-def hidden(target: NDArray[np.uint8], valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
-    """The labels, `IGNORE` where the image holds no data."""
-    return target if valid is None else np.where(valid, target, np.uint8(IGNORE))
-
-
-def burning() -> Any:
-    """The module that draws polygons, which needs more packages than the rest.
-
-    Raises:
-        RasterError: they are not installed, with the command that installs them.
-    """
-    try:
-        from torchfpn.data.labels import polygons as burning
-    except ImportError as error:
-        raise RasterError(
-            f"labels that are polygons need {error.name}", hint="install it: pip install torchfpn[raster]"
-        ) from error
-    return burning
-
-
-def _size(dataset: DatasetConfig, path: Path, part: tuple[int, int]) -> tuple[int, int]:
-    """Of the whole image."""
-    header = read_header(dataset, path)
-    return part if header is None else header.size
-
-
-def check_fit(
-    pair: Pair, size: tuple[int, ...], place: Geo | None, label_size: tuple[int, ...], label_place: Geo | None
-) -> None:
-    """Passes labels of the size and, where both files say, on the grid of the image.
-
-    Raises:
-        DataError: with both sizes, or both grids.
-    """
-    (h, w), (th, tw) = size, label_size
-    if (h, w) != (th, tw):
-        turned = turned_hint(pair.image) if (w, h) == (th, tw) else ""
-        raise DataError(f"labels of {tw} x {th} pixels for an image of {w} x {h}{turned}", file=pair.label)
-    check_same_grid(label_place, place, (h, w), file=pair.label, name="the image", subject="labels")
-
-
-def turned_hint(image: Path) -> str:
-    """Why the sides of an image and of its labels may have changed places."""
-    kind = format_of(image)
-    if kind in ("png", "jpeg") and swaps_sides(image, kind):
-        return "; the EXIF orientation of the image has been applied"
-    return "; height and width have changed places"
-
-
 def class_indices(
     dataset: DatasetConfig, labels: LabelFile, file: Path, corner: tuple[int, int] = (0, 0)
 ) -> NDArray[np.uint8]:
-    """[H, W] class indices of the values of a label file. corner: (row, column) of a window's first pixel.
+    """Class indices [H, W] of the values of a label file; `IGNORE` where its mask says that there is no data.
 
-    Where the mask of the file says that nothing is labelled, nothing is. A nodata value the file declares counts as
-    ignored, unless a class has it: GIS programs like to declare 0. So does what is transparent in labels by colours.
+    The nodata value that a file declares is ignored unless it is a class: GIS programs often declare 0. Transparent
+    colors are treated alike.
+
+    Args:
+        dataset: with the classes.
+        labels: the values.
+        file: named in errors.
+        corner: (row, column) of the first pixel of a window, for errors.
 
     Raises:
-        DataError: values that are neither, with the number of pixels and the first place.
+        DataError: values that are neither class nor ignored, with their pixel counts and the first place.
     """
     if dataset.labels_are == "colors":
         known = {_code(c.color): i for i, c in enumerate(dataset.classes)}
@@ -245,7 +166,7 @@ def class_indices(
     else:
         known = {c.id: i for i, c in enumerate(dataset.classes)}
         ignored = [*dataset.ignored, *([] if labels.nodata is None else [labels.nodata])]
-    indices = _looked_up(labels.values, {**dict.fromkeys(ignored, IGNORE), **known})
+    indices = _look_up(labels.values, {**dict.fromkeys(ignored, IGNORE), **known})
     if labels.valid is not None:
         indices[~labels.valid & ((indices < 0) | (dataset.labels_are == "values"))] = IGNORE
     if (indices < 0).any():
@@ -253,8 +174,8 @@ def class_indices(
     return indices.astype(np.uint8)
 
 
-def _looked_up(values: NDArray[Any], table: dict[int, int]) -> NDArray[np.int16]:
-    """-1 where the table has nothing."""
+def _look_up(values: NDArray[Any], table: dict[int, int]) -> NDArray[np.int16]:
+    """The table applied to the values; -1 where it has none."""
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         lookup = np.full(np.iinfo(values.dtype).max + 1, -1, np.int16)
         for value, index in table.items():
@@ -273,9 +194,10 @@ def _unknown(
     found, counts = np.unique(values[bad], return_counts=True)
     colors = dataset.labels_are == "colors"
     shown = [
-        f"{_shown(int(v), colors)} in {amount(n, 'pixel')}" for v, n in list(zip(found, counts, strict=True))[:_MANY]
+        f"{_shown(int(v), colors)} in {amount(n, 'pixel')}"
+        for v, n in list(zip(found, counts, strict=True))[:_MAX_VALUES]
     ]
-    more = f" and {len(found) - _MANY} more" if len(found) > _MANY else ""
+    more = f" and {len(found) - _MAX_VALUES} more" if len(found) > _MAX_VALUES else ""
     return DataError(
         f"the {'color' if colors else 'value'} {', '.join(shown)}{more}, first at (row, column) ({row}, {column})",
         file=file,
@@ -300,125 +222,120 @@ def _shown(value: int, color: bool) -> str:
     return f"({value >> 16}, {value >> 8 & 255}, {value & 255})" if color else str(value)
 
 
-AUTO_BYTES = 2**30  # a split is kept by itself if it is not larger than this
-
-_WAIT = 5.0  # seconds; a worker killed while it held the lock must not stop the others
-
-_FIELDS = 6  # state, offset, C, H, W, parts beside the image
-
-_MASK, _TARGET = 1, 2
-
-_TAKEN, _STORED = 1, 2
-
-_ALIGN = 64
-
-
-class FrameCache:
-    """Room for the frames of a split, filled as they are first read, in their own pixel type.
-
-    Anonymous shared memory: forked workers fill and read the same pages, /dev/shm (64 MB in many containers) is not
-    used, and what is not filled costs nothing. Pickled (spawned workers), it arrives empty and private.
-    What does not fit any more is simply not kept. Frames that come out are views: copy before changing.
+def check_fit(
+    pair: Pair, size: tuple[int, ...], place: Geo | None, label_size: tuple[int, ...], label_place: Geo | None
+) -> None:
+    """Refuses labels of another size than the image, or on another grid where both files have a georeference.
 
     Args:
-        n: frames. dtype: of their images, from the first one. capacity: bytes.
+        pair: the files.
+        size: (height, width) of the image.
+        place: georeference of the image.
+        label_size: (height, width) of the labels.
+        label_place: georeference of the labels.
+
+    Raises:
+        DataError: sizes or grids differ.
     """
-
-    def __init__(self, n: int, dtype: np.dtype[Any], band_names: tuple[str, ...], capacity: int) -> None:
-        self.n, self.dtype, self.band_names, self.capacity = n, dtype, band_names, capacity
-        self._lock = multiprocessing.Lock()
-        size = 8 * (1 + n * _FIELDS)
-        self._memory = mmap.mmap(-1, size + _ALIGN + capacity)
-        table = np.frombuffer(self._memory, np.int64, 1 + n * _FIELDS)
-        self._used, self._table = table[:1], table[1:].reshape(n, _FIELDS)
-        self._data = np.frombuffer(self._memory, np.uint8)[-(-size // _ALIGN) * _ALIGN :][:capacity]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return FrameCache, (self.n, self.dtype, self.band_names, self.capacity)
-
-    def get(self, index: int) -> Frame | None:
-        """The frame, if it has been put."""
-        with self._held() as held:
-            if not held or self._table[index, 0] != _STORED:
-                return None
-        _, offset, c, h, w, parts = (int(v) for v in self._table[index])
-        image, offset = self._view(offset, (c, h, w), self.dtype)
-        target, offset = self._view(offset, (h, w) if parts & _TARGET else (0, 0), np.dtype(np.uint8))
-        valid = self._view(offset, (h, w), np.dtype(np.bool_))[0] if parts & _MASK else None
-        return Frame(image, valid, target, self.band_names)
-
-    def put(self, index: int, frame: Frame) -> None:
-        """Keeps the frame, if there is room and it is like the others."""
-        if frame.image.dtype != self.dtype or frame.band_names != self.band_names:
-            return
-        parts = [frame.image, frame.target] + ([] if frame.valid is None else [frame.valid])
-        size = sum(-(-part.nbytes // _ALIGN) * _ALIGN for part in parts)
-        with self._held() as held:
-            offset = int(self._used[0])
-            if not held or self._table[index, 0] or offset + size > self.capacity:
-                return
-            self._used[0] = offset + size  # room is taken under the lock, filled without it
-            self._table[index, 0] = _TAKEN
-        beside = _MASK * (frame.valid is not None) + _TARGET * (frame.target.size > 0)
-        self._table[index, 1:] = (offset, *frame.image.shape, beside)
-        for part in parts:
-            view, offset = self._view(offset, part.shape, part.dtype)
-            view[...] = part
-        with self._held() as held:  # the lock also orders the writes for the readers of other cores
-            self._table[index, 0] = _STORED if held else _TAKEN
-
-    @contextlib.contextmanager
-    def _held(self) -> Iterator[bool]:
-        held = self._lock.acquire(timeout=_WAIT)
-        try:
-            yield held
-        finally:
-            if held:
-                self._lock.release()
-
-    def _view(self, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
-        size = int(np.prod(shape)) * dtype.itemsize
-        view = self._data[offset : offset + size].view(dtype).reshape(shape)
-        return view, offset + -(-size // _ALIGN) * _ALIGN
+    (h, w), (th, tw) = size, label_size
+    if (h, w) != (th, tw):
+        turned = turned_hint(pair.image) if (w, h) == (th, tw) else ""
+        raise DataError(f"labels of {tw} x {th} pixels for an image of {w} x {h}{turned}", file=pair.label)
+    check_same_grid(label_place, place, (h, w), file=pair.label, name="the image", subject="labels")
 
 
-def frame_bytes(frame: Frame) -> int:
-    """What the frame takes in memory."""
-    return frame.image.nbytes + frame.target.nbytes + (0 if frame.valid is None else frame.valid.nbytes)
+def turned_hint(image: Path) -> str:
+    """The likely reason why height and width of an image and of its labels are exchanged."""
+    kind = format_of(image)
+    if kind in ("png", "jpeg") and swaps_sides(image, kind):
+        return "; the EXIF orientation of the image has been applied"
+    return "; height and width have changed places"
 
 
-def most_memory() -> int:
-    """Bytes a cache may take that was asked for outright: four fifths of the machine's memory."""
-    if not hasattr(os, "sysconf"):
-        return 8 * AUTO_BYTES
-    return int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+def mask_target(target: NDArray[np.uint8], valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    """The labels, `IGNORE` where the image has no data."""
+    return target if valid is None else np.where(valid, target, np.uint8(IGNORE))
 
 
-SIDE, MARGIN = 1024, 64  # pixels of a window, and of what is seen around it without being counted
+def whole_size(dataset: DatasetConfig, path: Path, picture: Picture, window: Window | None) -> tuple[int, int]:
+    """(height, width) of the image of which `picture` is the whole, or a window."""
+    header = None if window is None else read_header(dataset, path)
+    return picture.size if header is None else header.size
 
-_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf")
 
-_AT_ONCE = SIDE * SIDE  # pixels that are read at a time
+def polygon_labels() -> Any:
+    """The module that rasterizes polygons, which needs optional packages.
+
+    Raises:
+        RasterError: they are not installed.
+    """
+    try:
+        from torchfpn.data.labels import polygons
+    except ImportError as error:
+        raise RasterError(
+            f"labels that are polygons need {error.name}", hint="install it: pip install torchfpn[raster]"
+        ) from error
+    return polygons
 
 
-class Piece(NamedTuple):
-    """An image to be read: whole, or a window of a scene."""
+def grey_hint(one: int, other: int) -> str | None:
+    """The hint for images of these numbers of bands, if some may be grey and others in colour."""
+    return "show grey images in colours with `grey_as_color: true`" if {one, other} == {1, 3} else None
+
+
+def is_reordered(found: Sequence[str], first: Sequence[str]) -> bool:
+    """Whether `found` are the names of the same bands as `first` in another order."""
+    return match_bands(found, first) not in (None, list(range(len(first))))
+
+
+def check_order(file: Path, found: Sequence[str], first: Sequence[str], example: Path) -> None:
+    """Refuses an image with the bands of another image, `example`, in another order.
+
+    Args:
+        file: the image.
+        found: names of its bands.
+        first: names of the bands of `example`.
+        example: an image of the dataset.
+
+    Raises:
+        DataError: the order differs.
+    """
+    if is_reordered(found, first):
+        raise DataError(
+            f"names its bands {', '.join(found)}",
+            file=file,
+            allowed=f"the order of {example.name}: {', '.join(first)}",
+            hint="read them by name: list them in `use_bands`",
+        )
+
+
+def require_semantic(dataset: DatasetConfig) -> None:
+    """Refuses datasets of objects.
+
+    Raises:
+        ConfigError: the dataset is one.
+    """
+    if dataset.has_objects:
+        raise ConfigError(f"a dataset for {dataset.task}", file=dataset.file, field="task", allowed="semantic")
+
+
+class ImagePart(NamedTuple):
+    """What is read at a time: an image, or a window of a scene."""
 
     pair: Pair
     window: Window | None = None
 
 
 def scene_of(dataset: DatasetConfig, pair: Pair) -> Header | None:
-    """The header of an image that is a scene: a TIFF or JPEG 2000 of more than `scene_pixels`, labels that allow it.
+    """The header of a scene: a TIFF or JPEG 2000 of more than `scene_pixels` that is read by windows; None for others.
 
-    A mask that is no TIFF can only be read whole, and so is its image then. Files that are damaged are no scenes: who
-    reads them says so.
+    An image whose labels can only be read whole is no scene; nor is a damaged file, whose error appears on reading.
 
     Raises:
-        RasterError: too large to be read whole, and stored so that it cannot be read by windows.
+        RasterError: too large to be read whole, and stored in blocks too large to be read by windows.
     """
     try:
-        if pair.image.suffix.lower() not in _SUFFIXES:  # folders may hold 10^5 photographs: none is opened for this
+        if pair.image.suffix.lower() not in _SUFFIXES:  # folders may hold 10^5 photographs: none is opened here
             return None
         size = quick_size(pair.image)
         if size is not None and size[0] * size[1] <= dataset.scene_pixels:
@@ -438,57 +355,151 @@ def scene_of(dataset: DatasetConfig, pair: Pair) -> Header | None:
 
 
 def _by_windows(dataset: DatasetConfig, pair: Pair) -> bool:
-    """Whether the labels of an image can be read by windows; numbered objects are found in whole images."""
+    """Whether the labels of an image can be read by windows; instance maps are read whole."""
     if pair.label is None or is_vector(pair.label):
         return True
     return not dataset.has_objects and read_header(dataset, pair.label) is not None
 
 
-def pieces(dataset: DatasetConfig, pairs: Sequence[Pair]) -> list[Piece]:
-    """All pixels of all pairs, once each: images whole, scenes by windows that suit the way they are stored.
+def image_parts(dataset: DatasetConfig, pairs: Sequence[Pair]) -> list[ImagePart]:
+    """Images and windows that cover all pixels of all pairs once; windows fit the blocks of the file.
 
     Raises:
         RasterError: see `scene_of`.
     """
-    found: list[Piece] = []
+    found: list[ImagePart] = []
     for pair in pairs:
         header = scene_of(dataset, pair)
         if header is None:
-            found.append(Piece(pair))
+            found.append(ImagePart(pair))
         else:
-            found += [Piece(pair, window) for window in reading_windows(header)]
+            found += [ImagePart(pair, window) for window in reading_windows(header)]
     return found
 
 
 def reading_windows(header: Header) -> list[Window]:
-    """Windows of about a million pixels that cover a scene once: squares, or whole rows where it is stored by rows."""
+    """Windows of about a million pixels that cover a scene once: squares, or whole rows of a striped file."""
     width = header.size[1]
-    if not header.striped or width > _AT_ONCE:
+    if not header.striped or width > _MAX_READ:
         return tiles(header.size, (SIDE, SIDE))
-    rows = max(1, _AT_ONCE // width)
+    rows = max(1, _MAX_READ // width)
     step = header.blocks[0]
-    tall = max(step, rows // step * step) if step * width <= 4 * _AT_ONCE else rows
+    tall = max(step, rows // step * step) if step * width <= 4 * _MAX_READ else rows
     return tiles(header.size, (tall, width))
 
 
-def tile_count(size: tuple[int, int]) -> int:
-    """How many windows `nth_tile` counts."""
+def window_count(size: tuple[int, int]) -> int:
+    """The number of windows of `nth_window`."""
     return -(-size[0] // SIDE) * -(-size[1] // SIDE)
 
 
-def nth_tile(size: tuple[int, int], n: int) -> Window:
-    """The window number `n` of a scene that is cut into squares of `SIDE` pixels, without the others."""
+def nth_window(size: tuple[int, int], n: int) -> Window:
+    """The window number `n` of a scene that is divided into squares of `SIDE` pixels."""
     return tile(size, (SIDE, SIDE), *divmod(n, -(-size[1] // SIDE)))
 
 
-def with_margin(window: Window, size: tuple[int, int]) -> Window:
-    """The window with `MARGIN` more pixels on every side, as far as the image goes."""
+def pad_window(window: Window, size: tuple[int, int]) -> Window:
+    """The window with `MARGIN` more pixels on every side, clipped to the image."""
     return window.padded(MARGIN).clipped(*size)
 
 
-def only_inside(target: NDArray[np.uint8], seen: Window, core: Window) -> NDArray[np.uint8]:
-    """Labels [H, W] of the window `seen`, `IGNORE` outside of the window `core` within it."""
-    kept = core.within(seen).slices
+def ignore_outside(target: NDArray[np.uint8], padded: Window, core: Window) -> NDArray[np.uint8]:
+    """Labels [H, W] of the window `padded`, `IGNORE` outside of the window `core` within it."""
+    kept = core.within(padded).slices
     result = np.full_like(target, IGNORE)
     result[kept] = target[kept]
     return result
+
+
+class FrameCache:
+    """Decoded frames of a split in memory that worker processes share, filled as they are first read.
+
+    The memory is anonymous and shared: forked workers fill and read the same pages, /dev/shm (64 MB in many
+    containers) is not used, and unused capacity costs nothing. A pickled copy (spawned workers) is empty and private.
+    Frames beyond the capacity are not kept. `get` returns views: copy them before changing.
+
+    Args:
+        n: number of frames.
+        dtype: of their images.
+        band_names: of their images.
+        capacity: in bytes.
+    """
+
+    WAIT = 5.0  # seconds; a worker killed while it held the lock must not stop the others
+
+    FIELDS = 6  # of a frame in the table: state, offset, C, H, W, arrays beside the image
+
+    MASK, TARGET = 1, 2  # bits of the arrays beside the image
+
+    TAKEN, STORED = 1, 2  # states
+
+    ALIGN = 64  # bytes
+
+    def __init__(self, n: int, dtype: np.dtype[Any], band_names: tuple[str, ...], capacity: int) -> None:
+        self.n, self.dtype, self.band_names, self.capacity = n, dtype, band_names, capacity
+        self._lock = multiprocessing.Lock()
+        size = 8 * (1 + n * self.FIELDS)
+        self._memory = mmap.mmap(-1, size + self.ALIGN + capacity)
+        table = np.frombuffer(self._memory, np.int64, 1 + n * self.FIELDS)
+        self._used, self._table = table[:1], table[1:].reshape(n, self.FIELDS)
+        self._data = np.frombuffer(self._memory, np.uint8)[-(-size // self.ALIGN) * self.ALIGN :][:capacity]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrameCache, (self.n, self.dtype, self.band_names, self.capacity)
+
+    def get(self, index: int) -> Frame | None:
+        """The frame, if it has been stored."""
+        with self._held() as held:
+            if not held or self._table[index, 0] != self.STORED:
+                return None
+        _, offset, c, h, w, parts = (int(v) for v in self._table[index])
+        image, offset = self._view(offset, (c, h, w), self.dtype)
+        target, offset = self._view(offset, (h, w) if parts & self.TARGET else (0, 0), np.dtype(np.uint8))
+        valid = self._view(offset, (h, w), np.dtype(np.bool_))[0] if parts & self.MASK else None
+        return Frame(image, valid, target, self.band_names)
+
+    def put(self, index: int, frame: Frame) -> None:
+        """Stores the frame, if there is room and it has the dtype and bands of the others."""
+        if frame.image.dtype != self.dtype or frame.band_names != self.band_names:
+            return
+        parts = [frame.image, frame.target] + ([] if frame.valid is None else [frame.valid])
+        size = sum(-(-part.nbytes // self.ALIGN) * self.ALIGN for part in parts)
+        with self._held() as held:
+            offset = int(self._used[0])
+            if not held or self._table[index, 0] or offset + size > self.capacity:
+                return
+            self._used[0] = offset + size  # room is reserved under the lock, filled without it
+            self._table[index, 0] = self.TAKEN
+        beside = self.MASK * (frame.valid is not None) + self.TARGET * (frame.target.size > 0)
+        self._table[index, 1:] = (offset, *frame.image.shape, beside)
+        for part in parts:
+            view, offset = self._view(offset, part.shape, part.dtype)
+            view[...] = part
+        with self._held() as held:  # the lock also orders the writes for the readers of other cores
+            self._table[index, 0] = self.STORED if held else self.TAKEN
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[bool]:
+        held = self._lock.acquire(timeout=self.WAIT)
+        try:
+            yield held
+        finally:
+            if held:
+                self._lock.release()
+
+    def _view(self, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
+        size = int(np.prod(shape)) * dtype.itemsize
+        view = self._data[offset : offset + size].view(dtype).reshape(shape)
+        return view, offset + -(-size // self.ALIGN) * self.ALIGN
+
+
+def frame_bytes(frame: Frame) -> int:
+    """Memory of a frame in bytes."""
+    return frame.image.nbytes + frame.target.nbytes + (0 if frame.valid is None else frame.valid.nbytes)
+
+
+def max_cache_bytes() -> int:
+    """Limit of an explicitly requested cache: four fifths of the memory of the machine."""
+    if not hasattr(os, "sysconf"):
+        return 8 * AUTO_BYTES
+    return int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -1,11 +1,4 @@
-"""One sample on its way to a batch: image, target or objects; collating.
-
-One image with its labels, on the way from a file to a batch.
-
-One image with its objects, on the way from a file to a batch.
-
-Samples to a batch: padded at the right and the bottom with what means "nothing here".
-"""
+"""Samples on their way to a batch: an image with its target or its objects; collating."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +12,16 @@ from torchfpn.types import Batch, Objects
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and its labels.
+    """An image and the classes of its pixels.
 
-    image: [C, H, W] float32, raw values, NaN in every band of a pixel without data. target: [H, W] int64, 0-based
-    class indices, `IGNORE` where nothing is labelled and wherever the image is NaN. name: of the file.
+    Before augmentation the image may have the dtype of its file, the target be uint8, and `valid` say where there is
+    data; afterwards dtypes are as below and pixels without data are NaN.
 
-    Before augmentation the image may still have the type of its file, the target be uint8, and `valid` [H, W] say
-    where there is data.
+    Attributes:
+        image: [C, H, W] float32, raw values, NaN in every band of a pixel without data.
+        target: [H, W] int64 class indices; `IGNORE` where nothing is labelled and where the image is NaN.
+        name: of the file.
+        valid: [H, W] bool, where there is data; None: everywhere, but for NaN in the image.
     """
 
     image: Tensor
@@ -39,15 +35,15 @@ class Sample:
         return self.image.shape[-2], self.image.shape[-1]
 
     @property
-    def may_miss(self) -> bool:
+    def may_have_nodata(self) -> bool:
         """Whether pixels may be without data."""
         return self.valid is not None or self.image.is_floating_point()
 
-    def finished(self) -> "Sample":
-        """The same sample as float32 and int64, in memory of its own, NaN and `IGNORE` where there is no data."""
+    def finalized(self) -> "Sample":
+        """A copy as float32 and int64, with NaN and `IGNORE` where there is no data."""
         image = self.image.to(torch.float32, copy=True)
         target = self.target.to(torch.int64, copy=True)
-        if self.may_miss:
+        if self.may_have_nodata:
             missing = image.isnan().any(0) if self.valid is None else ~self.valid
             image.masked_fill_(missing, torch.nan)
             target.masked_fill_(missing, IGNORE)
@@ -58,8 +54,10 @@ class Sample:
 class ObjectSample:
     """An image and its objects.
 
-    image: [C, H, W] float32, raw values, NaN in every band of a pixel without data. objects: in its pixels. name: of
-    the file.
+    Attributes:
+        image: [C, H, W] float32, raw values, NaN in every band of a pixel without data.
+        objects: in pixels of the image.
+        name: of the file.
     """
 
     image: Tensor
@@ -72,16 +70,17 @@ class ObjectSample:
         return self.image.shape[-2], self.image.shape[-1]
 
 
-def without_gaps(image: Tensor) -> Tensor:
-    """[C, H, W] float32 with NaN in every band of a pixel where one has it."""
+def spread_nan(image: Tensor) -> Tensor:
+    """[C, H, W] with NaN in every band of a pixel where one band is NaN."""
     return image.masked_fill_(image.isnan().any(0), torch.nan)
 
 
 def collate(samples: Sequence[Sample] | Sequence[ObjectSample]) -> Batch:
-    """A `Batch` of [B, C, H, W] images, NaN where padded, and their targets.
+    """Stacks samples, padded at the right and the bottom to the largest height and width.
 
-    Of classes of pixels: [B, H, W], `IGNORE` where padded. Of objects: a list, one `Objects` an image. H and W are the
-    largest of the samples; `sizes` keeps the true ones.
+    Returns:
+        Images [B, C, H, W], NaN where padded; targets [B, H, W], `IGNORE` where padded, or a list of `Objects`;
+        `sizes` with the true (height, width) of each image; names.
     """
     sizes = [sample.size for sample in samples]
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)

@@ -1,7 +1,6 @@
-"""Which sample comes when, and with which random numbers: pure functions of the seed and the position.
+"""Order and random numbers of training samples as pure functions of the seed and the position.
 
-Lightning keeps no random state in its checkpoints; with keys instead of states, a run that is resumed sees what an
-undisturbed one would have seen.
+Checkpoints hold no random state: with keys instead, a resumed run sees what an uninterrupted one would have seen.
 """
 
 from collections.abc import Iterator
@@ -15,36 +14,36 @@ from torchfpn.errors import ConfigError
 
 
 def key(*ints: int) -> int:
-    """A number of 63 bits that depends on all of `ints` and their order, the same on every machine."""
+    """A hash of 63 bits of `ints` in their order, the same on every machine."""
     text = ",".join(str(int(i)) for i in ints)
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def generator(*ints: int) -> torch.Generator:
-    """A fresh generator of random numbers for `key(*ints)`, on the CPU."""
+    """A new random generator on the CPU, seeded with `key(*ints)`."""
     return torch.Generator().manual_seed(key(*ints))
 
 
 class Draw(NamedTuple):
-    """One sample to fetch: its place in the split, and the key of its random numbers."""
+    """One sample to fetch: its index in the split, and the key of its random numbers."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a draw
+    index: int  # type: ignore[assignment]  # hides tuple.index, which no caller uses
     key: int
 
 
 class KeyedSampler(Sampler[Draw]):
     """An endless shuffled stream of draws, cut into virtual epochs.
 
-    Position p of the stream lies in round p // n; each round is one permutation of all n samples, keyed by (seed,
-    round); the draw's own key is that of (seed, round, place). So two samplers with equal arguments give equal draws,
-    any epoch can be entered directly, and over the epochs every sample comes equally often, whatever `per_epoch` is.
+    Position p of the stream belongs to round p // n; each round is a permutation of all n samples, keyed by (seed,
+    round), and a draw has the key (seed, round, place). So samplers with equal arguments give equal draws, any epoch
+    can be entered directly, and every sample comes equally often over the epochs, whatever `per_epoch` is.
 
     Args:
         n: samples in the split.
         seed: of the run.
         per_epoch: draws in a virtual epoch; by default n.
-        rank: which of `world` equal processes this is; each takes every `world`-th position.
-        world: processes that share the stream.
+        rank: index of this process; each takes every `world`-th position.
+        world: number of processes that share the stream.
     """
 
     def __init__(self, n: int, *, seed: int = 0, per_epoch: int | None = None, rank: int = 0, world: int = 1) -> None:
@@ -56,7 +55,7 @@ class KeyedSampler(Sampler[Draw]):
             )
 
     def set_epoch(self, epoch: int) -> None:
-        """Enters a virtual epoch, counted from 0."""
+        """Starts at a virtual epoch, counted from 0."""
         self.epoch = epoch
 
     def __len__(self) -> int:

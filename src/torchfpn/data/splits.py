@@ -69,7 +69,7 @@ class BadFilesError(DataError):
         self.problems = tuple(problems)
 
 
-def refuse(problems: list[Problem]) -> None:
+def raise_problems(problems: list[Problem]) -> None:
     """Raises what is wrong with files, at most 20 of them by name.
 
     Raises:
@@ -82,7 +82,7 @@ def refuse(problems: list[Problem]) -> None:
         raise BadFilesError("; ".join(lines) + rest + cure * any(p.fixable for p in problems), problems)
 
 
-def natural(name: str) -> tuple[list[tuple[int, str]], str]:
+def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
     """A key that sorts names as people do: numbers by their value."""
     parts = re.split(r"([0-9]+)", name)
     return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], name

@@ -1,9 +1,4 @@
-"""Statistics of a split: pixels and objects of each class, class weights.
-
-How often each class occurs, and the weights of the loss that follow from it.
-
-How many objects there are, of which classes and sizes: exact counts over some images.
-"""
+"""Counts of the classes and objects of a split, and class weights for the loss."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.config import DatasetConfig
-from torchfpn.data.parallel import Watch, each, unwatched
-from torchfpn.data.reading import burning, pieces, read_pair, refuse_objects
+from torchfpn.data.parallel import Watch, map_threads, unwatched
+from torchfpn.data.reading import image_parts, polygon_labels, read_pair, require_semantic
 from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, nearest
 from torchfpn.io.formats import is_vector
@@ -21,13 +16,21 @@ from torchfpn.recipe import IGNORE
 
 METHODS = ("median-frequency", "sqrt-median-frequency", "inverse", "enet")
 
+SIZES = ("small", "medium", "large")
+
+_BOUNDS = (32.0**2, 96.0**2)  # square pixels of the box, as in COCO
+
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Exact counts over some label images, one number per class.
+    """Exact counts over label images, one number per class.
 
-    pixels: of the class. images: that hold it. around: labelled pixels of those images, whatever their class.
-    ignored: pixels that are not labelled or hold no data. files: images in all.
+    Attributes:
+        pixels: of the class.
+        images: that contain the class.
+        around: labelled pixels, of any class, of the images that contain the class.
+        ignored: pixels that are not labelled or without data.
+        files: all images.
     """
 
     pixels: tuple[int, ...]
@@ -38,24 +41,24 @@ class ClassCounts:
 
     @classmethod
     def empty(cls, classes: int) -> "ClassCounts":
-        """Nothing counted yet."""
+        """Counts of no image."""
         none = (0,) * classes
         return cls(none, none, none)
 
     @classmethod
     def of(cls, target: NDArray[np.uint8], classes: int) -> "ClassCounts":
-        """Of one image of class indices [H, W]."""
-        return cls.of_bins(bins(target), classes)
+        """Counts of one image of class indices [H, W]."""
+        return cls.of_bins(count_indices(target), classes)
 
     @classmethod
     def of_bins(cls, counts: NDArray[np.int64], classes: int) -> "ClassCounts":
-        """Of one image, from the pixels of each index [256]; an image read by windows has the sum of theirs."""
+        """Counts of one image from the pixels of each class index [256], summed over its windows."""
         pixels = counts[:classes]
         around = np.where(pixels > 0, pixels.sum(), 0)
         return cls(_ints(pixels), _ints(pixels > 0), _ints(around), int(counts[IGNORE]), 1)
 
     def __add__(self, other: "ClassCounts") -> "ClassCounts":
-        """Of both."""
+        """Counts of both."""
         return ClassCounts(
             _summed(self.pixels, other.pixels),
             _summed(self.images, other.images),
@@ -71,23 +74,30 @@ class ClassCounts:
 
     @property
     def shares(self) -> list[float]:
-        """Of each class in the labelled pixels; 0 where nothing is labelled."""
+        """Fraction of each class in the labelled pixels; 0 if nothing is labelled."""
         return [n / max(self.labelled, 1) for n in self.pixels]
 
 
 def class_counts(dataset: DatasetConfig, split: str = "train", *, watch: Watch = unwatched) -> ClassCounts:
-    """The counts of a split as the loss will see it: pixels without image data count as ignored.
+    """Counts the pixels of each class in a split as the loss sees them: pixels without image data are ignored.
+
+    Args:
+        dataset: with labelled pixels.
+        split: its name.
+        watch: shows the progress.
 
     Raises:
-        DataError: a file that cannot be used, or polygons of which none is drawn on an image. ConfigError: a dataset of
-            objects.
+        ConfigError: a dataset of objects.
+        DataError: a file that cannot be used, or polygons of which none is drawn on an image.
     """
-    refuse_objects(dataset)
+    require_semantic(dataset)
     classes = len(dataset.classes)
     total, image = ClassCounts.empty(classes), np.zeros(IGNORE + 1, np.int64)
     pairs = dataset.pairs(split)
-    parts = pieces(dataset, pairs)
-    counted = each(lambda piece: bins(read_pair(dataset, piece.pair, piece.window).target), parts, watch)
+    parts = image_parts(dataset, pairs)
+    counted = map_threads(
+        lambda piece: count_indices(read_pair(dataset, piece.pair, piece.window).target), parts, watch
+    )
     for piece, after, counts in zip(parts, [*parts[1:], None], counted, strict=True):
         image += counts
         if after is None or after.window is None or after.pair is not piece.pair:
@@ -97,37 +107,40 @@ def class_counts(dataset: DatasetConfig, split: str = "train", *, watch: Watch =
 
 
 def _refuse_undrawn(dataset: DatasetConfig, split: str, pairs: list[Pair], counts: ClassCounts) -> None:
-    """Refuses labels from polygons that leave nothing but background.
-
-    Raises:
-        DataError: with the likely reason.
-    """
+    """Refuses labels from polygons that leave only background."""
     background = dataset.polygons.background
     files = list(dict.fromkeys(pair.label for pair in pairs if pair.label is not None and is_vector(pair.label)))
     drawn = counts.labelled - (0 if background is None else counts.pixels[background])
     if files and not drawn:
-        reason = burning().why_unmet(dataset, files[0], [pair for pair in pairs if pair.label == files[0]])
+        reason = polygon_labels().explain_no_overlap(
+            dataset, files[0], [pair for pair in pairs if pair.label == files[0]]
+        )
         raise DataError(f'no polygon is drawn on an image of the split "{split}"; {reason}', file=files[0])
 
 
-def bins(target: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """[256]: the pixels of each class index."""
+def count_indices(target: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Pixels of each class index, [256]."""
     return np.bincount(target.ravel(), minlength=IGNORE + 1).astype(np.int64)
 
 
 def class_weights(counts: ClassCounts, method: str = "median-frequency") -> list[float]:
-    """A weight for each class, larger for rarer ones. p is the share of the class in the labelled pixels.
+    """A weight for each class, larger for rarer classes; 0 for a class that does not occur.
 
-    * median-frequency: median(f) / f, where f is the share of the class in the images that hold it, and the median is
-      over the classes that occur (Eigen and Fergus 2015, "Predicting Depth, Surface Normals and Semantic Labels").
+    With p the fraction of the class in the labelled pixels:
+
+    * median-frequency: median(f) / f, where f is the fraction of the class in the images that contain it, and the
+      median is over the classes that occur (Eigen and Fergus 2015, "Predicting Depth, Surface Normals and Semantic
+      Labels").
     * sqrt-median-frequency: the square root of that, a milder correction.
-    * inverse: 1 / (K p), where K classes occur; every class then weighs as much in all.
+    * inverse: 1 / (K p), where K classes occur, so that all classes have the same total weight.
     * enet: 1 / ln(1.02 + p), between 1.4 and 50 (Paszke et al. 2016, "ENet").
 
-    A class that does not occur gets 0: it cannot be learnt, and no formula gives it a finite weight worth having.
+    Args:
+        counts: of the training split.
+        method: one of the four.
 
     Raises:
-        ConfigError: an unknown method, or nothing labelled at all.
+        ConfigError: an unknown method, or no labelled pixel.
     """
     if method not in METHODS:
         raise ConfigError(f'no method "{method}"', field="method", hint=nearest(method, METHODS))
@@ -149,57 +162,52 @@ def class_weights(counts: ClassCounts, method: str = "median-frequency") -> list
     return [float(w) for w in weights]
 
 
-def _ints(values: NDArray[Any]) -> tuple[int, ...]:
-    return tuple(int(v) for v in values)
-
-
-def _summed(some: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(a + b for a, b in zip(some, others, strict=True))
-
-
-SIZES = ("small", "medium", "large")
-
-_BOUNDS = (32.0**2, 96.0**2)  # square pixels of the box, as COCO has them
-
-
 @dataclass(frozen=True)
 class ObjectCounts:
-    """The objects of some images.
+    """Exact counts of objects over images.
 
-    objects: of each class. holding: images that hold the class. sizes: small (below 32 x 32 pixels), medium (below 96 x
-    96), large. crowds: areas of objects nobody told apart. images: in all; empty: those without an object. least, most:
-    of the square roots of areas, in pixels; 0 without objects. dropped: labels left out. scattered: images of
-    which the only object is a number in several separate parts; parts: of those images.
+    Attributes:
+        objects: of each class.
+        images_with_class: images that contain the class.
+        sizes: small (below 32 x 32 pixels), medium (below 96 x 96) and large objects.
+        crowds: areas of objects that are not told apart.
+        images: all images.
+        empty: images without an object.
+        min_side: smallest square root of an area in pixels; 0 without objects.
+        max_side: largest square root of an area in pixels.
+        dropped: labels left out.
+        scattered: images whose only object is a number in several separate parts.
+        parts: the parts in those images.
     """
 
     objects: tuple[int, ...]
-    holding: tuple[int, ...]
+    images_with_class: tuple[int, ...]
     sizes: tuple[int, int, int] = (0, 0, 0)
     crowds: int = 0
     images: int = 0
     empty: int = 0
-    least: float = 0.0
-    most: float = 0.0
+    min_side: float = 0.0
+    max_side: float = 0.0
     dropped: int = 0
     scattered: int = 0
     parts: int = 0
 
     @classmethod
     def none(cls, classes: int) -> "ObjectCounts":
-        """Nothing counted yet."""
+        """Counts of no image."""
         return cls((0,) * classes, (0,) * classes)
 
     @classmethod
     def of(
         cls, boxes: NDArray[np.float64], labels: NDArray[np.int64], classes: int, *, crowds: int = 0
     ) -> "ObjectCounts":
-        """Of one image. boxes: [N, 4] (x1, y1, x2, y2) in pixels, as the image shows them. labels: [N]."""
+        """Counts of one image. boxes: [N, 4] (x1, y1, x2, y2) in pixels, clipped to it. labels: [N] class indices."""
         counts = np.bincount(labels, minlength=classes)
         areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
         place = np.bincount(np.searchsorted(_BOUNDS, areas, side="right"), minlength=3).tolist()
         return cls(
-            tuple(int(n) for n in counts),
-            tuple(int(n > 0) for n in counts),
+            _ints(counts),
+            _ints(counts > 0),
             (place[0], place[1], place[2]),
             crowds,
             1,
@@ -214,32 +222,40 @@ class ObjectCounts:
         return sum(self.objects)
 
     def __add__(self, other: "ObjectCounts") -> "ObjectCounts":
-        """Of both."""
-        few = [one.least for one in (self, other) if one.total]
+        """Counts of both."""
+        few = [one.min_side for one in (self, other) if one.total]
         small, medium, large = (a + b for a, b in zip(self.sizes, other.sizes, strict=True))
         return ObjectCounts(
-            tuple(a + b for a, b in zip(self.objects, other.objects, strict=True)),
-            tuple(a + b for a, b in zip(self.holding, other.holding, strict=True)),
+            _summed(self.objects, other.objects),
+            _summed(self.images_with_class, other.images_with_class),
             (small, medium, large),
             self.crowds + other.crowds,
             self.images + other.images,
             self.empty + other.empty,
             min(few, default=0.0),
-            max(self.most, other.most),
+            max(self.max_side, other.max_side),
             self.dropped + other.dropped,
             self.scattered + other.scattered,
             self.parts + other.parts,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values."""
+        """The counts as plain values for JSON."""
         return {
             "objects": self.total,
             "objects_of_class": list(self.objects),
-            "images_with_class": list(self.holding),
+            "images_with_class": list(self.images_with_class),
             "images_without_objects": self.empty,
             "crowds": self.crowds,
             **dict(zip(SIZES, self.sizes, strict=True)),
-            "least_side": self.least,
-            "largest_side": self.most,
+            "least_side": self.min_side,
+            "largest_side": self.max_side,
         }
+
+
+def _ints(values: NDArray[Any]) -> tuple[int, ...]:
+    return tuple(int(v) for v in values)
+
+
+def _summed(some: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(some, others, strict=True))

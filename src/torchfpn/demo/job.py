@@ -255,13 +255,13 @@ def map_objects(folder: Path, town: Sheet, model: Path) -> tuple[float, int, dic
 def _truth(dataset: Path, town: Sheet) -> "Objects":
     """The buildings of the town as they were painted."""
     from torchfpn.data.config import read_dataset
-    from torchfpn.data.labels.instance_maps import read_numbered
+    from torchfpn.data.labels.instance_maps import read_instance_map
     from torchfpn.data.splits import Pair
     from torchfpn.data.transforms import Geometry, visible_objects
     from torchfpn.geo.window import Window
 
     size = (town.size, town.size)
-    truth = read_numbered(read_dataset(dataset), Pair(town.image, town.label), size, None)
+    truth = read_instance_map(read_dataset(dataset), Pair(town.image, town.label), size, None)
     return visible_objects(truth, Geometry(Window(0, 0, *size), size))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.labels.coco import BOXES_CUT, read_coco
-from torchfpn.data.labels.coco_annotations import BadValueError, Coco, Kept, Wanted, check_shape
+from torchfpn.data.labels.coco_annotations import BadValueError, Coco, CocoOptions, PartialShape, check_shape
 from torchfpn.data.labels.coco_results import Detection, read_detections
 from torchfpn.errors import DataError
 from torchfpn.evaluation.model import ObjectEvaluation, as_given
@@ -60,8 +60,8 @@ def evaluate_results(results: Path, truth: Path, *, most: int = LIMITS[-1]) -> O
 
 def _read(truth: Path, *, masks: bool) -> Coco:
     """The annotations, all of them good; boxes may reach out of their image."""
-    coco = read_coco(truth, Wanted(truth.parent, truth.parent, masks, files=False))
-    flaws = [flaw for i, flaw in enumerate(coco.flaws) if coco.mended.get(i) != BOXES_CUT]
+    coco = read_coco(truth, CocoOptions(truth.parent, truth.parent, masks, files=False))
+    flaws = [flaw for i, flaw in enumerate(coco.flaws) if coco.repaired.get(i) != BOXES_CUT]
     if flaws:
         more = f" (and {len(flaws) - 1:,} more)" if len(flaws) > 1 else ""
         raise DataError(f"{flaws[0]}{more}", file=truth)
@@ -78,7 +78,7 @@ def _annotations(truth: Path, *, masks: bool) -> list[Record]:
             x, y, w, h = record["bbox"]
             try:
                 shape = check_shape(record.get("segmentation"), sizes[record["image_id"]], (x, y, x + w, y + h))
-                if isinstance(shape, Kept):
+                if isinstance(shape, PartialShape):
                     raise shape.bad[0]
             except BadValueError as bad:
                 raise DataError(str(Flaw(("annotations", i, *bad.keys), bad.line)), file=truth) from None

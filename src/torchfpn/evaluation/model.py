@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torchfpn.data.config import DatasetConfig
 from torchfpn.data.datasets import ObjectDataset, SemanticDataset, SplitDataset
-from torchfpn.data.reading import nth_tile, with_margin
+from torchfpn.data.reading import nth_window, pad_window
 from torchfpn.data.sample import ObjectSample, Sample
 from torchfpn.data.splits import Pair
 from torchfpn.errors import DataError, NotFiniteError
@@ -183,8 +183,8 @@ class Edges:
             self.counts.update(labels, truth)
             return
         size = self.source.scenes[number].size
-        core = nth_tile(size, part)
-        top, left, _, _ = with_margin(core, size)
+        core = nth_window(size, part)
+        top, left, _, _ = pad_window(core, size)
         own = slice(core[0] - top, core[0] - top + core[2]), slice(core[1] - left, core[1] - left + core[3])
         if part == 0 or self.strips is None:
             self.strips, self.row = BoundaryStrips(self.counts, size), []

@@ -320,7 +320,7 @@ def float32_remarks(picture: Picture) -> list[str]:
     dtype = picture.array.dtype
     if dtype.itemsize <= 2 or dtype == np.float32:
         return []
-    line = Moments.of(picture.array, picture.valid).coarse(picture.band_names)
+    line = Moments.of(picture.array, picture.valid).float32_warning(picture.band_names)
     return [] if line is None else [line]
 
 

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 from torchfpn.data.check import CheckReport
 from torchfpn.data.config import DatasetConfig, split_annotations
 from torchfpn.data.labels.load import read_ground_truth
-from torchfpn.data.parallel import spread
-from torchfpn.data.reading import SIDE, Piece, read_pair, read_picture, scene_of, whole_size
+from torchfpn.data.parallel import spread_evenly
+from torchfpn.data.reading import SIDE, ImagePart, read_pair, read_picture, scene_of, whole_size
 from torchfpn.data.splits import Pair
 from torchfpn.errors import DataError, amount
 from torchfpn.geo.window import Window, tiles
@@ -71,12 +71,12 @@ def _rows(dataset: DatasetConfig, most: int) -> list[tuple[str, list[Image.Image
             pairs, _ = dataset.list_pairs(name)
         except DataError:  # a split without its folder; the check has said so
             continue
-        cards = [_card(dataset, name, piece) for piece in spread(_pieces(dataset, pairs), each)]
+        cards = [_card(dataset, name, piece) for piece in spread_evenly(_pieces(dataset, pairs), each)]
         rows += [(name, cards[i : i + COLUMNS]) for i in range(0, len(cards), COLUMNS)]
     return rows
 
 
-def _pieces(dataset: DatasetConfig, pairs: list[Pair]) -> list[Piece]:
+def _pieces(dataset: DatasetConfig, pairs: list[Pair]) -> list[ImagePart]:
     """Whole images, and windows of scenes."""
     found = []
     for pair in pairs:
@@ -85,11 +85,11 @@ def _pieces(dataset: DatasetConfig, pairs: list[Pair]) -> list[Piece]:
         except DataError:  # the check has said so
             continue
         windows = [None] if header is None else tiles(header.size, (SIDE, SIDE))
-        found += [Piece(pair, window) for window in windows]
+        found += [ImagePart(pair, window) for window in windows]
     return found
 
 
-def _card(dataset: DatasetConfig, split: str, piece: Piece) -> Image.Image:
+def _card(dataset: DatasetConfig, split: str, piece: ImagePart) -> Image.Image:
     """Image and labels side by side, the name of the file and the size below."""
     pictures = [Image.new("RGB", (CELL, CELL * 3 // 4), EMPTY)] * 2
     try:
@@ -110,7 +110,7 @@ def _card(dataset: DatasetConfig, split: str, piece: Piece) -> Image.Image:
     return card
 
 
-def _label_views(dataset: DatasetConfig, piece: Piece) -> tuple[tuple[int, int], list[Image.Image]]:
+def _label_views(dataset: DatasetConfig, piece: ImagePart) -> tuple[tuple[int, int], list[Image.Image]]:
     """Height and width of an image, and pictures of it and of its labels."""
     frame = read_pair(dataset, piece.pair, piece.window)
     image = to_rgb(frame.image, frame.band_names, frame.valid)
@@ -120,7 +120,7 @@ def _label_views(dataset: DatasetConfig, piece: Piece) -> tuple[tuple[int, int],
     return image.shape[:2], [_fitted(image), _fitted(labels, Image.Resampling.NEAREST)]
 
 
-def _object_views(dataset: DatasetConfig, split: str, piece: Piece) -> tuple[tuple[int, int], list[Image.Image]]:
+def _object_views(dataset: DatasetConfig, split: str, piece: ImagePart) -> tuple[tuple[int, int], list[Image.Image]]:
     """Height and width of an image, and pictures of it without and with its objects."""
     from torchfpn.data.transforms import (
         Geometry,  # these need torch; sheets of label images do without

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchfpn.criteria.semantic import DeepSupervision
-from torchfpn.data.transforms import times
+from torchfpn.data.transforms import scale_size
 from torchfpn.errors import ConfigError, DataError, NotFiniteError, ShapeError, amount
 from torchfpn.heads.rpn import Limits
 from torchfpn.io.select_bands import read_input
@@ -396,7 +396,7 @@ def resize(
         return resize_float(image, rounded_size((height, width), shorter, longer))
     factor = _factor((height, width), shorter, longer)
     if antialias:
-        size = times((height, width), factor)
+        size = scale_size((height, width), factor)
         return F.interpolate(image, size, mode="bilinear", antialias=True) if size != (height, width) else image
     return F.interpolate(image, scale_factor=factor, mode="bilinear", recompute_scale_factor=True, align_corners=False)
 

@@ -20,7 +20,7 @@ from torchfpn.data.datasets import ObjectDataset, SemanticDataset
 from torchfpn.data.parallel import Watch, unwatched
 from torchfpn.data.sampler import Draw
 from torchfpn.data.scaling import find_scaling
-from torchfpn.data.splits import refuse, tile_parts
+from torchfpn.data.splits import raise_problems, tile_parts
 from torchfpn.data.statistics import class_counts, class_weights
 from torchfpn.data.transforms import Augment, ObjectAugment, Resize
 from torchfpn.errors import ConfigError, nearest
@@ -302,8 +302,8 @@ def _check_files(config: TrainConfig, dataset: DatasetConfig, watch: Watch) -> t
     """
     validated = not config.overfit_batches and config.limit_val_batches != 0
     splits = [name for name in (TRAIN, VALIDATE) if name in dataset.splits and (name == TRAIN or validated)]
-    report = check(dataset, watch=watch, splits=splits, most=MOST_CHECKED)
-    refuse(list(report.problems))
+    report = check(dataset, watch=watch, splits=splits, max_parts=MOST_CHECKED)
+    raise_problems(list(report.problems))
     return report.notes
 
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torchfpn.data.annotation_formats.labelled import MARK, Bad, Format, Thing
+from torchfpn.data.annotation_formats.labelled import MARK, BadObject, Format, LabelledObject
 from torchfpn.data.annotation_formats.labelme import LabelMe
 from torchfpn.data.annotation_formats.pascal_voc import PascalVoc
 from torchfpn.data.annotation_formats.yolo import Yolo
 from torchfpn.data.files import is_inside
 from torchfpn.data.headers import quick_size
-from torchfpn.data.layout import IMAGE_FOLDERS, LABEL_FOLDERS, SPLIT_FOLDERS, held_out, ordered, split_name
-from torchfpn.data.parallel import Watch, each, unwatched
-from torchfpn.data.splits import Problem, natural, refuse
+from torchfpn.data.layout import IMAGE_FOLDERS, LABEL_FOLDERS, SPLIT_FOLDERS, hold_out, order_splits, split_name
+from torchfpn.data.parallel import Watch, map_threads, unwatched
+from torchfpn.data.splits import Problem, natural_key, raise_problems
 from torchfpn.errors import DataError, amount
 from torchfpn.io.formats import SUFFIXES, name_key
 from torchfpn.io.images import read_image
@@ -46,8 +46,8 @@ class _Read:
     image: Path
     label: Path | None
     size: Size
-    things: list[Thing] = field(default_factory=list)
-    bad: list[Bad] = field(default_factory=list)
+    things: list[LabelledObject] = field(default_factory=list)
+    bad: list[BadObject] = field(default_factory=list)
 
 
 def convert_folder(folder: Path, *, fix: bool = False, watch: Watch = unwatched) -> Conversion | None:
@@ -69,7 +69,7 @@ def convert_folder(folder: Path, *, fix: bool = False, watch: Watch = unwatched)
         kind = make(folder, list(labels.values())) if labels else None
         shown = [path for path in sorted(labels.values()) if path.stat().st_size][:_LOOKED]
         if kind is not None and any(map(kind.matches, shown)):
-            refuse([twin for twin in twins if _key(folder, twin.file) in labels])
+            raise_problems([twin for twin in twins if _key(folder, twin.file) in labels])
             return _converted(folder, kind, images, files[suffix], fix, watch)
     return None
 
@@ -104,11 +104,11 @@ def _converted(
         except DataError as error:
             return Problem(Path(error.file or image), error.found)
 
-    done = list(each(read, wanted, watch))
+    done = list(map_threads(read, wanted, watch))
     problems += [one for one in done if isinstance(one, Problem)]
     reads = [one for one in done if isinstance(one, _Read)]
     problems += _bad(reads, fix)
-    refuse(problems)
+    raise_problems(problems)
     splits, notes = _split(folder, kind, reads)
     bare = sum(one.label is None for one in reads)
     notes += [f"{amount(bare, 'image')} without a {kind.suffix} file, taken for images without objects"] if bare else []
@@ -179,8 +179,8 @@ def _among_labels(folder: Path, path: Path) -> bool:
 def _walk(folder: Path) -> Iterator[Path]:
     """The files below a folder in natural order; hidden ones and links that lead out are left alone."""
     for top, folders, names in os.walk(folder):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
-        for name in sorted(names, key=natural):
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
+        for name in sorted(names, key=natural_key):
             path = Path(top, name)
             if not name.startswith(".") and (not path.is_symlink() or is_inside(folder, path)) and path.is_file():
                 yield path
@@ -203,11 +203,11 @@ def _split(folder: Path, kind: Format, reads: list[_Read]) -> tuple[dict[str, li
             if one.image in places:
                 splits.setdefault(places[one.image], []).append(one)
         left = sum(one.image not in places for one in reads)
-        return ordered(splits), [f"{amount(left, 'image')} in no split left out"] if left else []
+        return order_splits(splits), [f"{amount(left, 'image')} in no split left out"] if left else []
     if len(reads) < 2:
         return {"train": reads}, []
     names = {one.image.relative_to(folder).as_posix(): one for one in reads}
-    held = held_out(list(names))
+    held = hold_out(list(names))
     parts = {"train": [one for name, one in names.items() if name not in held], "val": [names[name] for name in held]}
     return parts, [f"split 80 to 20 by the hash of the names: {len(parts['train'])} train, {len(parts['val'])} val"]
 
@@ -264,12 +264,12 @@ def _lines(folder: Path, path: Path) -> Iterator[Path]:
             yield found
 
 
-def _categories(kind: Format, things: list[Thing]) -> dict[str, int]:
+def _categories(kind: Format, things: list[LabelledObject]) -> dict[str, int]:
     """Names and ids: YOLO's numbers, else from 1 in the order of the names."""
     names = kind.names()
     if names is not None:
         return {name: i for i, name in enumerate(names)}
-    return {name: i + 1 for i, name in enumerate(sorted({thing.label for thing in things}, key=natural))}
+    return {name: i + 1 for i, name in enumerate(sorted({thing.label for thing in things}, key=natural_key))}
 
 
 def _coco(folder: Path, kind: Format, categories: dict[str, int], reads: list[_Read]) -> str:

@@ -16,7 +16,7 @@ MARK = "converted_from"  # in the `info` of COCO files that `--init` makes of ot
 MAX_BYTES = 2**28  # of one file of labels; LabelMe's may hold the image itself
 
 
-class Bad(NamedTuple):
+class BadObject(NamedTuple):
     """An object that cannot be used. label: its class, if that is known."""
 
     line: str
@@ -24,7 +24,7 @@ class Bad(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Thing:
+class LabelledObject:
     """An object. box: (x1, y1, x2, y2) in pixels, cut to the image. rings: polygons of x, y, x, y, ...
 
     runs: run lengths of COCO, in place of polygons. crowd: not used in training or scores.
@@ -60,7 +60,7 @@ class Format(Protocol):
     def matches(self, path: Path) -> bool:
         """Whether the file is of this kind, by its content; an empty one is not."""
 
-    def read(self, path: Path, size: Size) -> tuple[list[Thing], list[Bad]]:
+    def read(self, path: Path, size: Size) -> tuple[list[LabelledObject], list[BadObject]]:
         """The objects of an image of (height, width) `size`.
 
         Raises:
@@ -71,16 +71,16 @@ class Format(Protocol):
         """What people should know of how the files were read."""
 
 
-def boxed(label: str, corners: Sequence[float], size: Size, *, crowd: bool = False) -> Thing:
+def box_object(label: str, corners: Sequence[float], size: Size, *, crowd: bool = False) -> LabelledObject:
     """An object of which only the box (x1, y1, x2, y2) is known.
 
     Raises:
         DataError: no finite numbers, or no area within the image.
     """
-    return Thing(label, _inside(corners, size), crowd=crowd)
+    return LabelledObject(label, _inside(corners, size), crowd=crowd)
 
 
-def outlined(label: str, rings: Sequence[Sequence[float]], size: Size) -> Thing:
+def polygon_object(label: str, rings: Sequence[Sequence[float]], size: Size) -> LabelledObject:
     """An object of polygons.
 
     Raises:
@@ -96,10 +96,10 @@ def outlined(label: str, rings: Sequence[Sequence[float]], size: Size) -> Thing:
     xs = [x for ring in rings for x in ring[::2]]
     ys = [y for ring in rings for y in ring[1::2]]
     box = _inside((min(xs), min(ys), max(xs), max(ys)), size)
-    return Thing(label, box, tuple(tuple(ring) for ring in rings))
+    return LabelledObject(label, box, tuple(tuple(ring) for ring in rings))
 
 
-def contents(path: Path) -> bytes:
+def read_small_file(path: Path) -> bytes:
     """Of a small file.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from torchfpn.data.annotation_formats.labelled import MAX_BYTES, Bad, Thing, boxed, outlined
+from torchfpn.data.annotation_formats.labelled import MAX_BYTES, BadObject, LabelledObject, box_object, polygon_object
 from torchfpn.errors import DataError
 from torchfpn.io.yaml_json import read_json, shown
 from torchfpn.ops.extents import crops_of
@@ -36,7 +36,7 @@ class LabelMe:
         except (DataError, OSError):
             return False
 
-    def read(self, path: Path, size: Size) -> tuple[list[Thing], list[Bad]]:
+    def read(self, path: Path, size: Size) -> tuple[list[LabelledObject], list[BadObject]]:
         """The objects of an image of (height, width) `size`.
 
         Raises:
@@ -48,7 +48,7 @@ class LabelMe:
         said = value.get("imageHeight"), value.get("imageWidth")
         if None not in said and said != size:
             raise DataError(f"{said[1]} x {said[0]} pixels, {size[1]} x {size[0]} in the image", file=path)
-        things, bad = list[Thing](), list[Bad]()
+        things, bad = list[LabelledObject](), list[BadObject]()
         groups: dict[tuple[str, Any], list[list[float]]] = {}  # polygons that are one object together
         for i, shape in enumerate(value["shapes"]):
             label = _label(shape)
@@ -58,13 +58,13 @@ class LabelMe:
                 group = shape.get("group_id")
                 if group is not None and shape.get("shape_type", "polygon") == "polygon":
                     ring = _flat(shape)
-                    outlined(label, [ring], size)
+                    polygon_object(label, [ring], size)
                     groups.setdefault((label, str(group)), []).append(ring)
                 else:
                     things.append(_thing(label, shape, size))
             except DataError as error:
-                bad.append(Bad(f"shapes[{i}]: {error.found}", label))
-        return things + [outlined(label, rings, size) for (label, _), rings in groups.items()], bad
+                bad.append(BadObject(f"shapes[{i}]: {error.found}", label))
+        return things + [polygon_object(label, rings, size) for (label, _), rings in groups.items()], bad
 
     def notes(self) -> list[str]:
         """What people should know of how the files were read."""
@@ -81,20 +81,20 @@ def _label(shape: Any) -> str | None:
     return " ".join(label.split()) or None if isinstance(label, str) else None
 
 
-def _thing(label: str, shape: dict[str, Any], size: Size) -> Thing:
+def _thing(label: str, shape: dict[str, Any], size: Size) -> LabelledObject:
     kind = shape.get("shape_type", "polygon") or "polygon"
     flat = _flat(shape)
     if kind == "polygon":
-        return outlined(label, [flat], size)
+        return polygon_object(label, [flat], size)
     if kind == "rectangle" and len(flat) >= 4:
         xs, ys = flat[::2], flat[1::2]
-        return boxed(label, (min(xs), min(ys), max(xs), max(ys)), size)
+        return box_object(label, (min(xs), min(ys), max(xs), max(ys)), size)
     if kind == "circle" and len(flat) == 4:
         x, y, u, v = flat
         turns = [2 * math.pi * i / _POINTS for i in range(_POINTS)]
         radius = math.hypot(u - x, v - y)
         ring = [value for a in turns for value in (x + radius * math.cos(a), y + radius * math.sin(a))]
-        return outlined(label, [ring], size)
+        return polygon_object(label, [ring], size)
     if kind == "mask" and len(flat) == 4:
         return _mask(label, shape.get("mask"), flat, size)
     raise DataError(f"a {kind}; polygon, rectangle, circle or mask, which have an area")
@@ -108,7 +108,7 @@ def _flat(shape: dict[str, Any]) -> list[float]:
     return [float(value) for row in rows for value in row]
 
 
-def _mask(label: str, text: Any, corners: list[float], size: Size) -> Thing:
+def _mask(label: str, text: Any, corners: list[float], size: Size) -> LabelledObject:
     """A PNG within the JSON, in a window of the image; its corners are pixels of it."""
     from PIL.PngImagePlugin import PngImageFile
 
@@ -129,4 +129,4 @@ def _mask(label: str, text: Any, corners: list[float], size: Size) -> Thing:
     values[top : bottom + 1, left : right + 1] = window
     box = left + int(xs.min()), top + int(ys.min()), left + int(xs.max()) + 1, top + int(ys.max()) + 1
     runs = to_rle(crops_of(values, np.array([1]), np.array([box])))[0]
-    return Thing(label, tuple(map(float, box)), runs={"size": list(size), "counts": runs["counts"]})  # type: ignore[arg-type]
+    return LabelledObject(label, tuple(map(float, box)), runs={"size": list(size), "counts": runs["counts"]})  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
 
-from torchfpn.data.annotation_formats.labelled import Bad, Thing, boxed, contents
+from torchfpn.data.annotation_formats.labelled import BadObject, LabelledObject, box_object, read_small_file
 from torchfpn.errors import DataError
 from torchfpn.types import Size
 
@@ -64,7 +64,7 @@ def read_xml(path: Path) -> Element:
     parser.StartDoctypeDeclHandler, parser.ExternalEntityRefHandler = refuse, refuse
     parser.buffer_text = True
     try:
-        parser.Parse(contents(path), True)
+        parser.Parse(read_small_file(path), True)
     except (expat.ExpatError, UnicodeError, ValueError, LookupError) as error:
         raise DataError(f"not XML: {error}", file=path) from error
     return root.parts[0]
@@ -98,7 +98,7 @@ class PascalVoc:
             return "DOCTYPE" in error.found
         return root.name == "annotation" and any(root.part(name) for name in ("object", "size", "filename"))
 
-    def read(self, path: Path, size: Size) -> tuple[list[Thing], list[Bad]]:
+    def read(self, path: Path, size: Size) -> tuple[list[LabelledObject], list[BadObject]]:
         """The objects of an image of (height, width) `size`; difficult ones are crowds.
 
         Raises:
@@ -109,16 +109,16 @@ class PascalVoc:
         sides = ("", "") if said is None else (said.value("height"), said.value("width"))
         if sides not in (("", ""), ("0", "0"), (str(size[0]), str(size[1]))):
             raise DataError(f"{sides[1]} x {sides[0]} pixels, {size[1]} x {size[0]} in the image", file=path)
-        things, bad = list[Thing](), list[Bad]()
+        things, bad = list[LabelledObject](), list[BadObject]()
         for i, one in enumerate(one for one in root.parts if one.name == "object"):
             label = one.value("name") or None
             try:
                 things.append(self._thing(label, one, size))
             except DataError as error:
-                bad.append(Bad(f"object {i + 1}: {error.found}", label))
+                bad.append(BadObject(f"object {i + 1}: {error.found}", label))
         return things, bad
 
-    def _thing(self, label: str | None, one: Element, size: Size) -> Thing:
+    def _thing(self, label: str | None, one: Element, size: Size) -> LabelledObject:
         corners = _corners(one)
         if label is None:
             raise DataError("no name")
@@ -126,7 +126,7 @@ class PascalVoc:
             raise DataError("no bndbox of xmin, ymin, xmax and ymax")
         x1, y1, x2, y2 = corners
         first = int(self.from_one)
-        return boxed(label, (x1 - first, y1 - first, x2, y2), size, crowd=one.value("difficult") == "1")
+        return box_object(label, (x1 - first, y1 - first, x2, y2), size, crowd=one.value("difficult") == "1")
 
     def notes(self) -> list[str]:
         """What people should know of how the files were read."""

@@ -8,7 +8,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torchfpn.data.annotation_formats.labelled import Bad, Thing, boxed, contents, outlined
+from torchfpn.data.annotation_formats.labelled import (
+    BadObject,
+    LabelledObject,
+    box_object,
+    polygon_object,
+    read_small_file,
+)
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.io.yaml_json import read_yaml
 from torchfpn.types import Size
@@ -40,7 +46,7 @@ class Yolo:
         except (OSError, ValueError):
             return False
 
-    def read(self, path: Path, size: Size) -> tuple[list[Thing], list[Bad]]:
+    def read(self, path: Path, size: Size) -> tuple[list[LabelledObject], list[BadObject]]:
         """The objects of an image of (height, width) `size`.
 
         Raises:
@@ -48,9 +54,9 @@ class Yolo:
         """
         if isinstance(self.description, dict) and "kpt_shape" in self.description:
             raise DataError("keypoints (kpt_shape)", file=path, allowed="boxes or polygons")
-        things, bad = list[Thing](), list[Bad]()
+        things, bad = list[LabelledObject](), list[BadObject]()
         try:
-            lines = contents(path).decode("utf-8-sig").splitlines()
+            lines = read_small_file(path).decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise DataError(f"not UTF-8 (byte {error.start})", file=path) from error
         for number, line in enumerate(lines, start=1):
@@ -62,7 +68,7 @@ class Yolo:
                     things.append(_thing(label, words[1:], size))
             except (DataError, ValueError) as error:
                 found = error.found if isinstance(error, DataError) else f"{line[:40]!r}; numbers"
-                bad.append(Bad(f"line {number}: {found}", label))
+                bad.append(BadObject(f"line {number}: {found}", label))
         return things, bad
 
     def notes(self) -> list[str]:
@@ -82,7 +88,7 @@ class Yolo:
         return self._names[int(number)]
 
 
-def _thing(label: str, words: Sequence[str], size: Size) -> Thing:
+def _thing(label: str, words: Sequence[str], size: Size) -> LabelledObject:
     values = [float(word) for word in words]
     wrong = [value for value in values if not -_BEYOND <= value <= 1 + _BEYOND]
     if wrong:
@@ -92,12 +98,12 @@ def _thing(label: str, words: Sequence[str], size: Size) -> Thing:
         x, y, w, h = values
         if w <= 0 or h <= 0:
             raise DataError("a box without an area")
-        return boxed(label, _clipped([x - w / 2, y - h / 2, x + w / 2, y + h / 2], size), size)
+        return box_object(label, _clipped([x - w / 2, y - h / 2, x + w / 2, y + h / 2], size), size)
     if len(values) < 6 or len(values) % 2:
         allowed = "4 of a box, or pairs of a polygon; scores and keypoints are not read"
         raise DataError(f"{len(values)} values after the class; {allowed}")
     ring = [value * (height if i % 2 else width) for i, value in enumerate(values)]
-    return outlined(label, [ring], size)
+    return polygon_object(label, [ring], size)
 
 
 def _clipped(shares: Sequence[float], size: Size) -> list[float]:
@@ -130,7 +136,7 @@ def _listed(folders: Iterable[Path]) -> list[str] | None:
         for name in _LISTS:
             if (folder / name).is_file():
                 try:
-                    lines = contents(folder / name).decode("utf-8-sig").splitlines()
+                    lines = read_small_file(folder / name).decode("utf-8-sig").splitlines()
                 except UnicodeDecodeError as error:
                     raise DataError(f"not UTF-8 (byte {error.start})", file=folder / name) from error
                 return [" ".join(line.split()) for line in lines if line.strip()]

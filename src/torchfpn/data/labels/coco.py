@@ -18,20 +18,20 @@ from torchfpn.data.labels.coco_annotations import (
     Annotations,
     BadValueError,
     Box,
+    ClippedBox,
     Coco,
-    Cut,
-    Kept,
+    CocoOptions,
+    PartialShape,
     Shape,
     Shapes,
-    Wanted,
+    are_fractions,
     check_area,
     check_box,
     check_shape,
-    fractions,
     is_box,
 )
 from torchfpn.data.labels.coco_panoptic import PanopticReader
-from torchfpn.data.labels.coco_records import Category, ImageFiles, Records, is_id, losses_of, places_of
+from torchfpn.data.labels.coco_records import Category, ImageFiles, RecordReader, count_lost, index_by_id, is_id
 from torchfpn.errors import DataError, nearest
 from torchfpn.io.yaml_json import Flaw, Keys, read_json, shown
 from torchfpn.types import Size
@@ -45,7 +45,7 @@ _KEPT = 8  # files whose annotations are kept
 _lock = threading.Lock()
 
 
-def read_coco(path: Path, wanted: Wanted) -> Coco:
+def read_coco(path: Path, wanted: CocoOptions) -> Coco:
     """The annotations of a file; read once a process.
 
     Raises:
@@ -63,7 +63,7 @@ def read_coco(path: Path, wanted: Wanted) -> Coco:
     return found
 
 
-def in_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[int] = ()) -> Coco:
+def map_to_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[int] = ()) -> Coco:
     """The same with labels that are places among `classes`: of a category the class of its name, or else of its id.
 
     Ids count only if no name of the file is that of a class: else "pedestrian" with the id of "car" would be a car.
@@ -76,7 +76,9 @@ def in_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[int]
     known = {each.id: i for i, each in enumerate(classes)}
     ids = {} if by_name else known
     table, flaws = np.full(len(coco.categories), -1), []
-    losses = {category: lost for category, lost in coco.losses.items() if category.id not in ignored}
+    lost_by_category = {
+        category: lost for category, lost in coco.lost_by_category.items() if category.id not in ignored
+    }
     counts = np.bincount(coco.annotations.labels, minlength=len(coco.categories)).tolist()
     for i, category in enumerate(coco.categories):
         place = names.get(category.name, ids.get(category.id, -1))
@@ -86,22 +88,22 @@ def in_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[int]
             hint = nearest(category.name, names)
             if category.id not in known:
                 hint += f"; or leave it out: ignore_index: {category.id}"
-            total = max(counts[i], losses.get(category, (0, 0))[1])
-            losses |= {category: (total, total)} if total else {}
+            total = max(counts[i], lost_by_category.get(category, (0, 0))[1])
+            lost_by_category |= {category: (total, total)} if total else {}
             flaws.append(Flaw(("categories", i), f'"{category.name}" is no class of the dataset; {hint}'))
-    annotations = coco.annotations.relabelled(table)
+    annotations = coco.annotations.relabel(table)
     return replace(
         coco,
         annotations=annotations,
         categories=tuple(classes),
         flaws=(*flaws, *coco.flaws),
-        mended={at + len(flaws): what for at, what in coco.mended.items()},
-        losses=losses,
+        repaired={at + len(flaws): what for at, what in coco.repaired.items()},
+        lost_by_category=lost_by_category,
     )
 
 
 @functools.lru_cache(_KEPT)
-def _kept(path: Path, stamp: tuple[int, int, bool], wanted: Wanted) -> Coco | DataError:
+def _kept(path: Path, stamp: tuple[int, int, bool], wanted: CocoOptions) -> Coco | DataError:
     try:
         value, flaws = _opened(path)
         if wanted.panoptic or any(isinstance(one, dict) and "segments_info" in one for one in value["annotations"]):
@@ -128,14 +130,14 @@ def _opened(path: Path) -> tuple[dict[str, list[Any]], list[Flaw]]:
     return value, flaws
 
 
-class _Reader(Records):
+class _Reader(RecordReader):
     """Goes through a file of objects."""
 
-    def __init__(self, wanted: Wanted, flaws: list[Flaw]) -> None:
+    def __init__(self, wanted: CocoOptions, flaws: list[Flaw]) -> None:
         super().__init__(flaws)
         self.wanted = wanted
-        self.known = {flaw.keys[:4]: at for at, flaw in enumerate(flaws) if flaw.keys[:2] not in self.odd}
-        self.mended = {at: "areas" if keys[2:] == ("area",) else "polygons" for keys, at in self.known.items()}
+        self.known = {flaw.keys[:4]: at for at, flaw in enumerate(flaws) if flaw.keys[:2] not in self.bad}
+        self.repaired = {at: "areas" if keys[2:] == ("area",) else "polygons" for keys, at in self.known.items()}
 
     def read(self, path: Path, value: dict[str, list[Any]]) -> Coco:
         _refuse_fractions(path, value["annotations"])
@@ -145,7 +147,7 @@ class _Reader(Records):
         files = ImageFiles(self.wanted.root, self.wanted.folder) if self.wanted.files else None
         images = self.images(value["images"], files)
         places = {number: (i, size) for i, (number, size, _) in enumerate(images)}
-        known = set(places_of(value["images"]))
+        known = set(index_by_id(value["images"]))
         rows = self._objects(value["annotations"], places, known, classes)
         rows.sort(key=lambda row: row[0])
         annotations = Annotations(
@@ -170,8 +172,8 @@ class _Reader(Records):
             tuple(categories.values()),
             tuple(self.flaws[i] for i in order),
             tuple(self.roots),
-            {at: self.mended[i] for at, i in enumerate(order) if i in self.mended},
-            losses_of(named, kept, value["categories"]),
+            {at: self.repaired[i] for at, i in enumerate(order) if i in self.repaired},
+            count_lost(named, kept, value["categories"]),
         )
 
     def _objects(
@@ -193,7 +195,7 @@ class _Reader(Records):
                 row = self._object(i, record, images, known, classes)
             except BadValueError as bad:
                 keys: Keys = ("annotations", i, *bad.keys)
-                if self.mended.pop(self.known.get(keys, -1), None) is None:
+                if self.repaired.pop(self.known.get(keys, -1), None) is None:
                     self.flaw(keys, bad.line)
                 continue
             if row is not None:
@@ -222,7 +224,7 @@ class _Reader(Records):
             raise BadValueError(("iscrowd",), f"{shown(crowd)}; expected 0 or 1")
         crowd = bool(crowd) and not self.wanted.crowds
         found = check_box(record.get("bbox"), size)
-        cut, box = (found, found.box) if isinstance(found, Cut) else (None, found)
+        cut, box = (found, found.box) if isinstance(found, ClippedBox) else (None, found)
         shape = self._shape(i, record, size, box) if self.wanted.masks and not crowd else None
         if cut is not None:
             self._mend(i, ("bbox",), cut.line, BOXES_CUT)
@@ -232,7 +234,7 @@ class _Reader(Records):
     def _shape(self, i: int, record: dict[str, Any], size: Size, box: Box) -> Shape:
         """The mask; a bad polygon among good ones is left out."""
         shape = check_shape(record.get("segmentation"), size, box)
-        if not isinstance(shape, Kept):
+        if not isinstance(shape, PartialShape):
             return shape
         for bad in shape.bad:
             self._mend(i, bad.keys, bad.line, "polygons")
@@ -250,7 +252,7 @@ class _Reader(Records):
     def _mend(self, i: int, keys: Keys, line: str, what: str) -> None:
         """Notes what is wrong with a part of an annotation that is kept."""
         whole: Keys = ("annotations", i, *keys)
-        self.mended[self.known.get(whole, len(self.flaws))] = what
+        self.repaired[self.known.get(whole, len(self.flaws))] = what
         if whole not in self.known:
             self.flaw(whole, line)
 
@@ -259,7 +261,7 @@ def _refuse_fractions(path: Path, records: Sequence[Any]) -> None:
     """Passes boxes in pixels."""
     every: list[Any] = [record.get("bbox") for record in records if isinstance(record, dict)]
     boxes = [box for box in every if is_box(box)]
-    if boxes and fractions(boxes):
+    if boxes and are_fractions(boxes):
         raise DataError(
             f"all boxes lie within 0..1 ({len(boxes):,}, the first {shown(boxes[0])}), so they are shares of the image",
             file=path,

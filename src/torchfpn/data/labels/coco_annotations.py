@@ -133,7 +133,7 @@ class Annotations:
         every = np.arange(self.first[image], self.first[image + 1])
         return np.asarray(every[~self.crowd[every]], np.int64)
 
-    def relabelled(self, table: NDArray[np.int64]) -> "Annotations":
+    def relabel(self, table: NDArray[np.int64]) -> "Annotations":
         """The same with the labels table[labels]; objects that get a negative one are left out."""
         labels = table[self.labels].astype(np.int32)
         keep = np.flatnonzero(labels >= 0)
@@ -209,24 +209,24 @@ class BadValueError(Exception):
         self.keys, self.line = keys, line
 
 
-class Cut(NamedTuple):
+class ClippedBox(NamedTuple):
     """What the image holds of a box that reaches out of it, and the line that says so."""
 
     box: Box
     line: str
 
 
-class Kept(NamedTuple):
+class PartialShape(NamedTuple):
     """The good polygons of an object, and what is wrong with the others."""
 
     rings: Rings
     bad: tuple[BadValueError, ...]
 
 
-def check_box(value: Any, size: Size) -> Box | Cut:
+def check_box(value: Any, size: Size) -> Box | ClippedBox:
     """[x, y, width, height] -> (x1, y1, x2, y2), cut to the image of (height, width) `size`.
 
-    A `Cut` if that takes more than `BEYOND` pixels away.
+    A `ClippedBox` if that takes more than `BEYOND` pixels away.
 
     Raises:
         BadValueError: no four finite numbers, no area, or all of it outside of the image.
@@ -244,7 +244,7 @@ def check_box(value: Any, size: Size) -> Box | Cut:
     if x2 <= x1 or y2 <= y1:
         raise BadValueError(("bbox",), text % "lies outside of")
     if min(x, y) < -BEYOND or x + w > width + BEYOND or y + h > height + BEYOND:
-        return Cut((x1, y1, x2, y2), text % "reaches out of")
+        return ClippedBox((x1, y1, x2, y2), text % "reaches out of")
     return x1, y1, x2, y2
 
 
@@ -269,8 +269,8 @@ def check_area(value: Any, box: Box) -> float:
     return float(value)
 
 
-def check_shape(value: Any, size: Size, box: Box) -> Shape | Kept:
-    """Polygons as arrays of points, or run lengths as a string. `Kept` if some of several polygons are bad.
+def check_shape(value: Any, size: Size, box: Box) -> Shape | PartialShape:
+    """Polygons as arrays of points, or run lengths as a string. `PartialShape` if some of several polygons are bad.
 
     Raises:
         BadValueError: neither, run lengths that cannot be, or no good polygon.
@@ -286,13 +286,13 @@ def check_shape(value: Any, size: Size, box: Box) -> Shape | Kept:
     return _rings(value, size, box)
 
 
-def fractions(boxes: Sequence[Sequence[float]]) -> bool:
+def are_fractions(boxes: Sequence[Sequence[float]]) -> bool:
     """Whether boxes (x, y, width, height) are shares of their image, not pixels: all of them lie within 0..1."""
     inside = all(min(x, y) >= 0 and x + w <= 1 and y + h <= 1 for x, y, w, h in boxes)
     return inside and any(not float(value).is_integer() for box in boxes for value in box)
 
 
-def _rings(value: list[Any], size: Size, box: Box) -> Rings | Kept:
+def _rings(value: list[Any], size: Size, box: Box) -> Rings | PartialShape:
     rings: Rings = []
     bad: list[BadValueError] = []
     far = [math.inf, math.inf, -math.inf, -math.inf]
@@ -308,7 +308,7 @@ def _rings(value: list[Any], size: Size, box: Box) -> Rings | Kept:
         raise bad[0]
     if far[0] > box[2] or far[1] > box[3] or far[2] < box[0] or far[3] < box[1]:
         raise BadValueError(("segmentation",), f"lies outside of its bbox {[round(v, 3) for v in box]}")
-    return Kept(rings, tuple(bad)) if bad else rings
+    return PartialShape(rings, tuple(bad)) if bad else rings
 
 
 def _bounds(ring: Any, number: int, size: Size) -> Box:
@@ -360,7 +360,7 @@ def _float(value: float) -> float:
         return math.inf
 
 
-class Wanted(NamedTuple):
+class CocoOptions(NamedTuple):
     """What is wanted of a file. root: of the dataset; folder: of the images, below it. masks: as well as boxes.
 
     files: the images are wanted, too, and have to be there. maps: the folder of the PNGs of panoptic annotations; None:
@@ -392,13 +392,13 @@ class Coco:
     categories: tuple[Category, ...]
     flaws: tuple[Flaw, ...]
     roots: tuple[Category, ...] = ()
-    mended: Mapping[int, str] = field(default_factory=dict)
-    losses: Mapping[Category, tuple[int, int]] = field(default_factory=dict)
+    repaired: Mapping[int, str] = field(default_factory=dict)
+    lost_by_category: Mapping[Category, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def dropped(self) -> dict[str, int]:
         """What was left out or cut, counted: {"images": 1, "annotations": 3, "boxes cut": 2}."""
-        found = Counter(self.mended.get(i, _kind(flaw)) for i, flaw in enumerate(self.flaws) if flaw.keys)
+        found = Counter(self.repaired.get(i, _kind(flaw)) for i, flaw in enumerate(self.flaws) if flaw.keys)
         return dict(sorted(found.items()))
 
 

@@ -28,23 +28,23 @@ from torchfpn.data.labels.coco_annotations import (
     Annotations,
     BadValueError,
     Box,
+    ClippedBox,
     Coco,
-    Cut,
-    Wanted,
+    CocoOptions,
     check_area,
     check_box,
 )
 from torchfpn.data.labels.coco_records import (
-    MOST,
+    MAX_SEGMENT_ID,
     Category,
     ImageFiles,
-    Records,
+    RecordReader,
     Segment,
     Segments,
+    count_lost,
+    index_by_id,
     is_id,
-    losses_of,
-    places_of,
-    segments_of,
+    stack_segments,
 )
 from torchfpn.data.labels.ground_truth import GroundTruth
 from torchfpn.data.splits import SHOWN, Problem
@@ -73,10 +73,10 @@ class _Image(NamedTuple):
     segments: list[Segment]
 
 
-class PanopticReader(Records):
+class PanopticReader(RecordReader):
     """Goes through a file of panoptic annotations."""
 
-    def __init__(self, wanted: Wanted, flaws: list[Flaw]) -> None:
+    def __init__(self, wanted: CocoOptions, flaws: list[Flaw]) -> None:
         super().__init__(flaws)
         self.wanted = wanted
 
@@ -97,7 +97,7 @@ class PanopticReader(Records):
         found = self._annotations(value, images, pngs, classes)
         whole = [_Image(*images[number], *found[number]) for number in images if number in found]
         listed = [(image.map, image.record, image.segments) for image in whole]
-        segments = segments_of(maps, listed, list(categories.values()), [number in things for number in categories])
+        segments = stack_segments(maps, listed, list(categories.values()), [number in things for number in categories])
         if self.wanted.crowds:
             segments = replace(segments, crowd=np.zeros_like(segments.crowd))
         ids = np.array([*categories, 0], np.int64)
@@ -107,7 +107,7 @@ class PanopticReader(Records):
             tuple(category for category in categories.values() if category.id in things),
             tuple(self.flaws[i] for i in self.order()),
             tuple(category for category in self.roots if category.id in things),
-            losses=losses_of(
+            lost_by_category=count_lost(
                 [number for number in named if is_id(number) and number in things], kept, value["categories"]
             ),
         )
@@ -123,7 +123,7 @@ class PanopticReader(Records):
                 allowed="1 of things, which can be counted, or 0 of stuff",
                 hint="copy it from the categories of the data set that the annotations were made for",
             )
-        for number, i in places_of(records).items():
+        for number, i in index_by_id(records).items():
             kind = records[i].get("isthing")
             if number in categories and kind not in (0, 1):
                 self.flaw(("categories", i, "isthing"), f"{shown(kind)}; expected 0 or 1")
@@ -139,19 +139,19 @@ class PanopticReader(Records):
         classes: dict[int, int],
     ) -> dict[int, tuple[str, int, list[Segment]]]:
         """By the id of the image: the name of the PNG, the place of the annotation, its segments."""
-        known = places_of(value["images"])
+        known = index_by_id(value["images"])
         found: dict[int, tuple[str, int, list[Segment]]] = {}
         told: dict[int, int] = {}  # images that are spoken of, also by annotations that are bad
         for i, record in enumerate(value["annotations"]):
             try:
                 number = self._image(i, record, known, told)
-                if ("annotations", i) in self.odd or number not in images:  # bad itself
+                if ("annotations", i) in self.bad or number not in images:  # bad itself
                     continue
                 flaw = pngs.flaw(record.get("file_name"), i)
                 if flaw is not None:
                     raise BadValueError(("file_name",), flaw)
                 found[number] = (
-                    pngs.spelt(record["file_name"]),
+                    pngs.name_on_disk(record["file_name"]),
                     i,
                     self._segments(i, record, images[number][1], classes),
                 )
@@ -197,7 +197,7 @@ def _named(records: Sequence[Any]) -> list[Any]:
     return [one.get("category_id") for one in every if isinstance(one, dict)]
 
 
-def _folder(path: Path, wanted: Wanted) -> Path:
+def _folder(path: Path, wanted: CocoOptions) -> Path:
     """That of the PNGs."""
     if wanted.maps is None:
         hint = "give annotations of instances"
@@ -215,8 +215,8 @@ def _number(record: Any, known: dict[int, Segment]) -> int:
     if not isinstance(record, dict):
         raise BadValueError((), f"{shown(record)}; expected an object")
     number: Any = record.get("id")
-    if type(number) is not int or not 0 < number <= MOST:
-        raise BadValueError(("id",), f"{shown(number)}; expected a whole number from 1 to {MOST}")
+    if type(number) is not int or not 0 < number <= MAX_SEGMENT_ID:
+        raise BadValueError(("id",), f"{shown(number)}; expected a whole number from 1 to {MAX_SEGMENT_ID}")
     if number in known:
         raise BadValueError(("id",), f"{number} again, as segments_info[{known[number].place}]")
     return number
@@ -229,7 +229,7 @@ def _segment(place: int, record: dict[str, Any], size: Size, classes: dict[int, 
     if crowd not in (0, 1):
         raise BadValueError(("iscrowd",), f"{shown(crowd)}; expected 0 or 1")
     box = check_box(record.get("bbox"), size)
-    if isinstance(box, Cut):
+    if isinstance(box, ClippedBox):
         raise BadValueError(("bbox",), box.line)
     return Segment(record["id"], classes[category], bool(crowd), _area(record.get("area"), box), box, place)
 

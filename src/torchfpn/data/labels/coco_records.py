@@ -47,7 +47,7 @@ class ImageFiles:
         except (OSError, ValueError) as error:  # too long, not encodable
             return f"{shown(name)} cannot be opened ({getattr(error, 'strerror', None) or 'no name of a file'})"
 
-    def spelt(self, name: str) -> str:
+    def name_on_disk(self, name: str) -> str:
         """The name as the disk spells it: in the record accents may be composed otherwise, separators be Windows'."""
         if "\\" in name and not (self.folder / name).exists():
             name = name.replace("\\", "/")
@@ -61,7 +61,7 @@ class ImageFiles:
         return name if own is None else str(folder / own)
 
     def _missing(self, name: str) -> str | None:
-        path = self.folder / self.spelt(name)
+        path = self.folder / self.name_on_disk(name)
         safe = self._is_inside(path.parent) and not path.is_symlink()
         if not safe and not is_inside(self.root, path):
             return f"{shown(name)} is a link that leads out of the root of the dataset"
@@ -87,7 +87,7 @@ class Category(NamedTuple):
     name: str
 
 
-class Records:
+class RecordReader:
     """Goes through one file. Collects flaws on the way; records that have one are left out.
 
     odd: records that are bad already. roots: categories without annotations that only group others (`categories`).
@@ -95,7 +95,7 @@ class Records:
 
     def __init__(self, flaws: list[Flaw]) -> None:
         self.flaws = flaws
-        self.odd = {flaw.keys[:2] for flaw in flaws if not _mendable(flaw.keys)}
+        self.bad = {flaw.keys[:2] for flaw in flaws if not _mendable(flaw.keys)}
         self.roots = list[Category]()
 
     def categories(self, records: Sequence[Any], used: Collection[Any]) -> dict[int, Category]:
@@ -137,7 +137,7 @@ class Records:
                 self.flaw(("images", i, "file_name"), flaw)
             elif size is not None:
                 name = str(record.get("file_name", number))
-                found[number] = (number, size, name if files is None else files.spelt(name))
+                found[number] = (number, size, name if files is None else files.name_on_disk(name))
         return list(found.values())
 
     def _size(self, i: int, record: dict[str, Any]) -> Size | None:
@@ -150,7 +150,7 @@ class Records:
 
     def number(self, key: str, i: int, record: Any, known: dict[int, Any]) -> int | None:
         """The id of a record that may be used, else None; what is wrong with it is noted."""
-        if (key, i) in self.odd:
+        if (key, i) in self.bad:
             return None
         if not isinstance(record, dict):
             self.flaw((key, i), f"{shown(record)}; expected an object")
@@ -178,13 +178,15 @@ def is_id(value: Any) -> bool:
     return type(value) is int and -_IDS <= value < _IDS
 
 
-def losses_of(named: Iterable[Any], kept: Mapping[int, int], records: Sequence[Any]) -> dict[Category, tuple[int, int]]:
+def count_lost(
+    named: Iterable[Any], kept: Mapping[int, int], records: Sequence[Any]
+) -> dict[Category, tuple[int, int]]:
     """Of each category that loses annotations: how many of how many.
 
     named: the category of every annotation, good or bad. kept: the number of good ones by id. records: the categories
     of the file; bad ones are called by their id.
     """
-    names = {number: records[i].get("name") for number, i in places_of(records).items()}
+    names = {number: records[i].get("name") for number, i in index_by_id(records).items()}
     counts = Counter(number for number in named if is_id(number) and number in names)
     return {
         Category(number, " ".join(str(names[number]).split())): (total - kept.get(number, 0), total)
@@ -193,7 +195,7 @@ def losses_of(named: Iterable[Any], kept: Mapping[int, int], records: Sequence[A
     }
 
 
-def places_of(records: Sequence[Any]) -> dict[int, int]:
+def index_by_id(records: Sequence[Any]) -> dict[int, int]:
     """Of every id, good or bad, the record that has it first."""
     found: dict[int, int] = {}
     for i, record in enumerate(records):
@@ -227,7 +229,7 @@ def _place(flaw: Flaw) -> tuple[int, int]:
     return _ORDER.get(str(flaw.keys[0]), 0), number if isinstance(number, int) else 0
 
 
-MOST = 2**24 - 1  # the largest id that three bytes hold; 0 is void, where nothing is labelled
+MAX_SEGMENT_ID = 2**24 - 1  # the largest id that three bytes hold; 0 is void, where nothing is labelled
 
 
 class Segment(NamedTuple):
@@ -273,7 +275,7 @@ class Segments:
         return np.arange(self.first[image], self.first[image + 1])
 
 
-def segments_of(
+def stack_segments(
     folder: Path,
     images: Sequence[tuple[str, int, Sequence[Segment]]],
     categories: Sequence[Category],

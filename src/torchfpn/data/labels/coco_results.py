@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from torchfpn.data.labels.coco_annotations import BadValueError, Coco, fractions
+from torchfpn.data.labels.coco_annotations import BadValueError, Coco, are_fractions
 from torchfpn.errors import DataError
 from torchfpn.io.atomic import atomic_path
 from torchfpn.io.yaml_json import Flaw, read_json, shown
@@ -76,7 +76,7 @@ def read_detections(path: Path, truth: Coco) -> list[Detection]:
             flaws.append(Flaw((*start, i, *bad.keys), bad.line))
     if flaws:
         raise _refused(path, flaws)
-    if found and fractions([one.box for one in found]):
+    if found and are_fractions([one.box for one in found]):
         raise DataError(
             f"all boxes lie within 0..1 ({len(found):,}), so they are shares of the image",
             file=path,

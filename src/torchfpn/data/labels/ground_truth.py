@@ -41,7 +41,7 @@ class GroundTruth:
         return len(self.boxes)
 
 
-def cut_to(
+def clip_boxes(
     boxes: NDArray[np.float64],
     size: tuple[int, int],
     *,
@@ -70,6 +70,6 @@ def cut_to(
     return inside, cut, shown
 
 
-def meets(boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.bool_]:
+def overlaps(boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.bool_]:
     """Which of the boxes [N, 4] share an area with an image of (height, width) `size`."""
     return np.asarray((boxes[:, :2] < [size[1], size[0]]).all(1) & (boxes[:, 2:] > 0).all(1))

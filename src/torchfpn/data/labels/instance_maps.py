@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # torch is loaded where masks are made
     from torchfpn.ops.masks import Crops
 
 
-def read_numbered(dataset: DatasetConfig, pair: Pair, size: tuple[int, int], place: Geo | None) -> GroundTruth:
+def read_instance_map(dataset: DatasetConfig, pair: Pair, size: tuple[int, int], place: Geo | None) -> GroundTruth:
     """The objects of an image of (height, width) `size`, in the order of their numbers; those of `ignored` are crowds.
 
     place: where the image lies, if its file says.
@@ -63,7 +63,7 @@ def read_numbered(dataset: DatasetConfig, pair: Pair, size: tuple[int, int], pla
     )
 
 
-def parts_of(dataset: DatasetConfig, pair: Pair) -> int:
+def count_parts(dataset: DatasetConfig, pair: Pair) -> int:
     """How many separate areas the objects of a label image are, if numbers mean objects; 0 of other labels.
 
     Raises:

@@ -10,10 +10,10 @@ from torchfpn.data.config import DatasetConfig
 from torchfpn.data.headers import read_header
 from torchfpn.data.labels.coco_annotations import Annotations
 from torchfpn.data.labels.coco_panoptic import panoptic_ground_truth, read_map
-from torchfpn.data.labels.ground_truth import GroundTruth, meets
-from torchfpn.data.labels.instance_maps import read_numbered
-from torchfpn.data.reading import burning, turned_hint
-from torchfpn.data.splits import Pair, refuse
+from torchfpn.data.labels.ground_truth import GroundTruth, overlaps
+from torchfpn.data.labels.instance_maps import read_instance_map
+from torchfpn.data.reading import polygon_labels, turned_hint
+from torchfpn.data.splits import Pair, raise_problems
 from torchfpn.errors import DataError
 from torchfpn.geo.georef import Geo
 from torchfpn.geo.window import Window
@@ -50,11 +50,11 @@ def read_ground_truth(
     if pair.label is None:
         return GroundTruth(size=size if window is None else window[2:])
     if is_vector(pair.label):
-        burning()  # says so if what reads polygons is not installed
+        polygon_labels()  # says so if what reads polygons is not installed
         from torchfpn.data.labels.polygons import read_polygons
 
         return read_polygons(dataset, pair, _place(dataset, pair), size, window)
-    return read_numbered(dataset, pair, size, _place(dataset, pair))
+    return read_instance_map(dataset, pair, size, _place(dataset, pair))
 
 
 def _annotated(dataset: DatasetConfig, annotations: Annotations, number: int) -> GroundTruth:
@@ -63,7 +63,7 @@ def _annotated(dataset: DatasetConfig, annotations: Annotations, number: int) ->
         return annotations.truth(number)
     found = read_map(annotations, number, dataset.max_pixels)
     if not dataset.fix:
-        refuse(list(found.problems))
+        raise_problems(list(found.problems))
     return panoptic_ground_truth(found, annotations, number, masks=dataset.task == "instance")
 
 
@@ -79,19 +79,19 @@ def _part(truth: GroundTruth, window: Window) -> GroundTruth:
     """What a window shows of the objects, in its own pixels."""
     size, shift = window.size, np.array([window.column, window.row] * 2, np.float32)
     boxes, crowds = truth.boxes - shift, truth.crowds - shift
-    here, masks = np.flatnonzero(meets(boxes, size)), truth.masks
+    here, masks = np.flatnonzero(overlaps(boxes, size)), truth.masks
 
     def cut(keep: NDArray[np.int64]) -> "Crops":
-        from torchfpn.data.transforms import Geometry, move_masks
+        from torchfpn.data.transforms import Geometry, transform_masks
 
         assert masks is not None  # else nobody is given this function
-        return move_masks(masks(here[keep]), Geometry(window, size))
+        return transform_masks(masks(here[keep]), Geometry(window, size))
 
     return replace(
         truth,
         boxes=boxes[here],
         labels=truth.labels[here],
-        crowds=crowds[meets(crowds, size)],
+        crowds=crowds[overlaps(crowds, size)],
         size=size,
         masks=None if masks is None else cut,
     )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from torchfpn.data.config import DatasetConfig
 from torchfpn.data.headers import read_header
-from torchfpn.data.labels.ground_truth import GroundTruth, meets
+from torchfpn.data.labels.ground_truth import GroundTruth, overlaps
 from torchfpn.data.splits import Pair, Polygons
 from torchfpn.errors import ConfigError, DataError, FPNError, amount, nearest
 from torchfpn.geo.crs import crs_wkt
@@ -60,7 +60,7 @@ _KEYS = {  # flags of `fpn rasterize` in the hints of its errors -> keys of data
 _lock = threading.Lock()  # threads that want the same file wait for the first one instead of reading it too
 
 
-class Burned(NamedTuple):
+class RasterizedLabels(NamedTuple):
     """target: uint8 [H, W] class indices, `IGNORE` where nothing is labelled. met: numbers of the features drawn."""
 
     target: NDArray[np.uint8]
@@ -105,13 +105,13 @@ def read_features(dataset: DatasetConfig, path: Path) -> Features:
     with _lock:
         found = _kept(path, stamp, meaning)
     if isinstance(found, FPNError):
-        raise spelt(found, dataset)
+        raise with_yaml_keys(found, dataset)
     return found
 
 
-def burn(
+def rasterize_labels(
     dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None = None
-) -> Burned:
+) -> RasterizedLabels:
     """The class of every pixel of an image, or of a window of it: what is drawn there does not depend on the window.
 
     geo, size: of the whole image, as its file says.
@@ -127,12 +127,12 @@ def burn(
             labels, where, size, ignored=_BORDER, border=settings.border, file=pair.image, window=window
         )
     except FPNError as error:
-        raise spelt(error, dataset) from error
+        raise with_yaml_keys(error, dataset) from error
     drawn = draw(scene, window or Window(0, 0, *size), all_touched=settings.all_touched)
     table = np.arange(-1, _BORDER).astype(np.uint8)
     table[0] = IGNORE if settings.background is None else settings.background
     table[_BORDER] = IGNORE if settings.border_class is None else settings.border_class
-    return Burned(table[drawn], np.unique(scene.owners))
+    return RasterizedLabels(table[drawn], np.unique(scene.owners))
 
 
 def grid(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> Geo:
@@ -147,7 +147,7 @@ def grid(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, i
     return check_grid(geo, pair.image, _crs(assumed) if assumed else None)
 
 
-def why_unmet(dataset: DatasetConfig, file: Path, pairs: Sequence[Pair]) -> str:
+def explain_no_overlap(dataset: DatasetConfig, file: Path, pairs: Sequence[Pair]) -> str:
     """The likely reason why no polygon of `file` meets one of the images of `pairs`, and what to do."""
     features, images = read_features(dataset, file), []
     for pair in pairs[:_COMPARED]:
@@ -219,7 +219,7 @@ def _shown(value: Any) -> str:
     return "(empty)" if value is None or not str(value).strip() else f'"{value}"'
 
 
-def spelt(error: FPNError, dataset: DatasetConfig) -> FPNError:
+def with_yaml_keys(error: FPNError, dataset: DatasetConfig) -> FPNError:
     """The same error, fresh, with keys of dataset.yaml in its hint in place of flags."""
     hint = error.hint
     for flag, key in _KEYS.items():
@@ -246,7 +246,7 @@ def read_polygons(
     outlines = Outlines(start - corner, end - corner, owner, objects.astype(np.int64), len(first))
     boxes, values = _boxes(outlines), scene.labels[first]
     crowd = values == NOT_LABELLED
-    own = np.flatnonzero(~crowd & meets(boxes, (height, width)))
+    own = np.flatnonzero(~crowd & overlaps(boxes, (height, width)))
 
     def masks(keep: NDArray[np.int64]) -> "Crops":
         return draw_outlines(select_objects(outlines, own[keep]), boxes[own[keep]], (height, width))
@@ -254,13 +254,13 @@ def read_polygons(
     return GroundTruth(
         boxes[own],
         values[own].astype(np.int64) - 1,
-        boxes[crowd & meets(boxes, (height, width))],
+        boxes[crowd & overlaps(boxes, (height, width))],
         (height, width),
         masks if dataset.task == "instance" else None,
     )
 
 
-def features_met(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> NDArray[np.int64]:
+def features_in_image(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> NDArray[np.int64]:
     """Numbers of the features that reach into an image.
 
     Raises:
@@ -277,7 +277,7 @@ def _scene(
         where = grid(dataset, pair, geo, size)
         return place_polygons(labels, where, size, ignored=NOT_LABELLED, file=pair.image, window=window)
     except FPNError as error:
-        raise spelt(error, dataset) from error
+        raise with_yaml_keys(error, dataset) from error
 
 
 def _boxes(outlines: Outlines) -> NDArray[np.float32]:
