@@ -1,11 +1,4 @@
-"""`fpn check --init`: a first dataset.yaml for a folder.
-
-The lines of a first dataset.yaml about labels that are polygons: classes, attribute, and where the images lie.
-
-The lines of a first dataset.yaml for images with COCO annotations: which file annotates which folder.
-
-A first dataset.yaml for a folder that has none: what can be seen is written down, the names are left to people.
-"""
+"""`fpn check --init`: writes a first dataset.yaml for a folder: what the files show; users name the classes."""
 
 import contextlib
 import re
@@ -38,110 +31,35 @@ from torchfpn.recipe import IGNORE
 
 _FIELDS = ("class", "classname", "class_name", "label", "landcover", "category", "kind", "type", "classid", "class_id")
 
-_ANY = ("labels", "label", "polygons", "masks", "annotations", "train", "val", "test", "gt")  # names that say nothing
+_GENERIC = ("labels", "label", "polygons", "masks", "annotations", "train", "val", "test", "gt")  # no class names
 
 _MAX_VECTOR_FILES, _MAX_FIELD_VALUES = 2000, 50
 
 _BACKGROUND = "background"
 
-
-def polygon_lines(pairs: list[Pair], watch: Watch = unwatched) -> list[str]:
-    """Classes from an attribute with a telling name and few values, or else one class called like the file.
-
-    Raises:
-        DataError: a file that cannot be used.
-    """
-    polygon_labels()  # says so if what reads polygons is not installed
-    files = list(dict.fromkeys(pair.label for pair in pairs if pair.label is not None))
-    field = _field(files)
-    values, empty = _field_values(files, field, watch) if field else ([], False)
-    if not 1 <= len(values) <= _MAX_FIELD_VALUES:
-        name = files[0].stem if len(files) == 1 or len({file.stem for file in files}) == 1 else ""
-        called = "object" if name.lower() in ("", *_ANY) else " ".join(re.split(r"[_\W]+", name))
-        return [f"classes: {inline([_BACKGROUND, called])}", *_place_lines(pairs)]
-    if all(isinstance(value, int) and value > 0 for value in values):
-        classes: Any = {0: _BACKGROUND} | {value: f"class{value}" for value in values}
-    else:
-        classes = [_BACKGROUND, *(str(value) for value in values if value != _BACKGROUND)]
-    settings = {"field": field} | ({"without_class": "ignore"} if empty else {})
-    comment = " # some features have no class: their pixels are not labelled; skip: they are left out" if empty else ""
-    return [f"classes: {inline(classes)}", f"polygons: {inline(settings)}{comment}", *_place_lines(pairs)]
-
-
-def inline(value: Any) -> str:
-    """A value as YAML on one line."""
-    return yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)[1:-2]
-
-
-def _field(files: list[Path]) -> str | None:
-    """The attribute of the first file whose name promises classes."""
-    from torchfpn.io.vectors import field_names
-
-    names = next((found for found in map(field_names, files[:20]) if found), [])
-    known = {name.lower(): name for name in names}
-    return next((known[name] for name in _FIELDS if name in known), None)
-
-
-def _field_values(files: list[Path], field: str, watch: Watch) -> tuple[list[Any], bool]:
-    """What the attribute says, in order, and whether some feature has no value."""
-    from torchfpn.io.vectors import read_vectors
-
-    def look(file: Path) -> tuple[set[Any], bool]:
-        vectors = read_vectors(file, field=field)
-        if vectors.column is None:
-            return set(), False
-        return set(vectors.column[~vectors.unclassed]), bool(vectors.unclassed.any())
-
-    try:
-        looks = list(map_threads(look, spread_evenly(files, _MAX_VECTOR_FILES), watch))
-    except DataError:  # not every file has it
-        return [], False
-    found = set().union(*(values for values, _ in looks))
-    if len({isinstance(value, int) for value in found}) > 1:
-        return [], False
-    return sorted(found), any(empty for _, empty in looks)
-
-
-def _place_lines(pairs: list[Pair]) -> list[str]:
-    """`tiles:`, where images do not say where they lie and all have names of tiles: "OAM-{x}-{y}-{z}"."""
-    first = pairs[0]
-    if first.tiles is not None or _has_place(first.image):
-        return []
-    parts = re.split(r"(\d+)", first.image.stem)
-    numbers = [int(part) for part in parts[1::2]]
-    if len(numbers) != 3:
-        return []
-    zooms = [i for i, z in enumerate(numbers) if z <= 24 and all(n < 2**z for n in numbers[:i] + numbers[i + 1 :])]
-    if not zooms:
-        return []
-    names = ["x", "y"]
-    names.insert(zooms[0], "z")
-    fits = re.compile(r"\d+".join(re.escape(part) for part in parts[::2]))
-    if not all(fits.fullmatch(pair.image.stem) for pair in pairs):
-        return []
-    pattern = "".join(f"{{{names[i // 2]}}}" if i % 2 else part for i, part in enumerate(parts))
-    return [f"tiles: {inline(pattern)} # z: zoom, x: column, y: row of a web map; guessed from the names"]
-
-
-def _has_place(image: Path) -> bool:
-
-    window = Window(0, 0, 1, 1) if format_of(image) in WINDOWED else None
-    return read_image(image, window=window).geo is not None
-
-
 _KEYS = ("images", "annotations", "categories")
 
-_WORDS = "coco|annotations?|instances?|panoptic"  # what names of files say besides that of a split
+_WORDS = "coco|annotations?|instances?|panoptic"  # in names of files beside the name of a split
 
 _KINDS = re.compile(rf"^({_WORDS}|labels?)(_|$)|[_.]({_WORDS})$")
 
-_FOLDERS = ("annotations", "labels", ".")  # where the files of a data set lie that is not cut into folders
+_FOLDERS = ("annotations", "labels", ".")  # of COCO files of datasets without folders for splits
+
+_MAX_FILES = 2000  # files that are scanned, evenly spaced
+
+_MAX_VALUES = 255
+
+_HEAD = "# A first description, written by `fpn check --init`: rename the classes, then look at the contact sheet of\n"
 
 
 class CocoSplit(NamedTuple):
-    """A split: its folder of images and its annotations, relative to the folder.
+    """A split with COCO annotations; paths are relative to the folder.
 
-    masks: all objects have some. crowds: everything is marked as a crowd, so that there would be no object.
+    Attributes:
+        images: folder.
+        annotations: file.
+        masks: whether all objects have masks.
+        crowds: whether all annotations are marked as crowds, so that there would be no object.
     """
 
     images: str
@@ -150,140 +68,8 @@ class CocoSplit(NamedTuple):
     crowds: bool = False
 
 
-def find_coco_splits(folder: Path, *, converted: bool = True) -> dict[str, CocoSplit]:
-    """The splits that COCO files annotate, train first; none if there are no such files.
-
-    converted: also files that `--init` itself has made of other formats.
-
-    Known are a file in the folder of a split (``train/instances.json`` beside ``train/images``, or beside the images
-    themselves), and files that name their split (``annotations/instances_train2017.json`` with ``train2017/``, or with
-    ``images``). Panoptic files count where there are no others, with the folder of maps that is called like them.
-
-    Raises:
-        DataError: panoptic annotations without maps, and no other labels.
-    """
-    found: dict[str, CocoSplit] = {}
-    for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        own, images = _coco_files(child, converted), image_folder(child) or ("." if _has_images(child) else None)
-        if len(own) == 1 and images and child.name not in _FOLDERS:
-            file = own[0]
-            where = child.name if images == "." else f"{child.name}/{images}"
-            found[split_name(child.name)] = CocoSplit(where, f"{child.name}/{file.path.name}", file.masks, file.crowds)
-    return order_splits(found or _together(folder, converted))
-
-
-def object_lines(found: dict[str, CocoSplit], *, fix: bool) -> list[str]:
-    """Task and splits, classes left to the categories of the annotations. fix: bad ones are left out."""
-    lines = [f"task: {'instance' if all(split.masks for split in found.values()) else 'detection'}"]
-    if fix:
-        lines.append("fix: true # bad annotations are left out: `fpn check` counts them")
-    if crowd_warnings(found):
-        lines.append("crowds: objects # all annotations are marked `iscrowd: 1`, as CVAT marks masks")
-    lines.append("splits:")
-    for name, split in found.items():
-        parts = {"images": split.images, "annotations": split.annotations}
-        lines.append(f"  {inline(name)}: {inline(parts)}")
-    return lines
-
-
-def crowd_warnings(found: dict[str, CocoSplit]) -> tuple[str, ...]:
-    """What is decided of annotations that are all crowds, for people."""
-    if not all(split.crowds for split in found.values()):
-        return ()
-    return (
-        "all annotations are marked `iscrowd: 1`, as CVAT marks masks; they are read as objects: `crowds: objects`",
-    )
-
-
-def _together(folder: Path, converted: bool) -> dict[str, CocoSplit]:
-    """Files in one folder, each named after its split."""
-    for name in _FOLDERS:
-        files = _coco_files(folder / name, converted) if (folder / name).is_dir() else []
-        prefix = "" if name == "." else f"{name}/"
-        found = {}
-        for file in files:
-            word = _KINDS.sub("", file.path.stem)
-            images = _images_of(folder, word, file.first)
-            if images is not None:
-                split = split_name(re.sub(r"\d+$", "", word)) if len(files) > 1 else "train"
-                found[split] = CocoSplit(images, f"{prefix}{file.path.name}", file.masks, file.crowds)
-        if found:
-            return found
-    return {}
-
-
-def _images_of(folder: Path, word: str, first: str | None) -> str | None:
-    """The folder of images of a split called `word`. first: an image as the annotations name it, below that folder."""
-    images = image_folder(folder)
-    named = [f"{images}/{word}", word] if word else []
-    places = [name for name in [*named, images, "."] if name and (folder / name).is_dir()]
-    for name in places if first else []:
-        if is_inside(folder, folder / name / str(first)) and (folder / name / str(first)).is_file():
-            return name
-    return next((name for name in places if _has_images(folder / name)), None)
-
-
-def _has_images(folder: Path) -> bool:
-    return any(path.name.lower().endswith(SUFFIXES) for path in folder.iterdir())
-
-
-class _File(NamedTuple):
-    """A COCO file. masks, crowds: see `CocoSplit`. first: an image as it names it."""
-
-    path: Path
-    masks: bool
-    crowds: bool
-    first: str | None
-
-
-def _coco_files(folder: Path, converted: bool) -> list[_File]:
-    """The COCO files in a folder: those of objects, or else panoptic ones beside maps.
-
-    Raises:
-        DataError: panoptic annotations without maps, and no other labels.
-    """
-    objects, panoptic = list[_File](), list[_File]()
-    for path in sorted(folder.glob("*.json")):
-        try:
-            value: Any = read_json(path)[0]
-        except DataError:  # whatever it is
-            continue
-        if not isinstance(value, dict) or not all(isinstance(value.get(key), list) for key in _KEYS):
-            continue
-        if not converted and isinstance(value.get("info"), dict) and MARK in value["info"]:
-            continue
-        records = [record for record in value["annotations"] if isinstance(record, dict)]
-        if any("segments_info" in record for record in records):
-            panoptic.append(_File(path, True, False, _first(value["images"])))
-            continue
-        own = [record for record in records if not record.get("iscrowd")]
-        masks = bool(records) and all(record.get("segmentation") for record in own or records)
-        objects.append(_File(path, masks, bool(records) and not own, _first(value["images"])))
-    if objects:
-        return objects
-    whole = [file for file in panoptic if file.path.with_suffix("").is_dir()]
-    if panoptic and not whole and label_folder(folder) is None:
-        allowed = f"PNGs in {panoptic[0].path.stem}/ beside it"
-        hint = "or name their folder in a dataset.yaml: panoptic"
-        raise DataError("panoptic annotations without maps", file=panoptic[0].path, allowed=allowed, hint=hint)
-    return whole
-
-
-def _first(images: list[Any]) -> str | None:
-    """The name of the first image; Windows' separators as others have them."""
-    names = [record.get("file_name") for record in images[:1] if isinstance(record, dict)]
-    return names[0].replace("\\", "/") if names and isinstance(names[0], str) and "\0" not in names[0] else None
-
-
-_MOST_FILES = 2000  # label files that are scanned for values, evenly spaced
-
-_MOST_VALUES = 255
-
-_HEAD = "# A first description, written by `fpn check --init`: rename the classes, then look at the contact sheet of\n"
-
-
-def _nobody(line: str) -> None:
-    """Hears it."""
+def _silent(line: str) -> None:
+    """Shows nothing."""
 
 
 def init_dataset(
@@ -293,20 +79,25 @@ def init_dataset(
     overwrite: bool = False,
     fix: bool = False,
     watch: Watch = unwatched,
-    tell: Callable[[str], None] = _nobody,
+    tell: Callable[[str], None] = _silent,
 ) -> DatasetConfig:
-    """Writes dataset.yaml (and train.txt and val.txt, if the images are not split yet) into `folder`, and reads it.
+    """Writes dataset.yaml into `folder`, with train.txt and val.txt if the images are not split yet, and reads it.
 
-    Classes are the values found in the labels; 255, or a nodata value the files declare, is taken for "not labelled"
-    if two others remain. With `colors`, the colours of RGB masks are the classes. Where COCO files annotate the images,
-    their categories are. YOLO's, LabelMe's and Pascal VOC's files are written anew as COCO: `instances_train.json`.
-    fix: bad annotations are left out. tell: is given what people should know, a line each.
+    Classes are the values in the labels; 255 or a declared nodata value means "not labelled" if two others remain.
+    Categories of COCO files are classes. YOLO, LabelMe and Pascal VOC files are converted to COCO
+    (`instances_train.json`). Nothing is left behind if the dataset cannot be used.
 
-    Nothing is left behind if the dataset cannot be used.
+    Args:
+        folder: of the dataset.
+        colors: the colors of RGB masks are the classes.
+        overwrite: replace existing files.
+        fix: leave bad annotations out.
+        watch: shows the progress.
+        tell: gets notes for users, one line each.
 
     Raises:
-        ConfigError: there is one already and not `overwrite`, it is YOLO's, or the folder cannot be written to.
-        DataError: no images and labels found, or files that cannot be used.
+        ConfigError: a dataset.yaml exists and not `overwrite`, or is YOLO's, or the folder cannot be written to.
+        DataError: no images and labels, or files that cannot be used.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -316,7 +107,7 @@ def init_dataset(
     for name in files:
         if (folder / name).exists() and not overwrite:
             raise ConfigError("already exists", file=folder / name, hint="replace it with --overwrite")
-    dataset = _written(folder, files)
+    dataset = _write(folder, files)
     for line in notes:
         tell(line)
     return dataset
@@ -331,36 +122,36 @@ def _refuse_described(file: Path) -> None:
     refuse_yolo(there, file)
 
 
-def _written(folder: Path, files: dict[str, str]) -> DatasetConfig:
-    """The dataset of the files, or the folder as it was."""
+def _write(folder: Path, files: dict[str, str]) -> DatasetConfig:
+    """Writes the files and reads the dataset; on an error restores the folder."""
     before = {name: (folder / name).read_bytes() for name in files if (folder / name).is_file()}
     try:
-        for name in reversed(files):  # the lists before the description that names them
+        for name in reversed(files):  # lists before the dataset.yaml that names them
             write_text(folder / name, files[name])
         dataset = read_dataset(folder)
         for name in dataset.splits:
             dataset.pairs(name)
     except FPNError:
-        _put_back(folder, files, before)
+        _restore(folder, files, before)
         raise
     except OSError as error:
-        _put_back(folder, files, before)
+        _restore(folder, files, before)
         raise of_system(error, folder / NAME) from error
     return dataset
 
 
-def _put_back(folder: Path, files: dict[str, str], before: dict[str, bytes]) -> None:
-    """The folder as it was: what cannot be used is not left behind."""
+def _restore(folder: Path, files: dict[str, str], before: dict[str, bytes]) -> None:
+    """Restores the files of the folder, so that nothing unusable is left."""
     for name in files:
         if name in before:
-            if (folder / name).read_bytes() != before[name]:  # on a full disk nothing can be put back
+            if (folder / name).read_bytes() != before[name]:  # unchanged files need no write on a full disk
                 write_bytes(folder / name, before[name])
         else:
             (folder / name).unlink(missing_ok=True)
 
 
 def _files(folder: Path, colors: bool, fix: bool, watch: Watch) -> tuple[dict[str, str], tuple[str, ...]]:
-    """What is to be written, dataset.yaml first, and what people should know of it."""
+    """The files to write, dataset.yaml first, and notes for users."""
     annotated = find_coco_splits(folder, converted=False)
     if annotated:
         return _annotated_files(folder, annotated, fix, watch)
@@ -370,7 +161,7 @@ def _files(folder: Path, colors: bool, fix: bool, watch: Watch) -> tuple[dict[st
     except DataError:
         found = convert_folder(folder, fix=fix, watch=watch)
         if found is None:
-            annotated = find_coco_splits(folder)  # made before of files that are gone
+            annotated = find_coco_splits(folder)  # converted earlier
             if not annotated:
                 raise
             return _annotated_files(folder, annotated, fix, watch)
@@ -382,10 +173,10 @@ def _files(folder: Path, colors: bool, fix: bool, watch: Watch) -> tuple[dict[st
 def _annotated_files(
     folder: Path, annotated: dict[str, CocoSplit], fix: bool, watch: Watch
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The same of COCO files that are there."""
+    """The same for existing COCO files."""
     images = list[Path]()
     for split in annotated.values():
-        with contextlib.suppress(DataError):  # images in folders below are found by the annotations alone
+        with contextlib.suppress(DataError):  # images in subfolders are known to the annotations alone
             images += list_files(folder, split.images).files.values()
     return {NAME: _object_text(folder, annotated, images, fix, watch)}, crowd_warnings(annotated)
 
@@ -442,29 +233,29 @@ def _color_lines(labels: list[Path], watch: Watch) -> list[str]:
 
 
 def _scan(labels: list[Path], colors: bool, watch: Watch) -> tuple[list[int], int | None]:
-    """The values that occur, in order, and the nodata value that most files declare."""
+    """The sorted values in label files, and the nodata value that most files declare."""
 
     def scan(path: Path) -> tuple[list[int], int | None]:
         found, nodata = _values(path, colors)
-        if len(found) > _MOST_VALUES:
+        if len(found) > _MAX_VALUES:
             raise DataError(f"{len(found)} different values", file=path, allowed="the values of at most 255 classes")
         return [int(v) for v in found], nodata
 
     values: set[int] = set()
     declared: Counter[Any] = Counter()
-    for found, nodata in map_threads(scan, spread_evenly(labels, _MOST_FILES), watch):
+    for found, nodata in map_threads(scan, spread_evenly(labels, _MAX_FILES), watch):
         values.update(found)
         declared[nodata] += 1
-    if len(values) > _MOST_VALUES:
+    if len(values) > _MAX_VALUES:
         raise DataError(f"{len(values)} different values in the labels", file=labels[0].parent, allowed="255 classes")
     nodata = declared.most_common(1)[0][0]
     return sorted(values), nodata
 
 
 def _values(path: Path, colors: bool) -> tuple[NDArray[Any], int | None]:
-    """The values of a label file, large ones by windows, and the one it declares as nodata.
+    """The values of a label file, read by windows if large, and its nodata value.
 
-    The transparent value of a PNG is none: it is mostly the background, made so to be laid over the image.
+    The transparent value of a PNG does not count as nodata: it is mostly the background.
     """
     size = quick_size(path)
     if size is None or size[0] * size[1] <= SCENE_PIXELS:
@@ -478,45 +269,255 @@ def _values(path: Path, colors: bool) -> tuple[NDArray[Any], int | None]:
 
 
 def _labelled(file: LabelFile, colors: bool) -> NDArray[Any]:
-    """The values that may be classes; a transparent colour may, as in `class_indices`."""
+    """The values that may be classes; transparent colors may, as in `class_indices`."""
     return file.values if file.valid is None or colors else file.values[file.valid]
 
 
+def polygon_lines(pairs: list[Pair], watch: Watch = unwatched) -> list[str]:
+    """Lines of classes from polygons: the values of an attribute with a known name, or one class named after the file.
+
+    Raises:
+        DataError: a file that cannot be used.
+    """
+    polygon_labels()  # raises if packages for polygons are missing
+    files = list(dict.fromkeys(pair.label for pair in pairs if pair.label is not None))
+    field = _field(files)
+    values, empty = _field_values(files, field, watch) if field else ([], False)
+    if not 1 <= len(values) <= _MAX_FIELD_VALUES:
+        name = files[0].stem if len(files) == 1 or len({file.stem for file in files}) == 1 else ""
+        class_name = "object" if name.lower() in ("", *_GENERIC) else " ".join(re.split(r"[_\W]+", name))
+        return [f"classes: {inline([_BACKGROUND, class_name])}", *_place_lines(pairs)]
+    if all(isinstance(value, int) and value > 0 for value in values):
+        classes: Any = {0: _BACKGROUND} | {value: f"class{value}" for value in values}
+    else:
+        classes = [_BACKGROUND, *(str(value) for value in values if value != _BACKGROUND)]
+    settings = {"field": field} | ({"without_class": "ignore"} if empty else {})
+    comment = " # some features have no class: their pixels are not labelled; skip: they are left out" if empty else ""
+    return [f"classes: {inline(classes)}", f"polygons: {inline(settings)}{comment}", *_place_lines(pairs)]
+
+
+def inline(value: Any) -> str:
+    """A value as YAML on one line."""
+    return yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)[1:-2]
+
+
+def _field(files: list[Path]) -> str | None:
+    """The first attribute with a known name in the first file that has attributes."""
+    from torchfpn.io.vectors import field_names
+
+    names = next((found for found in map(field_names, files[:20]) if found), [])
+    known = {name.lower(): name for name in names}
+    return next((known[name] for name in _FIELDS if name in known), None)
+
+
+def _field_values(files: list[Path], field: str, watch: Watch) -> tuple[list[Any], bool]:
+    """The sorted values of the attribute, and whether some feature has none."""
+    from torchfpn.io.vectors import read_vectors
+
+    def look(file: Path) -> tuple[set[Any], bool]:
+        vectors = read_vectors(file, field=field)
+        if vectors.column is None:
+            return set(), False
+        return set(vectors.column[~vectors.unclassed]), bool(vectors.unclassed.any())
+
+    try:
+        looks = list(map_threads(look, spread_evenly(files, _MAX_VECTOR_FILES), watch))
+    except DataError:  # not every file has it
+        return [], False
+    found = set().union(*(values for values, _ in looks))
+    if len({isinstance(value, int) for value in found}) > 1:
+        return [], False
+    return sorted(found), any(empty for _, empty in looks)
+
+
+def _place_lines(pairs: list[Pair]) -> list[str]:
+    """The line `tiles:` for images without georeference whose names are those of tiles: "OAM-{x}-{y}-{z}"."""
+    first = pairs[0]
+    if first.tiles is not None or _has_georeference(first.image):
+        return []
+    parts = re.split(r"(\d+)", first.image.stem)
+    numbers = [int(part) for part in parts[1::2]]
+    if len(numbers) != 3:
+        return []
+    zooms = [i for i, z in enumerate(numbers) if z <= 24 and all(n < 2**z for n in numbers[:i] + numbers[i + 1 :])]
+    if not zooms:
+        return []
+    names = ["x", "y"]
+    names.insert(zooms[0], "z")
+    fits = re.compile(r"\d+".join(re.escape(part) for part in parts[::2]))
+    if not all(fits.fullmatch(pair.image.stem) for pair in pairs):
+        return []
+    pattern = "".join(f"{{{names[i // 2]}}}" if i % 2 else part for i, part in enumerate(parts))
+    return [f"tiles: {inline(pattern)} # z: zoom, x: column, y: row of a web map; guessed from the names"]
+
+
+def _has_georeference(image: Path) -> bool:
+    window = Window(0, 0, 1, 1) if format_of(image) in WINDOWED else None
+    return read_image(image, window=window).geo is not None
+
+
+def find_coco_splits(folder: Path, *, converted: bool = True) -> dict[str, CocoSplit]:
+    """The splits that COCO files annotate, train first; empty without such files.
+
+    Found are a file in the folder of a split (``train/instances.json`` beside ``train/images``, or beside the images),
+    and files that name their split (``annotations/instances_train2017.json`` with ``train2017/`` or ``images``).
+    Panoptic files are used if there are no others, with the folder of maps of the same name.
+
+    Args:
+        folder: of the dataset.
+        converted: also files that `--init` has converted from other formats.
+
+    Raises:
+        DataError: panoptic annotations without maps, and no other labels.
+    """
+    found: dict[str, CocoSplit] = {}
+    for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        own, images = _coco_files(child, converted), image_folder(child) or ("." if _has_images(child) else None)
+        if len(own) == 1 and images and child.name not in _FOLDERS:
+            file = own[0]
+            where = child.name if images == "." else f"{child.name}/{images}"
+            found[split_name(child.name)] = CocoSplit(where, f"{child.name}/{file.path.name}", file.masks, file.crowds)
+    return order_splits(found or _in_one_folder(folder, converted))
+
+
+def object_lines(found: dict[str, CocoSplit], *, fix: bool) -> list[str]:
+    """Lines of task and splits; the categories are the classes. fix: leave bad annotations out."""
+    lines = [f"task: {'instance' if all(split.masks for split in found.values()) else 'detection'}"]
+    if fix:
+        lines.append("fix: true # bad annotations are left out: `fpn check` counts them")
+    if crowd_warnings(found):
+        lines.append("crowds: objects # all annotations are marked `iscrowd: 1`, as CVAT marks masks")
+    lines.append("splits:")
+    for name, split in found.items():
+        parts = {"images": split.images, "annotations": split.annotations}
+        lines.append(f"  {inline(name)}: {inline(parts)}")
+    return lines
+
+
+def crowd_warnings(found: dict[str, CocoSplit]) -> tuple[str, ...]:
+    """A warning if all annotations are crowds."""
+    if not all(split.crowds for split in found.values()):
+        return ()
+    return (
+        "all annotations are marked `iscrowd: 1`, as CVAT marks masks; they are read as objects: `crowds: objects`",
+    )
+
+
+def _in_one_folder(folder: Path, converted: bool) -> dict[str, CocoSplit]:
+    """COCO files in one folder, each named after its split."""
+    for name in _FOLDERS:
+        files = _coco_files(folder / name, converted) if (folder / name).is_dir() else []
+        prefix = "" if name == "." else f"{name}/"
+        found = {}
+        for file in files:
+            word = _KINDS.sub("", file.path.stem)
+            images = _images_of(folder, word, file.first)
+            if images is not None:
+                split = split_name(re.sub(r"\d+$", "", word)) if len(files) > 1 else "train"
+                found[split] = CocoSplit(images, f"{prefix}{file.path.name}", file.masks, file.crowds)
+        if found:
+            return found
+    return {}
+
+
+def _images_of(folder: Path, word: str, first: str | None) -> str | None:
+    """The folder of images of the split `word`, in which `first`, the first image of the annotations, lies."""
+    images = image_folder(folder)
+    named = [f"{images}/{word}", word] if word else []
+    places = [name for name in [*named, images, "."] if name and (folder / name).is_dir()]
+    for name in places if first else []:
+        if is_inside(folder, folder / name / str(first)) and (folder / name / str(first)).is_file():
+            return name
+    return next((name for name in places if _has_images(folder / name)), None)
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.name.lower().endswith(SUFFIXES) for path in folder.iterdir())
+
+
+class _CocoFile(NamedTuple):
+    """A COCO file. masks, crowds: see `CocoSplit`. first: name of its first image."""
+
+    path: Path
+    masks: bool
+    crowds: bool
+    first: str | None
+
+
+def _coco_files(folder: Path, converted: bool) -> list[_CocoFile]:
+    """The COCO files of instances in a folder, or else those of panoptic segments with maps.
+
+    Raises:
+        DataError: panoptic annotations without maps, and no other labels.
+    """
+    objects, panoptic = list[_CocoFile](), list[_CocoFile]()
+    for path in sorted(folder.glob("*.json")):
+        try:
+            value: Any = read_json(path)[0]
+        except DataError:  # another kind of file
+            continue
+        if not isinstance(value, dict) or not all(isinstance(value.get(key), list) for key in _KEYS):
+            continue
+        if not converted and isinstance(value.get("info"), dict) and MARK in value["info"]:
+            continue
+        records = [record for record in value["annotations"] if isinstance(record, dict)]
+        if any("segments_info" in record for record in records):
+            panoptic.append(_CocoFile(path, True, False, _first(value["images"])))
+            continue
+        own = [record for record in records if not record.get("iscrowd")]
+        masks = bool(records) and all(record.get("segmentation") for record in own or records)
+        objects.append(_CocoFile(path, masks, bool(records) and not own, _first(value["images"])))
+    if objects:
+        return objects
+    whole = [file for file in panoptic if file.path.with_suffix("").is_dir()]
+    if panoptic and not whole and label_folder(folder) is None:
+        allowed = f"PNGs in {panoptic[0].path.stem}/ beside it"
+        hint = "or name their folder in a dataset.yaml: panoptic"
+        raise DataError("panoptic annotations without maps", file=panoptic[0].path, allowed=allowed, hint=hint)
+    return whole
+
+
+def _first(images: list[Any]) -> str | None:
+    """The name of the first image, with slashes."""
+    names = [record.get("file_name") for record in images[:1] if isinstance(record, dict)]
+    return names[0].replace("\\", "/") if names and isinstance(names[0], str) and "\0" not in names[0] else None
+
+
 class _Names(NamedTuple):
-    """The names of the bands of an image. full: with a band that is marked as alpha and is no mask."""
+    """Names of the bands of an image. full: with a band that is marked as alpha but is no mask."""
 
     plain: tuple[str, ...]
     full: tuple[str, ...]
 
 
 def _band_lines(images: list[Path], watch: Watch) -> list[str]:
-    """The names of the bands, if they are all different, and whether grey images are to be shown in colours."""
+    """The lines `bands:`, if all names differ, and `grey_as_color:`."""
     found = _all_names(images, watch)
     if not found:
         return []
     names = [one.full for one in found]
-    if len({len(one) for one in names}) > 1:  # what is marked as alpha in some files is none in others
+    if len({len(one) for one in names}) > 1:  # a band marked as alpha in some files only
         names = [one.plain for one in found]
-    most = Counter(len(one) for one in names).most_common(1)[0][0]
+    usual = Counter(len(one) for one in names).most_common(1)[0][0]
     grey = _grey_lines(found)
-    first = next(one for one in names if len(one) == (len(COLORS) if grey else most))
+    first = next(one for one in names if len(one) == (len(COLORS) if grey else usual))
     return [*([f"bands: {inline(list(first))}"] if len(set(first)) == len(first) else []), *grey]
 
 
 def _grey_lines(found: list[_Names]) -> list[str]:
-    """What a dataset says that mixes grey images and images in colours."""
+    """The line `grey_as_color:` for datasets of grey and colored images."""
     mixed = {len(one.plain) for one in found} == {1, len(COLORS)}
     return ["grey_as_color: true # some images are grey, others in colours"] if mixed else []
 
 
 def _all_names(images: list[Path], watch: Watch) -> list[_Names]:
-    """Of the images that can be read; `fpn check` tells of the others."""
-    found = map_threads(_names_of, spread_evenly(images, _MOST_FILES), watch)
+    """Names of the bands of the images that can be read; `fpn check` reports the others."""
+    found = map_threads(_names_of, spread_evenly(images, _MAX_FILES), watch)
     return [names for names in found if names is not None]
 
 
 def _names_of(path: Path) -> _Names | None:
-    """The names of the bands of an image; a band of more than two values is no alpha mask."""
+    """Names of the bands of an image; a band of more than two values is no alpha mask."""
     try:
         size = quick_size(path)
         large = size is not None and size[0] * size[1] > SCENE_PIXELS and min(size) >= 64

@@ -1,4 +1,4 @@
-"""Finding the images and labels of a folder nobody has described yet."""
+"""Finds images, labels and splits in a folder without dataset.yaml."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -40,12 +40,12 @@ LABEL_FOLDERS = (
     "y",
 )
 
-_HELD_OUT = 5  # one image in so many goes to val where nobody has split them
+_HOLD_OUT = 5  # one image in five goes to val if the folder has no splits
 
 
 @dataclass(frozen=True)
 class Layout:
-    """splits: by name, train first. pairs: of each. lists: files of stems that have to be written, name to text."""
+    """Splits by name, train first; their pairs; lists of stems that have to be written, name to text."""
 
     splits: dict[str, Split]
     pairs: dict[str, list[Pair]]
@@ -53,12 +53,12 @@ class Layout:
 
 
 def find_layout(folder: Path) -> Layout:
-    """The splits of a folder: ``train/images`` or ``images/train``, or one ``images`` that is split here, 80 to 20.
+    """Finds ``train/images`` or ``images/train``, or splits one folder ``images`` 80 to 20.
 
-    Labels are a folder beside the images, or a file of polygons there. Folders may be maps of tiles (z/x/y).
+    Labels are a folder or a file of polygons beside the images. Folders may hold map tiles (z/x/y).
 
     Raises:
-        DataError: nothing of the kind, or files without a partner.
+        DataError: nothing found, or files without a partner.
     """
     splits = _split_folders(folder) or _split_below(folder)
     lists: dict[str, str] = {}
@@ -83,7 +83,7 @@ def find_layout(folder: Path) -> Layout:
 
 
 def _split_folders(folder: Path) -> dict[str, Split]:
-    """``train/images`` and ``train/labels``."""
+    """Finds ``train/images`` and ``train/labels``."""
     found = {}
     for child in _folders(folder):
         images, labels = _one_of(child, IMAGE_FOLDERS), _one_of(child, LABEL_FOLDERS) or _polygons(child)
@@ -96,18 +96,18 @@ def _split_folders(folder: Path) -> dict[str, Split]:
 
 
 def _split_below(folder: Path) -> dict[str, Split]:
-    """``images/train`` and ``labels/train``."""
+    """Finds ``images/train`` and ``labels/train``."""
     images, labels = _one_of(folder, IMAGE_FOLDERS), _one_of(folder, LABEL_FOLDERS)
     if not images or not labels or _is_map(folder / images):
         return {}
-    theirs = {name_key(path.stem): path.name for path in (folder / labels).iterdir() if is_vector(path)}
-    theirs |= {name_key(child.name): child.name for child in _folders(folder / labels)}
+    labelled = {name_key(path.stem): path.name for path in (folder / labels).iterdir() if is_vector(path)}
+    labelled |= {name_key(child.name): child.name for child in _folders(folder / labels)}
     return order_splits(
         {
             split_name(child.name): Split(
                 _as_yaml_path(folder, f"{images}/{child.name}"),
-                _as_yaml_path(folder, f"{labels}/{theirs[name_key(child.name)]}")
-                if name_key(child.name) in theirs
+                _as_yaml_path(folder, f"{labels}/{labelled[name_key(child.name)]}")
+                if name_key(child.name) in labelled
                 else None,
             )
             for child in _folders(folder / images)
@@ -116,7 +116,7 @@ def _split_below(folder: Path) -> dict[str, Split]:
 
 
 def _flat(folder: Path) -> tuple[dict[str, Split], dict[str, str]]:
-    """``images`` and ``labels``: every fifth image by the hash of its name is held out, the same on every machine."""
+    """Finds ``images`` and ``labels``, and holds out every fifth image."""
     name, labels = _one_of(folder, IMAGE_FOLDERS), _one_of(folder, LABEL_FOLDERS) or _polygons(folder)
     if name is None and labels is not None and is_vector(labels):
         name = _lone_images(folder)  # beside the polygons
@@ -141,30 +141,30 @@ def _flat(folder: Path) -> tuple[dict[str, Split], dict[str, str]]:
 
 
 def hold_out(names: list[str]) -> set[str]:
-    """One name in five, at least one, by its hash: the same on every machine."""
+    """One name in five, at least one, chosen by its hash: the same on every machine."""
     names = sorted(names, key=lambda name: blake2b(name.encode()).digest())
-    return set(names[: max(1, round(len(names) / _HELD_OUT))])
+    return set(names[: max(1, round(len(names) / _HOLD_OUT))])
 
 
 def _polygons(folder: Path) -> str | None:
-    """The file of polygons of a folder, if there is one and only one."""
+    """The file of polygons of a folder, if there is exactly one."""
     found = [path.name for path in folder.iterdir() if is_vector(path) and not path.name.startswith(".")]
     return found[0] if len(found) == 1 else None
 
 
 def _lone_images(folder: Path) -> str | None:
-    """Images that lie in the folder itself: the one, or the folder as a whole."""
+    """Images in the folder itself: the name of a single one, or "." for several."""
     found = [path.name for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES) and path.is_file()]
     return None if not found else found[0] if len(found) == 1 else "."
 
 
 def _as_yaml_path(folder: Path, path: str) -> str:
-    """The path as dataset.yaml names it: a map of tiles by its pattern."""
+    """The path as written in dataset.yaml: map tiles by their pattern."""
     return f"{path}/{{z}}/{{x}}/{{y}}" if _is_map(folder / path) else path
 
 
 def _is_map(folder: Path) -> bool:
-    """Whether a folder holds z/x folders and nothing else."""
+    """Whether all folders in a folder are z/x folders of map tiles."""
     below = _folders(folder) if folder.is_dir() else []
     return bool(below) and all(child.name.isdigit() and _folders(child) for child in below)
 
@@ -190,11 +190,11 @@ def label_folder(folder: Path) -> str | None:
 
 
 def split_name(folder: str) -> str:
-    """The habitual name of a split that somebody calls `folder`."""
+    """The usual name of a split whose folder is named `folder`."""
     return SPLIT_FOLDERS.get(folder.lower(), folder.lower())
 
 
 def order_splits(splits: dict[str, T]) -> dict[str, T]:
-    """Train, val, test, then the others by name."""
+    """Orders splits: train, val, test, then others by name."""
     known = [name for name in _ORDER if name in splits]
     return {name: splits[name] for name in [*known, *sorted(splits.keys() - known)]}

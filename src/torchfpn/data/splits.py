@@ -1,9 +1,4 @@
-"""Splits of a dataset.yaml, and how polygons become labels.
-
-The parts of a dataset (train, val, test) as dataset.yaml names them: folders, files, maps of tiles.
-
-`polygons:` of a dataset.yaml: how labels that are polygons become classes of pixels.
-"""
+"""`splits:`, `polygons:` and `tiles:` of a dataset.yaml, and the pairs of files and problems that follow from them."""
 
 import math
 import re
@@ -17,17 +12,29 @@ from torchfpn.errors import ConfigError, DataError, nearest
 from torchfpn.io.formats import on_disk, printable
 from torchfpn.io.yaml_json import Fields, is_whole
 
-SHOWN = 20  # how many bad files a message names
+SHOWN = 20  # bad files that a message names
 
-Paths = str | tuple[str, ...]  # a folder, a file, a map of tiles as "folder/{z}/{x}/{y}"; or several files
+_BACKGROUND = "background"
+
+_PIXEL_KEYS = ("background", "all_touched", "border", "border_class")  # not allowed for objects
+
+_MAX_BORDER = 1000  # pixels
+
+WITHOUT_CLASS = ("error", "ignore", "skip")
+
+Paths = str | tuple[str, ...]  # a folder, a file, map tiles as "folder/{z}/{x}/{y}"; or several files
 
 
 @dataclass(frozen=True)
 class Split:
-    """Files below the root of the dataset. labels: None where nothing is labelled. stems: a file that lists them.
+    """A split as dataset.yaml gives it; paths are relative to the root of the dataset.
 
-    annotations: a COCO file that names images of a folder and their objects. panoptic: the folder of its PNGs, where it
-    is one of panoptic annotations; None: the folder beside it that is called like it.
+    Attributes:
+        images: files or folder.
+        labels: files or folder; None if nothing is labelled.
+        stems: file that lists the stems of the images (`list:`).
+        annotations: COCO file that names images of the folder and their objects.
+        panoptic: folder of the PNGs of panoptic annotations; None: the folder beside the file with its stem.
     """
 
     images: Paths
@@ -39,10 +46,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and what labels its pixels: a label file of the same grid, a panoptic map, or a file of polygons.
+    """An image and its labels.
 
-    tiles: how the path of the image tells its place, where the file does not say ("{z}/{x}/{y}"). annotations: the COCO
-    file that tells its objects; number: its place among the images of that file.
+    Attributes:
+        image: the file.
+        label: label image on the same grid, panoptic map, or file of polygons; None without labels.
+        tiles: pattern by which the path tells the place of an image without georeference, as "{z}/{x}/{y}".
+        annotations: COCO file with its objects.
+        number: its index among the images of that file.
     """
 
     image: Path
@@ -54,7 +65,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that cannot be used, and why; `line` is one line for people. fixable: `fix` would leave it out."""
+    """A file that cannot be used, and why in one line. fixable: `fix` would leave the bad part out."""
 
     file: Path
     line: str
@@ -62,7 +73,7 @@ class Problem:
 
 
 class BadFilesError(DataError):
-    """Several things are wrong with files: `problems`."""
+    """One or more problems of files."""
 
     def __init__(self, line: str, problems: Sequence[Problem] = ()) -> None:
         super().__init__(line)
@@ -70,26 +81,26 @@ class BadFilesError(DataError):
 
 
 def raise_problems(problems: list[Problem]) -> None:
-    """Raises what is wrong with files, at most 20 of them by name.
+    """Raises an error for problems, at most 20 of them by name; does nothing without problems.
 
     Raises:
-        BadFilesError: if there is any problem.
+        BadFilesError: there is a problem.
     """
     if problems:
         lines = [f"{printable(p.file)}: {p.line}" for p in problems[:SHOWN]]
         rest = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        cure = "; or leave them out with `fix: true` (or check --init --fix): `fpn check` says what would be lost"
-        raise BadFilesError("; ".join(lines) + rest + cure * any(p.fixable for p in problems), problems)
+        hint = "; or leave them out with `fix: true` (or check --init --fix): `fpn check` says what would be lost"
+        raise BadFilesError("; ".join(lines) + rest + hint * any(p.fixable for p in problems), problems)
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
-    """A key that sorts names as people do: numbers by their value."""
+    """A sort key that orders numbers in names by value (a2 before a10)."""
     parts = re.split(r"([0-9]+)", name)
     return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], name
 
 
 def tile_parts(paths: Paths | None) -> tuple[str, str] | None:
-    """The folder and the pattern of a map of tiles: "a/{z}/{x}/{y}" -> ("a", "{z}/{x}/{y}"); None for anything else."""
+    """Folder and pattern of map tiles: "a/{z}/{x}/{y}" -> ("a", "{z}/{x}/{y}"); None for other paths."""
     if not isinstance(paths, str) or not re.search(r"\{[xyz]\}", paths):
         return None
     parts = PurePosixPath(paths).parts
@@ -97,7 +108,7 @@ def tile_parts(paths: Paths | None) -> tuple[str, str] | None:
 
 
 def parse_splits(fields: Fields) -> dict[str, Split]:
-    """The splits under `splits:`, or of `images:` and `labels:` with ``{split}`` in them.
+    """The splits under `splits:`, or those that ``{split}`` in `images:` and `labels:` finds.
 
     Raises:
         ConfigError: none, unknown keys, or a path that is absolute or leads upwards.
@@ -149,7 +160,7 @@ def _parse_split(
 
 
 def _paths(fields: Fields, key: str) -> Paths | None:
-    """Text, or a list of texts with at least one."""
+    """A text, or a list of at least one."""
     value = fields.raw(key)
     if not isinstance(value, list):
         return fields.text(key)
@@ -165,7 +176,7 @@ def _filled(paths: Paths, name: str) -> Paths:
 
 
 def _check_annotated(fields: Fields, split: Split) -> None:
-    """A COCO file says itself which images there are, and what is on them."""
+    """Refuses keys that contradict a COCO file, which names the images and their objects."""
     if split.annotations is None:
         if split.panoptic is not None:
             raise fields.wrong("panoptic", split.panoptic, "a folder of PNGs beside `annotations`, which explains them")
@@ -180,9 +191,9 @@ def _check_annotated(fields: Fields, split: Split) -> None:
 def _pattern_splits(
     fields: Fields, images: Paths, labels: Paths | None, annotations: str | None, panoptic: str | None
 ) -> dict[str, Split]:
-    """The splits that a pattern such as ``{split}/images`` finds on the disk; one called "all" without ``{split}``.
+    """The splits that a pattern such as ``{split}/images`` finds on disk; one named "all" without ``{split}``.
 
-    A split whose labels are not there is taken for unlabelled.
+    A split without labels on disk is unlabelled.
     """
     every = Split(images, labels, None, annotations, panoptic)
     for key in ("images", "labels", "annotations", "panoptic"):
@@ -226,26 +237,23 @@ def _check_inside(fields: Fields, key: str, paths: Paths | None) -> None:
             )
 
 
-_BACKGROUND = "background"
-
-_OF_PIXELS = ("background", "all_touched", "border", "border_class")
-
-_WIDEST = 1000  # pixels of a border
-
-WITHOUT_CLASS = ("error", "ignore", "skip")
-
-
 @dataclass(frozen=True)
 class Polygons:
-    """field: the attribute that gives the class of a feature, by name or value; None: all are of one class.
+    """How polygons become labels (`polygons:`).
 
-    burn: that class, its index; None where nobody can tell. background: the class where no polygon lies; None: those
-    pixels are not labelled. layer: of files with several. all_touched: every pixel a polygon reaches into, not only
-    those whose centre it holds. border: pixels beside outlines that are not labelled, or are of `border_class`: houses
-    that touch can then be told apart. buffer: metres around lines and points, which are refused without. max_crossings:
-    how often the rings of one polygon may cross. assume_crs: coordinate system of files that do not say, such as
-    "EPSG:32633". without_class: what becomes of features whose attribute `field` is empty: "error", "ignore" (their
-    pixels are not labelled; of objects, crowds), or "skip" (as if they were not in the file).
+    Attributes:
+        field: attribute with the class of a feature, by name or value; None: all features have one class.
+        burn: index of that class; None if it is not known.
+        background: index of the class of pixels without polygon; None: those pixels are not labelled.
+        layer: of files with several layers.
+        all_touched: label every pixel that a polygon touches, not only those whose centre lies in it.
+        border: pixels beside outlines that are not labelled, or get `border_class`, to separate touching houses.
+        border_class: index of the class of the border.
+        buffer: metres around lines and points, which are refused without it.
+        max_crossings: limit of the self-intersections of a polygon.
+        assume_crs: coordinate system of files that declare none, such as "EPSG:32633".
+        without_class: treatment of features whose `field` is empty: "error", "ignore" (pixels are not labelled,
+            objects are crowds), or "skip" (as if they were not in the file).
     """
 
     field: str | None = None
@@ -262,7 +270,7 @@ class Polygons:
 
 
 def parse_polygons(fields: Fields, classes: tuple[Class, ...], *, objects: bool = False) -> Polygons:
-    """The mapping under `polygons:`; what is left out, or all of it, by default. objects: each polygon is one.
+    """Parses `polygons:`, with defaults for missing keys. objects: polygons are objects, not classes of pixels.
 
     Raises:
         ConfigError: an unknown key or class, a number out of range, both `field` and `class`.
@@ -272,10 +280,10 @@ def parse_polygons(fields: Fields, classes: tuple[Class, ...], *, objects: bool 
     if field is not None and given is not None:
         raise inner.wrong("class", given, "nothing beside `field`, which gives each feature its class")
     burn = _class(inner, "class", given, classes)
-    for key in _OF_PIXELS if objects else ():
+    for key in _PIXEL_KEYS if objects else ():
         if inner.raw(key) is not None:
             raise inner.wrong(key, inner.raw(key), "nothing where polygons are objects")
-    if burn is None and field is None:  # of two classes, the first is the background; objects have none
+    if burn is None and field is None:  # the first of two classes is the background; objects have no background
         burn = min(1, len(classes) - 1) if len(classes) <= (1 if objects else 2) else None
     found = Polygons(
         field=field,
@@ -283,7 +291,7 @@ def parse_polygons(fields: Fields, classes: tuple[Class, ...], *, objects: bool 
         background=_background(inner, classes, field, burn),
         layer=inner.text("layer"),
         all_touched=inner.flag("all_touched"),
-        border=_number(inner, "border", 0, _WIDEST, f"0 to {_WIDEST} pixels") or 0.0,
+        border=_number(inner, "border", 0, _MAX_BORDER, f"0 to {_MAX_BORDER} pixels") or 0.0,
         border_class=_class(inner, "border_class", inner.raw("border_class"), classes),
         buffer=_number(inner, "buffer", math.ulp(0), 1e6, "metres, more than 0"),
         max_crossings=_crossings(inner),
@@ -300,10 +308,10 @@ def parse_polygons(fields: Fields, classes: tuple[Class, ...], *, objects: bool 
 
 
 def parse_tiles(fields: Fields) -> str | None:
-    """The pattern under `tiles:`, by which paths of images tell their place on a web map.
+    """Parses `tiles:`, the pattern by which paths of images tell their place on a web map.
 
     Raises:
-        ConfigError: z, x and y are not in it once each.
+        ConfigError: it does not contain z, x and y once each.
     """
     pattern = fields.text("tiles")
     if pattern is not None and sorted(re.findall(r"\{(.*?)\}", pattern)) != ["x", "y", "z"]:
@@ -312,9 +320,9 @@ def parse_tiles(fields: Fields) -> str | None:
 
 
 def _background(inner: Fields, classes: tuple[Class, ...], field: str | None, burn: int | None) -> int | None:
-    """As given; else the first of the classes, or with `field` the one called background, if there is one.
+    """The background class as given; else the first class, or with `field` the class named background, if any.
 
-    With `field` every class may have polygons: to call the rest by the first of them would teach what is not there.
+    With `field` every class may have polygons, so the first need not be the background.
     """
     given = inner.raw("background")
     if given is False:
@@ -327,7 +335,7 @@ def _background(inner: Fields, classes: tuple[Class, ...], field: str | None, bu
 
 
 def _class(inner: Fields, key: str, given: Any, classes: tuple[Class, ...]) -> int | None:
-    """The index of a class that is named, or whose value is given."""
+    """The index of a class given by its name or its value."""
     if given is None:
         return None
     for i, c in enumerate(classes):

@@ -1,15 +1,7 @@
 """Detections as COCO result files, read and written.
 
-Reading what a detector found, as COCO's results: every record is checked before anything trusts it.
-
-Two forms: the list of results that COCO's server takes, which names images and categories by the ids of the
-annotations; and a whole data set whose annotations have scores (as `fpn predict` writes it), whose images and
-categories are found by their names.
-
-What a detector found in many images as one COCO file, written image by image.
-
-It is a whole data set (images, categories, annotations), which `fpn check`, pycocotools and labelling tools open, and
-its annotations have a score besides: the list of them is what COCO calls results.
+Two forms are read: the list of results that the COCO server takes, with the ids of the annotations; and a whole dataset
+whose annotations have scores, as `fpn predict` writes it, whose images and categories are matched by name.
 """
 
 import contextlib
@@ -35,14 +27,19 @@ from torchfpn.vector.object_features import DECIMALS, round_boxes
 
 Four = tuple[float, float, float, float]
 
-LARGEST = 2.0**31  # pixels, of a coordinate
+LARGEST = 2.0**31  # pixels; limit of a coordinate
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One object. image: its place in the truth. label: the place of its category. box: x, y, width, height in pixels.
+    """One detected object.
 
-    mask: run lengths, None of boxes alone.
+    Attributes:
+        image: index of its image in the ground truth.
+        label: index of its category in the ground truth.
+        score: confidence.
+        box: (x, y, width, height) in pixels.
+        mask: run lengths; None for boxes alone.
     """
 
     image: int
@@ -53,10 +50,14 @@ class Detection:
 
 
 def read_detections(path: Path, truth: Coco) -> list[Detection]:
-    """What the file says was found in the images of `truth`; all have masks, or none.
+    """Reads detections in the images of `truth`; all of them have masks, or none.
+
+    Args:
+        path: of the file.
+        truth: annotations of the images.
 
     Raises:
-        DataError: no such file, or the first record that cannot be used and how many there are.
+        DataError: no such file, or bad records: the first one and their number.
     """
     value, flaws = read_json(path)
     whole = isinstance(value, dict)
@@ -106,7 +107,7 @@ def _detection(
 
 
 def _box(record: Mapping[str, Any], mask: str | None, size: Size) -> Four:
-    """As the record says, else around the mask."""
+    """The box of the record, or else of its mask."""
     value = record.get("bbox")
     if value is None and mask is not None:
         x1, y1, x2, y2 = bbox({"size": list(size), "counts": mask})
@@ -124,14 +125,13 @@ def _mask(value: Any, size: Size) -> str:
         run_lengths(value, size)
     except DataError as error:
         keys = ("segmentation", error.field) if error.field else ("segmentation",)
-        line = error.said
-        raise BadValueError(keys, line) from None
+        raise BadValueError(keys, error.said) from None
     counts = value["counts"]
     return counts if isinstance(counts, str) else to_rle(from_rle([value], size))[0]["counts"]
 
 
 def _whole(value: Any) -> int | None:
-    """An id: 1, or 1.0, as tables that hold fractions too write it; None for what is no whole number."""
+    """An id as int: 1, or 1.0 as tables of floats write it; None for other values."""
     if type(value) is float and value.is_integer():
         return int(value)
     return value if type(value) is int else None
@@ -148,22 +148,21 @@ def _finite(value: Any, key: str) -> float:
 
 
 def _ids(truth: Coco) -> tuple[dict[int, int], dict[int, int]]:
-    """Ids of the truth's images and categories -> places."""
+    """Indices of images and of categories in the ground truth, by id."""
     images = {number: place for place, number in enumerate(truth.annotations.ids.tolist())}
     return images, {category.id: place for place, category in enumerate(truth.categories)}
 
 
 def _names(value: Mapping[str, Any], truth: Coco, path: Path) -> tuple[dict[int, int], dict[int, int]]:
-    """Ids in a file with names -> places in the truth: images by the names of their files, or by the last part of them.
+    """Indices in the ground truth by id, matched by name: images by path, or else by the last part of it.
 
     Raises:
-        DataError: an image or a category that the truth does not have, two for one of the truth, or an image of another
-            size.
+        DataError: an unknown image or category, two records for one of them, or an image of another size.
     """
     known = truth.annotations
     whole = {name: place for place, name in enumerate(known.names)}
     last = _unique([PurePosixPath(name).name for name in known.names])
-    images = _Places("images", path)
+    images = _IndexById("images", path)
     for i, record in enumerate(_records(value, "images", path)):
         name = str(record.get("file_name"))
         place = whole.get(name, last.get(PurePosixPath(name).name))
@@ -176,7 +175,7 @@ def _names(value: Mapping[str, Any], truth: Coco, path: Path) -> tuple[dict[int,
             raise DataError(found, file=path, field=f"images[{i}]", allowed=f"{width} x {height}, as in the truth")
         images.add(i, record, place, f"{shown(name)} is {known.names[place]} of {known.file.name}")
     names = {category.name: place for place, category in enumerate(truth.categories)}
-    labels = _Places("categories", path)
+    labels = _IndexById("categories", path)
     for i, record in enumerate(_records(value, "categories", path)):
         name = " ".join(str(record.get("name")).split())
         if name not in names:
@@ -186,8 +185,8 @@ def _names(value: Mapping[str, Any], truth: Coco, path: Path) -> tuple[dict[int,
     return images.found, labels.found
 
 
-class _Places:
-    """Ids of the images, or of the categories, of a file -> places in the truth: no two ids have one place."""
+class _IndexById:
+    """Indices of images or of categories in the ground truth by their ids in the file; no two ids share one."""
 
     def __init__(self, key: str, path: Path) -> None:
         self.key, self.path = key, path
@@ -195,13 +194,13 @@ class _Places:
         self._first: dict[int, int] = {}  # place -> the record that has it
 
     def add(self, i: int, record: Mapping[str, Any], place: int, what: str) -> None:
-        """Notes the place of the record number `i`.
+        """Adds record number `i`.
 
         Raises:
-            DataError: another record has its id, or its place in the truth.
+            DataError: another record has its id, or its index.
         """
         number = _whole(record["id"])
-        assert number is not None  # `_records` has looked
+        assert number is not None  # checked by `_records`
         if number in self.found:
             raise DataError(f"{number} again", file=self.path, field=f"{self.key}[{i}].id", allowed="each id once")
         if place in self._first:
@@ -220,7 +219,7 @@ def _records(value: Mapping[str, Any], key: str, path: Path) -> list[Mapping[str
 
 
 def _unique(names: Sequence[str]) -> dict[str, int]:
-    """Those that only one image has."""
+    """Index by name of the names that only one image has."""
     times = Counter(names)
     return {name: place for place, name in enumerate(names) if times[name] == 1}
 
@@ -231,7 +230,10 @@ def _refused(path: Path, flaws: Sequence[Flaw]) -> DataError:
 
 
 class CocoResults:
-    """A file that is being written. recipe: of the model, whose label values are the ids of the categories."""
+    """Writes detections image by image; the label values of the recipe are the ids of the categories.
+
+    The file is a whole dataset with scores, which pycocotools and labelling tools open.
+    """
 
     def __init__(self, file: IO[str], recipe: Recipe) -> None:
         self.file, self.recipe, self.count = file, recipe, 0
@@ -241,7 +243,7 @@ class CocoResults:
         file.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
 
     def add(self, number: int, name: str, found: Instances) -> None:
-        """The objects of one image, best first. number: its id. name: of its file."""
+        """Writes the objects of one image, best first. number: id of the image. name: of its file."""
         height, width = found.size
         self.images.append({"id": number, "file_name": name, "height": height, "width": width})
         for record in _result_records(found, self.recipe):
@@ -250,7 +252,7 @@ class CocoResults:
             self.file.write(f"{',' if self.count > 1 else ''}\n{json.dumps(whole)}")
 
     def close(self) -> None:
-        """The end of the file."""
+        """Writes the images and the end of the file."""
         images = ",\n".join(json.dumps(image) for image in self.images)
         self.file.write(f'\n],\n"images": [\n{images}\n]}}\n')
 
@@ -261,7 +263,7 @@ class _NothingError(Exception):
 
 @contextlib.contextmanager
 def coco_results(path: Path, recipe: Recipe) -> Iterator[CocoResults]:
-    """Inside, images are added; after it, the file is there whole. Without an image there is none."""
+    """Opens a file for detections, which appears when the block ends; without images, none appears."""
     with contextlib.suppress(_NothingError), atomic_path(path) as part:
         with part.open("w", encoding="ascii", newline="\n") as file:
             results = CocoResults(file, recipe)
@@ -272,7 +274,7 @@ def coco_results(path: Path, recipe: Recipe) -> Iterator[CocoResults]:
 
 
 def _result_records(found: Instances, recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """Of each object what does not depend on its place in the file."""
+    """The record of each object without ids."""
     corners = round_boxes(found.boxes)
     sides = (corners[:, 2:] - corners[:, :2]).round(DECIMALS)
     masks = [None] * len(found) if found.crops is None else to_rle(found.crops)

@@ -1,4 +1,4 @@
-"""The objects of an image as its labels say, in whichever form: COCO, label images, polygons."""
+"""The labelled objects of an image, whatever the format of the labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # torch is loaded where masks are made
     from torchfpn.ops.masks import Crops
 
 
-_CUT = 1e-3  # pixels
+_CLIPPED = 1e-3  # pixels that clipping takes from a box at least
 
 Masks = Callable[[NDArray[np.int64]], "Crops"]
 
@@ -22,12 +22,15 @@ def _none() -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """N objects of an image that is not augmented.
+    """N objects of an image as labelled, before augmentation.
 
-    boxes: float32 [N, 4] (x1, y1, x2, y2) in pixels; they may reach out of the image. labels: int64 [N] 0-based
-    classes. crowds: float32 [M, 4]. size: (height, width) of the image. masks: of the objects with the numbers given
-    [K], gives those; made only when asked for, since a crop needs few of them. None: only boxes are known. dropped:
-    labels of the image that cannot be used and are left out, as the dataset's `fix` says.
+    Attributes:
+        boxes: float32 [N, 4] (x1, y1, x2, y2) in pixels; they may reach beyond the image.
+        labels: int64 [N] class indices.
+        crowds: float32 [M, 4] boxes of areas with objects that are not told apart.
+        size: (height, width) of the image in pixels.
+        masks: function from indices [K] of objects to their masks, since a crop needs few of them; None: boxes alone.
+        dropped: bad labels of the image that `fix` leaves out.
     """
 
     boxes: NDArray[np.float32] = field(default_factory=_none)
@@ -49,27 +52,27 @@ def clip_boxes(
     covering: float = 0.0,
     smallest: float = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Boxes cut at the edges of an image, which of them were cut, and which of them are shown.
+    """Clips boxes to an image.
 
     Args:
-        boxes: [N, 4] (x1, y1, x2, y2) in pixels of the image; they may reach out of it.
+        boxes: [N, 4] (x1, y1, x2, y2) in pixels of the image; they may reach beyond it.
         size: (height, width) of the image.
-        visible: share of its box that must be left, 0..1,
-        covering: or the share of the image that what is left of the box must cover, 0..1.
-        smallest: pixels that both sides of a box must have, 0: anything above 0; of one that is cut, at least 1.
+        visible: fraction of a box that must remain, 0..1,
+        covering: or the fraction of the image that the remainder must cover, 0..1.
+        smallest: smallest side of a box in pixels, 0: any above 0; of a clipped box, at least 1.
 
     Returns:
-        The boxes [N, 4] as the image shows them, and twice [N] bool.
+        Clipped boxes [N, 4]; which boxes were clipped, [N] bool; which are shown, [N] bool.
     """
     inside = np.clip(boxes, 0, np.array([size[1], size[0]] * 2, np.float64))
     sides, whole = inside[:, 2:] - inside[:, :2], boxes[:, 2:] - boxes[:, :2]
-    cut = np.abs(inside - boxes).max(1) > _CUT
+    clipped = np.abs(inside - boxes).max(1) > _CLIPPED
     left, shorter = sides.prod(1), sides.min(1)
     enough = (left >= visible * whole.prod(1)) | (left >= covering * size[0] * size[1])
-    shown = enough & (shorter > 0) & (shorter >= np.where(cut, max(smallest, 1.0), smallest))
-    return inside, cut, shown
+    shown = enough & (shorter > 0) & (shorter >= np.where(clipped, max(smallest, 1.0), smallest))
+    return inside, clipped, shown
 
 
 def overlaps(boxes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which of the boxes [N, 4] share an area with an image of (height, width) `size`."""
+    """Which of the boxes [N, 4] overlap an image of (height, width) `size`, [N] bool."""
     return np.asarray((boxes[:, :2] < [size[1], size[0]]).all(1) & (boxes[:, 2:] > 0).all(1))

@@ -1,4 +1,4 @@
-"""Images of numbered objects: 0 where nothing is, and for each object a number of its own.
+"""Instance maps: images with a number for each object, 0 for background.
 
 With `labels_are: components` each connected area of a number is an object, as in masks of 0 and 255.
 """
@@ -23,14 +23,18 @@ if TYPE_CHECKING:  # torch is loaded where masks are made
 
 
 def read_instance_map(dataset: DatasetConfig, pair: Pair, size: tuple[int, int], place: Geo | None) -> GroundTruth:
-    """The objects of an image of (height, width) `size`, in the order of their numbers; those of `ignored` are crowds.
+    """Reads the objects of an instance map in the order of their numbers; ignored numbers are crowds.
 
-    place: where the image lies, if its file says.
+    Args:
+        dataset: with one class.
+        pair: the files.
+        size: (height, width) of the image.
+        place: georeference of the image.
 
     Raises:
         DataError: damaged, of another size or place than the image, negative values, or a dataset of several classes.
     """
-    assert pair.label is not None  # the caller has seen to it
+    assert pair.label is not None  # checked by the caller
     if len(dataset.classes) != 1:
         raise DataError(
             f"numbers objects, which leaves open of which of {len(dataset.classes)} classes they are",
@@ -39,7 +43,7 @@ def read_instance_map(dataset: DatasetConfig, pair: Pair, size: tuple[int, int],
         )
     labels = read_labels(pair.label, max_pixels=dataset.max_pixels, allow_vrt=dataset.allow_vrt, root=dataset.root)
     check_fit(pair, size, place, labels.values.shape, labels.geo)
-    values = _numbers(labels)
+    values = _object_numbers(labels)
     found = extents(values)
     if len(found.ids) and found.ids[0] < 0:
         raise DataError(f"the value {found.ids[0]}", file=pair.label, allowed="0 where nothing is, objects from 1")
@@ -64,7 +68,7 @@ def read_instance_map(dataset: DatasetConfig, pair: Pair, size: tuple[int, int],
 
 
 def count_parts(dataset: DatasetConfig, pair: Pair) -> int:
-    """How many separate areas the objects of a label image are, if numbers mean objects; 0 of other labels.
+    """Counts the connected areas of an instance map, if numbers mean objects; 0 for other labels.
 
     Raises:
         DataError: the file cannot be read.
@@ -76,13 +80,13 @@ def count_parts(dataset: DatasetConfig, pair: Pair) -> int:
         or dataset.labels_are == "components"
     ):
         return 0
-    values = _numbers(
+    values = _object_numbers(
         read_labels(pair.label, max_pixels=dataset.max_pixels, allow_vrt=dataset.allow_vrt, root=dataset.root)
     )
     return int(components(np.where(np.isin(values, dataset.ignored), 0, values)).max(initial=0))
 
 
-def _numbers(labels: LabelFile) -> NDArray[Any]:
-    """The values of a label file, 0 where it declares no data."""
+def _object_numbers(labels: LabelFile) -> NDArray[Any]:
+    """The values of a label file, 0 where it has no data."""
     values = labels.values if labels.valid is None else np.where(labels.valid, labels.values, 0)
     return values if labels.nodata is None else np.where(values == labels.nodata, values.dtype.type(0), values)

@@ -1,4 +1,4 @@
-"""Where the objects of an image come from: COCO's annotations or panoptic maps, an image of numbers, or polygons."""
+"""Ground truth of an image from COCO annotations, panoptic maps, instance maps or polygons."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -31,26 +31,30 @@ def read_ground_truth(
     annotations: Annotations | None,
     window: Window | None = None,
 ) -> GroundTruth:
-    """The objects of an image of (height, width) `size`, or of a window of it; none where nothing is labelled.
+    """Reads the objects of an image, or of a window of it; none for unlabelled images.
 
-    annotations: of the split, where a COCO file has them. Of a window, the objects that reach into it; they may reach
-    out of it.
+    Args:
+        dataset: with the classes.
+        pair: the files.
+        size: (height, width) of the image.
+        annotations: the COCO file of the split; None for other labels.
+        window: only objects that overlap it, in its pixels; they may reach beyond it.
 
     Raises:
         DataError: the labels cannot be used, or do not fit the image.
     """
     if pair.annotations is not None and annotations is not None:
-        said = annotations.size(pair.number)
-        if said != size:
-            turned = turned_hint(pair.image) if said[::-1] == size else ""
-            found = f"{size[1]} x {size[0]} pixels, {said[1]} x {said[0]} in {pair.annotations.name}{turned}"
+        declared = annotations.size(pair.number)
+        if declared != size:
+            turned = turned_hint(pair.image) if declared[::-1] == size else ""
+            found = f"{size[1]} x {size[0]} pixels, {declared[1]} x {declared[0]} in {pair.annotations.name}{turned}"
             raise DataError(found, file=pair.image)
         truth = _annotated(dataset, annotations, pair.number)
-        return truth if window is None else _part(truth, window)
+        return truth if window is None else _clip_to_window(truth, window)
     if pair.label is None:
         return GroundTruth(size=size if window is None else window[2:])
     if is_vector(pair.label):
-        polygon_labels()  # says so if what reads polygons is not installed
+        polygon_labels()  # raises if packages for polygons are missing
         from torchfpn.data.labels.polygons import read_polygons
 
         return read_polygons(dataset, pair, _place(dataset, pair), size, window)
@@ -58,7 +62,7 @@ def read_ground_truth(
 
 
 def _annotated(dataset: DatasetConfig, annotations: Annotations, number: int) -> GroundTruth:
-    """The objects of an image as its file of annotations says; a panoptic map is read for them."""
+    """The objects of an image in a COCO file; reads its panoptic map, if it has one."""
     if annotations.segments is None:
         return annotations.truth(number)
     found = read_map(annotations, number, dataset.max_pixels)
@@ -68,15 +72,15 @@ def _annotated(dataset: DatasetConfig, annotations: Annotations, number: int) ->
 
 
 def _place(dataset: DatasetConfig, pair: Pair) -> Geo | None:
-    """Where the image lies, if its file says."""
+    """The georeference of the image, if its file has one."""
     header = read_header(dataset, pair.image)
     if header is not None:
         return header.geo
     return photograph_geo(pair.image, format_of(pair.image), dataset.max_pixels)
 
 
-def _part(truth: GroundTruth, window: Window) -> GroundTruth:
-    """What a window shows of the objects, in its own pixels."""
+def _clip_to_window(truth: GroundTruth, window: Window) -> GroundTruth:
+    """The objects that overlap a window, in its pixels."""
     size, shift = window.size, np.array([window.column, window.row] * 2, np.float32)
     boxes, crowds = truth.boxes - shift, truth.crowds - shift
     here, masks = np.flatnonzero(overlaps(boxes, size)), truth.masks
@@ -84,7 +88,7 @@ def _part(truth: GroundTruth, window: Window) -> GroundTruth:
     def cut(keep: NDArray[np.int64]) -> "Crops":
         from torchfpn.data.transforms import Geometry, transform_masks
 
-        assert masks is not None  # else nobody is given this function
+        assert masks is not None  # given to objects with masks alone
         return transform_masks(masks(here[keep]), Geometry(window, size))
 
     return replace(

@@ -1,10 +1,6 @@
-"""Features of a vector file as classes of pixels or as objects.
+"""Labels that are polygons, as classes of pixels or as objects.
 
-Labels that are polygons, drawn on the fly: the features of a file are read once a process, pixels when asked for.
-
-Nothing of it is in the samples themselves, so that they stay small on their way to worker processes.
-
-Polygons as objects: each feature of a file is one, whatever its parts; boxes and masks follow from its outline.
+Features are read once in a process and rasterized on request; datasets hold none, so that they pickle small.
 """
 
 import functools
@@ -39,15 +35,15 @@ if TYPE_CHECKING:  # torch is loaded where masks are made
     from torchfpn.ops.masks import Crops
 
 
-NOT_LABELLED = IGNORE + 1  # as drawn, where 0 is no polygon and class i is i + 1
+NOT_LABELLED = IGNORE + 1  # in drawn values, where 0 is no polygon and class i is i + 1
 
 _BORDER = IGNORE + 2
 
-_KEPT = 32  # files whose features are kept
+_CACHED = 32  # files whose features are cached
 
-_SHOWN = 3
+_SHOWN = 3  # values that a message names
 
-_COMPARED = 100  # images whose place is compared with that of polygons that meet none
+_COMPARED = 100  # images that are compared with polygons that overlap none
 
 _KEYS = {  # flags of `fpn rasterize` in the hints of its errors -> keys of dataset.yaml
     "--layer": "polygons: {layer: NAME}",
@@ -57,11 +53,11 @@ _KEYS = {  # flags of `fpn rasterize` in the hints of its errors -> keys of data
     "--tiles": 'tiles: "{z}/{x}/{y}"',
 }
 
-_lock = threading.Lock()  # threads that want the same file wait for the first one instead of reading it too
+_lock = threading.Lock()  # threads wait for a file that another thread reads
 
 
 class RasterizedLabels(NamedTuple):
-    """target: uint8 [H, W] class indices, `IGNORE` where nothing is labelled. met: numbers of the features drawn."""
+    """target: uint8 [H, W] class indices, `IGNORE` where not labelled. met: numbers of the features drawn."""
 
     target: NDArray[np.uint8]
     met: NDArray[np.int64]
@@ -69,9 +65,15 @@ class RasterizedLabels(NamedTuple):
 
 @dataclass(frozen=True)
 class Features:
-    """The features of one file, ready to be drawn, and what was found: how many, mended, left out, widened.
+    """The features of a file, ready to be drawn.
 
-    unclassed: features without a class that are ignored or skipped.
+    Attributes:
+        labels: polygons with their classes.
+        count: features in the file.
+        mended: features with repaired rings.
+        lost: features without an area.
+        widened: buffered lines and points.
+        unclassed: features without a class that are ignored or skipped.
     """
 
     labels: LabelledPolygons
@@ -82,8 +84,8 @@ class Features:
     unclassed: int = 0
 
 
-class _Meaning(NamedTuple):
-    """What decides which class a feature is of. classes: (name, value) of each. ignored: values that mean nothing."""
+class _ClassRules(NamedTuple):
+    """What decides the class of a feature. classes: (name, value) of each. ignored: values that mean not labelled."""
 
     polygons: Polygons
     classes: tuple[tuple[str, int], ...]
@@ -91,19 +93,20 @@ class _Meaning(NamedTuple):
 
 
 def read_features(dataset: DatasetConfig, path: Path) -> Features:
-    """The features of a file of polygons, with the class of each.
+    """Reads the features of a file of polygons with their classes.
 
     Raises:
         DataError: damaged, without the field or layer, lines or points without a buffer, values that are no class.
-        RasterError: no coordinate system. ConfigError: nothing says which class the polygons are.
+        RasterError: no coordinate system.
+        ConfigError: the class of the polygons is not given.
     """
-    meaning = _Meaning(dataset.polygons, tuple((c.name, c.id) for c in dataset.classes), dataset.ignored)
+    rules = _ClassRules(dataset.polygons, tuple((c.name, c.id) for c in dataset.classes), dataset.ignored)
     try:
         stamp = path.stat().st_mtime_ns, path.stat().st_size
     except OSError as error:
         raise DataError(f"cannot be opened ({error.strerror or error})", file=path) from error
     with _lock:
-        found = _kept(path, stamp, meaning)
+        found = _read_cached(path, stamp, rules)
     if isinstance(found, FPNError):
         raise with_yaml_keys(found, dataset)
     return found
@@ -112,14 +115,20 @@ def read_features(dataset: DatasetConfig, path: Path) -> Features:
 def rasterize_labels(
     dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None = None
 ) -> RasterizedLabels:
-    """The class of every pixel of an image, or of a window of it: what is drawn there does not depend on the window.
+    """Rasterizes the polygons of an image, or of a window of it; pixels do not depend on the window.
 
-    geo, size: of the whole image, as its file says.
+    Args:
+        dataset: with the classes.
+        pair: the files.
+        geo: georeference of the whole image.
+        size: (height, width) of the whole image.
+        window: the part to rasterize.
 
     Raises:
-        DataError: see `read_features`. RasterError: the image has no place on the earth.
+        DataError: see `read_features`.
+        RasterError: the image has no georeference.
     """
-    assert pair.label is not None  # who asks has polygons
+    assert pair.label is not None  # checked by the caller
     labels, settings = read_features(dataset, pair.label).labels, dataset.polygons
     try:
         where = grid(dataset, pair, geo, size)
@@ -136,10 +145,10 @@ def rasterize_labels(
 
 
 def grid(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> Geo:
-    """Where an image lies: as its file says, or else as its path does.
+    """The georeference of an image from its file, or else from its path.
 
     Raises:
-        RasterError: neither says.
+        RasterError: neither has one.
     """
     if geo is None and pair.tiles is not None:
         return tile_geo(pair.image, pair.tiles, size)
@@ -148,7 +157,7 @@ def grid(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, i
 
 
 def explain_no_overlap(dataset: DatasetConfig, file: Path, pairs: Sequence[Pair]) -> str:
-    """The likely reason why no polygon of `file` meets one of the images of `pairs`, and what to do."""
+    """The likely reason why no polygon of `file` overlaps an image of `pairs`, and what to do."""
     features, images = read_features(dataset, file), []
     for pair in pairs[:_COMPARED]:
         header = read_header(dataset, pair.image)
@@ -159,15 +168,15 @@ def explain_no_overlap(dataset: DatasetConfig, file: Path, pairs: Sequence[Pair]
     return why_apart(areas.shapes, features.labels.crs, images) if len(areas.shapes) else "none of them has an area"
 
 
-@functools.lru_cache(_KEPT)
-def _kept(path: Path, stamp: tuple[int, int], meaning: _Meaning) -> Features | FPNError:
-    """Errors are kept like features: a bad file is not read again for every image."""
-    settings = meaning.polygons
+@functools.lru_cache(_CACHED)
+def _read_cached(path: Path, stamp: tuple[int, int], rules: _ClassRules) -> Features | FPNError:
+    """Caches errors like features: a bad file is not read again for every image."""
+    settings = rules.polygons
     try:
         assumed = _crs(settings.assume_crs) if settings.assume_crs else None
         vectors = read_vectors(path, field=settings.field, layer=settings.layer, assume_crs=assumed)
         empty = vectors.unclassed if settings.without_class != "error" else np.zeros(len(vectors.shapes), bool)
-        values = _values(vectors, empty, meaning)
+        values = _values(vectors, empty, rules)
         skipped = settings.without_class == "skip" and bool(empty.any())
         wanted = vectors.without(empty) if skipped else vectors
         found = repair(wanted, buffer=settings.buffer, crossings=settings.max_crossings)
@@ -186,9 +195,9 @@ def _crs(text: str) -> str:
         raise ConfigError(error.found, field="polygons.assume_crs", allowed=error.allowed) from error
 
 
-def _values(vectors: Vectors, unclassed: NDArray[np.bool_], meaning: _Meaning) -> NDArray[np.int64]:
-    """[N]: what each feature is drawn as. unclassed: those without a class that are no error."""
-    settings, classes = meaning.polygons, meaning.classes
+def _values(vectors: Vectors, unclassed: NDArray[np.bool_], rules: _ClassRules) -> NDArray[np.int64]:
+    """The drawn value of each feature, [N]. unclassed: features whose missing class is no error, [N] bool."""
+    settings, classes = rules.polygons, rules.classes
     if settings.field is None:
         if settings.burn is None:
             hint = "write polygons: {field: ...} or polygons: {class: ...}"
@@ -196,7 +205,7 @@ def _values(vectors: Vectors, unclassed: NDArray[np.bool_], meaning: _Meaning) -
         return np.full(len(vectors.shapes), settings.burn + 1, np.int64)
     if vectors.column is None:
         return np.zeros(0, np.int64)
-    known: dict[Any, int] = dict.fromkeys(meaning.ignored, NOT_LABELLED)
+    known: dict[Any, int] = dict.fromkeys(rules.ignored, NOT_LABELLED)
     known |= {i: k + 1 for k, (_, i) in enumerate(classes)}
     known |= {str(value): drawn for value, drawn in known.items()}  # numbers may be stored as text
     known |= {name: k + 1 for k, (name, _) in enumerate(classes)}
@@ -220,7 +229,7 @@ def _shown(value: Any) -> str:
 
 
 def with_yaml_keys(error: FPNError, dataset: DatasetConfig) -> FPNError:
-    """The same error, fresh, with keys of dataset.yaml in its hint in place of flags."""
+    """A copy of the error whose hint names keys of dataset.yaml instead of flags."""
     hint = error.hint
     for flag, key in _KEYS.items():
         hint = hint.replace(flag, f"{key} in {dataset.file.name}") if hint else hint
@@ -231,12 +240,18 @@ def with_yaml_keys(error: FPNError, dataset: DatasetConfig) -> FPNError:
 def read_polygons(
     dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None = None
 ) -> GroundTruth:
-    """The features that reach into an image, or into a window of it; those that are not labelled are crowds.
+    """Reads the features that overlap an image, or a window of it, as objects; those not labelled are crowds.
 
-    geo, size: of the whole image, as its file says. Boxes may reach out of the image.
+    Args:
+        dataset: with the classes.
+        pair: the files.
+        geo: georeference of the whole image.
+        size: (height, width) of the whole image.
+        window: the part; boxes are in its pixels and may reach beyond it.
 
     Raises:
-        DataError: see `read_features`. RasterError: nothing says where the image lies.
+        DataError: see `read_features`.
+        RasterError: the image has no georeference.
     """
     scene = _scene(dataset, pair, geo, size, window)
     row, column, height, width = window or (0, 0, *size)
@@ -261,11 +276,7 @@ def read_polygons(
 
 
 def features_in_image(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> NDArray[np.int64]:
-    """Numbers of the features that reach into an image.
-
-    Raises:
-        DataError, RasterError: see `read_polygons`.
-    """
+    """Numbers of the features that overlap an image; errors as of `read_polygons`."""
     return np.unique(_scene(dataset, pair, geo, size, None).owners)
 
 
