@@ -1,6 +1,6 @@
-"""Reading COCO annotations: every record is checked; good ones become arrays, bad ones are listed by their path.
+"""Reads COCO annotations: good records become arrays, bad ones are listed by their path in the file.
 
-Nothing of the file reaches compiled code before it has been checked: libraries of run lengths trust what they get.
+Every record is checked before compiled code sees it: libraries of run lengths trust their input.
 """
 
 import functools
@@ -38,38 +38,41 @@ from torchfpn.types import Size
 
 _LISTS = ("images", "annotations", "categories")
 
-BOXES_CUT = "boxes cut"
+BOXES_CUT = "boxes cut"  # a kind of repair, in counts
 
-_KEPT = 8  # files whose annotations are kept
+_CACHED = 8  # files whose annotations are cached
 
 _lock = threading.Lock()
 
 
-def read_coco(path: Path, wanted: CocoOptions) -> Coco:
-    """The annotations of a file; read once a process.
+def read_coco(path: Path, options: CocoOptions) -> Coco:
+    """Reads the annotations of a file, once in a process.
 
     Raises:
         DataError: no file, not JSON, or without the lists that make it a COCO file.
     """
     try:
-        maps = wanted.maps is not None and wanted.maps.is_dir()
+        maps = options.maps is not None and options.maps.is_dir()
         stamp = path.stat().st_mtime_ns, path.stat().st_size, maps
     except OSError as error:
         raise DataError(f"cannot be opened ({error.strerror or error})", file=path) from error
     with _lock:
-        found = _kept(path, stamp, wanted)
+        found = _read_cached(path, stamp, options)
     if isinstance(found, DataError):
         raise DataError(found.found, file=found.file, field=found.field, allowed=found.allowed, hint=found.hint)
     return found
 
 
 def map_to_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[int] = ()) -> Coco:
-    """The same with labels that are places among `classes`: of a category the class of its name, or else of its id.
+    """The annotations with labels that are indices of `classes`, matched by name, or else by id.
 
-    Ids count only if no name of the file is that of a class: else "pedestrian" with the id of "car" would be a car.
+    Ids count only if no category has the name of a class: otherwise "pedestrian" with the id of "car" would be a car.
+    Annotations of other categories are left out; this is a flaw unless the category is ignored or only groups others.
 
-    Annotations of categories that are no class are left out; if the category is not `ignored`, that is a flaw, and its
-    annotations are lost. Roots need not be a class.
+    Args:
+        coco: with labels that are indices of its categories.
+        classes: of the dataset.
+        ignored: ids of categories that are left out.
     """
     names = {each.name: i for i, each in enumerate(classes)}
     by_name = any(category.name in names for category in coco.categories if category.id not in ignored)
@@ -102,13 +105,13 @@ def map_to_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[
     )
 
 
-@functools.lru_cache(_KEPT)
-def _kept(path: Path, stamp: tuple[int, int, bool], wanted: CocoOptions) -> Coco | DataError:
+@functools.lru_cache(_CACHED)
+def _read_cached(path: Path, stamp: tuple[int, int, bool], options: CocoOptions) -> Coco | DataError:
     try:
         value, flaws = _opened(path)
-        if wanted.panoptic or any(isinstance(one, dict) and "segments_info" in one for one in value["annotations"]):
-            return PanopticReader(wanted, flaws).read(path, value)
-        return _Reader(wanted, flaws).read(path, value)
+        if options.panoptic or any(isinstance(one, dict) and "segments_info" in one for one in value["annotations"]):
+            return PanopticReader(options, flaws).read(path, value)
+        return _Reader(options, flaws).read(path, value)
     except DataError as error:
         return error
 
@@ -131,11 +134,11 @@ def _opened(path: Path) -> tuple[dict[str, list[Any]], list[Flaw]]:
 
 
 class _Reader(RecordReader):
-    """Goes through a file of objects."""
+    """Reads a file of instance annotations."""
 
-    def __init__(self, wanted: CocoOptions, flaws: list[Flaw]) -> None:
+    def __init__(self, options: CocoOptions, flaws: list[Flaw]) -> None:
         super().__init__(flaws)
-        self.wanted = wanted
+        self.options = options
         self.known = {flaw.keys[:4]: at for at, flaw in enumerate(flaws) if flaw.keys[:2] not in self.bad}
         self.repaired = {at: "areas" if keys[2:] == ("area",) else "polygons" for keys, at in self.known.items()}
 
@@ -144,7 +147,7 @@ class _Reader(RecordReader):
         named = [record.get("category_id") for record in value["annotations"] if isinstance(record, dict)]
         categories = self.categories(value["categories"], {number for number in named if is_id(number)})
         classes = {number: place for place, number in enumerate(categories)}
-        files = ImageFiles(self.wanted.root, self.wanted.folder) if self.wanted.files else None
+        files = ImageFiles(self.options.root, self.options.folder) if self.options.files else None
         images = self.images(value["images"], files)
         places = {number: (i, size) for i, (number, size, _) in enumerate(images)}
         known = set(index_by_id(value["images"]))
@@ -152,7 +155,7 @@ class _Reader(RecordReader):
         rows.sort(key=lambda row: row[0])
         annotations = Annotations(
             file=path,
-            folder=self.wanted.folder,
+            folder=self.options.folder,
             names=tuple(name for _, _, name in images),
             sizes=np.array([size for _, size, _ in images], np.int32).reshape(-1, 2),
             ids=np.array([number for number, _, _ in images], np.int64),
@@ -162,7 +165,7 @@ class _Reader(RecordReader):
             crowd=np.array([row[3] for row in rows], bool),
             numbers=np.array([row[4] for row in rows], np.int64),
             areas=np.array([row[5] for row in rows], np.float32),
-            shapes=Shapes.of([row[6] for row in rows]) if self.wanted.masks else None,
+            shapes=Shapes.of([row[6] for row in rows]) if self.options.masks else None,
         )
         order = self.order()
         ids = list(categories)
@@ -183,7 +186,7 @@ class _Reader(RecordReader):
         known: set[Any],
         classes: dict[int, int],
     ) -> list[tuple[int, Box, int, bool, int, float, Shape]]:
-        """(place of the image, box, class, crowd, id, area, shape) of the good ones."""
+        """(index of the image, box, class, crowd, id, area, shape) of the good records."""
         found = []
         numbers: dict[int, int] = {}
         for i, record in enumerate(records):
@@ -216,41 +219,41 @@ class _Reader(RecordReader):
             raise BadValueError(("image_id",), f"{shown(image)}; expected the id of one of the images")
         if not is_id(category) or category not in classes:
             raise BadValueError(("category_id",), f"{shown(category)}; expected the id of one of the categories")
-        if image not in images:  # it is bad itself
+        if image not in images:  # the image is bad
             return None
         at, size = images[image]
         crowd = record.get("iscrowd", 0)
         if crowd not in (0, 1):
             raise BadValueError(("iscrowd",), f"{shown(crowd)}; expected 0 or 1")
-        crowd = bool(crowd) and not self.wanted.crowds
+        crowd = bool(crowd) and not self.options.crowds
         found = check_box(record.get("bbox"), size)
-        cut, box = (found, found.box) if isinstance(found, ClippedBox) else (None, found)
-        shape = self._shape(i, record, size, box) if self.wanted.masks and not crowd else None
-        if cut is not None:
-            self._mend(i, ("bbox",), cut.line, BOXES_CUT)
-        area = self._area(i, record.get("area") if cut is None else None, box, masked=shape is not None)
+        clipped, box = (found, found.box) if isinstance(found, ClippedBox) else (None, found)
+        shape = self._shape(i, record, size, box) if self.options.masks and not crowd else None
+        if clipped is not None:
+            self._repair(i, ("bbox",), clipped.line, BOXES_CUT)
+        area = self._area(i, record.get("area") if clipped is None else None, box, masked=shape is not None)
         return at, box, classes[category], crowd, area, shape
 
     def _shape(self, i: int, record: dict[str, Any], size: Size, box: Box) -> Shape:
-        """The mask; a bad polygon among good ones is left out."""
+        """The mask without bad polygons."""
         shape = check_shape(record.get("segmentation"), size, box)
         if not isinstance(shape, PartialShape):
             return shape
         for bad in shape.bad:
-            self._mend(i, bad.keys, bad.line, "polygons")
+            self._repair(i, bad.keys, bad.line, "polygons")
         return shape.rings
 
     def _area(self, i: int, value: Any, box: Box, *, masked: bool) -> float:
-        """The area as the file says; else NaN, which stands for that of the mask, or without a mask the box's."""
-        unsaid = math.nan if masked else check_area(None, box)
+        """The area in the file; else NaN, which means that of the mask, or without a mask that of the box."""
+        default = math.nan if masked else check_area(None, box)
         try:
-            return unsaid if value is None else check_area(value, box)
+            return default if value is None else check_area(value, box)
         except BadValueError as bad:
-            self._mend(i, bad.keys, bad.line, "areas")
-            return unsaid
+            self._repair(i, bad.keys, bad.line, "areas")
+            return default
 
-    def _mend(self, i: int, keys: Keys, line: str, what: str) -> None:
-        """Notes what is wrong with a part of an annotation that is kept."""
+    def _repair(self, i: int, keys: Keys, line: str, what: str) -> None:
+        """Records a flaw of a part of an annotation that is kept."""
         whole: Keys = ("annotations", i, *keys)
         self.repaired[self.known.get(whole, len(self.flaws))] = what
         if whole not in self.known:
@@ -258,7 +261,7 @@ class _Reader(RecordReader):
 
 
 def _refuse_fractions(path: Path, records: Sequence[Any]) -> None:
-    """Passes boxes in pixels."""
+    """Refuses boxes that are fractions of the image."""
     every: list[Any] = [record.get("bbox") for record in records if isinstance(record, dict)]
     boxes = [box for box in every if is_box(box)]
     if boxes and are_fractions(boxes):

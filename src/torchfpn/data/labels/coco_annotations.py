@@ -1,9 +1,4 @@
-"""Annotations of a COCO file as arrays: small in memory, quick to send to workers.
-
-The annotations of a COCO file as arrays: small in memory and on their way to worker processes.
-
-Checking what COCO files say of one object before anything trusts it: box, area, polygons, run lengths.
-"""
+"""Annotations of a COCO file as arrays, small in memory and quick to pickle; checks of boxes, areas and masks."""
 
 import math
 from collections import Counter
@@ -36,8 +31,12 @@ Shape = Rings | str | None  # polygons, run lengths as a string, or nothing
 class Shapes:
     """The masks of A objects: polygons or run lengths.
 
-    points: float32 [P, 2] of all polygons. rings: [R + 1] where each begins, and the end. first: [A + 1] the first ring
-    of each object. text: uint8, all run lengths as COCO spells them. ends: [A + 1] where those of each object begin.
+    Attributes:
+        points: float32 [P, 2] of all polygons.
+        rings: int64 [R + 1] first point of each ring, and the end.
+        first: int64 [A + 1] first ring of each object.
+        text: uint8, the run lengths of all objects in COCO's compressed form.
+        ends: int64 [A + 1] first byte of each object in `text`.
     """
 
     points: NDArray[np.float32]
@@ -48,7 +47,7 @@ class Shapes:
 
     @classmethod
     def of(cls, shapes: Sequence[Shape]) -> "Shapes":
-        """As arrays."""
+        """The shapes as arrays."""
         rings = [ring for shape in shapes if isinstance(shape, list) for ring in shape]
         texts = [shape.encode("ascii") if isinstance(shape, str) else b"" for shape in shapes]
         return cls(
@@ -60,7 +59,7 @@ class Shapes:
         )
 
     def crops(self, rows: NDArray[np.int64], boxes: NDArray[np.float32], size: tuple[int, int]) -> "Crops":
-        """The masks of the objects `rows` [N] in an image of (height, width) `size`. boxes: [N, 4], for tiny ones."""
+        """Masks of the objects `rows` [N] in an image of (height, width) `size`. boxes: [N, 4], for tiny objects."""
         coded = self.ends[rows + 1] > self.ends[rows]
         if not coded.any():
             return draw_masks(self._outlines(rows), boxes, size)
@@ -68,10 +67,10 @@ class Shapes:
         runs = from_rle([{"size": list(size), "counts": text} for text in texts], size)
         if coded.all():
             return runs
-        return _woven(coded, runs, draw_masks(self._outlines(rows[~coded]), boxes[~coded], size))
+        return _interleave(coded, runs, draw_masks(self._outlines(rows[~coded]), boxes[~coded], size))
 
     def select(self, rows: NDArray[np.int64]) -> "Shapes":
-        """Those of the objects `rows` alone."""
+        """The shapes of the objects `rows` [N]."""
         counts = self.first[rows + 1] - self.first[rows]
         rings = _ranges(self.first[rows], counts)
         sizes, lengths = self.rings[rings + 1] - self.rings[rings], self.ends[rows + 1] - self.ends[rows]
@@ -84,14 +83,14 @@ class Shapes:
         )
 
     def _outlines(self, rows: NDArray[np.int64]) -> Outlines:
-        """Rings as edges; every ring is a polygon of its own, and those of an object are joined."""
+        """Rings as edges; every ring is a polygon, and an object is the union of its polygons."""
         counts = self.first[rows + 1] - self.first[rows]
         rings = _ranges(self.first[rows], counts)
         sizes = self.rings[rings + 1] - self.rings[rings]
         start = _ranges(self.rings[rings], sizes)
         last = sizes.cumsum() - 1
         after = start + 1
-        after[last] = self.rings[rings]  # the last point goes on to the first
+        after[last] = self.rings[rings]  # the last point connects to the first
         owner = np.repeat(np.arange(len(rings)), sizes)
         begin, end = (self.points[at].astype(np.float64) for at in (start, after))
         return Outlines(begin, end, owner, np.repeat(np.arange(len(rows)), counts), len(rows))
@@ -99,14 +98,22 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What a COCO file says of I images and their A objects; the objects of an image follow each other.
+    """The A objects of I images in a COCO file as arrays, those of an image in a row.
 
-    folder: where the images lie. names: of their files in it. sizes: int32 [I, 2] (height, width). ids: int64 [I] of
-    the images. first: int64 [I + 1] the first object of each. boxes: float32 [A, 4] (x1, y1, x2, y2) in pixels.
-    labels: int32 [A] classes. crowd: bool [A]. numbers: int64 [A] ids of the annotations. areas: float32 [A] square
-    pixels, as the file says; NaN where it does not, of an object with a mask. shapes: None where masks are not wanted,
-    and of panoptic annotations. segments: of those,
-    all of them: their masks are in PNGs, and `numbers` are the segments' ids, which differ within an image only.
+    Attributes:
+        file: the COCO file.
+        folder: of the images.
+        names: paths of the images in the folder.
+        sizes: int32 [I, 2] (height, width).
+        ids: int64 [I] of the images.
+        first: int64 [I + 1] first object of each image.
+        boxes: float32 [A, 4] (x1, y1, x2, y2) in pixels.
+        labels: int32 [A] class indices.
+        crowd: bool [A].
+        numbers: int64 [A] ids of the annotations; of panoptic segments, unique in an image alone.
+        areas: float32 [A] square pixels from the file; NaN if it has none for an object with a mask.
+        shapes: masks; None without masks, and in panoptic annotations.
+        segments: of panoptic annotations, whose masks are in PNGs.
     """
 
     file: Path
@@ -124,17 +131,17 @@ class Annotations:
     segments: Segments | None = None
 
     def size(self, image: int) -> tuple[int, int]:
-        """(height, width) of an image, as the file says."""
+        """(height, width) of an image in the file."""
         height, width = self.sizes[image].tolist()
         return height, width
 
     def rows(self, image: int) -> NDArray[np.int64]:
-        """The objects of an image that can be told apart: places in the arrays, in the order of `truth`."""
+        """Indices of the objects of an image without crowds, in the order of `truth`."""
         every = np.arange(self.first[image], self.first[image + 1])
         return np.asarray(every[~self.crowd[every]], np.int64)
 
     def relabel(self, table: NDArray[np.int64]) -> "Annotations":
-        """The same with the labels table[labels]; objects that get a negative one are left out."""
+        """The annotations with labels table[labels], without objects whose new label is negative."""
         labels = table[self.labels].astype(np.int32)
         keep = np.flatnonzero(labels >= 0)
         if len(keep) == len(labels):
@@ -151,12 +158,12 @@ class Annotations:
         )
 
     def truth(self, image: int) -> GroundTruth:
-        """The objects of an image; of panoptic annotations `panoptic_ground_truth` gives them."""
+        """The ground truth of an image; see `panoptic_ground_truth` for panoptic annotations."""
         rows, every = self.rows(image), slice(self.first[image], self.first[image + 1])
         boxes, shapes, size = self.boxes[rows], self.shapes, self.size(image)
 
         def masks(keep: NDArray[np.int64]) -> "Crops":
-            assert shapes is not None  # else nobody is given this function
+            assert shapes is not None  # given to objects with masks alone
             return shapes.crops(rows[keep], boxes[keep], size)
 
         return GroundTruth(
@@ -173,13 +180,13 @@ def _starts(lengths: Iterable[int]) -> NDArray[np.int64]:
 
 
 def _ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """starts[0], starts[0] + 1, ... `counts[0]` of them, then those of the next."""
+    """Concatenated ranges: `counts[i]` integers from `starts[i]`."""
     total = int(counts.sum())
     return np.asarray(np.arange(total) + np.repeat(starts - (counts.cumsum() - counts), counts), np.int64)
 
 
-def _woven(coded: NDArray[np.bool_], runs: "Crops", drawn: "Crops") -> "Crops":
-    """Both in the order that `coded` tells."""
+def _interleave(coded: NDArray[np.bool_], runs: "Crops", drawn: "Crops") -> "Crops":
+    """Masks in the order of `coded` [N]: `runs` where it is true, else `drawn`."""
     import torch
 
     from torchfpn.ops.masks import Crops
@@ -194,15 +201,15 @@ def _woven(coded: NDArray[np.bool_], runs: "Crops", drawn: "Crops") -> "Crops":
     return Crops(windows, torch.cat(parts), runs.size)
 
 
-BEYOND = 1.0  # pixels that a box may reach out of its image: tools round differently
+BEYOND = 1.0  # pixels that a box may reach beyond its image: tools round differently
 
 Box = tuple[float, float, float, float]
 
-_LARGE = 1.01  # times its box (a pixel wider) that the area of an object may be
+_MAX_AREA = 1.01  # limit of the area of an object, times that of its box (widened by a pixel)
 
 
 class BadValueError(Exception):
-    """keys: from the record to the value; line: what is wrong."""
+    """A bad value. keys: path from the record to it. line: what is wrong."""
 
     def __init__(self, keys: Keys, line: str) -> None:
         super().__init__(line)
@@ -210,26 +217,26 @@ class BadValueError(Exception):
 
 
 class ClippedBox(NamedTuple):
-    """What the image holds of a box that reaches out of it, and the line that says so."""
+    """A box clipped to its image, and the message about it."""
 
     box: Box
     line: str
 
 
 class PartialShape(NamedTuple):
-    """The good polygons of an object, and what is wrong with the others."""
+    """The good polygons of an object, and the errors of the others."""
 
     rings: Rings
     bad: tuple[BadValueError, ...]
 
 
 def check_box(value: Any, size: Size) -> Box | ClippedBox:
-    """[x, y, width, height] -> (x1, y1, x2, y2), cut to the image of (height, width) `size`.
+    """[x, y, width, height] -> (x1, y1, x2, y2), clipped to the image of (height, width) `size`.
 
-    A `ClippedBox` if that takes more than `BEYOND` pixels away.
+    Returns a `ClippedBox` if more than `BEYOND` pixels are clipped.
 
     Raises:
-        BadValueError: no four finite numbers, no area, or all of it outside of the image.
+        BadValueError: not four finite numbers, no area, or outside of the image.
     """
     if not is_box(value):
         raise BadValueError(("bbox",), f"{shown(value)}; expected [x, y, width, height]")
@@ -249,31 +256,31 @@ def check_box(value: Any, size: Size) -> Box | ClippedBox:
 
 
 def is_box(value: Any) -> bool:
-    """Whether it is a list of four numbers, whichever they are."""
+    """Whether a value is a list of four numbers."""
     return isinstance(value, list) and len(value) == 4 and set(map(type, value)) <= {int, float}
 
 
 def check_area(value: Any, box: Box) -> float:
-    """The area in square pixels; that of the box where nothing is said.
+    """The area in square pixels; None means that of the box.
 
     Raises:
-        BadValueError: no number from 0, or more than the box holds.
+        BadValueError: no number from 0, or larger than the box.
     """
     w, h = box[2] - box[0], box[3] - box[1]
     if value is None:
         return w * h
     if type(value) not in (int, float) or not 0 <= _float(value) < math.inf:
         raise BadValueError(("area",), f"{shown(value)}; expected a number from 0")
-    if value > _LARGE * (w + 1 + BEYOND) * (h + 1 + BEYOND):
+    if value > _MAX_AREA * (w + 1 + BEYOND) * (h + 1 + BEYOND):
         raise BadValueError(("area",), f"{shown(value)} in a box of {w:.6g} x {h:.6g}")
     return float(value)
 
 
 def check_shape(value: Any, size: Size, box: Box) -> Shape | PartialShape:
-    """Polygons as arrays of points, or run lengths as a string. `PartialShape` if some of several polygons are bad.
+    """Polygons as arrays of points, or run lengths as a string; a `PartialShape` if some polygons are bad.
 
     Raises:
-        BadValueError: neither, run lengths that cannot be, or no good polygon.
+        BadValueError: neither, bad run lengths, or no good polygon.
     """
     if isinstance(value, Mapping):
         return _runs(value, size)
@@ -287,7 +294,7 @@ def check_shape(value: Any, size: Size, box: Box) -> Shape | PartialShape:
 
 
 def are_fractions(boxes: Sequence[Sequence[float]]) -> bool:
-    """Whether boxes (x, y, width, height) are shares of their image, not pixels: all of them lie within 0..1."""
+    """Whether boxes (x, y, width, height) are fractions of their image: all lie within 0..1."""
     inside = all(min(x, y) >= 0 and x + w <= 1 and y + h <= 1 for x, y, w, h in boxes)
     return inside and any(not float(value).is_integer() for box in boxes for value in box)
 
@@ -295,27 +302,27 @@ def are_fractions(boxes: Sequence[Sequence[float]]) -> bool:
 def _rings(value: list[Any], size: Size, box: Box) -> Rings | PartialShape:
     rings: Rings = []
     bad: list[BadValueError] = []
-    far = [math.inf, math.inf, -math.inf, -math.inf]
+    extent = [math.inf, math.inf, -math.inf, -math.inf]
     for i, ring in enumerate(value):
         try:
             low_x, low_y, high_x, high_y = _bounds(ring, i, size)
         except BadValueError as error:
             bad.append(error)
             continue
-        far = [min(far[0], low_x), min(far[1], low_y), max(far[2], high_x), max(far[3], high_y)]
+        extent = [min(extent[0], low_x), min(extent[1], low_y), max(extent[2], high_x), max(extent[3], high_y)]
         rings.append(np.array(ring, np.float32).reshape(-1, 2))
     if not rings:
         raise bad[0]
-    if far[0] > box[2] or far[1] > box[3] or far[2] < box[0] or far[3] < box[1]:
+    if extent[0] > box[2] or extent[1] > box[3] or extent[2] < box[0] or extent[3] < box[1]:
         raise BadValueError(("segmentation",), f"lies outside of its bbox {[round(v, 3) for v in box]}")
     return PartialShape(rings, tuple(bad)) if bad else rings
 
 
 def _bounds(ring: Any, number: int, size: Size) -> Box:
-    """Those of a polygon's points. In plain Python: numpy is slow on ten numbers.
+    """The bounds of a polygon. In plain Python: numpy is slow on ten numbers.
 
     Raises:
-        BadValueError: no list of pairs of numbers, fewer than 3 points, or one far outside of the image.
+        BadValueError: no list of pairs of numbers, fewer than 3 points, or a point far outside of the image.
     """
     keys: Keys = ("segmentation", number)
     if not isinstance(ring, list) or not set(map(type, ring)) <= {int, float}:
@@ -344,8 +351,7 @@ def _runs(value: Mapping[str, Any], size: Size) -> str:
         lengths = run_lengths(value, size)
     except DataError as error:
         keys: Keys = ("segmentation", error.field) if error.field else ("segmentation",)
-        line = error.said
-        raise BadValueError(keys, line) from None
+        raise BadValueError(keys, error.said) from None
     if not lengths[1::2].any():
         raise BadValueError(("segmentation", "counts"), "a mask without a pixel")
     counts = value["counts"]
@@ -353,7 +359,7 @@ def _runs(value: Mapping[str, Any], size: Size) -> str:
 
 
 def _float(value: float) -> float:
-    """Infinity for whole numbers that are too large."""
+    """The number as float; infinity for integers that are too large."""
     try:
         return float(value)
     except OverflowError:
@@ -361,11 +367,16 @@ def _float(value: float) -> float:
 
 
 class CocoOptions(NamedTuple):
-    """What is wanted of a file. root: of the dataset; folder: of the images, below it. masks: as well as boxes.
+    """How a COCO file is read.
 
-    files: the images are wanted, too, and have to be there. maps: the folder of the PNGs of panoptic annotations; None:
-    those are not wanted. panoptic: the annotations are said to be panoptic, else it is seen from them. crowds: what is
-    marked `iscrowd: 1` is an object like others.
+    Attributes:
+        root: of the dataset.
+        folder: of the images, below the root.
+        masks: read masks as well as boxes.
+        files: check that the images exist.
+        maps: folder of the PNGs of panoptic annotations; None: those are refused.
+        panoptic: the file must be panoptic; else its content decides.
+        crowds: read annotations marked `iscrowd: 1` as objects.
     """
 
     root: Path
@@ -379,13 +390,17 @@ class CocoOptions(NamedTuple):
 
 @dataclass(frozen=True)
 class Coco:
-    """What a file turned out to be: the good annotations, and what is wrong with the others.
+    """A COCO file that was read: good annotations, and flaws of the others.
 
-    categories: the labels of the annotations are places among them. roots: categories without annotations that are the
-    supercategory of others; also among `categories`, unless another one has the same name. mended: by place in `flaws`,
-    what was mended of an annotation that is kept: a box that reaches out of its image is cut, a bad polygon among good
-    ones left out, a bad area replaced by that of the box. losses: of each category that loses annotations with the
-    flaws, how many of how many.
+    Attributes:
+        annotations: good ones; labels are indices of `categories`.
+        categories: of the file, or classes of the dataset.
+        flaws: of the file.
+        roots: categories without annotations that are supercategories of others; also in `categories`, unless another
+            category has the same name.
+        repaired: by index in `flaws`, what was repaired of an annotation that is kept: a box beyond its image is
+            clipped, a bad polygon among good ones left out, a bad area replaced by that of the box.
+        lost_by_category: numbers of lost and of all annotations of each category that loses some.
     """
 
     annotations: Annotations
@@ -397,11 +412,11 @@ class Coco:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """What was left out or cut, counted: {"images": 1, "annotations": 3, "boxes cut": 2}."""
+        """Counts of what was left out or repaired: {"images": 1, "annotations": 3, "boxes cut": 2}."""
         found = Counter(self.repaired.get(i, _kind(flaw)) for i, flaw in enumerate(self.flaws) if flaw.keys)
         return dict(sorted(found.items()))
 
 
 def _kind(flaw: Flaw) -> str:
-    """Of what a record is wrong: of panoptic annotations single segments may be."""
+    """The kind of record with the flaw: "segments", or the list of the file."""
     return "segments" if len(flaw.keys) > 3 and flaw.keys[2] == "segments_info" else str(flaw.keys[0])

@@ -1,16 +1,8 @@
-"""COCO panoptic annotations: segments and their PNG maps.
+"""COCO panoptic annotations: segments as arrays, and the PNG with the segment of each pixel.
 
-Reading COCO's panoptic annotations: one PNG of segment ids for each image, and what the segments are.
-
-Every record is checked; the things of the good ones become annotations like those of instances, and `Segments` keeps
-all of them, stuff as well. The PNGs are only looked for here; each is read with its image (`coco_panoptic_map.py`).
-
-Source: Kirillov et al. 2019; the format as cocodataset.org has it. An id is R + 256 G + 65536 B, 0 is void.
-
-The PNG of a panoptic annotation: which pixel belongs to which segment, checked against what the annotation says.
-
-It is read with its image and held no longer. Pixels of no segment are void, as in panopticapi's evaluation: id 0 is so
-by definition; another id that no segment has is an error, or void where the dataset says `fix`.
+Source: Kirillov et al. 2019; the format as on cocodataset.org: an id is R + 256 G + 65536 B, 0 is void. A PNG is read
+with its image and checked against its annotation. Pixels of no segment are void, as in the evaluation of panopticapi;
+an id that no segment has is an error, or void with `fix`.
 """
 
 from collections import Counter
@@ -59,11 +51,11 @@ if TYPE_CHECKING:  # torch is loaded where masks are made
     from torchfpn.ops.masks import Crops
 
 
-_BAD = -1  # of a segment of which only the id is good
+_BAD = -1  # category of a segment whose record is bad but for the id
 
 
 class _Image(NamedTuple):
-    """An image with an annotation. map: the name of its PNG. record: the place of the annotation."""
+    """An image with an annotation. map: name of its PNG. record: index of the annotation."""
 
     id: int
     size: Size
@@ -74,36 +66,36 @@ class _Image(NamedTuple):
 
 
 class PanopticReader(RecordReader):
-    """Goes through a file of panoptic annotations."""
+    """Reads a file of panoptic annotations: things become annotations, `Segments` holds things and stuff."""
 
-    def __init__(self, wanted: CocoOptions, flaws: list[Flaw]) -> None:
+    def __init__(self, options: CocoOptions, flaws: list[Flaw]) -> None:
         super().__init__(flaws)
-        self.wanted = wanted
+        self.options = options
 
     def read(self, path: Path, value: dict[str, list[Any]]) -> Coco:
-        """What the file says; the categories are its things.
+        """Reads the file; the categories are its things.
 
         Raises:
-            DataError: the masks are not wanted, or their folder cannot be used.
+            DataError: no masks are allowed, or their folder cannot be used.
         """
-        maps = _folder(path, self.wanted)
+        maps = _folder(path, self.options)
         named = _named(value["annotations"])
         categories = self.categories(value["categories"], {number for number in named if is_id(number)})
         things = self._things(path, value["categories"], categories)
         classes = {number: place for place, number in enumerate(categories)}
-        files = ImageFiles(self.wanted.root, self.wanted.folder)
+        files = ImageFiles(self.options.root, self.options.folder)
         images = {image[0]: image for image in self.images(value["images"], files)}
-        pngs = ImageFiles(self.wanted.root, maps, key="annotations", what="panoptic maps")
+        pngs = ImageFiles(self.options.root, maps, key="annotations", what="panoptic maps")
         found = self._annotations(value, images, pngs, classes)
         whole = [_Image(*images[number], *found[number]) for number in images if number in found]
         listed = [(image.map, image.record, image.segments) for image in whole]
         segments = stack_segments(maps, listed, list(categories.values()), [number in things for number in categories])
-        if self.wanted.crowds:
+        if self.options.crowds:
             segments = replace(segments, crowd=np.zeros_like(segments.crowd))
         ids = np.array([*categories, 0], np.int64)
         kept = Counter(ids[segments.category[segments.category >= 0]].tolist())
         return Coco(
-            _things_of(path, self.wanted.folder, whole, segments),
+            _thing_annotations(path, self.options.folder, whole, segments),
             tuple(category for category in categories.values() if category.id in things),
             tuple(self.flaws[i] for i in self.order()),
             tuple(category for category in self.roots if category.id in things),
@@ -113,7 +105,7 @@ class PanopticReader(RecordReader):
         )
 
     def _things(self, path: Path, records: Sequence[Any], categories: dict[int, Category]) -> set[int]:
-        """Ids of the categories whose objects can be counted."""
+        """Ids of the categories that are things."""
         found = set()
         if categories and not any(isinstance(record, dict) and "isthing" in record for record in records):
             raise DataError(
@@ -138,14 +130,14 @@ class PanopticReader(RecordReader):
         pngs: ImageFiles,
         classes: dict[int, int],
     ) -> dict[int, tuple[str, int, list[Segment]]]:
-        """By the id of the image: the name of the PNG, the place of the annotation, its segments."""
+        """Name of the PNG, index of the annotation and segments, by the id of the image."""
         known = index_by_id(value["images"])
         found: dict[int, tuple[str, int, list[Segment]]] = {}
-        told: dict[int, int] = {}  # images that are spoken of, also by annotations that are bad
+        annotated: dict[int, int] = {}  # annotation of each image, good or bad
         for i, record in enumerate(value["annotations"]):
             try:
-                number = self._image(i, record, known, told)
-                if ("annotations", i) in self.bad or number not in images:  # bad itself
+                number = self._image(i, record, known, annotated)
+                if ("annotations", i) in self.bad or number not in images:  # the record or its image is bad
                     continue
                 flaw = pngs.flaw(record.get("file_name"), i)
                 if flaw is not None:
@@ -158,24 +150,24 @@ class PanopticReader(RecordReader):
             except BadValueError as bad:
                 self.flaw(("annotations", i, *bad.keys), bad.line)
         for number in images:
-            if number not in told:
+            if number not in annotated:
                 self.flaw(("images", known[number]), "no annotation of it")
         return found
 
-    def _image(self, i: int, record: Any, known: dict[int, int], told: dict[int, int]) -> int:
-        """The image that an annotation speaks of."""
+    def _image(self, i: int, record: Any, known: dict[int, int], annotated: dict[int, int]) -> int:
+        """The id of the image of an annotation."""
         if not isinstance(record, dict):
             raise BadValueError((), f"{shown(record)}; expected an object")
         image: Any = record.get("image_id")
         if not is_id(image) or image not in known:
             raise BadValueError(("image_id",), f"{shown(image)}; expected the id of one of the images")
-        first = told.setdefault(image, i)
+        first = annotated.setdefault(image, i)
         if first != i:
             raise BadValueError(("image_id",), f"{image} again, as annotations[{first}]")
         return int(image)
 
     def _segments(self, i: int, record: dict[str, Any], size: Size, classes: dict[int, int]) -> list[Segment]:
-        """Of one image; those with an id of their own, bad ones without a category."""
+        """The segments of one image with a unique id, bad ones without a category."""
         records = record.get("segments_info")
         if not isinstance(records, list):
             raise BadValueError(("segments_info",), f"{shown(records)}; expected a list of segments")
@@ -191,23 +183,23 @@ class PanopticReader(RecordReader):
 
 
 def _named(records: Sequence[Any]) -> list[Any]:
-    """The category of every segment, good or bad."""
+    """The category ids of all segments, good or bad."""
     lists = [record.get("segments_info") for record in records if isinstance(record, dict)]
     every = [one for segments in lists if isinstance(segments, list) for one in segments]
     return [one.get("category_id") for one in every if isinstance(one, dict)]
 
 
-def _folder(path: Path, wanted: CocoOptions) -> Path:
-    """That of the PNGs."""
-    if wanted.maps is None:
+def _folder(path: Path, options: CocoOptions) -> Path:
+    """The folder of the PNGs."""
+    if options.maps is None:
         hint = "give annotations of instances"
         raise DataError("panoptic annotations, whose masks are images", file=path, allowed="boxes or masks", hint=hint)
-    if not is_inside(wanted.root, wanted.maps):
-        raise DataError("leads out of the root of the dataset", file=wanted.maps)
-    if not wanted.maps.is_dir():
+    if not is_inside(options.root, options.maps):
+        raise DataError("leads out of the root of the dataset", file=options.maps)
+    if not options.maps.is_dir():
         hint = f"name the folder of the PNGs of {path.name}: `panoptic: FOLDER` beside `annotations`"
-        raise DataError("no such folder", file=wanted.maps, hint=hint)
-    return wanted.maps
+        raise DataError("no such folder", file=options.maps, hint=hint)
+    return options.maps
 
 
 def _number(record: Any, known: dict[int, Segment]) -> int:
@@ -240,9 +232,9 @@ def _area(value: Any, box: Box) -> float:
     return check_area(value, box)
 
 
-def _things_of(path: Path, folder: Path, images: Sequence[_Image], segments: Segments) -> Annotations:
-    """The things among the segments; their labels are places among the things."""
-    kinds = np.append(segments.things, False)  # the last one of bad segments
+def _thing_annotations(path: Path, folder: Path, images: Sequence[_Image], segments: Segments) -> Annotations:
+    """The things among the segments; their labels are indices of the things."""
+    kinds = np.append(segments.things, False)  # the last entry is for bad segments
     chosen = np.flatnonzero(kinds[segments.category])
     labels = np.cumsum(kinds) - 1
     return Annotations(
@@ -267,11 +259,14 @@ _ALLOWED = "a PNG of 8-bit red, green and blue, which together are the id of a s
 
 @dataclass(frozen=True)
 class PanopticMap:
-    """The segments of one image, stuff and crowds as well, and their pixels.
+    """The segments of one image, with stuff and crowds, and their pixels.
 
-    ids: int32 [H, W]. rows: int64 [S] the good segments, places in `Segments`. windows: int64 [S, 4] (x1, y1, x2, y2),
-    the smallest around the pixels of each. problems: what is wrong with others, and with ids that no segment has.
-    bad: how many of both there are.
+    Attributes:
+        ids: int32 [H, W].
+        rows: int64 [S] good segments, indices in `Segments`.
+        windows: int64 [S, 4] (x1, y1, x2, y2) tight boxes of their pixels.
+        problems: of other segments, and of ids that no segment has.
+        bad: number of such segments and ids.
     """
 
     ids: NDArray[np.int32]
@@ -282,22 +277,22 @@ class PanopticMap:
 
 
 def read_map(annotations: Annotations, number: int, max_pixels: int) -> PanopticMap:
-    """The map of the image number `number` of panoptic annotations.
+    """Reads the map of image number `number` of panoptic annotations.
 
     Raises:
         DataError: the PNG cannot be read, has no 8-bit red, green and blue, or another size than the image.
     """
     segments = annotations.segments
-    assert segments is not None  # who asks has panoptic annotations
+    assert segments is not None  # panoptic annotations have segments
     file, rows = segments.folder / segments.maps[number], segments.rows(number)
     values = _read(file, max_pixels)
     height, width = annotations.size(number)
     if values.shape != (height, width):
         found = f"{values.shape[1]} x {values.shape[0]} pixels, {width} x {height} in {annotations.file.name}"
         raise DataError(found, file=file)
-    there = extents(values)
-    at = _places(there.ids, segments.ids[rows])
-    lines = _misfits(segments, rows, there, at, file.name)
+    present = extents(values)
+    at = _places(present.ids, segments.ids[rows])
+    lines = _mismatches(segments, rows, present, at, file.name)
     record = int(segments.records[number])
     problems = [
         Problem(
@@ -307,20 +302,20 @@ def read_map(annotations: Annotations, number: int, max_pixels: int) -> Panoptic
         )
         for i, (key, line) in sorted(lines.items())
     ]
-    unknown = np.setdiff1d(np.arange(len(there.ids)), at).tolist()
+    unknown = np.setdiff1d(np.arange(len(present.ids)), at).tolist()
     of = f"annotations[{record}] of {annotations.file.name}"
-    problems += [Problem(file, _riddle(there, k, width, of), fixable=True) for k in unknown[:SHOWN]]
-    if len(unknown) > SHOWN:  # of a photograph there would be as many as pixels
+    problems += [Problem(file, _unknown_id(present, k, width, of), fixable=True) for k in unknown[:SHOWN]]
+    if len(unknown) > SHOWN:  # a photograph has one per pixel
         problems.append(Problem(file, f"and {len(unknown) - SHOWN:,} more ids that are not in {of}"))
     good = (at >= 0) & (segments.category[rows] >= 0)
     good[list(lines)] = False
-    return PanopticMap(values, rows[good], there.windows[at[good]], tuple(problems), len(lines) + len(unknown))
+    return PanopticMap(values, rows[good], present.windows[at[good]], tuple(problems), len(lines) + len(unknown))
 
 
 def panoptic_ground_truth(found: PanopticMap, annotations: Annotations, number: int, *, masks: bool) -> GroundTruth:
-    """The things of an image, in the order of `annotations`; boxes are the smallest around their pixels."""
+    """The things of an image, in the order of `annotations`, with the tight boxes of their pixels."""
     segments = annotations.segments
-    assert segments is not None  # who asks has panoptic annotations
+    assert segments is not None  # panoptic annotations have segments
     own = np.arange(annotations.first[number], annotations.first[number + 1])
     places = {identity: k for k, identity in enumerate(segments.ids[found.rows].tolist())}
     at = np.array([places.get(identity, -1) for identity in annotations.numbers[own].tolist()], np.int64)
@@ -342,7 +337,7 @@ def panoptic_ground_truth(found: PanopticMap, annotations: Annotations, number: 
 
 
 def _read(file: Path, max_pixels: int) -> NDArray[np.int32]:
-    """The ids [H, W]."""
+    """The segment ids of a PNG, [H, W]."""
     kind = format_of(file)
     if kind != "png":
         raise DataError(f"a {kind.upper()}", file=file, allowed=_ALLOWED)
@@ -359,20 +354,20 @@ def _read(file: Path, max_pixels: int) -> NDArray[np.int32]:
     return ids
 
 
-def _places(known: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each of `wanted` is among `known`, which rises; -1 where it is not."""
-    at = np.searchsorted(known, wanted)
+def _places(known: NDArray[np.int64], sought: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of `sought` is among `known`, which rises; -1 where it is not."""
+    at = np.searchsorted(known, sought)
     found = at < len(known)
-    found[found] = known[at[found]] == wanted[found]
+    found[found] = known[at[found]] == sought[found]
     return np.where(found, at, -1).astype(np.int64)
 
 
-def _misfits(
-    segments: Segments, rows: NDArray[np.int64], there: Extents, at: NDArray[np.int64], name: str
+def _mismatches(
+    segments: Segments, rows: NDArray[np.int64], present: Extents, at: NDArray[np.int64], name: str
 ) -> dict[int, tuple[str, str]]:
-    """What of a segment does not fit the map: the key and the line, by the segment's place in `rows`.
+    """Key and message of each good segment that contradicts the map, by its index in `rows`.
 
-    at: of each segment, its place in the map. Of segments that are bad already nothing more is said.
+    at: index of each segment among the ids of the map; -1 if it has no pixel.
     """
     good = segments.category[rows] >= 0
     lines = {
@@ -380,7 +375,7 @@ def _misfits(
         for i in np.flatnonzero(good & (at < 0))
     }
     seen = np.flatnonzero(good & (at >= 0))
-    pixels, windows = there.pixels[at[seen]], there.windows[at[seen]]
+    pixels, windows = present.pixels[at[seen]], present.windows[at[seen]]
     areas, boxes = segments.areas[rows[seen]], segments.boxes[rows[seen]]
     for k in np.flatnonzero(np.abs(boxes - windows).max(1, initial=0) > BEYOND):
         x, y, x2, y2 = boxes[k].tolist()
@@ -391,9 +386,9 @@ def _misfits(
     return lines
 
 
-def _riddle(there: Extents, k: int, width: int, of: str) -> str:
-    """An id in the map that is no segment's."""
-    row, column = divmod(int(there.first[k]), width)
-    count = int(there.pixels[k])
+def _unknown_id(present: Extents, k: int, width: int, of: str) -> str:
+    """The message about an id in the map that no segment has."""
+    row, column = divmod(int(present.first[k]), width)
+    count = int(present.pixels[k])
     pixels = f"{amount(count, 'pixel')}, the first at row {row}, column {column}"
-    return f"the id {there.ids[k]} ({pixels}); an id in {of}, or 0 where nothing is labelled"
+    return f"the id {present.ids[k]} ({pixels}); an id in {of}, or 0 where nothing is labelled"

@@ -1,11 +1,4 @@
-"""Records of COCO files: categories, images, ids, boxes and shapes, checked one by one.
-
-The files that a COCO file names, images and panoptic maps: there, once each, and below the root of the dataset.
-
-The records that COCO's instances and panoptic annotations share: categories, images, ids; and what is wrong.
-
-What a file of panoptic annotations says of all segments of its images, as arrays: things, stuff and crowds.
-"""
+"""Records that COCO instances and panoptic annotations share: categories, images, ids, files; panoptic segments."""
 
 import re
 from collections import Counter
@@ -24,7 +17,14 @@ from torchfpn.types import Size
 
 
 class ImageFiles:
-    """root: of the dataset. folder: where the names begin. key: of the records that name them. what: they are."""
+    """Checks the files that a COCO file names: they exist, once each, below the root of the dataset.
+
+    Args:
+        root: of the dataset.
+        folder: that names are relative to.
+        key: of the records with the names.
+        what: kind of the files, for messages.
+    """
 
     def __init__(self, root: Path, folder: Path, *, key: str = "images", what: str = "images") -> None:
         self.root, self.folder, self.key, self.what = root, folder, key, what
@@ -33,7 +33,7 @@ class ImageFiles:
         self._spellings: dict[Path, dict[str, str]] = {}
 
     def flaw(self, name: Any, number: int) -> str | None:
-        """What is wrong with a name, or with its file; None if it can be used. number: of the record that names it."""
+        """What is wrong with a name or its file; None if nothing. number: index of the record with the name."""
         if not isinstance(name, str) or not name.strip() or "\0" in name:
             return f"{shown(name)}; expected the name of a file"
         pure = PurePosixPath(name.replace("\\", "/"))
@@ -44,18 +44,18 @@ class ImageFiles:
             return f"{shown(name)} again, as {self.key}[{first}]"
         try:
             return self._missing(name)
-        except (OSError, ValueError) as error:  # too long, not encodable
+        except (OSError, ValueError) as error:  # too long, or not encodable
             return f"{shown(name)} cannot be opened ({getattr(error, 'strerror', None) or 'no name of a file'})"
 
     def name_on_disk(self, name: str) -> str:
-        """The name as the disk spells it: in the record accents may be composed otherwise, separators be Windows'."""
+        """The name on disk: the record may have other Unicode composition or backslashes."""
         if "\\" in name and not (self.folder / name).exists():
             name = name.replace("\\", "/")
         if name.isascii() or (self.folder / name).exists():
             return name
         folder = PurePosixPath(name).parent
         where = self.folder / folder
-        if where not in self._spellings:  # listed once for each folder
+        if where not in self._spellings:  # each folder is listed once
             self._spellings[where] = {name_key(own.name): own.name for own in where.iterdir()} if where.is_dir() else {}
         own = self._spellings[where].get(name_key(PurePosixPath(name).name))
         return name if own is None else str(folder / own)
@@ -68,7 +68,7 @@ class ImageFiles:
         return None if path.is_file() else f"{shown(name)}: no such file in {self.folder}"
 
     def _is_inside(self, folder: Path) -> bool:
-        """Looked at once for each folder: following links is slow."""
+        """Whether a folder is below the root, resolved once: following links is slow."""
         key = str(folder)
         if key not in self._folders:
             self._folders[key] = is_inside(self.root, folder)
@@ -79,30 +79,35 @@ _ORDER = {"categories": 1, "images": 2, "annotations": 3}
 
 _IDS = 2**63
 
+MAX_SEGMENT_ID = 2**24 - 1  # of three bytes; 0 is void, where nothing is labelled
+
 
 class Category(NamedTuple):
-    """A class as the file has it."""
+    """A category of a COCO file."""
 
     id: int
     name: str
 
 
 class RecordReader:
-    """Goes through one file. Collects flaws on the way; records that have one are left out.
+    """Reads the records of one file and collects flaws; records with a flaw are left out.
 
-    odd: records that are bad already. roots: categories without annotations that only group others (`categories`).
+    Attributes:
+        flaws: of the file.
+        bad: keys of records with flaws of the JSON itself.
+        roots: categories without annotations that only group others.
     """
 
     def __init__(self, flaws: list[Flaw]) -> None:
         self.flaws = flaws
-        self.bad = {flaw.keys[:2] for flaw in flaws if not _mendable(flaw.keys)}
+        self.bad = {flaw.keys[:2] for flaw in flaws if not _repairable(flaw.keys)}
         self.roots = list[Category]()
 
     def categories(self, records: Sequence[Any], used: Collection[Any]) -> dict[int, Category]:
-        """By their ids. used: the ids that annotations name.
+        """Reads categories, by id. used: ids that annotations name.
 
-        Of two categories of one name the one without annotations is the bad one; it is no flaw if it is a root, as
-        exports of Roboflow have it: a first category without annotations that is the `supercategory` of the others.
+        Of two categories with one name, that without annotations is bad, unless it is a root: exports of Roboflow have
+        a first category without annotations that is the `supercategory` of the others.
         """
         read: dict[int, tuple[int, Category]] = {}
         for i, record in enumerate(records):
@@ -125,7 +130,7 @@ class RecordReader:
         return {number: category for number, (_, category) in read.items()}
 
     def images(self, records: Sequence[Any], files: ImageFiles | None) -> list[tuple[int, Size, str]]:
-        """(id, size, file name) of the good ones. files: where they have to be; None: nowhere."""
+        """(id, size, file name) of the good images. files: checks that they exist; None: no check."""
         found: dict[int, tuple[int, Size, str]] = {}
         for i, record in enumerate(records):
             number = self.number("images", i, record, found)
@@ -149,7 +154,7 @@ class RecordReader:
         return record["height"], record["width"]
 
     def number(self, key: str, i: int, record: Any, known: dict[int, Any]) -> int | None:
-        """The id of a record that may be used, else None; what is wrong with it is noted."""
+        """The id of a good record, else None and a flaw."""
         if (key, i) in self.bad:
             return None
         if not isinstance(record, dict):
@@ -165,26 +170,28 @@ class RecordReader:
         return None
 
     def flaw(self, keys: Keys, line: str) -> None:
-        """Notes what is wrong."""
+        """Adds a flaw."""
         self.flaws.append(Flaw(keys, line))
 
     def order(self) -> list[int]:
-        """Places of the flaws as they are told: categories, images, annotations, each in the order of the file."""
+        """Indices of the flaws in order of report: categories, images, annotations, each in the order of the file."""
         return sorted(range(len(self.flaws)), key=lambda i: _place(self.flaws[i]))
 
 
 def is_id(value: Any) -> bool:
-    """Whether it is a whole number of 64 bits."""
+    """Whether a value is an integer of 64 bits."""
     return type(value) is int and -_IDS <= value < _IDS
 
 
 def count_lost(
     named: Iterable[Any], kept: Mapping[int, int], records: Sequence[Any]
 ) -> dict[Category, tuple[int, int]]:
-    """Of each category that loses annotations: how many of how many.
+    """The number of lost and of all annotations of each category that loses some.
 
-    named: the category of every annotation, good or bad. kept: the number of good ones by id. records: the categories
-    of the file; bad ones are called by their id.
+    Args:
+        named: category ids of all annotations, good or bad.
+        kept: number of good annotations, by category id.
+        records: of the categories in the file.
     """
     names = {number: records[i].get("name") for number, i in index_by_id(records).items()}
     counts = Counter(number for number in named if is_id(number) and number in names)
@@ -196,7 +203,7 @@ def count_lost(
 
 
 def index_by_id(records: Sequence[Any]) -> dict[int, int]:
-    """Of every id, good or bad, the record that has it first."""
+    """The first record with each id, by id."""
     found: dict[int, int] = {}
     for i, record in enumerate(records):
         if isinstance(record, dict) and is_id(record.get("id")):
@@ -208,15 +215,15 @@ def _without_point(value: Any) -> str:
     return ", written without a point" if isinstance(value, float) and value.is_integer() else ""
 
 
-def _mendable(keys: Keys) -> bool:
-    """Whether it is a number in the area or in one of the polygons of an annotation, which alone is then bad."""
+def _repairable(keys: Keys) -> bool:
+    """Whether a flaw is in the area or one polygon of an annotation, which can be left out alone."""
     return keys[:1] == ("annotations",) and (
         keys[2:] == ("area",) or (keys[2:3] == ("segmentation",) and len(keys) > 4)
     )
 
 
 def _roots(records: Sequence[Any], read: Mapping[int, tuple[int, Category]], used: Collection[Any]) -> list[Category]:
-    """Categories without annotations that are the supercategory of another one."""
+    """Categories without annotations that are the supercategory of others."""
     above: dict[Any, set[int]] = {}
     for i, _ in read.values():
         text = records[i].get("supercategory")
@@ -229,13 +236,16 @@ def _place(flaw: Flaw) -> tuple[int, int]:
     return _ORDER.get(str(flaw.keys[0]), 0), number if isinstance(number, int) else 0
 
 
-MAX_SEGMENT_ID = 2**24 - 1  # the largest id that three bytes hold; 0 is void, where nothing is labelled
-
-
 class Segment(NamedTuple):
-    """One record of `segments_info`. category: its place among all categories. place: among those of its annotation.
+    """One record of `segments_info`.
 
-    A bad one has an id and a category of -1: its pixels in the PNG are then no riddle.
+    Attributes:
+        id: in the PNG.
+        category: index among all categories; -1 of a bad record, whose id explains its pixels in the PNG.
+        crowd: whether objects are not told apart.
+        area: in pixels.
+        box: (x1, y1, x2, y2) in pixels.
+        place: index in `segments_info`.
     """
 
     id: int
@@ -248,13 +258,21 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class Segments:
-    """The S segments of I images; those of an image follow each other, in the order of the file.
+    """The S segments of I images as arrays, those of an image in a row, in the order of the file.
 
-    folder: where the PNGs lie. maps: of each image the name of its PNG. records: int64 [I] the place of each image's
-    annotation in the file. categories, things: all of them, stuff as well, and which are things. first: int64 [I + 1]
-    the first segment of each image. ids: int64 [S] in the PNG. category: int32 [S] places among `categories`, -1 of
-    bad ones. crowd: bool [S]. areas: float64 [S] in pixels. boxes: float32 [S, 4] (x1, y1, x2, y2) in pixels. places:
-    int32 [S] in `segments_info`.
+    Attributes:
+        folder: of the PNGs.
+        maps: names of the PNGs of the images.
+        records: int64 [I] index of the annotation of each image in the file.
+        categories: all, things and stuff.
+        things: which categories are things.
+        first: int64 [I + 1] first segment of each image.
+        ids: int64 [S] in the PNG.
+        category: int32 [S] indices of `categories`, -1 of bad segments.
+        crowd: bool [S].
+        areas: float64 [S] in pixels.
+        boxes: float32 [S, 4] (x1, y1, x2, y2) in pixels.
+        places: int32 [S] index in `segments_info`.
     """
 
     folder: Path
@@ -271,7 +289,7 @@ class Segments:
     places: NDArray[np.int32]
 
     def rows(self, image: int) -> NDArray[np.int64]:
-        """The segments of an image: places in the arrays."""
+        """Indices of the segments of an image in the arrays."""
         return np.arange(self.first[image], self.first[image + 1])
 
 
@@ -281,7 +299,7 @@ def stack_segments(
     categories: Sequence[Category],
     things: Sequence[bool],
 ) -> Segments:
-    """As arrays. images: of each the name of its PNG, the place of its annotation, its segments."""
+    """Segments as arrays. images: name of the PNG, index of the annotation and segments of each image."""
     every = [segment for _, _, segments in images for segment in segments]
     return Segments(
         folder=folder,
