@@ -15,7 +15,8 @@ from torch import Tensor
 from torchfpn.data.headers import page_count
 from torchfpn.data.moments import Moments
 from torchfpn.errors import ConfigError, DataError, WeightsError, nearest
-from torchfpn.geo.georef import Geo, Ties, Window
+from torchfpn.geo.georef import Geo, Ties
+from torchfpn.geo.window import Window
 from torchfpn.geo.tiles import check_pattern
 from torchfpn.geo.window import Block
 from torchfpn.inference.jobs import Job
