@@ -10,7 +10,7 @@ from torchfpn.io.geotiff import write_bands
 from torchfpn.recipe import Scaling
 
 UTM = Geo(rasterio.crs.CRS.from_epsg(32645).to_wkt(), (0.5, 0.0, 5e5, 0.0, -0.5, 3e6))
-HEIGHT, WIDTH = 230, 310
+HEIGHT, WIDTH = 130, 190
 
 
 def make_task(backbone="test_resnet", bands=3):

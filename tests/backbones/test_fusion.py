@@ -63,7 +63,9 @@ def resnet18(tmp_path_factory):
     return network, path
 
 
-@pytest.mark.parametrize("name", STAGED)
+@pytest.mark.parametrize(
+    "name", ["torchvision/resnet18", "mobilenetv3_small_050", "convnext_atto", SWIN, "test_resnet"]
+)
 def test_with_a_silent_second_stream_it_is_the_plain_network_to_the_bit(name):
     body = fused(name)
     assert isinstance(body, StageFusion)
@@ -97,8 +99,14 @@ def test_stages_are_the_network_taken_apart(name):
     assert {id(p) for p in stages_of(body).parameters()} == {id(p) for p in body.parameters()}
 
 
-@pytest.mark.parametrize("name", ["torchvision/resnet18", "resnet18", "test_resnet"])
-@pytest.mark.parametrize(("kind", "band_init"), [("fusenet", "repeat"), ("late", "mean")])
+@pytest.mark.parametrize(
+    ("name", "kind", "band_init"),
+    [
+        ("torchvision/resnet18", "fusenet", "repeat"),
+        ("test_resnet", "fusenet", "repeat"),
+        ("test_resnet", "late", "mean"),
+    ],
+)
 def test_both_streams_begin_with_the_pretrained_weights(name, kind, band_init, tmp_path):
     family, _, model = name.rpartition("/")
     source = torchvision.models.get_model(model, weights=None) if family else timm.create_model(model)
@@ -140,7 +148,7 @@ def stages(network):
     ]
 
 
-@pytest.mark.parametrize("points", [[1, 2, 3, 4], [1, 2, 3, 4, 5], [1], [5], [2, 4]])
+@pytest.mark.parametrize("points", [[1, 2, 3, 4], [1, 2, 3, 4, 5], [2]])
 def test_it_is_the_papers_loop(resnet18, points):
     """Hazirbas et al. 2016: the sum takes the place of the RGB stream; the other stream goes on as it was.
 
@@ -269,7 +277,7 @@ def test_a_dilated_network_can_be_fused():
     assert body.levels[0] == Level(32, 4)
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "torchvision/resnet18", "hrnet_w18_small"])
+@pytest.mark.parametrize("name", ["test_resnet", "torchvision/resnet18"])
 @pytest.mark.parametrize(
     ("options", "told"),
     [

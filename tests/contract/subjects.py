@@ -31,12 +31,13 @@ BACKBONES = [
     "swin_tiny_patch4_window7_224",
     *PLAIN,
     "torchvision/resnet18",
-    "torchvision/resnet50",
     "torchvision/mobilenet_v2",
     "torchvision/efficientnet_b0",
 ]
+SMALL_SWIN = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}  # the kind, not the size
 MORE_BACKBONES = [  # in `make contract`
     "resnet50",
+    "torchvision/resnet50",
     "resnetv2_50",
     "res2net50_26w_4s",
     "mixnet_s",
@@ -75,6 +76,16 @@ REFUSED = [  # the finest head reads one map: what makes others has to be read
     (pyramid, "finest") for pyramid in PYRAMIDS if pyramid.startswith(("panet", "simple", "fpn with P6"))
 ]
 PAIRS = [(pyramid, head) for pyramid in PYRAMIDS for head in HEADS if (pyramid, head) not in REFUSED]
+FEW_PAIRS = [  # every pyramid, every head, and pairs that meet in no other; the others run in `make contract`
+    *((pyramid, head) for pyramid, head in PAIRS if head == "sum" or pyramid == "fpn"),
+    ("panet", "concat"),
+    ("panet on late fusion", "concat with bottleneck"),
+    ("simple", "concat"),
+    ("fpn with P6 and P7", "concat"),
+    ("fpn on fused bands", "finest"),
+    ("fpn on a dilated network", "finest"),
+    ("fpn without smoothing", "concat as robosat"),
+]
 
 
 def made(backbone="test_resnet", **options):
@@ -82,7 +93,9 @@ def made(backbone="test_resnet", **options):
     torch.manual_seed(0)
     if backbone in PLAIN:
         options = {"pyramid": "simple", **options}
-    options = {"num_classes": 3, "channels": 64, "head_channels": 64, **options}
+    if backbone.startswith("swin_"):
+        options = {"backbone_options": SMALL_SWIN, **options}
+    options = {"num_classes": 3, "channels": 32, "head_channels": 32, **options}
     model = torchfpn.create_model("semantic", backbone=backbone, **options)
     for parameter in model.parameters():
         if parameter.ndim == 1:

@@ -52,7 +52,7 @@ def test_copies_and_pickles_compute_the_same(model):
 
 
 def test_channels_last_and_bf16_stay_close(model):
-    x = images(model, 64, 64)
+    x = images(model, 64, 64, batch=1)
     with torch.inference_mode():
         expected = model(x)
         other = copy.deepcopy(model).to(memory_format=torch.channels_last)
@@ -64,7 +64,7 @@ def test_channels_last_and_bf16_stay_close(model):
 
 
 @pytest.mark.parametrize("stride", [8, 16])
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "torchvision/resnet50", "efficientnet_b0", "regnety_002"])
+@pytest.mark.parametrize("name", ["resnet18", "torchvision/resnet50", "efficientnet_b0", "regnety_002"])
 def test_dilated_networks_keep_their_last_maps_large(name, stride):
     body = backbone(name, output_stride=stride).eval()
     with torch.inference_mode():

@@ -8,6 +8,7 @@ import torch
 
 from contract.subjects import (
     BACKBONES,
+    FEW_PAIRS,
     HEADS,
     MORE_BACKBONES,
     PAIRS,
@@ -24,7 +25,13 @@ from torchfpn import ConfigError, create_model
 SIZES = [(1, 1), (1, 40), (31, 33), (33, 64), (130, 7), (101, 257)]
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids=" x ".join)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(pair, id=" x ".join(pair), marks=[] if pair in FEW_PAIRS else pytest.mark.product)
+        for pair in PAIRS
+    ],
+)
 def model(request):
     return whole(*request.param).eval()
 

@@ -91,7 +91,7 @@ def test_the_demo_while_it_paints(tmp_path):
 @posix
 def test_a_prediction_by_windows(tmp_path):
     make_task().save(tmp_path / "model.safetensors")
-    make_scene(tmp_path / "scene.tif")
+    make_scene(tmp_path / "scene.tif", height=230, width=310)
     words = ["predict", "model.safetensors", "scene.tif", "--out", "out", "--tile-size", "32", "--margin", "32"]
     code, said = interrupted(words, tmp_path, lambda: len(list(tmp_path.glob("out/.fpn-*.blocks/*.block"))) > 2)
     assert code == 130

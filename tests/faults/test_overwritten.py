@@ -15,10 +15,10 @@ from torchfpn.inference.jobs import find_sources, plan
 from torchfpn.inference.semantic import PredictOptions
 from torchfpn.inference.windows import TilingOptions, open_windowed, predict_windows
 
-VRT = """<VRTDataset rasterXSize="310" rasterYSize="230">{bands}</VRTDataset>"""
+VRT = """<VRTDataset rasterXSize="190" rasterYSize="130">{bands}</VRTDataset>"""
 BAND = """<VRTRasterBand dataType="Byte" band="{n}"><ColorInterp>{color}</ColorInterp><SimpleSource>
 <SourceFilename relativeToVRT="1">part.tif</SourceFilename><SourceBand>{n}</SourceBand>
-<SrcRect xOff="0" yOff="0" xSize="310" ySize="230"/><DstRect xOff="0" yOff="0" xSize="310" ySize="230"/>
+<SrcRect xOff="0" yOff="0" xSize="190" ySize="130"/><DstRect xOff="0" yOff="0" xSize="190" ySize="130"/>
 </SimpleSource></VRTRasterBand>"""
 CASES = {  # what is predicted, and the file that somebody overwrites meanwhile
     "file": ("scene.tif", "scene.tif", []),
@@ -37,7 +37,7 @@ def scene(tmp_path, monkeypatch):
     make_task().save("model.safetensors")
     for name in ("scene.tif", "part.tif"):
         make_scene(name)
-        write_tiff(tmp_path / f"{name}.msk", np.full((1, 230, 310), 255, np.uint8))
+        write_tiff(tmp_path / f"{name}.msk", np.full((1, 130, 190), 255, np.uint8))
     georeference = "<SRS>EPSG:32645</SRS><GeoTransform>500000, 0.5, 0, 3000000, 0, -0.5</GeoTransform>"
     bands = [BAND.format(n=n, color=color) for n, color in enumerate(("Red", "Green", "Blue"), start=1)]
     (tmp_path / "scene.vrt").write_text(VRT.format(bands=georeference + "".join(bands)))

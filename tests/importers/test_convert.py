@@ -38,16 +38,24 @@ def test_wrappers_of_names_are_taken_off(wrap):
 
 
 @pytest.mark.parametrize(
-    ("name", "blocks"), [("resnet34", 2), ("resnet50", 3), ("resnet101", 3), ("resnet152", 3), ("resnext50_32x4d", 3)]
+    "name",
+    [
+        "resnet34",
+        "resnet50",
+        "resnext50_32x4d",
+        *(pytest.param(f"resnet{depth}", marks=pytest.mark.slow) for depth in (101, 152)),
+    ],
 )
-def test_depths_are_told_from_shapes(name, blocks):
+def test_depths_are_told_from_shapes(name):
     with torch.device("meta"):
         tensors = original(name, "fpn", out_size=None, fpn_channels=8, num_classes=2, in_channels=3, fused=False)
     made = converted({key: torch.zeros(value.shape, dtype=value.dtype) for key, value in tensors.state_dict().items()})
     assert made.about == f"fpn on {name}"
 
 
-@pytest.mark.parametrize("name", [f"efficientnet_b{size}" for size in (1, 3, 5, 8)])
+@pytest.mark.parametrize(
+    "name", ["efficientnet_b1", *(pytest.param(f"efficientnet_b{size}", marks=pytest.mark.slow) for size in (3, 5, 8))]
+)
 def test_efficientnets_are_told_from_depth_and_width(name):
     with torch.device("meta"):
         tensors = original(name, "fpn", out_size=None, fpn_channels=8, num_classes=2, in_channels=3, fused=False)
@@ -55,8 +63,10 @@ def test_efficientnets_are_told_from_depth_and_width(name):
     assert made.about == f"fpn on {name}"
 
 
-@pytest.mark.parametrize(("bands", "fused"), [(1, False), (8, False), (4, True), (8, True)])
-@pytest.mark.parametrize("kind", ["fpn", "panoptic", "panet"])
+@pytest.mark.parametrize(
+    ("kind", "bands", "fused"),
+    [("fpn", 1, False), ("fpn", 8, True), ("panoptic", 8, False), ("panoptic", 4, True), ("panet", 4, True)],
+)
 @torch.no_grad()
 def test_bands_and_streams_are_told_from_shapes(kind, bands, fused):
     model = small(kind, bands, fused)
@@ -215,8 +225,7 @@ class Retina(nn.Module):
         return self.smooth2(p3), self.smooth1(p4), p5, p6, p7
 
 
-@pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("blocks", [(2, 2, 2, 2), (1, 2, 3, 1)])
+@pytest.mark.parametrize(("blocks", "align_corners"), [((2, 2, 2, 2), False), ((1, 2, 3, 1), True)])
 @torch.no_grad()
 def test_kuangliu_retina(blocks, align_corners):
     theirs = random(Retina(blocks))

@@ -211,7 +211,13 @@ def on_another(network):
 
 
 @pytest.mark.parametrize(
-    ("network", "scale"), [("resnet18", 1.0), ("resnet34", 1.0), ("resnet152", 1.0), ("resnext101_32x8d", 58.395)]
+    ("network", "scale"),
+    [
+        ("resnet18", 1.0),
+        ("resnext101_32x8d", 58.395),
+        pytest.param("resnet34", 1.0, marks=pytest.mark.slow),
+        pytest.param("resnet152", 1.0, marks=pytest.mark.slow),
+    ],
 )
 def test_other_networks_and_where_they_halve(network, scale):
     made = converted(on_another(network))
@@ -276,7 +282,6 @@ def test_a_resnet_of_torchvision_has_its_strides_and_colours_in_another_place():
 @pytest.mark.parametrize(
     ("mean", "std", "offset", "strided"),
     [
-        ((103.53, 116.28, 123.675), (1.0, 1.0, 1.0), (123.675, 116.28, 103.53), True),
         ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), (123.675, 116.28, 103.53), False),
         ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), (123.675, 116.28, 103.53), False),
         ((10.0, 20.0, 30.0), (1.0, 1.0, 1.0), (30.0, 20.0, 10.0), True),
@@ -337,14 +342,14 @@ def test_old_files_tell_their_anchors():
 )
 def test_what_is_not_taken_over_is_named(name, told):
     with pytest.raises(WeightsError, match=f"{told} of detectron2; expected Faster R-CNN and Mask R-CNN on a ResNet"):
-        converted(shapes_of() | {name: torch.zeros(4)})
+        converted(shapes_of(masks=False) | {name: torch.zeros(4)})
 
 
 def test_variants_that_there_are_not():
     with pytest.raises(
         ConfigError, match=r'variant: "cafe"; expected detectron2 has caffe \| torchvision; did you mean "caffe"'
     ):
-        torchfpn.convert(shapes_of(), variant="cafe")
+        torchfpn.convert(shapes_of(masks=False), variant="cafe")
 
 
 # -- more bands --------------------------------------------------------------------------------------------------------

@@ -35,13 +35,9 @@ CASES = [
     ("resnet18", 1, "cat", (32, 64)),
     ("resnet34", 6, "add", (64, 64)),
     ("resnet50", 3, "cat", (64, 64)),
-    ("resnext50_32x4d", 3, "add", (64, 64)),
     ("efficientnet-b0", 3, "add", (224, 224)),
     ("efficientnet-b0", 6, "cat", (64, 96)),
     ("efficientnet-b1", 1, "add", (96, 64)),
-    ("efficientnet-b2", 3, "add", (96, 64)),
-    ("efficientnet-b3", 3, "add", (96, 64)),
-    ("mobilenet_v2", 3, "add", (64, 96)),
     ("mobilenet_v2", 6, "cat", (64, 64)),
     ("tu-convnext_atto", 3, "add", (64, 64)),
     ("tu-resnet18", 6, "cat", (64, 64)),
@@ -50,9 +46,18 @@ CASES = [
     ("timm-mobilenetv3_small_minimal_100", 3, "add", (64, 64)),  # timm's tf_ network: other padding, other epsilon
     ("timm-tf_efficientnet_lite0", 3, "add", (64, 64)),  # timm's plain network
 ]
+LARGER_CASES = [
+    ("resnext50_32x4d", 3, "add", (64, 64)),
+    ("efficientnet-b2", 3, "add", (96, 64)),
+    ("efficientnet-b3", 3, "add", (96, 64)),
+    ("mobilenet_v2", 3, "add", (64, 96)),
+]
 
 
-@pytest.mark.parametrize(("encoder", "bands", "merge", "size"), CASES)
+@pytest.mark.parametrize(
+    ("encoder", "bands", "merge", "size"),
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in LARGER_CASES)],
+)
 @torch.no_grad()
 def test_logits_are_equal(encoder, bands, merge, size):
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torchfpn.backbones.first_conv import RGB, BandInit, check_bands, widen_first_conv
 from torchfpn.backbones.weights import Fitting, Wanted, fitting_weights, kin
 from torchfpn.errors import ConfigError, WeightsError
+from torchfpn.nn.layers import shapes_only
 from torchfpn.ops.resize import crop
 from torchfpn.types import Level, Maps
 
@@ -489,7 +490,7 @@ def _from_file(name: str, path: str | Path, in_channels: int) -> Fitting:
 def _without_storage(name: str, **options: int) -> nn.Module:
     """The whole network, for names and shapes; with storage where it cannot be without."""
     try:
-        with torch.device("meta"):
+        with shapes_only():
             network: nn.Module = timm.create_model(name, **options)
     except (RuntimeError, NotImplementedError):  # torch raises these where an operator cannot run on meta tensors
         network = timm.create_model(name, **options)

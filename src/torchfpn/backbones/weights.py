@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import timm
-import torch
 import torchvision
 from timm.models import model_entrypoint
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torchfpn.backbones.names import PREFIX, TORCHVISION
 from torchfpn.errors import WeightsError, amount
 from torchfpn.io.formats import printable
 from torchfpn.io.weights import check_finite, listed, originals, prefixes, read_weights
+from torchfpn.nn.layers import shapes_only
 from torchfpn.recipe import Scaling
 
 Tensors = Mapping[str, Tensor]
@@ -217,7 +217,7 @@ def kin(tensors: Mapping[str, Tensor], name: str, *, seconds: float = 4.0) -> st
 def whole_shapes(name: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors of a whole network but for its classifier."""
     heads: tuple[str, ...] = ()
-    with torch.device("meta"):
+    with shapes_only():
         if name.startswith(PREFIX):
             network = torchvision.models.get_model(name.removeprefix(PREFIX), weights=None)
             heads = ("classifier.", "fc.")
@@ -306,7 +306,7 @@ def _letters(key: str) -> str:
 
 @cache
 def _network(name: str) -> nn.Module:
-    with torch.device("meta"):
+    with shapes_only():
         network: nn.Module = timm.create_model(name, features_only=True)
     return network
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from torchfpn.errors import ConfigError, FPNError, ShapeError
 from torchfpn.nn.containers import Chain, chain
@@ -19,6 +20,30 @@ from torchfpn.recipe import LARGEST_VALUE, Scaling
 Norm = Literal["batch", "group", "none"]
 _changed = threading.Condition()  # guards `_held`; notified when a block of `evaluating` ends
 TORCH = re.compile(r"torch\s*\(?\s*([=<>~!][^;)\s]*)")  # "torch==2.15.0", "torch (>=2.14.0)"
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """A context in which modules get names and shapes but neither memory nor initial values: device "meta".
+
+    Drawing initial values is most of the time that a module on that device takes to build.
+    """
+    with torch.device("meta"), _Unfilled():
+        yield
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out what fills tensors."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        filled = args[0] if args else options.get("tensor")
+        if getattr(func, "__name__", "") in _FILLS and isinstance(filled, Tensor) and filled.is_meta:
+            return filled
+        return func(*args, **options)
+
+
+_FILLS = frozenset({"normal_", "uniform_", "erfinv_", "clamp_", "kaiming_uniform_", "kaiming_normal_", "trunc_normal_"})
 
 
 def norm_layer(kind: Norm, channels: int) -> nn.Module:

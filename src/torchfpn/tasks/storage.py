@@ -13,6 +13,7 @@ from torchfpn.errors import ConfigError, WeightsError, amount
 from torchfpn.io.atomic import sweep
 from torchfpn.io.model_files import recipe_of
 from torchfpn.io.weights import check_finite, read_tensors, write_tensors
+from torchfpn.nn.layers import shapes_only
 from torchfpn.nn.receptive_field import reach
 from torchfpn.recipe import Recipe, is_measures
 from torchfpn.tasks.model import check_arguments, create_model
@@ -186,7 +187,7 @@ def _check_built(recipe: Recipe, tensors: dict[str, Tensor], path: str | Path) -
         WeightsError: as `fill`.
     """
     try:
-        with torch.device("meta"):
+        with shapes_only():
             model = build_model(recipe)
             fitting = _read_by(model, tensors)
     except RuntimeError as error:
