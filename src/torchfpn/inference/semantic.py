@@ -16,9 +16,8 @@ from torchfpn.data.headers import page_count
 from torchfpn.data.moments import Moments
 from torchfpn.errors import ConfigError, DataError, WeightsError, nearest
 from torchfpn.geo.georef import Geo, Ties
-from torchfpn.geo.window import Window
 from torchfpn.geo.tiles import check_pattern
-from torchfpn.geo.window import Block
+from torchfpn.geo.window import Block, Window
 from torchfpn.inference.jobs import Job
 from torchfpn.inference.outputs import (
     LabelOutput,
