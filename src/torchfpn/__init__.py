@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from torchfpn.types import Batch as Batch
     from torchfpn.types import Level as Level
     from torchfpn.types import Objects as Objects
+    from torchfpn.types import Panoptic as Panoptic
+    from torchfpn.types import PanopticTargets as PanopticTargets
+    from torchfpn.types import Segment as Segment
     from torchfpn.types import Semantic as Semantic
 
 _HOMES = {
@@ -82,7 +85,7 @@ _HOMES = {
     "torchfpn.tasks.storage": ["load_model"],
     "torchfpn.tasks.task": ["Task"],
     "torchfpn.train.fit": ["fit"],
-    "torchfpn.types": ["Batch", "Level", "Objects", "Semantic"],
+    "torchfpn.types": ["Batch", "Level", "Objects", "Panoptic", "PanopticTargets", "Segment", "Semantic"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 _ROOMS = {"backbones", "criteria", "data", "errors", "heads", "metrics", "nn", "ops", "pyramids", "recipe", "types"}

@@ -37,7 +37,7 @@ class Batch:
     images: [B, C, H, W] float, raw values as in the files, NaN where there is none (nodata, padding).
     sizes: the true (height, width) of each image, before padding; the padding is at the right and the bottom.
     targets: semantic: [B, H, W] int64, 0-based class indices, `IGNORE` where nothing is known; detection and instances:
-    a list of `Objects`; None: no truth.
+    a list of `Objects`; panoptic: `PanopticTargets`; None: no truth.
     names: where each image came from, for messages.
     """
 
@@ -54,6 +54,8 @@ class Batch:
         targets = self.targets
         if isinstance(targets, list):
             targets = [objects.to(device) for objects in targets]
+        elif isinstance(targets, PanopticTargets):
+            targets = targets.to(device)
         elif targets is not None:
             targets = targets.to(device, non_blocking=True)
         return replace(self, images=self.images.to(device, non_blocking=True), targets=targets)
@@ -150,3 +152,93 @@ class Objects:
         """The same objects on `device`; masks stay where they are, few of them are looked at."""
         crowds = None if self.crowds is None else self.crowds.to(device)
         return replace(self, boxes=self.boxes.to(device), labels=self.labels.to(device), crowds=crowds)
+
+
+class PanopticOutput(NamedTuple):
+    """What a panoptic model says of a batch, raw.
+
+    semantic: [B, Ks, H, W] logits at the size of the input. Ks = S + 1 with one class for all things (index 0, then the
+    S stuff classes: the paper, detectron2), or T + S, every class in the order of the classes, things first. regions:
+    of the things, as a two-stage model gives them.
+    """
+
+    semantic: "Tensor"
+    regions: Regions
+
+
+@dataclass(frozen=True)
+class PanopticTargets:
+    """What the images of a batch show: a class for every pixel, and each thing by itself.
+
+    semantic: [B, H, W] int64, 0-based indices of all classes, things first; `IGNORE` where nothing is known. objects:
+    of each image, the things; their labels are indices of the same classes. Crowds as in detection.
+    """
+
+    semantic: "Tensor"
+    objects: list[Objects]
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def to(self, device: "torch.device | str") -> "PanopticTargets":
+        """The same targets on `device`."""
+        semantic = self.semantic.to(device, non_blocking=True)
+        return PanopticTargets(semantic, [objects.to(device) for objects in self.objects])
+
+    def pin_memory(self) -> "PanopticTargets":
+        """The same targets with the class map in page-locked memory; the objects are small."""
+        return replace(self, semantic=self.semantic.pin_memory())
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a panoptic result: a thing, or all pixels of a stuff class.
+
+    id: its value in `Panoptic.segments`, from 1. label: 0-based class. isthing: whether it is an object. score: 0..1,
+    of a thing its detection score, of stuff the mean probability of its pixels. area: pixels. box: (x1, y1, x2, y2)
+    around its pixels, ends excluded.
+    """
+
+    id: int
+    label: int
+    isthing: bool
+    score: float
+    area: int
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Panoptic:
+    """A segment for every pixel of one image.
+
+    segments: [H, W] int32, the id of the segment; 0 = void, where no segment lies or the image holds no data.
+    segments_info: of each id that occurs, once, in the order of the ids. instances: `Instances`, all that the region
+    branch found, before merging; semantic: what the semantic branch says; both None where they were not kept.
+    """
+
+    segments: "Tensor"
+    segments_info: list[Segment]
+    instances: Any = None
+    semantic: Semantic | None = None
+
+    def __len__(self) -> int:
+        return len(self.segments_info)
+
+    def __repr__(self) -> str:
+        """Size and segments: "Panoptic(45 x 60: 3 things: class 0 x 2, class 1 x 1; 1 stuff: class 3; void 2.5 %)"."""
+        words = []
+        for kind, isthing in (("things", True), ("stuff", False)):
+            labels = [segment.label for segment in self.segments_info if segment.isthing == isthing]
+            counts = {label: labels.count(label) for label in sorted(set(labels))}
+            each = [f"class {label} x {n}" if isthing else f"class {label}" for label, n in counts.items()]
+            names = ", ".join(each[:SHOWN]) + (", ..." if len(each) > SHOWN else "")
+            words.append(f"{len(labels)} {kind}" + (f": {names}" if names else ""))
+        height, width = self.segments.shape[-2:]
+        void = height * width - sum(segment.area for segment in self.segments_info)
+        words.append(f"void {100 * void / max(height * width, 1):.1f} %")
+        return f"Panoptic({height} x {width}: {'; '.join(words)})"
+
+    def to(self, device: "torch.device | str") -> "Panoptic":
+        """The same result on `device`; masks of the instances stay where they are."""
+        parts = [None if part is None else part.to(device) for part in (self.instances, self.semantic)]
+        return Panoptic(self.segments.to(device), self.segments_info, *parts)
