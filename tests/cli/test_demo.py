@@ -1,11 +1,8 @@
 """fpn demo, as small as it gets, as a user runs it."""
 
 import json
-import os
 import re
 import signal
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -13,6 +10,7 @@ import rasterio
 from PIL import Image
 
 import torchfpn
+from passes import at_step, own_signal
 from torchfpn.cli.main import main
 
 
@@ -85,14 +83,8 @@ def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path, capsys):
 
 def test_a_demo_that_ctrl_c_stops_is_told_in_a_line_and_goes_on(tmp_path, capsys):
     out = tmp_path / "demo"
-
-    def interrupt():
-        while not (out / "run" / "metrics.csv").is_file():  # the first epoch is done
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt, daemon=True).start()
-    assert main(["demo", "--quick", "--epochs", "2000", "--out", str(out)]) == 130
+    with at_step(4, own_signal(signal.SIGINT)):  # the first epoch is done
+        assert main(["demo", "--quick", "--epochs", "2000", "--out", str(out)]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == f"fpn: stopped by SIGINT; continue with --resume --out {out}"
     painted = (out / "town" / "town.tif").stat().st_mtime_ns
     assert main(["demo", "--quick", "--resume", "--epochs", "1", "--out", str(out)]) == 0

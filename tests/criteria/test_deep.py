@@ -7,13 +7,12 @@ import torch
 import torch.nn.functional as F
 
 import torchfpn
+from passes import at_step, own_signal
 from torchfpn import Batch, ConfigError, Level
 from torchfpn.criteria.semantic import DeepSupervision, criterion
 from torchfpn.evaluation.model import PixelValidation
 from torchfpn.recipe import IGNORE
-from torchfpn.train.loop import TrainingStep
 from train.fixtures import small  # noqa: F401
-from train.test_resume import signal_at
 from train.tiny import checkpoint, rows, same_training, train
 
 LEVELS, CLASSES = (Level(6, 4), Level(6, 8), Level(6, 16)), 3
@@ -157,12 +156,11 @@ def test_a_saved_model_has_no_trace_of_it(tmp_path):
     assert torch.equal(again.predict(raw)[0].scores, supervised.predict(raw)[0].scores)
 
 
-def test_a_training_with_it_is_stopped_and_resumed_to_the_same_bits(small, monkeypatch):
+def test_a_training_with_it_is_stopped_and_resumed_to_the_same_bits(small):
     flags = ("--loss.deep_supervision", "0.4")
     assert train(*flags, "--name", "whole") == 0
     whole, run = small / "runs" / "whole", small / "runs" / "small"
-    with monkeypatch.context() as patch:
-        signal_at(patch, TrainingStep, 4)
+    with at_step(4, own_signal()):
         assert train(*flags) == 143
     assert train(*flags, "--resume") == 0
     one, other = rows(whole), rows(run)

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import torchfpn
+from file_events import before_event, failing_at
 from passes import after_pass, at_step, before_pass, own_signal
 from torchfpn.data.datasets import SemanticDataset
-from torchfpn.data.scaling import find_scaling
 from torchfpn.train import run_folder as signals
 from train.fixtures import small  # noqa: F401
 from train.tiny import checkpoint, rows, same_training, train
@@ -69,13 +69,10 @@ def test_fault_42_a_second_signal_ends_it_at_once(small):
         assert process.wait(30) == 143
 
 
-def test_fault_42_before_the_first_step_there_is_nothing_to_finish(small, monkeypatch, capsys):
-    def interrupted(*args, **options):
-        os.kill(os.getpid(), signal.SIGINT)
-        return find_scaling(*args, **options)
-
-    monkeypatch.setattr("torchfpn.data.scaling.find_scaling", interrupted)
-    assert train() == 130
+def test_fault_42_before_the_first_step_there_is_nothing_to_finish(small, capsys):
+    interrupt = own_signal(signal.SIGINT)
+    with before_event(lambda number: interrupt() if number == 0 else None, pattern="config.yaml"):
+        assert train() == 130
     assert "continue with --resume" in capsys.readouterr().err
 
 
@@ -125,14 +122,8 @@ def test_fault_43_an_fsync_that_fails_counts_as_not_written(small, monkeypatch, 
     assert "Input/output error" in capsys.readouterr().err
 
 
-def test_fault_43_results_that_find_no_room_are_made_again_by_resume(small, monkeypatch, capsys):
-    from torchfpn.train import fit as finish
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(finish, "write_text", full)
+def test_fault_43_results_that_find_no_room_are_made_again_by_resume(small, capsys):
+    with failing_at(0, OSError(errno.ENOSPC, "No space left on device"), pattern="validation.json"):
         assert train() == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert "the results could not be written" in told
@@ -141,14 +132,9 @@ def test_fault_43_results_that_find_no_room_are_made_again_by_resume(small, monk
     assert (small / "runs" / "small" / "report.html").exists()
 
 
-def test_fault_43_numbers_for_people_are_not_worth_the_training(small, monkeypatch, caplog):
-    from torchfpn.train import progress
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(progress, "write_text", full)
-    assert train() == 0
+def test_fault_43_numbers_for_people_are_not_worth_the_training(small, caplog):
+    with failing_at(0, OSError(errno.ENOSPC, "No space left on device"), pattern="timing.csv"):
+        assert train() == 0
     assert "No space left on device" in caplog.text
 
 
@@ -204,7 +190,7 @@ def test_fault_45_out_of_memory_is_told_with_the_batch_size(small, capsys):
     with small_memory(1):
         assert train() == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    assert "batch_size: out of memory with 4 images in a pass" in told
+    assert "batch_size: out of memory with 4 images in a batch" in told
     assert "--auto-batch" in told
 
 
@@ -212,8 +198,8 @@ def test_fault_45_auto_batch_halves_and_goes_on_the_same_way_every_time(small, c
     flags = ["--auto_batch", "--data.crop", "64"]
     with small_memory(1):
         assert train(*flags, "--name", "one") == 0
-    assert "4 images in a pass: going on with 2" in caplog.text
-    assert "2 images in a pass: going on with 1" in caplog.text
+    assert "4 images in a batch: continuing with 2" in caplog.text
+    assert "2 images in a batch: continuing with 1" in caplog.text
     with small_memory(1), at_step(6, own_signal()):
         assert train(*flags, "--name", "two") == 143
     with small_memory(1):
@@ -225,7 +211,7 @@ def test_fault_45_auto_batch_halves_and_goes_on_the_same_way_every_time(small, c
 def test_fault_45_one_image_that_does_not_fit_is_the_end(small, capsys):
     with small_memory(0):
         assert train("--auto_batch") == 2
-    assert "out of memory with 1 image in a pass" in capsys.readouterr().err.splitlines()[-1]
+    assert "out of memory with 1 image in a batch" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="loader processes are forked")

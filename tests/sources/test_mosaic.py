@@ -319,7 +319,7 @@ def test_blended_windows_show_no_seams_and_go_on_after_a_kill(folder):
     assert jumps["--blend",] < 1.15
 
     flags = ("--tile-size", "64", "--margin", "32", "--probabilities", "float32", "--blend")
-    with interrupted_at(12):
+    with interrupted_at(2):
         assert predict("killed", "scene.tif", *flags) == 130
     assert list((folder / "killed").glob(".fpn-scene.tif.blocks/*.block"))  # something is done
     assert not (folder / "killed/scene.tif").exists()

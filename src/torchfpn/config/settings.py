@@ -10,7 +10,7 @@ from typing import Any, Literal
 Number = int | float
 WIDEST = 65536  # channels
 AUTO = "auto"  # of `model.pretrained`
-MANY = 65536  # images in a pass, passes in a step
+MANY = 65536  # images in a batch, batches in a step
 
 
 def option(default: Any, text: str, *, least: Number | None = None, most: Number | None = None) -> Any:

@@ -561,7 +561,8 @@ def tight_boxes(crops: Crops) -> tuple[Tensor, Tensor]:
 
 
 def _has_area(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.asarray((boxes[:, 2:] > boxes[:, :2]).all(1))
+    single = boxes.astype(np.float32)  # as `Objects` holds them: an edge of 47.000001 may round onto the other one
+    return np.asarray((single[:, 2:] > single[:, :2]).all(1))
 
 
 def _select(crops: Crops, keep: Tensor) -> Crops:

@@ -364,6 +364,7 @@ class _Run:
                 if found is None and not self.config.overwrite:  # made by this run: in its way when it is started again
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
+            self._tell_ranks(folder, stack)
         training = self._training(folder, setup)
         stack.callback(training.close)
         if not self._is_finished(training):
@@ -406,9 +407,15 @@ class _Run:
         kept = replace(self.config, resume=False, overwrite=False)
         write_text(folder / "config.yaml", to_yaml(kept, folder=folder))
         write_environment(folder / "env.json", self.machine)
-        os.environ[FOLDER_FOR_RANKS] = str(folder.absolute())
-        os.environ[CHECKPOINT_FOR_RANKS] = str(self.checkpoint_file or "")
-        os.environ[WEIGHTING_FOR_RANKS] = json.dumps(None if self.resumed is None else self.resumed.weighting)
+
+    def _tell_ranks(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        """Sets the environment variables that the other processes inherit; `stack` removes them."""
+        weighting = None if self.resumed is None else self.resumed.weighting
+        told = {FOLDER_FOR_RANKS: str(folder.absolute()), CHECKPOINT_FOR_RANKS: str(self.checkpoint_file or "")}
+        told[WEIGHTING_FOR_RANKS] = json.dumps(weighting)
+        os.environ |= told
+        for name in told:
+            stack.callback(os.environ.pop, name, None)
 
     def _folder(self, found: Path | None, setup: TrainingSetup) -> Path:
         if self.rank:

@@ -134,8 +134,8 @@ class TrainingStep:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise FPNError(
-                "batch norm cannot train on a single value: one image in a pass, and a map of 1 x 1",
-                hint="a larger --data.crop (64 or more), or more images in a pass",
+                "batch norm cannot train on a single value: one image in a batch, and a map of 1 x 1",
+                hint="a larger --data.crop (64 or more), or more images in a batch",
             ) from error
 
     def _accumulate(self, batch: Batch, masses: dict[str, float] | None) -> dict[str, float]:
@@ -220,7 +220,7 @@ def _out_of_memory(size: int) -> FPNError:
         free, total = torch.cuda.mem_get_info()
         memory = f", {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     return FPNError(
-        f"out of memory with {amount(size, 'image')} in a pass{memory}",
+        f"out of memory with {amount(size, 'image')} in a batch{memory}",
         field="batch_size",
         hint="smaller --batch-size with --accumulate, smaller --data.crop, or --auto-batch",
     )
