@@ -93,9 +93,7 @@ def test_validation_ends_whatever_the_number_of_images_and_processes(small, case
             (small / "data" / "val" / kind / f"{2 + i}.png").symlink_to(small / "data" / "val" / kind / "0.png")
     (small / "cases.py").write_text(CASES)
     command = [sys.executable, "cases.py", json.dumps(cases)]
-    done = subprocess.run(
-        command, cwd=small, env=environment(), capture_output=True, text=True, timeout=600
-    )
+    done = subprocess.run(command, cwd=small, env=environment(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     left = json.loads(done.stdout.splitlines()[-1])
     for number, ((images, world, stop), codes) in enumerate(zip(cases, left, strict=True)):
