@@ -10,12 +10,14 @@ from typing import Any
 
 from torchfpn.errors import WeightsError, amount, nearest
 
-TASKS = ("semantic", "detection", "instance", "features")  # "features": backbone and pyramid without a head
+TASKS = ("semantic", "detection", "instance", "panoptic", "features")  # "features": backbone and pyramid without a head
 
 DTYPES = ("", "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32",
           "float64")  # fmt: skip
 
 MASKS = ("detectron2", "torchvision")
+FLAVOURS = ("detectron2", "panopticapi")
+MERGING = {"score": 1, "overlap": 1, "stuff_area": 2**53}  # the largest value of each threshold
 LOADED = ("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # read other files
 LARGEST = 3.4028234663852886e38  # of float32, in which images are scaled
 SMALLEST = 1.1754943508222875e-38  # above 0, of full precision
@@ -127,8 +129,9 @@ def _is_range(low: Any, high: Any) -> bool:
 class Recipe:
     """All that is needed to build the model again and to read its answer.
 
-    task: "semantic", "detection", "instance". model: the arguments of `create_model`, plain values only.
-    classes: names, in the order of the labels 0..K-1. label_ids: the value of each class in the label files it was
+    task: "semantic", "detection", "instance", "panoptic". model: the arguments of `create_model`, plain values only.
+    classes: names, in the order of the labels 0..K-1. things: of panoptic models, the first of the classes, which are
+    told apart object by object; the others are stuff. label_ids: the value of each class in the label files it was
     trained on, which is what `fpn predict` writes. colors: red, green, blue of each class, 0..255.
     ignore_index: the value in label files that means "not labelled". bands: name of each input band.
     dtype: pixel type of the images the scaling was found on ("uint8"), "" where unknown.
@@ -139,7 +142,8 @@ class Recipe:
     nodata: a value that marks missing pixels in raw arrays, besides NaN. loss, class_weights: what it was trained with.
     source: where the weights came from, for people. rules: what else is fixed of a detector: how large images are shown
     to it, {"resize": {"shorter": 800, "longer": 1333}} (null: any; "antialias": true where it learnt so, "pillow": true
-    where detectron2 resized), and how masks are laid into them, {"masks": "detectron2"}; of every task
+    where detectron2 resized), and how masks are laid into them, {"masks": "detectron2"}; of panoptic models how its
+    branches are merged, {"panoptic": {...}}, the arguments of `ops.panoptic.merge_segments`; of every task
     {"grey_as_color": true} where one band may stand for three, {"tiles": "{z}/{x}/{y}"} as paths of images told their
     place. measures: what `fpn info` tells of the architecture, filled in when a file is written, empty in older files:
     "parameters" of each part, "levels" of backbone and pyramid ([channels, stride] of each map), "multiple", "reach".
@@ -161,6 +165,7 @@ class Recipe:
     rules: dict[str, Any] = dataclass_field(default_factory=dict)
     inputs: Inputs | None = None
     file_bands: tuple[str, ...] = ()
+    things: tuple[str, ...] = ()
     measures: dict[str, Any] = dataclass_field(default_factory=dict, compare=False)
     schema: int = SCHEMA
 
@@ -222,7 +227,7 @@ class Recipe:
                 error.found, file=file, field=error.field, allowed=error.allowed, hint=error.hint
             ) from error
         weights, nodata = data["class_weights"], data.get("nodata")
-        made |= {name: tuple(data.get(name, ())) for name in ("classes", "bands", "file_bands")}
+        made |= {name: tuple(data.get(name, ())) for name in ("classes", "bands", "file_bands", "things")}
         made |= {
             "label_ids": tuple(data["label_ids"]) or tuple(range(count)),
             "colors": tuple((r, g, b) for r, g, b in data["colors"]) or default_colors(count),
@@ -347,6 +352,7 @@ def _rules(data: dict[str, Any]) -> dict[str, tuple[Callable[[Any], bool], str]]
         "task": (lambda x: x in TASKS, " | ".join(TASKS)),
         "model": (lambda x: isinstance(x, dict), "the arguments of the model by name"),
         "classes": (lambda x: _names(x) and (bool(x) or not needed), "a list of names, each once"),
+        "things": (lambda x: _are_things(x, data), _things_allowed(data["task"])),
         "bands": (lambda x: _names(x) and bool(x), "a list of names, each once"),
         "file_bands": (
             lambda x: _names(x) and (not x or set(data["bands"]) <= set(x)),
@@ -396,6 +402,7 @@ def _check_rules(rules: dict[str, Any], file: str) -> None:
         "masks": (lambda x: x in MASKS, " | ".join(MASKS)),
         "grey_as_color": (lambda x: isinstance(x, bool), "true | false"),
         "tiles": (lambda x: isinstance(x, str), "a path with {z}, {x} and {y}"),
+        "panoptic": (_is_merging, "flavour, score, overlap and stuff_area of ops.panoptic.merge_segments"),
     }
     for name, value in rules.items():
         if name not in known:
@@ -483,6 +490,25 @@ def is_measures(value: Any) -> bool:
         and all(len(level) == 2 for maps in levels.values() for level in maps)
         and all(value[name] is None or _whole(value[name], 0, 2**31) for name in ("multiple", "reach"))
     )
+
+
+def _are_things(value: Any, data: dict[str, Any]) -> bool:
+    """Whether a value can stand as `things` beside the task and the classes of a recipe."""
+    if data["task"] != "panoptic":
+        return bool(value == [])
+    return isinstance(value, list) and 0 < len(value) < len(data["classes"]) and data["classes"][: len(value)] == value
+
+
+def _things_allowed(task: Any) -> str:
+    return "the first of the classes, not all of them" if task == "panoptic" else "none of other tasks than panoptic"
+
+
+def _is_merging(value: Any) -> bool:
+    if not isinstance(value, dict) or not value.keys() <= MERGING.keys() | {"flavour"}:
+        return False
+    if value.get("flavour", FLAVOURS[0]) not in FLAVOURS:
+        return False
+    return all(is_number(value[name]) and 0 <= value[name] <= most for name, most in MERGING.items() if name in value)
 
 
 def _divisors(value: Any) -> bool:

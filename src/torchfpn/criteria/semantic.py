@@ -75,8 +75,10 @@ def criterion(
     )
 
 
-def parse(spec: str) -> dict[str, float]:
+def parse(spec: str, names: Sequence[str] = NAMES, allowed: str = ALLOWED) -> dict[str, float]:
     """{"ce": 1.0, "lovasz": 0.5} of "ce + 0.5*lovasz".
+
+    names: of the terms that there are; allowed: what an error says of them.
 
     Raises:
         ConfigError: as `criterion`.
@@ -84,9 +86,9 @@ def parse(spec: str) -> dict[str, float]:
     factors: dict[str, float] = {}
     for term in spec.split("+"):
         number, star, name = (part.strip() for part in term.rpartition("*"))
-        if name not in NAMES:
+        if name not in names:
             found = f'term "{term.strip()}" in "{spec}"'
-            raise ConfigError(found, field="loss", allowed=ALLOWED, hint=nearest(name, NAMES) if name else None)
+            raise ConfigError(found, field="loss", allowed=allowed, hint=nearest(name, names) if name else None)
         if name in factors:
             raise ConfigError(f'"{name}" twice in "{spec}"', field="loss", allowed="each term once")
         factors[name] = _factor(number, spec) if star else 1.0

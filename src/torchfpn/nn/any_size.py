@@ -1,4 +1,4 @@
-"""Models and detectors for images of any size: pad to the largest stride, run the children, crop the output."""
+"""Models for images of any size: pad to the largest stride, run the children, crop the output."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchfpn.nn.containers import Chain
 from torchfpn.ops.resize import crop, pad_to_multiple, padded_size
 from torchfpn.ops.winograd import Convolving
-from torchfpn.types import Regions, Size
+from torchfpn.types import PanopticOutput, Size
 
 
 class AnySize(Chain):
@@ -54,20 +54,31 @@ class Detector(AnySize):
     to the head, see `torchfpn.heads.two_stage`.
     """
 
-    def forward(self, images: Tensor, sizes: Tensor | None = None, **joints: object) -> Regions:  # type: ignore[override]
+    def forward(self, images: Tensor, sizes: Tensor | None = None, **joints: object) -> Any:  # type: ignore[override]
         """Normalised images -> Regions; the type is the same in training and in inference."""
         if sizes is None:
             whole = images.new_tensor([images.shape[-2], images.shape[-1]])
             sizes = whole.expand(images.shape[0], 2)
-        frame = padded_size(images, self.multiple)
+        hints = {"frame": padded_size(images, self.multiple), "sizes": sizes, **joints}
         if images.device.type != "cpu" or torch.compiler.is_compiling():
-            return self._regions(images, frame, sizes, joints)
+            return self._found(images, hints)
         with Convolving():  # channels last: so are all maps after it, and RoIAlign reads rows
-            return self._regions(images.contiguous(memory_format=torch.channels_last), frame, sizes, joints)
+            return self._found(images.contiguous(memory_format=torch.channels_last), hints)
 
-    def _regions(self, images: Tensor, frame: Size, sizes: Tensor, joints: dict[str, object]) -> Regions:
-        regions: Regions = self[-1](self.maps(images), frame, sizes, **joints)
-        return regions
+    def _found(self, images: Tensor, hints: dict[str, Any]) -> Any:
+        return self[-1](self.maps(images), **hints)
+
+
+class PanopticNet(Detector):
+    """Images [B, C, H, W], sizes [B, 2] -> `PanopticOutput`; the head is a `Fork` of `semantic` and `regions`.
+
+    sizes and all joints are the region branch's, as in `Detector`; the logits of the semantic branch are cut at H x W.
+    Source: Kirillov et al. 2019, figure 1.
+    """
+
+    def _found(self, images: Tensor, hints: dict[str, Any]) -> PanopticOutput:
+        branches = self[-1](self.maps(images), regions=hints)
+        return PanopticOutput(crop(branches["semantic"], images.shape[-2:]), branches["regions"])
 
 
 def as_sizes(sizes: Sequence[Size], like: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ from torch import nn
 from torchfpn.backbones import backbone as named_backbone
 from torchfpn.backbones.names import Fusion
 from torchfpn.errors import ConfigError, amount, nearest
+from torchfpn.heads.panoptic import BRANCHES, Outputs, SemanticClasses, panoptic_head
 from torchfpn.heads.semantic import ConcatHead, FinestHead, SemanticHead
 from torchfpn.heads.two_stage import two_stage
-from torchfpn.nn.any_size import AnySize, Detector
+from torchfpn.nn.any_size import AnySize, Detector, PanopticNet
 from torchfpn.nn.containers import chain
 from torchfpn.nn.layers import Norm
 from torchfpn.pyramids.fpn import FPN, ConvLevels, FromBackbone, PoolLevel
@@ -34,7 +35,10 @@ TASKS: dict[str, tuple[str, ...]] = {  # the heads of each, the usual one first
     "semantic": tuple(HEADS),
     "detection": (REGIONS,),
     "instance": (REGIONS,),
+    "panoptic": ("sum", "concat"),  # of the semantic branch; its regions are two-stage
 }
+NETS: dict[str, type[AnySize]] = {"semantic": AnySize, "detection": Detector, "instance": Detector,
+                                  "panoptic": PanopticNet}  # fmt: skip
 
 UNUSED = {"output_stride": 32, "band_init": "repeat", "fusion": "none", "pretrained": False}  # what asks for nothing
 ADDED = {"pool": 1, "conv": 2, "conv-c5": 2}  # levels that each `extra` makes
@@ -128,7 +132,10 @@ def create_model(
     backbone: str | nn.Module,
     pyramid: str | nn.Module = "fpn",
     head: str | nn.Module | None = None,
-    num_classes: int,
+    num_classes: int | None = None,
+    things: int | Sequence[str] | None = None,
+    stuff: int | Sequence[str] | None = None,
+    semantic_classes: SemanticClasses = "stuff",
     in_channels: int | None = None,
     pretrained: bool | str | Path = False,
     strides: Sequence[int] | None = None,
@@ -151,27 +158,34 @@ def create_model(
     """An nn.Sequential `backbone`, `pyramid`, `head`: normalised images [B, C, H, W] -> raw predictions.
 
     task: "semantic": logits [B, num_classes, H, W]; "detection": `torchfpn.types.Regions`, Faster R-CNN's two stages;
-    "instance": the same with masks, Mask R-CNN. H and W are what was given, from 1 x 1 up; with group norm of 32
+    "instance": the same with masks, Mask R-CNN; "panoptic": `torchfpn.types.PanopticOutput`, Panoptic FPN's semantic
+    branch and Mask R-CNN's stages on one pyramid. H and W are what was given, from 1 x 1 up; with group norm of 32
     channels, one a group, larger than a cell of the coarsest map, which has no variance then. Each of the three words
     is a name or a module you built: a backbone with `.levels`, a pyramid with `.levels`, a head.
 
+    num_classes: of panoptic models things and stuff instead, each a number or names. semantic_classes: of their
+    semantic branch, "stuff": one class for all things (index 0), then stuff, as in the paper, or "all": each thing too.
     backbone: see `torchfpn.backbone` for names, strides, output_stride, rgb, band_init, fusion and points; one that is
     built takes none of these. in_channels: 3, or those of the backbone that is built.
     pyramid: "fpn", "panet", or "simple" for a plain vision transformer. channels: its width; smooth: the FPN's 3x3
     convolutions; extra: coarser levels by "pool" (P6) or convolution of P5 ("conv") or of C5 ("conv-c5"), P6 and P7.
     head: "sum" (Panoptic FPN's), "concat" (COCO-Stuff 2017's, robosat's) or "finest" (reads the finest map alone); of
-    detection and instance segmentation "two-stage", on a pyramid with P6. head_channels, norm, dropout, align_corners:
+    detection and instance segmentation "two-stage", on a pyramid with P6; of panoptic models the semantic branch's,
+    "sum" or "concat", which does not read P6. head_channels, norm, dropout, align_corners:
     of a semantic head. The three *_options go to the piece of that name: {"norm": "group"} to PANet, {"classifier":
-    "bottleneck"} to the concatenating head, {"box": "4conv1fc"} to the two-stage one (`torchfpn.heads.two_stage`).
+    "bottleneck"} to the concatenating head, {"box": "4conv1fc"} to the two-stage one (`torchfpn.heads.two_stage`),
+    {"regions": {"box": "4conv1fc"}, "semantic": {...}} to the branches of a panoptic head.
 
     Raises:
         ConfigError: an unknown word (with the nearest names), words that do not go together, an impossible number.
         WeightsError: pretrained weights that do not fit or cannot be had.
     """
     check_name("task", task, TASKS)
-    numbers: dict[str, Any] = {"num_classes": num_classes, "in_channels": in_channels, "channels": channels}
+    numbers: dict[str, Any] = {"num_classes": num_classes, "things": things, "stuff": stuff}
+    numbers |= {"in_channels": in_channels, "channels": channels}
     numbers |= {"head_channels": head_channels, "dropout": dropout, "align_corners": align_corners}
     check_arguments(create_model, numbers, "")
+    outputs = _outputs(task, num_classes, things, stuff, semantic_classes)
     head = TASKS[task][0] if head is None else head
     extra = extra or (None if task == "semantic" else "pool")
     if head_channels < 1:
@@ -216,32 +230,103 @@ def create_model(
         smooth=smooth,
         extra=extra,
         options=pyramid_options or {},
-        finest=head == "finest",
+        finest=head == "finest" and task == "semantic",
         single=strides is not None,  # a single map is taken as it is where it was asked for
     )
     if not isinstance(head, nn.Module):
         check_name("head", head, TASKS[task])
-        given, own = declared_levels(neck, "pyramid"), head_options or {}
-        check_arguments(two_stage if head == REGIONS else HEADS[head], own, "head_options")
-        with _unknown_options("head_options", head):
-            if head == REGIONS:
-                read = None if extra is None or isinstance(pyramid, nn.Module) else len(given) - ADDED[extra]
-                head = _regions(given, num_classes, task, dropout, {"roi_levels": read or len(given) - 1, **own})
-            else:
-                settings = {"norm": norm, "dropout": dropout, "align_corners": align_corners}
-                settings |= own
-                head = HEADS[head](given, num_classes, head_channels, **settings)
-    kind = AnySize if task == "semantic" else Detector
-    return kind(multiple=max(level.stride for level in levels), backbone=body, pyramid=neck, head=head)
+        settings = {"norm": norm, "dropout": dropout, "align_corners": align_corners}
+        given = declared_levels(neck, "pyramid")
+        added = 1 if extra is None or isinstance(pyramid, nn.Module) else ADDED[extra]
+        finer = max(len(given) - added, 1)
+        head = _head(task, head, given, finer, outputs, head_channels, settings, head_options or {})
+    return NETS[task](multiple=max(level.stride for level in levels), backbone=body, pyramid=neck, head=head)
 
 
-def _regions(
-    levels: tuple[Level, ...], num_classes: int, task: str, dropout: float, options: dict[str, Any]
+def _outputs(
+    task: str,
+    num_classes: int | None,
+    things: int | Sequence[str] | None,
+    stuff: int | Sequence[str] | None,
+    semantic_classes: SemanticClasses,
+) -> Outputs:
+    """How many classes each branch has.
+
+    Raises:
+        ConfigError: arguments of another task, or none.
+    """
+    counts = {name: len(one) if isinstance(one, Sequence) else one for name, one in
+              (("things", things), ("stuff", stuff))}  # fmt: skip
+    if task == "panoptic":
+        if missing := next((name for name, count in counts.items() if count is None), None):
+            raise ConfigError("nothing", field=missing, allowed="the number of such classes, or their names")
+        made = Outputs.of(counts["things"] or 0, counts["stuff"] or 0, semantic_classes)
+        if num_classes not in (None, sum(count or 0 for count in counts.values())):
+            raise ConfigError(f"{num_classes}", field="num_classes", hint="things and stuff say it; leave it out")
+        return made
+    for name, given in (*counts.items(), ("semantic_classes", semantic_classes)):
+        if given not in (None, "stuff"):
+            raise ConfigError(f"{given} of {task}", field=name, allowed='none: it is of task "panoptic"')
+    if num_classes is None:
+        raise ConfigError("nothing", field="num_classes", allowed="a whole number")
+    return Outputs(num_classes, num_classes)
+
+
+def _head(
+    task: str,
+    word: str,
+    levels: tuple[Level, ...],
+    finer: int,
+    outputs: Outputs,
+    channels: int,
+    settings: dict[str, Any],
+    options: dict[str, Any],
 ) -> nn.Module:
-    """The two-stage head. options: among them `roi_levels`: boxes are read from no level made for large anchors."""
-    if dropout:
-        raise ConfigError(f"{dropout} in {task}", field="dropout", allowed="0: a two-stage head has none")
-    return two_stage(levels, num_classes, masks=task == "instance", **options)
+    """The head that a word names.
+
+    finer: how many levels are not made for large anchors alone; boxes, and the semantic branch of a panoptic head, are
+    read from these. settings: arguments of a semantic head, which `options` override.
+    """
+
+    def semantic(read: Sequence[Level], own: dict[str, Any], field: str) -> nn.Module:
+        check_arguments(HEADS[word], own, field)
+        with _unknown_options(field, word):
+            return HEADS[word](read, outputs.semantic, channels, **(settings | own))
+
+    def regions(read: Sequence[Level], own: dict[str, Any], field: str) -> nn.Module:
+        check_arguments(two_stage, own, field)
+        with _unknown_options(field, REGIONS):
+            return two_stage(read, outputs.things, masks=task != "detection", **{"roi_levels": finer, **own})
+
+    if task == "semantic":
+        return semantic(levels, options, "head_options")
+    if task == "panoptic":
+        branches = _branch_options(options)
+        return panoptic_head(
+            levels,
+            finer,
+            semantic=lambda read: semantic(read, branches["semantic"], "head_options.semantic"),
+            regions=lambda read: regions(read, branches["regions"], "head_options.regions"),
+        )
+    if settings["dropout"]:
+        found = f"{settings['dropout']} in {task}"
+        raise ConfigError(found, field="dropout", allowed="0: a two-stage head has none")
+    return regions(levels, options, "head_options")
+
+
+def _branch_options(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The options of each branch of a panoptic head.
+
+    Raises:
+        ConfigError: a branch that there is not, or no table.
+    """
+    for name, own in options.items():
+        field = f"head_options.{name}"
+        if name not in BRANCHES:
+            raise ConfigError("no such branch", field=field, allowed=" | ".join(BRANCHES), hint=nearest(name, BRANCHES))
+        if not isinstance(own, Mapping):
+            raise ConfigError(f"{own!r}", field=field, allowed="a table of the options of this branch")
+    return {name: dict(options.get(name, {})) for name in BRANCHES}
 
 
 def check_name(field: str, name: str, known: Any) -> None:

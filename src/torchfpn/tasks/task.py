@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torchfpn.criteria.region import Chosen
 from torchfpn.criteria.semantic import DeepSupervision
 from torchfpn.data.transforms import scale_size
 from torchfpn.errors import ConfigError, DataError, NotFiniteError, ShapeError, amount
@@ -21,6 +22,7 @@ from torchfpn.io.select_bands import read_input
 from torchfpn.nn.any_size import as_sizes
 from torchfpn.nn.layers import Normalize, changing, evaluating, modes, restore
 from torchfpn.ops.masks import Crops, Instances, Rule, crop_masks
+from torchfpn.ops.pixel_classes import best_classes
 from torchfpn.ops.resize import is_8_bit, resize_8_bit, resize_float, rounded_size
 from torchfpn.recipe import IGNORE, Recipe
 from torchfpn.types import Batch, Regions, Semantic, Size
@@ -318,35 +320,49 @@ class RegionTask(Task):
             found = f"{len(targets)} targets" if isinstance(targets, Sequence) else f"targets {targets}"
             raise ShapeError(found, allowed=f"a list of {len(batch.images)} Objects, one for each image")
         choice = self.criterion.joints(targets)  # type: ignore[operator]  # a RegionCriterion
-        images, _ = self._normalized(batch.images)
-        regions: Regions = self.model(
-            images,
-            as_sizes(batch.sizes, images),
-            choose=choice.choose,
-            detect=choice.detect,
-            limits=TRAINING,
-        )
+        regions, _ = self._in_training(batch, choice)
         losses: dict[str, Tensor] = self.criterion(regions, choice)
         return losses
+
+    def _in_training(self, batch: Batch, choice: Chosen) -> tuple[Any, Tensor]:
+        """What the model gives with the joints `choice`, and where the images hold data."""
+        images, valid = self._normalized(batch.images)
+        sizes = as_sizes(batch.sizes, images)
+        output = self.model(images, sizes, choose=choice.choose, detect=choice.detect, limits=TRAINING)
+        return output, valid
 
     def _predict(self, raw: Tensor, sizes: Sequence[Size], names: Sequence[Named] = ()) -> list[Any]:
         weight = next(self.model.parameters())
         device, dtype = weight.device, weight.dtype
-        images, _ = self.normalize(raw.to(device))
+        images, valid = self.normalize(raw.to(device))
         rule = self.recipe.rules.get("resize")
         if rule is None:
-            regions: Regions = self.model(images.to(dtype), as_sizes(sizes, images))
-            check_regions(regions, names)
-            return list(self.postprocess(regions, sizes))
+            output = self.model(images.to(dtype), as_sizes(sizes, images))
+            return self._results(output, sizes, sizes, valid, names)
         found: list[Any] = []
         each = names or [(f"image {number} of {len(raw)}", None) for number in range(1, len(raw) + 1)]
-        for name, own, image, (height, width) in zip(each, raw, images, sizes, strict=True):  # by factors of their own
+        own_sizes = zip(each, raw, images, valid, sizes, strict=True)
+        for name, own, image, known, (height, width) in own_sizes:  # by factors of their own
             resized = self._resized(own[:, :height, :width], image[None, :, :height, :width], rule)
             size = (resized.shape[-2], resized.shape[-1])
-            regions = self.model(resized.to(dtype), as_sizes([size], images))
-            check_regions(regions, [name])
-            found += self.postprocess(regions, [size], [(height, width)])
+            output = self.model(resized.to(dtype), as_sizes([size], images))
+            found += self._results(output, [size], [(height, width)], known[None, :height, :width], [name])
         return found
+
+    def _results(
+        self, output: Any, sizes: Sequence[Size], originals: Sequence[Size], valid: Tensor, names: Sequence[Named]
+    ) -> list[Any]:
+        """The model's output -> a result for each image.
+
+        Args:
+            output: of B images.
+            sizes: (height, width) of the images that the model saw.
+            originals: of those that were asked about.
+            valid: [B, H, W] bool, where the images that were asked about hold data.
+            names: of the images, for messages.
+        """
+        check_regions(output, names)
+        return list(self.postprocess(output, sizes, originals))
 
     def _resized(self, raw: Tensor, image: Tensor, rule: dict[str, Any]) -> Tensor:
         """What the network is shown [1, C, h, w] of an image as it is in the file [C, H, W], and normalised.
@@ -449,9 +465,7 @@ class SemanticPostprocess(nn.Module):
 
     def forward(self, logits: Tensor, sizes: Sequence[Size], valid: Tensor) -> list[Semantic]:
         """Logits of a padded batch -> results in the order of the batch."""
-        logits = logits.float()
-        best, labels = logits.max(1)
-        scores = torch.exp(best - logits.logsumexp(1))
+        labels, scores, _ = best_classes(logits)
         labels = torch.where(valid, labels, IGNORE)
         scores = torch.where(valid, scores, 0.0)
         return [Semantic(labels[i, :h, :w], scores[i, :h, :w]) for i, (h, w) in enumerate(sizes)]
