@@ -71,7 +71,7 @@ def preload() -> None:
     torch.set_num_threads(1)
     for name in ("check", "compare", "convert", "evaluate", "info", "polygons", "predict", "rasterize", "train"):
         __import__(f"torchfpn.cli.{name}")
-    for name in ("lightning", "pyogrio", "rasterio", "shapely", "torchvision", "faster_coco_eval", "matplotlib"):
+    for name in ("lightning", "pyogrio", "rasterio", "shapely", "torchvision", "faster_coco_eval"):
         __import__(name)
     with contextlib.suppress(ImportError):
         import torchfpn.train.fit  # noqa: F401
