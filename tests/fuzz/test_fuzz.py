@@ -14,6 +14,7 @@ DEAR = ("settings",)  # trains
 ONCE = (  # seeds of `make fuzz` whose cases failed once
     501396,  # rasterio printed that it could not decode a message of GDAL
     502741,  # a map without a place on the earth was refused after its prediction, and its blocks stayed
+    615805,  # a model file with infinity as nodata ended in a traceback on images of whole numbers
 )
 
 

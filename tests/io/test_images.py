@@ -119,7 +119,7 @@ class TestNodata:
         bands = data.draw(st.integers(1, 3))
         cells = data.draw(st.lists(st.sampled_from(values), min_size=bands * 6, max_size=bands * 6))
         array = np.array(cells, dtype=dtype).reshape(bands, 2, 3)
-        nodata = data.draw(st.sampled_from([None, values[0], -9999.0, 0.5]))
+        nodata = data.draw(st.sampled_from([None, values[0], -9999.0, 0.5, np.inf, np.nan]))
         found = valid_pixels(array, [nodata] * bands)
         for (row, column), pixel in (((r, c), array[:, r, c]) for r in range(2) for c in range(3)):
             finite = all(np.isfinite(float(v)) for v in pixel)

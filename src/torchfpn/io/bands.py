@@ -244,6 +244,7 @@ def _equals(band: NDArray[Any], value: float) -> NDArray[np.bool_]:
             near = np.abs(band - held) < 2 * np.finfo(band.dtype).eps * np.abs(band + held)
         return np.asarray((band == held) | (near & np.isfinite(band)))
     info = np.iinfo(band.dtype)
-    if value != int(value) or not info.min <= value <= info.max:  # -9999 declared on unsigned data: never there
+    whole = float(value).is_integer()  # not infinity, which a model file may name
+    if not whole or not info.min <= value <= info.max:  # -9999 declared on unsigned data: never there
         return np.zeros(band.shape, bool)
     return np.asarray(band == int(value))
