@@ -16,8 +16,7 @@ DTYPES = ("", "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "i
           "float64")  # fmt: skip
 
 MASKS = ("detectron2", "torchvision")
-FLAVOURS = ("detectron2", "panopticapi")
-MERGING = {"score": 1, "overlap": 1, "stuff_area": 2**53}  # the largest value of each threshold
+MERGING_LIMITS = {"score": 1, "overlap": 1, "stuff_area": 2**53}  # the largest value of each threshold of a panoptic merge
 LOADED = ("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # read other files
 LARGEST = 3.4028234663852886e38  # of float32, in which images are scaled
 SMALLEST = 1.1754943508222875e-38  # above 0, of full precision
@@ -143,7 +142,8 @@ class Recipe:
     source: where the weights came from, for people. rules: what else is fixed of a detector: how large images are shown
     to it, {"resize": {"shorter": 800, "longer": 1333}} (null: any; "antialias": true where it learnt so, "pillow": true
     where detectron2 resized), and how masks are laid into them, {"masks": "detectron2"}; of panoptic models how its
-    branches are merged, {"panoptic": {...}}, the arguments of `ops.panoptic.merge_segments`; of every task
+    branches are merged, {"panoptic": {"score": 0.5, "overlap": 0.5, "stuff_area": 4096}}, thresholds of
+    `ops.panoptic.merge_segments`; of every task
     {"grey_as_color": true} where one band may stand for three, {"tiles": "{z}/{x}/{y}"} as paths of images told their
     place. measures: what `fpn info` tells of the architecture, filled in when a file is written, empty in older files:
     "parameters" of each part, "levels" of backbone and pyramid ([channels, stride] of each map), "multiple", "reach".
@@ -402,7 +402,7 @@ def _check_rules(rules: dict[str, Any], file: str) -> None:
         "masks": (lambda x: x in MASKS, " | ".join(MASKS)),
         "grey_as_color": (lambda x: isinstance(x, bool), "true | false"),
         "tiles": (lambda x: isinstance(x, str), "a path with {z}, {x} and {y}"),
-        "panoptic": (_is_merging, "flavour, score, overlap and stuff_area of ops.panoptic.merge_segments"),
+        "panoptic": (_is_merging, "a table of score and overlap, shares from 0 to 1, and stuff_area, pixels"),
     }
     for name, value in rules.items():
         if name not in known:
@@ -504,11 +504,9 @@ def _things_allowed(task: Any) -> str:
 
 
 def _is_merging(value: Any) -> bool:
-    if not isinstance(value, dict) or not value.keys() <= MERGING.keys() | {"flavour"}:
+    if not isinstance(value, dict) or not value.keys() <= MERGING_LIMITS.keys():
         return False
-    if value.get("flavour", FLAVOURS[0]) not in FLAVOURS:
-        return False
-    return all(is_number(value[name]) and 0 <= value[name] <= most for name, most in MERGING.items() if name in value)
+    return all(is_number(number) and 0 <= number <= MERGING_LIMITS[name] for name, number in value.items())
 
 
 def _divisors(value: Any) -> bool:

@@ -81,7 +81,6 @@ HAND_MADE = [
     ("pixels", ("task",), "panoptic", "things"),
     ("pixels", ("things",), ["grass"], "things"),
     ("objects", ("rules", "panoptic"), {"overlap": 2}, "rules.panoptic"),
-    ("objects", ("rules", "panoptic"), {"flavour": "mmdet"}, "rules.panoptic"),
     ("objects", ("rules", "panoptic"), {"area": 3}, "rules.panoptic"),
     ("pixels", ("inputs",), {"low": 0, "high": 10**400, "divisors": {}}, "inputs"),
     ("pixels", ("inputs",), {"low": 0, "high": 1, "divisors": {"x": 1}}, "inputs"),

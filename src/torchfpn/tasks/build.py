@@ -10,11 +10,20 @@ from torch import nn
 from torchfpn.backbones import check_words, published_scaling
 from torchfpn.backbones.first_conv import COLORS
 from torchfpn.backbones.names import Fusion
+from torchfpn.criteria.panoptic import (
+    INSTANCE_WEIGHT,
+    SEMANTIC_WEIGHT,
+    PanopticCriterion,
+    loss_weights,
+    loss_words,
+)
 from torchfpn.criteria.region import RegionCriterion
 from torchfpn.criteria.semantic import DeepSupervision, criterion
 from torchfpn.errors import ConfigError, FPNError, WeightsError, amount, nearest
+from torchfpn.nn.containers import Fork
 from torchfpn.recipe import IGNORE, Recipe, Scaling, default_colors
 from torchfpn.tasks.model import TASKS, check_name, check_unused, create_model, declared_levels
+from torchfpn.tasks.panoptic import MERGING, PanopticPostprocess, PanopticTask
 from torchfpn.tasks.storage import FEATURES, filled_model, read_task_file
 from torchfpn.tasks.task import RegionPostprocess, RegionTask, SemanticPostprocess, Task
 
@@ -91,6 +100,8 @@ def create_task(
     head: str | nn.Module | None = None,
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
+    things: int | Sequence[str] | None = None,
+    stuff: int | Sequence[str] | None = None,
     bands: Sequence[str] | None = None,
     in_channels: int | None = None,
     pretrained: bool | str | Path = False,
@@ -101,6 +112,8 @@ def create_task(
     label_smoothing: float = 0.0,
     deep_supervision: float = 0.0,
     class_weights: Sequence[float] | None = None,
+    instance_weight: float = INSTANCE_WEIGHT,
+    semantic_weight: float = SEMANTIC_WEIGHT,
     scaling: Scaling | None = None,
     label_ids: Sequence[int] = (),
     colors: Sequence[tuple[int, int, int]] = (),
@@ -114,21 +127,27 @@ def create_task(
 ) -> Task:
     """A model with its criterion, its postprocess and its recipe.
 
-    task: "semantic", "detection" or "instance", see `create_model`. Give `classes` (names) or `num_classes`; `bands`
-    (names) or `in_channels`. loss: terms and factors, such as "ce", "ce + 0.5*lovasz"; label_smoothing: of its
+    task: "semantic", "detection", "instance" or "panoptic", see `create_model`. Give `classes` (names) or
+    `num_classes`; of "panoptic" `things` and `stuff`, names or numbers, which become the classes in this order; `bands`
+    (names) or `in_channels`. instance_weight, semantic_weight: of the losses of a panoptic model. loss: terms and factors, such as "ce", "ce + 0.5*lovasz"; label_smoothing: of its
     cross-entropy; deep_supervision: the factor of the same loss on every level of the pyramid; semantic models alone
     have these. rgb: which bands are red, green and blue, by name or position from 0, by default those
     of that name; band_init, fusion: how they and the others meet the pretrained weights, see `torchfpn.backbone`.
     scaling: raw values to network values; by default, with pretrained weights and red, green, blue and no other bands,
     the constants that the backbone's weights learnt with (timm's or torchvision's own; ImageNet's where they publish
-    none), none otherwise. file_bands, rules: see `Recipe`. model_options: the other arguments of `create_model`.
+    none), none otherwise. file_bands, rules: see `Recipe`; of panoptic models {"panoptic": {"stuff_area": 64}} sets
+    thresholds of merging. model_options: the other arguments of `create_model`.
 
     Raises:
         ConfigError: contradicting or missing arguments; whatever `create_model` raises.
     """
     check_name("task", task, TASKS)
     head = TASKS[task][0] if head is None else head
-    names = _names("classes", classes, num_classes, "class")
+    names, of_things = _class_names(task, classes, num_classes, things, stuff)
+    counts = {"things": of_things, "stuff": len(names) - of_things} if of_things else {"num_classes": len(names)}
+    weights = {"instance_weight": instance_weight, "semantic_weight": semantic_weight}
+    others = bool(label_smoothing or deep_supervision or class_weights is not None)
+    loss = _loss_words(task, loss, weights, others=others)
     band_names = _bands(bands, in_channels)
     if isinstance(backbone, nn.Module):
         check_unused(rgb=rgb)
@@ -143,10 +162,10 @@ def create_task(
         backbone=backbone,
         pyramid=pyramid,
         head=head,
-        num_classes=len(names),
         in_channels=len(band_names),
         pretrained=pretrained,
         fusion=fusion,
+        **counts,
         **of_bands,
         **model_options,
     )
@@ -178,10 +197,9 @@ def create_task(
         loss=loss,
         class_weights=tuple(float(weight) for weight in class_weights) if class_weights is not None else None,
         source=source or {},
-        rules=_mask_rule(model) | (rules or {}),
+        things=names[:of_things],
+        rules=_own_rules(task, model, rules or {}),
     )
-    if task != "semantic" and (loss != "ce" or label_smoothing or deep_supervision or class_weights is not None):
-        raise ConfigError(f"of {task}", field="loss", allowed="as it is: its terms belong to the two stages")
     made = assemble(model, recipe)
     if label_smoothing:
         made.criterion = criterion(loss, recipe.class_weights, label_smoothing=label_smoothing)
@@ -196,13 +214,83 @@ def assemble(model: nn.Sequential, recipe: Recipe) -> Task:
     if recipe.task == "semantic":
         return Task(model, criterion(recipe.loss, recipe.class_weights), SemanticPostprocess(), recipe)
     rule = recipe.rules.get("masks", "torchvision")
-    return RegionTask(model, RegionCriterion(aligned=rule == CENTRED), RegionPostprocess(rule=rule), recipe)
+    regions = RegionCriterion(aligned=rule == CENTRED)
+    if recipe.task != "panoptic":
+        return RegionTask(model, regions, RegionPostprocess(rule=rule), recipe)
+    split = {"things": len(recipe.things), "semantic_classes": recipe.model.get("semantic_classes", "stuff")}
+    weights = {f"{term}_weight": weight for term, weight in loss_weights(recipe.loss).items()}
+    postprocess = PanopticPostprocess(**split, rule=rule, merging=recipe.rules.get("panoptic", {}))
+    return PanopticTask(model, PanopticCriterion(**split, **weights, regions=regions), postprocess, recipe)
 
 
-def _mask_rule(model: nn.Sequential) -> dict[str, str]:
-    """How masks are learnt and laid into images: by the centres of pixels, if that is how the head reads its maps."""
-    pool = getattr(model[-1], "mask_pool", None)
-    return {} if pool is None else {"masks": CENTRED if getattr(pool, "aligned", True) else "torchvision"}
+def _own_rules(task: str, model: nn.Sequential, rules: dict[str, Any]) -> dict[str, Any]:
+    """The rules of a recipe, those that the caller leaves out among them.
+
+    Masks are learnt and laid into images by the centres of pixels, if that is how the head reads its maps.
+    """
+    head: Any = model[-1]
+    pool = getattr(head["regions"] if isinstance(head, Fork) else head, "mask_pool", None)
+    own: dict[str, Any] = {}
+    if pool is not None:
+        own["masks"] = CENTRED if getattr(pool, "aligned", True) else "torchvision"
+    merging = {"panoptic": {**MERGING, **rules.get("panoptic", {})}} if task == "panoptic" else {}
+    return own | rules | merging
+
+
+def _class_names(
+    task: str,
+    classes: Sequence[str] | None,
+    num_classes: int | None,
+    things: int | Sequence[str] | None,
+    stuff: int | Sequence[str] | None,
+) -> tuple[tuple[str, ...], int]:
+    """(names of all classes, how many of them are things: 0 of other tasks than panoptic).
+
+    Raises:
+        ConfigError: none, one twice, or those of another task.
+    """
+    parts = {"thing": things, "stuff": stuff}
+    if task != "panoptic":
+        if given := next((name for name, part in parts.items() if part is not None), None):
+            field = "things" if given == "thing" else given
+            raise ConfigError(f'of task "{task}"', field=field, allowed='task "panoptic"; others have classes')
+        return _names("classes", classes, num_classes, "class"), 0
+    if classes is not None or num_classes is not None:
+        field = "num_classes" if classes is None else "classes"
+        raise ConfigError('of task "panoptic"', field=field, allowed="things and stuff, names or their numbers")
+    names = {
+        prefix: _names(
+            "things" if prefix == "thing" else prefix,
+            None if part is None or hasattr(part, "__index__") else part,
+            part if hasattr(part, "__index__") else None,
+            prefix,
+        )
+        for prefix, part in parts.items()
+    }
+    both = _names("things and stuff", names["thing"] + names["stuff"], None, "class")
+    return both, len(names["thing"])
+
+
+def _loss_words(task: str, loss: str, weights: dict[str, float], *, others: bool) -> str:
+    """What the recipe keeps of the loss.
+
+    Args:
+        task: the task.
+        loss: the terms of a semantic model.
+        weights: of the two losses of a panoptic model.
+        others: whether other settings of a semantic loss are given.
+
+    Raises:
+        ConfigError: settings of another task.
+    """
+    if task != "semantic" and (loss != "ce" or others):
+        raise ConfigError(f"of {task}", field="loss", allowed="as it is: its terms belong to the two stages")
+    if task == "panoptic":
+        return loss_words(**weights)
+    usual = {"instance_weight": INSTANCE_WEIGHT, "semantic_weight": SEMANTIC_WEIGHT}
+    if wrong := next((name for name in weights if weights[name] != usual[name]), None):
+        raise ConfigError(f'{weights[wrong]} of task "{task}"', field=wrong, allowed='task "panoptic"')
+    return loss
 
 
 def _names(field: str, names: Sequence[str] | None, count: int | None, prefix: str) -> tuple[str, ...]:

@@ -151,7 +151,9 @@ def build_model(recipe: Recipe) -> nn.Sequential:
     if recipe.task == FEATURES:
         features: nn.Sequential = create_model(num_classes=1, in_channels=len(recipe.bands), **options)[:-1]
         return features
-    return create_model(recipe.task, num_classes=len(recipe.classes), in_channels=len(recipe.bands), **options)
+    counts = {"things": len(recipe.things), "stuff": len(recipe.classes) - len(recipe.things)}
+    counts = counts if recipe.task == "panoptic" else {"num_classes": len(recipe.classes)}
+    return create_model(recipe.task, in_channels=len(recipe.bands), **counts, **options)
 
 
 def filled_model(

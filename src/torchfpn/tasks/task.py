@@ -65,6 +65,20 @@ def check_regions(regions: Regions, names: Sequence[Named] = ()) -> None:
     _refuse(bad, "score or coordinate", names, "scores and coordinates")
 
 
+def check_scores(scores: Sequence[Tensor], names: Sequence[Named] = ()) -> None:
+    """Passes the probabilities of the labels of each image, which are not finite where any logit is not.
+
+    Args:
+        scores: [H, W] of each of B images; 0 where there is no data.
+        names: of the images; none: "image 2 of 4".
+
+    Raises:
+        NotFiniteError: NaN or infinity, with the first image that has any.
+    """
+    if scores:
+        _refuse(torch.stack([(~own.isfinite()).sum() for own in scores]), "pixel", names)
+
+
 @contextmanager
 def naming(file: str | Path | None) -> Iterator[None]:
     """Inside, a NotFiniteError names `file`, if there is one."""
