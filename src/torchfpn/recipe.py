@@ -16,7 +16,7 @@ DTYPES = ("", "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "i
           "float64")  # fmt: skip
 
 MASKS = ("detectron2", "torchvision")
-MERGING_LIMITS = {"score": 1, "overlap": 1, "stuff_area": 2**53}  # the largest value of each threshold of a panoptic merge
+MERGING_LIMITS = {"score": 1, "overlap": 1, "stuff_area": 2**53}  # the largest thresholds of a panoptic merge
 LOADED = ("pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # read other files
 LARGEST = 3.4028234663852886e38  # of float32, in which images are scaled
 SMALLEST = 1.1754943508222875e-38  # above 0, of full precision

@@ -61,6 +61,26 @@ def test_it_says_how_images_are_shown_to_a_detector(tmp_path, capsys):
     assert "receptive field" not in out
 
 
+def test_it_tells_things_from_stuff_and_how_they_are_merged(tmp_path, capsys):
+    path = tmp_path / "model.safetensors"
+    torchfpn.create_task(
+        "panoptic", backbone="test_resnet", things=["car"], stuff=["road", "sky"], channels=16, head_channels=16,
+        head_options={"regions": {"hidden": 16}}, rules={"panoptic": {"stuff_area": 64}},
+    ).save(path)  # fmt: skip
+    assert main(["info", str(path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "panoptic segmentation" in out
+    assert "1 of things, 2 of stuff" in out
+    assert "1.0*instance + 0.5*semantic" in out
+    assert "merging overlap 0.5, score 0.5, stuff area 64" in out
+    assert "car │ thing" in out
+    assert "sky │ stuff" in out
+    assert main(["info", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["things"], facts["stuff"]) == (["car"], ["road", "sky"])
+    assert facts["rules"]["panoptic"] == {"score": 0.5, "overlap": 0.5, "stuff_area": 64}
+
+
 def test_nothing_is_shown_as_python_and_no_name_twice(tmp_path, capsys):
     source = {"convert": {"family": "smp", "file": "a.pth"}, "bands_of": ["red", "nir"], "finished": True}
     task = tiny_detector("instance", source=source)

@@ -39,9 +39,7 @@ def test_it_is_the_weighted_sum_of_the_two():
         torch.testing.assert_close(found[name], 0.75 * loss)
     own = {0: 0, 1: 0, 2: 1, 3: 2, IGNORE: IGNORE}
     targets = batch.targets.semantic.apply_(own.get)
-    torch.testing.assert_close(
-        found["semantic"], 0.25 * F.cross_entropy(output.semantic, targets, ignore_index=IGNORE)
-    )
+    torch.testing.assert_close(found["semantic"], 0.25 * F.cross_entropy(output.semantic, targets, ignore_index=IGNORE))
 
 
 def test_all_classes_keep_their_labels():
@@ -109,5 +107,5 @@ def test_other_words_are_refused(words, told):
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_weight_is_above_0(weight):
-    with pytest.raises(ConfigError, match="semantic_weight: .*; expected a finite number above 0"):
+    with pytest.raises(ConfigError, match=r"semantic_weight: .*; expected a finite number above 0"):
         PanopticCriterion(things=2, semantic_weight=weight)

@@ -14,6 +14,7 @@ KINDS = {
     "semantic": "semantic segmentation",
     "detection": "detection",
     "instance": "instance segmentation",
+    "panoptic": "panoptic segmentation",
     "features": "backbone and pyramid, no head",
 }
 
@@ -48,6 +49,8 @@ def model_facts(path: Path) -> dict[str, Any]:
     measures = recipe.measures if proven and recipe.measures else _measured(path)
     told = asdict(recipe)
     del told["measures"]
+    if recipe.things:
+        told["stuff"] = recipe.classes[len(recipe.things) :]
     return {"file": str(path), "bytes": path.stat().st_size, **told, **measures}
 
 
@@ -72,11 +75,14 @@ def _print(facts: dict[str, Any]) -> None:
     for row in zip(facts["bands"], facts["scaling"]["offset"], facts["scaling"]["scale"], strict=True):
         bands.add_row(row[0], f"{row[1]:.6g}", f"{row[2]:.6g}")
     console.print(bands)
-    classes = Table("label", "in files", "class", "color", title="classes", title_justify="left")
+    things = len(facts["things"])
+    columns = ["label", "in files", "class", *(["kind"] if things else []), "color"]
+    classes = Table(*columns, title="classes", title_justify="left")
     for i, (name, value) in enumerate(zip(facts["classes"], facts["label_ids"], strict=True)):
         r, g, b = facts["colors"][i]
         color = Text.assemble(("    ", f"on rgb({r},{g},{b})"), f" #{r:02x}{g:02x}{b:02x}")
-        classes.add_row(str(i), str(value), name, color)
+        kind = ["thing" if i < things else "stuff"] if things else []
+        classes.add_row(str(i), str(value), name, *kind, color)
     if facts["classes"]:
         console.print(classes)
     if facts["source"]:
@@ -124,6 +130,9 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if facts["task"] == "semantic":
         pixels = "the whole image" if facts["reach"] is None else f"at most {facts['reach']} pixels on every side"
         yield "receptive field", pixels
+    if facts["things"]:
+        yield "classes", f"{len(facts['things'])} of things, {len(facts['stuff'])} of stuff"
+        yield "loss", facts["loss"]
     yield from _rules(facts["rules"])
     if facts["inputs"] is None:
         nodata = "no nodata value" if facts["nodata"] is None else f"nodata {facts['nodata']:g}"
@@ -145,3 +154,5 @@ def _rules(rules: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "tiles", f"located by their paths, {rules['tiles']}, if files have no georeference"
     if "masks" in rules:
         yield "masks", f"pasted as in {rules['masks']}"
+    if merging := rules.get("panoptic"):
+        yield "merging", words({name: f"{value:g}" for name, value in merging.items()})

@@ -129,9 +129,10 @@ def create_task(
 
     task: "semantic", "detection", "instance" or "panoptic", see `create_model`. Give `classes` (names) or
     `num_classes`; of "panoptic" `things` and `stuff`, names or numbers, which become the classes in this order; `bands`
-    (names) or `in_channels`. instance_weight, semantic_weight: of the losses of a panoptic model. loss: terms and factors, such as "ce", "ce + 0.5*lovasz"; label_smoothing: of its
+    (names) or `in_channels`. loss: terms and factors, such as "ce", "ce + 0.5*lovasz"; label_smoothing: of its
     cross-entropy; deep_supervision: the factor of the same loss on every level of the pyramid; semantic models alone
-    have these. rgb: which bands are red, green and blue, by name or position from 0, by default those
+    have these. instance_weight, semantic_weight: of the two losses of a panoptic model. rgb: which bands are red, green
+    and blue, by name or position from 0, by default those
     of that name; band_init, fusion: how they and the others meet the pretrained weights, see `torchfpn.backbone`.
     scaling: raw values to network values; by default, with pretrained weights and red, green, blue and no other bands,
     the constants that the backbone's weights learnt with (timm's or torchvision's own; ImageNet's where they publish
@@ -144,7 +145,9 @@ def create_task(
     check_name("task", task, TASKS)
     head = TASKS[task][0] if head is None else head
     names, of_things = _class_names(task, classes, num_classes, things, stuff)
-    counts = {"things": of_things, "stuff": len(names) - of_things} if of_things else {"num_classes": len(names)}
+    counts: dict[str, Any] = {"num_classes": len(names)}
+    if of_things:
+        counts = {"things": of_things, "stuff": len(names) - of_things}
     weights = {"instance_weight": instance_weight, "semantic_weight": semantic_weight}
     others = bool(label_smoothing or deep_supervision or class_weights is not None)
     loss = _loss_words(task, loss, weights, others=others)
@@ -217,8 +220,9 @@ def assemble(model: nn.Sequential, recipe: Recipe) -> Task:
     regions = RegionCriterion(aligned=rule == CENTRED)
     if recipe.task != "panoptic":
         return RegionTask(model, regions, RegionPostprocess(rule=rule), recipe)
-    split = {"things": len(recipe.things), "semantic_classes": recipe.model.get("semantic_classes", "stuff")}
-    weights = {f"{term}_weight": weight for term, weight in loss_weights(recipe.loss).items()}
+    told = recipe.model.get("semantic_classes", "stuff")
+    split: dict[str, Any] = {"things": len(recipe.things), "semantic_classes": told}
+    weights: Any = {f"{term}_weight": weight for term, weight in loss_weights(recipe.loss).items()}
     postprocess = PanopticPostprocess(**split, rule=rule, merging=recipe.rules.get("panoptic", {}))
     return PanopticTask(model, PanopticCriterion(**split, **weights, regions=regions), postprocess, recipe)
 
@@ -249,26 +253,19 @@ def _class_names(
     Raises:
         ConfigError: none, one twice, or those of another task.
     """
-    parts = {"thing": things, "stuff": stuff}
+    parts: dict[str, Any] = {"things": things, "stuff": stuff}
     if task != "panoptic":
         if given := next((name for name, part in parts.items() if part is not None), None):
-            field = "things" if given == "thing" else given
-            raise ConfigError(f'of task "{task}"', field=field, allowed='task "panoptic"; others have classes')
+            raise ConfigError(f'of task "{task}"', field=given, allowed='task "panoptic"; others have classes')
         return _names("classes", classes, num_classes, "class"), 0
-    if classes is not None or num_classes is not None:
-        field = "num_classes" if classes is None else "classes"
-        raise ConfigError('of task "panoptic"', field=field, allowed="things and stuff, names or their numbers")
-    names = {
-        prefix: _names(
-            "things" if prefix == "thing" else prefix,
-            None if part is None or hasattr(part, "__index__") else part,
-            part if hasattr(part, "__index__") else None,
-            prefix,
-        )
-        for prefix, part in parts.items()
-    }
-    both = _names("things and stuff", names["thing"] + names["stuff"], None, "class")
-    return both, len(names["thing"])
+    for field, wrong in (("classes", classes), ("num_classes", num_classes)):
+        if wrong is not None:
+            raise ConfigError('of task "panoptic"', field=field, allowed="things and stuff, names or their numbers")
+    names = []
+    for field, part in parts.items():
+        listed, count = (None, part) if hasattr(part, "__index__") else (part, None)
+        names.append(_names(field, listed, count, field.removesuffix("s")))
+    return _names("things and stuff", names[0] + names[1], None, "class"), len(names[0])
 
 
 def _loss_words(task: str, loss: str, weights: dict[str, float], *, others: bool) -> str:

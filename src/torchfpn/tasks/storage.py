@@ -151,9 +151,11 @@ def build_model(recipe: Recipe) -> nn.Sequential:
     if recipe.task == FEATURES:
         features: nn.Sequential = create_model(num_classes=1, in_channels=len(recipe.bands), **options)[:-1]
         return features
-    counts = {"things": len(recipe.things), "stuff": len(recipe.classes) - len(recipe.things)}
-    counts = counts if recipe.task == "panoptic" else {"num_classes": len(recipe.classes)}
-    return create_model(recipe.task, in_channels=len(recipe.bands), **counts, **options)
+    if recipe.task == "panoptic":
+        options |= {"things": len(recipe.things), "stuff": len(recipe.classes) - len(recipe.things)}
+    else:
+        options["num_classes"] = len(recipe.classes)
+    return create_model(recipe.task, in_channels=len(recipe.bands), **options)
 
 
 def filled_model(
