@@ -2,11 +2,11 @@
 
 import colorsys
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torchfpn.errors import ConfigError
+from torchfpn.errors import ConfigError, nearest
 from torchfpn.io.yaml_json import Fields, is_whole
 from torchfpn.types import Color
 
@@ -82,6 +82,54 @@ def parse_classes(fields: Fields) -> tuple[Class, ...]:
     colors = class_colors(names, [row["color"] for row in parsed])
     things = [bool(row["thing"]) for row in parsed]
     return tuple(Class(*row) for row in zip(names, ids, colors, things, strict=True))
+
+
+def parse_things(fields: Fields, classes: Sequence[Class], known: Collection[str] = ()) -> tuple[Class, ...]:
+    """The classes of a panoptic dataset with things first, as `things:`, `stuff:` or `thing` of the classes say.
+
+    Args:
+        fields: of the dataset.
+        classes: in the order of the file.
+        known: names of the things that the labels declare, if neither key says anything.
+
+    Returns:
+        Things, then stuff, each in the order of the file, with `thing` set.
+
+    Raises:
+        ConfigError: no things, no stuff, an unknown name, or a class in both lists or in neither.
+    """
+    names = [c.name for c in classes]
+    given = {key: _class_names(fields, key, names) for key in ("things", "stuff")}
+    things, stuff = given["things"], given["stuff"]
+    if things is None and stuff is not None:
+        things = [name for name in names if name not in stuff]
+    elif things is None:
+        things = [c.name for c in classes if c.thing] or [name for name in names if name in known]
+    if stuff is not None:
+        for name in names:
+            if (name in things) == (name in stuff):
+                found = f'"{name}" in {"things and in stuff" if name in stuff else "neither things nor stuff"}'
+                raise ConfigError(found, file=fields.file, field="stuff", allowed="the classes that are not in things")
+    if not things:
+        hint = "name the classes whose objects are told apart, as things: [car, person]"
+        raise ConfigError("no things", file=fields.file, field="things", hint=f"{hint}; without any: task: semantic")
+    if len(things) == len(names):
+        found = "things that are all classes, so no stuff"
+        hint = "add a class for what is no object, such as background; or write task: instance"
+        raise ConfigError(found, file=fields.file, field="things", hint=hint)
+    marked = [replace(c, thing=c.name in things) for c in classes]
+    return tuple(sorted(marked, key=lambda c: not c.thing))
+
+
+def _class_names(fields: Fields, key: str, names: Sequence[str]) -> list[str] | None:
+    """The names of classes in a list; None if nothing stands there."""
+    if fields.raw(key) is None:
+        return None
+    given = fields.items(key)
+    for name in given:
+        if name not in names:
+            raise fields.wrong(key, name, "names of classes", nearest(name, names))
+    return [str(name) for name in given]
 
 
 def _parse_class(row: Fields, index: int) -> dict[str, Any]:

@@ -11,20 +11,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from torchfpn.classes import Class, parse_classes, parse_color
+from torchfpn.classes import Class, parse_classes, parse_color, parse_things
 from torchfpn.data.files import is_inside, match_pairs
 from torchfpn.data.splits import (
     Pair,
     Polygons,
     Problem,
     Split,
+    check_panoptic_splits,
+    class_index,
+    parse_object_polygons,
     parse_polygons,
     parse_splits,
     parse_tiles,
     raise_problems,
 )
 from torchfpn.errors import ConfigError, DataError, WeightsError, nearest
-from torchfpn.io.formats import MAX_PIXELS, on_disk
+from torchfpn.io.formats import MAX_PIXELS, is_coco, on_disk
 from torchfpn.io.yaml_json import Fields, is_whole, read_yaml
 from torchfpn.recipe import IGNORE, Scaling
 from torchfpn.types import Color
@@ -37,9 +40,13 @@ NAME = "dataset.yaml"
 
 SCALINGS = ("auto", "imagenet", "mean-std", "percentile")
 
-TASKS = ("semantic", "detection", "instance")
+TASKS = ("semantic", "detection", "instance", "panoptic")
 
 _LABELS_ARE = ("values", "colors"), ("values", "components")  # of pixels, of objects
+
+OVERLAPS = ("smaller", "last")  # which of two objects on one pixel is on top
+
+_OF_PANOPTIC = ("things", "stuff", "background", "overlaps", "objects_are", "object_polygons")
 
 SCENE_PIXELS = 2**22  # pixels; a larger TIFF is read by windows, never whole
 
@@ -67,8 +74,8 @@ class DatasetConfig:
     Attributes:
         file: the dataset.yaml.
         root: the folder that all paths are relative to.
-        task: "semantic", "detection" or "instance".
-        classes: in the order of the class indices 0..K-1.
+        task: "semantic", "detection", "instance" or "panoptic".
+        classes: in the order of the class indices 0..K-1; of panoptic datasets things first.
         splits: by name.
         ignored: values in label files that mean "not labelled".
         bands: names of the bands in the files, in order; empty: as the files name them.
@@ -85,6 +92,10 @@ class DatasetConfig:
         fix: leave out bad annotations.
         grey_as_color: read images of one band as three equal bands.
         crowds: how annotations marked `iscrowd: 1` are read: "apart", or as "objects" like others.
+        background: of panoptic datasets, index of the class of pixels without label or polygon; None: unknown.
+        overlaps: which of two objects on one pixel is on top: the "smaller", or the "last" in the file.
+        objects_are: "numbers", or "components": each connected area of a number is an object.
+        object_polygons: the same as `polygons` for the files of objects of panoptic datasets.
         allow_vrt: whether VRT files may be opened; set by the caller, never by the yaml.
     """
 
@@ -108,12 +119,36 @@ class DatasetConfig:
     fix: bool = False
     grey_as_color: bool = False
     crowds: str = "apart"
+    background: int | None = None
+    overlaps: str = OVERLAPS[0]
+    objects_are: str = "numbers"
+    object_polygons: Polygons = field(default_factory=Polygons)
     allow_vrt: bool = field(default=False)
 
     @property
     def has_objects(self) -> bool:
-        """Whether objects are labelled, not pixels."""
+        """Whether objects are labelled; of panoptic datasets pixels are as well."""
         return self.task != "semantic"
+
+    @property
+    def is_panoptic(self) -> bool:
+        """Whether things are labelled one by one and every pixel has a class."""
+        return self.task == "panoptic"
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether objects have masks."""
+        return self.task in ("instance", "panoptic")
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """Names of the classes whose objects are told apart, which are the first ones; none in semantic datasets."""
+        return tuple(c.name for c in self.classes if self.has_objects and (c.thing or not self.is_panoptic))
+
+    @property
+    def stuff(self) -> tuple[str, ...]:
+        """Names of the other classes."""
+        return self.names[len(self.things) :]
 
     @property
     def ignore_index(self) -> int:
@@ -136,7 +171,10 @@ class DatasetConfig:
             raise ConfigError(f'no split "{split}"', file=self.file, field="splits", hint=nearest(split, self.splits))
         if self.splits[split].annotations is not None:
             return annotated_pairs(self, split)
-        return match_pairs(self.root, split, self.splits[split], tiles=self.tiles)
+        pairs, problems = match_pairs(self.root, split, self.splits[split], tiles=self.tiles)
+        for file in sorted({pair.objects for pair in pairs if pair.objects is not None and is_coco(pair.objects)}):
+            problems += _file_problems(self, read_object_file(self, file))
+        return pairs, problems
 
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split in natural order.
@@ -175,6 +213,9 @@ def read_dataset(path: str | Path) -> DatasetConfig:
     _check_task(fields, task, splits)
     crowds = _parse_crowds(fields, splits)
     classes = _parse_classes(fields, task, root, splits, crowds == "objects")
+    things = [i for i, c in enumerate(classes) if c.thing] if task == "panoptic" else None
+    stuff = [i for i, c in enumerate(classes) if not c.thing] if task == "panoptic" else None
+    labelled = task == "semantic" or (task == "panoptic" and any(split.labels for split in splits.values()))
     bands = _parse_bands(fields)
     use_bands = _parse_use_bands(fields, bands)
     scaling, method = _parse_scaling(fields, len(use_bands or bands))
@@ -184,21 +225,25 @@ def read_dataset(path: str | Path) -> DatasetConfig:
         task=task,
         classes=classes,
         splits=splits,
-        ignored=_parse_ignored(fields, classes, task),
+        ignored=_parse_ignored(fields, classes, labelled=labelled),
         bands=bands,
         use_bands=use_bands,
         nodata=fields.number("nodata"),
         scaling=scaling,
         scaling_method=method,
-        labels_are=fields.choice("labels_are", _LABELS_ARE[task != "semantic"]) or "values",
+        labels_are=fields.choice("labels_are", _LABELS_ARE[task in ("detection", "instance")]) or "values",
         ignore_color=_parse_ignore_color(fields),
         max_pixels=_parse_pixels(fields, "max_pixels", MAX_PIXELS),
         scene_pixels=_parse_pixels(fields, "scene_pixels", SCENE_PIXELS),
-        polygons=parse_polygons(fields, classes, objects=task != "semantic"),
+        polygons=parse_polygons(fields, classes, objects=task in ("detection", "instance"), among=stuff),
         tiles=parse_tiles(fields),
         fix=fields.flag("fix"),
         grey_as_color=fields.flag("grey_as_color"),
         crowds=crowds,
+        background=class_index(fields, "background", fields.raw("background"), classes),
+        overlaps=fields.choice("overlaps", OVERLAPS) or OVERLAPS[0],
+        objects_are=fields.choice("objects_are", ("numbers", "components")) or "numbers",
+        object_polygons=parse_object_polygons(fields, classes, things),
     )
     fields.finish()
     _check_colors(fields, dataset)
@@ -233,17 +278,26 @@ def _parse_root(fields: Fields) -> Path:
 
 
 def _check_task(fields: Fields, task: str, splits: dict[str, Split]) -> None:
-    """Refuses annotations of objects in a semantic dataset, and keys of pixels in one of objects."""
+    """Refuses annotations of objects in a semantic dataset, and keys of another task."""
     for name, split in splits.items() if task == "semantic" else ():
         if split.annotations is not None:
             field = f"splits.{name}.annotations"
             hint = "write `task: detection` or `task: instance`"
             raise ConfigError("annotations of objects", file=fields.file, field=field, allowed="masks", hint=hint)
     annotated = any(split.annotations is not None for split in splits.values())
-    for key in ["ignore_color", *(["labels_are"] if annotated else [])] if task != "semantic" else ():
+    unused = ["ignore_color", *(["labels_are"] if annotated else [])] if task in ("detection", "instance") else []
+    unused += _OF_PANOPTIC if task != "panoptic" else []
+    for key in unused:
         if fields.raw(key) is not None:
             beside = " and annotations" if key == "labels_are" else ""
             raise fields.wrong(key, fields.raw(key), f"nothing with `task: {task}`{beside}")
+    if task == "panoptic":
+        check_panoptic_splits(fields, splits)
+    for name, split in splits.items() if task != "panoptic" else ():
+        if split.objects is not None:
+            field, allowed = f"splits.{name}.objects", f"nothing with `task: {task}`"
+            hint = "name files of objects as `labels`, or write `task: panoptic`"
+            raise ConfigError(repr(split.objects), file=fields.file, field=field, allowed=allowed, hint=hint)
 
 
 def _parse_crowds(fields: Fields, splits: dict[str, Split]) -> str:
@@ -256,33 +310,42 @@ def _parse_crowds(fields: Fields, splits: dict[str, Split]) -> str:
 def _parse_classes(fields: Fields, task: str, root: Path, splits: dict[str, Split], crowds: bool) -> tuple[Class, ...]:
     """The classes listed; in COCO datasets, names get the ids of the categories, and no list means all categories."""
     first = next((split for split in splits.values() if split.annotations is not None), None)
-    given = fields.raw("classes")
+    given, panoptic = fields.raw("classes"), task == "panoptic"
     if first is None or not (given is None or (isinstance(given, list) and not any(map(_has_id, given)))):
-        return parse_classes(fields)
+        classes = parse_classes(fields)
+        return parse_things(fields, classes) if panoptic else classes
 
-    masks, named = task == "instance", given is not None
-    categories = read_categories(root, first, masks=masks, crowds=crowds, roots=named)
+    coco = _open(root, first, task, crowds)
+    categories = _categories(coco, roots=given is not None)
     ids = {each.name: each.id for each in categories}
+    segments = coco.annotations.segments
+    things: list[str] = []
+    if panoptic and segments is not None:
+        pairs = zip(segments.categories, segments.things, strict=True)
+        things = [category.name for category, thing in pairs if thing]
     if given is None:
         rows = [{"name": name, "id": number} for name, number in ids.items()]
-        return parse_classes(Fields({"classes": rows}, fields.file))
+        classes = parse_classes(Fields({"classes": rows}, fields.file))
+        return parse_things(fields, classes, things) if panoptic else classes
     classes = parse_classes(fields)
     for c in classes:
         if c.name not in ids:
             found = f'"{c.name}" is no category of {first.annotations}'
             raise ConfigError(found, file=fields.file, field="classes", hint=nearest(c.name, ids))
-    return tuple(replace(c, id=ids[c.name]) for c in classes)
+    classes = tuple(replace(c, id=ids[c.name]) for c in classes)
+    return parse_things(fields, classes, things) if panoptic else classes
 
 
 def _has_id(row: object) -> bool:
     return isinstance(row, dict) and "id" in row
 
 
-def _parse_ignored(fields: Fields, classes: tuple[Class, ...], task: str) -> tuple[int, ...]:
+def _parse_ignored(fields: Fields, classes: tuple[Class, ...], *, labelled: bool) -> tuple[int, ...]:
+    """Values that mean "not labelled". labelled: there are labels of pixels, which have a usual value for it."""
     value = fields.raw("ignore_index")
     ids = [c.id for c in classes]
     if value is None:
-        return () if IGNORE in ids or task != "semantic" else (IGNORE,)
+        return (IGNORE,) if labelled and IGNORE not in ids else ()
     values = value if isinstance(value, list) else [value]
     for v in values:
         if not is_whole(v):
@@ -369,12 +432,18 @@ def annotated_pairs(dataset: DatasetConfig, split: str) -> tuple[list[Pair], lis
         Pair(annotations.folder / name, maps[i], tiles=dataset.tiles, annotations=file, number=i)
         for i, name in enumerate(annotations.names)
     ]
-    problems = [Problem(file, str(flaw), fixable=True) for flaw in coco.flaws]
-    if dataset.fix:
-        problems = [Problem(file, f"`fix` {line}") for line in _emptied(coco)]
+    problems = _file_problems(dataset, coco)
     if not pairs and not problems:
         problems.append(Problem(file, f'no image in the split "{split}"'))
     return pairs, problems
+
+
+def _file_problems(dataset: DatasetConfig, coco: "Coco") -> list[Problem]:
+    """What is wrong with a COCO file; with `fix`, the classes that would lose all annotations."""
+    file = coco.annotations.file
+    if dataset.fix:
+        return [Problem(file, f"`fix` {line}") for line in _emptied(coco)]
+    return [Problem(file, str(flaw), fixable=True) for flaw in coco.flaws]
 
 
 def split_annotations(dataset: DatasetConfig, split: str) -> "Annotations | None":
@@ -442,20 +511,12 @@ def format_count(count: int, what: str) -> str:
     return f"{count:,} {_SINGULAR.get(what, what) if count == 1 else what}"
 
 
-def read_categories(root: Path, split: Split, *, masks: bool, crowds: bool, roots: bool) -> "tuple[Category, ...]":
-    """The categories of the COCO file of a split.
-
-    Args:
-        root: of the dataset.
-        split: with annotations.
-        masks: see `CocoOptions`.
-        crowds: see `CocoOptions`.
-        roots: also categories that only group others.
+def _categories(coco: "Coco", *, roots: bool) -> "tuple[Category, ...]":
+    """The categories of a COCO file. roots: also those that only group others.
 
     Raises:
-        DataError: the file cannot be used, or has no categories.
+        DataError: the file has no categories.
     """
-    coco = _open(root, split, masks, crowds)
     if not coco.categories:
         raise DataError("no categories, so no classes", file=coco.annotations.file, field="categories")
     return tuple(each for each in coco.categories if roots or each not in coco.roots) or coco.categories
@@ -474,8 +535,23 @@ def _emptied(coco: "Coco") -> list[str]:
 def _read(dataset: DatasetConfig, split: str) -> "Coco":
     """The COCO file of a split with class indices of the dataset."""
     found = dataset.splits[split]
-    coco = _open(dataset.root, found, dataset.task == "instance", dataset.crowds == "objects")
-    return _in_classes(_ById(coco), tuple((c.id, c.name) for c in dataset.classes), dataset.ignored)
+    coco = _open(dataset.root, found, dataset.task, dataset.crowds == "objects")
+    things = len(dataset.things) if dataset.is_panoptic else None
+    return _in_classes(_ById(coco), tuple((c.id, c.name) for c in dataset.classes), dataset.ignored, things)
+
+
+def read_object_file(dataset: DatasetConfig, path: Path) -> "Coco":
+    """The COCO file of the things of a panoptic dataset, with class indices; crowds have masks.
+
+    Raises:
+        DataError: the file cannot be used at all.
+    """
+    from torchfpn.data.labels.coco import read_coco  # numpy is loaded for COCO files alone
+    from torchfpn.data.labels.coco_annotations import CocoOptions
+
+    crowds = dataset.crowds == "objects"
+    coco = read_coco(path, CocoOptions(dataset.root, path.parent, True, files=False, crowds=crowds, crowd_masks=True))
+    return _in_classes(_ById(coco), tuple((c.id, c.name) for c in dataset.classes), dataset.ignored, None)
 
 
 class _ById(NamedTuple):
@@ -491,14 +567,16 @@ class _ById(NamedTuple):
 
 
 @functools.lru_cache(8)  # a check asks for it once per image
-def _in_classes(key: _ById, classes: tuple[tuple[int, str], ...], ignored: tuple[int, ...]) -> "Coco":
+def _in_classes(
+    key: _ById, classes: tuple[tuple[int, str], ...], ignored: tuple[int, ...], things: int | None
+) -> "Coco":
     from torchfpn.data.labels.coco import map_to_classes  # numpy is loaded for COCO files alone
     from torchfpn.data.labels.coco_records import Category
 
-    return map_to_classes(key.coco, tuple(Category(*one) for one in classes), ignored)
+    return map_to_classes(key.coco, tuple(Category(*one) for one in classes), ignored, things)
 
 
-def _open(root: Path, split: Split, masks: bool, crowds: bool) -> "Coco":
+def _open(root: Path, split: Split, task: str, crowds: bool) -> "Coco":
     from torchfpn.data.labels.coco import read_coco  # numpy is loaded for COCO files alone
     from torchfpn.data.labels.coco_annotations import CocoOptions
 
@@ -509,5 +587,7 @@ def _open(root: Path, split: Split, masks: bool, crowds: bool) -> "Coco":
     if not folder.is_dir():
         raise DataError("no such folder", file=folder)
     maps = path.with_suffix("") if split.panoptic is None else on_disk(root, split.panoptic)
-    panoptic = split.panoptic is not None
-    return read_coco(path, CocoOptions(root, folder, masks, maps=maps, panoptic=panoptic, crowds=crowds))
+    whole = task == "panoptic"
+    panoptic = whole or split.panoptic is not None
+    options = CocoOptions(root, folder, task == "instance", maps=maps, panoptic=panoptic, crowds=crowds, stuff=whole)
+    return read_coco(path, options)

@@ -39,7 +39,16 @@ from torchfpn.data.reading import (
 from torchfpn.data.sample import ObjectSample, Sample, spread_nan
 from torchfpn.data.sampler import Draw, key
 from torchfpn.data.splits import Pair
-from torchfpn.data.transforms import Augment, Geometry, ObjectAugment, Resize, pick_pixel, scale_size, visible_objects
+from torchfpn.data.transforms import (
+    Augment,
+    Geometry,
+    ObjectAugment,
+    Resize,
+    pick_pixel,
+    scale_size,
+    semantic_of,
+    visible_objects,
+)
 from torchfpn.errors import ConfigError, DataError, amount
 from torchfpn.geo.window import Window, tile, tiles
 from torchfpn.types import Size
@@ -265,13 +274,13 @@ class SemanticDataset(SplitDataset, TorchDataset[Sample]):
 
 
 class ObjectDataset(SplitDataset, TorchDataset[ObjectSample]):
-    """A split with labelled objects as a torch dataset, indexed by number or by `Draw`; safe in worker processes.
+    """A split with labelled objects, in panoptic datasets also pixels, as a torch dataset, indexed by number or by `Draw`; safe in worker processes.
 
     An image is one sample. A scene is never held: with `augment` it is as many samples as crops fit into it, each a
     random crop; without, every window of `nth_window` is one, and an object on the edge of two is clipped in both.
 
     Args:
-        dataset: from `read_dataset`; its task says whether there are masks.
+        dataset: from `read_dataset`; its task says whether there are masks, and classes of pixels.
         split: its name.
         augment: applied with a generator of the draw's key, on which alone the result depends. Scenes need its `crop`.
         resize: the size of images without `augment`; None: unchanged.
@@ -295,7 +304,7 @@ class ObjectDataset(SplitDataset, TorchDataset[ObjectSample]):
         cache: bool | str = "auto",
     ) -> None:
         if not dataset.has_objects:
-            allowed = "detection or instance"
+            allowed = "detection, instance or panoptic"
             raise ConfigError(f"a dataset for {dataset.task}", file=dataset.file, field="task", allowed=allowed)
         self.augment, self.resize = augment, resize
         crop = None if augment is None else augment.crop or (SCENE_CROP, SCENE_CROP)
@@ -338,8 +347,10 @@ class ObjectDataset(SplitDataset, TorchDataset[ObjectSample]):
         """
         if number in self.scenes:
             return read_ground_truth(self.dataset, self.pairs[number], self.scenes[number].size, self.annotations)
-        height, width = self.whole(number).image.shape[1:]
-        return read_ground_truth(self.dataset, self.pairs[number], (height, width), self.annotations)
+        frame = self.whole(number)
+        height, width = frame.image.shape[1:]
+        truth = read_ground_truth(self.dataset, self.pairs[number], (height, width), self.annotations)
+        return _where(truth, frame.valid)
 
     def read_frame(self, pair: Pair, window: Window | None = None) -> Frame:
         """Reads the image; objects are read apart, by `truth`."""
@@ -354,7 +365,8 @@ class ObjectDataset(SplitDataset, TorchDataset[ObjectSample]):
 
     def _window(self, number: int, window: Window) -> tuple[Tensor, Tensor | None, GroundTruth]:
         truth = read_ground_truth(self.dataset, self.pairs[number], self.scenes[number].size, self.annotations, window)
-        return *_tensors(self.part(number, window)), truth
+        frame = self.part(number, window)
+        return *_tensors(frame), _where(truth, frame.valid)
 
     def _plain(self, image: Tensor, valid: Tensor | None, truth: GroundTruth, name: str) -> ObjectSample:
         """The sample without augmentation, resized by `resize`."""
@@ -364,7 +376,14 @@ class ObjectDataset(SplitDataset, TorchDataset[ObjectSample]):
         shown = geometry.on_image(image, valid)
         if valid is not None or image.is_floating_point():
             shown = spread_nan(shown)
-        return ObjectSample(shown, visible_objects(truth, geometry), name)
+        segments = truth.segments if out == size else None
+        semantic = semantic_of(truth, geometry, shown)
+        return ObjectSample(shown, visible_objects(truth, geometry), name, semantic, segments)
+
+
+def _where(truth: GroundTruth, valid: NDArray[np.bool_] | None) -> GroundTruth:
+    """The truth of a panoptic image with segments only where the image has data; boxes and masks stay whole."""
+    return truth if truth.segments is None else replace(truth, segments=truth.segments.where(valid))
 
 
 @dataclass(frozen=True)

@@ -186,29 +186,43 @@ def match_pairs(root: Path, name: str, split: Split, *, tiles: str | None = None
         chosen, more = _chosen(root, split, images)
         images = {stem: images[stem] for stem in chosen if stem in images}
         problems = [problem for problem in problems if name_key(problem.file.stem) in chosen] + more
-    labels: dict[str, Path] = {}
-    if split.labels is not None:
-        labels, unpaired, more = _labels(root, name, split, listed, images, chosen)
+    labels: dict[str, dict[str, Path]] = {"labels": {}, "objects": {}}
+    paired = dict(images)
+    for kind, paths in (("labels", split.labels), ("objects", split.objects)):
+        if paths is None:
+            continue
+        found, unpaired, more = _labels(root, name, split, (kind, paths), listed, images, chosen)
+        one = "label" if kind == "labels" else "file of objects"
         problems += more
-        problems += [Problem(images[key], "image without label") for key in images if key not in labels]
-        problems += [Problem(path, "label without image") for path in unpaired]
-        images = {key: path for key, path in images.items() if key in labels}
+        problems += [Problem(images[key], f"image without {one}") for key in images if key not in found]
+        problems += [Problem(path, f"{one} without image") for path in unpaired]
+        paired = {key: path for key, path in paired.items() if key in found}
+        labels[kind] = found
+    images = paired
     if not images and not problems:
         where = root / split.images if isinstance(split.images, str) else root
         problems.append(Problem(where, f'no image in the split "{name}"'))
     keys = sorted(images, key=natural_key)
     bad = {problem.file for problem in problems} if listed.named else set()
-    keys = [key for key in keys if images[key] not in bad and labels.get(key) not in bad]
-    return [Pair(images[key], labels.get(key), listed.tiles or tiles) for key in keys], problems
+    keys = [key for key in keys if not bad & {images[key], labels["labels"].get(key), labels["objects"].get(key)}]
+    pattern = listed.tiles or tiles
+    pairs = [Pair(images[k], labels["labels"].get(k), pattern, objects=labels["objects"].get(k)) for k in keys]
+    return pairs, problems
 
 
 def _labels(
-    root: Path, name: str, split: Split, listed: Listing, images: dict[str, Path], chosen: list[str] | None
+    root: Path,
+    name: str,
+    split: Split,
+    given: tuple[str, Paths],
+    listed: Listing,
+    images: dict[str, Path],
+    chosen: list[str] | None,
 ) -> tuple[dict[str, Path], list[Path], list[Problem]]:
-    """Labels by the key of their image, labels without image, and problems."""
-    assert split.labels is not None  # checked by the caller
-    found = list_files(root, split.labels, polygons=True)
-    if found.named and isinstance(split.labels, str):
+    """Labels by the key of their image, labels without image, and problems. given: key of the split, and its value."""
+    kind, paths = given
+    found = list_files(root, paths, polygons=True)
+    if found.named and isinstance(paths, str):
         return _one_for_all(root, split, listed, images, found)
     if found.named:
         if not listed.named or len(found.files) != len(listed.files):
@@ -216,7 +230,7 @@ def _labels(
             raise DataError(
                 f"{amount(len(found.files), 'label file')} for {count}",
                 file=root,
-                field=f"splits.{name}.labels",
+                field=f"splits.{name}.{kind}",
                 allowed="one for each image, in the same order; a folder; or one file of polygons",
             )
         return found.files, [], found.problems
@@ -224,7 +238,7 @@ def _labels(
         raise DataError(
             "a map of tiles and a folder do not go together",
             file=root,
-            field=f"splits.{name}.labels",
+            field=f"splits.{name}.{kind}",
             allowed="both as {z}/{x}/{y}, both as folders, or polygons in one file",
         )
     labels = found.files

@@ -46,7 +46,7 @@ class Frame:
         image: [C, H, W] in the dtype of the file.
         valid: [H, W], where there is data; None: everywhere.
         target: [H, W] uint8 class indices; `IGNORE` where nothing is labelled or the image has no data; [0, 0] in
-            datasets of objects.
+            datasets of objects, also in panoptic ones.
         band_names: of the C bands.
     """
 
@@ -356,9 +356,12 @@ def scene_of(dataset: DatasetConfig, pair: Pair) -> Header | None:
 
 def _by_windows(dataset: DatasetConfig, pair: Pair) -> bool:
     """Whether the labels of an image can be read by windows; instance maps are read whole."""
+    if pair.objects is not None and not is_vector(pair.objects):
+        return False
     if pair.label is None or is_vector(pair.label):
         return True
-    return not dataset.has_objects and read_header(dataset, pair.label) is not None
+    masks = not dataset.has_objects or pair.objects is not None
+    return masks and read_header(dataset, pair.label) is not None
 
 
 def image_parts(dataset: DatasetConfig, pairs: Sequence[Pair]) -> list[ImagePart]:

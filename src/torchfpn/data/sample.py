@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from torchfpn.data.labels.segments import SegmentMap
 from torchfpn.recipe import IGNORE
-from torchfpn.types import Batch, Objects
+from torchfpn.types import Batch, Objects, PanopticTargets
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,22 @@ class Sample:
 
 @dataclass(frozen=True)
 class ObjectSample:
-    """An image and its objects.
+    """An image and its objects, and in panoptic datasets the classes of its pixels.
 
     Attributes:
         image: [C, H, W] float32, raw values, NaN in every band of a pixel without data.
         objects: in pixels of the image.
         name: of the file.
+        semantic: [H, W] int64 class indices of things and stuff, `IGNORE` where unknown and where the image is NaN;
+            None outside of panoptic datasets.
+        segments: of panoptic samples without augmentation and resizing, the truth of `PanopticQuality`.
     """
 
     image: Tensor
     objects: Objects
     name: str = ""
+    semantic: Tensor | None = None
+    segments: SegmentMap | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -75,20 +82,27 @@ def spread_nan(image: Tensor) -> Tensor:
     return image.masked_fill_(image.isnan().any(0), torch.nan)
 
 
+def ignore_nan(labels: Tensor, image: Tensor) -> Tensor:
+    """Labels [H, W] with `IGNORE` where the image [C, H, W] is NaN."""
+    return labels.masked_fill_(image[0].isnan(), IGNORE)
+
+
 def collate(samples: Sequence[Sample] | Sequence[ObjectSample]) -> Batch:
     """Stacks samples, padded at the right and the bottom to the largest height and width.
 
     Returns:
-        Images [B, C, H, W], NaN where padded; targets [B, H, W], `IGNORE` where padded, or a list of `Objects`;
-        `sizes` with the true (height, width) of each image; names.
+        Images [B, C, H, W], NaN where padded; targets [B, H, W], `IGNORE` where padded, or a list of `Objects`, or in
+        panoptic datasets `PanopticTargets` of both; `sizes` with the true (height, width) of each image; names.
     """
     sizes = [sample.size for sample in samples]
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
     images = _padded([sample.image for sample in samples], (height, width), torch.nan)
-    targets = [sample.objects if isinstance(sample, ObjectSample) else sample.target for sample in samples]
-    maps = [target for target in targets if isinstance(target, Tensor)]
-    padded = _padded(maps, (height, width), IGNORE) if maps else targets
-    return Batch(images, sizes, padded, [sample.name for sample in samples])
+    objects = [sample.objects for sample in samples if isinstance(sample, ObjectSample)]
+    maps = [sample.semantic if isinstance(sample, ObjectSample) else sample.target for sample in samples]
+    known = [labels for labels in maps if labels is not None]
+    padded = _padded(known, (height, width), IGNORE) if known else None
+    targets: Any = objects if padded is None else PanopticTargets(padded, objects) if objects else padded
+    return Batch(images, sizes, targets, [sample.name for sample in samples])
 
 
 def _padded(parts: list[Tensor], size: tuple[int, int], value: float) -> Tensor:

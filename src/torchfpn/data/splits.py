@@ -20,6 +20,10 @@ _PIXEL_KEYS = ("background", "all_touched", "border", "border_class")  # not all
 
 _MAX_BORDER = 1000  # pixels
 
+_OBJECT_FILE_KEYS = ("background", "overlaps", "objects_are", "object_polygons", "labels_are", "ignore_color")
+
+_PATH_KEYS = ("images", "labels", "list", "annotations", "panoptic", "objects")
+
 WITHOUT_CLASS = ("error", "ignore", "skip")
 
 Paths = str | tuple[str, ...]  # a folder, a file, map tiles as "folder/{z}/{x}/{y}"; or several files
@@ -35,6 +39,7 @@ class Split:
         stems: file that lists the stems of the images (`list:`).
         annotations: COCO file that names images of the folder and their objects.
         panoptic: folder of the PNGs of panoptic annotations; None: the folder beside the file with its stem.
+        objects: files or folder that tell the things of a panoptic dataset apart, beside `labels`.
     """
 
     images: Paths
@@ -42,6 +47,7 @@ class Split:
     stems: str | None = None
     annotations: str | None = None
     panoptic: str | None = None
+    objects: Paths | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Pair:
         tiles: pattern by which the path tells the place of an image without georeference, as "{z}/{x}/{y}".
         annotations: COCO file with its objects.
         number: its index among the images of that file.
+        objects: numbered mask, file of polygons or COCO file with the things of a panoptic dataset.
     """
 
     image: Path
@@ -61,6 +68,7 @@ class Pair:
     tiles: str | None = None
     annotations: Path | None = None
     number: int = 0
+    objects: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -113,46 +121,39 @@ def parse_splits(fields: Fields) -> dict[str, Split]:
     Raises:
         ConfigError: none, unknown keys, or a path that is absolute or leads upwards.
     """
-    images, labels = _paths(fields, "images"), _paths(fields, "labels")
-    objects = fields.text("annotations"), fields.text("panoptic")
+    images, labels, objects = (_paths(fields, key) for key in ("images", "labels", "objects"))
+    every = Split(images or "", labels, None, fields.text("annotations"), fields.text("panoptic"), objects)
     if fields.raw("splits") is None:
         if images is None:
             raise ConfigError(
                 "no splits", file=fields.file, field="splits", allowed="train: {images: ..., labels: ...}"
             )
-        return _pattern_splits(fields, images, labels, *objects)
+        return _pattern_splits(fields, every)
     splits = {}
     for name in fields.inner("splits").values:
-        splits[str(name)] = _parse_split(fields.inner("splits"), name, images, labels, *objects)
+        splits[str(name)] = _parse_split(fields.inner("splits"), name, every)
     if not splits:
         raise fields.wrong("splits", {}, "at least one, as train: {images: ..., labels: ...}")
     return splits
 
 
-def _parse_split(
-    parent: Fields,
-    name: str,
-    images: Paths | None,
-    labels: Paths | None,
-    annotations: str | None,
-    panoptic: str | None,
-) -> Split:
+def _parse_split(parent: Fields, name: str, every: Split) -> Split:
+    """One split. every: what the keys for all splits say, with ``{split}``."""
     value = parent.raw(name)
     fields = Fields({} if value is None else value, parent.file, parent.path(str(name)))
-    filled = [None if given is None else _filled(given, str(name)) for given in (images, labels)]
     split = Split(
-        _paths(fields, "images") or filled[0] or "",
-        _paths(fields, "labels") or filled[1],
+        _paths(fields, "images") or _filled(every.images, str(name)),
+        _paths(fields, "labels") or (every.labels and _filled(every.labels, str(name))),
         fields.text("list"),
-        fields.text("annotations") or (annotations and annotations.replace("{split}", str(name))),
-        fields.text("panoptic") or (panoptic and panoptic.replace("{split}", str(name))),
+        fields.text("annotations") or (every.annotations and every.annotations.replace("{split}", str(name))),
+        fields.text("panoptic") or (every.panoptic and every.panoptic.replace("{split}", str(name))),
+        _paths(fields, "objects") or (every.objects and _filled(every.objects, str(name))),
     )
     fields.finish()
     if not split.images:
         raise fields.wrong("images", None, "a folder below the root of the dataset")
-    given = {"images": split.images, "labels": split.labels, "list": split.stems, "annotations": split.annotations}
-    for key, paths in (given | {"panoptic": split.panoptic}).items():
-        _check_inside(fields, key, paths)
+    for key in _PATH_KEYS:
+        _check_inside(fields, key, getattr(split, "stems" if key == "list" else key))
     _check_annotated(fields, split)
     if split.stems and isinstance(split.images, tuple):
         raise fields.wrong("list", split.stems, "a folder to choose from; these images are listed already")
@@ -181,23 +182,21 @@ def _check_annotated(fields: Fields, split: Split) -> None:
         if split.panoptic is not None:
             raise fields.wrong("panoptic", split.panoptic, "a folder of PNGs beside `annotations`, which explains them")
         return
-    for key, value in (("labels", split.labels), ("list", split.stems)):
+    for key, value in (("labels", split.labels), ("list", split.stems), ("objects", split.objects)):
         if value is not None:
             raise fields.wrong(key, value, "nothing beside `annotations`, which names the images and labels them")
     if not isinstance(split.images, str) or tile_parts(split.images) is not None:
         raise fields.wrong("images", split.images, "a folder, where the files lie that `annotations` names")
 
 
-def _pattern_splits(
-    fields: Fields, images: Paths, labels: Paths | None, annotations: str | None, panoptic: str | None
-) -> dict[str, Split]:
+def _pattern_splits(fields: Fields, every: Split) -> dict[str, Split]:
     """The splits that a pattern such as ``{split}/images`` finds on disk; one named "all" without ``{split}``.
 
     A split without labels on disk is unlabelled.
     """
-    every = Split(images, labels, None, annotations, panoptic)
-    for key in ("images", "labels", "annotations", "panoptic"):
-        _check_inside(fields, key, getattr(every, key))
+    images, panoptic = every.images, every.panoptic
+    for key in _PATH_KEYS:
+        _check_inside(fields, key, getattr(every, "stems" if key == "list" else key))
     _check_annotated(fields, every)
     if "{split}" not in str(images):
         return {"all": every}
@@ -207,12 +206,13 @@ def _pattern_splits(
     root = fields.file.parent / (fields.text("root") or ".")
     found = {}
     for folder in sorted(root.joinpath(*parts[: parts.index("{split}")]).glob("*")):
-        filled = [text and _filled(text, folder.name) for text in (images, labels, annotations)]
+        given = (images, every.labels, every.annotations, every.objects)
+        filled = [text and _filled(text, folder.name) for text in given]
         if not folder.name.startswith(".") and _is_there(root, filled[0] or ""):
             there = [text if text and _is_there(root, text) else None for text in filled[1:]]
             named = None if there[1] is None else str(there[1])
             maps = panoptic.replace("{split}", folder.name) if panoptic and named else None
-            found[folder.name] = Split(filled[0] or "", there[0], None, named, maps)
+            found[folder.name] = Split(filled[0] or "", there[0], None, named, maps, there[2])
     if not found:
         raise fields.wrong("images", images, "a pattern that fits folders on the disk")
     return found
@@ -235,6 +235,26 @@ def _check_inside(fields: Fields, key: str, paths: Paths | None) -> None:
             raise fields.wrong(
                 key, path, "{z}, {x} and {y} once each as the last three folders, such as map/{z}/{x}/{y}"
             )
+
+
+def check_panoptic_splits(fields: Fields, splits: dict[str, Split]) -> None:
+    """Refuses splits in which things or stuff are not labelled, and keys of files of objects without such files.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for name, split in splits.items():
+        if split.labels is not None and split.objects is None:
+            field, hint = f"splits.{name}.objects", "name the numbered masks, polygons or COCO file of the things"
+            raise ConfigError("nothing", file=fields.file, field=field, allowed="the objects beside `labels`", hint=hint)
+        if split.objects is not None and split.labels is None and fields.raw("background") is None:
+            field, hint = f"splits.{name}.labels", "name the masks or polygons of the stuff, or write `background: CLASS`"
+            raise ConfigError("nothing", file=fields.file, field=field, allowed="labels beside `objects`", hint=hint)
+    if any(split.objects is not None for split in splits.values()):
+        return
+    for key in _OBJECT_FILE_KEYS:
+        if fields.raw(key) is not None:
+            raise fields.wrong(key, fields.raw(key), "nothing without `objects`")
 
 
 @dataclass(frozen=True)
@@ -269,30 +289,50 @@ class Polygons:
     without_class: str = WITHOUT_CLASS[0]
 
 
-def parse_polygons(fields: Fields, classes: tuple[Class, ...], *, objects: bool = False) -> Polygons:
-    """Parses `polygons:`, with defaults for missing keys. objects: polygons are objects, not classes of pixels.
+def parse_polygons(
+    fields: Fields,
+    classes: tuple[Class, ...],
+    *,
+    objects: bool = False,
+    key: str = "polygons",
+    among: Sequence[int] | None = None,
+) -> Polygons:
+    """Parses `polygons:`, with defaults for missing keys.
+
+    Args:
+        fields: of the dataset.
+        classes: of the dataset.
+        objects: polygons are objects, not classes of pixels.
+        key: where the settings stand.
+        among: of panoptic datasets, the indices of the things or of the stuff: polygons without `field` are of the only
+            one. Pixels without polygon are left to `background:` of the dataset.
 
     Raises:
         ConfigError: an unknown key or class, a number out of range, both `field` and `class`.
     """
-    inner = Fields(fields.raw("polygons") or {}, fields.file, "polygons")
+    inner = Fields(fields.raw(key) or {}, fields.file, key)
     field, given = inner.text("field"), inner.raw("class")
     if field is not None and given is not None:
         raise inner.wrong("class", given, "nothing beside `field`, which gives each feature its class")
-    burn = _class(inner, "class", given, classes)
-    for key in _PIXEL_KEYS if objects else ():
-        if inner.raw(key) is not None:
-            raise inner.wrong(key, inner.raw(key), "nothing where polygons are objects")
-    if burn is None and field is None:  # the first of two classes is the background; objects have no background
+    burn = class_index(inner, "class", given, classes)
+    for name in _PIXEL_KEYS if objects else ():
+        if inner.raw(name) is not None:
+            raise inner.wrong(name, inner.raw(name), "nothing where polygons are objects")
+    if among is not None:
+        if inner.raw("background") is not None:
+            hint = "write `background:` without indentation"
+            raise inner.wrong("background", inner.raw("background"), "nothing with `task: panoptic`", hint)
+        burn = among[0] if burn is None and field is None and len(among) == 1 else burn
+    elif burn is None and field is None:  # the first of two classes is the background; objects have no background
         burn = min(1, len(classes) - 1) if len(classes) <= (1 if objects else 2) else None
     found = Polygons(
         field=field,
         burn=burn,
-        background=_background(inner, classes, field, burn),
+        background=_background(inner, classes, field, burn) if among is None else None,
         layer=inner.text("layer"),
         all_touched=inner.flag("all_touched"),
         border=_number(inner, "border", 0, _MAX_BORDER, f"0 to {_MAX_BORDER} pixels") or 0.0,
-        border_class=_class(inner, "border_class", inner.raw("border_class"), classes),
+        border_class=class_index(inner, "border_class", inner.raw("border_class"), classes),
         buffer=_number(inner, "buffer", math.ulp(0), 1e6, "metres, more than 0"),
         max_crossings=_crossings(inner),
         assume_crs=inner.text("assume_crs"),
@@ -301,10 +341,30 @@ def parse_polygons(fields: Fields, classes: tuple[Class, ...], *, objects: bool 
     inner.finish()
     if found.border_class is not None and not found.border:
         raise inner.wrong("border_class", inner.raw("border_class"), "nothing without `border`, the pixels it is of")
-    if fields.raw("polygons") is not None and field is None and burn is None:
+    if fields.raw(key) is not None and field is None and burn is None:
         hint = "name the attribute that gives the class (field), or the class of all polygons (class)"
         raise inner.wrong("field", None, f"one of them, as there are {len(classes)} classes", hint)
     return found
+
+
+def parse_object_polygons(fields: Fields, classes: tuple[Class, ...], things: list[int] | None) -> Polygons:
+    """Parses `object_polygons:` of a panoptic dataset; by default it is `polygons:`, if that has a `field`.
+
+    Args:
+        fields: of the dataset.
+        classes: of the dataset.
+        things: indices of those whose objects are told apart; None: no panoptic dataset.
+
+    Raises:
+        ConfigError: see `parse_polygons`.
+    """
+    if things is None:
+        return Polygons()
+    shared = fields.raw("polygons")
+    if fields.raw("object_polygons") is None and isinstance(shared, dict) and shared.get("field") is not None:
+        shown = {key: value for key, value in shared.items() if key not in _PIXEL_KEYS}
+        return parse_polygons(Fields({"polygons": shown}, fields.file), classes, objects=True, among=things)
+    return parse_polygons(fields, classes, objects=True, key="object_polygons", among=things)
 
 
 def parse_tiles(fields: Fields) -> str | None:
@@ -328,13 +388,13 @@ def _background(inner: Fields, classes: tuple[Class, ...], field: str | None, bu
     if given is False:
         return None
     if given is not None:
-        return _class(inner, "background", given, classes)
+        return class_index(inner, "background", given, classes)
     if field is None:
         return 0 if burn != 0 else None
     return next((i for i, c in enumerate(classes) if c.name.lower() == _BACKGROUND), None)
 
 
-def _class(inner: Fields, key: str, given: Any, classes: tuple[Class, ...]) -> int | None:
+def class_index(inner: Fields, key: str, given: Any, classes: tuple[Class, ...]) -> int | None:
     """The index of a class given by its name or its value."""
     if given is None:
         return None

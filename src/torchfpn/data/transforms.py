@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchfpn.data.labels.ground_truth import GroundTruth, clip_boxes
-from torchfpn.data.sample import ObjectSample, Sample, spread_nan
+from torchfpn.data.sample import ObjectSample, Sample, ignore_nan, spread_nan
 from torchfpn.errors import ConfigError
 from torchfpn.geo.window import Window
 from torchfpn.ops.masks import Crops
@@ -476,7 +476,12 @@ class ObjectAugment(_RandomView):
         if valid is not None or image.is_floating_point():
             out = spread_nan(out)
         limits = {"visible": self.visible, "covering": self.covering, "smallest": self.smallest}
-        return ObjectSample(out, transform_objects(truth, geometry, **limits), name)
+        return ObjectSample(out, transform_objects(truth, geometry, **limits), name, semantic_of(truth, geometry, out))
+
+
+def semantic_of(truth: GroundTruth, geometry: Geometry, image: Tensor) -> Tensor | None:
+    """The classes [h, w] of the pixels of `image`, which `geometry` has made; None outside of panoptic datasets."""
+    return None if truth.semantic is None else ignore_nan(geometry.on_labels(torch.from_numpy(truth.semantic)), image)
 
 
 def visible_objects(truth: GroundTruth, geometry: Geometry) -> Objects:

@@ -78,6 +78,7 @@ DRIVERS = {  # suffix of a vector file -> driver of GDAL
 }
 
 VECTOR_SUFFIXES = tuple(DRIVERS)
+_HEAD_BYTES = 4096  # of a JSON file, in which the type of GeoJSON stands
 
 
 def format_of(path: str | Path) -> str:
@@ -168,6 +169,18 @@ def is_companion(name: str) -> bool:
 def is_vector(path: str | PurePath) -> bool:
     """Whether the name is that of a vector file."""
     return str(path).lower().endswith(VECTOR_SUFFIXES)
+
+
+def is_coco(path: str | Path) -> bool:
+    """Whether a .json file is no GeoJSON, which names its type at its beginning; false where nothing can be read."""
+    if not str(path).lower().endswith(".json"):
+        return False
+    try:
+        with Path(path).open("rb") as handle:
+            head = handle.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    return not any(b'"%s"' % kind in head for kind in (b"FeatureCollection", b"Feature"))
 
 
 def check_size(path: str | Path, shape: tuple[int, int, int], itemsize: int, max_pixels: int) -> None:

@@ -63,7 +63,9 @@ def read_coco(path: Path, options: CocoOptions) -> Coco:
     return found
 
 
-def map_to_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[int] = ()) -> Coco:
+def map_to_classes(
+    coco: Coco, classes: Sequence[Category], ignored: Collection[int] = (), things: int | None = None
+) -> Coco:
     """The annotations with labels that are indices of `classes`, matched by name, or else by id.
 
     Ids count only if no category has the name of a class: otherwise "pedestrian" with the id of "car" would be a car.
@@ -73,6 +75,7 @@ def map_to_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[
         coco: with labels that are indices of its categories.
         classes: of the dataset.
         ignored: ids of categories that are left out.
+        things: of panoptic datasets, how many of the first classes are things: categories must agree.
     """
     names = {each.name: i for i, each in enumerate(classes)}
     by_name = any(category.name in names for category in coco.categories if category.id not in ignored)
@@ -82,11 +85,19 @@ def map_to_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[
     lost_by_category = {
         category: lost for category, lost in coco.lost_by_category.items() if category.id not in ignored
     }
-    counts = np.bincount(coco.annotations.labels, minlength=len(coco.categories)).tolist()
+    segments = coco.annotations.segments
+    shown = coco.annotations.labels if segments is None or segments.labels is None else segments.labels
+    counts = np.bincount(shown[shown >= 0], minlength=len(coco.categories)).tolist()
     for i, category in enumerate(coco.categories):
         place = names.get(category.name, ids.get(category.id, -1))
         if category.id not in ignored:
             table[i] = place
+            if place >= 0 and things is not None and segments is not None and segments.things[i] != (place < things):
+                table[i] = -1
+                lost_by_category |= {category: (counts[i], counts[i])} if counts[i] else {}
+                said = ("stuff", "a thing")
+                line = f'"{category.name}" is {said[segments.things[i]]} here, {said[place < things]} in the dataset'
+                flaws.append(Flaw(("categories", i, "isthing"), line))
         if place < 0 and category.id not in ignored and category not in coco.roots:
             hint = nearest(category.name, names)
             if category.id not in known:
@@ -95,6 +106,9 @@ def map_to_classes(coco: Coco, classes: Sequence[Category], ignored: Collection[
             lost_by_category |= {category: (total, total)} if total else {}
             flaws.append(Flaw(("categories", i), f'"{category.name}" is no class of the dataset; {hint}'))
     annotations = coco.annotations.relabel(table)
+    if segments is not None and segments.labels is not None:
+        labels = np.append(table, -1)[segments.labels].astype(np.int64)  # the last entry is for bad segments
+        annotations = replace(annotations, segments=replace(segments, labels=labels))
     return replace(
         coco,
         annotations=annotations,
@@ -228,7 +242,8 @@ class _Reader(RecordReader):
         crowd = bool(crowd) and not self.options.crowds
         found = check_box(record.get("bbox"), size)
         clipped, box = (found, found.box) if isinstance(found, ClippedBox) else (None, found)
-        shape = self._shape(i, record, size, box) if self.options.masks and not crowd else None
+        masked = self.options.masks and (not crowd or self.options.crowd_masks)
+        shape = self._shape(i, record, size, box) if masked else None
         if clipped is not None:
             self._repair(i, ("bbox",), clipped.line, BOXES_CUT)
         area = self._area(i, record.get("area") if clipped is None else None, box, masked=shape is not None)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.labels.coco_records import Category, Segments
-from torchfpn.data.labels.ground_truth import GroundTruth
+from torchfpn.data.labels.ground_truth import GroundTruth, ObjectLabels
 from torchfpn.errors import DataError
 from torchfpn.io.yaml_json import Flaw, Keys, shown
 from torchfpn.ops.rle import from_rle, run_lengths, spelled
@@ -173,6 +173,19 @@ class Annotations:
             size,
             masks if shapes is not None else None,
         )
+
+
+    def objects(self, image: int) -> ObjectLabels:
+        """All objects of an image, crowds included, as they were read with `crowd_masks`."""
+        rows, shapes, size = np.arange(self.first[image], self.first[image + 1]), self.shapes, self.size(image)
+        boxes, areas = self.boxes[rows], self.areas[rows].astype(np.float64)
+        areas = np.where(np.isnan(areas), (boxes[:, 2:] - boxes[:, :2]).prod(1), areas)
+
+        def masks(keep: NDArray[np.int64]) -> "Crops":
+            assert shapes is not None  # read with masks
+            return shapes.crops(rows[keep], boxes[keep], size)
+
+        return ObjectLabels(boxes, self.labels[rows].astype(np.int64), self.crowd[rows], areas, masks, size)
 
 
 def _starts(lengths: Iterable[int]) -> NDArray[np.int64]:
@@ -377,6 +390,8 @@ class CocoOptions(NamedTuple):
         maps: folder of the PNGs of panoptic annotations; None: those are refused.
         panoptic: the file must be panoptic; else its content decides.
         crowds: read annotations marked `iscrowd: 1` as objects.
+        stuff: of panoptic annotations, stuff is a class as well.
+        crowd_masks: read masks of crowds, too.
     """
 
     root: Path
@@ -386,6 +401,8 @@ class CocoOptions(NamedTuple):
     maps: Path | None = None
     panoptic: bool = False
     crowds: bool = False
+    stuff: bool = False
+    crowd_masks: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from torchfpn.data.labels.coco_records import (
     stack_segments,
 )
 from torchfpn.data.labels.ground_truth import GroundTruth
+from torchfpn.data.labels.segments import SegmentMap
 from torchfpn.data.splits import SHOWN, Problem
 from torchfpn.errors import DataError, amount
 from torchfpn.io.formats import format_of
@@ -73,7 +74,7 @@ class PanopticReader(RecordReader):
         self.options = options
 
     def read(self, path: Path, value: dict[str, list[Any]]) -> Coco:
-        """Reads the file; the categories are its things.
+        """Reads the file; the categories are its things, or with `stuff` all.
 
         Raises:
             DataError: no masks are allowed, or their folder cannot be used.
@@ -90,17 +91,20 @@ class PanopticReader(RecordReader):
         whole = [_Image(*images[number], *found[number]) for number in images if number in found]
         listed = [(image.map, image.record, image.segments) for image in whole]
         segments = stack_segments(maps, listed, list(categories.values()), [number in things for number in categories])
+        own = set(categories) if self.options.stuff else things
+        if self.options.stuff:
+            segments = replace(segments, labels=segments.category.astype(np.int64))
         if self.options.crowds:
             segments = replace(segments, crowd=np.zeros_like(segments.crowd))
         ids = np.array([*categories, 0], np.int64)
         kept = Counter(ids[segments.category[segments.category >= 0]].tolist())
         return Coco(
             _thing_annotations(path, self.options.folder, whole, segments),
-            tuple(category for category in categories.values() if category.id in things),
+            tuple(category for category in categories.values() if category.id in own),
             tuple(self.flaws[i] for i in self.order()),
-            tuple(category for category in self.roots if category.id in things),
+            tuple(category for category in self.roots if category.id in own),
             lost_by_category=count_lost(
-                [number for number in named if is_id(number) and number in things], kept, value["categories"]
+                [number for number in named if is_id(number) and number in own], kept, value["categories"]
             ),
         )
 
@@ -233,10 +237,10 @@ def _area(value: Any, box: Box) -> float:
 
 
 def _thing_annotations(path: Path, folder: Path, images: Sequence[_Image], segments: Segments) -> Annotations:
-    """The things among the segments; their labels are indices of the things."""
+    """The things among the segments; their labels are indices of the things, or of all if stuff is a class."""
     kinds = np.append(segments.things, False)  # the last entry is for bad segments
     chosen = np.flatnonzero(kinds[segments.category])
-    labels = np.cumsum(kinds) - 1
+    labels = np.cumsum(kinds) - 1 if segments.labels is None else np.arange(len(kinds))
     return Annotations(
         file=path,
         folder=folder,
@@ -310,6 +314,15 @@ def read_map(annotations: Annotations, number: int, max_pixels: int) -> Panoptic
     good = (at >= 0) & (segments.category[rows] >= 0)
     good[list(lines)] = False
     return PanopticMap(values, rows[good], present.windows[at[good]], tuple(problems), len(lines) + len(unknown))
+
+
+def segment_map(found: PanopticMap, annotations: Annotations) -> SegmentMap:
+    """The segments of an image that are of a class, in the order of the file; other pixels are void."""
+    segments = annotations.segments
+    assert segments is not None  # panoptic annotations have segments
+    assert segments.labels is not None  # read for a panoptic dataset
+    rows = found.rows[segments.labels[found.rows] >= 0]
+    return SegmentMap.of(found.ids, segments.ids[rows], segments.labels[rows], segments.crowd[rows])
 
 
 def panoptic_ground_truth(found: PanopticMap, annotations: Annotations, number: int, *, masks: bool) -> GroundTruth:

@@ -273,6 +273,7 @@ class Segments:
         areas: float64 [S] in pixels.
         boxes: float32 [S, 4] (x1, y1, x2, y2) in pixels.
         places: int32 [S] index in `segments_info`.
+        labels: int64 [S] classes, -1 of no class; None where stuff is no class.
     """
 
     folder: Path
@@ -287,6 +288,7 @@ class Segments:
     areas: NDArray[np.float64]
     boxes: NDArray[np.float32]
     places: NDArray[np.int32]
+    labels: NDArray[np.int64] | None = None
 
     def rows(self, image: int) -> NDArray[np.int64]:
         """Indices of the segments of an image in the arrays."""

@@ -3,13 +3,15 @@
 With `labels_are: components` each connected area of a number is an object, as in masks of 0 and 255.
 """
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.config import DatasetConfig
-from torchfpn.data.labels.ground_truth import GroundTruth
+from torchfpn.data.labels.ground_truth import GroundTruth, ObjectLabels
 from torchfpn.data.reading import check_fit
 from torchfpn.data.splits import Pair
 from torchfpn.errors import DataError
@@ -20,6 +22,37 @@ from torchfpn.ops.extents import components, crops_of, extents
 
 if TYPE_CHECKING:  # torch is loaded where masks are made
     from torchfpn.ops.masks import Crops
+
+
+def read_numbered(dataset: DatasetConfig, pair: Pair, size: tuple[int, int], place: Geo | None) -> ObjectLabels:
+    """Reads the things of a panoptic dataset from a numbered mask in the order of their numbers, all of class 0.
+
+    Args:
+        dataset: panoptic.
+        pair: the files.
+        size: (height, width) of the image.
+        place: georeference of the image.
+
+    Raises:
+        DataError: damaged, of another size or place than the image, or negative values.
+    """
+    assert pair.objects is not None  # checked by the caller
+    file = pair.objects
+    labels = read_labels(file, max_pixels=dataset.max_pixels, allow_vrt=dataset.allow_vrt, root=dataset.root)
+    check_fit(replace(pair, label=file), size, place, labels.values.shape, labels.geo)
+    values = _object_numbers(labels)
+    found = extents(values)
+    _refuse_negative(found.ids, file)
+    if dataset.objects_are == "components":
+        values = components(values)
+        found = extents(values)
+
+    def masks(keep: NDArray[np.int64]) -> "Crops":
+        return crops_of(values, found.ids[keep], found.windows[keep])
+
+    nothing = np.zeros(len(found.ids), np.int64)
+    boxes, areas = found.windows.astype(np.float32), found.pixels.astype(np.float64)
+    return ObjectLabels(boxes, nothing, nothing > 0, areas, masks, size)
 
 
 def read_instance_map(dataset: DatasetConfig, pair: Pair, size: tuple[int, int], place: Geo | None) -> GroundTruth:
@@ -45,8 +78,7 @@ def read_instance_map(dataset: DatasetConfig, pair: Pair, size: tuple[int, int],
     check_fit(pair, size, place, labels.values.shape, labels.geo)
     values = _object_numbers(labels)
     found = extents(values)
-    if len(found.ids) and found.ids[0] < 0:
-        raise DataError(f"the value {found.ids[0]}", file=pair.label, allowed="0 where nothing is, objects from 1")
+    _refuse_negative(found.ids, pair.label)
     crowds = found.windows[np.isin(found.ids, dataset.ignored)]
     own = ~np.isin(found.ids, dataset.ignored)
     if dataset.labels_are == "components":
@@ -67,23 +99,24 @@ def read_instance_map(dataset: DatasetConfig, pair: Pair, size: tuple[int, int],
     )
 
 
+def _refuse_negative(ids: NDArray[np.int64], file: Path) -> None:
+    if len(ids) and ids[0] < 0:
+        raise DataError(f"the value {ids[0]}", file=file, allowed="0 where nothing is, objects from 1")
+
+
 def count_parts(dataset: DatasetConfig, pair: Pair) -> int:
     """Counts the connected areas of an instance map, if numbers mean objects; 0 for other labels.
 
     Raises:
         DataError: the file cannot be read.
     """
-    if (
-        pair.label is None
-        or pair.annotations is not None
-        or is_vector(pair.label)
-        or dataset.labels_are == "components"
-    ):
+    file, how = (pair.objects, dataset.objects_are) if dataset.is_panoptic else (pair.label, dataset.labels_are)
+    if file is None or pair.annotations is not None or is_vector(file) or how == "components":
         return 0
-    values = _object_numbers(
-        read_labels(pair.label, max_pixels=dataset.max_pixels, allow_vrt=dataset.allow_vrt, root=dataset.root)
-    )
-    return int(components(np.where(np.isin(values, dataset.ignored), 0, values)).max(initial=0))
+    limits: dict[str, Any] = {"max_pixels": dataset.max_pixels, "allow_vrt": dataset.allow_vrt, "root": dataset.root}
+    values = _object_numbers(read_labels(file, **limits))
+    ignored = () if dataset.is_panoptic else dataset.ignored
+    return int(components(np.where(np.isin(values, ignored), 0, values)).max(initial=0))
 
 
 def _object_numbers(labels: LabelFile) -> NDArray[Any]:

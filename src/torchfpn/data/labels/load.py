@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torchfpn.data.config import DatasetConfig
 from torchfpn.data.headers import read_header
 from torchfpn.data.labels.coco_annotations import Annotations
-from torchfpn.data.labels.coco_panoptic import panoptic_ground_truth, read_map
-from torchfpn.data.labels.ground_truth import GroundTruth, overlaps
+from torchfpn.data.labels.coco_panoptic import panoptic_ground_truth, read_map, segment_map
+from torchfpn.data.labels.composed import read_composed
+from torchfpn.data.labels.ground_truth import GroundTruth, overlaps, truth_of_segments
 from torchfpn.data.labels.instance_maps import read_instance_map
 from torchfpn.data.reading import polygon_labels, turned_hint
 from torchfpn.data.splits import Pair, raise_problems
@@ -50,7 +51,11 @@ def read_ground_truth(
             found = f"{size[1]} x {size[0]} pixels, {declared[1]} x {declared[0]} in {pair.annotations.name}{turned}"
             raise DataError(found, file=pair.image)
         truth = _annotated(dataset, annotations, pair.number)
+        if truth.segments is not None and window is not None:
+            return truth_of_segments(truth.segments.crop(window), len(dataset.things))
         return truth if window is None else _clip_to_window(truth, window)
+    if pair.objects is not None:
+        return read_composed(dataset, pair, _place(dataset, pair), size, window)
     if pair.label is None:
         return GroundTruth(size=size if window is None else window[2:])
     if is_vector(pair.label):
@@ -68,6 +73,9 @@ def _annotated(dataset: DatasetConfig, annotations: Annotations, number: int) ->
     found = read_map(annotations, number, dataset.max_pixels)
     if not dataset.fix:
         raise_problems(list(found.problems))
+    if dataset.is_panoptic:
+        truth = truth_of_segments(segment_map(found, annotations), len(dataset.things))
+        return replace(truth, dropped=found.bad)
     return panoptic_ground_truth(found, annotations, number, masks=dataset.task == "instance")
 
 

@@ -7,16 +7,17 @@ import functools
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from torchfpn.data.config import DatasetConfig
 from torchfpn.data.headers import read_header
-from torchfpn.data.labels.ground_truth import GroundTruth, overlaps
+from torchfpn.data.labels.ground_truth import GroundTruth, ObjectLabels, overlaps
 from torchfpn.data.splits import Pair, Polygons
 from torchfpn.errors import ConfigError, DataError, FPNError, amount, nearest
 from torchfpn.geo.crs import crs_wkt
@@ -82,6 +83,12 @@ class Features:
     lost: int
     widened: int
     unclassed: int = 0
+
+    @functools.cached_property
+    def sizes(self) -> NDArray[np.float64]:
+        """[count] area of each feature in square units of the file."""
+        areas = self.labels.areas
+        return np.bincount(areas.features, shapely.area(areas.shapes), minlength=len(self.labels.labels))
 
 
 class _ClassRules(NamedTuple):
@@ -253,30 +260,63 @@ def read_polygons(
         DataError: see `read_features`.
         RasterError: the image has no georeference.
     """
-    scene = _scene(dataset, pair, geo, size, window)
-    row, column, height, width = window or (0, 0, *size)
-    start, end, owner = edges(scene.shapes)
-    corner = np.array([column, row], np.float64)
-    _, first, objects = np.unique(scene.owners, return_index=True, return_inverse=True)
-    outlines = Outlines(start - corner, end - corner, owner, objects.astype(np.int64), len(first))
-    boxes, values = _boxes(outlines), scene.labels[first]
-    crowd = values == NOT_LABELLED
-    own = np.flatnonzero(~crowd & overlaps(boxes, (height, width)))
+    found = _read_objects(dataset, pair, geo, size, window)
+    own = np.flatnonzero(~found.crowds)
 
     def masks(keep: NDArray[np.int64]) -> "Crops":
-        return draw_outlines(select_objects(outlines, own[keep]), boxes[own[keep]], (height, width))
+        return found.masks(own[keep])
 
     return GroundTruth(
-        boxes[own],
-        values[own].astype(np.int64) - 1,
-        boxes[crowd & overlaps(boxes, (height, width))],
-        (height, width),
+        found.boxes[own],
+        found.labels[own],
+        found.boxes[found.crowds],
+        found.size,
         masks if dataset.task == "instance" else None,
     )
 
 
+def read_things(
+    dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None = None
+) -> ObjectLabels:
+    """Reads the features in the file of objects of a panoptic dataset that overlap an image, or a window of it.
+
+    Raises:
+        DataError: see `read_features`.
+        RasterError: the image has no georeference.
+    """
+    return _read_objects(*_as_labels(dataset, pair), geo, size, window)
+
+
+def _as_labels(dataset: DatasetConfig, pair: Pair) -> tuple[DatasetConfig, Pair]:
+    """The same with the files of objects as labels."""
+    return replace(dataset, polygons=dataset.object_polygons), replace(pair, label=pair.objects)
+
+
+def _read_objects(
+    dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None
+) -> ObjectLabels:
+    """The features that overlap an image, or a window of it; sizes are in units of the file."""
+    scene = _scene(dataset, pair, geo, size, window)
+    row, column, height, width = window or (0, 0, *size)
+    start, end, owner = edges(scene.shapes)
+    corner = np.array([column, row], np.float64)
+    owners, first, objects = np.unique(scene.owners, return_index=True, return_inverse=True)
+    outlines = Outlines(start - corner, end - corner, owner, objects.astype(np.int64), len(first))
+    boxes, values = _boxes(outlines), scene.labels[first].astype(np.int64)
+    own = np.flatnonzero(overlaps(boxes, (height, width)))
+    crowds = values[own] == NOT_LABELLED
+
+    def masks(keep: NDArray[np.int64]) -> "Crops":
+        return draw_outlines(select_objects(outlines, own[keep]), boxes[own[keep]], (height, width))
+
+    labels = np.where(crowds, -1, values[own] - 1)
+    sizes = read_features(dataset, pair.label or pair.image).sizes
+    return ObjectLabels(boxes[own], labels, crowds, sizes[owners[own]], masks, (height, width))
+
+
 def features_in_image(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> NDArray[np.int64]:
-    """Numbers of the features that overlap an image; errors as of `read_polygons`."""
+    """Numbers of the features that overlap an image, of panoptic datasets of objects; errors as of `read_polygons`."""
+    dataset, pair = _as_labels(dataset, pair) if dataset.is_panoptic else (dataset, pair)
     return np.unique(_scene(dataset, pair, geo, size, None).owners)
 
 
