@@ -12,9 +12,6 @@ from torchfpn.data.config import (
     DatasetConfig,
     annotation_warnings,
     fix_previews,
-    format_count,
-    format_counts,
-    format_lost,
     split_annotations,
     split_dropped,
     split_lost,
@@ -32,7 +29,7 @@ from torchfpn.data.inspection import (
 )
 from torchfpn.data.parallel import Watch, map_threads, spread_evenly, unwatched
 from torchfpn.data.reading import SIDE, ImagePart, grey_hint, image_parts, is_reordered, scene_of
-from torchfpn.data.splits import Problem, Split
+from torchfpn.data.splits import Problem, Split, format_count, format_counts, format_lost
 from torchfpn.data.statistics import ClassCounts, ObjectCounts
 from torchfpn.errors import DataError, amount
 from torchfpn.io.formats import is_vector, printable

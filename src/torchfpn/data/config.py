@@ -6,7 +6,6 @@ docs/datasets.md describes the format. Importing this module loads neither numpy
 import functools
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +19,9 @@ from torchfpn.data.splits import (
     Split,
     check_panoptic_splits,
     class_index,
+    format_count,
+    format_counts,
+    format_lost,
     parse_object_polygons,
     parse_polygons,
     parse_splits,
@@ -51,18 +53,6 @@ _OF_PANOPTIC = ("things", "stuff", "background", "overlaps", "objects_are", "obj
 SCENE_PIXELS = 2**22  # pixels; a larger TIFF is read by windows, never whole
 
 VARIABLE = re.compile(r"\$\{(TORCHFPN_\w+)\}")  # environment variables in `root`
-
-_SHOWN = 6  # classes that a message names
-
-_SINGULAR = {
-    "annotations": "annotation",
-    "areas": "area",
-    "boxes cut": "box cut",
-    "categories": "category",
-    "images": "image",
-    "polygons": "polygon",
-    "segments": "segment",
-}
 
 Band = int | str  # a band of the files: its number from 1, or its name
 
@@ -216,6 +206,8 @@ def read_dataset(path: str | Path) -> DatasetConfig:
     things = [i for i, c in enumerate(classes) if c.thing] if task == "panoptic" else None
     stuff = [i for i, c in enumerate(classes) if not c.thing] if task == "panoptic" else None
     labelled = task == "semantic" or (task == "panoptic" and any(split.labels for split in splits.values()))
+    polygons = parse_polygons(fields, classes, objects=task in ("detection", "instance"), among=stuff)
+    background = class_index(fields, "background", fields.raw("background"), classes)
     bands = _parse_bands(fields)
     use_bands = _parse_use_bands(fields, bands)
     scaling, method = _parse_scaling(fields, len(use_bands or bands))
@@ -235,12 +227,12 @@ def read_dataset(path: str | Path) -> DatasetConfig:
         ignore_color=_parse_ignore_color(fields),
         max_pixels=_parse_pixels(fields, "max_pixels", MAX_PIXELS),
         scene_pixels=_parse_pixels(fields, "scene_pixels", SCENE_PIXELS),
-        polygons=parse_polygons(fields, classes, objects=task in ("detection", "instance"), among=stuff),
+        polygons=polygons if stuff is None else replace(polygons, background=background),
         tiles=parse_tiles(fields),
         fix=fields.flag("fix"),
         grey_as_color=fields.flag("grey_as_color"),
         crowds=crowds,
-        background=class_index(fields, "background", fields.raw("background"), classes),
+        background=background,
         overlaps=fields.choice("overlaps", OVERLAPS) or OVERLAPS[0],
         objects_are=fields.choice("objects_are", ("numbers", "components")) or "numbers",
         object_polygons=parse_object_polygons(fields, classes, things),
@@ -492,23 +484,6 @@ def fix_previews(dataset: DatasetConfig, split: str) -> list[str]:
 def split_lost(dataset: DatasetConfig, split: str) -> dict[str, tuple[int, int]]:
     """By class name, how many annotations `dataset.fix` leaves out, and of how many."""
     return {category.name: lost for category, lost in _read(dataset, split).lost_by_category.items()}
-
-
-def format_lost(lost: Mapping[str, tuple[int, int]]) -> str:
-    """``; lost: 3 of 12 annotations of "fish"``; empty if nothing is lost."""
-    parts = [f'{n:,} of {format_count(total, "annotations")} of "{name}"' for name, (n, total) in lost.items()]
-    more = f" and of {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
-    return f"; lost: {', '.join(parts[:_SHOWN])}{more}" if parts else ""
-
-
-def format_counts(dropped: Mapping[str, int]) -> str:
-    """``3 annotations, 1 image, 2 boxes cut``."""
-    return ", ".join(format_count(count, what) for what, count in dropped.items())
-
-
-def format_count(count: int, what: str) -> str:
-    """``1 annotation`` or ``3 annotations``; `what` is the plural."""
-    return f"{count:,} {_SINGULAR.get(what, what) if count == 1 else what}"
 
 
 def _categories(coco: "Coco", *, roots: bool) -> "tuple[Category, ...]":

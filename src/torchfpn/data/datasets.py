@@ -274,7 +274,9 @@ class SemanticDataset(SplitDataset, TorchDataset[Sample]):
 
 
 class ObjectDataset(SplitDataset, TorchDataset[ObjectSample]):
-    """A split with labelled objects, in panoptic datasets also pixels, as a torch dataset, indexed by number or by `Draw`; safe in worker processes.
+    """A split with labelled objects as a torch dataset, indexed by number or by `Draw`; safe in worker processes.
+
+    Samples of panoptic datasets also have the classes of their pixels.
 
     An image is one sample. A scene is never held: with `augment` it is as many samples as crops fit into it, each a
     random crop; without, every window of `nth_window` is one, and an object on the edge of two is clipped in both.

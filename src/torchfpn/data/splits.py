@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +21,18 @@ _PIXEL_KEYS = ("background", "all_touched", "border", "border_class")  # not all
 _MAX_BORDER = 1000  # pixels
 
 _OBJECT_FILE_KEYS = ("background", "overlaps", "objects_are", "object_polygons", "labels_are", "ignore_color")
+
+_SHOWN_CLASSES = 6  # classes that a message names
+
+_SINGULAR = {
+    "annotations": "annotation",
+    "areas": "area",
+    "boxes cut": "box cut",
+    "categories": "category",
+    "images": "image",
+    "polygons": "polygon",
+    "segments": "segment",
+}
 
 _PATH_KEYS = ("images", "labels", "list", "annotations", "panoptic", "objects")
 
@@ -99,6 +111,23 @@ def raise_problems(problems: list[Problem]) -> None:
         rest = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         hint = "; or leave them out with `fix: true` (or check --init --fix): `fpn check` says what would be lost"
         raise BadFilesError("; ".join(lines) + rest + hint * any(p.fixable for p in problems), problems)
+
+
+def format_lost(lost: Mapping[str, tuple[int, int]]) -> str:
+    """``; lost: 3 of 12 annotations of "fish"``; empty if nothing is lost."""
+    parts = [f'{n:,} of {format_count(total, "annotations")} of "{name}"' for name, (n, total) in lost.items()]
+    more = f" and of {len(parts) - _SHOWN_CLASSES} more" if len(parts) > _SHOWN_CLASSES else ""
+    return f"; lost: {', '.join(parts[:_SHOWN_CLASSES])}{more}" if parts else ""
+
+
+def format_counts(dropped: Mapping[str, int]) -> str:
+    """``3 annotations, 1 image, 2 boxes cut``."""
+    return ", ".join(format_count(count, what) for what, count in dropped.items())
+
+
+def format_count(count: int, what: str) -> str:
+    """``1 annotation`` or ``3 annotations``; `what` is the plural."""
+    return f"{count:,} {_SINGULAR.get(what, what) if count == 1 else what}"
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -246,9 +275,9 @@ def check_panoptic_splits(fields: Fields, splits: dict[str, Split]) -> None:
     for name, split in splits.items():
         if split.labels is not None and split.objects is None:
             field, hint = f"splits.{name}.objects", "name the numbered masks, polygons or COCO file of the things"
-            raise ConfigError("nothing", file=fields.file, field=field, allowed="the objects beside `labels`", hint=hint)
+            raise ConfigError("nothing", file=fields.file, field=field, allowed="objects beside `labels`", hint=hint)
         if split.objects is not None and split.labels is None and fields.raw("background") is None:
-            field, hint = f"splits.{name}.labels", "name the masks or polygons of the stuff, or write `background: CLASS`"
+            field, hint = f"splits.{name}.labels", "name masks or polygons of the stuff, or write `background: CLASS`"
             raise ConfigError("nothing", file=fields.file, field=field, allowed="labels beside `objects`", hint=hint)
     if any(split.objects is not None for split in splits.values()):
         return
@@ -315,20 +344,15 @@ def parse_polygons(
     if field is not None and given is not None:
         raise inner.wrong("class", given, "nothing beside `field`, which gives each feature its class")
     burn = class_index(inner, "class", given, classes)
+    if burn is None and field is None:
+        burn = _only_class(len(classes), among, objects=objects)
     for name in _PIXEL_KEYS if objects else ():
         if inner.raw(name) is not None:
             raise inner.wrong(name, inner.raw(name), "nothing where polygons are objects")
-    if among is not None:
-        if inner.raw("background") is not None:
-            hint = "write `background:` without indentation"
-            raise inner.wrong("background", inner.raw("background"), "nothing with `task: panoptic`", hint)
-        burn = among[0] if burn is None and field is None and len(among) == 1 else burn
-    elif burn is None and field is None:  # the first of two classes is the background; objects have no background
-        burn = min(1, len(classes) - 1) if len(classes) <= (1 if objects else 2) else None
     found = Polygons(
         field=field,
         burn=burn,
-        background=_background(inner, classes, field, burn) if among is None else None,
+        background=_background(inner, classes, field, burn, panoptic=among is not None),
         layer=inner.text("layer"),
         all_touched=inner.flag("all_touched"),
         border=_number(inner, "border", 0, _MAX_BORDER, f"0 to {_MAX_BORDER} pixels") or 0.0,
@@ -345,6 +369,16 @@ def parse_polygons(
         hint = "name the attribute that gives the class (field), or the class of all polygons (class)"
         raise inner.wrong("field", None, f"one of them, as there are {len(classes)} classes", hint)
     return found
+
+
+def _only_class(classes: int, among: Sequence[int] | None, *, objects: bool) -> int | None:
+    """The class of polygons of which nothing says it; None where it may be one of several.
+
+    The first of two classes is the background; objects have no background.
+    """
+    if among is not None:
+        return among[0] if len(among) == 1 else None
+    return min(1, classes - 1) if classes <= (1 if objects else 2) else None
 
 
 def parse_object_polygons(fields: Fields, classes: tuple[Class, ...], things: list[int] | None) -> Polygons:
@@ -379,13 +413,18 @@ def parse_tiles(fields: Fields) -> str | None:
     return pattern
 
 
-def _background(inner: Fields, classes: tuple[Class, ...], field: str | None, burn: int | None) -> int | None:
+def _background(
+    inner: Fields, classes: tuple[Class, ...], field: str | None, burn: int | None, *, panoptic: bool
+) -> int | None:
     """The background class as given; else the first class, or with `field` the class named background, if any.
 
-    With `field` every class may have polygons, so the first need not be the background.
+    With `field` every class may have polygons, so the first need not be the background. In panoptic datasets
+    `background:` of the dataset is for all labels.
     """
     given = inner.raw("background")
-    if given is False:
+    if given is not None and panoptic:
+        raise inner.wrong("background", given, "nothing with `task: panoptic`", "write it without indentation")
+    if given is False or panoptic:
         return None
     if given is not None:
         return class_index(inner, "background", given, classes)

@@ -174,7 +174,6 @@ class Annotations:
             masks if shapes is not None else None,
         )
 
-
     def objects(self, image: int) -> ObjectLabels:
         """All objects of an image, crowds included, as they were read with `crowd_masks`."""
         rows, shapes, size = np.arange(self.first[image], self.first[image + 1]), self.shapes, self.size(image)

@@ -185,8 +185,8 @@ def _of_coco(dataset: DatasetConfig, pair: Pair, size: Size, window: Window | No
     if declared != size:
         found = f"{size[1]} x {size[0]} pixels, {declared[1]} x {declared[0]} in {pair.objects.name}"
         raise DataError(found, file=pair.image)
-    found = annotations.objects(number)
-    return found if window is None else _within(found, window)
+    objects = annotations.objects(number)
+    return objects if window is None else _within(objects, window)
 
 
 def _within(objects: ObjectLabels, window: Window) -> ObjectLabels:

@@ -78,9 +78,7 @@ def truth_of_segments(segments: SegmentMap, things: int, boxes: NDArray[np.float
         return crops_of(segments.ids, numbers[keep], windows[keep])
 
     height, width = segments.ids.shape
-    return GroundTruth(
-        boxes[own], segments.labels[own], boxes[crowds], (height, width), masks, segments=segments
-    )
+    return GroundTruth(boxes[own], segments.labels[own], boxes[crowds], (height, width), masks, segments=segments)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,9 @@ class Features:
     def sizes(self) -> NDArray[np.float64]:
         """[count] area of each feature in square units of the file."""
         areas = self.labels.areas
-        return np.bincount(areas.features, shapely.area(areas.shapes), minlength=len(self.labels.labels))
+        sizes = np.zeros(len(self.labels.labels), np.float64)
+        np.add.at(sizes, areas.features, shapely.area(areas.shapes))
+        return sizes
 
 
 class _ClassRules(NamedTuple):
