@@ -82,3 +82,28 @@ def make_panoptic(folder, value=None, *, maps=(FIRST, SECOND), text=None, yaml=Y
     if yaml:
         (folder / "dataset.yaml").write_text(yaml)
     return folder
+
+
+# -- labels of pixels and files of objects -----------------------------------------------------------------------------
+COMPOSED = """task: panoptic
+classes: [grass, water, cell, dot]
+things: [cell, dot]
+splits:
+  train: {images: train/images, labels: train/labels, objects: train/objects}
+"""
+
+
+def make_composed(folder, target, objects, *, yaml=COMPOSED, name="a0"):
+    """A folder with one image, the class values `target` of its pixels and its objects: numbers, or a JSON value."""
+    for kind in ("images", "labels", "objects"):
+        (folder / "train" / kind).mkdir(parents=True, exist_ok=True)
+    target = np.asarray(target, np.uint8)
+    write_png(folder / "train" / "images" / f"{name}.png", picture(0, target.shape))
+    write_png(folder / "train" / "labels" / f"{name}.png", target)
+    if isinstance(objects, dict):
+        (folder / "train" / "objects.json").write_text(json.dumps(objects))
+    else:
+        numbers = Image.fromarray(np.asarray(objects, np.uint16))
+        numbers.save(folder / "train" / "objects" / f"{name}.png")
+    (folder / "dataset.yaml").write_text(yaml)
+    return folder

@@ -70,7 +70,7 @@ SMALL = "classes: [a, b]\nsplits: {train: {images: a, labels: b}}\n"
     ("text", "said"),
     [
         (SMALL + "clasz: [a]", 'unknown key "clasz"; did you mean "classes"'),
-        (SMALL + "task: panoptic", "task: 'panoptic'; expected one of semantic, detection, instance"),
+        (SMALL + "task: depth", "task: 'depth'; expected one of semantic, detection, instance, panoptic"),
         (SMALL.replace("[a, b]", "[a, a]"), "several classes with the name a"),
         (SMALL.replace("[a, b]", "{1: a, 2: yes}"), 'classes[1].name: True; expected text; write "True" in quotes'),
         (SMALL.replace("[a, b]", "[]"), "classes: []; expected 1 to 255 classes"),
