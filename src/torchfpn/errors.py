@@ -18,7 +18,7 @@ from pathlib import Path
 
 from torchfpn.printing import shortened, visible
 
-SHOWN = 24  # names that a hint lists at most: all keys of a dataset.yaml
+SHOWN = 32  # names that a hint lists at most: all keys of a dataset.yaml
 
 EXTRAS = {  # the packages that each optional part of torchfpn imports
     "raster": ("rasterio", "shapely", "pyogrio"),

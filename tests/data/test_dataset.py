@@ -9,6 +9,7 @@ import pytest
 
 from made_data import YAML, labels, make_dataset, picture, write_png
 from made_objects import make_objects
+from made_panoptic import make_panoptic
 from shared import DATA, needs_shared
 from torchfpn.data.config import read_dataset
 from torchfpn.data.splits import natural_key
@@ -234,7 +235,7 @@ def test_the_configs_of_the_real_sets(name, folder, counts, classes):
 def test_the_page_about_datasets_shows_files_that_can_be_read(tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", page, re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     complete = read(tmp_path, blocks[0])
     assert list(complete.splits) == ["train", "val", "test"]
     assert complete.use_bands == ("red", "green", "blue", "nir")
@@ -249,6 +250,14 @@ def test_the_page_about_datasets_shows_files_that_can_be_read(tmp_path):
         ("car", "person"),
         "train/instances.json",
     )
+    parts = read(tmp_path, blocks[5])
+    assert (parts.things, parts.stuff, parts.splits["train"].objects) == (
+        ("tree",),
+        ("grass", "water"),
+        "train/trees.geojson",
+    )
+    make_panoptic(tmp_path, yaml=None)
+    assert read(tmp_path, blocks[4]).things == ("cell", "dot")
     page, _, rest = page.partition("| key of `polygons` |")
     page += rest.partition("\n\n")[2]  # that table has the keys of the inner mapping
     told = set(re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", page, re.M))
