@@ -1,4 +1,4 @@
-"""Scores of pixels, boundaries, objects and detections.
+"""Scores of pixels, boundaries, objects, detections and panoptic segments.
 
 Names are imported on first use: scores of label files need no torch.
 """
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torchfpn.metrics.boundary import BoundaryIoU
     from torchfpn.metrics.confusion import ConfusionMatrix
     from torchfpn.metrics.detection import AveragePrecision
+    from torchfpn.metrics.panoptic import PanopticQuality, PanopticScores, SegmentIds
     from torchfpn.metrics.precisions import Precisions, PrecisionScores
 
 
@@ -17,11 +18,23 @@ _HOMES = {
     "AveragePrecision": "detection",
     "BoundaryIoU": "boundary",
     "ConfusionMatrix": "confusion",
+    "PanopticQuality": "panoptic",
+    "PanopticScores": "panoptic",
     "PrecisionScores": "precisions",
     "Precisions": "precisions",
+    "SegmentIds": "panoptic",
 }
 
-__all__ = ["AveragePrecision", "BoundaryIoU", "ConfusionMatrix", "PrecisionScores", "Precisions"]
+__all__ = [
+    "AveragePrecision",
+    "BoundaryIoU",
+    "ConfusionMatrix",
+    "PanopticQuality",
+    "PanopticScores",
+    "PrecisionScores",
+    "Precisions",
+    "SegmentIds",
+]
 
 
 def __getattr__(name: str) -> Any:

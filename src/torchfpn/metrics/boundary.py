@@ -47,7 +47,7 @@ class BoundaryIoU:
 
     def width(self, size: Size) -> int:
         """Of the bands in an image of (height, width) `size`, in pixels."""
-        return max(1, round(self.ratio * hypot(*size)))
+        return band_width(size, self.ratio)
 
     def _add(self, a: Tensor, b: Tensor) -> None:
         """Counts pixels of bands."""
@@ -146,14 +146,20 @@ class BoundaryStrips:
         self.predicted, self.truth, self.first = self.predicted[drop:], self.truth[drop:], self.first + drop
 
 
-def band(labels: Tensor, width: int) -> Tensor:
-    """The labels [H, W] uint8 where a pixel of another label, or the outside, is within `width`; `IGNORE` elsewhere.
+def band(labels: Tensor, width: int, outside: int = IGNORE) -> Tensor:
+    """The labels [H, W] where a pixel of another label, or the outside, is within `width`; `outside` elsewhere.
 
     Within: rows and columns both. All classes at once: a window holds one label alone where its least is its largest.
+    outside: no label; `IGNORE` of uint8.
     """
-    padded = F.pad(labels, (width,) * 4, value=IGNORE)
+    padded = F.pad(labels, (width,) * 4, value=outside)
     least, most = (sliding(sliding(padded, width, pick, 0), width, pick, 1) for pick in (torch.minimum, torch.maximum))
-    return labels.where(least != most, IGNORE)
+    return labels.where(least != most, outside)
+
+
+def band_width(size: Size, ratio: float) -> int:
+    """Of the bands in an image of (height, width) `size`, in pixels. ratio: of its diagonal."""
+    return max(1, round(ratio * hypot(*size)))
 
 
 def sliding(values: Tensor, width: int, pick: Pick, dim: int) -> Tensor:
