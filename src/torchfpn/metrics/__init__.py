@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 
 _HOMES = {
-    "AveragePrecision": "detection",
-    "BoundaryIoU": "boundary",
-    "ConfusionMatrix": "confusion",
-    "PanopticQuality": "panoptic",
-    "PanopticScores": "panoptic",
-    "PrecisionScores": "precisions",
-    "Precisions": "precisions",
-    "SegmentIds": "panoptic",
+    "AveragePrecision": "torchfpn.metrics.detection",
+    "BoundaryIoU": "torchfpn.metrics.boundary",
+    "ConfusionMatrix": "torchfpn.metrics.confusion",
+    "PanopticQuality": "torchfpn.metrics.panoptic",
+    "PanopticScores": "torchfpn.metrics.panoptic",
+    "PrecisionScores": "torchfpn.metrics.precisions",
+    "Precisions": "torchfpn.metrics.precisions",
+    "SegmentIds": "torchfpn.metrics.panoptic",
+    "panoptic_quality": "torchfpn.evaluation.panoptic",  # of files, which are read some floors above
 }
 
 __all__ = [
@@ -34,12 +35,13 @@ __all__ = [
     "PrecisionScores",
     "Precisions",
     "SegmentIds",
+    "panoptic_quality",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__} has no attribute {name}")
 
 

@@ -27,7 +27,6 @@ from torchfpn.data.labels.coco_annotations import (
     check_box,
 )
 from torchfpn.data.labels.coco_records import (
-    MAX_SEGMENT_ID,
     Category,
     ImageFiles,
     RecordReader,
@@ -42,8 +41,7 @@ from torchfpn.data.labels.ground_truth import GroundTruth
 from torchfpn.data.labels.segments import SegmentMap
 from torchfpn.data.splits import SHOWN, Problem
 from torchfpn.errors import DataError, amount
-from torchfpn.io.formats import format_of
-from torchfpn.io.images import deep_png, read_indices
+from torchfpn.io.segment_png import MAX_SEGMENT_ID, read_segment_png
 from torchfpn.io.yaml_json import Flaw, shown
 from torchfpn.ops.extents import Extents, crops_of, extents
 from torchfpn.types import Size
@@ -258,9 +256,6 @@ def _thing_annotations(path: Path, folder: Path, images: Sequence[_Image], segme
     )
 
 
-_ALLOWED = "a PNG of 8-bit red, green and blue, which together are the id of a segment"
-
-
 @dataclass(frozen=True)
 class PanopticMap:
     """The segments of one image, with stuff and crowds, and their pixels.
@@ -289,7 +284,7 @@ def read_map(annotations: Annotations, number: int, max_pixels: int) -> Panoptic
     segments = annotations.segments
     assert segments is not None  # panoptic annotations have segments
     file, rows = segments.folder / segments.maps[number], segments.rows(number)
-    values = _read(file, max_pixels)
+    values = read_segment_png(file, max_pixels)
     height, width = annotations.size(number)
     if values.shape != (height, width):
         found = f"{values.shape[1]} x {values.shape[0]} pixels, {width} x {height} in {annotations.file.name}"
@@ -347,24 +342,6 @@ def panoptic_ground_truth(found: PanopticMap, annotations: Annotations, number: 
         crops if masks else None,
         dropped=found.bad,
     )
-
-
-def _read(file: Path, max_pixels: int) -> NDArray[np.int32]:
-    """The segment ids of a PNG, [H, W]."""
-    kind = format_of(file)
-    if kind != "png":
-        raise DataError(f"a {kind.upper()}", file=file, allowed=_ALLOWED)
-    if deep_png(file):
-        raise DataError("a PNG of 16 bits", file=file, allowed=_ALLOWED)
-    pixels, _ = read_indices(file, max_pixels)
-    if pixels.ndim != 3 or pixels.shape[2] != 3:
-        count = 1 if pixels.ndim == 2 else pixels.shape[2]
-        raise DataError(f"a PNG of {amount(count, 'band')}", file=file, allowed=_ALLOWED)
-    ids = pixels[..., 2].astype(np.int32)
-    for band in (1, 0):
-        ids <<= 8
-        ids |= pixels[..., band]
-    return ids
 
 
 def _places(known: NDArray[np.int64], sought: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -79,8 +79,6 @@ _ORDER = {"categories": 1, "images": 2, "annotations": 3}
 
 _IDS = 2**63
 
-MAX_SEGMENT_ID = 2**24 - 1  # of three bytes; 0 is void, where nothing is labelled
-
 
 class Category(NamedTuple):
     """A category of a COCO file."""
