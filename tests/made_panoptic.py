@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from made_data import picture, write_png
+from made_maps import box, noise, write_geojson, write_map
 
 SIZE = (24, 32)
 CATEGORIES = [
@@ -13,6 +14,7 @@ CATEGORIES = [
     {"id": 4, "name": "grass", "isthing": 0},
     {"id": 7, "name": "dot", "isthing": 1},
 ]
+WHOLE = "task: panoptic\nsplits:\n  train: {images: train/images, annotations: train/panoptic.json}\n"
 YAML = "task: instance\nsplits:\n  train: {images: train/images, annotations: train/panoptic.json}\n"
 
 
@@ -63,7 +65,7 @@ def panoptic(maps=(FIRST, SECOND), kinds=KINDS, crowds=(9,)):
     }
 
 
-def write_map(path, ids):
+def write_ids(path, ids):
     """A PNG of ids."""
     ids = np.asarray(ids)
     Image.fromarray(np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)).save(path)
@@ -76,7 +78,7 @@ def make_panoptic(folder, value=None, *, maps=(FIRST, SECOND), text=None, yaml=Y
         (folder / "train" / name).mkdir(parents=True, exist_ok=True)
     for i, ids in enumerate(maps):
         write_png(folder / "train" / "images" / f"a{i}.png", picture(i, ids.shape))
-        write_map(folder / "train" / "panoptic" / f"a{i}.png", ids)
+        write_ids(folder / "train" / "panoptic" / f"a{i}.png", ids)
     value = panoptic() if value is None else value
     (folder / "train" / "panoptic.json").write_text(json.dumps(value) if text is None else text)
     if yaml:
@@ -91,6 +93,8 @@ things: [cell, dot]
 splits:
   train: {images: train/images, labels: train/labels, objects: train/objects}
 """
+ONE = COMPOSED.replace("things: [cell, dot]", "things: [cell]").replace(", dot]", "]")  # one thing
+JSON = COMPOSED.replace("train/objects", "train/objects.json")
 
 
 def make_composed(folder, target, objects, *, yaml=COMPOSED, name="a0"):
@@ -106,4 +110,34 @@ def make_composed(folder, target, objects, *, yaml=COMPOSED, name="a0"):
         numbers = Image.fromarray(np.asarray(objects, np.uint16))
         numbers.save(folder / "train" / "objects" / f"{name}.png")
     (folder / "dataset.yaml").write_text(yaml)
+    return folder
+
+
+def rectangles(*boxes):
+    """Numbers 1, 2, ... of rectangles (x1, y1, x2, y2), later ones on top."""
+    values = np.zeros(SIZE, int)
+    for number, (x1, y1, x2, y2) in enumerate(boxes, 1):
+        values[y1:y2, x1:x2] = number
+    return values
+
+
+def coco_of(*records):
+    names = [{"id": 1, "file_name": "a0.png", "height": SIZE[0], "width": SIZE[1]}]
+    categories = [{"id": 3, "name": "cell"}, {"id": 7, "name": "dot"}, {"id": 9, "name": "grass"}]
+    return {"images": names, "annotations": list(records), "categories": categories}
+
+
+def make_polygon_map(folder, *, scene_pixels=2**22, size=(40, 50), more=""):
+    """A GeoTIFF with stuff as polygons and as a mask, and objects as polygons, with a class and without."""
+    write_map(folder / "images" / "a.tif", noise(0, size), tiled=True, blockxsize=16, blockysize=16)
+    stuff = [box(0, 0, 30), box(20, 20, 30)]
+    write_geojson(folder / "stuff.geojson", stuff, ["grass", "water"])
+    things = [box(5, 5, 12), box(8, 8, 4), box(30, 30, 6), box(40, 2, 20), box(25, 5, 3), box(20.6, 35.6, 0.3)]
+    things.append(box(49.8, 30, 8))  # it reaches into the image, and holds no pixel's centre
+    write_geojson(folder / "things.geojson", things, ["cell", "dot", "cell", "cell", "grass", "dot", "dot"])
+    (folder / "dataset.yaml").write_text(
+        "task: panoptic\nclasses: [grass, water, cell, dot]\nthings: [cell, dot]\npolygons: {field: kind}\n"
+        f"scene_pixels: {scene_pixels}\n{more}"
+        "splits: {train: {images: images, labels: stuff.geojson, objects: things.geojson}}\n"
+    )
     return folder

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from made_objects import broken
-from made_panoptic import FIRST, SECOND, YAML, make_panoptic, panoptic, write_map
+from made_panoptic import FIRST, SECOND, YAML, make_panoptic, panoptic, write_ids
 from torchfpn.cli.main import main
 from torchfpn.data.config import read_dataset
 from torchfpn.data.datasets import ObjectDataset
@@ -103,7 +103,7 @@ def test_fault_24_an_id_in_the_png_that_is_not_in_the_json(tmp_path, capsys):
     assert "the id 77" in refused(folder)
     assert dropped(folder, capsys) == ({"segments": 1}, 3)
     ids = np.arange(24 * 32).reshape(24, 32) + 100_000  # no map at all: not one line for each of its pixels
-    write_map(folder / "train" / "panoptic" / "a0.png", ids)
+    write_ids(folder / "train" / "panoptic" / "a0.png", ids)
     assert main(["check", str(folder), "--json"]) == 2
     problems = [one["problem"] for one in json.loads(capsys.readouterr().out)["problems"]]
     assert len(problems) == 4 + 20 + 1
@@ -117,7 +117,7 @@ def test_fault_24_an_id_in_the_json_that_is_not_in_the_png(tmp_path, capsys):
     value = panoptic()
     value["annotations"][0]["segments_info"][0]["area"] += 28
     folder = make_panoptic(tmp_path, value)
-    write_map(folder / "train" / "panoptic" / "a0.png", ids)
+    write_ids(folder / "train" / "panoptic" / "a0.png", ids)
     code, lines = complaints(folder, capsys)
     assert code == 2
     assert lines == ["panoptic.json: annotations[0].segments_info[1].id: 259, which has no pixel in a0.png"]
@@ -164,8 +164,8 @@ PNGS = [
     (lambda file: Image.fromarray(np.zeros((24, 32, 3), np.uint8)).quantize(4).save(file), "a PNG of 1 band; "),
     (lambda file: Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(file, "JPEG"), "a JPEG; "),
     (lambda file: Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(file, "TIFF"), "a TIFF; "),
-    (lambda file: write_map(file, FIRST[:20]), "32 x 20 pixels, 32 x 24 in panoptic.json"),
-    (lambda file: write_map(file, FIRST.T), "24 x 32 pixels, 32 x 24 in panoptic.json"),
+    (lambda file: write_ids(file, FIRST[:20]), "32 x 20 pixels, 32 x 24 in panoptic.json"),
+    (lambda file: write_ids(file, FIRST.T), "24 x 32 pixels, 32 x 24 in panoptic.json"),
 ]
 
 
@@ -194,7 +194,7 @@ def test_fault_24_a_bomb_is_not_decoded(tmp_path, capsys):
     value = panoptic()
     value["images"][0] |= {"height": 40_000, "width": 40_000}
     folder = make_panoptic(tmp_path, value, yaml="max_pixels: 1000\n" + YAML)
-    write_map(folder / "train" / "panoptic" / "a1.png", np.zeros((100, 100), int))
+    write_ids(folder / "train" / "panoptic" / "a1.png", np.zeros((100, 100), int))
     lines = complaints(folder, capsys)[1]
     assert "a0.png: 32 x 24 pixels, 40000 x 40000 in panoptic.json" in lines[0]
     assert lines[1].startswith("panoptic/a1.png: 100 x 100 = 10000 pixels; expected at most 1000")
@@ -293,7 +293,7 @@ def test_fault_24_names_that_lead_out(tmp_path, capsys, name):
 def test_fault_24_folders_and_links_that_lead_out(tmp_path, capsys):
     outside = tmp_path / "outside"
     outside.mkdir()
-    write_map(outside / "a0.png", FIRST)
+    write_ids(outside / "a0.png", FIRST)
     folder = make_panoptic(tmp_path / "data", yaml=NAMES + YAML)
     maps = folder / "train" / "panoptic"
     (maps / "a0.png").unlink()

@@ -13,8 +13,12 @@ _FILES = 20  # of polygons that are shown
 
 def tables(report: CheckReport) -> list[Table]:
     """The tables in the order they are read."""
-    objects = report.dataset.has_objects
-    found = [_object_table(report), _kind_table(report)] if objects else [_split_table(report), _class_table(report)]
+    if report.dataset.is_panoptic:
+        found = [_object_table(report), _panoptic_table(report)]
+    elif report.dataset.has_objects:
+        found = [_object_table(report), _kind_table(report)]
+    else:
+        found = [_split_table(report), _class_table(report)]
     found += [_band_table(report)] if report.bands else []
     return found + ([_polygon_table(report)] if report.polygons else [])
 
@@ -53,12 +57,14 @@ def _class_table(report: CheckReport) -> Table:
 
 def _object_table(report: CheckReport) -> Table:
     """Images and objects of every split; small is below 32 x 32 pixels, large from 96 x 96 on."""
+    void = ["void"] if report.dataset.is_panoptic else []
     heads = (
         "split",
         "images",
         "height",
         "width",
         "no data",
+        *void,
         "objects",
         "crowds",
         "images without",
@@ -69,12 +75,14 @@ def _object_table(report: CheckReport) -> Table:
     for split in report.splits:
         counts = split.objects or ObjectCounts.none(len(report.dataset.classes))
         numbers = (counts.total, counts.crowds, counts.empty)
+        seen = split.counts.labelled + split.counts.ignored
         table.add_row(
             split.name,
             f"{split.images:,}",
             _range(split.heights),
             _range(split.widths),
             f"{split.missing:.2%}",
+            *(f"{split.counts.ignored / max(seen, 1):.2%}" for _ in void),
             *(f"{number:,}" for number in numbers),
             "/".join(f"{number:,}" for number in counts.sizes),
             _range((round(counts.min_side), round(counts.max_side))),
@@ -99,6 +107,28 @@ def _kind_table(report: CheckReport) -> Table:
         ]
         red, green, blue = c.color
         table.add_row(Text("   ", style=f"on rgb({red},{green},{blue})"), c.name, str(c.id), *cells)
+    return table
+
+
+def _panoptic_table(report: CheckReport) -> Table:
+    """Objects of every thing, and pixels, share of the labelled pixels and images of every class in every split."""
+    known = [(split.name, split.objects, split.counts) for split in report.splits if split.objects is not None]
+    heads = [head for name, *_ in known for head in (f"{name} objects", "pixels", "share", "images")]
+    table = _table("", "class", "kind", "in files", *heads, title="classes")
+    for i, c in enumerate(report.dataset.classes):
+        cells = [
+            cell
+            for _, objects, counts in known
+            for cell in (
+                f"{objects.objects[i]:,}" if c.thing else "",
+                f"{counts.pixels[i]:,}",
+                f"{counts.shares[i]:.2%}",
+                f"{counts.images[i]:,}",
+            )
+        ]
+        red, green, blue = c.color
+        color = Text("   ", style=f"on rgb({red},{green},{blue})")
+        table.add_row(color, c.name, "thing" if c.thing else "stuff", str(c.id), *cells)
     return table
 
 

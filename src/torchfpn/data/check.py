@@ -116,7 +116,8 @@ class CheckReport:
             "dataset": str(self.dataset.file),
             "task": self.dataset.task,
             "classes": [{"name": c.name, "id": c.id, "color": list(c.color)} for c in self.dataset.classes],
-            "splits": {split.name: _split_dict(split) for split in self.splits},
+            **({"things": list(self.dataset.things)} if self.dataset.is_panoptic else {}),
+            "splits": {split.name: _split_dict(split, panoptic=self.dataset.is_panoptic) for split in self.splits},
             "bands": [vars(band) for band in self.bands],
             "dtypes": self.dtypes,
             "polygons": [{**vars(one), "file": str(one.file)} for one in self.polygons],
@@ -154,7 +155,7 @@ def check(
     problems += useless
     problems = list(dict.fromkeys(problems))  # a file of polygons is read for every image
     bad = {problem.file for problem in problems}
-    good = [f for f in findings if f.pair.image not in bad and f.pair.label not in bad]
+    good = [f for f in findings if not bad & {f.pair.image, f.pair.label, f.pair.objects}]
     polygons = polygon_reports(dataset, findings)
     reports = tuple(_split_report(dataset, name, [f for f in good if f.split == name]) for name in dataset.splits)
     problems += [problem for split in reports if len(work) == len(listed) for problem in _emptied(dataset, split)]
@@ -203,16 +204,16 @@ def _useless(
     Splits other than "train" may have no labels, for predictions. A split with another problem gets no second one.
     """
     own = [f for f in findings if f.split == split]
-    files = {file for f in own for file in (f.pair.image, f.pair.label, f.pair.annotations)}
+    files = {file for f in own for file in (f.pair.image, f.pair.label, f.pair.annotations, f.pair.objects)}
     if not own or any(problem.file in files for problem in problems):
         return []
-    labelled = [f for f in own if f.pair.label is not None or f.pair.annotations is not None]
+    labelled = [f for f in own if any((f.pair.label, f.pair.annotations, f.pair.objects))]
     if not labelled:
         missing = f'no labels in the split "{split}", so there is nothing to train on'
         return [Problem(dataset.file, missing)] if split == TRAIN else []
     if unused := polygons_off_images(dataset, split, own):
         others = [f for f in findings if f.split != split]
-        used = {f.pair.label for f in others if f.drawn is not None and len(f.drawn)}
+        used = {file for f in others for file, features in f.drawn.items() if len(features)}
         return [problem for problem in unused if split == TRAIN or problem.file not in used]
     if dataset.has_objects:
         return _without_objects(dataset, split, labelled)
@@ -262,10 +263,15 @@ def _emptied(dataset: DatasetConfig, split: SplitReport) -> list[Problem]:
     found = split_annotations(dataset, split.name) if dataset.fix and split.objects and split.images else None
     if found is None or found.segments is None or split.objects is None:
         return []
-    named = np.bincount(found.labels[~found.crowd], minlength=len(dataset.classes)).tolist()
+    things = len(dataset.things)
+    named = np.bincount(found.labels[~found.crowd], minlength=len(dataset.classes))
+    if found.segments.labels is not None:
+        kinds = found.segments.labels[found.segments.labels >= things]
+        named += np.bincount(kinds, minlength=len(dataset.classes))
+    remaining = [*split.objects.objects[:things], *split.counts.pixels[things:]]
     return [
         Problem(found.file, f'`fix` would leave nothing of "{c.name}" ({format_count(n, "segments")}); repair them')
-        for c, n, left in zip(dataset.classes, named, split.objects.objects, strict=True)
+        for c, n, left in zip(dataset.classes, named.tolist(), remaining, strict=True)
         if n and not left
     ]
 
@@ -297,19 +303,22 @@ def _band_reports(stats: list[ImageStats]) -> tuple[BandReport, ...]:
     return tuple(BandReport(name, *(float(column[i]) for column in columns)) for i, name in enumerate(stats[0].bands))
 
 
-def _split_dict(split: SplitReport) -> dict[str, Any]:
+def _split_dict(split: SplitReport, *, panoptic: bool) -> dict[str, Any]:
     counts = split.counts
     sizes = {"images": split.images, "heights": list(split.heights), "widths": list(split.widths)}
-    if split.objects is not None:
-        return {**sizes, "missing": split.missing, **split.objects.to_dict(), "dropped": split.dropped}
-    return {
-        **sizes,
-        "missing": split.missing,
+    pixels = {
         "ignored_pixels": counts.ignored,
         "pixels": list(counts.pixels),
         "shares": counts.shares,
         "images_with_class": list(counts.images),
     }
+    if split.objects is None:
+        return {**sizes, "missing": split.missing, **pixels}
+    objects = {**split.objects.to_dict(), "dropped": split.dropped}
+    if not panoptic:
+        return {**sizes, "missing": split.missing, **objects}
+    hidden = {"overlapping_pixels": split.objects.overlapping, "hidden_objects": split.objects.hidden}
+    return {**sizes, "missing": split.missing, **objects, **pixels, **hidden}
 
 
 def _if_readable(function: Callable[..., T], *args: Any) -> T | None:
@@ -337,7 +346,7 @@ def dataset_warnings(
     return [
         *_absent_classes(dataset, counts),
         *_byte_masks(dataset, findings, counts),
-        *([] if dataset.has_objects else _unlabelled(findings)),
+        *([] if dataset.has_objects and not dataset.is_panoptic else _unlabelled(findings)),
         *_without_data(findings),
         *_duplicates(findings),
         *_alpha(findings),
@@ -360,14 +369,20 @@ def object_warnings(
     """Warnings about the objects of a split, one line each."""
     if counts is None:
         return []
-    absent = [name for name, n in zip(dataset.names, counts.objects, strict=True) if n == 0]
+    things = len(dataset.things)
+    absent = [name for name, n in zip(dataset.things, counts.objects[:things], strict=True) if n == 0]
     found = [f"{split}: no object of {_few(absent)}"] if absent and counts.images else []
     found += [f"{split}: {amount(counts.empty, 'image')} without an object, used as negatives"] if counts.empty else []
     if counts.scattered and counts.total == counts.images - counts.empty:
         one = f"{amount(counts.scattered, 'image')} with one number in several parts ({counts.parts:,} in all)"
-        found.append(f"{split}: {one}, so one object each; if each part is an object: `labels_are: components`")
+        key = "objects_are" if dataset.is_panoptic else "labels_are"
+        found.append(f"{split}: {one}, so one object each; if each part is an object: `{key}: components`")
+    if counts.overlapping:
+        top = "smaller one" if dataset.overlaps == "smaller" else "last one"
+        found.append(f"{split}: objects overlap on {amount(counts.overlapping, 'pixel')}; the {top} is on top")
+    found += [f"{split}: {amount(counts.hidden, 'object')} covered by others, left out"] if counts.hidden else []
     if dropped:
-        lost = format_lost(split_lost(dataset, split)) if dataset.splits[split].annotations else ""
+        lost = format_lost(split_lost(dataset, split))
         found.append(f"{split}: bad and left out or repaired, because of `fix`: {format_counts(dropped)}{lost}")
     return found + annotation_warnings(dataset, split)
 
@@ -376,7 +391,8 @@ def _absent_classes(dataset: DatasetConfig, counts: dict[str, ClassCounts]) -> l
     found = []
     for split, count in counts.items():
         if count.labelled:
-            absent = [name for name, n in zip(dataset.names, count.pixels, strict=True) if n == 0]
+            start = len(dataset.things) if dataset.is_panoptic else 0
+            absent = [name for name, n in zip(dataset.names[start:], count.pixels[start:], strict=True) if n == 0]
             found += [f"{split}: no pixel of {_few(absent)}"] if absent else []
     return found
 
@@ -385,7 +401,8 @@ def _byte_masks(dataset: DatasetConfig, findings: list[PairFindings], counts: di
     """Masks of 0 and 255 read with the default ignore value, so that the class itself is ignored."""
     total = sum((count.pixels[0] for count in counts.values()), 0)
     others = sum(count.labelled for count in counts.values()) - total
-    if 255 in dataset.ignored and len(dataset.classes) == 2 and total and not others and _holds_255(dataset, findings):
+    two = len(dataset.classes) == 2 and not dataset.is_panoptic
+    if 255 in dataset.ignored and two and total and not others and _holds_255(dataset, findings):
         names = dataset.names
         return [f"255 means `not labelled` here; for masks of 0 and 255: classes: {{0: {names[0]}, 255: {names[1]}}}"]
     return []
@@ -401,7 +418,7 @@ def _holds_255(dataset: DatasetConfig, findings: list[PairFindings]) -> bool:
 
 
 def _unlabelled(findings: list[PairFindings]) -> list[str]:
-    empty = [f for f in findings if f.pair.label is not None and f.counts.labelled == 0]
+    empty = [f for f in findings if any((f.pair.label, f.pair.objects)) and f.counts.labelled == 0]
     return _files("without a single labelled pixel", empty)
 
 
@@ -486,7 +503,7 @@ def _unclassed(dataset: DatasetConfig, polygons: Sequence[PolygonReport]) -> lis
 
 
 def _no_polygon(findings: list[PairFindings]) -> list[str]:
-    return _files("that no polygon meets", [f for f in findings if f.drawn is not None and len(f.drawn) == 0])
+    return _files("that no polygon meets", [f for f in findings if f.drawn and not any(map(len, f.drawn.values()))])
 
 
 def _striped(dataset: DatasetConfig, findings: list[PairFindings]) -> list[str]:
@@ -505,7 +522,7 @@ def _no_images(dataset: DatasetConfig) -> list[str]:
         (dataset.root, paths)
         for split in dataset.splits.values()
         if split.annotations is None
-        for paths in (split.images, split.labels)
+        for paths in (split.images, split.labels, split.objects)
         if paths is not None
     }
     files = sorted({file for root, paths in folders for file in _if_readable(skipped_files, root, paths) or []})

@@ -6,6 +6,7 @@ docs/datasets.md describes the format. Importing this module loads neither numpy
 import functools
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -129,6 +130,11 @@ class DatasetConfig:
     def has_masks(self) -> bool:
         """Whether objects have masks."""
         return self.task in ("instance", "panoptic")
+
+    @property
+    def of_objects(self) -> "DatasetConfig":
+        """The same with the settings of files of objects as those of labels."""
+        return replace(self, polygons=self.object_polygons)
 
     @property
     def things(self) -> tuple[str, ...]:
@@ -449,14 +455,18 @@ def split_annotations(dataset: DatasetConfig, split: str) -> "Annotations | None
 
 def split_dropped(dataset: DatasetConfig, split: str) -> dict[str, int]:
     """Counts of what `dataset.fix` leaves out or repairs: {"images": 1, "annotations": 3, "boxes cut": 2}."""
-    return {} if dataset.splits[split].annotations is None or not dataset.fix else _read(dataset, split).dropped
+    found = Counter[str]()
+    for coco in _coco_files(dataset, split) if dataset.fix else ():
+        found.update(coco.dropped)
+    return dict(found)
 
 
 def annotation_warnings(dataset: DatasetConfig, split: str) -> list[str]:
     """Warnings about the annotations of a split: categories left out, crowds instead of objects."""
-    if dataset.splits[split].annotations is None:
-        return []
-    coco = _read(dataset, split)
+    return [line for coco in _coco_files(dataset, split) for line in _coco_warnings(split, coco)]
+
+
+def _coco_warnings(split: str, coco: "Coco") -> list[str]:
     names = [f'"{root.name}"' for root in coco.roots if root not in coco.categories]
     lines = (
         [f"{split}: without annotations and above other categories, so no class: {', '.join(names)}"] if names else []
@@ -470,20 +480,19 @@ def annotation_warnings(dataset: DatasetConfig, split: str) -> list[str]:
 
 
 def fix_previews(dataset: DatasetConfig, split: str) -> list[str]:
-    """One line on what `dataset.fix` would do to the annotations of a split; none if nothing, or if it is on."""
-    if dataset.splits[split].annotations is None or dataset.fix:
-        return []
-    coco = _read(dataset, split)
-    if not coco.flaws:
-        return []
-    return [f"{split}: --fix {line}" for line in _emptied(coco)] or [
-        f"{split}: --fix leaves out or mends {format_counts(coco.dropped)}{format_lost(split_lost(dataset, split))}"
-    ]
+    """One line on what `dataset.fix` would do to a COCO file of a split; none if nothing, or if it is on."""
+    lines = []
+    for coco in _coco_files(dataset, split) if not dataset.fix else ():
+        lost = {category.name: counts for category, counts in coco.lost_by_category.items()}
+        dropped = f"leaves out or mends {format_counts(coco.dropped)}{format_lost(lost)}"
+        lines += [f"{split}: --fix {line}" for line in _emptied(coco) or [dropped]] if coco.flaws else []
+    return lines
 
 
 def split_lost(dataset: DatasetConfig, split: str) -> dict[str, tuple[int, int]]:
     """By class name, how many annotations `dataset.fix` leaves out, and of how many."""
-    return {category.name: lost for category, lost in _read(dataset, split).lost_by_category.items()}
+    cocos = _coco_files(dataset, split)
+    return {category.name: lost for coco in cocos for category, lost in coco.lost_by_category.items()}
 
 
 def _categories(coco: "Coco", *, roots: bool) -> "tuple[Category, ...]":
@@ -513,6 +522,16 @@ def _read(dataset: DatasetConfig, split: str) -> "Coco":
     coco = _open(dataset.root, found, dataset.task, dataset.crowds == "objects")
     things = len(dataset.things) if dataset.is_panoptic else None
     return _in_classes(_ById(coco), tuple((c.id, c.name) for c in dataset.classes), dataset.ignored, things)
+
+
+def _coco_files(dataset: DatasetConfig, split: str) -> "list[Coco]":
+    """The COCO file with the annotations of a split, or those with its objects."""
+    found = dataset.splits[split]
+    if found.annotations is not None:
+        return [_read(dataset, split)]
+    paths = (found.objects,) if isinstance(found.objects, str) else found.objects or ()
+    files = [on_disk(dataset.root, path) for path in paths if path.lower().endswith(".json")]
+    return [read_object_file(dataset, file) for file in files if is_coco(file)]
 
 
 def read_object_file(dataset: DatasetConfig, path: Path) -> "Coco":

@@ -1,20 +1,23 @@
 """Findings about one image and its labels when they are read, errors included; for `fpn check`."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from hashlib import blake2b
 from itertools import groupby
 from operator import add
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torchfpn.data.config import DatasetConfig, split_annotations
 from torchfpn.data.headers import page_count
-from torchfpn.data.labels.ground_truth import clip_boxes
+from torchfpn.data.labels.composed import read_things
+from torchfpn.data.labels.ground_truth import GroundTruth, clip_boxes
 from torchfpn.data.labels.instance_maps import count_parts
 from torchfpn.data.labels.load import read_ground_truth
 from torchfpn.data.moments import Moments
@@ -30,8 +33,16 @@ from torchfpn.data.reading import (
 from torchfpn.data.splits import BadFilesError, Pair, Problem
 from torchfpn.data.statistics import ClassCounts, ObjectCounts, count_indices
 from torchfpn.errors import DataError
-from torchfpn.io.formats import is_vector
+from torchfpn.geo.georef import Geo
+from torchfpn.io.formats import is_coco, is_vector
 from torchfpn.io.images import Picture
+from torchfpn.types import Size
+
+Drawn = Mapping[Path, NDArray[np.int64]]  # by file of polygons, numbers of its features that overlap an image
+
+_NONE = np.zeros(0, np.int64)
+
+_NOTHING: Drawn = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -72,15 +83,17 @@ class Inspection:
         problems: errors of image and labels.
         index_counts: [256] pixels of each class index; None without labels, or if they cannot be read.
         stats: None if the image cannot be read.
-        drawn: numbers of the features drawn on it; None if its labels are no polygons.
+        drawn: by file of polygons, numbers of the features that overlap the image.
         objects: counted over the image, in datasets of objects.
+        overlapping: in panoptic datasets, pixels on which several objects are labelled.
     """
 
     problems: tuple[Problem, ...]
     index_counts: NDArray[np.int64] | None
     stats: ImageStats | None
-    drawn: NDArray[np.int64] | None = None
+    drawn: Drawn = field(default_factory=dict)
     objects: ObjectCounts | None = None
+    overlapping: int = 0
 
     def __add__(self, other: "Inspection") -> "Inspection":
         """Findings about both windows of a scene, with the first problem of each file."""
@@ -89,8 +102,12 @@ class Inspection:
             self.problems + tuple(problem for problem in other.problems if problem.file not in known),
             _sum(self.index_counts, other.index_counts),
             None if self.stats is None or other.stats is None else self.stats + other.stats,
-            other.drawn if self.drawn is None or other.drawn is None else np.union1d(self.drawn, other.drawn),
+            {
+                file: np.union1d(self.drawn.get(file, _NONE), other.drawn.get(file, _NONE))
+                for file in {**self.drawn, **other.drawn}
+            },
             self.objects or other.objects,
+            self.overlapping + other.overlapping,
         )
 
 
@@ -103,7 +120,7 @@ class PairFindings:
     problems: tuple[Problem, ...]
     counts: ClassCounts
     stats: ImageStats | None
-    drawn: NDArray[np.int64] | None = None
+    drawn: Drawn = field(default_factory=dict)
     objects: ObjectCounts | None = None
 
 
@@ -122,29 +139,42 @@ def merge_parts(
         total = reduce(add, (found for _, found in group))
         bins = total.index_counts
         counts = ClassCounts.empty(classes) if bins is None else ClassCounts.of_bins(bins, classes)
-        yield PairFindings(split, pair, total.problems, counts, total.stats, total.drawn, total.objects)
+        objects = total.objects and replace(total.objects, overlapping=total.overlapping)
+        yield PairFindings(split, pair, total.problems, counts, total.stats, total.drawn, objects)
 
 
 def inspect_part(dataset: DatasetConfig, split: str, part: ImagePart) -> Inspection:
     """Reads an image, or a window of a scene, and its labels; errors become problems."""
     pair, problems = part.pair, list[Problem]()
-    picture = counted = drawn = objects = None
+    picture, found = None, Labels()
     try:
         picture = read_picture(dataset, pair.image, part.window)
     except DataError as error:
         problems.append(as_problem(error, pair.image))
     try:
-        if dataset.has_objects:
-            objects, drawn = _objects(dataset, split, part, picture)
+        if dataset.is_panoptic:
+            found = _panoptic(dataset, split, part, picture)
+        elif dataset.has_objects:
+            found = _objects(dataset, split, part, picture)
         else:
-            counted, drawn = _labels(dataset, part, picture)
+            found = _labels(dataset, part, picture)
     except BadFilesError as error:
         problems += error.problems
     except DataError as error:
-        guilty = pair.image if error.file is not None and Path(error.file) == pair.image else pair.label
+        named = None if error.file is None else Path(error.file)
+        guilty = named if named in (pair.image, pair.objects) else pair.label or pair.objects
         problems.append(as_problem(error, guilty or pair.image))
     stats = None if picture is None else _stats(dataset, part, picture)
-    return Inspection(tuple(problems), counted, stats, drawn, objects)
+    return Inspection(tuple(problems), found.counted, stats, found.drawn, found.objects, found.overlapping)
+
+
+class Labels(NamedTuple):
+    """Findings about the labels of an image; see `Inspection`."""
+
+    counted: NDArray[np.int64] | None = None
+    drawn: Drawn = _NOTHING
+    objects: ObjectCounts | None = None
+    overlapping: int = 0
 
 
 def as_problem(error: DataError, file: Path) -> Problem:
@@ -152,48 +182,88 @@ def as_problem(error: DataError, file: Path) -> Problem:
     return Problem(file, " ".join(error.said.split()))
 
 
-def _labels(
-    dataset: DatasetConfig, part: ImagePart, picture: Picture | None
-) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+def _labels(dataset: DatasetConfig, part: ImagePart, picture: Picture | None) -> Labels:
     """Pixels of each class index, and features drawn; read even if the image is bad, to report both errors at once."""
-    pair, drawn = part.pair, None
+    pair, drawn = part.pair, dict[Path, NDArray[np.int64]]()
     if pair.label is None:
-        return None, None
+        return Labels()
     if is_vector(pair.label):
-        features = polygon_labels().read_features(dataset, pair.label)
+        polygon_labels().read_features(dataset, pair.label)
         if picture is None:
-            return None, features.labels.areas.features[:0]
-        target, drawn = polygon_labels().rasterize_labels(
+            return Labels(None, {pair.label: _NONE})
+        target, drawn[pair.label] = polygon_labels().rasterize_labels(
             dataset, pair, picture.geo, whole_size(dataset, part.pair.image, picture, part.window), part.window
         )
     elif picture is None:
         target = read_target(dataset, pair.label, part.window)[0]
     else:
         target = read_aligned_target(dataset, pair, picture, part.window)
-    return count_indices(mask_target(target, None if picture is None else picture.valid)), drawn
+    return Labels(count_indices(mask_target(target, None if picture is None else picture.valid)), drawn)
 
 
-def _objects(
-    dataset: DatasetConfig, split: str, part: ImagePart, picture: Picture | None
-) -> tuple[ObjectCounts | None, NDArray[np.int64] | None]:
+def _objects(dataset: DatasetConfig, split: str, part: ImagePart, picture: Picture | None) -> Labels:
     """Counts of objects and numbers of features on the image, found with the first of its parts."""
     pair = part.pair
-    first = part.window is None or part.window[:2] == (0, 0)
-    if picture is None or not first or (pair.label is None and pair.annotations is None):
-        return None, None
+    if picture is None or not _is_first(part) or (pair.label is None and pair.annotations is None):
+        return Labels()
     size = whole_size(dataset, pair.image, picture, part.window)
     truth = read_ground_truth(dataset, pair, size, split_annotations(dataset, split))
-    boxes, _, shown = clip_boxes(truth.boxes.astype(np.float64), size)
-    crowds = clip_boxes(truth.crowds.astype(np.float64), size)[0]
+    return Labels(None, _drawn(dataset, pair, picture.geo, size), _count_objects(dataset, pair, truth))
+
+
+def _panoptic(dataset: DatasetConfig, split: str, part: ImagePart, picture: Picture | None) -> Labels:
+    """Pixels of each class index; with the first of its parts, the objects and features of the whole image."""
+    pair, window = part.pair, part.window
+    if picture is None or (pair.objects is None and pair.annotations is None):
+        return Labels()
+    size = whole_size(dataset, pair.image, picture, window)
+    truth = read_ground_truth(dataset, pair, size, split_annotations(dataset, split), window)
+    assert truth.semantic is not None  # of panoptic datasets
+    counted = count_indices(mask_target(truth.semantic, picture.valid))
+    if not _is_first(part):
+        return Labels(counted, overlapping=truth.overlapping)
+    whole = truth if window is None else _boxes_of_scene(dataset, pair, picture.geo, size)
+    counts = _count_objects(dataset, pair, whole)
+    return Labels(counted, _drawn(dataset, pair, picture.geo, size), counts, truth.overlapping)
+
+
+def _boxes_of_scene(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: Size) -> GroundTruth:
+    """The boxes of a whole scene; which objects are hidden would only show if all of it were drawn."""
+    things = read_things(dataset, pair, geo, size)
+    own = ~things.crowds
+    return GroundTruth(things.boxes[own], things.labels[own], things.boxes[things.crowds], size)
+
+
+def _is_first(part: ImagePart) -> bool:
+    """Whether it is the whole image, or its first window."""
+    return part.window is None or part.window[:2] == (0, 0)
+
+
+def _count_objects(dataset: DatasetConfig, pair: Pair, truth: GroundTruth) -> ObjectCounts:
+    boxes, _, shown = clip_boxes(truth.boxes.astype(np.float64), truth.size)
+    crowds = clip_boxes(truth.crowds.astype(np.float64), truth.size)[0]
     areas = int((crowds[:, 2:] > crowds[:, :2]).all(1).sum())
     counts = ObjectCounts.of(boxes[shown], truth.labels[shown], len(dataset.classes), crowds=areas)
-    counts = replace(counts, dropped=truth.dropped)
-    if pair.label is None or not is_vector(pair.label):
-        parts = count_parts(dataset, pair) if counts.total == 1 else 0
-        return (replace(counts, scattered=1, parts=parts) if parts > 1 else counts), None
-    from torchfpn.data.labels.polygons import features_in_image
+    parts = count_parts(dataset, pair) if counts.total == 1 else 0
+    counts = replace(counts, scattered=1, parts=parts) if parts > 1 else counts
+    return replace(counts, dropped=truth.dropped, hidden=truth.hidden)
 
-    return counts, features_in_image(dataset, pair, picture.geo, size)
+
+def _drawn(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: Size) -> Drawn:
+    found = {}
+    for view, file in vector_files(dataset, pair):
+        from torchfpn.data.labels.polygons import features_in_image
+
+        found[file] = features_in_image(view, replace(pair, label=file), geo, size)
+    return found
+
+
+def vector_files(dataset: DatasetConfig, pair: Pair) -> list[tuple[DatasetConfig, Path]]:
+    """The files of polygons that label an image, each with the dataset whose `polygons` are the file's settings."""
+    found = [(dataset, pair.label)] if pair.label is not None and is_vector(pair.label) else []
+    if pair.objects is None or pair.objects == pair.label or not is_vector(pair.objects) or is_coco(pair.objects):
+        return found
+    return [*found, (dataset.of_objects, pair.objects)]
 
 
 def _stats(dataset: DatasetConfig, part: ImagePart, picture: Picture) -> ImageStats:
@@ -211,9 +281,9 @@ def _stats(dataset: DatasetConfig, part: ImagePart, picture: Picture) -> ImageSt
 
 def _pages(part: ImagePart) -> dict[Path, int]:
     """Files of several pages, found with the first part of an image."""
-    if part.window is not None and part.window[:2] != (0, 0):
+    if not _is_first(part):
         return {}
-    files = [file for file in (part.pair.image, part.pair.label) if file is not None]
+    files = [file for file in (part.pair.image, part.pair.label, part.pair.objects) if file is not None]
     return {file: pages for file in files if (pages := page_count(file)) > 1}
 
 
@@ -247,16 +317,18 @@ class PolygonReport:
 def polygon_reports(dataset: DatasetConfig, findings: Sequence[PairFindings]) -> tuple[PolygonReport, ...]:
     """Reports on the files of polygons that can be read, in the order of their first image."""
     by_file: dict[Path, list[PairFindings]] = defaultdict(list)
+    views: dict[Path, DatasetConfig] = {}
     for f in findings:
-        if f.pair.label is not None and is_vector(f.pair.label):
-            by_file[f.pair.label].append(f)
+        for view, file in vector_files(dataset, f.pair):
+            by_file[file].append(f)
+            views[file] = view
     found = []
     for file, users in by_file.items():
         try:
-            features = polygon_labels().read_features(dataset, file)
+            features = polygon_labels().read_features(views[file], file)
         except DataError:  # reported as a problem
             continue
-        on = [f.drawn for f in users if f.drawn is not None]
+        on = [f.drawn[file] for f in users if file in f.drawn]
         touched = len(np.unique(np.concatenate(on))) if on else 0
         skipped = features.unclassed if dataset.polygons.without_class == "skip" else 0
         outside = features.count - features.lost - skipped - touched
@@ -266,19 +338,23 @@ def polygon_reports(dataset: DatasetConfig, findings: Sequence[PairFindings]) ->
 
 
 def polygons_off_images(dataset: DatasetConfig, split: str, findings: Sequence[PairFindings]) -> list[Problem]:
-    """Problems of the files of polygons of a split, if no polygon overlaps any of its images.
+    """Problems of the files of polygons of a split, if none of their polygons overlaps any of its images.
 
     Single images without polygons are usual. If all are, the polygons mostly have swapped axes or another coordinate
     system than the file declares.
     """
-    used = [f for f in findings if f.drawn is not None and f.pair.label is not None]
-    if not used or any(len(f.drawn) for f in used if f.drawn is not None):
-        return []
-    files: dict[Path, list[Pair]] = defaultdict(list)
-    for f in used:
-        assert f.pair.label is not None  # filtered above
-        files[f.pair.label].append(f.pair)
-    return [Problem(file, _explain_off_images(dataset, split, file, pairs)) for file, pairs in files.items()]
+    labels = [(f, view, file) for f in findings for view, file in vector_files(dataset, f.pair) if file in f.drawn]
+    problems = []
+    for objects in (False, True):  # one of them may lie where it should
+        own = [(f, view, file) for f, view, file in labels if (file != f.pair.label) == objects]
+        if any(len(f.drawn[file]) for f, _, file in own):
+            continue
+        files: dict[Path, list[Pair]] = defaultdict(list)
+        for f, _, file in own:
+            files[file].append(f.pair)
+        views = {file: view for _, view, file in own}
+        problems += [Problem(file, _explain_off_images(views[file], split, file, files[file])) for file in files]
+    return problems
 
 
 def _explain_off_images(dataset: DatasetConfig, split: str, file: Path, pairs: Sequence[Pair]) -> str:

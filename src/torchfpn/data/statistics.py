@@ -6,9 +6,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.data.config import DatasetConfig
+from torchfpn.data.config import DatasetConfig, split_annotations
+from torchfpn.data.labels.coco_annotations import Annotations
+from torchfpn.data.labels.load import read_ground_truth
 from torchfpn.data.parallel import Watch, map_threads, unwatched
-from torchfpn.data.reading import image_parts, polygon_labels, read_pair, require_semantic
+from torchfpn.data.reading import (
+    ImagePart,
+    image_parts,
+    mask_target,
+    polygon_labels,
+    read_pair,
+    read_picture,
+    require_semantic,
+    whole_size,
+)
 from torchfpn.data.splits import Pair
 from torchfpn.errors import ConfigError, DataError, nearest
 from torchfpn.io.formats import is_vector
@@ -87,23 +98,34 @@ def class_counts(dataset: DatasetConfig, split: str = "train", *, watch: Watch =
         watch: shows the progress.
 
     Raises:
-        ConfigError: a dataset of objects.
+        ConfigError: a dataset of objects alone.
         DataError: a file that cannot be used, or polygons of which none is drawn on an image.
     """
-    require_semantic(dataset)
+    if not dataset.is_panoptic:
+        require_semantic(dataset)
+    annotations = split_annotations(dataset, split)
     classes = len(dataset.classes)
     total, image = ClassCounts.empty(classes), np.zeros(IGNORE + 1, np.int64)
     pairs = dataset.pairs(split)
     parts = image_parts(dataset, pairs)
-    counted = map_threads(
-        lambda piece: count_indices(read_pair(dataset, piece.pair, piece.window).target), parts, watch
-    )
+    counted = map_threads(lambda piece: _count_part(dataset, piece, annotations), parts, watch)
     for piece, after, counts in zip(parts, [*parts[1:], None], counted, strict=True):
         image += counts
         if after is None or after.window is None or after.pair is not piece.pair:
             total, image = total + ClassCounts.of_bins(image, classes), np.zeros_like(image)
     _refuse_undrawn(dataset, split, pairs, total)
     return total
+
+
+def _count_part(dataset: DatasetConfig, part: ImagePart, annotations: Annotations | None) -> NDArray[np.int64]:
+    """Pixels of each class index of an image or window, [256]."""
+    if not dataset.is_panoptic:
+        return count_indices(read_pair(dataset, part.pair, part.window).target)
+    picture = read_picture(dataset, part.pair.image, part.window)
+    size = whole_size(dataset, part.pair.image, picture, part.window)
+    semantic = read_ground_truth(dataset, part.pair, size, annotations, part.window).semantic
+    semantic = np.full(picture.size, IGNORE, np.uint8) if semantic is None else semantic
+    return count_indices(mask_target(semantic, picture.valid))
 
 
 def _refuse_undrawn(dataset: DatasetConfig, split: str, pairs: list[Pair], counts: ClassCounts) -> None:
@@ -178,6 +200,8 @@ class ObjectCounts:
         dropped: labels left out.
         scattered: images whose only object is a number in several separate parts.
         parts: the parts in those images.
+        overlapping: of panoptic datasets, pixels on which several objects are labelled.
+        hidden: of panoptic datasets, objects that others cover entirely; not counted in `objects`.
     """
 
     objects: tuple[int, ...]
@@ -191,6 +215,8 @@ class ObjectCounts:
     dropped: int = 0
     scattered: int = 0
     parts: int = 0
+    overlapping: int = 0
+    hidden: int = 0
 
     @classmethod
     def none(cls, classes: int) -> "ObjectCounts":
@@ -237,6 +263,8 @@ class ObjectCounts:
             self.dropped + other.dropped,
             self.scattered + other.scattered,
             self.parts + other.parts,
+            self.overlapping + other.overlapping,
+            self.hidden + other.hidden,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from torchfpn.data.check import CheckReport
@@ -17,12 +18,15 @@ from torchfpn.geo.window import Window, tiles
 from torchfpn.io.atomic import atomic_path
 from torchfpn.io.formats import printable
 from torchfpn.report.images import BLACK, GREY, HATCH, Rgb, colorize, draw_legend, font, legend_rows, shortened, to_rgb
+from torchfpn.types import Size
 
 CELL = 300  # pixels: the width of one picture
 
 GAP, EDGE, LINE = 8, 36, 26
 
 COLUMNS = 2  # pairs beside each other
+
+OUTLINE = (255, 255, 255)  # of things
 
 EMPTY = (236, 236, 240)  # in the place of a picture that cannot be shown
 
@@ -93,7 +97,12 @@ def _card(dataset: DatasetConfig, split: str, piece: ImagePart) -> Image.Image:
     """Image and labels side by side, the name of the file and the size below."""
     pictures = [Image.new("RGB", (CELL, CELL * 3 // 4), EMPTY)] * 2
     try:
-        size, pictures = _object_views(dataset, split, piece) if dataset.has_objects else _label_views(dataset, piece)
+        if dataset.is_panoptic:
+            size, pictures = _panoptic_views(dataset, split, piece)
+        elif dataset.has_objects:
+            size, pictures = _object_views(dataset, split, piece)
+        else:
+            size, pictures = _label_views(dataset, piece)
         note = f"{size[1]} x {size[0]}"
         if piece.window is not None:
             note += f" from ({piece.window[0]}, {piece.window[1]})"
@@ -118,6 +127,36 @@ def _label_views(dataset: DatasetConfig, piece: ImagePart) -> tuple[tuple[int, i
         return image.shape[:2], [_fitted(image), Image.new("RGB", (CELL, CELL * 3 // 4), EMPTY)]
     labels = colorize(frame.target, [c.color for c in dataset.classes])
     return image.shape[:2], [_fitted(image), _fitted(labels, Image.Resampling.NEAREST)]
+
+
+def _panoptic_views(dataset: DatasetConfig, split: str, piece: ImagePart) -> tuple[Size, list[Image.Image]]:
+    """Height and width of an image, and pictures of it and of its classes, with a line around each thing."""
+    picture = read_picture(dataset, piece.pair.image, piece.window)
+    image = _fitted(to_rgb(picture.array, picture.band_names, picture.valid))
+    size = whole_size(dataset, piece.pair.image, picture, piece.window)
+    truth = read_ground_truth(dataset, piece.pair, size, split_annotations(dataset, split), piece.window)
+    if truth.segments is None:
+        return picture.size, [image, Image.new("RGB", (CELL, CELL * 3 // 4), EMPTY)]
+    rows, columns = (
+        (np.arange(shown) * 2 + 1) * whole // (2 * shown)
+        for shown, whole in zip(image.size[::-1], picture.size, strict=True)
+    )
+    segments = truth.segments.where(picture.valid)
+    ids, classes = segments.ids[rows][:, columns], segments.semantic[rows][:, columns]
+    labels = colorize(classes, [c.color for c in dataset.classes])
+    labels[_outlines(ids) & (classes < len(dataset.things))] = OUTLINE
+    return picture.size, [image, Image.fromarray(labels)]
+
+
+def _outlines(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """[H, W] pixels beside a pixel of another id."""
+    edges = np.zeros(ids.shape, bool)
+    across, down = ids[:, 1:] != ids[:, :-1], ids[1:] != ids[:-1]
+    edges[:, 1:] |= across
+    edges[:, :-1] |= across
+    edges[1:] |= down
+    edges[:-1] |= down
+    return edges
 
 
 def _object_views(dataset: DatasetConfig, split: str, piece: ImagePart) -> tuple[tuple[int, int], list[Image.Image]]:
@@ -151,8 +190,9 @@ def _facts(report: CheckReport) -> str:
 
 def _legend(report: CheckReport) -> Sequence[tuple[tuple[int, int, int], str]]:
     """Colour and name of each class with its share of the pixels or objects, and of what is not labelled."""
-    parts = [split.counts.pixels if split.objects is None else split.objects.objects for split in report.splits]
+    pixels = not report.dataset.has_objects or report.dataset.is_panoptic
+    parts = [split.counts.pixels if pixels or not split.objects else split.objects.objects for split in report.splits]
     total = np.sum(parts, axis=0)
     shares = total / max(total.sum(), 1)
     entries = [(c.color, f"{c.name} {share:.1%}") for c, share in zip(report.dataset.classes, shares, strict=True)]
-    return [*entries, (HATCH[1], "crowd" if report.dataset.has_objects else "not labelled")]
+    return [*entries, (HATCH[1], "not labelled" if pixels else "crowd")]

@@ -54,20 +54,23 @@ def select_objects(outlines: Outlines, keep: Ints) -> Outlines:
     )
 
 
-def draw_masks(outlines: Outlines, boxes: NDArray[np.float32], size: tuple[int, int]) -> "Crops":
+def draw_masks(
+    outlines: Outlines, boxes: NDArray[np.float32], size: tuple[int, int], *, beyond: bool = True
+) -> "Crops":
     """The masks of all objects in an image of (height, width) `size`.
 
     Args:
         outlines: polygons as edges.
         boxes: [count, 4]. An object that holds no pixel's centre gets the pixel in the middle of its box.
         size: height and width of the image.
+        beyond: where that middle lies outside of the image, the nearest pixel stands for it; otherwise none.
     """
     from torchfpn.ops.masks import Crops
 
     windows = windows_of(outlines, size)
     pixels = _filled(outlines, windows[outlines.objects])
     pixels = _joined(pixels, outlines.objects, windows)
-    return with_center_pixel(Crops.of(windows, pixels, size), boxes)
+    return with_center_pixel(Crops.of(windows, pixels, size), boxes, beyond=beyond)
 
 
 def windows_of(outlines: Outlines, size: tuple[int, int]) -> Ints:
@@ -89,17 +92,19 @@ def windows_of(outlines: Outlines, size: tuple[int, int]) -> Ints:
     return windows
 
 
-def with_center_pixel(crops: "Crops", boxes: NDArray[np.float32]) -> "Crops":
-    """The same, objects without a pixel given the one in the middle of their box [N, 4]."""
+def with_center_pixel(crops: "Crops", boxes: NDArray[np.float32], *, beyond: bool = True) -> "Crops":
+    """The same, objects without a pixel given the one in the middle of their box [N, 4]. beyond: see `draw_masks`."""
     from torchfpn.ops.masks import Crops
 
     totals = np.concatenate([[0], np.cumsum(crops.pixels.numpy(), dtype=np.int64)])
     starts = crops.starts().numpy()
     empty = np.flatnonzero(totals[starts[1:]] == totals[starts[:-1]])
-    if not len(empty):
-        return crops
     height, width = crops.size
     middle = np.floor((boxes[empty, :2].astype(np.float64) + boxes[empty, 2:]) / 2)
+    inside = ((middle >= 0) & (middle < [width, height])).all(1) | beyond
+    empty, middle = empty[inside], middle[inside]
+    if not len(empty):
+        return crops
     middle = np.clip(np.nan_to_num(middle), 0, [width - 1, height - 1]).astype(np.int64)
     windows = crops.windows.numpy().copy()
     windows[empty] = np.concatenate([middle, middle + 1], 1)

@@ -49,7 +49,7 @@ def read_composed(
         DataError: labels or objects that cannot be used, or do not fit the image.
     """
     target = read_stuff(dataset, pair, geo, size, window)
-    objects = _read_objects(dataset, pair, geo, size, window, target)
+    objects = read_things(dataset, pair, geo, size, window, target)
     return compose(objects, target, things=len(dataset.things), smaller=dataset.overlaps == "smaller")
 
 
@@ -94,11 +94,13 @@ def compose(objects: ObjectLabels, target: NDArray[np.uint8], *, things: int, sm
     order = np.lexsort((-objects.areas if smaller else np.arange(len(objects)), ~objects.crowds))
     crops = objects.masks(np.arange(len(objects)))
     starts, pixels, windows = crops.starts().tolist(), crops.pixels.numpy(), crops.windows.tolist()
+    shown = 0
     for k in order.tolist():
         x1, y1, x2, y2 = windows[k]
         mask = pixels[starts[k] : starts[k + 1]].reshape(x2 - x1, y2 - y1).T
         ids[y1:y2, x1:x2][mask] = k + 1 if objects.labels[k] >= 0 else _UNKNOWN
         if not objects.crowds[k]:
+            shown += bool(mask.any())
             twice[y1:y2, x1:x2] |= mask & covered[y1:y2, x1:x2]
             covered[y1:y2, x1:x2] |= mask
     stuff = np.unique(target[(ids == VOID) & (target != IGNORE) & (target >= things)]).astype(np.int64)
@@ -114,9 +116,8 @@ def compose(objects: ObjectLabels, target: NDArray[np.uint8], *, things: int, sm
     )
     truth = truth_of_segments(segments, things, _boxes(segments, objects))
     unknown = objects.boxes[objects.labels < 0]
-    hidden = int((~objects.crowds).sum()) - len(truth)
     crowds = np.concatenate([truth.crowds, unknown])
-    return replace(truth, crowds=crowds, overlapping=int(twice.sum()), hidden=hidden)
+    return replace(truth, crowds=crowds, overlapping=int(twice.sum()), hidden=shown - len(truth))
 
 
 def _boxes(segments: SegmentMap, objects: ObjectLabels) -> NDArray[np.float32]:
@@ -130,27 +131,39 @@ def _boxes(segments: SegmentMap, objects: ObjectLabels) -> NDArray[np.float32]:
     return boxes
 
 
-def _read_objects(
+def read_things(
     dataset: DatasetConfig,
     pair: Pair,
     geo: Geo | None,
     size: Size,
-    window: Window | None,
-    target: NDArray[np.uint8],
+    window: Window | None = None,
+    target: NDArray[np.uint8] | None = None,
 ) -> ObjectLabels:
-    """The things of an image, or those that overlap a window of it; of stuff in the file there are none."""
+    """Reads the things of an image, or those that overlap a window of it; objects of stuff are left out.
+
+    Args:
+        dataset: with the classes.
+        pair: the files.
+        geo: georeference of the whole image.
+        size: (height, width) of the whole image.
+        window: the part; boxes are in its pixels and may reach beyond it.
+        target: [h, w] class indices, from which numbered masks of several things have their classes.
+
+    Raises:
+        DataError: objects that cannot be used, or do not fit the image.
+    """
     assert pair.objects is not None  # `check_panoptic_splits` has seen to it
     if is_coco(pair.objects):
         found = _of_coco(dataset, pair, size, window)
     elif is_vector(pair.objects):
         polygon_labels()  # raises if packages for polygons are missing
-        from torchfpn.data.labels.polygons import read_things
+        from torchfpn.data.labels.polygons import read_features_as_objects
 
-        found = read_things(dataset, pair, geo, size, window)
+        found = read_features_as_objects(dataset.of_objects, replace(pair, label=pair.objects), geo, size, window)
     else:
         found = read_numbered(dataset, pair, size, geo)
         found = found if window is None else _within(found, window)
-        if len(dataset.things) > 1:
+        if len(dataset.things) > 1 and target is not None:
             found = replace(found, labels=_labels_below(found, target, len(dataset.things), pair))
     return found.select(np.flatnonzero((found.labels < len(dataset.things)) | (found.labels < 0)))
 

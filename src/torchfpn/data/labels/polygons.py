@@ -7,7 +7,7 @@ import functools
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -262,7 +262,7 @@ def read_polygons(
         DataError: see `read_features`.
         RasterError: the image has no georeference.
     """
-    found = _read_objects(dataset, pair, geo, size, window)
+    found = read_features_as_objects(dataset, pair, geo, size, window, beyond=True)
     own = np.flatnonzero(~found.crowds)
 
     def masks(keep: NDArray[np.int64]) -> "Crops":
@@ -277,27 +277,19 @@ def read_polygons(
     )
 
 
-def read_things(
-    dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None = None
+def read_features_as_objects(
+    dataset: DatasetConfig,
+    pair: Pair,
+    geo: Geo | None,
+    size: tuple[int, int],
+    window: Window | None = None,
+    *,
+    beyond: bool = False,
 ) -> ObjectLabels:
-    """Reads the features in the file of objects of a panoptic dataset that overlap an image, or a window of it.
+    """The same with crowds among the objects, and the sizes of the features in square units of the file.
 
-    Raises:
-        DataError: see `read_features`.
-        RasterError: the image has no georeference.
+    beyond: features that hold no pixel's centre get a pixel even if their middle lies outside of the image or window.
     """
-    return _read_objects(*_as_labels(dataset, pair), geo, size, window)
-
-
-def _as_labels(dataset: DatasetConfig, pair: Pair) -> tuple[DatasetConfig, Pair]:
-    """The same with the files of objects as labels."""
-    return replace(dataset, polygons=dataset.object_polygons), replace(pair, label=pair.objects)
-
-
-def _read_objects(
-    dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int], window: Window | None
-) -> ObjectLabels:
-    """The features that overlap an image, or a window of it; sizes are in units of the file."""
     scene = _scene(dataset, pair, geo, size, window)
     row, column, height, width = window or (0, 0, *size)
     start, end, owner = edges(scene.shapes)
@@ -309,7 +301,7 @@ def _read_objects(
     crowds = values[own] == NOT_LABELLED
 
     def masks(keep: NDArray[np.int64]) -> "Crops":
-        return draw_outlines(select_objects(outlines, own[keep]), boxes[own[keep]], (height, width))
+        return draw_outlines(select_objects(outlines, own[keep]), boxes[own[keep]], (height, width), beyond=beyond)
 
     labels = np.where(crowds, -1, values[own] - 1)
     sizes = read_features(dataset, pair.label or pair.image).sizes
@@ -317,8 +309,7 @@ def _read_objects(
 
 
 def features_in_image(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: tuple[int, int]) -> NDArray[np.int64]:
-    """Numbers of the features that overlap an image, of panoptic datasets of objects; errors as of `read_polygons`."""
-    dataset, pair = _as_labels(dataset, pair) if dataset.is_panoptic else (dataset, pair)
+    """Numbers of the features that overlap an image; errors as of `read_polygons`."""
     return np.unique(_scene(dataset, pair, geo, size, None).owners)
 
 
