@@ -103,10 +103,10 @@ def class_counts(dataset: DatasetConfig, split: str = "train", *, watch: Watch =
     """
     if not dataset.is_panoptic:
         require_semantic(dataset)
-    annotations = split_annotations(dataset, split)
     classes = len(dataset.classes)
     total, image = ClassCounts.empty(classes), np.zeros(IGNORE + 1, np.int64)
     pairs = dataset.pairs(split)
+    annotations = split_annotations(dataset, split)
     parts = image_parts(dataset, pairs)
     counted = map_threads(lambda piece: _count_part(dataset, piece, annotations), parts, watch)
     for piece, after, counts in zip(parts, [*parts[1:], None], counted, strict=True):
