@@ -150,10 +150,10 @@ def overlay(
     edge[1:] |= values[1:] != values[:-1]
     tinted = ((1 - TINT) * pixels + TINT * classes).astype(np.uint8)
     result = np.where((edge & known)[..., None], classes, np.where(known[..., None], tinted, pixels))
-    return png(_with_legend(Image.fromarray(result), legend_of([labels], colors, names)))
+    return png(legend_below(Image.fromarray(result), legend_of([labels], colors, names)))
 
 
-def _with_legend(picture: Image.Image, legend: Sequence[tuple[Color, str]]) -> Image.Image:
+def legend_below(picture: Image.Image, legend: Sequence[tuple[Color, str]]) -> Image.Image:
     """The picture with a legend on white below it, whose letters grow with the picture."""
     if not legend:
         return picture

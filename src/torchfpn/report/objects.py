@@ -165,13 +165,13 @@ def draw_objects(pixels: Rgb, marks: Marks) -> Rgb:
     for x1, y1, x2, y2 in (_frame(box, canvas.shape) for box in (marks.crowds * factor).tolist()):
         part = canvas[y1 : y2 + 1, x1 : x2 + 1]
         part[:] = (0.4 * part + 0.6 * hatching(part.shape[:2])).astype(np.uint8)
-    line = max(1, round(max(height, width) / 600))
+    line = line_width(canvas.shape)
     if marks.crops is None:
         for frame, color in reversed(list(zip(frames, marks.colors, strict=True))):
             _draw_box(canvas, frame, color, max(line, 2 if min(height, width) >= 200 else 1))
     else:
         _draw_masks(canvas, marks.crops, marks.colors, line)
-    return _draw_texts(canvas, frames, marks) if marks.texts else canvas
+    return draw_texts(canvas, frames, marks.colors, marks.texts) if marks.texts else canvas
 
 
 def _frame(box: Sequence[float], shape: tuple[int, ...]) -> Frame:
@@ -201,11 +201,32 @@ def _draw_box(canvas: Rgb, frame: Frame, color: Color, line: int) -> None:
 
 
 def _draw_masks(canvas: Rgb, crops: Crops, colors: Sequence[Color], line: int) -> None:
-    """Tints every object, with a line along the inside of its border. Memory: one image of numbers for all objects."""
-    height, width = crops.size
-    rows = ((np.arange(canvas.shape[0]) + 0.5) * (height / canvas.shape[0])).astype(np.int64)
-    columns = ((np.arange(canvas.shape[1]) + 0.5) * (width / canvas.shape[1])).astype(np.int64)
-    owners = np.asarray(numbered(crops).numpy()[rows[:, None], columns])  # the object on top, from 1; 0: none
+    """Draws one image of numbers for all objects."""
+    draw_numbers(canvas, at_size(numbered(crops).numpy(), canvas.shape), colors, line)  # of the object on top
+
+
+def at_size(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """[H, W] at the size of a picture [h, w, 3]: at the centre of each of its pixels."""
+    height, width = values.shape
+    rows = ((np.arange(shape[0]) + 0.5) * (height / shape[0])).astype(np.int64)
+    columns = ((np.arange(shape[1]) + 0.5) * (width / shape[1])).astype(np.int64)
+    return np.asarray(values[rows[:, None], columns])
+
+
+def line_width(shape: tuple[int, ...]) -> int:
+    """Of outlines on a picture [h, w, 3], in pixels."""
+    return max(1, round(max(shape[:2]) / 600))
+
+
+def draw_numbers(canvas: Rgb, owners: NDArray[Any], colors: Sequence[Color], line: int) -> None:
+    """Tints areas, with a line along the inside of their borders.
+
+    Args:
+        canvas: [h, w, 3], drawn on.
+        owners: [h, w] k where the k-th area is, counted from 1; 0 where none is.
+        colors: of the areas.
+        line: its width in pixels.
+    """
     table = np.array([(0, 0, 0), *colors], np.uint8)
     on = owners > 0
     canvas[on] = ((1 - TINT) * canvas[on] + TINT * table[owners[on]]).astype(np.uint8)
@@ -220,15 +241,24 @@ def _draw_masks(canvas: Rgb, crops: Crops, colors: Sequence[Color], line: int) -
     canvas[edge] = table[owners[edge]]
 
 
-def _draw_texts(canvas: Rgb, frames: Sequence[Frame], marks: Marks) -> Rgb:
+def text_size(text: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    """(width, height) of a text on a picture [h, w, 3], in pixels."""
+    size = _letters(shape)
+    return round(font(size).getlength(text)) + 3, size + 2
+
+
+def _letters(shape: tuple[int, ...]) -> int:
+    return min(max(round(max(shape[:2]) * RISE), SMALLEST_TEXT), LARGEST_TEXT)
+
+
+def draw_texts(canvas: Rgb, frames: Sequence[Frame], colors: Sequence[Color], texts: Sequence[str]) -> Rgb:
     """Texts above their objects, or inside at the upper edge of the picture; left out on top of a better one's."""
     height, width = canvas.shape[:2]
-    size = min(max(round(max(height, width) * RISE), SMALLEST_TEXT), LARGEST_TEXT)
-    letters, tall = font(size), size + 2
+    size = _letters(canvas.shape)
     picture = Image.fromarray(canvas)
     pen, taken = ImageDraw.Draw(picture), np.zeros((height, width), bool)
-    for (x1, y1, x2, y2), color, text in zip(frames, marks.colors, marks.texts, strict=True):
-        wide = round(letters.getlength(text)) + 3
+    for (x1, y1, x2, y2), color, text in zip(frames, colors, texts, strict=True):
+        wide, tall = text_size(text, canvas.shape)
         if wide * tall > CROWDED * (x2 + 1 - x1) * (y2 + 1 - y1):
             continue
         left = max(min(x1, width - wide), 0)
@@ -240,7 +270,7 @@ def _draw_texts(canvas: Rgb, frames: Sequence[Frame], marks: Marks) -> Rgb:
         pen.rectangle((left, top, left + wide - 1, top + tall - 1), fill=color)
         bright = color[0] * 0.299 + color[1] * 0.587 + color[2] * 0.114 > 140
         ink = (0, 0, 0) if bright else (255, 255, 255)
-        pen.text((left + 2, top + tall - round(size * 0.22) - 1), text, ink, letters, anchor="ls")
+        pen.text((left + 2, top + tall - round(size * 0.22) - 1), text, ink, font(size), anchor="ls")
     return np.asarray(picture)
 
 
