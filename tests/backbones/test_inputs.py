@@ -246,6 +246,13 @@ def test_a_network_that_does_not_convolve_the_bands_themselves_is_refused(option
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_without_a_convolution_is_refused():
+    """Such as timm's naflexvit."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 10))
+    with pytest.raises(ConfigError, match=r"band_init: 'zero' for a network without a first convolution"):
+        widen_first_conv(network, 5, "zero")
+
+
 def test_both_streams_of_a_network_with_branches_take_their_bands():
     body = backbone("repvgg_a0", in_channels=5, fusion="fusenet", band_init="mean").eval()
     with torch.inference_mode():

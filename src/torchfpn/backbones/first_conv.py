@@ -104,13 +104,18 @@ def widen_first_conv(
             standardises its weights and cannot compute with the widened ones.
     """
     check_bands(in_channels, rgb, how)
-    for name in _named(network, names) or first_convs(network):
+    found = _named(network, names) or first_convs(network)
+    if not found:  # such as naflexvit, which multiplies rows of pixels by a matrix
+        refused = f"{how!r} for a network without a first convolution"
+        allowed = "networks that convolve the bands themselves"
+        raise ConfigError(refused, field="band_init", allowed=allowed, hint=REPEAT)
+    for name in found:
         conv = network.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)
         if conv.in_channels != 3:
-            found = f"{how!r} for a network whose first convolution takes {conv.in_channels} channels"
+            taken = f"{how!r} for a network whose first convolution takes {conv.in_channels} channels"
             raise ConfigError(
-                found, field="band_init", allowed="networks that convolve the bands themselves", hint=REPEAT
+                taken, field="band_init", allowed="networks that convolve the bands themselves", hint=REPEAT
             )
         if in_channels != 3 or how != "repeat":
             parent, _, child = name.rpartition(".")
