@@ -14,10 +14,17 @@ from made_maps import box, noise, write_geojson, write_map
 from made_objects import YAML, coco, make_objects
 from tiny_detector import tiny_detector
 from tiny_model import tiny_task
+from torchfpn.cli import options
+from torchfpn.cli.evaluate import RENAMED
 from torchfpn.cli.main import main
-from torchfpn.cli.options import USED_BY
 from torchfpn.errors import ConfigError
+from torchfpn.evaluation.options import USED
 from torchfpn.importers.convert import FAMILIES, convert
+
+EVALUATE = {
+    kind: [RENAMED.get(name, name).lstrip("-").replace("-", "_") for name in names] for kind, names in USED.items()
+}
+USED_BY = {**options.USED_BY, "evaluate": EVALUATE}
 
 # What each flag is given as. Some name files that are not there: the flag is refused before.
 VALUES = {

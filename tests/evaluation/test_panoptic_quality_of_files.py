@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from made_panoptic import FIRST, KINDS, SECOND, make_panoptic, panoptic, segment, write_map
+from made_panoptic import FIRST, KINDS, SECOND, make_panoptic, panoptic, segment, write_ids
 from shared import DATA, PARITY, needs_shared
 from torchfpn.errors import DataError
 from torchfpn.metrics import panoptic_quality
@@ -154,7 +154,7 @@ def test_sides_that_do_not_fit(tmp_path):
     with pytest.raises(DataError, match=r"panoptic\.json: no annotation of image 2; expected one of each true image"):
         panoptic_quality(*truth, *side(tmp_path / "fewer", value))
     found = side(tmp_path / "smaller")
-    write_map(found[1] / "a0.png", FIRST[:-1])
+    write_ids(found[1] / "a0.png", FIRST[:-1])
     with pytest.raises(DataError, match=r"a0\.png: 32 x 23 pixels; expected 32 x 24, as in"):
         panoptic_quality(*truth, *found)
     with pytest.raises(DataError, match="nowhere: no such folder"):

@@ -18,9 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchfpn.cli.evaluate_maps import UNMET, ignored_values, kind_of, listed, named_values, no_map, plain_scores
-from torchfpn.cli.options import accept_old_spelling, add_without_class, refuse_unused
+from torchfpn.cli.options import (
+    accept_old_spelling,
+    add_without_class,
+    ignored_values,
+    listed,
+    named_values,
+    refuse_unused,
+)
 from torchfpn.errors import amount
+from torchfpn.evaluation.map_files import UNMET, map_kind, no_map, pixel_values
 from torchfpn.io.formats import printable
 
 if TYPE_CHECKING:
@@ -149,7 +156,7 @@ def _side(args: argparse.Namespace, path: Path, layer: str | None, images: int) 
     crs = crs_wkt(args.assume_crs) if args.assume_crs else None
     tiles = check_pattern(args.tiles) if args.tiles is not None else None
     side = LabelSource(assume_crs=crs, tiles=tiles, max_side=args.max_side)
-    kind = kind_of(path)
+    kind = map_kind(path)
     if kind == "polygons":
         from torchfpn.vector.objects import read_objects
 
@@ -166,7 +173,7 @@ def _side(args: argparse.Namespace, path: Path, layer: str | None, images: int) 
             side.layers[stem] = objects
             if objects.unclassed:
                 print(f"{printable(file)}  {amount(objects.unclassed, 'feature')} without a class, left out")
-    elif kind == "labels":
+    elif kind == "label files":
         side.maps = label_folder(path) if path.is_dir() else {"": path}
         if "" in side.maps and images > 1:
             with open_label_map(path, max_side=args.max_side) as held:
@@ -407,6 +414,6 @@ def _over_all(run: ComparisonRun, images: int) -> "tuple[Scores, dict[str, Any]]
     confusion = PixelCounts(len(kept), matrix[kept][:, kept])
     picked = [(classes.values[k], classes.names[k], classes.colors[k]) for k in kept]
     values, names, colors = (list(column) for column in zip(*picked, strict=True))
-    data = plain_scores(PixelScores([*values], names, colors, confusion, 0, 0), images)
+    data = pixel_values(PixelScores([*values], names, colors, confusion, 0, 0), images)
     del data["unlabelled"], data["unanswered"], data["split"], data["boundary_iou"]
     return parse_scores(data), data

@@ -11,14 +11,27 @@ one grid; polygons may be in any coordinate system.
 """
 
 import argparse
+import contextlib
 import re
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchfpn.cli.options import (
+    accept_old_spelling,
+    add_without_class,
+    ignored_values,
+    listed,
+    named_values,
+    once,
+)
+
 if TYPE_CHECKING:
+    from torchfpn.evaluation.evaluate import ObjectRun
     from torchfpn.evaluation.model import Watch
-    from torchfpn.evaluation.objects import DatasetObjects
+    from torchfpn.evaluation.options import Options
     from torchfpn.recipe import Recipe
     from torchfpn.tasks.task import Task
 
@@ -29,12 +42,11 @@ PICTURES = 8  # samples that --out keeps
 
 WRITTEN = ("validation.json", "about.json", "report.html")  # by --out, beside samples/
 
+RENAMED = {"boundary": "--no-boundary", "skip_unclassed": "--without-class"}  # options whose flags have other names
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    from torchfpn.cli import evaluate_maps
-    from torchfpn.cli import evaluate_objects as evaluate_regions
-
     parser.add_argument(
         "model", type=Path, help="a model.safetensors, or a predicted map: label file, vector file, folder"
     )
@@ -49,104 +61,171 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto: the first GPU if there is one")
     parser.add_argument("--accept-dtype", action="store_true", help="accept another pixel type than in training")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files of --json and --out")
-    evaluate_regions.add_arguments(parser)
-    evaluate_maps.add_arguments(parser)
+    _add_object_flags(parser)
+    _add_map_flags(parser)
+
+
+def _add_object_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("detection models and COCO results")
+    flag = group.add_argument(
+        "--max-detections", type=int, default=100, metavar="N", help="most detections per image and class"
+    )
+    accept_old_spelling(group, "--most", flag)
+
+
+def _add_map_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("predicted maps")
+    group.add_argument(
+        "--classes",
+        metavar="A,B",
+        help="label files: names of the values 0, 1 ..., or 0=A,255=B; polygons: classes to evaluate; both: either",
+    )
+    group.add_argument("--ignore", metavar="0,255", help="label values of pixels without a label; default 255")
+    group.add_argument("--iou", type=float, default=0.5, metavar="SHARE", help="lowest IoU of a match")
+    area = group.add_argument(
+        "--min-area", type=float, default=0.0, metavar="M2", help="smallest object, in square metres on the ground"
+    )
+    accept_old_spelling(group, "--least", area)
+    group.add_argument("--field", metavar="NAME", help='attribute with the class; default "class", if it is there')
+    add_without_class(group)
+    group.add_argument("--truth-field", metavar="NAME", help="the same for the truth, if its name differs")
+    score = group.add_argument(
+        "--score-field", metavar="NAME", help='attribute with the score of a prediction; default "score"'
+    )
+    accept_old_spelling(group, "--score", score)
+    group.add_argument("--within", metavar="FILE", help="polygons or rasters: area of the evaluation")
+    group.add_argument("--layer", metavar="NAME", help="layer of a GeoPackage with several")
+    group.add_argument("--truth-layer", metavar="NAME", help="the same for the truth, if its name differs")
+    group.add_argument("--assume-crs", metavar="EPSG:N", help="coordinate system of files without one")
+    group.add_argument(
+        "--max-side", type=int, default=2**20, metavar="N", help="largest height or width of a label file"
+    )
+    group.add_argument(
+        "--tiles", metavar="PATTERN", help='pattern of tile paths, for rasters without a georeference: "{z}/{x}/{y}"'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Scores the model, or the map, and prints the table."""
-    from torchfpn.cli import evaluate_maps
-    from torchfpn.cli import evaluate_objects as evaluate_regions
+    from torchfpn.evaluation.evaluate import Hooks, is_results, score_model, score_results
+    from torchfpn.evaluation.map_files import is_map
 
-    args.begun = time.monotonic()
+    begun = time.monotonic()
     _check_outputs(args)
-    args.earlier = _pictures_of(args.out) if args.out else {}
-    if evaluate_regions.is_results(args):
-        _write(args, evaluate_regions.score_results(args))
-        return 0
-    if evaluate_maps.is_map(args):
-        scores, lines = evaluate_maps.score(args)
-        if not args.quiet and str(args.json) != "-":
-            print("\n".join(lines))
-        _write(args, scores)
-        return 0
-    from torchfpn.data.config import read_dataset
-    from torchfpn.io.model_files import read_recipe
+    earlier = _pictures_of(args.out) if args.out else {}
+    parameters: int | None = None
+    with _flags_named():
+        if is_results(args.model, args.dataset):
+            scores = score_results(args.model, args.dataset, _options(args))
+        elif is_map(args.model, args.dataset):
+            scores = _score_map(args)
+        else:
 
-    dataset = read_dataset(args.dataset)
-    _check_labels(dataset, args.split)
-    read_recipe(args.model)  # what is no model is refused before torch is imported
+            def loaded(task: "Task") -> None:
+                nonlocal parameters
+                parameters = sum(each.numel() for each in task.model.parameters())
 
-    from torchfpn.tasks.build import load
-    from torchfpn.tasks.task import find_device
+            from torchfpn.cli.console import progress
 
-    device = find_device(args.device)
-    task = load(args.model).to(device)
-    args.parameters = sum(each.numel() for each in task.model.parameters())
-    of_objects = task.recipe.task != "semantic"
-    _write(args, evaluate_regions.score(args, task, dataset) if of_objects else _score_pixels(args, task, dataset))
+            drawn = Hooks(progress, loaded, partial(_pictures, args), partial(_object_pictures, args))
+            hooks = drawn if args.out else Hooks(progress, loaded)
+            scores = score_model(args.model, args.dataset, _options(args), hooks)
+    _print(args, scores)
+    if args.out:
+        _remove_earlier(earlier)
+        _write_report(args.out, scores, time.monotonic() - begun, parameters)
     return 0
 
 
-def _score_pixels(args: argparse.Namespace, task: "Task", dataset: Any) -> dict[str, Any]:
-    """Of a model that gives a class for every pixel."""
-    from torchfpn.data.datasets import SemanticDataset
-    from torchfpn.evaluation.model import class_order, evaluate_pixels, fitting, open_samples
+def _options(args: argparse.Namespace, *, polygons: bool = False) -> "Options":
+    """The options that the flags give. polygons: the prediction is polygons, whose classes are names alone."""
+    from torchfpn.evaluation.options import Options
 
-    order = class_order(task.classes, dataset.names)
-    samples = open_samples(SemanticDataset, dataset, args.split, task.recipe, accept_dtype=args.accept_dtype)
+    if polygons:
+        classes: Any = once(listed(args.classes), "--classes")
+    else:
+        classes = named_values(args.classes) if "=" in (args.classes or "") else once(listed(args.classes), "--classes")
+    return Options(
+        split=args.split,
+        boundary=not args.no_boundary,
+        precision=args.precision,
+        device=None if args.device == "auto" else args.device,
+        accept_dtype=args.accept_dtype,
+        max_detections=args.max_detections,
+        classes=classes or (),
+        ignore=ignored_values(args.ignore),
+        iou=args.iou,
+        min_area=args.min_area,
+        field=args.field,
+        truth_field=args.truth_field,
+        score_field=args.score_field,
+        skip_unclassed=args.without_class == "skip",
+        within=() if not args.within else _within(args.within) if polygons else [args.within],
+        layer=args.layer,
+        truth_layer=args.truth_layer,
+        assume_crs=args.assume_crs,
+        tiles=args.tiles,
+        max_side=args.max_side,
+    )
+
+
+def _within(words: str) -> "list[str | Path]":
+    from torchfpn.inference.jobs import find_sources
+    from torchfpn.io.formats import is_vector
+
+    return [words] if is_vector(words) else list(find_sources([words]))
+
+
+@contextlib.contextmanager
+def _flags_named() -> Iterator[None]:
+    """Inside, errors about an option name its flag."""
+    from torchfpn.errors import ConfigError
+    from torchfpn.evaluation.options import Options
+
+    try:
+        yield
+    except ConfigError as error:
+        if error.field not in Options.__dataclass_fields__ or error.file is not None:
+            raise
+        flag = RENAMED.get(error.field, f"--{error.field.replace('_', '-')}")
+        raise ConfigError(error.found, field=flag, allowed=error.allowed, hint=error.hint) from error
+
+
+def _score_map(args: argparse.Namespace) -> dict[str, Any]:
+    """Scores label files or polygons, and prints what was counted."""
     from torchfpn.cli.console import progress
+    from torchfpn.errors import ConfigError
+    from torchfpn.evaluation.map_files import map_kind, score_map
 
-    objects = _objects(args, dataset, samples, order)
-    with progress("evaluating", len(samples)) as step:
-        found = evaluate_pixels(
-            task,
-            (samples[i] for i in range(len(samples))),
-            source=samples,
-            boundary=not args.no_boundary,
-            precision=args.precision,
-            order=order,
-            progress=step,
-            watch=_watch(args, task.recipe, objects),
-            fit=fitting(samples, task.recipe, accept_dtype=args.accept_dtype),
-        )
-    return found.to_dict(args.split) | ({} if objects is None else {"objects": objects.to_dict()})
+    polygons = map_kind(args.model) == "polygons"
+    if polygons and args.out:
+        found = "polygons against polygons make no report"
+        raise ConfigError(found, field="--out", hint="write the numbers with --json")
+    scores = score_map(args.model, args.dataset, _options(args, polygons=polygons), progress)
+    if not args.quiet and str(args.json) != "-":
+        print("\n".join(scores.notes))
+    return scores.values
 
 
-def _objects(args: argparse.Namespace, dataset: Any, samples: Any, order: list[int]) -> "DatasetObjects | None":
-    """Counts objects where the labels are polygons and the images are read whole."""
-    from torchfpn.cli.options import refuse_unused
-    from torchfpn.evaluation.model import has_objects
+def _object_pictures(args: argparse.Namespace, run: "ObjectRun") -> None:
+    """Writes pictures of the worst and best images of a detector."""
+    from torchfpn.report.objects import picture_names, write_pictures
 
-    of_objects = has_objects(samples.pairs) and len(samples) == len(samples.pairs)
-    refuse_unused(args, "evaluate", f"a semantic model on {'polygons' if of_objects else 'label files'}")
-    if not of_objects:
-        return None
-    from torchfpn.evaluation.objects import DatasetObjects
-
-    return DatasetObjects(dataset, samples.pairs, order, iou=args.iou)
-
-
-def _watch(args: argparse.Namespace, recipe: "Recipe", objects: "DatasetObjects | None") -> "Watch | None":
-    """What looks at every sample with its prediction."""
-    shown = pictures(args.out / "samples", recipe) if args.out else None
-    if objects is None:
-        return shown
-
-    def watch(sample: Any, labels: Any) -> None:
-        objects(labels)
-        if shown is not None:
-            shown(sample, labels)
-
-    return watch
+    names = picture_names(run.found)
+    write_pictures(
+        args.out / "samples",
+        names,
+        run.found,
+        run.task,
+        run.samples.__getitem__,
+        order=run.order,
+        precision=run.precision,
+        fit=run.fit,
+    )
 
 
-def _check_labels(dataset: Any, split: str) -> None:
-    """Says at once what is wrong with the files of a split."""
-    from torchfpn.errors import DataError
-
-    if all(pair.label is None and pair.annotations is None for pair in dataset.pairs(split)):
-        raise DataError(f'nothing is labelled in the split "{split}"', file=dataset.file, field="splits")
+def _pictures(args: argparse.Namespace, task: "Task") -> "Watch":
+    return pictures(args.out / "samples", task.recipe)
 
 
 def pictures(folder: Path, recipe: "Recipe", most: int = PICTURES) -> "Watch":
@@ -207,31 +286,38 @@ def _remove_earlier(earlier: dict[Path, tuple[int, int]]) -> None:
             path.unlink()
 
 
-def _write(args: argparse.Namespace, scores: dict[str, Any]) -> None:
+def _print(args: argparse.Namespace, scores: dict[str, Any]) -> None:
+    """Prints the tables, or the JSON of `--json -`, and writes `--json FILE`."""
     import json
 
     from torchfpn.io.atomic import write_text
     from torchfpn.report.console import Console
-    from torchfpn.report.html import write_report
-    from torchfpn.report.run import is_detection_scores, parse_scores, write_about
+    from torchfpn.report.run import is_detection_scores, parse_scores
     from torchfpn.report.tables import class_table, object_table, precision_table
 
     text = json.dumps(scores, indent=2, ensure_ascii=False) + "\n"
     if str(args.json) == "-":
         print(text, end="")
-    else:
-        console = Console()
-        if is_detection_scores(scores):
-            console.print(precision_table(scores))
-        if "confusion" in scores:
-            console.print(class_table(parse_scores(scores)))
-        if "objects" in scores:
-            console.print(object_table(scores["objects"]))
-    if args.json and str(args.json) != "-":
+        return
+    console = Console()
+    if is_detection_scores(scores):
+        console.print(precision_table(scores))
+    if "confusion" in scores:
+        console.print(class_table(parse_scores(scores)))
+    if "objects" in scores:
+        console.print(object_table(scores["objects"]))
+    if args.json:
         write_text(args.json, text)
-    if args.out:
-        _remove_earlier(args.earlier)
-        write_text(args.out / "validation.json", text)
-        parameters, images = getattr(args, "parameters", None), {scores["split"]: scores["images"]}
-        write_about(args.out, seconds=time.monotonic() - args.begun, parameters=parameters, images=images)
-        print(write_report(args.out))
+
+
+def _write_report(out: Path, scores: dict[str, Any], seconds: float, parameters: int | None) -> None:
+    """Writes validation.json, about.json and report.html."""
+    import json
+
+    from torchfpn.io.atomic import write_text
+    from torchfpn.report.html import write_report
+    from torchfpn.report.run import write_about
+
+    write_text(out / "validation.json", json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+    write_about(out, seconds=seconds, parameters=parameters, images={scores["split"]: scores["images"]})
+    print(write_report(out))

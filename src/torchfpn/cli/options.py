@@ -1,19 +1,18 @@
 """Flags that several verbs share, and flags that some kinds of input alone use.
 
 `USED_BY` lists for each verb which flags its kinds of input use; a verb that is not in it uses all of its flags always.
+Those of `fpn evaluate` stand in `torchfpn.evaluation.options`.
 Flags that say where results go, such as `--json`, `--out` and `--overwrite`, are used always and not listed.
 """
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 CLASS_FLAGS = ("field", "without_class")
 PLACE_FLAGS = ("layer", "truth_layer", "assume_crs", "tiles")
 TILING_FLAGS = ("probabilities", "tile_size", "margin", "blend", "batch_size", "mosaic", "resume", "max_side")
-MODEL_FLAGS = ("split", "device", "precision", "accept_dtype")
 
 USED_BY: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "predict": {
@@ -23,23 +22,6 @@ USED_BY: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "rasterize": {
         "polygons of one class": ("burn",),
         "polygons with classes of their own": ("without_class",),
-    },
-    "evaluate": {
-        "a semantic model on label files": (*MODEL_FLAGS, "no_boundary"),
-        "a semantic model on polygons": (*MODEL_FLAGS, "no_boundary", "iou"),
-        "a detection model": (*MODEL_FLAGS, "max_detections"),
-        "COCO results": ("max_detections",),
-        "label files against label files": ("classes", "ignore", "max_side"),
-        "label files against polygons": (
-            *("classes", "ignore", "iou", "min_area", *CLASS_FLAGS, "truth_field", "max_side", *PLACE_FLAGS),
-        ),
-        "polygons against polygons": (
-            *("classes", "iou", "min_area", *CLASS_FLAGS, "truth_field", "score_field", "within"),
-            *("layer", "truth_layer", "assume_crs"),
-        ),
-        "polygons within an area": (
-            *("classes", "iou", "min_area", *CLASS_FLAGS, "truth_field", "score_field", "within", *PLACE_FLAGS),
-        ),
     },
     "compare": {
         "label files alone": ("ignore",),
@@ -108,20 +90,6 @@ def refuse_unused(args: argparse.Namespace, verb: str, kind: str) -> None:
             raise ConfigError(f"has no effect on {kind}", field=f"--{name.replace('_', '-')}", hint="leave it out")
 
 
-@contextlib.contextmanager
-def of_one_layer() -> Iterator[None]:
-    """Inside, a file is read to which `--layer` does not apply: errors about several layers get another hint."""
-    from torchfpn.errors import DataError
-
-    try:
-        yield
-    except DataError as error:
-        if "--layer" not in (error.hint or ""):
-            raise
-        cure = "write the one you mean to a file of its own: ogr2ogr ONE.gpkg FILE LAYER"
-        raise DataError(error.found, file=error.file, field=error.field, hint=cure) from error
-
-
 def once(names: list[str], field: str) -> list[str]:
     """The names of classes that a flag gives.
 
@@ -136,3 +104,43 @@ def once(names: list[str], field: str) -> list[str]:
         if names.count(name) > 1:
             raise ConfigError(f'"{name}" twice', field=field, allowed="each class once")
     return names
+
+
+def listed(text: str | None) -> list[str]:
+    """Words between commas."""
+    return [word.strip() for word in text.split(",")] if text else []
+
+
+def named_values(text: str | None) -> dict[int, str]:
+    """Value -> name of "land,water" (the values 0, 1, ...) or "0=land,255=water".
+
+    Raises:
+        ConfigError: a value that is no number, or twice.
+    """
+    from torchfpn.errors import ConfigError
+
+    words = listed(text)
+    if not any("=" in word for word in words):
+        return dict(enumerate(once(words, "--classes")))
+    pairs = [word.partition("=")[::2] for word in words]
+    if not all(value.strip().isdecimal() and name.strip() for value, name in pairs):
+        raise ConfigError(f'"{text}"', field="--classes", allowed="names of 0, 1, ..., or 0=land,255=water")
+    named = {int(value): name.strip() for value, name in pairs}
+    if len(named) < len(pairs):
+        raise ConfigError(f'a value twice in "{text}"', field="--classes")
+    once(list(named.values()), "--classes")
+    return named
+
+
+def ignored_values(text: str | None) -> list[int] | None:
+    """The numbers of "0,255"; None for None.
+
+    Raises:
+        ConfigError: something else.
+    """
+    from torchfpn.errors import ConfigError
+
+    words = listed(text)
+    if not all(word.isdecimal() for word in words):
+        raise ConfigError(f'"{text}"', field="--ignore", allowed="whole numbers with commas between them")
+    return [int(word) for word in words] if text is not None else None

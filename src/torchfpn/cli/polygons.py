@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchfpn.cli.options import accept_old_spelling, add_without_class, of_one_layer, once, refuse_unused
+from torchfpn.cli.options import accept_old_spelling, add_without_class, once, refuse_unused
 from torchfpn.errors import amount
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _check_out(args: argparse.Namespace) -> None:
 
 def _wishes(args: argparse.Namespace, layer: "PolygonLayer", raster: bool) -> "CleanOptions":
     from torchfpn.geo.crs import crs_wkt
-    from torchfpn.vector.objects import read_objects
+    from torchfpn.vector.objects import of_one_layer, read_objects
     from torchfpn.vector.regularize import CleanOptions, Exclusion
 
     known = None

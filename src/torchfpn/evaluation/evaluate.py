@@ -1,105 +1,28 @@
 """The public door `torchfpn.evaluate`: what `fpn evaluate --json` writes, as a dict."""
 
-import contextlib
 import logging
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torchfpn.errors import ConfigError, DataError, amount
-from torchfpn.io.formats import MAX_SIDE, SUFFIXES, is_vector, name_key, printable
+from torchfpn.errors import DataError
+from torchfpn.evaluation.map_files import is_map, score_map
+from torchfpn.evaluation.options import Counting, Options, no_progress
+from torchfpn.io.formats import MAX_SIDE
 from torchfpn.io.model_files import read_recipe
 
 if TYPE_CHECKING:
-    from torchfpn.evaluation.maps import PixelScores
-    from torchfpn.evaluation.objects import Layer
+    from torchfpn.data.config import DatasetConfig
+    from torchfpn.data.datasets import ObjectDataset
+    from torchfpn.evaluation.model import Fit, ObjectEvaluation, Watch
     from torchfpn.tasks.task import Precision, Task
-    from torchfpn.vector.objects import Objects
 
 log = logging.getLogger(__name__)
 
 GEOJSON_START = 2**20  # bytes of a JSON file that are searched for its GeoJSON type
-LOSSY = {".jpg", ".jpeg"}
-PICTURES = {*LOSSY, ".webp", ".bmp", ".gif", ".jp2"}  # formats whose pixels are no label values
-UNMET = "{}: no polygon of the evaluated classes overlaps {}; check their coordinate systems"
-NO_POLYGON = "no polygon is of the class {}; its pixels count as background"
-
-MODEL = {"split", "device", "precision", "accept_dtype"}
-VECTOR = {"classes", "iou", "min_area", "field", "truth_field", "skip_unclassed", "layer", "truth_layer", "assume_crs"}
-USED: Mapping[str, set[str]] = {  # kind of evaluation -> options that have an effect on it
-    "a semantic model on label files": {*MODEL, "boundary"},
-    "a semantic model on polygons": {*MODEL, "boundary", "iou"},
-    "a detection model": {*MODEL, "max_detections"},
-    "COCO results": {"max_detections"},
-    "label files against label files": {"classes", "ignore", "max_side"},
-    "label files against polygons": {*VECTOR, "ignore", "max_side", "tiles"},
-    "polygons against polygons": {*VECTOR, "score_field", "within"},
-    "polygons within an area": {*VECTOR, "score_field", "within", "tiles"},
-}
-
-Counting = Callable[[str, int], AbstractContextManager[Callable[[], None]]]  # what, how many -> called after each
-
-
-@dataclass(frozen=True)
-class Options:
-    """The keyword arguments of `evaluate`, and what it documents of each."""
-
-    split: str = "val"
-    boundary: bool = True
-    precision: "Precision" = "fp32"
-    device: str | None = None
-    accept_dtype: bool = False
-    max_detections: int = 100
-    classes: Mapping[int, str] | Sequence[str] = ()
-    ignore: Collection[int] | None = None
-    iou: float = 0.5
-    min_area: float = 0.0
-    field: str | None = None
-    truth_field: str | None = None
-    score_field: str | None = None
-    skip_unclassed: bool = False
-    within: Sequence[str | Path] = ()
-    layer: str | None = None
-    truth_layer: str | None = None
-    assume_crs: str | None = None
-    tiles: str | None = None
-    max_side: int = MAX_SIDE
-
-    def check(self, kind: str) -> None:
-        """Passes options that all have an effect on this kind of evaluation.
-
-        Raises:
-            ConfigError: the first option that has none.
-        """
-        usual = asdict(Options())
-        for name, value in vars(self).items():
-            if name not in USED[kind] and value != usual[name]:
-                raise ConfigError(f"has no effect on {kind}", field=name, hint="leave it out")
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of a map, and what has to be said about them.
-
-    Attributes:
-        values: plain values for JSON.
-        notes: lines about what was counted.
-        warnings: those lines that put the scores in doubt.
-    """
-
-    values: dict[str, Any]
-    notes: list[str]
-    warnings: list[str]
-
-
-@contextlib.contextmanager
-def no_progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A `Counting` that shows nothing."""
-    yield lambda: None
 
 
 def evaluate(
@@ -183,7 +106,35 @@ def evaluate(
     return scores.values
 
 
-def score_model(model: "Task | Path", truth: Path, options: Options) -> dict[str, Any]:
+class ObjectRun(NamedTuple):
+    """A detector that has been scored on a split, for pictures of its predictions."""
+
+    found: "ObjectEvaluation"
+    task: "Task"
+    samples: "ObjectDataset"
+    order: list[int]
+    precision: "Precision"
+    fit: "Fit | None"
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a command adds to the evaluation of a model.
+
+    Attributes:
+        counting: shows progress.
+        loaded: is given the model before the first image.
+        watch: of a semantic model, makes what is shown every sample with its prediction.
+        scored: of a detector, is given the finished evaluation.
+    """
+
+    counting: Counting = no_progress
+    loaded: "Callable[[Task], None]" = lambda task: None
+    watch: "Callable[[Task], Watch | None]" = lambda task: None
+    scored: Callable[[ObjectRun], None] = lambda run: None
+
+
+def score_model(model: "Task | Path", truth: Path, options: Options, hooks: Hooks = Hooks()) -> dict[str, Any]:
     """The scores of a model on a split of a dataset."""
     from torchfpn.data.config import read_dataset
 
@@ -193,8 +144,6 @@ def score_model(model: "Task | Path", truth: Path, options: Options) -> dict[str
     if isinstance(model, Path):
         read_recipe(model)  # before torch is imported
 
-    from torchfpn.data.datasets import ObjectDataset, SemanticDataset
-    from torchfpn.evaluation import model as scoring
     from torchfpn.nn.layers import evaluating
     from torchfpn.tasks.build import load
     from torchfpn.tasks.task import find_device
@@ -202,69 +151,71 @@ def score_model(model: "Task | Path", truth: Path, options: Options) -> dict[str
     task = load(model) if isinstance(model, Path) else model
     if options.device is not None or isinstance(model, Path):
         task = task.to(find_device(options.device or "auto"))
-    order, accept = scoring.class_order(task.classes, dataset.names), options.accept_dtype
+    hooks.loaded(task)
     with evaluating(task):
-        if task.recipe.task != "semantic":
-            options.check("a detection model")
-            objects = scoring.open_samples(ObjectDataset, dataset, options.split, task.recipe, accept_dtype=accept)
-            fit = scoring.fitting(objects, task.recipe, accept_dtype=accept)
-            most = _max_detections(options)
-            found = scoring.evaluate_objects(
-                task, objects, precision=options.precision, order=order, most=most, fit=fit
-            )
-            return found.to_dict(options.split)
-        samples = scoring.open_samples(SemanticDataset, dataset, options.split, task.recipe, accept_dtype=accept)
-        on_polygons = scoring.has_objects(samples.pairs) and len(samples) == len(samples.pairs)
-        options.check(f"a semantic model on {'polygons' if on_polygons else 'label files'}")
-        counter = None
-        if on_polygons:
-            from torchfpn.evaluation.objects import DatasetObjects
+        score = _score_pixels if task.recipe.task == "semantic" else _score_objects
+        return score(task, dataset, options, hooks)
 
-            counter = DatasetObjects(dataset, samples.pairs, order, iou=options.iou)
-        pixels = scoring.evaluate_pixels(
+
+def _score_objects(task: "Task", dataset: "DatasetConfig", options: Options, hooks: Hooks) -> dict[str, Any]:
+    from torchfpn.data.datasets import ObjectDataset
+    from torchfpn.evaluation.model import class_order, evaluate_objects, fitting, open_samples
+
+    options.check("a detection model")
+    order, most = class_order(task.classes, dataset.names), options.checked_max_detections()
+    samples = open_samples(ObjectDataset, dataset, options.split, task.recipe, accept_dtype=options.accept_dtype)
+    fit = fitting(samples, task.recipe, accept_dtype=options.accept_dtype)
+    with hooks.counting("evaluating", len(samples)) as step:
+        found = evaluate_objects(
+            task, samples, precision=options.precision, order=order, most=most, progress=step, fit=fit
+        )
+    hooks.scored(ObjectRun(found, task, samples, order, options.precision, fit))
+    return found.to_dict(options.split)
+
+
+def _score_pixels(task: "Task", dataset: "DatasetConfig", options: Options, hooks: Hooks) -> dict[str, Any]:
+    from torchfpn.data.datasets import SemanticDataset
+    from torchfpn.evaluation.model import class_order, evaluate_pixels, fitting, has_objects, open_samples
+
+    order = class_order(task.classes, dataset.names)
+    samples = open_samples(SemanticDataset, dataset, options.split, task.recipe, accept_dtype=options.accept_dtype)
+    on_polygons = has_objects(samples.pairs) and len(samples) == len(samples.pairs)
+    options.check(f"a semantic model on {'polygons' if on_polygons else 'label files'}")
+    objects = None
+    if on_polygons:
+        from torchfpn.evaluation.objects import DatasetObjects
+
+        objects = DatasetObjects(dataset, samples.pairs, order, iou=options.iou)
+    shown = hooks.watch(task)
+
+    def watch(sample: Any, labels: Any) -> None:
+        if objects is not None:
+            objects(labels)
+        if shown is not None:
+            shown(sample, labels)
+
+    with hooks.counting("evaluating", len(samples)) as step:
+        found = evaluate_pixels(
             task,
             (samples[i] for i in range(len(samples))),
             source=samples,
             boundary=options.boundary,
             precision=options.precision,
             order=order,
-            watch=None if counter is None else lambda _, labels: counter(labels),
-            fit=scoring.fitting(samples, task.recipe, accept_dtype=accept),
+            progress=step,
+            watch=watch,
+            fit=fitting(samples, task.recipe, accept_dtype=options.accept_dtype),
         )
-    return pixels.to_dict(options.split) | ({} if counter is None else {"objects": counter.to_dict()})
+    return found.to_dict(options.split) | ({} if objects is None else {"objects": objects.to_dict()})
 
 
 def score_results(results: Path, truth: Path, options: Options) -> dict[str, Any]:
     """The scores of a file of COCO results against annotations."""
     options.check("COCO results")
-    most = _max_detections(options)
+    most = options.checked_max_detections()
     from torchfpn.evaluation.coco import evaluate_results
 
     return evaluate_results(results, truth, most=most).to_dict("all")
-
-
-def score_map(predicted: Path, truth: Path, options: Options, counting: Counting = no_progress) -> Scores:
-    """The scores of label files or polygons against label files or polygons.
-
-    Raises:
-        ConfigError: options or files that do not go together. DataError: files that cannot be used.
-    """
-    if not 0 < options.iou <= 1:
-        raise ConfigError(f"{options.iou}", field="iou", allowed="more than 0, up to 1")
-    if not options.min_area >= 0:
-        raise ConfigError(f"{options.min_area}", field="min_area", allowed="square metres from 0")
-    kinds = map_kind(predicted), map_kind(truth)
-    if None in kinds:
-        raise no_map(truth if kinds[0] else predicted)
-    if kinds == ("polygons", "label files"):
-        raise ConfigError("polygons against label files", file=predicted, hint="give the label files first")
-    against = f"{kinds[0]} against {kinds[1]}"
-    options.check("polygons within an area" if options.within and kinds[0] == "polygons" else against)
-    if kinds == ("label files", "label files"):
-        return _labels_against_labels(predicted, truth, options, counting)
-    if kinds[0] == "label files":
-        return _labels_against_polygons(predicted, truth, options, counting)
-    return _polygons_against_polygons(predicted, truth, options)
 
 
 def is_results(predicted: Path, truth: Path) -> bool:
@@ -274,273 +225,7 @@ def is_results(predicted: Path, truth: Path) -> bool:
     )
 
 
-def is_map(predicted: Path, truth: Path) -> bool:
-    """Whether the first file is a map and not a model.
-
-    Raises:
-        DataError: it is a picture or a folder, which no model is, without labels or polygons.
-    """
-    if predicted.suffix.lower() == ".safetensors":
-        return False
-    found = map_kind(predicted)
-    if found is None and (predicted.is_dir() or predicted.suffix.lower() in PICTURES):
-        raise no_map(predicted)
-    if (truth / "dataset.yaml").is_file():
-        return False
-    return found is not None or (not truth.is_dir() and map_kind(truth) is not None)
-
-
-def map_kind(path: Path) -> Literal["label files", "polygons"] | None:
-    """What kind of map a file or the files of a folder are, by their names; None for none."""
-    from torchfpn.sources.labels import KINDS
-
-    names = sorted(child.name for child in path.iterdir()) if path.is_dir() else [path.name]
-    if any(is_vector(name) for name in names):
-        return "polygons"
-    return "label files" if any(name.lower().endswith((*KINDS, ".vrt")) for name in names) else None
-
-
-def no_map(path: Path) -> DataError:
-    """The error about a file or a folder that holds neither label files nor polygons."""
-    names = [child.name for child in path.iterdir() if child.is_file()] if path.is_dir() else [path.name]
-    endings = sorted({Path(name).suffix.lower() for name in names if not name.startswith(".")} - {""})
-    found = "neither label files nor polygons"
-    if path.is_dir():
-        count = amount(len(names), "file")
-        found += f" ({count}: {', '.join(endings[:6])})" if endings else " (no file)" if not names else f" ({count})"
-    lossy = bool(LOSSY & set(endings))
-    return DataError(
-        found,
-        file=path,
-        allowed="PNG or TIFF label files, polygons, or a folder of one of them",
-        hint="JPEG changes the values it stores: write the labels as PNG or TIFF" if lossy else None,
-    )
-
-
 def _is_geojson(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(GEOJSON_START)
     return re.search(rb'"type"\s*:\s*"(Feature|FeatureCollection)"', start) is not None
-
-
-def _max_detections(options: Options) -> int:
-    if options.max_detections < 100:
-        raise ConfigError(f"{options.max_detections}", field="max_detections", allowed="a number from 100")
-    return options.max_detections
-
-
-def _labels_against_labels(predicted: Path, truth: Path, options: Options, counting: Counting) -> Scores:
-    from torchfpn.evaluation.maps import LabelPairs, pixel_scores
-
-    files, left = _paired(predicted, truth)
-    pairs = LabelPairs()
-    with counting("comparing", len(files)) as step:
-        for one, other in files:
-            pairs.add(one, other, max_side=options.max_side)
-            step()
-    found = pixel_scores(pairs, classes=_named_values(options.classes), ignore=options.ignore)
-    notes = [amount(len(files), "label file")]
-    if left:
-        notes.append(f"{amount(left, 'prediction')} without a truth, left out")
-    values = _pixel_values(found, len(files)) | {"left_out": {"files_without_truth": left}}
-    return Scores(values, notes + _uncounted(found), [])
-
-
-def _labels_against_polygons(predicted: Path, truth: Path, options: Options, counting: Counting) -> Scores:
-    from torchfpn.evaluation.objects import MapPlace, MapScores
-    from torchfpn.geo.tiles import check_pattern
-    from torchfpn.sources.label_classes import classes_of
-    from torchfpn.sources.labels import label_folder, label_values_of
-
-    tiles = check_pattern(options.tiles) if options.tiles is not None else None
-    place = MapPlace(_wkt(options.assume_crs), tiles, options.max_side)
-    maps = label_folder(predicted) if predicted.is_dir() else {name_key(predicted.stem): predicted}
-    layers = _truths(truth, maps, options)
-    given = isinstance(options.classes, Mapping) and bool(options.classes)
-    told = _named_values(options.classes) if given else _first_names(list(maps.values()))
-    names = classes_of(
-        told,
-        list(layers.values()),
-        [] if given else _each_once(options.classes),
-        predicted,
-        given=given,
-        ignore=options.ignore,
-        present=lambda: label_values_of(maps.values(), options.max_side),
-    )
-    scores = MapScores(names, iou=options.iou, min_area=options.min_area, ignore=options.ignore, told=told)
-    with counting("comparing", len(maps)) as step:
-        for stem, file in maps.items():
-            scores.add(file, layers[stem if truth.is_dir() else ""], place)
-            step()
-    found, left = scores.pixels(), scores.left_out()
-    notes = [f"{amount(len(maps), 'label file')}{left_out((left.small[0], 'too small'))}"]
-    notes += [described(layer) for layer in layers.values()]
-    why = ((left.others, "of other classes"), (left.outside, "on no label file"), (left.small[1], "too small"))
-    notes[-1] += left_out(*why).replace("; ", "; " if len(layers) == 1 else "\nof all polygons ", 1)
-    ignored = {0, *(options.ignore or ())}
-    doubts = [NO_POLYGON.format(name) for value, name in told.items() if given and value not in {*ignored, *names}]
-    unmet = [layer for layer in layers.values() if len(layer.shapes) and not scores.meets(layer)]
-    doubts += [UNMET.format(printable(layer.file), "a label file") for layer in unmet]
-    numbers = {"objects": scores.objects.to_dict(), "left_out": left.to_dict()}
-    return Scores(_pixel_values(found, len(maps)) | numbers, notes + doubts + _uncounted(found), doubts)
-
-
-def _polygons_against_polygons(predicted: Path, truth: Path, options: Options) -> Scores:
-    from torchfpn.evaluation.objects import compare_objects
-
-    for path in (predicted, truth):
-        if path.is_dir():
-            raise ConfigError("a folder", file=path, allowed="one vector file against another")
-    layers = _read_layer(predicted, options, truth=False), _read_layer(truth, options, truth=True)
-    if isinstance(options.classes, Mapping):
-        raise ConfigError("a mapping", field="classes", allowed="a list of the classes to evaluate")
-    only = _each_once(options.classes)
-    found = compare_objects(*layers, iou=options.iou, only=only, within=_areas(options), min_area=options.min_area)
-    left = [left_out((found.others[k], "of other classes"), (found.outside[k], "outside or too small")) for k in (0, 1)]
-    notes = [described(layer) + words for layer, words in zip(layers, left, strict=True)]
-    doubts = ["the two layers do not overlap; check their coordinate systems"] if found.apart else []
-    return Scores(found.to_dict(), notes + doubts, doubts)
-
-
-def described(layer: "Objects") -> str:
-    """A line about a vector file: how many features, and how many were repaired or left out."""
-    words = [amount(layer.features, "feature")]
-    if layer.mended:
-        words.append(f"{layer.mended:,} with invalid rings, repaired")
-    if layer.lost:
-        words.append(f"{layer.lost:,} without an area, left out")
-    if layer.unclassed:
-        words.append(f"{layer.unclassed:,} without a class, left out")
-    return f"{printable(layer.file)}  {', '.join(words)}"
-
-
-def left_out(*counts: tuple[int, str]) -> str:
-    """The end of a line: how many objects do not count, and why."""
-    words = [f"{count:,} {why}" for count, why in counts if count]
-    return f"; left out: {', '.join(words)}" if words else ""
-
-
-def _pixel_values(found: "PixelScores", files: int) -> dict[str, Any]:
-    """As in a run's validation.json, and what was not counted."""
-    scores = found.confusion.to_dict(found.names, found.colors, images=files, split="all")
-    return scores | {"label_values": found.values, "unlabelled": found.unlabelled, "unanswered": found.unanswered}
-
-
-def _uncounted(found: "PixelScores") -> list[str]:
-    lines = []
-    if found.unlabelled:
-        lines.append(f"{amount(found.unlabelled, 'pixel is', 'pixels are')} not labelled")
-    if found.unanswered:
-        lines.append(f"{amount(found.unanswered, 'pixel has', 'pixels have')} a truth and no prediction, left out")
-    return lines
-
-
-def _named_values(classes: Mapping[int, str] | Sequence[str]) -> dict[int, str]:
-    return dict(classes) if isinstance(classes, Mapping) else dict(enumerate(_each_once(classes)))
-
-
-def _each_once(classes: Mapping[int, str] | Sequence[str]) -> list[str]:
-    """The names, none of them empty or there twice."""
-    names = list(classes.values()) if isinstance(classes, Mapping) else list(classes)
-    for name in names:
-        if not name:
-            raise ConfigError("an empty name", field="classes", allowed="names of classes")
-        if names.count(name) > 1:
-            raise ConfigError(f'"{name}" twice', field="classes", allowed="each class once")
-    return names
-
-
-def _paired(predicted: Path, truth: Path) -> tuple[list[tuple[Path, Path]], int]:
-    """Files of two folders by stem, all of the truth's, and how many predictions are left over."""
-    from torchfpn.sources.labels import label_folder
-
-    if predicted.is_dir() != truth.is_dir():
-        raise ConfigError("a folder against a file", file=printable(truth), hint="give two folders, or two files")
-    if not predicted.is_dir():
-        return [(predicted, truth)], 0
-    found, there = label_folder(predicted), label_folder(truth)
-    missing = [stem for stem in there if stem not in found]
-    if missing:
-        words = f"has no file for {len(missing)} of {len(there)}, the first is {there[missing[0]].name}"
-        raise DataError(words, file=printable(predicted))
-    return [(found[stem], there[stem]) for stem in there], len(found) - len(there)
-
-
-def _first_names(files: Sequence[Path]) -> dict[int, str]:
-    """What the maps call their values: the first that says anything."""
-    from torchfpn.io.labels import read_legend
-
-    return next((names for names, _ in map(read_legend, files) if names), {})
-
-
-def _truths(truth: Path, maps: Mapping[str, Path], options: Options) -> "dict[str, Objects]":
-    """The polygons of each map by its stem; one file for all under ""."""
-    from torchfpn.io.vectors import label_files
-
-    if not truth.is_dir():
-        return {"": _read_layer(truth, options, truth=True)}
-    files = label_files(truth)
-    missing = [path for stem, path in maps.items() if stem not in files]
-    if missing:
-        words = f"has no file for {len(missing)} of {len(maps)} maps, the first is {missing[0].name}"
-        raise DataError(words, file=printable(truth))
-    return {stem: _read_layer(files[stem], options, truth=True) for stem in maps}
-
-
-def _read_layer(file: Path, options: Options, *, truth: bool) -> "Objects":
-    from torchfpn.vector.objects import read_objects
-
-    return read_objects(
-        file,
-        field=options.truth_field if truth and options.truth_field is not None else options.field,
-        score="" if truth else options.score_field,
-        layer=options.truth_layer if truth and options.truth_layer is not None else options.layer,
-        assume_crs=_wkt(options.assume_crs),
-        skip_unclassed=options.skip_unclassed,
-    )
-
-
-def _areas(options: Options) -> "list[Layer]":
-    """The area of the evaluation: polygons of vector files, or the outlines of rasters."""
-    from torchfpn.evaluation.objects import footprint
-    from torchfpn.geo.tiles import check_pattern
-
-    crs, found = _wkt(options.assume_crs), []
-    tiles = check_pattern(options.tiles) if options.tiles is not None else None
-    for path in map(Path, options.within):
-        if not is_vector(path):
-            found += [footprint(file, assume_crs=crs, tiles=tiles) for file in _rasters(path)]
-            continue
-        area = _read_area(path, crs)
-        if not len(area.shapes):
-            raise DataError("holds no area", file=path)
-        found.append((area.shapes, area.crs, area.file))
-    return found
-
-
-def _read_area(path: Path, crs: str | None) -> "Objects":
-    """Polygons of a file with one layer; `layer` is about the compared files."""
-    from torchfpn.vector.objects import read_objects
-
-    try:
-        return read_objects(path, field="", score="", assume_crs=crs)
-    except DataError as error:
-        if "--layer" not in (error.hint or ""):
-            raise
-        hint = "write the layer to a file of its own: ogr2ogr ONE.gpkg FILE LAYER"
-        raise DataError(error.found, file=error.file, field=error.field, hint=hint) from error
-
-
-def _rasters(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    files = sorted(child for child in path.iterdir() if child.suffix.lower() in SUFFIXES and child.name[0] != ".")
-    if not files:
-        raise ConfigError("no image found", file=printable(path), allowed=f"files of {', '.join(SUFFIXES)}")
-    return files
-
-
-def _wkt(crs: str | None) -> str | None:
-    from torchfpn.geo.crs import crs_wkt
-
-    return crs_wkt(crs) if crs else None

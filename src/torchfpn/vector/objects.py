@@ -1,5 +1,7 @@
 """The objects of a vector file: one for each feature, with its class and, where one is asked for, its score."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,3 +155,15 @@ def _scores(path: Path, field: str | None, layer: str | None, assume_crs: str | 
     if not np.isfinite(scores).all():
         raise DataError("a value that is no number", file=path, field=field or SCORE, hint=NO_SCORE)
     return scores
+
+
+@contextlib.contextmanager
+def of_one_layer() -> Iterator[None]:
+    """Inside, a file is read to which `--layer` does not apply: errors about several layers get another hint."""
+    try:
+        yield
+    except DataError as error:
+        if "--layer" not in (error.hint or ""):
+            raise
+        cure = "write the one you mean to a file of its own: ogr2ogr ONE.gpkg FILE LAYER"
+        raise DataError(error.found, file=error.file, field=error.field, hint=cure) from error
