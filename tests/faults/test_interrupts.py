@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import torchfpn
 from faults.test_few_handles import MORE, VERBS, made  # noqa: F401 - a fixture
@@ -19,6 +20,13 @@ from train.tiny import SETTINGS, make_data
 
 SOURCE = str(Path(torchfpn.__file__).parent)
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of a process group")
+
+
+@pytest.fixture(autouse=True)
+def gradients():
+    """Ctrl-C between two lines of `torch.no_grad` leaves gradients off: nothing to a process that ends."""
+    yield
+    torch.set_grad_enabled(True)
 
 
 def run(words, stop_at=None):
