@@ -60,12 +60,14 @@ class CocoSplit(NamedTuple):
         annotations: file.
         masks: whether all objects have masks.
         crowds: whether all annotations are marked as crowds, so that there would be no object.
+        stuff: whether they are panoptic and have classes that are no things.
     """
 
     images: str
     annotations: str
     masks: bool
     crowds: bool = False
+    stuff: bool = False
 
 
 def _silent(line: str) -> None:
@@ -376,13 +378,14 @@ def find_coco_splits(folder: Path, *, converted: bool = True) -> dict[str, CocoS
         if len(own) == 1 and images and child.name not in _FOLDERS:
             file = own[0]
             where = child.name if images == "." else f"{child.name}/{images}"
-            found[split_name(child.name)] = CocoSplit(where, f"{child.name}/{file.path.name}", file.masks, file.crowds)
+            found[split_name(child.name)] = file.split(where, f"{child.name}/{file.path.name}")
     return order_splits(found or _in_one_folder(folder, converted))
 
 
 def object_lines(found: dict[str, CocoSplit], *, fix: bool) -> list[str]:
     """Lines of task and splits; the categories are the classes. fix: leave bad annotations out."""
-    lines = [f"task: {'instance' if all(split.masks for split in found.values()) else 'detection'}"]
+    masks, stuff = (all(getattr(split, key) for split in found.values()) for key in ("masks", "stuff"))
+    lines = [f"task: {'panoptic' if stuff else 'instance' if masks else 'detection'}"]
     if fix:
         lines.append("fix: true # bad annotations are left out: `fpn check` counts them")
     if crowd_warnings(found):
@@ -414,7 +417,7 @@ def _in_one_folder(folder: Path, converted: bool) -> dict[str, CocoSplit]:
             images = _images_of(folder, word, file.first)
             if images is not None:
                 split = split_name(re.sub(r"\d+$", "", word)) if len(files) > 1 else "train"
-                found[split] = CocoSplit(images, f"{prefix}{file.path.name}", file.masks, file.crowds)
+                found[split] = file.split(images, f"{prefix}{file.path.name}")
         if found:
             return found
     return {}
@@ -436,12 +439,17 @@ def _has_images(folder: Path) -> bool:
 
 
 class _CocoFile(NamedTuple):
-    """A COCO file. masks, crowds: see `CocoSplit`. first: name of its first image."""
+    """A COCO file. masks, crowds, stuff: see `CocoSplit`. first: name of its first image."""
 
     path: Path
     masks: bool
     crowds: bool
     first: str | None
+    stuff: bool = False
+
+    def split(self, images: str, annotations: str) -> CocoSplit:
+        """The split that it annotates; paths as in dataset.yaml."""
+        return CocoSplit(images, annotations, self.masks, self.crowds, self.stuff)
 
 
 def _coco_files(folder: Path, converted: bool) -> list[_CocoFile]:
@@ -462,7 +470,7 @@ def _coco_files(folder: Path, converted: bool) -> list[_CocoFile]:
             continue
         records = [record for record in value["annotations"] if isinstance(record, dict)]
         if any("segments_info" in record for record in records):
-            panoptic.append(_CocoFile(path, True, False, _first(value["images"])))
+            panoptic.append(_CocoFile(path, True, False, _first(value["images"]), _has_stuff(value["categories"])))
             continue
         own = [record for record in records if not record.get("iscrowd")]
         masks = bool(records) and all(record.get("segmentation") for record in own or records)
@@ -475,6 +483,12 @@ def _coco_files(folder: Path, converted: bool) -> list[_CocoFile]:
         hint = "or name their folder in a dataset.yaml: panoptic"
         raise DataError("panoptic annotations without maps", file=panoptic[0].path, allowed=allowed, hint=hint)
     return whole
+
+
+def _has_stuff(categories: list[Any]) -> bool:
+    """Whether the categories of panoptic annotations are things and stuff."""
+    kinds = {record.get("isthing") for record in categories if isinstance(record, dict)}
+    return {0, 1} <= kinds
 
 
 def _first(images: list[Any]) -> str | None:
