@@ -29,6 +29,7 @@ VERBS = {
     "evaluate": "score a model on a dataset, or a predicted map against the truth",
     "predict": "predict images and folders with a model",
     "rasterize": "rasterize polygons to label masks on the grid of images",
+    "panoptic-from": "build a panoptic dataset from objects and labels of pixels",
     "compare": "draw images beside their truth, prediction and differences",
     "polygons": "vectorize label rasters, clean vector files: merge, right angles, exclude a layer",
     "convert": "convert a checkpoint of another project",
@@ -118,8 +119,13 @@ def _with_cure_of(verb: str, error: FPNError) -> str:
 
 def _flags(verb: str) -> set[str]:
     """The flags of a verb; of `train` those that its help shows."""
-    module = import_module(f"torchfpn.cli.{verb}")
+    module = _module(verb)
     return set() if hasattr(module, "main") else set(_parser(verb, module)._option_string_actions)
+
+
+def _module(verb: str) -> Any:
+    """The module of a verb."""
+    return import_module(f"torchfpn.cli.{verb.replace('-', '_')}")
 
 
 def _reason(error: OSError) -> str:
@@ -143,7 +149,7 @@ def _run(verb: str, words: list[str]) -> int:
         check_regular(word.partition("=")[2] if word.startswith("--") else word)
     if verb not in VERBS:
         raise FPNError(f'unknown command "{verb}"', hint=nearest(verb, VERBS))
-    module = import_module(f"torchfpn.cli.{verb}")
+    module = _module(verb)
     if not {"-h", "--help"} & set(words):
         for extra in NEEDS.get(verb, ()):
             require(extra, f"fpn {verb}")

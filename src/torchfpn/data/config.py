@@ -534,8 +534,13 @@ def _coco_files(dataset: DatasetConfig, split: str) -> "list[Coco]":
     return [read_object_file(dataset, file) for file in files if is_coco(file)]
 
 
-def read_object_file(dataset: DatasetConfig, path: Path) -> "Coco":
-    """The COCO file of the things of a panoptic dataset, with class indices; crowds have masks.
+def read_object_file(dataset: DatasetConfig, path: Path, *, mapped: bool = True) -> "Coco":
+    """The COCO file of the things of a panoptic dataset; crowds have masks.
+
+    Args:
+        dataset: with the classes.
+        path: of the file.
+        mapped: with class indices; else with its own categories.
 
     Raises:
         DataError: the file cannot be used at all.
@@ -545,7 +550,8 @@ def read_object_file(dataset: DatasetConfig, path: Path) -> "Coco":
 
     crowds = dataset.crowds == "objects"
     coco = read_coco(path, CocoOptions(dataset.root, path.parent, True, files=False, crowds=crowds, crowd_masks=True))
-    return _in_classes(_ById(coco), tuple((c.id, c.name) for c in dataset.classes), dataset.ignored, None)
+    named = tuple((c.id, c.name) for c in dataset.classes)
+    return _in_classes(_ById(coco), named, dataset.ignored, None) if mapped else coco
 
 
 class _ById(NamedTuple):

@@ -352,7 +352,7 @@ class ObjectDataset(SplitDataset, TorchDataset[ObjectSample]):
         frame = self.whole(number)
         height, width = frame.image.shape[1:]
         truth = read_ground_truth(self.dataset, self.pairs[number], (height, width), self.annotations)
-        return _where(truth, frame.valid)
+        return truth.where(frame.valid)
 
     def read_frame(self, pair: Pair, window: Window | None = None) -> Frame:
         """Reads the image; objects are read apart, by `truth`."""
@@ -368,7 +368,7 @@ class ObjectDataset(SplitDataset, TorchDataset[ObjectSample]):
     def _window(self, number: int, window: Window) -> tuple[Tensor, Tensor | None, GroundTruth]:
         truth = read_ground_truth(self.dataset, self.pairs[number], self.scenes[number].size, self.annotations, window)
         frame = self.part(number, window)
-        return *_tensors(frame), _where(truth, frame.valid)
+        return *_tensors(frame), truth.where(frame.valid)
 
     def _plain(self, image: Tensor, valid: Tensor | None, truth: GroundTruth, name: str) -> ObjectSample:
         """The sample without augmentation, resized by `resize`."""
@@ -381,11 +381,6 @@ class ObjectDataset(SplitDataset, TorchDataset[ObjectSample]):
         segments = truth.segments if out == size else None
         semantic = semantic_of(truth, geometry, shown)
         return ObjectSample(shown, visible_objects(truth, geometry), name, semantic, segments)
-
-
-def _where(truth: GroundTruth, valid: NDArray[np.bool_] | None) -> GroundTruth:
-    """The truth of a panoptic image with segments only where the image has data; boxes and masks stay whole."""
-    return truth if truth.segments is None else replace(truth, segments=truth.segments.where(valid))
 
 
 @dataclass(frozen=True)

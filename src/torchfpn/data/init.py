@@ -524,6 +524,11 @@ def _grey_lines(found: list[_Names]) -> list[str]:
     return ["grey_as_color: true # some images are grey, others in colours"] if mixed else []
 
 
+def mixes_grey_and_color(images: list[Path], watch: Watch = unwatched) -> bool:
+    """Whether some of the images that can be read are grey, and the others have three bands."""
+    return bool(_grey_lines(_all_names(images, watch)))
+
+
 def _all_names(images: list[Path], watch: Watch) -> list[_Names]:
     """Names of the bands of the images that can be read; `fpn check` reports the others."""
     found = map_threads(_names_of, spread_evenly(images, _MAX_FILES), watch)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torchfpn.data.config import DatasetConfig, split_annotations
 from torchfpn.data.headers import page_count
 from torchfpn.data.labels.composed import read_things
-from torchfpn.data.labels.ground_truth import GroundTruth, clip_boxes
+from torchfpn.data.labels.ground_truth import GroundTruth
 from torchfpn.data.labels.instance_maps import count_parts
 from torchfpn.data.labels.load import read_ground_truth
 from torchfpn.data.moments import Moments
@@ -240,13 +240,9 @@ def _is_first(part: ImagePart) -> bool:
 
 
 def _count_objects(dataset: DatasetConfig, pair: Pair, truth: GroundTruth) -> ObjectCounts:
-    boxes, _, shown = clip_boxes(truth.boxes.astype(np.float64), truth.size)
-    crowds = clip_boxes(truth.crowds.astype(np.float64), truth.size)[0]
-    areas = int((crowds[:, 2:] > crowds[:, :2]).all(1).sum())
-    counts = ObjectCounts.of(boxes[shown], truth.labels[shown], len(dataset.classes), crowds=areas)
+    counts = ObjectCounts.of_truth(truth, len(dataset.classes))
     parts = count_parts(dataset, pair) if counts.total == 1 else 0
-    counts = replace(counts, scattered=1, parts=parts) if parts > 1 else counts
-    return replace(counts, dropped=truth.dropped, hidden=truth.hidden)
+    return replace(counts, scattered=1, parts=parts) if parts > 1 else counts
 
 
 def _drawn(dataset: DatasetConfig, pair: Pair, geo: Geo | None, size: Size) -> Drawn:

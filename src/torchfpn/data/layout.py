@@ -82,6 +82,37 @@ def find_layout(folder: Path) -> Layout:
     return Layout(splits, pairs, lists)
 
 
+def find_image_splits(folder: Path) -> dict[str, tuple[str | tuple[str, ...], str]]:
+    """Finds ``train/images``, or ``images/train``, or splits one folder of images 80 to 20; labels are not looked for.
+
+    Returns:
+        By the name of the split, the path of its images, or the paths of all, and the name of its folder.
+
+    Raises:
+        DataError: no images.
+    """
+    found: dict[str, tuple[str | tuple[str, ...], str]] = {}
+    for child in _folders(folder):
+        images = _one_of(child, IMAGE_FOLDERS)
+        if images and child.name.lower() not in IMAGE_FOLDERS + LABEL_FOLDERS:
+            found[split_name(child.name)] = str(folder / _as_yaml_path(folder, f"{child.name}/{images}")), child.name
+    inner = _one_of(folder, IMAGE_FOLDERS)
+    if not found and inner and not _is_map(folder / inner):
+        for child in _folders(folder / inner):
+            found[split_name(child.name)] = str(child), child.name
+    if found:
+        return order_splits(found)
+    where = _as_yaml_path(folder, inner or ".")
+    files = {path.name: str(path) for path in list_files(folder, where).files.values()}
+    if not files:
+        raise DataError("no images", file=folder, allowed="images, or folders train/images or images/train")
+    if _is_map(folder / (inner or ".")) or len(files) < 2:
+        return {"train": (str(folder / where), "train")}
+    held = hold_out(list(files))
+    parts = {"train": [n for n in files if n not in held], "val": [n for n in files if n in held]}
+    return {name: (tuple(files[n] for n in names), name) for name, names in parts.items()}
+
+
 def _split_folders(folder: Path) -> dict[str, Split]:
     """Finds ``train/images`` and ``train/labels``."""
     found = {}

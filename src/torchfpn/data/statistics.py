@@ -1,6 +1,6 @@
 """Counts of the classes and objects of a split, and class weights for the loss."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from torchfpn.data.config import DatasetConfig, split_annotations
 from torchfpn.data.labels.coco_annotations import Annotations
+from torchfpn.data.labels.ground_truth import GroundTruth, clip_boxes
 from torchfpn.data.labels.load import read_ground_truth
 from torchfpn.data.parallel import Watch, map_threads, unwatched
 from torchfpn.data.reading import (
@@ -241,6 +242,15 @@ class ObjectCounts:
             float(np.sqrt(areas.min())) if len(areas) else 0.0,
             float(np.sqrt(areas.max())) if len(areas) else 0.0,
         )
+
+    @classmethod
+    def of_truth(cls, truth: GroundTruth, classes: int) -> "ObjectCounts":
+        """Counts of one image, of objects as far as they are on it."""
+        boxes, _, shown = clip_boxes(truth.boxes.astype(np.float64), truth.size)
+        crowds = clip_boxes(truth.crowds.astype(np.float64), truth.size)[0]
+        areas = int((crowds[:, 2:] > crowds[:, :2]).all(1).sum())
+        counts = cls.of(boxes[shown], truth.labels[shown], classes, crowds=areas)
+        return replace(counts, dropped=truth.dropped, overlapping=truth.overlapping, hidden=truth.hidden)
 
     @property
     def total(self) -> int:

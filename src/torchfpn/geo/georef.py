@@ -4,6 +4,7 @@ import math
 import os.path
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from torchfpn.errors import DataError
 
@@ -149,6 +150,14 @@ def metadata_file(path: str | Path) -> Path | None:
     path = Path(path)
     file = path.with_name(f"{path.name}.aux.xml")
     return file if os.path.isfile(file) else None  # noqa: PTH113  # Path.is_file raises on names that are too long
+
+
+def aux_xml(geo: Geo) -> str:
+    """The text of such a file: the transform and, where it is known, the coordinate system."""
+    a, b, c, d, e, f = (repr(float(number)) for number in geo.transform)
+    system = [] if geo.crs is None else [f"  <SRS>{escape(geo.crs)}</SRS>"]
+    place = f"  <GeoTransform>{c}, {a}, {b}, {f}, {d}, {e}</GeoTransform>"
+    return "\n".join(["<PAMDataset>", *system, place, "</PAMDataset>", ""])
 
 
 def read_world_file(file: Path) -> Geo:

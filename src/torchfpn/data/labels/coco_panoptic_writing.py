@@ -14,6 +14,7 @@ import numpy as np
 
 from torchfpn.data.labels.segments import SegmentMap
 from torchfpn.errors import ConfigError, DataError
+from torchfpn.geo.georef import Geo, aux_xml
 from torchfpn.io.atomic import atomic_path, make_directory
 from torchfpn.io.segment_png import save_segment_png
 from torchfpn.types import Color, Panoptic
@@ -44,7 +45,14 @@ class CocoPanoptic:
         self.annotations: list[dict[str, Any]] = []
         self._names: dict[str, str] = {}  # of the images, by those of their PNGs
 
-    def add(self, number: int | str, name: str, segments: SegmentMap, scores: Sequence[float] | None = None) -> None:
+    def add(
+        self,
+        number: int | str,
+        name: str,
+        segments: SegmentMap,
+        scores: Sequence[float] | None = None,
+        geo: Geo | None = None,
+    ) -> None:
         """Writes the segments of one image.
 
         Args:
@@ -52,6 +60,7 @@ class CocoPanoptic:
             name: of its file, relative to the folder of the images; the PNG has the same name but for the suffix.
             segments: their labels are indices of the categories.
             scores: of each segment, where they are predicted.
+            geo: where the image lies, for a side file of the PNG (a.png.aux.xml) that GDAL reads.
 
         Raises:
             DataError: a second image of that name, an id above 16,777,215, or a label that is no category.
@@ -64,6 +73,9 @@ class CocoPanoptic:
         file = self.folder / png
         make_directory(file.parent)
         save_segment_png(self._files.enter_context(atomic_path(file)), segments.ids, file)
+        if geo is not None:
+            side = file.with_name(f"{file.name}.aux.xml")
+            self._files.enter_context(atomic_path(side)).write_text(aux_xml(geo), "utf-8")
         height, width = segments.ids.shape
         self.images.append({"id": number, "file_name": name, "height": height, "width": width})
         records = self._segments(segments)

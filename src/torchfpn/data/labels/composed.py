@@ -191,7 +191,7 @@ def _of_coco(dataset: DatasetConfig, pair: Pair, size: Size, window: Window | No
     """The objects of a COCO file with the name of the image."""
     assert pair.objects is not None  # checked by the caller
     annotations = read_object_file(dataset, pair.objects).annotations
-    number = _numbers(annotations.names, pair.image)
+    number = record_of(annotations.names, pair.image)
     if number is None:
         raise DataError(f"no record of {pair.image.name}", file=pair.objects, field="images[].file_name")
     declared = annotations.size(number)
@@ -223,8 +223,11 @@ def _within(objects: ObjectLabels, window: Window) -> ObjectLabels:
     )
 
 
-def _numbers(names: tuple[str, ...], image: Path) -> int | None:
-    """Which record an image belongs to: the longest path that ends as the image's, else the only one of its name."""
+def record_of(names: tuple[str, ...], image: Path) -> int | None:
+    """The index of the record of an image in a COCO file; None without one.
+
+    It is that of the longest path which ends as the image's, else the only one of its name.
+    """
     paths, last = _by_name(names)
     parts = image.parts
     for start in range(len(parts)):

@@ -1,7 +1,7 @@
 """The labelled objects of an image, whatever the format of the labels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +56,10 @@ class GroundTruth:
     def semantic(self) -> NDArray[np.uint8] | None:
         """[H, W] class indices of things and stuff, `IGNORE` where unknown; None outside of panoptic datasets."""
         return None if self.segments is None else self.segments.semantic
+
+    def where(self, valid: NDArray[np.bool_] | None) -> "GroundTruth":
+        """The truth with segments on the pixels [H, W] with data alone; boxes and masks stay whole."""
+        return self if self.segments is None else replace(self, segments=self.segments.where(valid))
 
 
 def truth_of_segments(segments: SegmentMap, things: int, boxes: NDArray[np.float32] | None = None) -> GroundTruth:
