@@ -171,11 +171,13 @@ class PanopticTargets:
     """What the images of a batch show: a class for every pixel, and each thing by itself.
 
     semantic: [B, H, W] int64, 0-based indices of all classes, things first; `IGNORE` where nothing is known. objects:
-    of each image, the things; their labels are indices of the same classes. Crowds as in detection.
+    of each image, the things; their labels are indices of the same classes. Crowds as in detection. segments: of each
+    image in its own pixels, what `metrics.panoptic` takes as truth, on the CPU; None of images that were augmented.
     """
 
     semantic: "Tensor"
     objects: list[Objects]
+    segments: list[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.objects)
@@ -183,7 +185,7 @@ class PanopticTargets:
     def to(self, device: "torch.device | str") -> "PanopticTargets":
         """The same targets on `device`."""
         semantic = self.semantic.to(device, non_blocking=True)
-        return PanopticTargets(semantic, [objects.to(device) for objects in self.objects])
+        return replace(self, semantic=semantic, objects=[objects.to(device) for objects in self.objects])
 
     def pin_memory(self) -> "PanopticTargets":
         """The same targets with the class map in page-locked memory; the objects are small."""

@@ -36,6 +36,7 @@ from torchfpn.data.sampler import Draw
 from torchfpn.data.transforms import Geometry, ObjectAugment, Resize, semantic_of, transform_masks, visible_objects
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.geo.window import Window
+from torchfpn.metrics.panoptic import PanopticQuality
 from torchfpn.ops.masks import paste
 from torchfpn.recipe import IGNORE
 from torchfpn.types import PanopticTargets
@@ -331,6 +332,13 @@ def test_a_batch_has_both_kinds_of_targets(tmp_path):
     assert (batch.targets.semantic[0, 12:] == IGNORE).all()
     assert [len(objects) for objects in batch.targets.objects] == [2, 1]
     assert torch.equal(batch.to("cpu").targets.semantic[1], samples[1].semantic)
+    assert batch.targets.segments is None  # one of them is resized
+    whole = collate([samples[0], samples[1]]).to("cpu").targets
+    assert [segments.numbers.tolist() for segments in whole.segments] == [[5, 259, 70000, 9], [70000]]
+    quality = PanopticQuality(samples.dataset.things, samples.dataset.stuff)
+    for segments in whole.segments:
+        quality.update(segments, segments)
+    assert quality.compute().pq == 1
 
 
 def test_pixels_without_data_have_no_class_and_no_segment(tmp_path):

@@ -34,6 +34,7 @@ VERBS = {
     "rasterize": ["rasterize", "box.geojson", "a.tif", "--out", "out", "--burn", "1"],
     "compare": ["compare", "a.tif", "--truth", "labels.tif", "--out", "out"],
     "polygons": ["polygons", "labels.tif", "out/a.geojson"],
+    "panoptic": ["panoptic-from", "data", "--instances", "data/{split}/labels", "--things", "road", "--out", "out"],
 }
 MORE = {"convert": ["convert", "theirs.pth", "out/m.safetensors"], "weights": ["weights", "data"]}
 

@@ -38,6 +38,9 @@ VERBS = {
     "compare-image": ["compare", "ODD", "--truth", "labels.tif", "--out", "out"],
     "compare-truth": ["compare", "a.png", "--truth", "ODD", "--out", "out"],
     "polygons": ["polygons", "ODD", "out.geojson"],
+    "panoptic-from": ["panoptic-from", "ODD", "--out", "out"],
+    "panoptic-instances": ["panoptic-from", "data", "--instances", "ODD", "--things", "road", "--out", "out"],
+    "panoptic-semantic": ["panoptic-from", "data", "--semantic", "ODD", "--things", "road", "--out", "out"],
     "convert": ["convert", "ODD", "out.safetensors"],
     "info": ["info", "ODD"],
 }

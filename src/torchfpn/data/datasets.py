@@ -16,7 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchfpn.data.config import DatasetConfig, split_annotations
 from torchfpn.data.headers import Header
 from torchfpn.data.labels.ground_truth import GroundTruth
-from torchfpn.data.labels.load import read_ground_truth
+from torchfpn.data.labels.load import read_boxes, read_ground_truth
 from torchfpn.data.parallel import Watch, map_threads, unwatched
 from torchfpn.data.reading import (
     AUTO_BYTES,
@@ -362,7 +362,8 @@ class ObjectDataset(SplitDataset, TorchDataset[ObjectSample]):
     def _scene_boxes(self, number: int) -> NDArray[np.float32]:
         """Boxes [N, 4] of all objects of a scene, read once in each process."""
         if number not in self._boxes:
-            self._boxes[number] = self.truth(number).boxes
+            size = self.scenes[number].size
+            self._boxes[number] = read_boxes(self.dataset, self.pairs[number], size, self.annotations)
         return self._boxes[number]
 
     def _window(self, number: int, window: Window) -> tuple[Tensor, Tensor | None, GroundTruth]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,12 +96,18 @@ def collate(samples: Sequence[Sample] | Sequence[ObjectSample]) -> Batch:
     sizes = [sample.size for sample in samples]
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
     images = _padded([sample.image for sample in samples], (height, width), torch.nan)
-    objects = [sample.objects for sample in samples if isinstance(sample, ObjectSample)]
+    names = [sample.name for sample in samples]
+    objects = [sample for sample in samples if isinstance(sample, ObjectSample)]
     maps = [sample.semantic if isinstance(sample, ObjectSample) else sample.target for sample in samples]
     known = [labels for labels in maps if labels is not None]
-    padded = _padded(known, (height, width), IGNORE) if known else None
-    targets: Any = objects if padded is None else PanopticTargets(padded, objects) if objects else padded
-    return Batch(images, sizes, targets, [sample.name for sample in samples])
+    if not known:
+        return Batch(images, sizes, [sample.objects for sample in objects], names)
+    padded = _padded(known, (height, width), IGNORE)
+    if not objects:
+        return Batch(images, sizes, padded, names)
+    segments = [sample.segments for sample in objects if sample.segments is not None]
+    whole = segments if len(segments) == len(objects) else None
+    return Batch(images, sizes, PanopticTargets(padded, [sample.objects for sample in objects], whole), names)
 
 
 def _padded(parts: list[Tensor], size: tuple[int, int], value: float) -> Tensor:

@@ -10,7 +10,7 @@ from torchfpn.data.config import DatasetConfig
 from torchfpn.data.headers import read_header
 from torchfpn.data.labels.coco_annotations import Annotations
 from torchfpn.data.labels.coco_panoptic import panoptic_ground_truth, read_map, segment_map
-from torchfpn.data.labels.composed import read_composed
+from torchfpn.data.labels.composed import read_composed, read_things
 from torchfpn.data.labels.ground_truth import GroundTruth, overlaps, truth_of_segments
 from torchfpn.data.labels.instance_maps import read_instance_map
 from torchfpn.data.reading import polygon_labels, turned_hint
@@ -64,6 +64,26 @@ def read_ground_truth(
 
         return read_polygons(dataset, pair, _place(dataset, pair), size, window)
     return read_instance_map(dataset, pair, size, _place(dataset, pair))
+
+
+def read_boxes(
+    dataset: DatasetConfig, pair: Pair, size: tuple[int, int], annotations: Annotations | None
+) -> NDArray[np.float32]:
+    """Reads the boxes [N, 4] of the objects of a whole image; no pixel is labelled for it.
+
+    Args:
+        dataset: with the classes.
+        pair: the files.
+        size: (height, width) of the image.
+        annotations: the COCO file of the split; None for other labels.
+
+    Raises:
+        DataError: the labels cannot be used, or do not fit the image.
+    """
+    if pair.objects is None:
+        return read_ground_truth(dataset, pair, size, annotations).boxes
+    things = read_things(dataset, pair, _place(dataset, pair), size)
+    return things.boxes[~things.crowds]
 
 
 def _annotated(dataset: DatasetConfig, annotations: Annotations, number: int) -> GroundTruth:
