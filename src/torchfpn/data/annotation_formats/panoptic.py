@@ -84,14 +84,14 @@ def write_panoptic(
     categories = [PanopticCategory(i + 1, c.name, c.thing, c.color) for i, c in enumerate(dataset.classes)]
     with _no_empty_folders(out), contextlib.ExitStack() as files:
         make_directory(out)
-        description = files.enter_context(atomic_path(out / NAME))  # entered first, so renamed last
+        part = files.enter_context(atomic_path(out / NAME))  # entered first, so renamed last
         written = []
         for name, own in labelled.items():
             stem = f"panoptic_{name}"
             sink = files.enter_context(coco_panoptic(out / f"{stem}.json", out / stem, categories))
             written.append(_write_split(dataset, name, own, folders[name], sink, watch))
         text = _HEAD.format(out.name) + _description(dataset, out, folders, list(labelled))
-        description.write_text(text, "utf-8")
+        part.write_text(text, "utf-8")
     return tuple(written)
 
 

@@ -75,7 +75,8 @@ class CocoPanoptic:
         save_segment_png(self._files.enter_context(atomic_path(file)), segments.ids, file)
         if geo is not None:
             side = file.with_name(f"{file.name}.aux.xml")
-            self._files.enter_context(atomic_path(side)).write_text(aux_xml(geo), "utf-8")
+            part = self._files.enter_context(atomic_path(side))
+            part.write_text(aux_xml(geo), "utf-8")
         height, width = segments.ids.shape
         self.images.append({"id": number, "file_name": name, "height": height, "width": width})
         records = self._segments(segments)
