@@ -107,7 +107,12 @@ FAMILIES = {
     "coco": Family(
         ("objects/train/instances.json",),
         JSON,
-        ("check objects", "check objects --init", f"evaluate {OBJECTS} objects --split train"),
+        (
+            "check objects",
+            "check objects --init",
+            f"evaluate {OBJECTS} objects --split train",
+            "panoptic-from objects --background rest --out out",
+        ),
     ),
     "annotations": Family(
         (
@@ -120,8 +125,21 @@ FAMILIES = {
         TEXT,
         ("check yolo --init", "check labelme --init", "check voc --init"),
     ),
-    "panoptic": Family(("panoptic/train/panoptic.json",), JSON, ("check panoptic",)),
-    "panoptic map": Family(("panoptic/train/panoptic/a0.png",), BYTES, ("check panoptic",)),
+    "panoptic": Family(
+        ("panoptic/train/panoptic.json",),
+        JSON,
+        (
+            "check panoptic",
+            "check panoptic --init",
+            "check panoptic/whole.yaml",
+            "panoptic-from panoptic/whole.yaml --out out",
+        ),
+    ),
+    "panoptic map": Family(
+        ("panoptic/train/panoptic/a0.png",),
+        BYTES,
+        ("check panoptic", "check panoptic/whole.yaml", "panoptic-from panoptic/whole.yaml --out out"),
+    ),
     "results": Family(("results.json",), JSON, ("evaluate {} objects/train/instances.json --json out.json",)),
     "geojson": Family(
         ("maps/roofs.geojson",),
@@ -143,10 +161,12 @@ FAMILIES = {
         ),
     ),
     "dataset": Family(
-        ("pixels/dataset.yaml", "objects/dataset.yaml", "scenes/dataset.yaml"),
+        ("pixels/dataset.yaml", "objects/dataset.yaml", "scenes/dataset.yaml", "composed/dataset.yaml"),
         TEXT,
         (
             "check pixels",
+            "check composed",
+            "panoptic-from composed --out out",
             "check objects",
             "check scenes",
             "weights pixels",

@@ -14,7 +14,7 @@ from PIL import Image
 from made_data import labels, make_dataset, picture, write_png, write_tiff
 from made_maps import PLACE, box, make_scene, noise, write_geojson, write_map
 from made_objects import make_objects
-from made_panoptic import make_panoptic
+from made_panoptic import WHOLE, make_panoptic, make_polygon_map
 from tiny_detector import tiny_detector
 from tiny_model import tiny_task
 from torchfpn.geo.georef import Geo
@@ -46,6 +46,8 @@ def make_originals(folder: Path) -> Path:
     make_dataset(folder / "pixels", train=2, val=1)
     make_objects(folder / "objects")
     make_panoptic(folder / "panoptic")
+    (folder / "panoptic" / "whole.yaml").write_text(WHOLE)
+    make_polygon_map(folder / "composed")
     make_scene(folder / "scenes", size=(70, 90))
     (folder / "train.yaml").write_text(TRAINING)
     _images(folder / "images")

@@ -69,7 +69,10 @@ def preload() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in ("check", "compare", "convert", "evaluate", "info", "polygons", "predict", "rasterize", "train"):
+    for name in (
+        *("check", "compare", "convert", "evaluate", "info", "panoptic_from"),
+        *("polygons", "predict", "rasterize", "train"),
+    ):
         __import__(f"torchfpn.cli.{name}")
     for name in ("lightning", "pyogrio", "rasterio", "shapely", "torchvision", "faster_coco_eval"):
         __import__(name)
