@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import yaml
 
 from made_data import picture, write_png
@@ -110,6 +111,40 @@ def test_polygons_on_images_with_a_place(tmp_path):
     np.testing.assert_array_equal(truth.semantic, np.where(wanted == IGNORE, 4, wanted))
     assert build(*words, "--out", tmp_path / "every") == 0  # all values of the attribute are things
     assert read_dataset(tmp_path / "every").things == ("cell", "dot", "grass")
+
+
+def test_a_scene_is_written_as_the_whole_image(tmp_path):
+    folder = make_polygon_map(tmp_path / "data", scene_pixels=100)
+    array = noise(0, (40, 50)).astype(np.int16)
+    array[:, :6] = -7
+    write_map(folder / "images" / "a.tif", array, nodata=-7, tiled=True, blockxsize=16, blockysize=16)
+    assert build(folder, "--out", tmp_path / "scene") == 0
+    text = (folder / "dataset.yaml").read_text()
+    (folder / "dataset.yaml").write_text(text.replace("scene_pixels: 100", "scene_pixels: 100000"))
+    assert build(folder, "--out", tmp_path / "whole") == 0
+    one, other = ((tmp_path / name / "panoptic_train" / "a.png").read_bytes() for name in ("scene", "whole"))
+    assert one == other
+    assert (truth_of(tmp_path / "whole").semantic[:6] == IGNORE).all()
+
+
+def test_web_map_tiles_keep_their_places(tmp_path):
+    for x in (2, 3):
+        (tmp_path / "map" / "4" / str(x)).mkdir(parents=True)
+        write_png(tmp_path / "map" / "4" / str(x) / "5.png", picture(x, SIZE))
+    west = -20037508.342789244
+    step = -2 * west / 16
+    roof = shapely.box(west + 2.5 * step, -west - 5.5 * step, west + 3.5 * step, -west - 5 * step)
+    write_geojson(tmp_path / "roofs.geojson", [roof], crs="EPSG:3857")
+    (tmp_path / "dataset.yaml").write_text(
+        "task: instance\nclasses: [roof]\nsplits: {train: {images: 'map/{z}/{x}/{y}', labels: roofs.geojson}}\n"
+    )
+    assert build(tmp_path, "--background", "ground", "--out", tmp_path / "out") == 0
+    dataset = read_dataset(tmp_path / "out")
+    assert dataset.tiles == "{z}/{x}/{y}"
+    left, right = (truth_of(tmp_path / "out", number=i) for i in (0, 1))
+    assert (left.boxes.tolist(), right.boxes.tolist()) == ([[16, 0, 32, 12]], [[0, 0, 16, 12]])
+    with rasterio.open(tmp_path / "out" / "panoptic_train" / "2" / "5.png") as png:
+        assert png.transform.c == pytest.approx(west + 2 * step)
 
 
 def test_one_thing_on_a_background(tmp_path):
