@@ -223,6 +223,8 @@ def test_reading_imports_nothing_heavy_and_is_quick(tmp_path):
         ("landcover", "landsat7-landcover", {"train": 2}, 5),
         ("bccd", "bccd", {"train": 205, "val": 87}, 3),
         ("nuclei", "nuclei-dsb2018", {"train": 232, "val": 67}, 1),
+        ("buildings-panoptic", "buildings-banepa", {"train": 32, "val": 8, "unlabelled": 16}, 2),
+        ("nuclei-panoptic", "nuclei-dsb2018", {"train": 232, "val": 67}, 2),
     ],
 )
 def test_the_configs_of_the_real_sets(name, folder, counts, classes):

@@ -377,10 +377,10 @@ class ObjectDataset(SplitDataset, TorchDataset[ObjectSample]):
         out = size if self.resize is None else scale_size(size, self.resize.factor(size))
         geometry = Geometry(Window(0, 0, *size), out)
         shown = geometry.on_image(image, valid)
-        if valid is not None or image.is_floating_point():
-            shown = spread_nan(shown)
+        nodata = valid is not None or image.is_floating_point()
+        shown = spread_nan(shown) if nodata else shown
         segments = truth.segments if out == size else None
-        semantic = semantic_of(truth, geometry, shown)
+        semantic = semantic_of(truth, geometry, shown if nodata else None)
         return ObjectSample(shown, visible_objects(truth, geometry), name, semantic, segments)
 
 

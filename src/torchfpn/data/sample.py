@@ -81,9 +81,9 @@ def spread_nan(image: Tensor) -> Tensor:
     return image.masked_fill_(image.isnan().any(0), torch.nan)
 
 
-def ignore_nan(labels: Tensor, image: Tensor) -> Tensor:
-    """Labels [H, W] with `IGNORE` where the image [C, H, W] is NaN."""
-    return labels.masked_fill_(image[0].isnan(), IGNORE)
+def ignore_nan(labels: Tensor, image: Tensor | None) -> Tensor:
+    """Labels [H, W] with `IGNORE` where the image [C, H, W] is NaN; None: nowhere."""
+    return labels if image is None else labels.masked_fill_(image[0].isnan(), IGNORE)
 
 
 def collate(samples: Sequence[Sample] | Sequence[ObjectSample]) -> Batch:

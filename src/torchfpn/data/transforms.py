@@ -31,7 +31,6 @@ _DRAWS = 16  # uniform numbers drawn at once; every use has its own place, so sw
 Aim = Callable[[Sequence[float]], tuple[int, int] | None]  # random numbers -> (row, column) to place the crop around
 
 Read = Callable[[Window], Sample]
-
 ReadObjects = Callable[[Window], tuple[Tensor, Tensor | None, GroundTruth]]  # of a window: image, valid pixels, objects
 
 Floats = NDArray[np.float32]
@@ -473,15 +472,18 @@ class ObjectAugment(_RandomView):
         out = geometry.on_image(image, valid)
         if self.changes_values:
             out = self.change(out, draws[10:12], generator)
-        if valid is not None or image.is_floating_point():
-            out = spread_nan(out)
+        nodata = valid is not None or image.is_floating_point()
+        out = spread_nan(out) if nodata else out
+        semantic = semantic_of(truth, geometry, out if nodata else None)
         limits = {"visible": self.visible, "covering": self.covering, "smallest": self.smallest}
-        return ObjectSample(out, transform_objects(truth, geometry, **limits), name, semantic_of(truth, geometry, out))
+        return ObjectSample(out, transform_objects(truth, geometry, **limits), name, semantic)
 
 
-def semantic_of(truth: GroundTruth, geometry: Geometry, image: Tensor) -> Tensor | None:
-    """The classes [h, w] of the pixels of `image`, which `geometry` has made; None outside of panoptic datasets."""
-    return None if truth.semantic is None else ignore_nan(geometry.on_labels(torch.from_numpy(truth.semantic)), image)
+def semantic_of(truth: GroundTruth, geometry: Geometry, image: Tensor | None) -> Tensor | None:
+    """The classes [h, w] of pixels as `geometry` shows them, `IGNORE` where `image` is NaN; None without classes."""
+    if truth.semantic is None:
+        return None
+    return ignore_nan(geometry.on_labels(torch.from_numpy(truth.semantic)), image)
 
 
 def visible_objects(truth: GroundTruth, geometry: Geometry) -> Objects:
