@@ -10,6 +10,7 @@ import pytest
 from made_data import write_png
 from made_maps import box, noise, write_geojson, write_map
 from made_objects import coco, make_objects, record
+from made_panoptic import WHOLE, make_panoptic
 from tiny_model import tiny_task
 from torchfpn.cli.main import main
 
@@ -43,6 +44,7 @@ def here(tmp_path_factory):
     runs = {"size": [24, 32], "counts": [24 * 10 + 4, 6, 0, 2, 24 * 21 + 12]}  # as COCO spells crowds
     crowd = record(2, (10, 4, 11, 12), segmentation=runs, iscrowd=1, area=8)
     make_objects(top / "objects", coco([record(1, (2, 3, 10, 9)), crowd]))
+    make_panoptic(top / "panoptic", yaml=WHOLE)
     return top
 
 
@@ -60,6 +62,7 @@ def test_info_check_polygons_rasterize_and_compare_come_without_torch(here):
         ["info", "@model.safetensors", "--json"],
         ["check", "@data", "--sheet", "@sheet.png"],
         ["check", "@objects"],
+        ["check", "@panoptic", "--sheet", "@segments.png"],
         ["weights", "@data"],
         ["polygons", "@map.tif", "@out.gpkg"],
         ["polygons", "@out.gpkg", "@out.geojson", "--merge", "1"],

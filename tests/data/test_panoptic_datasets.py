@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made_data import picture, write_png
+from made_data import picture, write_png, write_tiff
 from made_maps import box, write_geojson, write_map
 from made_objects import record
 from made_panoptic import (
@@ -451,6 +451,17 @@ def test_no_object_in_any_file(tmp_path):
     assert (len(truth), len(truth.segments.numbers)) == (0, 0)
     truth = truth_of(make_composed(tmp_path, np.full(SIZE, 255), np.full(SIZE, 9), yaml=ONE))
     assert (truth.segments.numbers.tolist(), truth.semantic.max()) == ([1], 0)
+
+
+def test_more_segments_than_16_bits_can_number(tmp_path):
+    side = 260
+    folder = make_composed(tmp_path, np.zeros((side, side)), np.zeros((side, side)), yaml=ONE)
+    numbers = np.arange(1, side * side + 1, dtype=np.uint32).reshape(1, side, side)
+    (folder / "train" / "objects" / "a0.png").unlink()
+    write_tiff(folder / "train" / "objects" / "a0.tif", numbers)
+    truth = truth_of(folder)
+    assert len(truth) == side * side > 2**16
+    np.testing.assert_array_equal(truth.segments.ids, numbers[0])
 
 
 # -- real files --------------------------------------------------------------------------------------------------------
