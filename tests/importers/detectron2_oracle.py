@@ -1,4 +1,4 @@
-"""detectron2's Faster and Mask R-CNN on a ResNet with an FPN, from file to answer, written down from what it does.
+"""detectron2's Faster R-CNN, Mask R-CNN and Panoptic FPN on a ResNet, from file to answer, written from what they do.
 
 The parity fixtures hold its stages; this holds the joints between them as well, image by image and box by box, with
 torchvision's operators alone. The stages of this oracle are tested against the fixtures, too.
@@ -93,6 +93,36 @@ def branch(**layers):
     return made
 
 
+class Normed(nn.Conv2d):
+    """A convolution that carries a group norm."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(32, outputs)
+
+    def forward(self, x):
+        return F.relu(self.norm(super().forward(x)))
+
+
+class SemanticBranch(nn.Module):
+    """p2 to p5 -> logits [1, classes, H, W]."""
+
+    def __init__(self, classes):
+        super().__init__()
+        for level in (2, 3, 4, 5):
+            layers = []
+            for k in range(max(1, level - 2)):
+                layers.append(Normed(256 if k == 0 else 128, 128))
+                if level > 2:
+                    layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+            setattr(self, f"p{level}", nn.Sequential(*layers))
+        self.predictor = nn.Conv2d(128, classes, 1)
+
+    def forward(self, maps):
+        x = sum(getattr(self, f"p{level}")(maps[level - 2]) for level in (2, 3, 4, 5))
+        return F.interpolate(self.predictor(x), scale_factor=4, mode="bilinear", align_corners=False)
+
+
 def moved(boxes, deltas, weights=(1, 1, 1, 1)):
     """Boxes [N, 4] after their deltas [N, 4]."""
     sides, centres = boxes[:, 2:] - boxes[:, :2], (boxes[:, 2:] + boxes[:, :2]) / 2
@@ -107,9 +137,12 @@ def clipped(boxes, size):
 
 
 class Oracle(nn.Module):
-    """image [3, H, W] red, green, blue, uint8 -> {"boxes", "scores", "classes", "masks"}."""
+    """image [3, H, W] red, green, blue, uint8 -> {"boxes", "scores", "classes", "masks"}.
 
-    def __init__(self, classes, *, blocks=(3, 4, 6, 3), masks=True, caffe=True, shorter=800, longer=1333):
+    stuff: classes of a semantic branch beside that of all things; with some, also {"semantic", "panoptic"}.
+    """
+
+    def __init__(self, classes, *, blocks=(3, 4, 6, 3), masks=True, caffe=True, shorter=800, longer=1333, stuff=0):
         super().__init__()
         self.shorter, self.longer, self.classes = shorter, longer, classes
         self.backbone = Backbone(blocks, caffe)
@@ -122,6 +155,8 @@ class Oracle(nn.Module):
             fcn = {f"mask_fcn{k}": nn.Conv2d(256, 256, 3, padding=1) for k in (1, 2, 3, 4)}
             last = {"deconv": nn.ConvTranspose2d(256, 256, 2, 2), "predictor": nn.Conv2d(256, classes, 1)}
             self.roi_heads.mask_head = branch(**fcn, **last)
+        if stuff:
+            self.sem_seg_head = SemanticBranch(stuff + 1)
 
     def shown(self, image):
         """The image that the network sees, blue, green, red minus the mean, and (height, width)."""
@@ -219,7 +254,29 @@ class Oracle(nn.Module):
         found = {"boxes": boxes[there], "scores": scores[there], "classes": classes[there], "masks": None}
         if grids is not None:
             found["masks"] = pasted(grids[there], boxes[there], whole)
+        if hasattr(self, "sem_seg_head"):
+            logits = self.sem_seg_head(maps)[:, :, : size[0], : size[1]]
+            found["semantic"] = F.interpolate(logits, whole, mode="bilinear", align_corners=False)[0]
+            found["panoptic"] = combined(found)
         return found
+
+
+def combined(found, overlap=0.5, area=4096, score=0.5):
+    """(segments [H, W], [(label, isthing, score)]): instances by their scores, then stuff; 0 is things' class."""
+    labels = found["semantic"].argmax(0)
+    segments, infos = torch.zeros_like(labels), []
+    for k in found["scores"].argsort(descending=True, stable=True).tolist():
+        mask = found["masks"][k]
+        if found["scores"][k] < score or not mask.any() or (segments[mask] > 0).sum() / mask.sum() > overlap:
+            continue
+        infos.append((int(found["classes"][k]), True, float(found["scores"][k])))
+        segments[mask & (segments == 0)] = len(infos)
+    for label in labels.unique().tolist():
+        mask = (labels == label) & (segments == 0)
+        if label > 0 and mask.sum() >= area:
+            infos.append((label, False, None))
+            segments[mask] = len(infos)
+    return segments, infos
 
 
 def pasted(grids, boxes, size):
@@ -232,8 +289,8 @@ def pasted(grids, boxes, size):
     return torch.stack(masks) if masks else torch.zeros(0, *size, dtype=torch.bool)
 
 
-def noisy(**options):
-    """An oracle with random weights of such a size that many boxes are found."""
+def noisy(sure=1.5, **options):
+    """An oracle with random weights of such a size that many boxes are found. sure: the larger, the higher scores."""
     torch.manual_seed(0)
     oracle = Oracle(7, **options).eval()
     with torch.no_grad():
@@ -251,11 +308,14 @@ def noisy(**options):
         pooled = oracle.pooled(maps, oracle.proposals(maps, size), 7).flatten(1)
         rows = F.relu(oracle.roi_heads.box_head.fc2(F.relu(oracle.roi_heads.box_head.fc1(pooled))))
         deep = rows.square().mean().sqrt() * 32
-        predictor.cls_score.weight.normal_(std=float(1.5 / deep))
+        predictor.cls_score.weight.normal_(std=float(sure / deep))
         predictor.bbox_pred.weight.normal_(std=float(1.5 / deep))
         if hasattr(oracle.roi_heads, "mask_head"):
             oracle.roi_heads.mask_head.predictor.bias.zero_()
             logits = oracle.mask_logits(maps, oracle.proposals(maps, size)[:20])
             oracle.roi_heads.mask_head.predictor.weight *= float(2 / logits.std())
             oracle.roi_heads.mask_head.predictor.bias.copy_(-logits.mean((0, 2, 3)) * float(2 / logits.std()))
+        if hasattr(oracle, "sem_seg_head"):
+            logits = oracle.sem_seg_head(maps)
+            oracle.sem_seg_head.predictor.bias -= logits.mean((0, 2, 3))
     return oracle

@@ -1,9 +1,10 @@
-"""detectron2's Faster and Mask R-CNN, taken over.
+"""detectron2's Faster R-CNN, Mask R-CNN and Panoptic FPN, taken over.
 
 Its stages against what the original computed (../shared/parity), the whole of it, from file to answer, against an
 oracle that computes the same stages, and the ways in which its files differ.
 """
 
+import json
 import pickle
 import re
 from copy import copy
@@ -23,15 +24,15 @@ import torchfpn
 from importers.detectron2_oracle import Oracle, noisy
 from importers.fixtures import Fixture
 from importers.photographs import PHOTO, refused_in_16_bits, same_as_python
-from shared import needs_shared
+from shared import DATA, needs_shared
 from torchfpn.cli.main import main
 from torchfpn.errors import ConfigError, WeightsError
+from torchfpn.importers.coco import STUFF, THINGS
 from torchfpn.importers.convert import converted
-from torchfpn.importers.detectron2 import COCO
 from torchfpn.ops.resize import is_8_bit, resize_8_bit, rounded_size
-from torchfpn.recipe import Scaling
+from torchfpn.recipe import IGNORE, Scaling
 
-CASES = ["faster_rcnn_R_50_FPN", "mask_rcnn_R_50_FPN"]
+CASES = ["faster_rcnn_R_50_FPN", "mask_rcnn_R_50_FPN", "panoptic_fpn_R_50"]
 EQUAL = 1e-4  # of the largest value, as ../shared/parity/README.md has it; what is found is near 4e-6
 SMALL = {"shorter": 64, "longer": 96}
 
@@ -48,7 +49,9 @@ def test_every_stage_is_what_the_original_computed(case):
     fixture = Fixture(f"detectron2/{case}")
     made = converted(fixture.tensors)
     assert (made.family, made.placed, made.unread) == ("detectron2", len(fixture.parameters), ())
-    head, boxes = made.model.head, torch.from_numpy(fixture.stored["boxes"]).reshape(1, 6, 4)
+    head = made.model.head
+    semantic, head = (head.semantic, head.regions) if "panoptic" in case else (None, head)
+    boxes = torch.from_numpy(fixture.stored["boxes"]).reshape(1, 6, 4)
     images, _ = made.made.normalize(raw(fixture).flip(0)[None])
     maps = made.model[:-1](images)
     rois = head.box(head.pool(maps, boxes))
@@ -56,7 +59,9 @@ def test_every_stage_is_what_the_original_computed(case):
     found |= {f"rpn_logits{i}": one["scores"] for i, one in enumerate(head.dense(maps))}
     found |= {f"rpn_deltas{i}": one["deltas"] for i, one in enumerate(head.dense(maps))}
     found |= {"boxes": boxes[0], "box_scores": rois["scores"], "box_deltas": rois["deltas"]}
-    if "mask" in case:
+    if semantic is not None:
+        found["semantic_logits"] = semantic(maps)
+    if case != CASES[0]:
         found["mask_logits"] = head.mask(head.mask_pool(maps, boxes))
     assert found.keys() == fixture.outputs.keys()
     for name, tensor in found.items():
@@ -66,8 +71,8 @@ def test_every_stage_is_what_the_original_computed(case):
 @needs_shared
 @torch.no_grad()
 def test_the_oracle_is_what_the_original_computed():
-    fixture = Fixture("detectron2/mask_rcnn_R_50_FPN")
-    oracle = Oracle(5).eval()
+    fixture = Fixture("detectron2/panoptic_fpn_R_50")
+    oracle = Oracle(5, stuff=6).eval()
     oracle.load_state_dict(fixture.tensors)
     boxes = torch.from_numpy(fixture.stored["boxes"]).reshape(6, 4)
     maps = oracle.maps(raw(fixture) - torch.tensor([103.53, 116.28, 123.675])[:, None, None])
@@ -76,6 +81,7 @@ def test_the_oracle_is_what_the_original_computed():
     found |= {f"rpn_logits{i}": score[None] for i, (score, _) in enumerate(oracle.dense(maps))}
     found |= {f"rpn_deltas{i}": delta[None] for i, (_, delta) in enumerate(oracle.dense(maps))}
     found |= {"box_scores": scores, "box_deltas": deltas, "mask_logits": oracle.mask_logits(maps, boxes)}
+    found |= {"semantic_logits": oracle.sem_seg_head(maps)}
     for name, tensor in found.items():
         assert fixture.difference(name, tensor) <= EQUAL, name
 
@@ -83,7 +89,8 @@ def test_the_oracle_is_what_the_original_computed():
 @cache
 def small(kind="mask"):
     """(an oracle that sees small images, our task of its weights)."""
-    oracle = noisy(masks=kind == "mask", **SMALL)
+    more = {"stuff": 4, "sure": 6.0} if kind == "panoptic" else {}
+    oracle = noisy(masks=kind != "boxes", **more, **SMALL)
     return oracle, torchfpn.convert(oracle.state_dict())
 
 
@@ -149,6 +156,71 @@ def predicted(task, image):
         rules["resize"] = before
 
 
+# -- panoptic ----------------------------------------------------------------------------------------------------------
+@torch.inference_mode()
+def test_the_same_segments_from_file_to_answer():
+    oracle, task = small("panoptic")
+    image = torch.randint(256, (3, 197, 240), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+    found, wanted = predicted(task, image), oracle(image)
+    same(found.instances, wanted)
+    labels = wanted["semantic"].argmax(0)
+    assert len(labels.unique()) >= 4
+    ours = torch.where(found.semantic.labels == IGNORE, 0, found.semantic.labels - 6)
+    assert (ours != labels).float().mean() < 1e-3
+    segments, infos = wanted["panoptic"]
+    assert len([info for info in infos if info[1]]) >= 5
+    assert len([info for info in infos if not info[1]]) >= 1
+    assert [(s.label - 6 * (not s.isthing), s.isthing) for s in found.segments_info] == [info[:2] for info in infos]
+    assert (found.segments != segments).float().mean() < 5e-3
+
+
+def test_the_zoos_panoptic_models_know_things_and_stuff():
+    made = converted(shapes_of(stuff=53))
+    assert made.about == "Panoptic FPN on resnet50"
+    assert made.recipe.things == tuple(THINGS.values())
+    assert made.recipe.classes[80:] == tuple(STUFF.values())
+    assert (made.recipe.label_ids[79], made.recipe.label_ids[80], made.recipe.label_ids[132]) == (90, 92, 200)
+    assert made.recipe.rules["panoptic"] == {"score": 0.5, "overlap": 0.5, "stuff_area": 4096}
+    assert made.recipe.model["norm"] == "group"
+    assert made.unread == ()
+    assert converted(shapes_of(stuff=53, blocks=(3, 4, 23, 3))).about == "Panoptic FPN on resnet101"
+    assert converted(shapes_of(stuff=7)).recipe.classes[79:82] == ("thing79", "stuff0", "stuff1")
+
+
+@needs_shared
+def test_names_are_those_of_the_annotations():
+    rows = json.loads((DATA / "coco-panoptic-sample" / "categories.json").read_text())
+    assert {row["id"]: row["name"] for row in rows if row["isthing"]} == THINGS
+    assert {row["id"]: row["name"] for row in rows if not row["isthing"]} == STUFF
+
+
+def test_a_semantic_branch_of_other_norms():
+    tensors = shapes_of(stuff=3)
+    norms = [name for name in tensors if name.startswith("sem_seg_head.") and name.endswith("norm.weight")]
+    batch = {name.replace("weight", end): torch.ones(128) for name in norms for end in ("running_mean", "running_var")}
+    assert converted(tensors | batch).recipe.model["norm"] == "batch"
+    plain = {name: tensor for name, tensor in tensors.items() if "sem_seg_head" not in name or ".norm." not in name}
+    plain |= {name.replace("norm.weight", "bias"): torch.zeros(128) for name in norms}
+    assert converted(plain).recipe.model["norm"] == "none"
+
+
+def test_a_panoptic_pickle_of_the_zoo_with_more_bands_gives_the_same_segments(tmp_path, capsys):
+    oracle, task = small("panoptic")
+    arrays = {name: tensor.numpy() for name, tensor in oracle.state_dict().items()}
+    (tmp_path / "model_final.pkl").write_bytes(pickle.dumps({"model": arrays, "matching_heuristics": True}))
+    image = torch.randint(256, (5, 97, 120), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    out = tmp_path / "model.safetensors"
+    flags = ["--bands", "red,green,blue,nir,height", "--classes", "a,b,c,d,e,f,g,w,x,y,z"]
+    assert main(["convert", str(tmp_path / "model_final.pkl"), str(out), *flags]) == 0
+    assert "recognised  detectron2: Panoptic FPN on resnet50" in capsys.readouterr().out
+    again = torchfpn.load(out)
+    assert (again.things, again.stuff) == (tuple("abcdefg"), tuple("wxyz"))
+    one, other = predicted(task, image[:3]), predicted(again, image)
+    assert len(one) >= 5
+    assert [segment.label for segment in one.segments_info] == [segment.label for segment in other.segments_info]
+    assert (one.segments != other.segments).float().mean() < 5e-3
+
+
 # -- how images are resized --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("size", "seen"),
@@ -185,7 +257,7 @@ def test_the_zoos_models_know_their_classes():
     assert made.about == "Mask R-CNN on resnet50"
     names = FasterRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
     assert tuple(name for name in names[1:] if name != "N/A") == made.recipe.classes
-    assert all(names[number] == name for number, name in COCO.items())
+    assert all(names[number] == name for number, name in THINGS.items())
 
 
 def test_a_deeper_one():
@@ -335,14 +407,20 @@ def test_old_files_tell_their_anchors():
     ("name", "told"),
     [
         ("roi_heads.box_head.0.fc1.weight", "Cascade R-CNN"),
-        ("sem_seg_head.predictor.weight", "Panoptic FPN"),
+        ("sem_seg_head.predictor.weight", "Panoptic FPN without masks"),
         ("backbone.bottom_up.res5.0.conv2_offset.weight", "deformable convolutions"),
         ("backbone.fpn_lateral2.norm.weight", "group norm"),
     ],
 )
 def test_what_is_not_taken_over_is_named(name, told):
-    with pytest.raises(WeightsError, match=f"{told} of detectron2; expected Faster R-CNN and Mask R-CNN on a ResNet"):
+    with pytest.raises(WeightsError, match=f"{told} of detectron2; expected Faster R-CNN, Mask R-CNN and Panoptic"):
         converted(shapes_of(masks=False) | {name: torch.zeros(4)})
+
+
+def test_a_semantic_branch_alone_is_named():
+    tensors = {name: value for name, value in shapes_of(stuff=3).items() if "roi_heads" not in name}
+    with pytest.raises(WeightsError, match="Semantic FPN of detectron2; expected"):
+        converted(tensors)
 
 
 def test_variants_that_there_are_not():

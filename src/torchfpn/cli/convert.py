@@ -122,7 +122,8 @@ def _named(recipe: "Recipe", classes: str | None, scaling: str | None) -> "Recip
                 field="--classes",
                 allowed=amount(len(recipe.classes), "class", "classes"),
             )
-        recipe = replace(recipe, classes=names, label_ids=tuple(range(len(names))))
+        things = names[: len(recipe.things)]
+        recipe = replace(recipe, classes=names, things=things, label_ids=tuple(range(len(names))))
     if scaling is None:
         return recipe
     chosen = _scaling(scaling, recipe.bands)

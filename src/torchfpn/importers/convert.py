@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchfpn.backbones.first_conv import COLORS, add_bands, standardises
+from torchfpn.criteria.panoptic import INSTANCE_WEIGHT, SEMANTIC_WEIGHT, loss_words
 from torchfpn.errors import ConfigError, WeightsError, amount, nearest
 from torchfpn.importers.detectron2 import DETECTRON2
 from torchfpn.importers.family import Anchors, Asked, Family, Found
@@ -25,6 +26,7 @@ from torchfpn.io.model_files import RECIPE
 from torchfpn.io.weights import Weights, check_finite, listed, originals, prefixes, read_weights, state_dict_of
 from torchfpn.recipe import Inputs, Recipe, Scaling, default_colors
 from torchfpn.tasks.build import assemble
+from torchfpn.tasks.panoptic import MERGING
 from torchfpn.tasks.storage import FEATURES, build_model
 from torchfpn.tasks.task import Task
 
@@ -47,19 +49,18 @@ def convert(
 
     path_or_state_dict: .pth, .pt, .ckpt, .safetensors, .pkl of NumPy arrays, or a state_dict. The family is known by
     its names: pytorch-fpn, robosat, kuangliu, segmentation-models-pytorch, torchvision (its detectors on ResNets and
-    MobileNetV3), detectron2 (Faster and Mask R-CNN with an FPN); source: its name, where they fit several. backbone:
-    the encoder, where names and shapes leave it open (timm's in segmentation-models-pytorch). variant: what else a file
-    may leave open: of torchvision "320", the MobileNet for small images, and, of frozen norms, "coco_v1" or "backbone"
-    (`torchfpn.importers.torchvision`); of detectron2 "caffe" or "torchvision", how
-    its ResNet was trained (`torchfpn.importers.detectron2`). anchors: of a detector, (sizes, ratios), where it was
-    trained with others than the usual ones: sizes in pixels of each level, finest first, a number or several; ratios
-    of height to width; a checkpoint of torchvision holds neither. align_corners: of kuangliu's enlargement. bands: more
-    bands than the model was trained with, their number or all their names; weights of new bands are zero, so that the
-    outputs stay what they were. Filters and scaling follow the names red, green and blue, wherever they stand; the
-    bands of a model of another number come first, in their order. scaling: raw values to what the network was fed; by
-    default the family's own: none for models that take normalised images, ImageNet's constants for robosat and
-    segmentation-models-pytorch, and for torchvision, whose images are in 0..1; detectron2's mean. The recipe's `inputs`
-    say which range that is.
+    MobileNetV3), detectron2 (Faster R-CNN, Mask R-CNN, Panoptic FPN); source: its name, where they fit several.
+    backbone: the encoder, where names and shapes leave it open (timm's in segmentation-models-pytorch). variant: what
+    else a file may leave open: of torchvision "320", the MobileNet for small images, and, of frozen norms, "coco_v1" or
+    "backbone" (`torchfpn.importers.torchvision`); of detectron2 "caffe" or "torchvision", how its ResNet was trained
+    (`torchfpn.importers.detectron2`). anchors: of a detector, (sizes, ratios), where it was trained with others than
+    the usual ones: sizes in pixels of each level, finest first, a number or several; ratios of height to width; a
+    checkpoint of torchvision holds neither. align_corners: of kuangliu's enlargement. bands: more bands than the model
+    was trained with, their number or all their names; weights of new bands are zero, so that the outputs stay what they
+    were. Filters and scaling follow the names red, green and blue, wherever they stand; the bands of a model of another
+    number come first, in their order. scaling: raw values to what the network was fed; by default the family's own:
+    none for models that take normalised images, ImageNet's constants for robosat and segmentation-models-pytorch, and
+    for torchvision, whose images are in 0..1; detectron2's mean. The recipe's `inputs` say which range that is.
 
     A Task; where the file has no head (kuangliu), the nn.Sequential of backbone and pyramid.
 
@@ -245,7 +246,7 @@ def _recipe(found: Found, family: Family, bands: _Bands, scaling: Scaling | None
         for place, own_offset, own_scale in zip(bands.places, scaling.offset, scaling.scale, strict=True):
             offset[place], scale[place] = own_offset, own_scale
         scaling = Scaling(tuple(offset), tuple(scale), scaling.method)
-    classes = found.classes or tuple(f"class{i}" for i in range(found.num_classes or 0))
+    classes = found.classes or _unnamed(found)
     return Recipe(
         task=FEATURES if found.num_classes is None else found.task,
         model=found.model,
@@ -255,9 +256,20 @@ def _recipe(found: Found, family: Family, bands: _Bands, scaling: Scaling | None
         label_ids=found.label_ids or tuple(range(len(classes))),
         colors=default_colors(len(classes)),
         source={"family": family.name, "model": found.about, "file": Path(file).name},
-        rules=found.rules,
+        rules=found.rules | ({"panoptic": dict(MERGING)} if found.things else {}),
         inputs=inputs,
+        things=classes[: found.things],
+        loss=loss_words(INSTANCE_WEIGHT, SEMANTIC_WEIGHT) if found.things else "ce",
     )
+
+
+def _unnamed(found: Found) -> tuple[str, ...]:
+    """Names of the classes of a checkpoint that does not tell them."""
+    count = found.num_classes or 0
+    if not found.things:
+        return tuple(f"class{i}" for i in range(count))
+    stuff = tuple(f"stuff{i}" for i in range(count - found.things))
+    return (*(f"thing{i}" for i in range(found.things)), *stuff)
 
 
 def scaled_inputs(scaling: Scaling) -> Inputs | None:

@@ -1,4 +1,4 @@
-"""Faster and Mask R-CNN with an FPN, on ResNets and ResNeXts, of detectron2: its model zoo and own trainings.
+"""Faster R-CNN, Mask R-CNN and Panoptic FPN, on ResNets and ResNeXts, of detectron2: its model zoo and own trainings.
 
 Its ResNets come in two kinds, which only old files (with pixel_mean and pixel_std) tell apart. "caffe", the zoo's:
 blue, green, red minus a mean, the stride in the first 1x1 of a bottleneck. "torchvision": red, green, blue, divided by
@@ -6,10 +6,13 @@ their deviations, the stride in the 3x3. ResNeXts of the zoo are in between and 
 bands are always red, green, blue: the filters of the first convolution are reversed where necessary.
 """
 
+import re
+
 import torch
 from torch import Tensor
 
 from torchfpn.errors import ConfigError, WeightsError
+from torchfpn.importers.coco import COCO_NOTE, coco_names, coco_panoptic_names
 from torchfpn.importers.family import (
     RATIOS,
     Anchors,
@@ -30,24 +33,12 @@ STEM = BODY + "stem.conv1."
 STAGE = BODY + "res{}"  # 2 to 5
 RPN = "proposal_generator.rpn_head."
 ROI = "roi_heads."
+SEMANTIC = "sem_seg_head."
+CLASSIFY = SEMANTIC + "predictor.weight"
 
-NAMES = (
-    "1 person,2 bicycle,3 car,4 motorcycle,5 airplane,6 bus,7 train,8 truck,9 boat,10 traffic light,"
-    "11 fire hydrant,13 stop sign,14 parking meter,15 bench,16 bird,17 cat,18 dog,19 horse,20 sheep,21 cow,"
-    "22 elephant,23 bear,24 zebra,25 giraffe,27 backpack,28 umbrella,31 handbag,32 tie,33 suitcase,34 frisbee,"
-    "35 skis,36 snowboard,37 sports ball,38 kite,39 baseball bat,40 baseball glove,41 skateboard,42 surfboard,"
-    "43 tennis racket,44 bottle,46 wine glass,47 cup,48 fork,49 knife,50 spoon,51 bowl,52 banana,53 apple,"
-    "54 sandwich,55 orange,56 broccoli,57 carrot,58 hot dog,59 pizza,60 donut,61 cake,62 chair,63 couch,"
-    "64 potted plant,65 bed,67 dining table,70 toilet,72 tv,73 laptop,74 mouse,75 remote,76 keyboard,77 cell phone,"
-    "78 microwave,79 oven,80 toaster,81 sink,82 refrigerator,84 book,85 clock,86 vase,87 scissors,88 teddy bear,"
-    "89 hair drier,90 toothbrush"
-)
-
-COCO: dict[int, str] = {int(row.split(" ", 1)[0]): row.split(" ", 1)[1] for row in NAMES.split(",")}
-LAST = 90
-COCO_NOTE = ("as many classes as COCO has: taken for COCO's; --classes, in the order of the labels, names others",)
 ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
 SCORES = ROI + "box_predictor.cls_score.weight"
+MASKS = ROI + "mask_head.predictor.weight"
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of red, green, blue
 LEVELS = 5  # P2 to P6
 RESIZE = {"shorter": 800, "longer": 1333, "pillow": True}
@@ -57,6 +48,9 @@ METHOD = "of detectron2"
 
 def name_of(ours: str, *, normed: bool, several: bool) -> str:
     """normed: the pyramid has batch norm. several: the first stage has more than one 3x3 convolution."""
+    if ours.startswith("head.semantic."):
+        return _semantic_name(ours)
+    ours = renamed(ours, (r"head\.regions\.", "head."))  # of a panoptic model
     fpn = r"pyramid\.pyramid\."
     for i in range(4):
         for part, their in (("lateral", "lateral"), ("smooth", "output")):
@@ -85,6 +79,15 @@ def name_of(ours: str, *, normed: bool, several: bool) -> str:
     return _body_name(ours)
 
 
+def _semantic_name(ours: str) -> str:
+    """Of a tensor of the semantic branch; its stages are every second layer there, with the enlargements between."""
+    found = re.fullmatch(r"head\.semantic\.logits\.scale\.(\d)\.(\d)\.(conv|norm)\.(\w+)", ours)
+    if found is None:
+        return renamed(ours, (r"head\.semantic\.logits\.classify\.", SEMANTIC + "predictor."))
+    level, stage, layer, end = found.groups()
+    return f"{SEMANTIC}p{int(level) + 2}.{2 * int(stage)}.{'norm.' if layer == 'norm' else ''}{end}"
+
+
 def _body_name(ours: str) -> str:
     """Of a tensor of torchvision's ResNet, cut into stages."""
     ours = renamed(
@@ -101,22 +104,12 @@ def _body_name(ours: str) -> str:
     return ours.replace(".downsample.0.", ".shortcut.").replace(".downsample.1.", ".shortcut.norm.")
 
 
-def coco_names(count: int) -> dict[int, str]:
-    """{number: name} of as many classes as the models have that were trained on COCO; empty for any other number.
-
-    80: those that there are (detectron2). 90: all numbers, of which ten stand for nothing (torchvision).
-    """
-    if count == len(COCO):
-        return COCO
-    return {number: COCO.get(number, f"unused {number}") for number in range(1, LAST + 1)} if count == LAST else {}
-
-
 def read(tensors: Tensors, asked: Asked) -> Found:
     """The state_dict of a GeneralizedRCNN with StandardROIHeads."""
     _refuse_others(tensors, asked)
     name = resnet_name(tensors, STAGE, asked, first=2)
     classes = shape(tensors, SCORES, asked, 2)[0] - 1
-    has_masks = "roi_heads.mask_head.predictor.weight" in tensors
+    has_masks, is_panoptic = MASKS in tensors, CLASSIFY in tensors
     normed = "backbone.fpn_lateral2.norm.weight" in tensors
     convs = len(numbers(tensors, r"roi_heads\.box_head\.conv(\d+)\.weight"))
     bands = shape(tensors, STEM + "weight", asked)[1]
@@ -124,7 +117,11 @@ def read(tensors: Tensors, asked: Asked) -> Found:
     kind = _kind(tensors, asked)
     scaling, is_bgr = _scaling(tensors, kind, bands, is_grouped)
     first_stride = kind == CAFFE and not is_grouped and _is_deep(tensors)
-    known, (anchors, assumed) = coco_names(classes), _anchors(tensors, asked)
+    anchors, assumed = _anchors(tensors, asked)
+    regions = _head(tensors, convs, anchors)
+    stuff = shape(tensors, CLASSIFY, asked)[0] - 1 if is_panoptic else 0
+    known = coco_panoptic_names(classes, stuff) if is_panoptic else coco_names(classes)
+    kind_of = "Panoptic FPN" if is_panoptic else f"{'Mask' if has_masks else 'Faster'} R-CNN"
     return Found(
         model={
             "backbone": f"torchvision/{name}",
@@ -133,23 +130,27 @@ def read(tensors: Tensors, asked: Asked) -> Found:
             "pyramid": "fpn",
             "channels": shape(tensors, "backbone.fpn_lateral2.weight", asked)[0],
             **({"pyramid_options": {"norm": "batch"}} if normed else {}),
-            "head": "two-stage",
-            "head_options": _head(tensors, convs, anchors),
+            **(
+                {**_semantic_head(tensors, asked), "head_options": {"regions": regions}}
+                if is_panoptic
+                else {"head": "two-stage", "head_options": regions}
+            ),
         },
         tensors=_as_ours(tensors, is_bgr),
         name_of=lambda ours: name_of(ours, normed=normed, several=RPN + "conv.conv0.weight" in tensors),
         first_convs=("backbone.stages.c1.conv.weight",),
         in_channels=bands,
-        num_classes=classes,
+        num_classes=classes + stuff,
+        things=classes if is_panoptic else 0,
         scaling=scaling,
-        about=f"{'Mask' if has_masks else 'Faster'} R-CNN on {name}",
+        about=f"{kind_of} on {name}",
         unread=rf"pixel_mean|pixel_std|{ANCHORS}\d",
         notes=(
             _told(kind, is_bgr, scaling, first_stride, "pixel_std" in tensors),
             *assumed,
             *(COCO_NOTE if known else ()),
         ),
-        task="instance" if has_masks else "detection",
+        task="panoptic" if is_panoptic else "instance" if has_masks else "detection",
         rules={"resize": RESIZE, "masks": "detectron2"},
         classes=tuple(known.values()),
         label_ids=tuple(known),
@@ -165,16 +166,19 @@ def _refuse_others(tensors: Tensors, asked: Asked) -> None:
         "backbone.bottom_up.res5.0.conv2_offset.weight": "deformable convolutions",
         "roi_heads.box_head.0.fc1.weight": "Cascade R-CNN",
         "roi_heads.keypoint_head.score_lowres.weight": "Keypoint R-CNN",
-        "sem_seg_head.predictor.weight": "Panoptic FPN",
         "roi_heads.mask_head.coarse_head.prediction.weight": "PointRend",
     }
     found = next((what for name, what in others.items() if name in tensors), None)
     if "backbone.fpn_lateral2.norm.weight" in tensors and "backbone.fpn_lateral2.norm.running_var" not in tensors:
         found = "group norm"
+    if CLASSIFY in tensors and SCORES not in tensors:
+        found = "Semantic FPN"
+    if CLASSIFY in tensors and MASKS not in tensors and SCORES in tensors:
+        found = "Panoptic FPN without masks"
     if found is None and not any(name.startswith("backbone.fpn_lateral2.") for name in tensors):
         found = "a network without an FPN from stride 4"
     if found is not None:
-        allowed = "Faster R-CNN and Mask R-CNN on a ResNet with an FPN"
+        allowed = "Faster R-CNN, Mask R-CNN and Panoptic FPN on a ResNet with an FPN"
         raise WeightsError(f"{found} of detectron2", file=asked.file, allowed=allowed)
 
 
@@ -231,6 +235,15 @@ def _head(tensors: Tensors, convs: int, anchors: dict[str, object]) -> dict[str,
     }
 
 
+def _semantic_head(tensors: Tensors, asked: Asked) -> dict[str, object]:
+    """The arguments of the semantic branch: one class for all things, and the norm that its tensors tell."""
+    first = SEMANTIC + "p2.0."
+    norm = "group" if first + "norm.weight" in tensors else "none"
+    norm = "batch" if first + "norm.running_var" in tensors else norm
+    width = shape(tensors, first + "weight", asked)[0]
+    return {"head": "sum", "semantic_classes": "stuff", "head_channels": width, "norm": norm}
+
+
 def _anchors(tensors: Tensors, asked: Asked) -> tuple[dict[str, object], tuple[str, ...]]:
     """(sizes and ratios as the head takes them, a note where they are assumed).
 
@@ -283,7 +296,7 @@ def _as_ours(tensors: Tensors, is_bgr: bool) -> dict[str, Tensor]:
 
 DETECTRON2 = Family(
     "detectron2",
-    r"backbone\.(bottom_up|fpn_\w+\d)\.|proposal_generator\.|roi_heads\.(box_head\.fc[12]|mask_head\.mask_fcn)",
+    r"backbone\.(bottom_up|fpn_\w+\d)\.|proposal_generator\.|roi_heads\.(box_head\.fc[12]|mask_head\.mask_fcn)|sem_seg_head\.",
     read,
     variants=(CAFFE, TORCHVISION),
     asks=("anchors",),

@@ -107,8 +107,9 @@ class Found:
     model: the recipe's model, as `tasks.storage` builds it. tensors: the file's, under their own names, rearranged
     where the order of channels differs. name_of: the name of one of our tensors -> its name in the file.
     first_convs: our names of the convolutions that take the bands; the last of them takes bands that are added.
-    num_classes: None where there is no head. unread: names (a pattern) that the original never computes with. task,
-    rules: of the recipe. classes, label_ids: their names and numbers, where the number of classes tells what they are.
+    num_classes: None where there is no head. things: of panoptic models, how many of them are things. unread: names (a
+    pattern) that the original never computes with. task, rules: of the recipe. classes, label_ids: their names and
+    numbers, where the number of classes tells what they are.
     inputs: of the recipe: the values that the network learnt on. folds: channels of the first convolution for each
     band, of networks that take blocks of pixels for channels.
     """
@@ -129,6 +130,7 @@ class Found:
     label_ids: tuple[int, ...] = ()
     inputs: Inputs | None = None
     folds: int = 1
+    things: int = 0
 
     def is_unread(self, name: str) -> bool:
         """Whether the original has this tensor without ever using it."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from torchfpn.errors import ConfigError
-from torchfpn.importers.detectron2 import COCO_NOTE, coco_names
+from torchfpn.importers.coco import COCO_NOTE, coco_names
 from torchfpn.importers.family import (
     RATIOS,
     Anchors,

@@ -132,12 +132,12 @@ def create_task(
     (names) or `in_channels`. loss: terms and factors, such as "ce", "ce + 0.5*lovasz"; label_smoothing: of its
     cross-entropy; deep_supervision: the factor of the same loss on every level of the pyramid; semantic models alone
     have these. instance_weight, semantic_weight: of the two losses of a panoptic model. rgb: which bands are red, green
-    and blue, by name or position from 0, by default those
-    of that name; band_init, fusion: how they and the others meet the pretrained weights, see `torchfpn.backbone`.
-    scaling: raw values to network values; by default, with pretrained weights and red, green, blue and no other bands,
-    the constants that the backbone's weights learnt with (timm's or torchvision's own; ImageNet's where they publish
-    none), none otherwise. file_bands, rules: see `Recipe`; of panoptic models {"panoptic": {"stuff_area": 64}} sets
-    thresholds of merging. model_options: the other arguments of `create_model`.
+    and blue, by name or position from 0, by default those of that name; band_init, fusion: how they and the others meet
+    the pretrained weights, see `torchfpn.backbone`. scaling: raw values to network values; by default, with pretrained
+    weights and red, green, blue and no other bands, the constants that the backbone's weights learnt with (timm's or
+    torchvision's own; ImageNet's where they publish none), none otherwise. file_bands, rules: see `Recipe`; of panoptic
+    models {"panoptic": {"stuff_area": 64}} sets thresholds of merging. model_options: the other arguments of
+    `create_model`.
 
     Raises:
         ConfigError: contradicting or missing arguments; whatever `create_model` raises.
