@@ -1,6 +1,8 @@
 """Tasks by name: `create_task` makes a model with its criterion and recipe; `load` reads one from a file."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,11 @@ from torchfpn.nn.containers import Fork
 from torchfpn.recipe import IGNORE, Recipe, Scaling, default_colors
 from torchfpn.tasks.model import TASKS, check_name, check_unused, create_model, declared_levels
 from torchfpn.tasks.panoptic import MERGING, PanopticPostprocess, PanopticTask
+from torchfpn.tasks.start import Start
 from torchfpn.tasks.storage import FEATURES, filled_model, read_task_file
 from torchfpn.tasks.task import RegionPostprocess, RegionTask, SemanticPostprocess, Task
 
+log = logging.getLogger(__name__)
 CENTRED = "detectron2"  # the rule of masks whose pixels have their centres at halves
 
 
@@ -95,9 +99,10 @@ def _position(bands: Sequence[str], band: str | int, field: str) -> int:
 def create_task(
     task: str = "semantic",
     *,
-    backbone: str | nn.Module,
-    pyramid: str | nn.Module = "fpn",
+    backbone: str | nn.Module | None = None,
+    pyramid: str | nn.Module | None = None,
     head: str | nn.Module | None = None,
+    weights: str | Path | None = None,
     classes: Sequence[str] | None = None,
     num_classes: int | None = None,
     things: int | Sequence[str] | None = None,
@@ -129,31 +134,41 @@ def create_task(
 
     task: "semantic", "detection", "instance" or "panoptic", see `create_model`. Give `classes` (names) or
     `num_classes`; of "panoptic" `things` and `stuff`, names or numbers, which become the classes in this order; `bands`
-    (names) or `in_channels`. loss: terms and factors, such as "ce", "ce + 0.5*lovasz"; label_smoothing: of its
-    cross-entropy; deep_supervision: the factor of the same loss on every level of the pyramid; semantic models alone
-    have these. instance_weight, semantic_weight: of the two losses of a panoptic model. rgb: which bands are red, green
-    and blue, by name or position from 0, by default those of that name; band_init, fusion: how they and the others meet
-    the pretrained weights, see `torchfpn.backbone`. scaling: raw values to network values; by default, with pretrained
-    weights and red, green, blue and no other bands, the constants that the backbone's weights learnt with (timm's or
-    torchvision's own; ImageNet's where they publish none), none otherwise. file_bands, rules: see `Recipe`; of panoptic
-    models {"panoptic": {"stuff_area": 64}} sets thresholds of merging. model_options: the other arguments of
-    `create_model`.
+    (names) or `in_channels`. weights: of "panoptic", a torchfpn model file for detection, instance or panoptic
+    segmentation, such as a converted Mask R-CNN; architecture, bands and scaling are its own, as are the weights of all
+    parts that it has, and of classes of the same names; the recipe's `source` says what was taken over and what is new.
+    loss: terms and factors, such as "ce", "ce + 0.5*lovasz"; label_smoothing: of its cross-entropy; deep_supervision:
+    the factor of the same loss on every level of the pyramid; semantic models alone have these. instance_weight,
+    semantic_weight: of the two losses of a panoptic model. rgb: which bands are red, green and blue, by name or
+    position from 0, by default those of that name; band_init, fusion: how they and the others meet the pretrained
+    weights, see `torchfpn.backbone`. scaling: raw values to network values; by default, with pretrained weights and
+    red, green, blue and no other bands, the constants that the backbone's weights learnt with (timm's or torchvision's
+    own; ImageNet's where they publish none), none otherwise. file_bands, rules: see `Recipe`; of panoptic models
+    {"panoptic": {"stuff_area": 64}} sets thresholds of merging. model_options: the other arguments of `create_model`.
 
     Raises:
         ConfigError: contradicting or missing arguments; whatever `create_model` raises.
     """
+    given = dict(locals())
     check_name("task", task, TASKS)
+    if weights is not None:
+        return _begun(**given)
+    if backbone is None:
+        raise ConfigError("nothing", field="backbone", hint="give a name, such as resnet50")
+    pyramid = "fpn" if pyramid is None else pyramid
     head = TASKS[task][0] if head is None else head
     names, of_things = _class_names(task, classes, num_classes, things, stuff)
-    counts: dict[str, Any] = {"num_classes": len(names)}
-    if of_things:
-        counts = {"things": of_things, "stuff": len(names) - of_things}
-    weights = {"instance_weight": instance_weight, "semantic_weight": semantic_weight}
+    panoptic = {"things": of_things, "stuff": len(names) - of_things}
+    counts: dict[str, Any] = panoptic if of_things else {"num_classes": len(names)}
+    loss_factors = {"instance_weight": instance_weight, "semantic_weight": semantic_weight}
     others = bool(label_smoothing or deep_supervision or class_weights is not None)
-    loss = _loss_words(task, loss, weights, others=others)
+    loss = _loss_words(task, loss, loss_factors, others=others)
     band_names = _bands(bands, in_channels)
     if isinstance(backbone, nn.Module):
         check_unused(rgb=rgb)
+    if scaling is not None and len(scaling.offset) != len(band_names):
+        found = amount(len(scaling.offset), "scale")
+        raise ConfigError(found, field="scaling", allowed=f"one per band: {len(band_names)}")
     model_options = {name: _plain(value, name) for name, value in model_options.items()}
     named = bands is not None or in_channels in (None, 3)
     places = color_places(band_names, rgb=rgb, named=named) if pretrained else None
@@ -172,13 +187,6 @@ def create_task(
         **of_bands,
         **model_options,
     )
-    if scaling is None:
-        constants = _constants(backbone) if places and len(band_names) == 3 else None
-        scaling = constants.placed(places) if constants and places else Scaling.identity(len(band_names))
-    if len(scaling.offset) != len(band_names):
-        raise ConfigError(
-            amount(len(scaling.offset), "scale"), field="scaling", allowed=f"one per band: {len(band_names)}"
-        )
     recipe = Recipe(
         task=task,
         model={
@@ -190,7 +198,7 @@ def create_task(
         },
         classes=names,
         bands=band_names,
-        scaling=scaling,
+        scaling=_usual_scaling(backbone, len(band_names), places) if scaling is None else scaling,
         label_ids=tuple(int(label) for label in label_ids) or tuple(range(len(names))),
         colors=tuple(colors) or default_colors(len(names)),
         ignore_index=ignore_index,
@@ -209,6 +217,16 @@ def create_task(
     if deep_supervision:
         levels = declared_levels(model.get_submodule("pyramid"), "pyramid")
         made.criterion = DeepSupervision(made.criterion, levels, len(names), factor=deep_supervision)
+    return made
+
+
+def _begun(task: str, weights: str | Path, model_options: dict[str, Any], **given: Any) -> Task:
+    """What `create_task` gives of these arguments, with the architecture and the weights of a model file."""
+    start = Start.read(weights, task)
+    made = create_task(task, **start.arguments(given, model_options))
+    told = start.fill(made.model, made.classes, len(made.recipe.things))
+    made.recipe = replace(made.recipe, source=made.recipe.source | told)
+    log.info("weights of %s; taken over: %s; new: %s", *told.values())
     return made
 
 
@@ -324,6 +342,11 @@ def _of_colors(band_init: Any, bands: Sequence[str], places: Sequence[int] | Non
     """How the first convolution takes the bands: of red, green and blue alone, each keeps its filter in any order."""
     moved = places and len(bands) == 3 and tuple(places) != (0, 1, 2)
     return "copy" if moved and band_init == "repeat" else band_init
+
+
+def _usual_scaling(backbone: str | nn.Module, bands: int, places: Sequence[int] | None) -> Scaling:
+    """That of the pretrained weights on red, green and blue, which stand at `places`; else no change."""
+    return _constants(backbone).placed(places) if places and bands == 3 else Scaling.identity(bands)
 
 
 def _constants(backbone: str | nn.Module) -> Scaling:
