@@ -209,19 +209,19 @@ def _score_map(args: argparse.Namespace) -> dict[str, Any]:
 
 def _object_pictures(args: argparse.Namespace, run: "ObjectRun") -> None:
     """Writes pictures of the worst and best images of a detector."""
+    from torchfpn.evaluation.panoptic_model import PanopticEvaluation
     from torchfpn.report.objects import picture_names, write_pictures
 
+    folder, sample = args.out / "samples", run.samples.__getitem__
+    if isinstance(run.found, PanopticEvaluation):
+        from torchfpn.report.panoptic import write_panoptic_pictures
+
+        write_panoptic_pictures(
+            folder, run.found, run.task, sample, order=run.order, precision=run.precision, fit=run.fit
+        )
+        return
     names = picture_names(run.found)
-    write_pictures(
-        args.out / "samples",
-        names,
-        run.found,
-        run.task,
-        run.samples.__getitem__,
-        order=run.order,
-        precision=run.precision,
-        fit=run.fit,
-    )
+    write_pictures(folder, names, run.found, run.task, sample, order=run.order, precision=run.precision, fit=run.fit)
 
 
 def _pictures(args: argparse.Namespace, task: "Task") -> "Watch":
@@ -292,8 +292,8 @@ def _print(args: argparse.Namespace, scores: dict[str, Any]) -> None:
 
     from torchfpn.io.atomic import write_text
     from torchfpn.report.console import Console
-    from torchfpn.report.run import is_detection_scores, parse_scores
-    from torchfpn.report.tables import class_table, object_table, precision_table
+    from torchfpn.report.run import is_detection_scores, is_panoptic_scores, parse_scores
+    from torchfpn.report.tables import class_table, object_table, panoptic_table, precision_table
 
     text = json.dumps(scores, indent=2, ensure_ascii=False) + "\n"
     if str(args.json) == "-":
@@ -302,7 +302,9 @@ def _print(args: argparse.Namespace, scores: dict[str, Any]) -> None:
     console = Console()
     if is_detection_scores(scores):
         console.print(precision_table(scores))
-    if "confusion" in scores:
+    if is_panoptic_scores(scores):
+        console.print(panoptic_table(scores))
+    elif "confusion" in scores:
         console.print(class_table(parse_scores(scores)))
     if "objects" in scores:
         console.print(object_table(scores["objects"]))

@@ -35,6 +35,7 @@ OPTIONS: dict[str, Any] = {  # what `model.options` may hold, as far as its type
     "points": list[int] | None,
     "extra": Literal["pool", "conv", "conv-c5"] | None,
     "align_corners": bool,
+    "semantic_classes": Literal["stuff", "all"],
     **{f"{piece}_options": dict[str, Any] | None for piece in ("backbone", "pyramid", "head")},
 }
 
@@ -47,6 +48,8 @@ OF_OBJECTS: dict[str, tuple[str, ...]] = {
     "data": ("shorter", "longest", "visible", "covering"),
     "loss": ("anchors", "boxes", "crowds"),
 }
+
+OF_PANOPTIC: dict[str, tuple[str, ...]] = {"loss": ("instance_weight", "semantic_weight")}
 
 LISTENING = {  # settings that only one choice of another one listens to
     "schedule.power": ("schedule.name", ("poly",)),
@@ -92,22 +95,34 @@ def check_task(config: TrainConfig, task: str, classes: int) -> None:
         ConfigError: one that it would take without effect, or another number of class weights than classes.
     """
     usual = TrainConfig()
-    for group, names in (OF_PIXELS if task != "semantic" else OF_OBJECTS).items():
-        for name in names:
-            given, expected = (getattr(getattr(one, group), name) for one in (config, usual))
-            if given != expected:
-                found = f"{given} with a dataset for {task}"
-                raise ConfigError(found, field=f"{group}.{name}", allowed=f"{expected}: it does not use this")
-    if task != "semantic":
-        if config.model.options.get("align_corners"):
-            found = f"true with a dataset for {task}"
-            raise ConfigError(found, field="model.options.align_corners", allowed="false: it does not use this")
-        if config.data.class_aware and config.data.crop is None:
-            found = f"{config.data.class_aware} without a crop"
-            raise ConfigError(found, field="data.class_aware", allowed="0, or a --data.crop smaller than the images")
+    for group, name in _unused_settings(task):
+        given, expected = (getattr(getattr(one, group), name) for one in (config, usual))
+        if given != expected:
+            found = f"{given} with a dataset for {task}"
+            raise ConfigError(found, field=f"{group}.{name}", allowed=f"{expected}: it does not use this")
+    options = config.model.options
+    if task not in ("semantic", "panoptic") and options.get("align_corners"):
+        found = f"true with a dataset for {task}"
+        raise ConfigError(found, field="model.options.align_corners", allowed="false: it does not use this")
+    if task != "panoptic" and "semantic_classes" in options:
+        found = f"{options['semantic_classes']} with a dataset for {task}"
+        raise ConfigError(found, field="model.options.semantic_classes", hint="leave it out: it does not use this")
+    if task != "semantic" and config.data.class_aware and config.data.crop is None:
+        found = f"{config.data.class_aware} without a crop"
+        raise ConfigError(found, field="data.class_aware", allowed="0, or a --data.crop smaller than the images")
     weights = config.loss.class_weights
     if isinstance(weights, list) and len(weights) != classes:
         raise ConfigError(f"{len(weights)} numbers", field="loss.class_weights", allowed=f"one a class: {classes}")
+
+
+def _unused_settings(task: str) -> Iterator[tuple[str, str]]:
+    """(group, name) of the settings that a dataset for this task does not use."""
+    tables = [OF_OBJECTS] if task == "semantic" else [OF_PIXELS]
+    for table in tables if task == "panoptic" else [*tables, OF_PANOPTIC]:
+        for group, names in table.items():
+            if task == "panoptic" and group == "model":  # of the semantic branch
+                continue
+            yield from ((group, name) for name in names)
 
 
 def settings(config: Any, prefix: str = "") -> Iterator[tuple[str, "Field[Any]", Any, Any]]:

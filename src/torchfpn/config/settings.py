@@ -109,6 +109,8 @@ class LossConfig:
     deep_supervision: float = option(0.0, "factor of the same loss on every level of the pyramid; 0: none", least=0.0)
     anchors: int = option(256, "detection: anchors per image in the loss of the first stage", least=1)
     boxes: int = option(512, "detection: boxes per image in the loss of the second stage", least=1)
+    instance_weight: float = option(1.0, "panoptic: factor of the losses of things", least=1e-6, most=1e6)
+    semantic_weight: float = option(0.5, "panoptic: factor of the loss of all pixels", least=1e-6, most=1e6)
     crowds: float = option(
         0.7,
         "of objects: boxes with more than this share in a crowd or an ignored object are no background; 0: all are",

@@ -1,6 +1,7 @@
 """The public door `torchfpn.evaluate`: what `fpn evaluate --json` writes, as a dict."""
 
 import logging
+import mmap
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from torchfpn.data.config import DatasetConfig
     from torchfpn.data.datasets import ObjectDataset
     from torchfpn.evaluation.model import Fit, ObjectEvaluation, Watch
+    from torchfpn.evaluation.panoptic_model import PanopticEvaluation
     from torchfpn.tasks.task import Precision, Task
 
 log = logging.getLogger(__name__)
 
+BOUNDARY = 0.02  # width of the bands of boundary PQ relative to the diagonal (Cheng et al. 2021)
 GEOJSON_START = 2**20  # bytes of a JSON file that are searched for its GeoJSON type
 
 
@@ -57,7 +60,7 @@ def evaluate(
             folder of label files.
         truth: for a model, a dataset.yaml or its folder; else label files, polygons, or COCO annotations.
         split: of the dataset.
-        boundary: also compute the boundary IoU of a semantic model, the slowest score.
+        boundary: also compute the boundary IoU of a semantic model, boundary PQ of a panoptic one, the slowest score.
         precision: "fp32", "bf16" or "auto", of the model's computation.
         device: "cpu", "cuda", ... or "auto"; None: where the task is, of a path as "auto".
         accept_dtype: accept another pixel type than in training.
@@ -107,9 +110,9 @@ def evaluate(
 
 
 class ObjectRun(NamedTuple):
-    """A detector that has been scored on a split, for pictures of its predictions."""
+    """A detector or a panoptic model that has been scored on a split, for pictures of its predictions."""
 
-    found: "ObjectEvaluation"
+    found: "ObjectEvaluation | PanopticEvaluation"
     task: "Task"
     samples: "ObjectDataset"
     order: list[int]
@@ -125,7 +128,7 @@ class Hooks:
         counting: shows progress.
         loaded: is given the model before the first image.
         watch: of a semantic model, makes what is shown every sample with its prediction.
-        scored: of a detector, is given the finished evaluation.
+        scored: of a detector or a panoptic model, is given the finished evaluation.
     """
 
     counting: Counting = no_progress
@@ -153,7 +156,7 @@ def score_model(model: "Task | Path", truth: Path, options: Options, hooks: Hook
         task = task.to(find_device(options.device or "auto"))
     hooks.loaded(task)
     with evaluating(task):
-        score = _score_pixels if task.recipe.task == "semantic" else _score_objects
+        score = {"semantic": _score_pixels, "panoptic": _score_panoptic}.get(task.recipe.task, _score_objects)
         return score(task, dataset, options, hooks)
 
 
@@ -168,6 +171,32 @@ def _score_objects(task: "Task", dataset: "DatasetConfig", options: Options, hoo
     with hooks.counting("evaluating", len(samples)) as step:
         found = evaluate_objects(
             task, samples, precision=options.precision, order=order, most=most, progress=step, fit=fit
+        )
+    hooks.scored(ObjectRun(found, task, samples, order, options.precision, fit))
+    return found.to_dict(options.split)
+
+
+def _score_panoptic(task: "Task", dataset: "DatasetConfig", options: Options, hooks: Hooks) -> dict[str, Any]:
+    from torchfpn.data.datasets import ObjectDataset
+    from torchfpn.evaluation.model import class_order, fitting, open_samples
+    from torchfpn.evaluation.panoptic_model import check_kinds, evaluate_panoptic
+    from torchfpn.tasks.panoptic import PanopticTask
+
+    assert isinstance(task, PanopticTask)
+    options.check("a panoptic model")
+    check_kinds(task, dataset)
+    order = class_order(task.classes, dataset.names)
+    samples = open_samples(ObjectDataset, dataset, options.split, task.recipe, accept_dtype=options.accept_dtype)
+    fit = fitting(samples, task.recipe, accept_dtype=options.accept_dtype)
+    with hooks.counting("evaluating", len(samples)) as step:
+        found = evaluate_panoptic(
+            task,
+            samples,
+            boundary=BOUNDARY if options.boundary else None,
+            precision=options.precision,
+            order=order,
+            progress=step,
+            fit=fit,
         )
     hooks.scored(ObjectRun(found, task, samples, order, options.precision, fit))
     return found.to_dict(options.split)
@@ -210,7 +239,17 @@ def _score_pixels(task: "Task", dataset: "DatasetConfig", options: Options, hook
 
 
 def score_results(results: Path, truth: Path, options: Options) -> dict[str, Any]:
-    """The scores of a file of COCO results against annotations."""
+    """The scores of a file of COCO results against annotations, or of COCO panoptic annotations against true ones.
+
+    The PNGs of panoptic annotations are in the folder beside the file that has its name without ".json".
+    """
+    if _is_panoptic(truth):
+        from torchfpn.evaluation.panoptic import panoptic_quality
+
+        options.check("COCO panoptic annotations")
+        boundary = BOUNDARY if options.boundary else None
+        folders = truth.with_suffix(""), results.with_suffix("")
+        return panoptic_quality(truth, folders[0], results, folders[1], boundary=boundary).to_dict("all")
     options.check("COCO results")
     most = options.checked_max_detections()
     from torchfpn.evaluation.coco import evaluate_results
@@ -223,6 +262,14 @@ def is_results(predicted: Path, truth: Path) -> bool:
     return all(
         path.suffix.lower() == ".json" and path.is_file() and not _is_geojson(path) for path in (predicted, truth)
     )
+
+
+def _is_panoptic(path: Path) -> bool:
+    """Whether a JSON file names the segments of images."""
+    if not path.stat().st_size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b'"segments_info"') >= 0
 
 
 def _is_geojson(path: Path) -> bool:

@@ -30,7 +30,7 @@ from torchfpn.ops.masks import Instances, no_instances
 from torchfpn.ops.masks import areas as mask_areas
 from torchfpn.recipe import IGNORE, Recipe
 from torchfpn.tasks.task import Precision, RegionTask, Task, check_logits, computing, naming, overflow_words
-from torchfpn.types import Batch, Objects, Semantic
+from torchfpn.types import Batch, Objects, Semantic, Size
 
 log = logging.getLogger(__name__)
 Fit = Callable[[Tensor], Tensor]  # an image as its file has it -> with the values that the model learnt on
@@ -100,7 +100,7 @@ def evaluate_pixels(
     source = samples if isinstance(samples, SemanticDataset) else source
     edges = Edges(len(task.classes), source) if boundary else None
     images = 0
-    for sample, found in _predictions(task, samples, precision, fit, progress):
+    for sample, found in predictions(task, samples, precision, fit, progress):
         labels = found.labels.cpu()
         truth = reordered(sample.target, order)
         truth = torch.where(labels == IGNORE, IGNORE, truth)  # pixels without data have no prediction
@@ -148,10 +148,18 @@ def fitting(samples: SplitDataset, recipe: Recipe, *, accept_dtype: bool = False
     return partial(in_range, dtype=samples.dtype, recipe=recipe, file=samples.dataset.file, accept=accept_dtype)
 
 
-def _predictions(
+def predictions(
     task: Task, samples: Any, precision: Precision, fit: Fit | None, progress: Callable[[], None] | None
 ) -> Iterator[tuple[Any, Any]]:
-    """Each sample with its prediction, on the device of the task; a warning counts pixels that overflow in scaling."""
+    """Each sample with its prediction, on the device of the task; a warning counts pixels that overflow in scaling.
+
+    Args:
+        task: the model.
+        samples: a dataset, or its samples.
+        precision: of the computation.
+        fit: brings images to the values that a converted model learnt on.
+        progress: called after every image.
+    """
     device, lost = next(task.model.parameters()).device, 0
     every = (
         (samples[i] for i in range(len(samples))) if isinstance(samples, SemanticDataset | ObjectDataset) else samples
@@ -251,6 +259,11 @@ class ObjectEvaluation:
         f1 = [each.f1 for each in counts]
         return sorted(range(len(counts)), key=lambda i: (math.inf if f1[i] is None else f1[i], -sum(counts[i])))
 
+    def scored(self) -> list[int]:
+        """The numbers of the images with an F1, the worst first."""
+        counts = self.counts()
+        return [number for number in self.ranked() if counts[number].f1 is not None]
+
     def to_dict(self, split: str = "val") -> dict[str, Any]:
         """Plain values for JSON, as in a run's validation.json; None where there is nothing to score.
 
@@ -300,7 +313,7 @@ def evaluate_objects(
     masks = task.recipe.task == "instance" and (source is None or source.dataset.task == "instance")
     scorer = ObjectScorer(task, source, masks=masks, most=most, order=order)
     names = []
-    for index, (sample, found) in enumerate(_predictions(task, samples, precision, fit, progress)):
+    for index, (sample, found) in enumerate(predictions(task, samples, precision, fit, progress)):
         found = found.to("cpu")
         truth = scorer.update(index, found, sample.objects)
         names.append(sample.name)
@@ -319,6 +332,7 @@ class ObjectScorer:
         masks: score masks, too.
         most: detections of each image and class that count.
         order: the task's label of each class of the dataset.
+        classes: names of the objects' classes; None: all classes of the task.
     """
 
     def __init__(
@@ -329,8 +343,9 @@ class ObjectScorer:
         masks: bool,
         most: int = LIMITS[-1],
         order: Sequence[int] | None = None,
+        classes: Sequence[str] | None = None,
     ) -> None:
-        self.scores = AveragePrecision(task.classes, masks=masks, most=most)
+        self.scores = AveragePrecision(task.classes if classes is None else classes, masks=masks, most=most)
         self.source, self.ranks, self.order = source, image_ranks(source), order
         self.numbers: list[int] = []
 
@@ -482,7 +497,7 @@ class ObjectValidation:
         self.scorer = ObjectScorer(task, source, masks=self.masks)
         self.warned = False
 
-    def step(self, batch: Batch, first: int = 0) -> list[Instances]:
+    def step(self, batch: Batch, first: int = 0) -> list[Any]:
         """Takes in one batch and gives its results.
 
         Args:
@@ -490,15 +505,23 @@ class ObjectValidation:
             first: the number of its first image in the split.
         """
         try:
-            results: list[Instances] = self.task.predict(batch)
+            results: list[Any] = self.task.predict(batch)
         except NotFiniteError as error:  # the weights of an epoch may be bad and those of a later one good
             if not self.warned:
                 log.warning("%s", error)
             self.warned = True
-            results = [no_instances(size, masks=self.masks) for size in batch.sizes]
-        for number, (found, objects) in enumerate(zip(results, batch.targets, strict=True), first):
-            self.scorer.update(number, found.to("cpu"), objects.to("cpu"))
+            results = [self.nothing(size) for size in batch.sizes]
+        for place, result in enumerate(results):
+            self.count(first + place, result, batch, place)
         return results
+
+    def nothing(self, size: Size) -> Any:
+        """The result of an image for which the model gives NaN or infinity."""
+        return no_instances(size, masks=self.masks)
+
+    def count(self, number: int, result: Any, batch: Batch, place: int) -> None:
+        """Counts an image; `place` is its place in the batch, `number` that in the split."""
+        self.scorer.update(number, result.to("cpu"), batch.targets[place].to("cpu"))
 
     def row(self) -> dict[str, float]:
         """The columns of metrics.csv; NaN for a class that does not occur in the truth."""

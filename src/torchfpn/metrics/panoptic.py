@@ -89,6 +89,7 @@ class PanopticScores:
         tp, fp, fn: of each class: matches, predicted segments that are none, true segments that were missed.
         confusion: [K + 1][K + 1] segments by true and predicted class; matches here need not be of one class. The last
             row and column: matched by none.
+        num_things: how many of the classes are things.
         boundary: the same scores by boundary IoU; None if they were not asked for.
     """
 
@@ -104,6 +105,7 @@ class PanopticScores:
     fp: tuple[int, ...]
     fn: tuple[int, ...]
     confusion: tuple[tuple[int, ...], ...]
+    num_things: int
     boundary: "PanopticScores | None" = None
 
     @property
@@ -135,6 +137,7 @@ class PanopticScores:
             "images": self.images,
             "classes": list(self.classes),
             "colors": [list(color) for color in colors],
+            "num_things": self.num_things,
         }
         boundary = {} if self.boundary is None else {"boundary": self.boundary._numbers()}
         return head | self._numbers() | boundary
@@ -280,6 +283,7 @@ class PanopticQuality:
             fp=tuple(fp.tolist()),
             fn=tuple(fn.tolist()),
             confusion=tuple(tuple(row) for row in confusion.tolist()),
+            num_things=len(self.things),
             boundary=boundary,
         )
 

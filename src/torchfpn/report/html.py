@@ -19,8 +19,20 @@ from PIL import Image
 from torchfpn.errors import amount
 from torchfpn.io.atomic import write_text
 from torchfpn.report.charts import FEW, Series, chart, css, heat_map, precision_recall, readable
-from torchfpn.report.run import BEST, SINGLE, WORST, DetectionScores, Number, Run, Scores, read_run
-from torchfpn.report.tables import OBJECT_COUNTS, OBJECT_SHARES, crowded_note, precision_columns
+from torchfpn.report.run import (
+    BEST,
+    QUALITIES,
+    SEGMENT_COUNTS,
+    SINGLE,
+    WORST,
+    DetectionScores,
+    Number,
+    PanopticTable,
+    Run,
+    Scores,
+    read_run,
+)
+from torchfpn.report.tables import OBJECT_COUNTS, OBJECT_SHARES, crowded_note, panoptic_notes, precision_columns
 
 DASH = "\N{EN DASH}"  # in place of a number
 
@@ -142,6 +154,8 @@ def report_page(run: Run) -> str:
         sections.append(Section("Confusion", lead, matrix=heat_map(run.scores)))
     if run.detections is not None:
         sections += _detection_sections(run.detections, run.samples)
+    if run.panoptic is not None:
+        sections += _panoptic_sections(run.panoptic, run.samples)
     sections += [Section("Predictions", pictures=_pictures(run)), Section("Settings", details=_settings(run))]
     return _page(run.name, run.name, _tiles(run), sections, kind=run.kind, about=_about(run))
 
@@ -231,6 +245,45 @@ def _detection_sections(scores: DetectionScores, samples: Sequence[tuple[str, by
     ]
 
 
+def _panoptic_sections(scores: PanopticTable, samples: Sequence[tuple[str, bytes]]) -> list[Section]:
+    """Panoptic quality of each class, the segments that were confused, and the worst and the best images."""
+    rows = []
+    for k, name in enumerate(scores.classes):
+        kind = "thing" if k < scores.things else "stuff"
+        shares = [_percent(scores.each[key][k]) for key in QUALITIES]
+        cells = [*shares, *(f"{scores.counts[key][k]:,}" for key in SEGMENT_COUNTS), kind]
+        rows.append(Row(name, cells, css(scores.colors[k]), scores.each["pq"][k]))
+    rows += [_mean_row(scores, name) for name in ("things", "stuff")]
+    heads = ["class", *(f"{name.upper()}, %" for name in QUALITIES), "found", "false", "missed", "kind"]
+    note = (
+        "SQ: mean IoU of the segments that were found; RQ: their F1; PQ: the product. Found is a segment that overlaps "
+        f"with a true one of its class by an IoU above 0.5. {'. '.join(panoptic_notes(scores))}."
+    )
+    lead = "Segments that overlap by an IoU above 0.5, by true and predicted class; the last row and column: none."
+    pictures = []
+    for start in (WORST, BEST):
+        shown = [(name, picture) for name, picture in samples if name.startswith(start)]
+        pictures += [_picture(f"{name}: {scores.of_picture(name) or ''}".rstrip(": "), each) for name, each in shown]
+    return [
+        Section("Classes", table=Table(heads, rows, _mean_row(scores, "all")), note=note),
+        Section("Confusion", lead, matrix=heat_map(_segment_confusion(scores))),
+        Section("Best and worst", pictures=pictures),
+    ]
+
+
+def _mean_row(scores: PanopticTable, name: str) -> Row:
+    shares = [_percent(scores.means[name][key]) for key in QUALITIES]
+    totals = [f"{sum(scores.counts[key]):,}" if name == "all" else "" for key in SEGMENT_COUNTS]
+    return Row(f"mean of {name}", [*shares, *totals, ""])
+
+
+def _segment_confusion(scores: PanopticTable) -> Scores:
+    """Segments by class as `heat_map` takes them, with a class for none."""
+    classes, colors = [*scores.classes, "none"], [*scores.colors, (140, 140, 150)]
+    undefined: list[Number] = [None] * len(classes)
+    return Scores(classes, colors, scores.confusion, undefined, None, None, None, scores.split)
+
+
 def _precision_section(scores: DetectionScores) -> Section:
     """AP, AP50, AP75 and AR of each class; of masks first, if there are any."""
     columns = precision_columns(scores)
@@ -276,10 +329,14 @@ def _tiles(run: Run) -> list[Tile]:
         tiles.append(_percent_tile(f"pixel accuracy, {split}", run.scores.pixel_accuracy))
     if run.detections is not None:
         tiles += _detection_tiles(run.detections)
+    if run.panoptic is not None:
+        means, split = run.panoptic.means, run.panoptic.split
+        tiles += [_percent_tile(f"{name.upper()}, {split}", means["all"][name]) for name in QUALITIES]
+        tiles += [_percent_tile(f"PQ of {name}, {split}", means[name]["pq"]) for name in ("things", "stuff")]
     epochs = len(next(iter(run.curves.values()), []))
     if epochs:
         tiles.append(Tile("epochs", str(epochs)))
-        by = next((name for name in ("val/miou", "val/mask_ap", "val/ap") if name in run.curves), "")
+        by = next((name for name in ("val/pq", "val/miou", "val/mask_ap", "val/ap") if name in run.curves), "")
         curve = [(v, k) for k, v in enumerate(run.curves.get(by, []), start=1) if v is not None]
         if curve:
             tiles.append(Tile("best epoch", str(max(curve, key=lambda pair: pair[0])[1])))
@@ -362,12 +419,25 @@ def _curves(run: Run) -> list[str]:
     mean = line("mean", "val/miou", "var(--ink)")
     charts = [
         chart("loss", [line("training", "train/loss", "var(--one)"), line("validation", "val/loss", "var(--two)")]),
+        *_quality_charts(curves, line, _class_lines(run, line, "val/pq_")),
         chart("IoU on the validation images", [*_class_lines(run, line, "val/iou_"), mean], limits=(0, 1)),
         *_precision_charts(curves, line, _class_lines(run, line, "val/ap_")),
         chart("learning rate", [line("learning rate", "lr", "var(--three)")], log=False),
         chart("terms of the training loss", _terms(curves, line)),
     ]
     return [each for each in charts if each]
+
+
+def _quality_charts(curves: Mapping[str, list[Number]], line: Line, classes: Sequence[Series]) -> list[str]:
+    """PQ over the epochs: of things and stuff, and of each class."""
+    names = {"val/pq": "PQ", "val/things_pq": "things", "val/stuff_pq": "stuff", "val/sq": "SQ", "val/rq": "RQ"}
+    colors = iter(("var(--ink)", "var(--one)", "var(--two)", "var(--three)", "var(--wrong)"))
+    lines = [line(name, column, next(colors)) for column, name in names.items() if column in curves]
+    mean = line("mean", "val/pq", "var(--ink)")
+    return [
+        chart("PQ on the validation images", lines, limits=(0, 1)),
+        chart("PQ of each class", [*classes, mean] if len(classes) > 1 else [], limits=(0, 1)),
+    ]
 
 
 def _precision_charts(curves: Mapping[str, list[Number]], line: Line, classes: Sequence[Series]) -> list[str]:
@@ -391,7 +461,7 @@ def _class_lines(run: Run, line: Line, prefix: str) -> list[Series]:
     columns = [name for name in run.curves if name.startswith(prefix)]
     if len(columns) > FEW:
         return []
-    scores = run.scores or run.detections
+    scores = run.scores or run.detections or run.panoptic
     colors = dict(zip(scores.classes, scores.colors, strict=True)) if scores else {}
     names = [column.removeprefix(prefix) for column in columns]
     return [
@@ -411,7 +481,7 @@ def _terms(curves: Mapping[str, list[Number]], line: Line) -> list[Series]:
 
 def _pictures(run: Run) -> list[Picture]:
     """Sample pictures under the names of their images, without the number that keeps the files in order."""
-    shown_elsewhere = (BEST, WORST) if run.detections is not None else ()
+    shown_elsewhere = (BEST, WORST) if run.detections is not None or run.panoptic is not None else ()
     names = [(name, picture) for name, picture in run.samples if not name.startswith(shown_elsewhere)]
     return [_picture(re.sub(r"^\d+-", "", name), picture) for name, picture in names]
 

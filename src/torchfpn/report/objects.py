@@ -7,7 +7,7 @@ that neighbours are told apart.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -295,23 +295,33 @@ def _of_one_class(crops: Crops | None, colors: Sequence[Color]) -> bool:
     return crops is not None and len(colors) == 1
 
 
-def picture_names(evaluation: ObjectEvaluation, extreme: int = EXTREMES, ordinary: int = OTHERS) -> dict[str, int]:
+class Ranked(Protocol):
+    """An evaluation whose images can be ranked."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the images."""
+
+    def scored(self) -> list[int]:
+        """The numbers of the images that have a score, the worst first."""
+
+
+def picture_names(evaluation: Ranked, extreme: int = EXTREMES, ordinary: int = OTHERS) -> dict[str, int]:
     """Chooses the images of an evaluation that are drawn, each once.
 
     Args:
         evaluation: of all images.
-        extreme: the number of worst images, and of best images, by F1; at most half of the images that have one.
+        extreme: the number of worst images, and of best images; at most half of the images that have a score.
         ordinary: the number of other images, evenly spaced: neighbours in a split are often frames of one film.
 
     Returns:
         Name of the picture without suffix -> index of the image. The names are ``worst-00-<stem>``,
         ``best-00-<stem>`` and ``00-<stem>``.
     """
-    counts = evaluation.counts()
-    ranked = [number for number in evaluation.ranked() if counts[number].f1 is not None]
+    ranked = evaluation.scored()
     most = min(extreme, len(ranked) // 2)
     names = _named(WORST, ranked[:most], evaluation.names) | _named(BEST, ranked[::-1][:most], evaluation.names)
-    rest = sorted(set(range(len(counts))) - set(names.values()))
+    rest = sorted(set(range(len(evaluation.names))) - set(names.values()))
     apart = max(1, len(rest) // max(1, ordinary))
     return _named("", rest[::apart][:ordinary], evaluation.names) | names
 

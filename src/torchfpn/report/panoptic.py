@@ -3,19 +3,34 @@
 Stuff has the color of its class. Things have shades of it, so that neighbours are told apart.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from torchfpn.data.sample import ObjectSample
+from torchfpn.evaluation.model import Fit
+from torchfpn.evaluation.panoptic_model import PanopticEvaluation, segments_of
+from torchfpn.io.atomic import make_directory, write_bytes
 from torchfpn.metrics.panoptic import Segmented
 from torchfpn.ops.extents import extents
 from torchfpn.report.images import Rgb, class_colors, legend_below, png, shortened, to_rgb
-from torchfpn.report.objects import NAME, Frame, at_size, draw_numbers, draw_texts, line_width, text_size
+from torchfpn.report.objects import (
+    NAME,
+    Frame,
+    at_size,
+    draw_numbers,
+    draw_texts,
+    line_width,
+    picture_names,
+    text_size,
+)
 from torchfpn.report.sheets import LARGEST, Legend, panels_png, resized
+from torchfpn.tasks.task import Precision, Task, computing
 from torchfpn.types import Color, Panoptic
 
 SHADES = (0.0, 0.4, -0.35, 0.2, -0.2, 0.55, -0.5)  # towards white, or towards black; used again and again
@@ -215,3 +230,47 @@ def _class_colors(colors: Sequence[Sequence[int]], names: Sequence[str], *marks:
 def _legend(marks: Sequence[SegmentMarks], colors: Sequence[Color], names: Sequence[str]) -> Legend:
     present = {label for each in marks for label in each.labels}
     return [(colors[k], name) for k, name in enumerate(names) if k in present]
+
+
+def write_panoptic_pictures(
+    folder: Path,
+    evaluation: PanopticEvaluation,
+    task: Task,
+    sample: Callable[[int], ObjectSample],
+    *,
+    order: Sequence[int] | None = None,
+    precision: Precision = "fp32",
+    fit: Fit | None = None,
+) -> None:
+    """Predicts the worst images, the best and others anew and draws truth and prediction as PNG files.
+
+    Args:
+        folder: where to write; made if it is missing.
+        evaluation: of the images.
+        task: the model.
+        sample: gives the sample with an index.
+        order: as for `evaluate_panoptic`.
+        precision: of the prediction.
+        fit: as for `evaluate_panoptic`.
+
+    Raises:
+        FPNError: an image that cannot be read, or a folder that cannot be written.
+    """
+    make_directory(folder)
+    recipe, device = task.recipe, next(task.model.parameters()).device
+    for name, number in picture_names(evaluation).items():
+        one = sample(number)
+        image, truth = one.image if fit is None else fit(one.image), segments_of(one.segments)
+        with computing(device, precision):
+            found: Panoptic = task.predict([image.to(device)])[0].to("cpu")
+        if order is not None:
+            truth = replace(truth, labels=np.asarray(list(order), np.int64)[truth.labels])
+        picture = panoptic_side_by_side(
+            one.image.numpy(),
+            SegmentMarks.of_truth(truth, len(recipe.things), recipe.classes),
+            SegmentMarks.of_result(found, recipe.classes),
+            colors=recipe.colors,
+            names=recipe.classes,
+            bands=recipe.bands,
+        )
+        write_bytes(folder / f"{name}.png", picture)

@@ -32,6 +32,10 @@ CURVES = ("curve50", "curve75")
 
 RECALLS = 101
 
+QUALITIES = ("pq", "sq", "rq")
+
+SEGMENT_COUNTS = ("tp", "fp", "fn")
+
 BEST, WORST = "best-", "worst-"  # how names of sample pictures begin
 
 
@@ -169,6 +173,46 @@ class DetectionScores:
 
 
 @dataclass(frozen=True)
+class PanopticTable:
+    """validation.json of a panoptic model.
+
+    Attributes:
+        split: which images were scored.
+        classes: their names, things first.
+        colors: of the classes.
+        things: how many of the classes are things.
+        images: their number.
+        means: of "all", "things" and "stuff", the scores by the names in `QUALITIES`.
+        each: of each class, the scores by the names in `QUALITIES`.
+        counts: of each class, the segments by the names in `SEGMENT_COUNTS`.
+        confusion: [K + 1][K + 1] segments by true and predicted class; the last row and column: matched by none.
+        branches: scores of the two branches by themselves.
+        pictures: of the name of each image, its panoptic quality and counts in words.
+    """
+
+    split: str
+    classes: list[str]
+    colors: list[Color]
+    things: int
+    images: int
+    means: dict[str, dict[str, Number]]
+    each: dict[str, list[Number]]
+    counts: dict[str, list[int]]
+    confusion: list[list[int]]
+    branches: dict[str, Number]
+    pictures: dict[str, str]
+
+    @property
+    def kind(self) -> str:
+        """Of the task, in words."""
+        return "panoptic segmentation"
+
+    def of_picture(self, stem: str) -> str | None:
+        """What is said of the image whose sample picture is called ``worst-00-<stem>``."""
+        return self.pictures.get(stem.split("-", 2)[-1])
+
+
+@dataclass(frozen=True)
 class Run:
     """The contents of a run folder; a file that is missing leaves its value empty.
 
@@ -181,6 +225,7 @@ class Run:
         environment: env.json.
         samples: name and PNG of each sample picture, in order.
         detections: validation.json of a detector.
+        panoptic: validation.json of a panoptic model.
         about: see `write_about`.
     """
 
@@ -192,13 +237,17 @@ class Run:
     environment: dict[str, Any] = field(default_factory=dict)
     samples: list[tuple[str, bytes]] = field(default_factory=list)
     detections: DetectionScores | None = None
+    panoptic: PanopticTable | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
         """Kind of the task, in words."""
-        if self.detections is not None:
-            return self.detections.kind
+        known = self.detections or self.panoptic
+        if known is not None:
+            return known.kind
+        if "train/loss_semantic" in self.curves:
+            return "panoptic segmentation"
         if self.scores is not None or "train/loss_objectness" not in self.curves:
             return "semantic segmentation"
         return KINDS["instance" if "train/loss_masks" in self.curves else "detection"]
@@ -235,12 +284,14 @@ def read_run(folder: Path) -> Run:
         raise DataError("holds neither metrics.csv nor validation.json", file=folder, hint="give a run folder")
     found = _json(scores) if scores.is_file() else None
     detector = found is not None and is_detection_scores(found)
+    panoptic = found is not None and is_panoptic_scores(found)
     config = folder / "config.yaml"
     return Run(
         name=folder.absolute().name,
         curves=_curves(metrics) if metrics.is_file() else {},
-        scores=None if found is None or detector else parse_scores(found, file=scores),
+        scores=None if found is None or detector or panoptic else parse_scores(found, file=scores),
         detections=parse_detection_scores(found, file=scores) if found is not None and detector else None,
+        panoptic=parse_panoptic_scores(found, file=scores) if found is not None and panoptic else None,
         config=_mapping(config, _yaml) if config.is_file() and _text(config) else {},
         config_text=_text(config) if config.is_file() else "",
         environment=_json(folder / "env.json") if (folder / "env.json").is_file() else {},
@@ -313,6 +364,57 @@ def parse_detection_scores(data: Mapping[str, Any], *, file: str | Path = "score
         )
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise DataError(f"not the scores of a run ({error})", file=file) from error
+
+
+def is_panoptic_scores(data: Mapping[str, Any]) -> bool:
+    """Whether the contents of a validation.json are those of a panoptic model."""
+    return data.get("kind") == "panoptic"
+
+
+def parse_panoptic_scores(data: Mapping[str, Any], *, file: str | Path = "scores") -> PanopticTable:
+    """Checks the contents of a validation.json of a panoptic model.
+
+    Args:
+        data: as it is read.
+        file: named in errors.
+
+    Raises:
+        DataError: something is missing, or not of the kind that this file has.
+    """
+    try:
+        classes = [str(name) for name in data["classes"]]
+        confusion = [[int(count) for count in row] for row in data["confusion"]]
+        if len(confusion) != len(classes) + 1 or any(len(row) != len(confusion) for row in confusion):
+            raise ValueError(f"a matrix of {len(confusion)} rows for {len(classes)} classes")
+        return PanopticTable(
+            split=str(data.get("split", "val")),
+            classes=classes,
+            colors=class_colors(data.get("colors") or (), len(classes))[: len(classes)],
+            things=int(data["num_things"]),
+            images=int(data["images"]),
+            means={name: {key: _number(data[name][key]) for key in QUALITIES} for name in ("all", "things", "stuff")},
+            each={key: _numbers(data[f"class_{key}"], len(classes)) for key in QUALITIES},
+            counts={key: _counts(data[key], len(classes)) for key in SEGMENT_COUNTS},
+            confusion=confusion,
+            branches={str(name): _number(value) for name, value in dict(data.get("branches", {})).items()},
+            pictures={picture_stem(str(one["name"])): _segments(one) for one in data.get("each_image", ())},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise DataError(f"not the scores of a run ({error})", file=file) from error
+
+
+def _segments(image: Mapping[str, Any]) -> str:
+    """The panoptic quality of an image and its segments, in words."""
+    quality, (found, false, missed) = _number(image["pq"]), (int(image[key]) for key in SEGMENT_COUNTS)
+    counts = f"{found:,} segments found, {missed:,} missed, {false:,} false"
+    return counts if quality is None else f"PQ {100 * quality:.1f} %: {counts}"
+
+
+def _counts(values: Sequence[Any], count: int) -> list[int]:
+    """A whole number for each of `count` classes."""
+    if len(values) != count:
+        raise ValueError(f"{len(values)} values for {count} classes")
+    return [int(value) for value in values]
 
 
 def picture_stem(name: str) -> str:

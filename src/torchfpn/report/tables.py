@@ -9,7 +9,18 @@ from rich.table import Table
 from rich.text import Text
 
 from torchfpn.printing import visible
-from torchfpn.report.run import AveragePrecisions, DetectionScores, Matches, Number, Scores, parse_detection_scores
+from torchfpn.report.run import (
+    QUALITIES,
+    SEGMENT_COUNTS,
+    AveragePrecisions,
+    DetectionScores,
+    Matches,
+    Number,
+    PanopticTable,
+    Scores,
+    parse_detection_scores,
+    parse_panoptic_scores,
+)
 
 AP_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar100": "AR"}
 
@@ -72,6 +83,38 @@ def precision_table(scores: Mapping[str, Any] | DetectionScores) -> Group:
     means = [percents(each.single[score]) for _, each, score in columns]
     head = ["class", *(name for name, _, _ in columns), "objects"]
     return _table(head, rows, ("mean", [*means, f"{sum(found.main.objects):,}"]), _precision_notes(found))
+
+
+def panoptic_table(scores: Mapping[str, Any] | PanopticTable) -> Group:
+    """PQ, SQ and RQ in percent and segments of each class, then means over things, stuff and all.
+
+    Args:
+        scores: as `PanopticEvaluation.to_dict` has them.
+
+    Raises:
+        DataError: they are not of that form.
+    """
+    found = scores if isinstance(scores, PanopticTable) else parse_panoptic_scores(scores)
+    rows = []
+    for k, name in enumerate(found.classes):
+        kind = "thing" if k < found.things else "stuff"
+        shares = [percents(found.each[key][k]) for key in QUALITIES]
+        rows.append((name, [kind, *shares, *(f"{found.counts[key][k]:,}" for key in SEGMENT_COUNTS)]))
+    for name in ("things", "stuff"):
+        rows.append((name, ["mean", *(percents(found.means[name][key]) for key in QUALITIES), "", "", ""]))
+    total = [f"{sum(found.counts[key]):,}" for key in SEGMENT_COUNTS]
+    last = ("all", ["mean", *(percents(found.means["all"][key]) for key in QUALITIES), *total])
+    head = ["class", "kind", "PQ", "SQ", "RQ", "found", "false", "missed"]
+    return _table(head, rows, last, panoptic_notes(found))
+
+
+def panoptic_notes(scores: PanopticTable) -> list[str]:
+    """Lines below the table: the scores of the branches, and classes that are in no mean."""
+    names = {"mask_ap": "mask AP", "mask_ap50": "mask AP50", "ap": "box AP", "ap50": "box AP50", "miou": "mIoU"}
+    shown = [f"{text} {percents(scores.branches[name])}" for name, text in names.items() if name in scores.branches]
+    notes = [f"branches before merging: {', '.join(shown)}"] if shown else []
+    missing = [name for k, name in enumerate(scores.classes) if scores.each["pq"][k] is None]
+    return [*notes, f"-: no segment, left out of the means ({', '.join(missing)})"] if missing else notes
 
 
 def _table(

@@ -13,6 +13,7 @@ from torchfpn.backbones import published_scaling, published_weights
 from torchfpn.config.checks import check_task
 from torchfpn.config.parsing import recorded_setting
 from torchfpn.config.settings import AUTO, TrainConfig
+from torchfpn.criteria.panoptic import PanopticCriterion
 from torchfpn.criteria.region import ANCHORS, PROPOSALS, RegionCriterion
 from torchfpn.data.check import TRAIN, VALIDATE, check
 from torchfpn.data.config import Band, DatasetConfig, read_dataset
@@ -146,7 +147,7 @@ class SemanticDataModule(DataModule):
 
 
 class ObjectDataModule(DataModule):
-    """Detection and instance segmentation: images of any size, resized, with their objects."""
+    """Detection, instance and panoptic segmentation: images of any size, resized, with their objects."""
 
     @property
     def rules(self) -> dict[str, Any]:
@@ -282,10 +283,11 @@ def build(
         scaling = resumed.scaling(config, dataset, dtype)
     weights = _class_weights(config, dataset, watch("class weights"), resumed)
     task = _task(config, dataset, data.bands, scaling, dtype, weights, data.rules)
-    if isinstance(task.criterion, RegionCriterion):
-        task.criterion.anchors = replace(ANCHORS, count=config.loss.anchors)
-        task.criterion.proposals = replace(PROPOSALS, count=config.loss.boxes)
-        task.criterion.crowds = config.loss.crowds or None
+    regions = task.criterion.regions if isinstance(task.criterion, PanopticCriterion) else task.criterion
+    if isinstance(regions, RegionCriterion):
+        regions.anchors = replace(ANCHORS, count=config.loss.anchors)
+        regions.proposals = replace(PROPOSALS, count=config.loss.boxes)
+        regions.crowds = config.loss.crowds or None
     if config.overfit_batches:
         count = config.overfit_batches * config.batch_size * config.accumulate
         subsets = Subset(data.overfit_dataset(), count), Subset(data.whole, count)
@@ -323,7 +325,7 @@ def _task(
         backbone=model.backbone,
         pyramid=model.pyramid,
         head=model.head,
-        classes=dataset.names,
+        **_class_arguments(config, dataset),
         bands=bands,
         pretrained=model.pretrained,
         fusion=model.fusion,
@@ -349,6 +351,14 @@ def _task(
         dropout=model.dropout,
         **model.options,
     ).to(memory_format=torch.channels_last)
+
+
+def _class_arguments(config: TrainConfig, dataset: DatasetConfig) -> dict[str, Any]:
+    """The classes of the task; of panoptic tasks in their two kinds, with the weights of the two losses."""
+    if not dataset.is_panoptic:
+        return {"classes": dataset.names}
+    weights = {name: getattr(config.loss, name) for name in ("instance_weight", "semantic_weight")}
+    return {"things": dataset.things, "stuff": dataset.stuff, **weights}
 
 
 def _dataset_scaling(dataset: DatasetConfig, used: tuple[Band, ...]) -> Scaling | None:

@@ -25,20 +25,24 @@ from torch import Tensor
 from torchfpn.config.checks import check
 from torchfpn.config.parsing import changed_settings, named, to_yaml
 from torchfpn.config.settings import AUTO, TrainConfig
+from torchfpn.criteria.panoptic import SEMANTIC
 from torchfpn.criteria.semantic import parse
 from torchfpn.data.check import TRAIN, VALIDATE
 from torchfpn.data.datasets import ObjectDataset, SemanticDataset
 from torchfpn.data.sample import ObjectSample, Sample
 from torchfpn.errors import ConfigError, FPNError, NotFiniteError, WeightsError, WriteError, amount
 from torchfpn.evaluation.model import ObjectEvaluation, evaluate_objects, evaluate_pixels
+from torchfpn.evaluation.panoptic_model import PANOPTIC_COLUMNS, evaluate_panoptic
 from torchfpn.io.atomic import NAME as LOCK
 from torchfpn.io.atomic import locked, make_directory, sweep, write_bytes, write_text
 from torchfpn.metrics.pixel_counts import plain
 from torchfpn.report.console import Console
 from torchfpn.report.objects import picture_names, write_pictures
+from torchfpn.report.panoptic import write_panoptic_pictures
 from torchfpn.report.run import parse_scores, write_about
 from torchfpn.report.sheets import side_by_side
-from torchfpn.report.tables import class_table, precision_table
+from torchfpn.report.tables import class_table, panoptic_table, precision_table
+from torchfpn.tasks.panoptic import PanopticTask
 from torchfpn.tasks.storage import fill
 from torchfpn.tasks.task import Precision, RegionTask, Task
 from torchfpn.train.checkpoints import (
@@ -95,6 +99,10 @@ COPIES = 3 * 4  # last, previous and one being written, each with weights, avera
 
 def metrics_columns(config: TrainConfig, task: str, validated: Sequence[str]) -> list[str]:
     """The columns of metrics.csv. task: as in dataset.yaml. validated: the classes that are scored, empty for none."""
+    if task == "panoptic":
+        terms = [f"train/loss_{name}" for name in [*RPN_LOSSES, *BOX_LOSSES, *MASK_LOSSES, SEMANTIC]]
+        validation = [*PANOPTIC_COLUMNS, *(f"val/pq_{name}" for name in validated)] if validated else []
+        return ["epoch", "step", "lr", "train/loss", *terms, *validation]
     if task != "semantic":
         return _object_columns(task == "instance", validated)
     deep = ["deep"] if config.loss.deep_supervision else []
@@ -106,7 +114,7 @@ def metrics_columns(config: TrainConfig, task: str, validated: Sequence[str]) ->
 
 def score_column(task: str) -> str:
     """The column of metrics.csv that selects the best epoch."""
-    return {"semantic": "val/miou", "detection": "val/ap", "instance": "val/mask_ap"}[task]
+    return {"semantic": "val/miou", "detection": "val/ap", "instance": "val/mask_ap", "panoptic": "val/pq"}[task]
 
 
 def _object_columns(masks: bool, validated: Sequence[str]) -> list[str]:
@@ -176,6 +184,24 @@ def score_objects(task: Task, loader: ValidationLoader, machine: Machine, folder
     return Scored(values, _summary(found), precision_table(values))
 
 
+def score_panoptic(task: Task, loader: ValidationLoader, machine: Machine, folder: Path, console: Console) -> Scored:
+    """Scores of a panoptic model; pictures of images evenly spread, of the worst and the best ones go to samples/."""
+    assert isinstance(task, PanopticTask)
+    source, precision = full_dataset(loader.samples, ObjectDataset), _precision(machine)
+    found = evaluate_panoptic(task, _panoptic_samples(loader, console), source=source, precision=precision)
+    write_panoptic_pictures(folder / "samples", found, task, loader.samples.__getitem__, precision=precision)
+    values = found.to_dict(VALIDATE)
+    metrics = {"pq": plain(found.quality.pq), "sq": plain(found.quality.sq), "rq": plain(found.quality.rq)}
+    return Scored(values, metrics, panoptic_table(values))
+
+
+def _panoptic_samples(loader: ValidationLoader, console: Console) -> Iterator[ObjectSample]:
+    for batch in _batches(loader, console):
+        targets = batch.targets
+        segments = None if targets.segments is None else targets.segments[0]
+        yield ObjectSample(batch.images[0], targets.objects[0], batch.names[0], targets.semantic[0], segments)
+
+
 def _summary(found: ObjectEvaluation) -> dict[str, float | None]:
     """AP of masks, or of boxes; None without objects in the ground truth."""
     return {"ap": plain(found.precisions.ap), "ap50": plain(found.precisions.ap50)}
@@ -207,8 +233,8 @@ class RunResult:
     """The result of `fit`.
 
     folder: the run folder. metrics: the last row of metrics.csv, and the scores of the kept weights: "miou",
-    "pixel_accuracy", or "ap", "ap50" of masks or boxes, from 0 to 1, None without ground truth. model: the model file.
-    unsaved: why the last checkpoint could not be written, None if it was.
+    "pixel_accuracy"; "ap", "ap50" of masks or boxes; or "pq", "sq", "rq"; from 0 to 1, None without ground truth.
+    model: the model file. unsaved: why the last checkpoint could not be written, None if it was.
     """
 
     folder: Path
@@ -266,6 +292,7 @@ def _score(training: Training, folder: Path, machine: Machine, console: Console,
         return {}
     task = training.task.to(machine.accelerator)
     score = score_objects if isinstance(task, RegionTask) else score_pixels
+    score = score_panoptic if isinstance(task, PanopticTask) else score
     with contextlib.closing(training.validation_loader.whole()) as loader:
         scored = score(task, loader, machine, folder, console)
     write_text(folder / "validation.json", json.dumps(scored.values) + "\n")

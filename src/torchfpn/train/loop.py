@@ -19,6 +19,8 @@ from torchfpn.data.datasets import ObjectDataset
 from torchfpn.data.sampler import key
 from torchfpn.errors import FPNError, amount
 from torchfpn.evaluation.model import ObjectValidation, PixelValidation
+from torchfpn.evaluation.panoptic_model import PanopticValidation
+from torchfpn.tasks.panoptic import PanopticTask
 from torchfpn.tasks.task import RegionTask, Task
 from torchfpn.train.checkpoints import SCHEMA, STATE, CheckpointManager
 from torchfpn.train.datamodule import full_dataset
@@ -375,7 +377,8 @@ class Training(pl.LightningModule):
         """Swaps in the averaged weights."""
         if isinstance(self.task, RegionTask):
             samples = None if self.validation_loader is None else self.validation_loader.samples
-            self._validation = ObjectValidation(self.task, self._gather, full_dataset(samples, ObjectDataset))
+            kind = PanopticValidation if isinstance(self.task, PanopticTask) else ObjectValidation
+            self._validation = kind(self.task, self._gather, full_dataset(samples, ObjectDataset))  # type: ignore[arg-type]
         else:
             self._validation = PixelValidation(self.task, self._sum)
         if self.averages is not None:

@@ -18,7 +18,13 @@ from torchfpn.train.loop import Training
 
 LINE_INTERVAL = 30.0  # seconds between two plain lines within an epoch
 MANY_FILES = 500  # from here on a line announces the reading
-SHOWN_COLUMNS = {"val/loss": "val loss", "val/miou": "mIoU", "val/ap": "AP", "val/mask_ap": "mask AP"}
+SHOWN_COLUMNS = {
+    "val/loss": "val loss",
+    "val/pq": "PQ",
+    "val/miou": "mIoU",
+    "val/ap": "AP",
+    "val/mask_ap": "mask AP",
+}
 
 
 class Progress(pl.Callback):
