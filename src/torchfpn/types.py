@@ -182,6 +182,11 @@ class PanopticTargets:
     def __len__(self) -> int:
         return len(self.objects)
 
+    def __getitem__(self, images: slice) -> "PanopticTargets":
+        """The targets of some of the images."""
+        segments = None if self.segments is None else self.segments[images]
+        return PanopticTargets(self.semantic[images], self.objects[images], segments)
+
     def to(self, device: "torch.device | str") -> "PanopticTargets":
         """The same targets on `device`."""
         semantic = self.semantic.to(device, non_blocking=True)
