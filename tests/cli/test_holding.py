@@ -12,6 +12,7 @@ import torch
 from made_data import write_png
 from made_maps import box, noise, write_geojson, write_map
 from made_objects import YAML, coco, make_objects
+from made_panoptic import panoptic
 from tiny_detector import tiny_detector
 from tiny_model import tiny_task
 from torchfpn.cli import options
@@ -53,6 +54,9 @@ def inputs(tmp_path_factory):
     objects = make_objects(top / "objects", coco([]), yaml=YAML.replace("instance", "detection", 1))
     (top / "dataset.yaml").write_text("classes: [a, b]\nsplits: {train: {images: images, labels: labels}}\n")
     (top / "r.json").write_text("[]")
+    (top / "panoptic").mkdir()
+    for side in ("found", "truth"):
+        (top / "panoptic" / f"{side}.json").write_text(json.dumps(panoptic()))
     (top / "t.json").write_text(json.dumps(coco([])))
     tiny_task().save(top / "pixels.safetensors")
     tiny_detector().save(top / "objects.safetensors")
@@ -65,6 +69,7 @@ def inputs(tmp_path_factory):
     write_png(top / "photos" / "a.png", noise(0, (32, 40)).transpose(1, 2, 0))
     found = {
         "COCO results": [top / "r.json", top / "t.json"],
+        "COCO panoptic annotations": [top / "panoptic" / "found.json", top / "panoptic" / "truth.json"],
         "label files against label files": [labels, labels],
         "label files against polygons": [top / "map.tif", polygons],
         "polygons against polygons": [polygons, polygons],
@@ -98,7 +103,7 @@ def idle(verb):
     kinds = {
         kind: names
         for kind, names in USED_BY[verb].items()
-        if verb != "evaluate" or not kind.startswith(("a semantic", "a detection"))
+        if verb != "evaluate" or not kind.startswith(("a semantic", "a detection", "a panoptic"))
     }
     return [(verb, kind, flag) for kind, names in kinds.items() for flag in sorted(flags - set(names))]
 

@@ -251,6 +251,7 @@ def test_a_result_is_scored_as_it_comes():
         "images": 1,
         "classes": ["cat", "dog", "grass"],
         "colors": [[1, 2, 3]] * 3,
+        "num_things": 2,
         "all": {"pq": 1 / 3, "sq": 1 / 3, "rq": 1 / 3, "classes": 3},
         "things": {"pq": 0.5, "sq": 0.5, "rq": 0.5, "classes": 2},
         "stuff": {"pq": 0.0, "sq": 0.0, "rq": 0.0, "classes": 1},

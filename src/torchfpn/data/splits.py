@@ -82,6 +82,11 @@ class Pair:
     number: int = 0
     objects: Path | None = None
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there are labels of any kind."""
+        return self.label is not None or self.annotations is not None or self.objects is not None
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -142,7 +142,7 @@ def score_model(model: "Task | Path", truth: Path, options: Options, hooks: Hook
     from torchfpn.data.config import read_dataset
 
     dataset = read_dataset(truth)
-    if all(pair.label is None and pair.annotations is None for pair in dataset.pairs(options.split)):
+    if not any(pair.is_labelled for pair in dataset.pairs(options.split)):
         raise DataError(f'nothing is labelled in the split "{options.split}"', file=dataset.file, field="splits")
     if isinstance(model, Path):
         read_recipe(model)  # before torch is imported

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class PanopticEvaluation:
         """
         branches = {name.removeprefix("val/"): plain(value) for name, value in branch_scores(self).items()}
         each = [
-            {"name": name, "pq": plain(one.pq), "tp": sum(one.tp), "fp": sum(one.fp), "fn": sum(one.fn)}
+            {"name": Path(name).name, "pq": plain(one.pq), "tp": sum(one.tp), "fp": sum(one.fp), "fn": sum(one.fn)}
             for name, one in zip(self.names, self.each, strict=True)
         ]
         return self.quality.to_dict(split, self.colors) | {"branches": branches, "each_image": each}
