@@ -20,7 +20,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 INTRO = """\
 # Gallery
 
-This page draws eight architectures, each built by one call. In each drawing, a row is a pyramid level, coarsest at the
+This page draws nine architectures, each built by one call. In each drawing, a row is a pyramid level, coarsest at the
 top; a column is a child module, labelled with its name (`model.pyramid.lateral`). A blue box is a feature map with its
 size relative to the image and its channels: `1/4 · 256`.
 
@@ -64,6 +64,14 @@ ENTRIES = [
         convolved and upsampled by 2 until it has the finest level's size; then all are summed. The paper uses group
         norm: `norm="group"`.""",
         {"backbone": "resnet18", "head": "sum"},
+    ),
+    Entry(
+        "panoptic",
+        "Panoptic segmentation: two branches on one pyramid",
+        """Kirillov et al. 2019, *Panoptic Feature Pyramid Networks*, figure 1. The semantic branch reads P2 to P5 and
+        gives logits of all pixels, one class for all things; the region branch is Mask R-CNN's and finds things on P2
+        to P6. `PanopticTask` merges both into segments. Any backbone, any pyramid.""",
+        {"task": "panoptic", "backbone": "resnet18", "things": 3, "stuff": 4},
     ),
     Entry(
         "panet",
@@ -116,7 +124,7 @@ def gallery() -> dict[Path, str]:
     """The text of every file of the gallery."""
     page, files = [INTRO], {}
     for entry in ENTRIES:
-        arguments = {**entry.arguments, "num_classes": 7}
+        arguments = entry.arguments if "things" in entry.arguments else {**entry.arguments, "num_classes": 7}
         with torch.device("meta"):  # no numbers are needed, and drawing them takes longest
             model = create_model(**arguments)
         picture = Path("images", "gallery", f"{entry.name}.svg")

@@ -10,7 +10,7 @@ from architecture.backbones import Flow, draw_backbone, draw_images, draw_maps, 
 from architecture.drawing import Figure, Node
 from architecture.labels import map_lines
 from architecture.steps import draw_children, draw_step
-from torchfpn.nn.containers import Parallel
+from torchfpn.nn.containers import Fork, Parallel, Pick
 from torchfpn.pyramids.panet import BottomUp
 
 FINEST = 2  # the row of P2
@@ -24,6 +24,8 @@ def architecture(model: nn.Module) -> str:
     pieces = list(model.named_children()) or [("model", model)]
     if levels_of(model) and hasattr(model, "in_channels"):  # a backbone by itself, whose children are no pieces
         pieces = [("backbone", model)]
+    if isinstance(model, Fork):  # whose children are no pieces in a row either
+        pieces = [("fork", model)]
     figure = Figure(" → ".join(name for name, _ in pieces))
     flow: Flow = ()
     seen = False  # the backbone, which is the first that declares levels
@@ -53,12 +55,16 @@ def architecture(model: nn.Module) -> str:
 def _given(figure: Figure, piece: nn.Module) -> Flow:
     """What the first piece is given: images, or the maps that it has a module for each, strides unknown."""
     first: nn.Module = piece
-    while isinstance(first, nn.Sequential) and len(first):
-        first = first[0]
-    column = figure.column()
-    if not isinstance(first, Parallel):
+    while isinstance(first, nn.Sequential | Fork) and len(first):
+        first = next(first.children())
+    column, count = figure.column(), 0
+    if isinstance(first, Parallel):
+        count = len(first)
+    elif isinstance(first, Pick):
+        count = max((first.index,) if isinstance(first.index, int) else first.index) + 1
+    if not count:
         return (draw_images(figure, column, 0, piece),)
-    return tuple(figure.add(Node("map", column, FINEST + i, ("map",))) for i in range(len(first)))
+    return tuple(figure.add(Node("map", column, FINEST + i, ("map",))) for i in range(count))
 
 
 def _kind(piece: nn.Module) -> str:

@@ -9,8 +9,8 @@ from torch import nn
 
 from architecture.backbones import Flow, draw_maps, levels_of, numbers
 from architecture.drawing import Figure, Node
-from architecture.labels import TIMES, describe, level_after
-from torchfpn.nn.containers import Concat, Parallel, Pick, Shared, Sum
+from architecture.labels import TIMES, describe, level_after, wrapped
+from torchfpn.nn.containers import Concat, Fork, Parallel, Pick, Shared, Sum
 from torchfpn.pyramids.fpn import ConvLevels, FromBackbone, PoolLevel, TopDown
 from torchfpn.pyramids.panet import BottomUp
 from torchfpn.pyramids.simple import Rescale
@@ -94,6 +94,24 @@ def _pick(figure: Figure, name: str, module: Any, flow: Flow) -> Flow:
     return tuple(nodes)
 
 
+def _fork(figure: Figure, name: str, module: Any, flow: Flow) -> Flow:
+    """The first branch along the rows, each other one as a box above them; what the first gives goes on."""
+    column, given, top = len(figure.columns), flow, max(node.row for node in flow)
+    for number, (branch, piece) in enumerate(module.items()):
+        if number == 0:
+            given = draw_step(figure, branch, piece, flow)
+            while len(figure.columns) < column + 2:
+                figure.column()
+            figure.columns[column] = branch
+            continue
+        lines = (branch, *wrapped([part for part, _ in piece.named_children()]))
+        box = figure.add(Node("op", column, top + number, lines))
+        for start in flow:
+            figure.arrow(start, box)
+        figure.arrow(box, figure.add(Node("map", column + 1, top + number, ("output",))))
+    return given
+
+
 def _top_down(figure: Figure, name: str, module: nn.Module, flow: Flow) -> Flow:
     column = figure.column(name)
     nodes = [figure.add(Node("plus", column, node.row, level=node.level)) for node in flow[:-1]]
@@ -169,6 +187,7 @@ STEPS: dict[type[nn.Module], Callable[[Figure, str, Any, Flow], Flow]] = {  # a 
     Rescale: _rescale,
     Parallel: _parallel,
     Shared: _shared,
+    Fork: _fork,
     Pick: _pick,
     Sum: _join,
     Concat: _join,

@@ -9,6 +9,7 @@ import torch
 import torchfpn
 from contract.subjects import PYRAMIDS, close, images
 from torchfpn import ConfigError
+from torchfpn.export.torch_export import graph
 from torchfpn.types import PanopticOutput
 
 REGIONS = {"hidden": 16, "proposals": 8, "mask_hidden": 16, "threshold": 0.0}
@@ -102,6 +103,18 @@ def test_the_semantic_branch_does_not_read_p6():
         one, other = (model.head.semantic(given) for given in (maps, changed))
         assert torch.equal(one, other)
         assert model.head(maps, regions=hints)["regions"].masks is not None
+
+
+@torch.inference_mode()
+def test_it_has_a_graph_of_one_size():
+    model = made().eval()
+    x = images(model, 65, 96, batch=1)
+    found, wanted = graph(model, 3, batch=1, size=(65, 96)).module(check_guards=False)(x), model(x)
+    close(found.semantic, wanted.semantic)
+    count = int(wanted.regions.detections.counts)
+    assert int(found.regions.detections.counts) == count > 0
+    close(found.regions.detections.boxes[:, :count], wanted.regions.detections.boxes[:, :count])
+    close(found.regions.masks[:, :count], wanted.regions.masks[:, :count])
 
 
 def test_it_prints_as_figure_1():

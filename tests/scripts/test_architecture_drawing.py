@@ -28,6 +28,7 @@ MODELS = {
     "late": {"in_channels": 5, "fusion": "late"},
     "simple": {"backbone": "vit_tiny_patch16_224", "pyramid": "simple"},
     "torchvision": {"backbone": "torchvision/resnet18"},
+    "panoptic": {"task": "panoptic", "things": 1, "stuff": 6, "pyramid": "panet"},
 }
 
 
