@@ -106,9 +106,9 @@ def check(seed, areas_too):
     on_pole = np.abs(centres[:, 1]).max() > 90 - 1e-3  # within 100 m; see docs/predict.md
     try:
         assert ((drawn(features, DEGREES, geo, labels.shape) != labels) & ~ties).sum() == 0
-    except RasterError as error:
-        assert on_pole, error
-        assert geo.transform[0] < 1, error
+    except RasterError:
+        if not on_pole or geo.transform[0] >= 1:
+            raise
     assert shapely.is_valid(polygons).all()
     around_pole = np.abs(centres[:, 1]).max() > 89.99  # there a common border may differ within the tolerance
     assert shapely.coverage_is_valid(polygons) or around_pole
