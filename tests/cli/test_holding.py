@@ -9,6 +9,7 @@ import pytest
 import shapely
 import torch
 
+from cli.test_predict_panoptic import tiny_panoptic
 from made_data import write_png
 from made_maps import box, noise, write_geojson, write_map
 from made_objects import YAML, coco, make_objects
@@ -60,6 +61,7 @@ def inputs(tmp_path_factory):
     (top / "t.json").write_text(json.dumps(coco([])))
     tiny_task().save(top / "pixels.safetensors")
     tiny_detector().save(top / "objects.safetensors")
+    tiny_panoptic().save(top / "segments.safetensors")
     predict = [top / "images", "--out", top / "predicted"]
     scene = write_map(top / "scene.tif", noise(0, (40, 50), bands=4, dtype=np.uint16) * 9)
     two = write_map(
@@ -90,6 +92,7 @@ def inputs(tmp_path_factory):
         "a sheet": [two, "--truth", two, "--out", "sheets"],
         "a semantic model": [top / "pixels.safetensors", *predict],
         "a detection model": [top / "objects.safetensors", *predict],
+        "a panoptic model": [top / "segments.safetensors", *predict],
         "polygons of one class": [polygons, top / "map.tif", "--out", top / "masks"],
         "polygons with classes of their own": [polygons, top / "map.tif", "--field", "kind", "--out", top / "masks"],
         "polygons on one side alone": [top / "map.tif", "--truth", polygons, "--out", top / "sheets"],

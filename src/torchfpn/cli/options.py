@@ -18,6 +18,7 @@ USED_BY: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "predict": {
         "a semantic model": TILING_FLAGS,
         "a detection model": ("min_score",),
+        "a panoptic model": (),
     },
     "rasterize": {
         "polygons of one class": ("burn",),

@@ -125,9 +125,10 @@ def run(args: argparse.Namespace) -> int:
     task = load(args.model)
     options = _with_model_tiles(options, task, args.sources)
     semantic = task.recipe.task == "semantic"
-    refuse_unused(args, "predict", "a semantic model" if semantic else "a detection model")
+    kinds = {"semantic": "a semantic model", "panoptic": "a panoptic model"}
+    refuse_unused(args, "predict", kinds.get(task.recipe.task, "a detection model"))
     if not semantic:
-        _check_object_flags(args, masks=task.recipe.task == "instance")
+        _check_object_flags(args, masks=task.recipe.task != "detection")
     return _predict(args, task.to(device), options, _tiling_options(args))
 
 
@@ -330,6 +331,12 @@ def _draw_overlay(task: "Task") -> "Draw":
     recipe = task.recipe
     if recipe.task == "semantic":
         return lambda image, labels: overlay(image, labels, recipe.colors, bands=recipe.bands, names=recipe.classes)
+    if recipe.task == "panoptic":
+        from torchfpn.report.panoptic import overlay_panoptic
+
+        return lambda image, found: overlay_panoptic(
+            image, found, colors=recipe.colors, names=recipe.classes, bands=recipe.bands
+        )
     return lambda image, objects: overlay_objects(
         image, objects, colors=recipe.colors, names=recipe.classes, bands=recipe.bands
     )
@@ -412,10 +419,13 @@ def _print_outcome(outcome: "Outcome", min_score: float) -> None:
     from torchfpn.io.formats import printable
 
     height, width = outcome.size
-    file = outcome.job.labels if outcome.objects is None else outcome.job.source
+    of_pixels = outcome.objects is None and outcome.panoptic is None
+    file = outcome.job.labels if of_pixels else outcome.job.source
     words = [f"{printable(file)}  {width} x {height}"]
     if outcome.objects is not None:
         words.append(_object_words(outcome.shown, len(outcome.objects), min_score))
+    if outcome.panoptic is not None:
+        words.append(_segment_words(*segment_counts(outcome)))
     if "polygons" in outcome.job.others:
         words.append(amount(outcome.polygons, "polygon"))
     if outcome.empty:
@@ -424,6 +434,17 @@ def _print_outcome(outcome: "Outcome", min_score: float) -> None:
     empty = ["contains no valid pixel"] if outcome.empty == outcome.pixels else []
     for line in (*outcome.remarks, *empty):
         warn(f"{printable(outcome.job.source)}: {line}")
+
+
+def segment_counts(outcome: "Outcome") -> tuple[int, int]:
+    """How many things a panoptic result has, and how many segments of stuff."""
+    infos = [] if outcome.panoptic is None else outcome.panoptic.segments_info
+    things = sum(one.isthing for one in infos)
+    return things, len(infos) - things
+
+
+def _segment_words(things: int, stuff: int) -> str:
+    return f"{amount(things, 'thing')}, {amount(stuff, 'segment')} of stuff"
 
 
 def _object_words(shown: int, found: int, min_score: float) -> str:
@@ -443,6 +464,8 @@ class Total:
     polygons: int = 0
     found: int = 0
     shown: int = 0
+    things: int = 0
+    stuff: int = 0
 
     def __post_init__(self) -> None:
         self.begun = time.monotonic()
@@ -453,6 +476,8 @@ class Total:
         self.pixels += outcome.pixels
         self.empty += outcome.empty
         self.polygons += outcome.polygons
+        things, stuff = segment_counts(outcome)
+        self.things, self.stuff = self.things + things, self.stuff + stuff
         if outcome.objects is not None:
             self.found += len(outcome.objects)
             self.shown += outcome.shown
@@ -462,7 +487,9 @@ class Total:
         words = [f"{self.done} predicted", f"{failed} failed"]
         polygons = [amount(self.polygons, "polygon")] if self.polygons else []
         pixels = f"{self.pixels / 1e6:.2f} million pixels in {time.monotonic() - self.begun:.1f} s"
-        if self.of_objects:
+        if self.things or self.stuff:
+            words += [_segment_words(self.things, self.stuff), *polygons, pixels]
+        elif self.of_objects:
             words += [_object_words(self.shown, self.found, self.min_score), *polygons, pixels]
         else:
             words += [pixels, *([f"{self.empty:,} of them without data"] if self.empty else []), *polygons]

@@ -23,6 +23,7 @@ from torchfpn.io.images import photograph_geo
 from torchfpn.sources.mosaic import is_tile_map, list_tiles
 
 OBJECTS = "objects.json"  # the COCO file of a detection model, of all sources
+SEGMENTS = "panoptic.json"  # the COCO panoptic file of a panoptic model, of all sources; PNGs are in "panoptic"
 MAX_NAME_BYTES = 255  # of a file name, on every common file system
 MAX_NAMES = 3  # file names in a message
 
@@ -34,7 +35,8 @@ class Job:
     Attributes:
         source: a file, a folder of web map tiles, or the name of a mosaic.
         labels: the label file, or the folder of label tiles.
-        others: further outputs by kind: "overlay", "probabilities", "polygons", "instances".
+        others: further outputs by kind: "overlay", "probabilities", "polygons", "instances"; "segments", a PNG of ids,
+            and "raster", a GeoTIFF of them.
         parts: the files of a mosaic.
     """
 
@@ -141,6 +143,29 @@ def plan_objects(sources: Sequence[Path], out: Path, extras: dict[str, str], *, 
         replace(job, labels=out / OBJECTS, others=({"instances": job.labels} if masks else {}) | job.others)
         for job in plan(sources, out, extras, raster_extras=extras)
     ]
+
+
+def plan_panoptic(sources: Sequence[Path], out: Path, extras: dict[str, str]) -> list[Job]:
+    """Plans a job for every source of a panoptic model; their `labels` are one COCO panoptic file, panoptic.json.
+
+    Each has a PNG of ids in the folder "panoptic" beside it, and <stem>.tif if it is a raster or georeferenced.
+
+    Args:
+        sources: as `find_sources` gives them.
+        out: the output folder.
+        extras: as in `plan`.
+
+    Raises:
+        ConfigError: as `plan`.
+    """
+    planned = plan(sources, out, extras, raster_extras=extras)
+    jobs = []
+    for job, name in zip(planned, image_names(planned), strict=True):
+        rasters = {"raster": job.labels} if job.labels.suffix == ".tif" else {}
+        png = (out / SEGMENTS).with_suffix("") / Path(name).with_suffix(".png")
+        jobs.append(replace(job, labels=out / SEGMENTS, others={"segments": png} | rasters | job.others))
+    _check_names([replace(job, labels=job.others["segments"]) for job in jobs])
+    return jobs
 
 
 def image_names(jobs: Sequence[Job]) -> list[str]:

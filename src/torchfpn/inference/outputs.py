@@ -86,7 +86,13 @@ def write_probabilities(path: Path, probabilities: NDArray[Any], recipe: Recipe,
 
 
 def write_features(
-    path: Path, features: Iterable[Feature], *, crs: str | None = None, scored: bool = True, multi: bool = False
+    path: Path,
+    features: Iterable[Feature],
+    *,
+    crs: str | None = None,
+    scored: bool = True,
+    multi: bool = False,
+    extra: Mapping[str, type] = {},
 ) -> int:
     """Writes polygons as they come; returns how many there were.
 
@@ -96,16 +102,20 @@ def write_features(
         crs: well-known text of their coordinate system; None: GeoJSON, whatever the suffix.
         scored: the layer has an attribute "score".
         multi: the layer is one of MultiPolygon.
+        extra: types of the further properties of the features.
     """
     if path.suffix not in (".gpkg", ".fgb") or crs is None:
         return write_polygons(path, features)
     from torchfpn.io.vector_writing import write_layer
 
-    fields = {"class": str, "class_id": int} | ({"score": float} if scored else {}) | {"area": float}
-    rows = (
-        (f.polygon, (f.name, f.value, *([f.score] if scored else []), round(f.area, 2)))  # as GeoJSON has it
-        for f in features
-    )
+    fields = dict(extra) | {"class": str, "class_id": int} | ({"score": float} if scored else {}) | {"area": float}
+
+    def values(feature: Feature) -> tuple[Any, ...]:
+        score = [feature.score] if scored else []
+        further = [feature.extra[name] for name in extra]
+        return (*further, feature.name, feature.value, *score, round(feature.area, 2))  # as GeoJSON has it
+
+    rows = ((feature.polygon, values(feature)) for feature in features)
     return write_layer(path, rows, fields, crs=crs, multi=multi)
 
 
@@ -321,7 +331,13 @@ class PictureOutput:
 
 
 def write_feature_file(
-    path: Path, features: Iterable[Feature], *, crs: str | None, in_pixels: bool, multi: bool = False
+    path: Path,
+    features: Iterable[Feature],
+    *,
+    crs: str | None,
+    in_pixels: bool,
+    multi: bool = False,
+    extra: Mapping[str, type] = {},
 ) -> int:
     """Writes the polygons of one source; returns how many there were.
 
@@ -331,10 +347,11 @@ def write_feature_file(
         crs: of the source.
         in_pixels: their coordinates are pixels, which the file says.
         multi: the layer is one of MultiPolygon.
+        extra: types of the further properties of the features.
     """
     if in_pixels:
         return write_polygons(path, features, coordinates="pixels: column, row")
-    return write_features(path, features, crs=crs, multi=multi)
+    return write_features(path, features, crs=crs, multi=multi, extra=extra)
 
 
 def _traced(predicted: PredictedMap, settings: Mapping[str, Any]) -> Iterator[Feature]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from torchfpn.data.labels.coco_panoptic_writing import CocoPanoptic, coco_panoptic
 from torchfpn.data.labels.coco_results import CocoResults, coco_results
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.geo.window import SIDE
@@ -23,11 +24,13 @@ from torchfpn.inference.jobs import (
     plan,
     plan_mosaic,
     plan_objects,
+    plan_panoptic,
     refuse_existing,
     refuse_own_sources,
 )
 from torchfpn.inference.journal import Finished, fingerprint
 from torchfpn.inference.objects import INSTANCE, MIN_SCORE, find_objects, predict_objects
+from torchfpn.inference.panoptic import PANOPTIC, find_segments, panoptic_categories, predict_panoptic
 from torchfpn.inference.semantic import (
     Outcome,
     PredictOptions,
@@ -74,7 +77,8 @@ def predict(
         sources: a path, a folder, a pattern such as "photos/*.jpg", an array, or whatever `Task.predict` takes, or a
             list of them. Of a folder or a pattern, images come in the order of their names. With `out`, paths alone.
         out: a folder, which is made where it is missing, for a label file of each image, <stem>.png or <stem>.tif, or
-            for objects.json, a COCO file of all images, and the numbered masks of each if the model gives masks. Each
+            for objects.json, a COCO file of all images, and the numbered masks of each if the model gives masks, or for
+            panoptic.json, a COCO panoptic file, and the segments of each. Each
             file is written whole or not at all, and is the same to the byte as that of `fpn predict`. Rasters of more
             than 4096 x 4096 pixels are read by windows of 1024. None: nothing is written.
         overwrite: with `out`, replace files that are there already, and blocks of an interrupted prediction.
@@ -83,9 +87,10 @@ def predict(
         device: "cpu", "cuda", ... or "auto"; None: where the task is, of a path as "auto".
 
     Returns:
-        One result for each image: `Semantic` (labels [H, W] 0-based, `IGNORE` without data; scores), or `Instances` in
-        pixels of the image, without objects of which no pixel holds data. With `out`: the path of each label file in
-        the order of the images, or of objects.json and then of each file of masks.
+        One result for each image: `Semantic` (labels [H, W] 0-based, `IGNORE` without data; scores), `Instances` in
+        pixels of the image, without objects of which no pixel holds data, or `Panoptic`. With `out`: the path of each
+        label file in the order of the images, or of objects.json and then of each file of masks, or of panoptic.json
+        and then of each file of segments.
 
     Raises:
         FPNError: whatever `torchfpn.load` and `Task.predict` raise; a folder or pattern without an image. With `out`:
@@ -200,7 +205,8 @@ def _predict_one(task: Task, image: Any, *, accept_dtype: bool) -> Any:
     if task.recipe.task == "semantic" or not isinstance(image, Path | np.ndarray):
         return task.predict([image], accept_dtype=accept_dtype)[0]
     pixels: Tensor = read_input(image, task.recipe, accept_dtype=accept_dtype)
-    return find_objects(task, pixels, "fp32", name=image if isinstance(image, Path) else None)[0]
+    find = find_segments if task.recipe.task == PANOPTIC else find_objects
+    return find(task, pixels, "fp32", name=image if isinstance(image, Path) else None)[0]
 
 
 def default_batch(task: Task) -> int:
@@ -244,6 +250,8 @@ def plan_jobs(
     Raises:
         ConfigError: names that are taken, too long, or no file names.
     """
+    if task.recipe.task == PANOPTIC:
+        return plan_panoptic(sources, out, dict(endings))
     if task.recipe.task != "semantic":
         return plan_objects(sources, out, dict(endings), masks=task.recipe.task == INSTANCE)
     if mosaic is not None:
@@ -300,6 +308,11 @@ def open_predictor(
     """
     if task.recipe.task == "semantic":
         yield _SemanticPredictor(task, jobs, options, tiling, overlay)
+        return
+    if task.recipe.task == PANOPTIC:
+        file = jobs[0].labels
+        with coco_panoptic(file, file.with_suffix(""), panoptic_categories(task.recipe)) as annotations:
+            yield _PanopticPredictor(task, jobs, options, overlay, annotations)
         return
     with coco_results(jobs[0].labels, task.recipe) as results:
         yield _ObjectPredictor(task, jobs, options, min_score, overlay, results)
@@ -371,3 +384,31 @@ class _ObjectPredictor:
             self.results.add(*self.images[outcome.job.source], outcome.objects)
         except OSError as error:
             raise DataError(f"cannot be written ({error.strerror or error})", file=outcome.job.labels) from error
+
+
+class _PanopticPredictor:
+    def __init__(
+        self,
+        task: Task,
+        jobs: Sequence[Job],
+        options: PredictOptions,
+        overlay: Draw | None,
+        annotations: CocoPanoptic,
+    ) -> None:
+        self.task, self.options, self.overlay, self.annotations = task, options, overlay, annotations
+        self.images = {
+            job.source: (k, name) for k, (job, name) in enumerate(zip(jobs, image_names(jobs), strict=True), 1)
+        }
+
+    def steps(self) -> list[int]:
+        """One for each image."""
+        return [1] * len(self.images)
+
+    def predict(self, job: Job, step: Step = lambda: None) -> Outcome:
+        """See `Predictor`."""
+        return predict_panoptic(self.task, job, self.options, overlay=self.overlay)
+
+    def record(self, outcome: Outcome) -> None:
+        """Adds the segments of an image to the annotations."""
+        assert outcome.panoptic is not None
+        self.annotations.add_result(*self.images[outcome.job.source], outcome.panoptic)

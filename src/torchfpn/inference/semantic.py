@@ -39,6 +39,7 @@ from torchfpn.ops.masks import Instances
 from torchfpn.sources.mosaic import Part
 from torchfpn.sources.raster import ReadOptions, check_unchanged, digest, read_files
 from torchfpn.tasks.task import Named, Precision, Task, check_logits, computing, overflow_words
+from torchfpn.types import Panoptic
 from torchfpn.vector.lon_lat import check_place
 
 MAX_PIXELS = 2**24  # of an image that is predicted whole: 4096 x 4096
@@ -96,6 +97,7 @@ class Outcome:
         remarks: warnings about the source.
         objects: of a detection model, all objects found.
         shown: how many of them reach the lowest score of drawn objects.
+        panoptic: of a panoptic model, the segments.
     """
 
     job: Job
@@ -105,6 +107,7 @@ class Outcome:
     remarks: tuple[str, ...] = ()
     objects: Instances | None = None
     shown: int = 0
+    panoptic: Panoptic | None = None
 
     @property
     def pixels(self) -> int:

@@ -6,7 +6,7 @@ share their borders. Longitude and latitude are as in GeoJSON (RFC 7946).
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ class Feature:
         value: in the label map.
         area: square metres, or pixels.
         score: 0..1, None if not known.
+        extra: further properties, in front of the others.
     """
 
     polygon: Any
@@ -39,11 +40,12 @@ class Feature:
     name: str
     area: float
     score: float | None = None
+    extra: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text of a GeoJSON Feature with the properties class, class_id, score (if known), area."""
         score = {} if self.score is None else {"score": self.score}
-        properties = {"class": self.name, "class_id": self.value, **score, "area": round(self.area, 2)}
+        properties = {**self.extra, "class": self.name, "class_id": self.value, **score, "area": round(self.area, 2)}
         geometry = shapely.to_geojson(self.polygon)  # three times as fast as Python's own JSON
         return (
             f'{{"type": "Feature", "properties": {json.dumps(properties, ensure_ascii=False)}, "geometry": {geometry}}}'
