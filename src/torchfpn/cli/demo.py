@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from torchfpn.train.run_folder import Interrupted
 
 
+TASKS = ("semantic", "detection", "instance", "panoptic")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's flags."""
-    parser.add_argument(
-        "--task", choices=("semantic", "detection", "instance"), help="task of the model: semantic (default), ..."
-    )
+    parser.add_argument("--task", choices=TASKS, help="task of the model: semantic (default), ...")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="output folder; default: fpn-demo; if it exists, DIR-2, DIR-3"
     )
@@ -90,6 +91,7 @@ def _write_data(args: argparse.Namespace, plan: "Plan") -> int:
     scenes = f"{plan.train} + {plan.val} scenes of {plan.size} x {plan.size} pixels, 4 bands"
     print(f"  {args.data / 'semantic'}  {scenes}, a class for every pixel")
     print(f"  {args.data / 'instance'}  the same scenes, a number for every building")
+    print(f"  {args.data / 'panoptic'}  the same scenes, segments of buildings, trees and the rest")
     print(f"  {args.data / 'town'}  a scene of {plan.town} x {plan.town} pixels with its truth")
     print(f"next: fpn check {args.data / 'semantic'}")
     return 0

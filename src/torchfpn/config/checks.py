@@ -49,7 +49,8 @@ OF_OBJECTS: dict[str, tuple[str, ...]] = {
     "loss": ("anchors", "boxes", "crowds"),
 }
 
-OF_PANOPTIC: dict[str, tuple[str, ...]] = {"loss": ("instance_weight", "semantic_weight")}
+OF_PANOPTIC: dict[str, tuple[str, ...]] = {"loss": ("instance_weight", "semantic_weight"), "model": ("merging",)}
+MERGING = ("score", "overlap", "stuff_area")
 
 LISTENING = {  # settings that only one choice of another one listens to
     "schedule.power": ("schedule.name", ("poly",)),
@@ -77,6 +78,9 @@ def check(config: TrainConfig) -> None:
         if name not in OPTIONS:
             raise ConfigError("unknown option", field=f"model.options.{name}", hint=nearest(name, OPTIONS))
         check_type(f"model.options.{name}", OPTIONS[name], value)
+    for name, threshold in config.model.merging.items():
+        _check_name(f"model.merging.{name}", name, MERGING)
+        check_type(f"model.merging.{name}", float, threshold)
     _check_effect(config)
     weighting = config.loss.class_weights
     if isinstance(weighting, str):

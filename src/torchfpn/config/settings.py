@@ -41,6 +41,9 @@ class ModelConfig:
     head_channels: int = option(128, "channels inside the head", least=1, most=WIDEST)
     norm: Literal["batch", "group"] = option("batch", "normalisation of the head; batch tiles exactly")
     smooth: bool = option(True, "3x3 convolution on every pyramid level")
+    merging: dict[str, float] = option(
+        {}, "panoptic: thresholds of merging that differ from {score: 0.5, overlap: 0.5, stuff_area: 4096} (pixels)"
+    )
     dropout: float = option(0.0, "rate of spatial dropout before the classifier", least=0.0, most=0.9)
     pretrained: bool | str = option(
         AUTO, "auto (published weights that are on this machine, else random), true (downloads them), false, or a file"

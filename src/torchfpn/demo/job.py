@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchfpn.demo import panoptic
 from torchfpn.demo.scenes import BANDS, CLASSES, COLORS, PIXEL, scene
 from torchfpn.errors import ConfigError, amount
 from torchfpn.geo.georef import Geo
@@ -66,6 +67,7 @@ class Sheet:
     """One scene to be made: its seed, size and place in the grid, and its files.
 
     numbered: the labels are the numbers of the buildings. numbers: a second file of labels, for these numbers.
+    segmented: the labels are the ids of panoptic segments. segments: a further file of labels, for these ids.
     """
 
     seed: int
@@ -76,6 +78,8 @@ class Sheet:
     label: Path
     numbered: bool = False
     numbers: Path | None = None
+    segmented: bool = False
+    segments: Path | None = None
 
     def west_north(self) -> tuple[float, float]:
         """Its upper left corner, metres."""
@@ -83,25 +87,33 @@ class Sheet:
         return WEST + self.column * side, NORTH - self.row * side
 
 
-def plan_dataset(folder: Path, *, seed: int, train: int, val: int, size: int, numbered: bool = False) -> list[Sheet]:
+def plan_dataset(
+    folder: Path, *, seed: int, train: int, val: int, size: int, numbered: bool = False, segmented: bool = False
+) -> list[Sheet]:
     """The sheets of a dataset in `folder`; each has a seed of its own, no two overlap on the map."""
     sheets = []
     for number in range(train + val):
         split, name = ("train", f"{number + 1:02d}") if number < train else ("val", f"{number - train + 1:02d}")
         row, column = divmod(number, COLUMNS)
         image, label = (folder / kind / split / f"scene-{name}.tif" for kind in ("images", "labels"))
-        sheets.append(Sheet(1000 * seed + number, size, row, column, image, label, numbered))
+        if segmented:
+            label = label.with_suffix(".png")
+        sheets.append(Sheet(1000 * seed + number, size, row, column, image, label, numbered, segmented=segmented))
     return sheets
 
 
-def plan_map(folder: Path, *, seed: int, size: int, numbered: bool = False) -> Sheet:
+def plan_map(folder: Path, *, seed: int, size: int, numbered: bool = False, segmented: bool = False) -> Sheet:
     """The larger sheet, made from another seed, south of the dataset."""
-    return Sheet(1000 * seed + 999, size, 8, 0, folder / "town.tif", folder / "truth.tif", numbered)
+    truth = folder / ("truth.png" if segmented else "truth.tif")
+    return Sheet(1000 * seed + 999, size, 8, 0, folder / "town.tif", truth, numbered, segmented=segmented)
 
 
 def describe_dataset(folder: Path, task: str = "semantic") -> None:
     """Writes dataset.yaml."""
     make_directory(folder)
+    if task == "panoptic":
+        panoptic.describe_dataset(folder)
+        return
     if task != "semantic":
         write_text(folder / "dataset.yaml", OBJECTS.format(pixel=PIXEL, task=task, bands=", ".join(BANDS)))
         return
@@ -116,8 +128,8 @@ def describe_dataset(folder: Path, task: str = "semantic") -> None:
 def make_data(folder: Path, *, seed: int, train: int, val: int, size: int, town: int, processes: int | None) -> None:
     """Writes the demo's data into a new `folder`, which appears whole or not at all.
 
-    ``semantic/`` and ``instance/`` are datasets of the same scenes, ``town/`` a larger scene: town.tif, the classes of
-    its pixels in truth.tif, the numbers of its buildings in houses.tif.
+    ``semantic/``, ``instance/`` and ``panoptic/`` are datasets of the same scenes, ``town/`` a larger scene: town.tif,
+    the classes of its pixels in truth.tif, the numbers of its buildings in houses.tif.
 
     Args:
         folder: absent, or empty.
@@ -136,13 +148,17 @@ def make_data(folder: Path, *, seed: int, train: int, val: int, size: int, town:
     try:
         sheets = plan_dataset(part / "semantic", seed=seed, train=train, val=val, size=size)
         numbers = part / "instance" / "labels"
-        both = [
-            replace(sheet, numbers=numbers / sheet.label.relative_to(part / "semantic" / "labels")) for sheet in sheets
-        ]
+        segments = part / "panoptic" / "labels"
+        both = []
+        for sheet in sheets:
+            name = sheet.label.relative_to(part / "semantic" / "labels")
+            both.append(replace(sheet, numbers=numbers / name, segments=segments / name.with_suffix(".png")))
         place = replace(plan_map(part / "town", seed=seed, size=town), numbers=part / "town" / "houses.tif")
         list(make_sheets([place, *both], processes=processes))
-        shutil.copytree(part / "semantic" / "images", part / "instance" / "images")
-        for task in ("semantic", "instance"):
+        panoptic.write_annotations(part / "panoptic", [sheet.segments for sheet in both if sheet.segments])
+        for task in ("semantic", "instance", "panoptic"):
+            if task != "semantic":
+                shutil.copytree(part / "semantic" / "images", part / task / "images")
             describe_dataset(part / task, task)
         if folder.exists():
             folder.rmdir()
@@ -171,8 +187,9 @@ def make_sheets(
     for sheet in sheets:
         make_directory(sheet.image.parent)
         make_directory(sheet.label.parent)
-        if sheet.numbers is not None:
-            make_directory(sheet.numbers.parent)
+        for further in (sheet.numbers, sheet.segments):
+            if further is not None:
+                make_directory(further.parent)
     count = min(2, os.cpu_count() or 1) if processes is None else processes
     if count <= 1:
         yield from map(make_sheet, sheets)
@@ -197,12 +214,18 @@ def make_sheet(sheet: Sheet) -> Sheet:
     """Paints one scene and writes its two files."""
     from torchfpn.io.geotiff import write_bands, write_label_raster
     from torchfpn.io.rasters import import_rasterio
+    from torchfpn.io.segment_png import write_segment_png
 
     painted = scene(sheet.seed, sheet.size)
     west, north = sheet.west_north()
     crs = import_rasterio().crs.CRS.from_user_input(CRS).to_wkt()
     geo = Geo(crs, (PIXEL, 0.0, west, 0.0, -PIXEL, north))
     write_bands(sheet.image, painted.image, names=BANDS, geo=geo)
+    if sheet.segmented:
+        write_segment_png(sheet.label, panoptic.segment_ids(painted))
+        return sheet
+    if sheet.segments is not None:
+        write_segment_png(sheet.segments, panoptic.segment_ids(painted))
     if sheet.numbered:
         write_bands(sheet.label, painted.numbers[None], names=("building",), geo=geo)
         return sheet
@@ -304,6 +327,8 @@ class Plan:
     @classmethod
     def usual(cls, seed: int = 0, task: str = "semantic") -> "Plan":
         """What the command does by itself: as much as two to four minutes allow."""
+        if task == "panoptic":
+            return cls(seed, task, train=16, epochs=8, steps=24, crop=256)
         return cls(seed) if task == "semantic" else cls(seed, task, train=16, epochs=6, steps=20, crop=256)
 
     @classmethod
@@ -367,7 +392,10 @@ def run_demo(folder: Path, plan: Plan, say: Say, *, resume: bool = False) -> Mad
     say(f"training on {amount(plan.train, 'scene')}, {amount(plan.epochs, 'epoch')}")
     result = fit(replace(train_config(folder, plan), resume=resume))
     times.append(time.monotonic())
-    if plan.task != "semantic":
+    if plan.task == "panoptic":
+        say("finding the segments of the town")
+        made = _map_segments(folder, town, result)
+    elif plan.task != "semantic":
         say("finding the houses of the town")
         made = _map_objects(folder, town, result, plan.task)
     else:
@@ -417,20 +445,22 @@ def train_config(folder: Path, plan: Plan) -> "TrainConfig":
         optimizer=OptimizerConfig(weight_decay=0.02),
         schedule=ScheduleConfig(name="cosine", warmup=max(1, plan.epochs * plan.steps // 10)),
     )
+    if plan.task == "panoptic":
+        return panoptic.panoptic_settings(config, HEAD)
     return config if plan.task == "semantic" else object_settings(config)
 
 
 def _make(folder: Path, plan: Plan, say: Say) -> Sheet:
     """The dataset and the town; while other processes paint, this one loads torch and Lightning."""
-    numbered = plan.task != "semantic"
-    sheets = plan_dataset(
-        folder / "dataset", seed=plan.seed, train=plan.train, val=plan.val, size=plan.size, numbered=numbered
-    )
-    town = plan_map(folder / "town", seed=plan.seed, size=plan.town, numbered=numbered)
+    kinds = {"numbered": plan.task in ("detection", "instance"), "segmented": plan.task == "panoptic"}
+    sheets = plan_dataset(folder / "dataset", seed=plan.seed, train=plan.train, val=plan.val, size=plan.size, **kinds)
+    town = plan_map(folder / "town", seed=plan.seed, size=plan.town, **kinds)
     say(f"painting {len(sheets)} scenes of {plan.size} x {plan.size} pixels and a town of {plan.town} x {plan.town}")
     describe_dataset(folder / "dataset", plan.task)
     wanted = [sheet for sheet in (town, *sheets) if not (sheet.image.is_file() and sheet.label.is_file())]
     list(make_sheets(wanted, processes=plan.processes, meanwhile=_load))
+    if plan.task == "panoptic":
+        panoptic.write_annotations(folder / "dataset", [sheet.label for sheet in sheets])
     return town
 
 
@@ -470,6 +500,19 @@ def _map_objects(folder: Path, town: Sheet, result: "RunResult", task: str) -> M
         *_models(folder, result),
     )
     return Made(folder, files, "mask AP50" if task == "instance" else "AP50", result.metrics["ap50"], score)
+
+
+def _map_segments(folder: Path, town: Sheet, result: "RunResult") -> Made:
+    """The segments of the town by the saved model, as `fpn predict` finds them, and a picture of them."""
+    score, count, paths = panoptic.map_segments(folder, town.image, town.label, result.model)
+    files = (
+        (result.folder / "report.html", "curves, PQ of things and stuff, best and worst scenes"),
+        (paths["picture"], "the town, its segments, those that were found"),
+        (paths["raster"], "ids of the town's segments, georeferenced"),
+        (paths["polygons"], f"{amount(count, 'segment')} of the town in lon/lat"),
+        *_models(folder, result),
+    )
+    return Made(folder, files, "PQ", result.metrics["pq"], score)
 
 
 def _models(folder: Path, result: "RunResult") -> tuple[tuple[Path, str], ...]:

@@ -46,6 +46,7 @@ COLORS = ((112, 168, 84), (90, 90, 102), (222, 92, 64), (58, 134, 214))
 BANDS = ("red", "green", "blue", "nir")
 MARGIN = 40  # painted around the scene and cut off, so that nothing ends at the border
 PIXEL = 0.5  # metres
+TREES = 2**15  # numbers on the canvas above this are of trees, others of buildings
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,12 @@ def cast(stencil: Stencil, tree: Tree) -> None:
 
 
 def leaf(rng: np.random.Generator, canvas: Canvas, trees: list[Tree]) -> None:
-    """Paints the crowns, small ones first."""
-    for tree in sorted(trees, key=lambda t: t.radius):
-        _crown(rng, canvas, tree)
+    """Paints the crowns, small ones first, numbered from `TREES` on."""
+    for number, tree in enumerate(sorted(trees, key=lambda t: t.radius), start=TREES + 1):
+        _crown(rng, canvas, tree, number)
 
 
-def _crown(rng: np.random.Generator, canvas: Canvas, tree: Tree) -> None:
+def _crown(rng: np.random.Generator, canvas: Canvas, tree: Tree, number: int) -> None:
     """A bumpy dome: clumps of leaves stand out, the side away from the sun is dark."""
     reach = int(tree.radius * 1.25) + 2
     corner = tree.center.astype(int) - reach
@@ -108,7 +109,8 @@ def _crown(rng: np.random.Generator, canvas: Canvas, tree: Tree) -> None:
     light = 0.30 + 0.85 * (np.tensordot(SUN, normal, axes=1)).clip(0) / SUN[2]
     color = np.array(LEAVES[tree.leaves]) * rng.normal(1, 0.10) * rng.normal(1, 0.04, 4)
     alpha = smoothstep(0.0, 1.0, ((1 - radial) * tree.radius + 0.5).astype(np.float32))
-    canvas.paint(alpha, color[:, None, None] * light, label=VEGETATION, at=(int(corner[1]), int(corner[0])))
+    at = int(corner[1]), int(corner[0])
+    canvas.paint(alpha, color[:, None, None] * light, label=VEGETATION, number=number, at=at)
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,13 @@ class Scene:
     """A photograph and its truth.
 
     image: [4, H, W] uint16, 12-bit numbers of a camera. labels: [H, W] uint8, 1..4. numbers: [H, W] uint16, of the
-    buildings, 0 where none is.
+    buildings, 0 where none is. trees: [H, W] uint16, of the trees.
     """
 
     image: NDArray[np.uint16]
     labels: NDArray[np.uint8]
     numbers: NDArray[np.uint16]
+    trees: NDArray[np.uint16]
 
 
 def scene(seed: int, size: int) -> Scene:
@@ -148,7 +151,9 @@ def scene(seed: int, size: int) -> Scene:
         roof_over(rng, canvas, house, number)
     leaf(rng, canvas, planted)
     inner = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
-    return Scene(_expose(rng, canvas)[:, *inner].copy(), canvas.labels[inner].copy(), canvas.numbers[inner].copy())
+    numbers, none = canvas.numbers[inner], np.uint16(0)
+    houses_alone, trees = np.where(numbers <= TREES, numbers, none), np.where(numbers > TREES, numbers - TREES, none)
+    return Scene(_expose(rng, canvas)[:, *inner].copy(), canvas.labels[inner].copy(), houses_alone, trees)
 
 
 def _water(rng: np.random.Generator, shape: tuple[int, int], angle: float) -> Field:

@@ -152,11 +152,12 @@ class ObjectDataModule(DataModule):
     @property
     def rules(self) -> dict[str, Any]:
         """The size that images are resized to (of a range the larger end), and the rules of every task."""
-        resize = self._resize()
+        resize, merging = self._resize(), self.config.model.merging
+        rules = ({"panoptic": dict(merging)} if merging else {}) | self._common()
         if resize is None:
-            return self._common()
+            return rules
         shorter = None if resize.shorter is None else resize.shorter[1]
-        return {"resize": {"shorter": shorter, "longer": resize.longest, "antialias": True}} | self._common()
+        return {"resize": {"shorter": shorter, "longer": resize.longest, "antialias": True}} | rules
 
     def overfit_dataset(self) -> ObjectDataset:
         """Training images resized as in prediction."""
