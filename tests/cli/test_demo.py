@@ -97,7 +97,7 @@ def test_data_alone_are_datasets_that_check_passes(tmp_path, capsys):
     data = tmp_path / "data"
     assert main(["demo", "--data", str(data), "--quick", "--seed", "3"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
-    for task in ("semantic", "instance"):
+    for task in ("semantic", "instance", "panoptic"):
         assert main(["check", str(data / task)]) == 0
     assert {path.name for path in (data / "town").iterdir()} == {"town.tif", "truth.tif", "houses.tif"}
     name = "labels/train/scene-01.tif"
@@ -125,3 +125,21 @@ def test_houses_one_by_one(tmp_path, capsys, task):
         assert truth.dtypes == ("uint16",)
         assert truth.crs.to_epsg() == 32759
     assert (folder / "town" / "numbers.tif").is_file() == (task == "instance")
+
+
+def test_segments_of_houses_and_trees(tmp_path, capsys):
+    folder = tmp_path / "demo"
+    assert main(["demo", "--quick", "--task", "panoptic", "--out", str(folder), "--seed", "3"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^PQ \S+ % on the held-out scenes, \S+ % on the town, in", out, re.MULTILINE)
+    assert main(["check", str(folder / "dataset")]) == 0
+    task = torchfpn.load(folder / "run" / "model.safetensors")
+    assert (task.things, task.stuff) == (("building", "tree"), ("vegetation", "road", "water"))
+    assert task.recipe.rules["panoptic"]["stuff_area"] == 64
+    with rasterio.open(folder / "town" / "town.tif") as image, rasterio.open(folder / "town" / "segments.tif") as found:
+        assert (found.crs, found.transform, found.shape) == (image.crs, image.transform, image.shape)
+        ids = found.read(1)
+    features = json.loads((folder / "town" / "segments.geojson").read_text())["features"]
+    assert sorted(each["properties"]["id"] for each in features) == sorted(np.unique(ids[ids > 0]).tolist())
+    with Image.open(folder / "picture.png") as picture:
+        assert picture.width > 2.9 * 128

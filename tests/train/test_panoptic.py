@@ -134,6 +134,8 @@ def test_a_batch_in_passes_gives_the_same_losses(small):
     [
         ("panoptic", "--loss.terms", "focal", "loss.terms: focal with a dataset for panoptic"),
         ("panoptic", "--loss.semantic_weight", "0", "loss.semantic_weight: 0.0"),
+        ("panoptic", "--model.merging", "{area: 3}", "model.merging.area: "),
+        ("instance", "--model.merging", "{score: 0.3}", "model.merging: {'score': 0.3} with a dataset for instance"),
         ("instance", "--loss.semantic_weight", "1", "loss.semantic_weight: 1.0 with a dataset for instance"),
         ("instance", "--model.options.semantic_classes", "all", "model.options.semantic_classes: all with a dataset"),
     ],
@@ -147,9 +149,11 @@ def test_settings_without_an_effect_are_refused(small, capsys, task, flag, value
 
 
 def test_a_branch_of_all_classes_is_learnt(small):
-    assert train("--max_epochs", "1", "--model.options.semantic_classes", "all", "--loss.instance_weight", "0.5") == 0
+    flags = ("--model.options.semantic_classes", "all", "--loss.instance_weight", "0.5")
+    assert train("--max_epochs", "1", *flags, "--model.merging", "{stuff_area: 9}") == 0
     task = torchfpn.load(small / "runs" / "small" / "model.safetensors")
     assert task.criterion.instance_weight == 0.5
+    assert task.recipe.rules["panoptic"] == {"score": 0.5, "overlap": 0.5, "stuff_area": 9}
     (found,) = task.predict([torch.zeros(3, 40, 50)])
     assert found.segments.shape == (40, 50)
 

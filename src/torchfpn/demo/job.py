@@ -328,7 +328,7 @@ class Plan:
     def usual(cls, seed: int = 0, task: str = "semantic") -> "Plan":
         """What the command does by itself: as much as two to four minutes allow."""
         if task == "panoptic":
-            return cls(seed, task, train=16, epochs=8, steps=24, crop=256)
+            return cls(seed, task, train=16, epochs=20, steps=24, crop=256)
         return cls(seed) if task == "semantic" else cls(seed, task, train=16, epochs=6, steps=20, crop=256)
 
     @classmethod
