@@ -117,7 +117,8 @@ def test_a_first_description_of_panoptic_maps(tmp_path, layout):
         (folder / "train" / "images").rename(folder / "train2017")
         (folder / "train").rmdir()
     dataset = init_dataset(folder)
-    assert (dataset.task, dataset.names, list(dataset.splits)) == ("instance", ("cell", "dot"), ["train"])
+    assert (dataset.task, dataset.things, dataset.stuff) == ("panoptic", ("cell", "dot"), ("grass",))
+    assert list(dataset.splits) == ["train"]
     found = check(dataset)
     assert not found.problems
     assert found.splits[0].objects.total == 3

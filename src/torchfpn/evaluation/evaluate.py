@@ -243,7 +243,7 @@ def score_results(results: Path, truth: Path, options: Options) -> dict[str, Any
 
     The PNGs of panoptic annotations are in the folder beside the file that has its name without ".json".
     """
-    if _is_panoptic(truth):
+    if _is_panoptic(truth) and _is_panoptic(results):
         from torchfpn.evaluation.panoptic import panoptic_quality
 
         options.check("COCO panoptic annotations")

@@ -136,10 +136,16 @@ def library_writes(path: str | Path, part: Path, *failures: type[Exception]) -> 
         raise write_error(path, part, error) from error
 
 
+HANDLES = 8  # files that a library may open beside the one it writes, such as the journal of SQLite
+
+
 def write_error(path: str | Path, part: Path, error: Exception | str) -> WriteError:
     """The error of a library that could not write `part`, which was to become `path`; error: what the library said."""
     try:
         check_room(path, part)
+        with _system_errors(Path(path), part), contextlib.ExitStack() as files:
+            for _ in range(HANDLES):
+                files.enter_context(open(os.devnull, "rb"))  # noqa: PTH123
     except WriteError as reason:
         return reason
     cause = error.__cause__ if isinstance(error, Exception) else None
