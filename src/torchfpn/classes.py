@@ -1,14 +1,22 @@
-"""Classes of a dataset: names, values in label files, colors; a color for every class that has none."""
+"""Classes: class index <-> label value <-> name <-> color, read from dataset.yaml; colors for classes without one."""
 
 import colorsys
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from torchfpn.errors import ConfigError, nearest
+from torchfpn.errors import ConfigError, DataError, amount, nearest
+from torchfpn.io.formats import printable
 from torchfpn.io.yaml_json import Fields, is_whole
+from torchfpn.recipe import IGNORE
 from torchfpn.types import Color
+
+if TYPE_CHECKING:  # numpy is loaded with the first labels: `data.config` imports this module
+    import numpy as np
+    from numpy.typing import NDArray
 
 # What people expect of a map or a street scene. The first word found in the name counts.
 _MEANINGS: dict[Color, str] = {
@@ -47,6 +55,8 @@ _PALETTE: tuple[Color, ...] = (
 
 MAX_CLASSES = 255  # labels are 0..254 inside torchfpn, 255 is IGNORE
 MAX_ID = 2**31 - 1
+UNKNOWN = -1  # stands for the class index of what is no class
+LISTED = 20  # classes that a message lists
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,102 @@ class Class:
     id: int
     color: Color
     thing: bool = False
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """The classes of label files and polygons, by class index 0..K-1.
+
+    Attributes:
+        values: label value of each class.
+        names: of each class.
+        colors: of each class.
+        ignored: label values that mean "not labelled"; none of them is a class.
+        burn_value: label value of polygons without a class of their own.
+        named: whether the names were given; else each label value is a class, named by its number.
+    """
+
+    values: tuple[int, ...]
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    ignored: frozenset[int] = frozenset({IGNORE})
+    burn_value: int = 1
+    named: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        names: Mapping[int, str],
+        colors: Mapping[int, Color] | None = None,
+        *,
+        ignored: Collection[int] = (),
+        burn_value: int = 1,
+        named: bool = True,
+    ) -> "ClassMap":
+        """A map of the classes in `names`, label value -> name; those without a color get one."""
+        given = colors or {}
+        chosen = class_colors(list(names.values()), [given.get(value) for value in names])
+        return cls(tuple(names), tuple(names.values()), tuple(chosen), frozenset(ignored), burn_value, named)
+
+    @cached_property
+    def index(self) -> dict[int, int]:
+        """Class index of each label value."""
+        return {value: i for i, value in enumerate(self.values)}
+
+    @property
+    def name_of(self) -> dict[int, str]:
+        """Name of each label value."""
+        return dict(zip(self.values, self.names, strict=True))
+
+    @property
+    def color_of(self) -> dict[int, Color]:
+        """Color of each label value."""
+        return dict(zip(self.values, self.colors, strict=True))
+
+    def indices(self, labels: "NDArray[Any]", nodata: int | None = None) -> "NDArray[np.int16]":
+        """Class indices of label values.
+
+        Args:
+            labels: whole numbers of any shape.
+            nodata: a value that means "not labelled" unless it is a class.
+
+        Returns:
+            Class indices of the same shape; `IGNORE` where nothing is labelled, `UNKNOWN` for all other values.
+        """
+        import numpy as np
+
+        ignored = self.ignored if nodata is None else {*self.ignored, nodata}
+        table = dict.fromkeys(ignored, IGNORE) | self.index
+        if labels.dtype.kind == "u" and labels.dtype.itemsize <= 2:
+            lookup = np.full(np.iinfo(labels.dtype).max + 1, UNKNOWN, np.int16)
+            for value, index in table.items():
+                if 0 <= value < len(lookup):
+                    lookup[value] = index
+            return np.asarray(lookup[labels])
+        found, places = np.unique(labels, return_inverse=True)
+        lookup = np.array([table.get(value, UNKNOWN) for value in found.tolist()], np.int16)
+        return np.asarray(lookup[places].reshape(labels.shape))
+
+    def indices_of_words(self, words: Iterable[Any]) -> "NDArray[np.int64]":
+        """[N]: class indices of attribute values, which are names or label values; `UNKNOWN` for all others."""
+        import numpy as np
+
+        known = {str(value): i for i, value in enumerate(self.values)} | {name: i for i, name in enumerate(self.names)}
+        return np.array([known.get(str(word), UNKNOWN) for word in words], np.int64)
+
+    def listed(self, shown: Callable[[int], str] = str) -> str:
+        """Label values and names for a message. shown: a label value as people write it."""
+        pairs = list(zip(self.values, self.names, strict=True))
+        return ", ".join(f"{shown(v)} {name}" for v, name in pairs[:LISTED]) + (" ..." if len(pairs) > LISTED else "")
+
+    def unknown_value(self, value: int, pixels: int, file: Path | None = None) -> DataError:
+        """The error about a label value that is neither a class nor ignored."""
+        return DataError(
+            f"the value {value} in {amount(pixels, 'pixel')}",
+            file=None if file is None else printable(file),
+            allowed=self.listed() if self.named else f"0..{IGNORE - 1} where the values have no names",
+            hint=f"name it with --classes, or leave it out with --ignore {value}",
+        )
 
 
 def parse_classes(fields: Fields) -> tuple[Class, ...]:
@@ -147,6 +253,16 @@ def _parse_class(row: Fields, index: int) -> dict[str, Any]:
         "color": None if color is None else parse_color(row, "color", color),
         "thing": thing,
     }
+
+
+def pack_color(color: Color) -> int:
+    """A color as one number, 65536 r + 256 g + b, as `io.labels.read_labels` gives those of label files."""
+    return color[0] << 16 | color[1] << 8 | color[2]
+
+
+def unpack_color(value: int) -> Color:
+    """The inverse of `pack_color`."""
+    return value >> 16, value >> 8 & 255, value & 255
 
 
 def parse_color(fields: Fields, name: str, value: Any) -> Color:

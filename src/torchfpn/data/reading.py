@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from torchfpn.classes import UNKNOWN, ClassMap, pack_color, unpack_color
 from torchfpn.data.config import DatasetConfig
 from torchfpn.data.headers import Header, quick_size, read_header
 from torchfpn.data.splits import Pair
@@ -143,6 +144,15 @@ def read_target(
     return class_indices(dataset, labels, path, (0, 0) if window is None else window[:2]), labels.geo
 
 
+def class_map(dataset: DatasetConfig) -> ClassMap:
+    """The classes of a dataset by their values in label files; where colors mean classes, by `pack_color`."""
+    colors = tuple(c.color for c in dataset.classes)
+    if dataset.labels_are == "colors":
+        ignored = frozenset() if dataset.ignore_color is None else frozenset({pack_color(dataset.ignore_color)})
+        return ClassMap(tuple(map(pack_color, colors)), dataset.names, colors, ignored)
+    return ClassMap(tuple(c.id for c in dataset.classes), dataset.names, colors, frozenset(dataset.ignored))
+
+
 def class_indices(
     dataset: DatasetConfig, labels: LabelFile, file: Path, corner: tuple[int, int] = (0, 0)
 ) -> NDArray[np.uint8]:
@@ -160,31 +170,13 @@ def class_indices(
     Raises:
         DataError: values that are neither class nor ignored, with their pixel counts and the first place.
     """
-    if dataset.labels_are == "colors":
-        known = {_code(c.color): i for i, c in enumerate(dataset.classes)}
-        ignored = [] if dataset.ignore_color is None else [_code(dataset.ignore_color)]
-    else:
-        known = {c.id: i for i, c in enumerate(dataset.classes)}
-        ignored = [*dataset.ignored, *([] if labels.nodata is None else [labels.nodata])]
-    indices = _look_up(labels.values, {**dict.fromkeys(ignored, IGNORE), **known})
+    colors = dataset.labels_are == "colors"
+    indices = class_map(dataset).indices(labels.values, None if colors else labels.nodata)
     if labels.valid is not None:
-        indices[~labels.valid & ((indices < 0) | (dataset.labels_are == "values"))] = IGNORE
-    if (indices < 0).any():
-        raise _unknown(dataset, labels.values, indices < 0, file, corner)
+        indices[~labels.valid & ((indices == UNKNOWN) | (not colors))] = IGNORE
+    if (bad := indices == UNKNOWN).any():
+        raise _unknown(dataset, labels.values, bad, file, corner)
     return indices.astype(np.uint8)
-
-
-def _look_up(values: NDArray[Any], table: dict[int, int]) -> NDArray[np.int16]:
-    """The table applied to the values; -1 where it has none."""
-    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
-        lookup = np.full(np.iinfo(values.dtype).max + 1, -1, np.int16)
-        for value, index in table.items():
-            if 0 <= value < len(lookup):
-                lookup[value] = index
-        return np.asarray(lookup[values])
-    found, places = np.unique(values, return_inverse=True)
-    lookup = np.array([table.get(int(value), -1) for value in found], np.int16)
-    return np.asarray(lookup[places].reshape(values.shape))
 
 
 def _unknown(
@@ -208,18 +200,12 @@ def _unknown(
 
 def _allowed(dataset: DatasetConfig) -> str:
     colors = dataset.labels_are == "colors"
-    shown = [f"{_shown(_code(c.color), True) if colors else c.id} {c.name}" for c in dataset.classes[:20]]
-    more = " ..." if len(dataset.classes) > 20 else ""
     ignored = "" if colors or not dataset.ignored else f"; {', '.join(map(str, dataset.ignored))} not labelled"
-    return ", ".join(shown) + more + ignored
-
-
-def _code(color: tuple[int, int, int]) -> int:
-    return color[0] << 16 | color[1] << 8 | color[2]
+    return class_map(dataset).listed(lambda value: _shown(value, colors)) + ignored
 
 
 def _shown(value: int, color: bool) -> str:
-    return f"({value >> 16}, {value >> 8 & 255}, {value & 255})" if color else str(value)
+    return str(unpack_color(value) if color else value)
 
 
 def check_fit(
