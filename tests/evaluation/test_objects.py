@@ -13,7 +13,7 @@ from torchfpn.evaluation.objects import MapPlace, MapScores, ObjectCounter, comp
 from torchfpn.geo.crs import crs_wkt, square_metres
 from torchfpn.geo.window import plan_blocks
 from torchfpn.metrics.polygons import ObjectScores, matched, overlaps, score_objects
-from torchfpn.sources.label_classes import classes_of
+from torchfpn.sources.label_classes import evaluated_classes
 from torchfpn.vector.geometry import clip, ground_plane, to_plane
 from torchfpn.vector.objects import Objects
 
@@ -405,19 +405,19 @@ def test_maps_without_a_place(tmp_path):
 
 def test_which_values_the_polygons_are():
     plain, named = layer(boxes((0, 0, 1, 1))), {0: "land", 2: "roof", 5: "road"}
-    assert classes_of({}, [plain]) == {1: "object"}
-    assert classes_of({}, [plain], ["roof"]) == {1: "roof"}
-    assert classes_of({}, [plain], ["255"]) == {255: "255"}
-    assert classes_of({0: "land", 2: "roof"}, [plain]) == {2: "roof"}
-    assert classes_of(named, [plain], ["road"]) == {5: "road"}
+    assert evaluated_classes({}, [plain]) == {1: "object"}
+    assert evaluated_classes({}, [plain], ["roof"]) == {1: "roof"}
+    assert evaluated_classes({}, [plain], ["255"]) == {255: "255"}
+    assert evaluated_classes({0: "land", 2: "roof"}, [plain]) == {2: "roof"}
+    assert evaluated_classes(named, [plain], ["road"]) == {5: "road"}
     with_names = layer(boxes((0, 0, 1, 1), (1, 1, 2, 2)), classes=array(["roof", 5]))
-    assert classes_of(named, [with_names]) == {5: "road", 2: "roof"}
-    assert classes_of(named, [with_names], ["roof"]) == {2: "roof"}
+    assert evaluated_classes(named, [with_names]) == {5: "road", 2: "roof"}
+    assert evaluated_classes(named, [with_names], ["roof"]) == {2: "roof"}
     with pytest.raises(DataError, match="has the classes land, roof, road, and the polygons have none"):
-        classes_of(named, [plain])
+        evaluated_classes(named, [plain])
     with pytest.raises(ConfigError, match='no class "rood"; did you mean "roof" or "road"'):
-        classes_of(named, [plain], ["rood"])
+        evaluated_classes(named, [plain], ["rood"])
     with pytest.raises(ConfigError, match="its values have no names"):
-        classes_of({}, [with_names])
+        evaluated_classes({}, [with_names])
     with pytest.raises(ConfigError, match="2 classes"):
-        classes_of(named, [plain], ["roof", "road"])
+        evaluated_classes(named, [plain], ["roof", "road"])

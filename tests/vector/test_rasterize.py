@@ -14,13 +14,14 @@ from rasterio.crs import CRS
 
 from made_data import write_tiff
 from shared import DATA, needs_shared
+from torchfpn.classes import ClassMap
 from torchfpn.errors import ConfigError, DataError, RasterError
 from torchfpn.geo.crs import LON_LAT, crs_wkt, square_metres
 from torchfpn.geo.georef import Geo
 from torchfpn.geo.tiles import check_pattern, tile_geo
 from torchfpn.io.geotiff import Layout, geotiff_writer, write_label_raster
 from torchfpn.io.vectors import Vectors, read_vectors
-from torchfpn.sources.label_classes import Legend, legend_of_field, legend_of_one
+from torchfpn.sources.polygon_classes import PolygonClasses, classes_of_attribute, single_class
 from torchfpn.sources.polygons import RasterizeOptions, rasterize_file, strips
 from torchfpn.vector.features import trace
 from torchfpn.vector.geometry import buffer_by_metres, repair
@@ -47,13 +48,13 @@ def ready(shapes, crs=UTM, values=None, **options):
     return LabelledPolygons("labels.gpkg", repair(held, **options), values, crs)
 
 
-def legend(top=1):
-    return Legend({value: f"class{value}" for value in range(top + 1)})
+def classes(top=1):
+    return PolygonClasses(ClassMap.of({value: f"class{value}" for value in range(top + 1)}))
 
 
 def drawn(labels, geo, size=SIZE, *, border=0.0, **options):
     """Label values [H, W], and how many pixels were covered twice."""
-    ignored = legend(int(labels.labels.max(initial=1))).ignored
+    ignored = classes(int(labels.labels.max(initial=1))).ignore_value
     scene = place_polygons(labels, geo, size, ignored=ignored, border=border)
     blocks = list(strips(scene, **options))
     assert [row for row, _, _ in blocks] == list(range(0, size[0], len(blocks[0][1])))
@@ -236,7 +237,7 @@ def test_borders_agree_at_the_seam_of_two_images(crs):
     for column in (0, 30):
         part, _ = drawn(held, geo.part(0, column), (60, 30), border=4.0)
         assert np.array_equal(part, whole[:, column : column + 30])
-        scene = place_polygons(held, geo.part(0, column), (60, 30), ignored=legend().ignored, border=4.0)
+        scene = place_polygons(held, geo.part(0, column), (60, 30), ignored=classes().ignore_value, border=4.0)
         assert scene.owners.tolist() == [[0, 2], [1, 2]][column // 30]  # what is beside the image is not on it
 
 
@@ -337,25 +338,27 @@ def test_lines_and_points_without_a_width_are_refused():
     assert (shapely.area(found.shapes) > 0).all()
 
 
-def test_legend_of_one_class():
-    assert legend_of_one().names == {0: "background", 1: "object"}
-    assert legend_of_one(["no", "yes"], 255).names == {0: "no", 255: "yes"}
-    assert (legend_of_one(["no", "yes"], 255).ignored, legend_of_one(["no", "yes"], 255).dtype) == (65535, "uint16")
-    assert legend_of_one(["a", "b", "c"], 2).names == {0: "a", 1: "b", 2: "c"}
+def test_polygons_of_one_class():
+    assert single_class().classes.name_of == {0: "background", 1: "object"}
+    white = single_class(["no", "yes"], 255)
+    assert white.classes.name_of == {0: "no", 255: "yes"}
+    assert (white.ignore_value, white.dtype) == (65535, "uint16")
+    assert single_class(["a", "b", "c"], 2).classes.name_of == {0: "a", 1: "b", 2: "c"}
     for names, burn in ((["a", "b", "c"], 3), ([], 0), ([], 65536), (["a"], 1), (["a", "a"], 1), (["a", ""], 1)):
         with pytest.raises(ConfigError):
-            legend_of_one(names, burn)
+            single_class(names, burn)
 
 
-def test_legend_of_a_field():
-    def of(*values, classes=()):
-        return legend_of_field("kind", [vectors([None] * len(values), column=np.array(values, dtype=object))], classes)
+def test_classes_of_an_attribute():
+    def of(*values, names=()):
+        held = vectors([None] * len(values), column=np.array(values, dtype=object))
+        return classes_of_attribute("kind", [held], names)
 
-    assert of("road", "field", "road").values == {"road": 2, "field": 1}
-    assert of("road", "background").names == {0: "background", 1: "road"}
-    assert of(7, 3).names == {0: "background", 3: "3", 7: "7"}
-    assert of("road", classes=["none", "road"]).values == {"road": 1}
-    assert of(2, "road", classes=["none", "road", "field"]).values == {2: 2, "road": 1}
+    assert of("road", "field", "road").attribute_values == {"road": 2, "field": 1}
+    assert of("road", "background").classes.name_of == {0: "background", 1: "road"}
+    assert of(7, 3).classes.name_of == {0: "background", 3: "3", 7: "7"}
+    assert of("road", names=["none", "road"]).attribute_values == {"road": 1}
+    assert of(2, "road", names=["none", "road", "field"]).attribute_values == {2: 2, "road": 1}
     for values in ((-1,), (70_000,), tuple(range(256))):
         with pytest.raises(DataError):
             of(*values)
@@ -363,12 +366,12 @@ def test_legend_of_a_field():
 
 def test_unknown_and_missing_values_name_the_nearest():
     held = vectors([None] * 3, column=np.array(["buildinx", "building", "buildinx"], dtype=object))
-    known = legend_of_field("kind", [held], ["background", "building"])
+    known = classes_of_attribute("kind", [held], ["background", "building"])
     with pytest.raises(DataError, match=r'kind: no class "buildinx" in 2 features; did you mean "building"\?'):
-        known.labels(held)
+        known.label_values(held)
     held.column[:] = ["building", None, "building"]
     with pytest.raises(DataError, match="1 feature without a value"):
-        known.labels(held)
+        known.label_values(held)
 
 
 @pytest.mark.parametrize("size", [(30, 40), (600, 1100), (2000, 3)])
@@ -462,7 +465,7 @@ def test_real_buildings_in_another_coordinate_system(tmp_path):
     for name, shapes, crs in (("a", held.shapes, held.crs), ("b", moved, crs_wkt(LON_LAT))):
         labels = LabelledPolygons("x", repair(vectors(shapes, crs)), np.ones(len(shapes), np.int64), crs)
         target = tmp_path / f"{name}.tif"
-        outcome = rasterize_file(folder / "image.tif", target, labels, legend_of_one(), RasterizeOptions())
+        outcome = rasterize_file(folder / "image.tif", target, labels, single_class(), RasterizeOptions())
         assert outcome.features.all()
         with rasterio.open(target) as drawn_map, rasterio.open(folder / "image.tif") as image:
             maps.append(drawn_map.read(1))
@@ -482,7 +485,7 @@ def test_real_buildings_on_tiles_lie_on_roofs(tmp_path):
     met = np.zeros(len(held.shapes), bool)
     for image in sorted((folder / "images").iterdir()):
         target = tmp_path / image.name
-        outcome = rasterize_file(image, target, labels, legend_of_one(), RasterizeOptions(tiles="OAM-{x}-{y}-{z}"))
+        outcome = rasterize_file(image, target, labels, single_class(), RasterizeOptions(tiles="OAM-{x}-{y}-{z}"))
         assert 0.15 < outcome.pixels[1] / 512**2 < 0.7
         met |= outcome.features
     assert met.all()
@@ -511,5 +514,5 @@ def test_a_file_in_degrees_drawn_on_an_image_in_metres(tmp_path):
     (tmp_path / "a.geojson").write_text(json.dumps(collection))
     held = read_vectors(tmp_path / "a.geojson")
     labels = LabelledPolygons("a", repair(held), np.ones(1, np.int64), held.crs)
-    outcome = rasterize_file(tmp_path / "a.tif", tmp_path / "out.tif", labels, legend_of_one(), RasterizeOptions())
+    outcome = rasterize_file(tmp_path / "a.tif", tmp_path / "out.tif", labels, single_class(), RasterizeOptions())
     assert outcome.pixels == {0: 90 * 70 - 400, 1: 400}

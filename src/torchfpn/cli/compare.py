@@ -31,13 +31,13 @@ from torchfpn.evaluation.map_files import UNMET, map_kind, no_map, pixel_values
 from torchfpn.io.formats import printable
 
 if TYPE_CHECKING:
+    from torchfpn.classes import ClassMap
     from torchfpn.evaluation.maps import MapComparison
     from torchfpn.geo.window import Window
     from torchfpn.inference.jobs import Job
     from torchfpn.metrics.pixel_counts import PixelCounts
     from torchfpn.report.html import Picture
     from torchfpn.report.run import Scores
-    from torchfpn.sources.label_classes import LabelClasses
     from torchfpn.sources.labels import LabelSource
     from torchfpn.sources.raster import Sampling
 
@@ -199,25 +199,25 @@ def _refuse_labels(args: argparse.Namespace, jobs: "Sequence[Job]", sides: "Sequ
             )
 
 
-def _classes(args: argparse.Namespace, sides: "Sequence[LabelSource]") -> "LabelClasses":
+def _classes(args: argparse.Namespace, sides: "Sequence[LabelSource]") -> "ClassMap":
     from torchfpn.errors import ConfigError, nearest
-    from torchfpn.sources.label_classes import label_classes
+    from torchfpn.sources.label_classes import classes_of_sources
 
     names: dict[int, str] = {}
     colors: dict[int, tuple[int, int, int]] = {}
     for side in sides:
-        told, shown = side.legend()
-        names, colors = told | names, shown | colors
-    found = label_classes(
+        tags, shown = side.legend()
+        names, colors = tags | names, shown | colors
+    found = classes_of_sources(
         named_values(args.classes),
         names,
         [layer for side in sides for layer in side.layers.values()],
         colors,
         ignore=ignored_values(args.ignore),
-        told={value for side in sides for value in side.ignored()},
-        burn=args.burn,
-        maps=any(side.maps for side in sides),
-        present=lambda: {value for side in sides for value in side.values()},
+        nodata={value for side in sides for value in side.ignored()},
+        burn_value=args.burn,
+        has_label_files=any(side.maps for side in sides),
+        read_values=lambda: {value for side in sides for value in side.values()},
     )
     if args.background is not None and args.background not in found.names:
         hint = nearest(args.background, found.names)
@@ -243,7 +243,7 @@ class ComparisonRun:
 
     args: argparse.Namespace
     sides: "list[LabelSource]"
-    classes: "LabelClasses"
+    classes: "ClassMap"
     part: "Window | None"
     total: "PixelCounts | None" = None
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -370,7 +370,7 @@ def _background(run: ComparisonRun, maps: Sequence[Any]) -> int | None:
     for name in (run.args.background, BACKGROUND):
         if name in names:
             return names.index(name)
-    binary = len(names) == 2 if run.classes.told else all(((m <= 1) | (m == 255)).all() for m in maps)
+    binary = len(names) == 2 if run.classes.named else all(((m <= 1) | (m == 255)).all() for m in maps)
     polygons = any(side.layers for side in run.sides) and 0 in run.classes.values
     return run.classes.values.index(0) if polygons else 0 if binary else None
 
@@ -410,7 +410,7 @@ def _over_all(run: ComparisonRun, images: int) -> "tuple[Scores, dict[str, Any]]
         return None
     matrix, classes = run.total.matrix, run.classes
     held = (matrix.sum(0) + matrix.sum(1) > 0).tolist()
-    kept = [k for k in range(len(classes.names)) if classes.told or held[k]]
+    kept = [k for k in range(len(classes.names)) if classes.named or held[k]]
     confusion = PixelCounts(len(kept), matrix[kept][:, kept])
     picked = [(classes.values[k], classes.names[k], classes.colors[k]) for k in kept]
     values, names, colors = (list(column) for column in zip(*picked, strict=True))

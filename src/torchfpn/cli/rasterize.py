@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torchfpn.errors import FPNError
     from torchfpn.inference.jobs import Job
     from torchfpn.io.vectors import Vectors
-    from torchfpn.sources.label_classes import Legend
+    from torchfpn.sources.polygon_classes import PolygonClasses
     from torchfpn.sources.polygons import RasterizeOptions, RasterizeOutcome, RasterizeTally
     from torchfpn.vector.rasterize import LabelledPolygons
 
@@ -78,11 +78,11 @@ def run(args: argparse.Namespace) -> int:
         refuse_existing(jobs)
     make_output_folder(args.out)
     vectors = _vectors(args, options)
-    legend = _legend(args, [held for held in vectors.values() if not isinstance(held, Exception)])
-    labels = {stem: _labels(held, legend, args) for stem, held in vectors.items()}
+    classes = _classes(args, [held for held in vectors.values() if not isinstance(held, Exception)])
+    labels = {stem: _labels(held, classes, args) for stem, held in vectors.items()}
     if not args.labels.is_dir() and isinstance(error := labels[""], Exception):
         raise error
-    tally = RasterizeTally(legend, {stem: held for stem, held in labels.items() if not isinstance(held, Exception)})
+    tally = RasterizeTally(classes, {stem: held for stem, held in labels.items() if not isinstance(held, Exception)})
     failed = _draw_all(jobs, labels, tally, options, folder=args.labels if args.labels.is_dir() else None)
     _print(tally, len(jobs) - failed, failed)
     return exit_code(len(jobs) - failed, failed)
@@ -136,16 +136,18 @@ def _vectors(args: argparse.Namespace, options: "RasterizeOptions") -> "dict[str
     return held
 
 
-def _legend(args: argparse.Namespace, vectors: "Sequence[Vectors]") -> "Legend":
-    from torchfpn.sources.label_classes import legend_of_field, legend_of_one
+def _classes(args: argparse.Namespace, vectors: "Sequence[Vectors]") -> "PolygonClasses":
+    from torchfpn.sources.polygon_classes import classes_of_attribute, single_class
 
     names = [name.strip() for name in args.classes.split(",")] if args.classes is not None else []
     if args.field is not None:
-        return legend_of_field(args.field, vectors, names)
-    return legend_of_one(names, 1 if args.burn is None else args.burn)
+        return classes_of_attribute(args.field, vectors, names)
+    return single_class(names, 1 if args.burn is None else args.burn)
 
 
-def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Namespace) -> "LabelledPolygons | FPNError":
+def _labels(
+    vectors: "Vectors | FPNError", classes: "PolygonClasses", args: argparse.Namespace
+) -> "LabelledPolygons | FPNError":
     """The features of a file ready to be drawn, and a line about what was found; or what is wrong with them."""
     from torchfpn.errors import FPNError
     from torchfpn.vector.geometry import repair
@@ -154,7 +156,7 @@ def _labels(vectors: "Vectors | FPNError", legend: "Legend", args: argparse.Name
     if isinstance(vectors, FPNError):
         return vectors
     try:
-        values = legend.labels(vectors, unclassed=args.without_class != "error")
+        values = classes.label_values(vectors, allow_unclassed=args.without_class != "error")
         empty = vectors.unclassed if args.without_class != "error" else vectors.unclassed[:0]
         wanted = vectors.without(empty) if args.without_class == "skip" else vectors
         drawn = repair(wanted, buffer=args.buffer, crossings=args.max_crossings)
@@ -203,7 +205,7 @@ def _draw_all(
         polygons = labels.get(stem) or DataError(f"no labels for it in {folder}", file=printable(job.source))
         if isinstance(polygons, FPNError):
             raise polygons
-        return stem, job, rasterize_file(job.source, job.labels, polygons, tally.legend, options)
+        return stem, job, rasterize_file(job.source, job.labels, polygons, tally.classes, options)
 
     def report(drawn: "tuple[str, Job, RasterizeOutcome]") -> None:
         stem, job, outcome = drawn
@@ -243,11 +245,11 @@ def _print_table(tally: "RasterizeTally") -> None:
 
     table = Table()
     columns: list[tuple[str, Any]] = [("class", "left"), ("label", "right"), ("features", "right"), ("pixels", "right")]
-    if tally.legend.attribute is not None:
-        columns.insert(0, (tally.legend.attribute, "left"))
+    if tally.classes.attribute is not None:
+        columns.insert(0, (tally.classes.attribute, "left"))
     for name, justify in columns:
         table.add_column(name, justify=justify)
     for value, name, label, features, pixels in tally.rows():
         cells = [name, str(label), f"{features:,}", f"{pixels:,}"]
-        table.add_row(*cells if tally.legend.attribute is None else [value, *cells])
+        table.add_row(*cells if tally.classes.attribute is None else [value, *cells])
     results_console().print(table)

@@ -106,7 +106,7 @@ def _labels_against_labels(predicted: Path, truth: Path, options: Options, count
 def _labels_against_polygons(predicted: Path, truth: Path, options: Options, counting: Counting) -> Scores:
     from torchfpn.evaluation.objects import MapPlace, MapScores
     from torchfpn.geo.tiles import check_pattern
-    from torchfpn.sources.label_classes import classes_of
+    from torchfpn.sources.label_classes import evaluated_classes
     from torchfpn.sources.labels import label_folder, label_values_of
 
     tiles = check_pattern(options.tiles) if options.tiles is not None else None
@@ -114,17 +114,17 @@ def _labels_against_polygons(predicted: Path, truth: Path, options: Options, cou
     maps = label_folder(predicted) if predicted.is_dir() else {name_key(predicted.stem): predicted}
     layers = _truths(truth, maps, options)
     given = isinstance(options.classes, Mapping) and bool(options.classes)
-    told = _named_values(options.classes) if given else _first_names(list(maps.values()))
-    names = classes_of(
-        told,
+    known = _named_values(options.classes) if given else _first_names(list(maps.values()))
+    names = evaluated_classes(
+        known,
         list(layers.values()),
         [] if given else _each_once(options.classes),
         predicted,
-        given=given,
+        names_choose=given,
         ignore=options.ignore,
-        present=lambda: label_values_of(maps.values(), options.max_side),
+        read_values=lambda: label_values_of(maps.values(), options.max_side),
     )
-    scores = MapScores(names, iou=options.iou, min_area=options.min_area, ignore=options.ignore, told=told)
+    scores = MapScores(names, iou=options.iou, min_area=options.min_area, ignore=options.ignore, others=known)
     with counting("comparing", len(maps)) as step:
         for stem, file in maps.items():
             scores.add(file, layers[stem if truth.is_dir() else ""], place)
@@ -135,7 +135,7 @@ def _labels_against_polygons(predicted: Path, truth: Path, options: Options, cou
     why = ((left.others, "of other classes"), (left.outside, "on no label file"), (left.small[1], "too small"))
     notes[-1] += left_out(*why).replace("; ", "; " if len(layers) == 1 else "\nof all polygons ", 1)
     ignored = {0, *(options.ignore or ())}
-    doubts = [NO_POLYGON.format(name) for value, name in told.items() if given and value not in {*ignored, *names}]
+    doubts = [NO_POLYGON.format(name) for value, name in known.items() if given and value not in {*ignored, *names}]
     unmet = [layer for layer in layers.values() if len(layer.shapes) and not scores.meets(layer)]
     doubts += [UNMET.format(printable(layer.file), "a label file") for layer in unmet]
     numbers = {"objects": scores.objects.to_dict(), "left_out": left.to_dict()}

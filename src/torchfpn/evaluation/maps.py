@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchfpn.classes import class_colors
-from torchfpn.errors import DataError, amount
+from torchfpn.classes import MAX_CLASSES, ClassMap
+from torchfpn.errors import DataError
 from torchfpn.geo.window import Window, tiles
 from torchfpn.io.formats import MAX_SIDE, printable
 from torchfpn.metrics.pixel_counts import PixelCounts
 from torchfpn.recipe import IGNORE
-from torchfpn.sources.label_classes import LabelClasses
 from torchfpn.sources.labels import WINDOW, LabelMap, LabelSource, check_same_grid, open_label_map
 from torchfpn.sources.raster import Grid, Sampling
 from torchfpn.types import Color
 
-MOST = 255  # classes
 BYTE = 256
 Pair = tuple[int, int]  # true value, predicted value
 Read = Callable[[Window], NDArray[Any]]
@@ -142,24 +140,27 @@ def pixel_scores(
         DataError: a value that is neither class nor ignored, too many values, no pixel to score.
     """
     names = dict(classes or pairs.names)
-    present = {value for pair in pairs.counts for value in pair[:2]}
-    ignored = _ignored(present, names) | (pairs.ignored - names.keys()) if ignore is None else set(ignore)
+    occurring = {value for pair in pairs.counts for value in pair[:2]}
+    ignored = _ignored(occurring, names) | (pairs.ignored - names.keys()) if ignore is None else set(ignore)
     names = {value: name for value, name in names.items() if value not in ignored}
     counted, unlabelled, unanswered = _counted(pairs, names, ignored)
     values = sorted(names or {value for pair in counted for value in pair})
-    _check(counted, values, names)
-    index = {value: i for i, value in enumerate(values)}
+    if not counted:
+        raise DataError("no pixel has a truth and a prediction", hint="what is not labelled is set by --ignore")
+    if len(values) > MAX_CLASSES:
+        allowed = f"at most {MAX_CLASSES}"
+        raise DataError(f"{len(values)} different values", allowed=allowed, hint="are these label files?")
+    known = ClassMap.of({value: names.get(value, str(value)) for value in values}, pairs.colors, ignored=ignored)
+    _check_values(counted, known)
     confusion = PixelCounts(len(values))
     for (t, p), count in counted.items():
-        confusion.matrix[index[t], index[p]] += count
-    shown = [names.get(value, str(value)) for value in values]
-    colors = class_colors(shown, [pairs.colors.get(value) for value in values])
-    return PixelScores([*values], shown, colors, confusion, unlabelled, unanswered)
+        confusion.matrix[known.index[t], known.index[p]] += count
+    return PixelScores([*values], [*known.names], [*known.colors], confusion, unlabelled, unanswered)
 
 
-def _ignored(present: set[int], names: Mapping[int, str]) -> set[int]:
-    alone = not names and present <= {0, IGNORE}  # a mask of black and white
-    return set() if IGNORE in names or alone else {IGNORE}
+def _ignored(occurring: set[int], names: Mapping[int, str]) -> set[int]:
+    black_and_white = not names and occurring <= {0, IGNORE}
+    return set() if IGNORE in names or black_and_white else {IGNORE}
 
 
 def _counted(pairs: LabelPairs, names: Mapping[int, str], ignored: set[int]) -> tuple[Counter[Pair], int, int]:
@@ -175,20 +176,13 @@ def _counted(pairs: LabelPairs, names: Mapping[int, str], ignored: set[int]) -> 
     return counted, unlabelled, unanswered
 
 
-def _check(counted: Counter[Pair], values: Sequence[int], names: Mapping[int, str]) -> None:
-    if not counted:
-        raise DataError("no pixel has a truth and a prediction", hint="what is not labelled is set by --ignore")
-    if len(values) > MOST:
-        raise DataError(f"{len(values)} different values", allowed=f"at most {MOST}", hint="are these label files?")
+def _check_values(counted: Counter[Pair], classes: ClassMap) -> None:
     unknown: Counter[int] = Counter()
     for (t, p), count in counted.items():
-        for value in {t, p} - set(values):
+        for value in {t, p} - classes.index.keys():
             unknown[value] += count
     if unknown:
-        value, count = unknown.most_common(1)[0]
-        listed = ", ".join(f"{v} {names[v]}" for v in list(values)[:20])
-        hint = f"name it with --classes, or leave it out with --ignore {value}"
-        raise DataError(f"the value {value} in {amount(count, 'pixel')}", allowed=listed, hint=hint)
+        raise classes.unknown_value(*unknown.most_common(1)[0])
 
 
 @dataclass(frozen=True)
@@ -204,7 +198,7 @@ class MapComparison:
     confusion: PixelCounts | None
 
 
-def compare_maps(image: Grid, look: Sampling, sides: Sequence[LabelSource], classes: LabelClasses) -> MapComparison:
+def compare_maps(image: Grid, look: Sampling, sides: Sequence[LabelSource], classes: ClassMap) -> MapComparison:
     """sides: the truth and the prediction, or one of them. Only the part of the image that is looked at counts.
 
     Raises:

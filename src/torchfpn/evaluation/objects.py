@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from torchfpn.classes import class_colors
+from torchfpn.classes import UNKNOWN, ClassMap, class_colors
 from torchfpn.data.config import DatasetConfig
 from torchfpn.data.labels.polygons import grid, read_features
 from torchfpn.data.splits import Pair
@@ -278,15 +278,19 @@ class MapScores:
         iou: float = 0.5,
         min_area: float = 0.0,
         ignore: Collection[int] | None = None,
-        told: Collection[int] = (),
+        others: Collection[int] = (),
     ) -> None:
-        """names: the label values that are classes, and what they are called, see `label_classes.classes_of`.
+        """Starts with no map.
 
-        min_area: square metres on the ground of the smallest object that counts. ignore: values of the maps that are no
-        prediction; None: 255, unless it is a class. What a map declares as nodata is none either, unless it is a class.
-        told: further values that have a meaning, which is another class than one of these.
+        Args:
+            names: label value -> name of the evaluated classes, see `label_classes.evaluated_classes`.
+            iou: lowest IoU of matching objects.
+            min_area: smallest object, in square metres on the ground.
+            ignore: label values that mean "no prediction"; None: 255, unless it is a class. What a map declares as
+                nodata means the same, unless it is a class.
+            others: label values of classes that are not evaluated.
         """
-        self.names, self.told = dict(names), {*told, *names}
+        self.names, self.known_values = dict(names), {*others, *names}
         self.explicit = ignore is not None
         self.ignore = {IGNORE} - self.names.keys() if ignore is None else set(ignore) - self.names.keys()
         self.colors: dict[int, Color] = {}
@@ -324,7 +328,7 @@ class MapScores:
         place = place or MapPlace()
         with open_label_map(file, max_side=place.max_side) as held:
             geo = _place(held, place)
-            self.told |= held.names.keys()
+            self.known_values |= held.names.keys()
             for value, color in held.colors.items():
                 self.colors.setdefault(value, color)
             layer = self._layer(truth)
@@ -370,9 +374,9 @@ class MapScores:
         return PixelScores([None, *self.names], names, colors, confusion, 0, unanswered)
 
     def _check_unlabelled(self) -> None:
-        """Passes values that are no classes, which are background; 255, mostly "no prediction", if somebody says so."""
+        """Refuses 255, which mostly means "no prediction", if `ignore` lacks it and nothing names it as a class."""
         here = sum(count for (_, p, no_answer), count in self.counts.items() if p == IGNORE and not no_answer)
-        if here and self.explicit and IGNORE not in self.told | self.ignore:
+        if here and self.explicit and IGNORE not in self.known_values | self.ignore:
             hint = "add it to --ignore, or name it with --classes 255=NAME"
             raise DataError(f"the value 255 in {amount(here, 'pixel')}, and --ignore has other values", hint=hint)
 
@@ -380,21 +384,21 @@ class MapScores:
         """The objects of a file whose class is asked for; kept for the next map."""
         if id(truth) not in self._layers:
             values = self._values(truth)
-            asked = np.flatnonzero(values >= 0)
+            asked = np.flatnonzero(values != UNKNOWN)
             met, others = np.zeros(len(asked), bool), len(values) - len(asked)
             self._layers[id(truth)] = _Layer(truth, shapely.STRtree(truth.shapes[asked]), values[asked], met, others)
         return self._layers[id(truth)]
 
     def _values(self, truth: Objects) -> NDArray[np.int64]:
-        """[N]: the label value of each object, -1 where its class is not asked for."""
+        """[N]: the label value of each object, `UNKNOWN` where its class is not evaluated."""
         if truth.classes is None and len(truth.shapes) and len(self.names) > 1:
             listed = ", ".join(self.names.values())
             hint = 'give each file the attribute, or count all as one class: --field "" --classes NAME'
             raise DataError(f"no classes, beside polygons of {listed}", file=truth.file, hint=hint)
         if truth.classes is None:
             return np.full(len(truth.shapes), next(iter(self.names)), np.int64)
-        known = {str(value): value for value in self.names} | {name: value for value, name in self.names.items()}
-        return np.array([known.get(str(value), -1) for value in truth.classes], np.int64)
+        classes = ClassMap.of(self.names)
+        return np.array([*classes.values, UNKNOWN], np.int64)[classes.indices_of_words(truth.classes)]
 
 
 class LeftOut(NamedTuple):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from torchfpn.classes import UNKNOWN, ClassMap
 from torchfpn.errors import ConfigError, DataError
 from torchfpn.geo import georef
 from torchfpn.geo.georef import Geo
@@ -19,7 +20,7 @@ from torchfpn.io.images import is_photograph
 from torchfpn.io.labels import label_nodata, label_values, read_ignored, read_labels, read_legend
 from torchfpn.io.rasters import geo_of, import_rasterio, open_raster
 from torchfpn.recipe import IGNORE
-from torchfpn.sources.label_classes import LabelClasses
+from torchfpn.sources.label_classes import indices_of_objects
 from torchfpn.sources.raster import Grid
 from torchfpn.types import Color
 
@@ -214,7 +215,7 @@ class LabelSource:
         return label_values_of(self.maps.values(), self.max_side)
 
     @contextlib.contextmanager
-    def open(self, image: Grid, classes: LabelClasses) -> Iterator[Read]:
+    def open(self, image: Grid, classes: ClassMap) -> Iterator[Read]:
         """A function from windows of the image to its labels.
 
         Raises:
@@ -230,7 +231,7 @@ class LabelSource:
         with open_label_map(self.maps[stem], max_side=self.max_side) as labels:
             yield _part(labels, image, classes) if _elsewhere(labels, image) else _whole(labels, image, classes)
 
-    def _drawn(self, stem: str, image: Grid, classes: LabelClasses) -> Read:
+    def _drawn(self, stem: str, image: Grid, classes: ClassMap) -> Read:
         import shapely  # here, with all that draws polygons: label files are read without rasterio and shapely
 
         from torchfpn.geo.tiles import tile_geo
@@ -245,8 +246,8 @@ class LabelSource:
         geo = check_grid(geo, image.file, self.assume_crs)
         shapes, numbers = to_pixels(layer.shapes, layer.crs, geo, image.size, image.file, tree=self._trees[stem])
         self.met[layer.file] += len(numbers)
-        read = drawn_reader(shapes, classes.of_objects(layer)[numbers] + 1, image.size)  # 0 is where none lies
-        empty = classes.values.index(0) if 0 in classes.values else IGNORE
+        read = drawn_reader(shapes, indices_of_objects(classes, layer)[numbers] + 1, image.size)  # 0 is where none lies
+        empty = classes.index.get(0, IGNORE)
         table = np.array([empty, *range(len(classes.values))], np.uint8)
         return lambda window: np.asarray(table[read(window)])
 
@@ -289,12 +290,26 @@ def _elsewhere(labels: LabelMap, image: Grid) -> bool:
     return labels.size != image.size or not labels.geo.same_grid(image.geo, image.size)
 
 
-def _whole(labels: LabelMap, image: Grid, classes: LabelClasses) -> Read:
+def _class_indices(labels: LabelMap, window: Window, classes: ClassMap) -> NDArray[np.uint8]:
+    """Class indices in a window; `IGNORE` where nothing is labelled.
+
+    Raises:
+        DataError: a value that is neither a class nor ignored.
+    """
+    values = labels.read(window)
+    indices = classes.indices(values, labels.nodata)
+    if (bad := indices == UNKNOWN).any():
+        value = int(values[bad].min())
+        raise classes.unknown_value(value, int((values == value).sum()), labels.file)
+    return indices.astype(np.uint8)
+
+
+def _whole(labels: LabelMap, image: Grid, classes: ClassMap) -> Read:
     check_same_grid(labels, image)
-    return lambda window: classes.indices(labels.read(window), labels.nodata, labels.file)
+    return lambda window: _class_indices(labels, window, classes)
 
 
-def _part(labels: LabelMap, image: Grid, classes: LabelClasses) -> Read:
+def _part(labels: LabelMap, image: Grid, classes: ClassMap) -> Read:
     """Of a raster with the pixels of the image; beyond its border nothing is labelled."""
     there, here = labels.geo, image.geo
     assert there is not None
@@ -311,8 +326,7 @@ def _part(labels: LabelMap, image: Grid, classes: LabelClasses) -> Read:
         place = window._replace(row=window.row + top, column=window.column + left)
         result, held = np.full(window.size, IGNORE, np.uint8), place.clipped(height, width)
         if min(held.size) > 0:
-            known = classes.indices(labels.read(held), labels.nodata, labels.file)
-            result[held.within(place).slices] = known
+            result[held.within(place).slices] = _class_indices(labels, held, classes)
         return result
 
     return read

@@ -13,7 +13,7 @@ from torchfpn.io.formats import MAX_SIDE, check_sides
 from torchfpn.io.geotiff import BLOCK, Layout, geotiff_writer
 from torchfpn.io.images import check_upright
 from torchfpn.io.rasters import geo_of, open_raster
-from torchfpn.sources.label_classes import Legend
+from torchfpn.sources.polygon_classes import PolygonClasses
 from torchfpn.vector.rasterize import LabelledPolygons, PixelPolygons, fill, last_polygon, place_polygons, reaching_into
 from torchfpn.vector.to_pixels import check_grid
 
@@ -57,7 +57,7 @@ class RasterizeOutcome:
 
 
 def rasterize_file(
-    source: Path, target: Path, labels: LabelledPolygons, legend: Legend, options: RasterizeOptions
+    source: Path, target: Path, labels: LabelledPolygons, classes: PolygonClasses, options: RasterizeOptions
 ) -> RasterizeOutcome:
     """Draws the labels on the grid of the image `source` into the GeoTIFF `target`.
 
@@ -65,13 +65,14 @@ def rasterize_file(
         DataError: no image. RasterError: it has no place on the earth, or the labels cannot be brought there.
     """
     size, geo = _grid(source, options)
-    scene = place_polygons(labels, geo, size, ignored=legend.ignored, border=options.border, file=source)
-    pixels, doubled = np.zeros(np.iinfo(legend.dtype).max + 1, np.int64), 0
-    nodata = legend.ignored if options.border else None
-    layout = Layout(*size, legend.dtype, geo=geo, nodata=nodata, colors=legend.colors, classes=legend.names)
+    ignored, dtype, known = classes.ignore_value, classes.dtype, classes.classes
+    scene = place_polygons(labels, geo, size, ignored=ignored, border=options.border, file=source)
+    pixels, doubled = np.zeros(np.iinfo(dtype).max + 1, np.int64), 0
+    nodata = ignored if options.border else None
+    layout = Layout(*size, dtype, geo=geo, nodata=nodata, colors=known.color_of, classes=known.name_of)
     with geotiff_writer(target, layout) as write:
         for row, drawn, covered in strips(scene, all_touched=options.all_touched):
-            write(row, 0, drawn.astype(legend.dtype))
+            write(row, 0, drawn.astype(dtype))
             pixels += sum(
                 np.bincount(line, minlength=len(pixels)) for line in drawn
             )  # all at once needs 8 bytes a pixel
@@ -126,8 +127,8 @@ def _grid(source: Path, options: RasterizeOptions) -> tuple[tuple[int, int], Geo
 class RasterizeTally:
     """Counts over all images; a feature on several images counts once. labels: label file by stem."""
 
-    def __init__(self, legend: Legend, labels: dict[str, LabelledPolygons]) -> None:
-        self.legend, self.labels = legend, labels
+    def __init__(self, classes: PolygonClasses, labels: dict[str, LabelledPolygons]) -> None:
+        self.classes, self.labels = classes, labels
         self.pixels: dict[int, int] = {}
         self.doubled = 0
         self.met: dict[str, NDArray[np.bool_]] = {stem: np.zeros(len(f.labels), bool) for stem, f in labels.items()}
@@ -146,11 +147,11 @@ class RasterizeTally:
     def rows(self) -> list[tuple[str, str, int, int, int]]:
         """(value of the attribute, class, label value, features that meet an image, pixels) of each class."""
         drawn = np.concatenate([np.zeros(0, np.int64), *(f.labels[self.met[stem]] for stem, f in self.labels.items())])
-        spelt: dict[int, str] = {label: str(value) for value, label in self.legend.values.items()}
-        names = dict(self.legend.names)
-        if self.legend.ignored in self.pixels:
-            names[self.legend.ignored] = NOT_LABELLED
+        attributes = {label: str(value) for value, label in self.classes.attribute_values.items()}
+        names = self.classes.classes.name_of
+        if self.classes.ignore_value in self.pixels:
+            names[self.classes.ignore_value] = NOT_LABELLED
         return [
-            (spelt.get(label, ""), name, label, int((drawn == label).sum()), self.pixels.get(label, 0))
+            (attributes.get(label, ""), name, label, int((drawn == label).sum()), self.pixels.get(label, 0))
             for label, name in names.items()
         ]
