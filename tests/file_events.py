@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 _watchers = []
 
 
@@ -28,7 +30,8 @@ def before_event(act, event="os.rename", pattern="*"):
 
     def watch(found, args):
         if found == event:
-            paths = [arg for arg in args if isinstance(arg, str | bytes | os.PathLike)]
+            names = args[:1] if event == "open" else args  # its mode is a word, too
+            paths = [arg for arg in names if isinstance(arg, str | bytes | os.PathLike)]
             if paths and Path(os.fsdecode(paths[-1])).match(pattern):
                 act(next(numbers))
 
@@ -57,3 +60,17 @@ def interrupted_before(pattern, number=0):
 def full_disk(pattern, number=0):
     """A context in which the disk is full when a file of that name is put in its place."""
     return failing_at(number, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), pattern=pattern)
+
+
+@contextmanager
+def room_for(size):
+    """Inside, no file can grow beyond `size` bytes: writing fails as on a full disk, with other words."""
+    resource = pytest.importorskip("resource")  # Windows has none
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    caching, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # Python would cache imported modules cut off
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = caching

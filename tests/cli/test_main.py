@@ -13,6 +13,7 @@ import pytest
 import shapely
 
 import torchfpn.metrics
+from file_events import failing_at
 from made_maps import box, write_geojson
 from tiny_model import tiny_task
 from torchfpn.cli.main import VERBS, main
@@ -132,32 +133,35 @@ def test_what_needs_an_extra_says_so_before_its_work(capsys, monkeypatch, tmp_pa
     assert "--polygons needs pyogrio, which is not installed; pip install" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     with pytest.raises(ConfigError, match=r"the score of objects needs faster_coco_eval.*torchfpn\[objects\]"):
-        torchfpn.metrics.detection.AveragePrecision(["cell"])
+        torchfpn.metrics.AveragePrecision(["cell"])
 
 
-def test_interrupt_and_closed_pipe_have_their_codes(monkeypatch):
-    def interrupted(_args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("torchfpn.cli.info.run", interrupted)
-    assert main(["info", "x"]) == 130
+def reading_raises(error):
+    """A context in which reading the file x.safetensors raises `error`."""
+    return failing_at(0, error, event="open", pattern="x.safetensors")
 
 
-def test_bugs_are_not_hidden(monkeypatch):
-    def broken(_args):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr("torchfpn.cli.info.run", broken)
-    with pytest.raises(ZeroDivisionError):
-        main(["info", "x"])
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "x.safetensors"
+    tiny_task().save(path)
+    return str(path)
 
 
-def test_a_data_error_keeps_its_parts(monkeypatch, capsys):
-    def bad(_args):
-        raise DataError("value 12", file="07.png", field="row 3, column 9", allowed="classes 0..10")
+def test_an_interrupt_has_its_code(model):
+    with reading_raises(KeyboardInterrupt()):
+        assert main(["info", model]) == 130
 
-    monkeypatch.setattr("torchfpn.cli.info.run", bad)
-    assert main(["info", "x"]) == 2
+
+def test_bugs_are_not_hidden(model):
+    with reading_raises(ZeroDivisionError()), pytest.raises(ZeroDivisionError):
+        main(["info", model])
+
+
+def test_a_data_error_keeps_its_parts(model, capsys):
+    error = DataError("value 12", file="07.png", field="row 3, column 9", allowed="classes 0..10")
+    with reading_raises(error):
+        assert main(["info", model]) == 2
     assert capsys.readouterr().err == "fpn: 07.png: row 3, column 9: value 12; expected classes 0..10\n"
 
 

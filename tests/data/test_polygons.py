@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import rasterio.warp
 import shapely
 from torch.utils.data import DataLoader
 
+from file_events import before_event
 from made_data import write_png, write_tiff
 from made_maps import NORTH, WEST, box, noise, write_geojson, write_map
 from shared import DATA, needs_shared
@@ -20,7 +22,6 @@ from torchfpn.data.check import check
 from torchfpn.data.config import read_dataset
 from torchfpn.data.datasets import SemanticDataset
 from torchfpn.data.init import init_dataset
-from torchfpn.data.labels import polygons as burning
 from torchfpn.data.sample import collate
 from torchfpn.data.statistics import class_counts
 from torchfpn.data.transforms import Augment
@@ -236,29 +237,34 @@ class TestBurning:
 class TestReading:
     """Features are read once a process, whatever the number of images and workers."""
 
-    def test_once_for_all_images_and_again_when_the_file_changes(self, town, monkeypatch):
-        reads = []
-        real = burning.read_vectors
-        monkeypatch.setattr(burning, "read_vectors", lambda *a, **k: (reads.append(a), real(*a, **k))[1])
-        dataset = described(town, TWO)
-        samples = SemanticDataset(dataset, "train", cache=False)
-        for _ in range(3):
-            assert [samples[i].target.sum() for i in range(2)] == [100, 16]
-        class_counts(dataset)
-        assert len(reads) == 1
-        write_geojson(town / "labels.geojson", [box(5, 5, 4)])
-        assert samples[0].target.sum() == 16
-        assert len(reads) == 2
+    @pytest.fixture(autouse=True)
+    def count_openings(self):
+        self.opened = []
 
-    def test_a_bad_file_is_read_once_and_every_image_says_so(self, town, monkeypatch):
-        reads = []
-        real = burning.read_vectors
-        monkeypatch.setattr(burning, "read_vectors", lambda *a, **k: (reads.append(a), real(*a, **k))[1])
+    def test_once_for_all_images_and_again_when_the_file_changes(self, town):
+        dataset = described(town, TWO)
+        with before_event(self.opened.append, "open", "labels.geojson"):
+            samples = SemanticDataset(dataset, "train", cache=False)
+            assert samples[0].target.sum() == 100
+            once = len(self.opened)
+            for _ in range(3):
+                assert [samples[i].target.sum() for i in range(2)] == [100, 16]
+            class_counts(dataset)
+            assert len(self.opened) == once
+            write_geojson(town / "labels.geojson", [box(5, 5, 4)])
+            written = len(self.opened)
+            assert samples[0].target.sum() == 16
+            assert len(self.opened) > written
+
+    def test_a_bad_file_is_read_once_and_every_image_says_so(self, town):
+        for name in "cdef":
+            shutil.copy(town / "images" / "a.tif", town / "images" / f"{name}.tif")
         (town / "labels.geojson").write_text("{")
-        found = check(described(town, TWO))
+        with before_event(self.opened.append, "open", "labels.geojson"):
+            found = check(described(town, TWO))
         assert [p.file.name for p in found.problems] == ["labels.geojson"]
         assert found.splits[0].images == 0
-        assert len(reads) == 1
+        assert len(self.opened) < 6  # images
 
     def test_samples_are_small_and_the_same_in_workers(self, town):
         write_geojson(town / "labels.geojson", [box(i % 40, i % 30, 2) for i in range(5000)])

@@ -16,7 +16,7 @@ import torchvision
 from torchfpn.cli.main import main
 from torchfpn.config.parsing import load_config
 from torchfpn.errors import ConfigError, FPNError
-from torchfpn.nn import layers as versions
+from torchfpn.nn.layers import check_torchvision
 from train.fixtures import small  # noqa: F401
 from train.tiny import train
 
@@ -184,13 +184,12 @@ def test_fault_32_a_gpu_that_is_not_there(small, capsys, accelerator):
     assert 'accelerator: "cuda", which this machine does not have; expected cpu' in one_line(capsys)
 
 
-def test_fault_33_torch_and_torchvision_that_do_not_go_together(monkeypatch):
-    def broken(name):
-        raise RuntimeError("operator torchvision::nms does not exist")
-
-    monkeypatch.setattr(versions, "import_module", broken)
+def test_fault_33_torch_and_torchvision_that_do_not_go_together(tmp_path, monkeypatch):
+    (tmp_path / "torchvision.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torchvision")
     with pytest.raises(FPNError) as caught:
-        versions.check_torchvision()
+        check_torchvision()
     line = str(caught.value)
     assert f"torchvision {torchvision.__version__.split('+')[0]}" in line
     assert f"torch {torch.__version__.split('+')[0]}" in line

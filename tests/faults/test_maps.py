@@ -11,15 +11,14 @@ import shapely
 from made_data import write_png
 from made_maps import NORTH, PLACE, WEST, blobs, box, make_scene, noise, write_geojson, write_map
 from torchfpn.cli.main import main
-from torchfpn.data import reading as windows
 from torchfpn.data.check import check
 from torchfpn.data.config import read_dataset
 from torchfpn.data.datasets import SemanticDataset
+from torchfpn.data.reading import scene_of
 from torchfpn.data.sampler import Draw
 from torchfpn.data.scaling import find_scaling
 from torchfpn.data.transforms import Augment
 from torchfpn.errors import DataError, RasterError
-from torchfpn.io import rasters as blocks
 from torchfpn.recipe import IGNORE
 
 LIST = "images: [scene.tif, other.tif], labels: [mask.tif, mask.tif]"
@@ -78,20 +77,24 @@ def test_fault_04_a_sparse_map_of_400000_pixels_is_trained_on_by_windows(tmp_pat
     assert most_memory() - before < 300 * 1024
 
 
-def test_fault_04_a_scene_that_cannot_be_read_by_windows_says_so(tmp_path, capsys, monkeypatch):
+def test_fault_04_a_scene_that_cannot_be_read_by_windows_says_so(tmp_path, capsys):
     """Its blocks are too large to be decoded one by one, as in a map that is a single tile."""
     make_scene(tmp_path, more="max_pixels: 50000\n")
-    for module in (blocks, windows):
-        monkeypatch.setattr(module, "BLOCK_BYTES", 4096)
+    options = {"driver": "GTiff", "count": 3, "height": 300, "width": 260, "dtype": "uint8"}
+    tile = {"tiled": True, "blockxsize": 20_480, "blockysize": 20_480, "interleave": "pixel", "sparse_ok": True}
+    with rasterio.open(tmp_path / "scene.tif", "w", **options, **tile, **PLACE):
+        pass  # the one tile, 1.2 GiB, is not written
     with pytest.raises(
-        RasterError, match=r"scene\.tif: stored in blocks of 64 x 64 pixels, .* GiB each; expected at most"
+        RasterError,
+        match=r"scene\.tif: stored in blocks of 20480 x 20480 pixels, 1\.2 GiB each; expected at most 1 GiB",
     ):
         samples(tmp_path)
     code, lines = checked(tmp_path, capsys)
     assert code == 2
     assert lines[0].endswith("to be read by windows; store it in tiles: gdal_translate -of COG")
     (tmp_path / "dataset.yaml").write_text((tmp_path / "dataset.yaml").read_text().replace("max_pixels: 50000", ""))
-    assert len(samples(tmp_path)) == 1  # small enough to be read whole
+    dataset = read_dataset(tmp_path)
+    assert scene_of(dataset, dataset.pairs("train")[0]) is None  # small enough to be read whole
 
 
 def test_fault_07_other_number_of_bands_in_a_scene(tmp_path, capsys):

@@ -1,6 +1,5 @@
 """What must happen when `fpn predict` looks for objects in bad or unusual images; numbers are those of faults.md."""
 
-import errno
 import json
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import rasterio
 from PIL import Image
 
+from file_events import full_disk
 from made_data import picture, write_png, write_tiff
 from tiny_detector import tiny_detector
 from torchfpn.cli.main import main
@@ -95,15 +95,10 @@ def test_an_image_without_any_data_has_no_objects_and_a_warning(model, tmp_path,
     assert not np.asarray(Image.open(tmp_path / "out" / "a.png")).any()
 
 
-def test_a_full_disk_leaves_no_half_file(model, tmp_path, capsys, monkeypatch):
-    from torchfpn.data.labels.coco_results import CocoResults
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(CocoResults, "add", full)
+def test_a_full_disk_leaves_no_half_file(model, tmp_path, capsys):
     write_png(tmp_path / "a.png", picture(0))
-    assert run(model, tmp_path / "a.png", "--out", tmp_path / "out") == 2
+    with full_disk("objects.json"):
+        assert run(model, tmp_path / "a.png", "--out", tmp_path / "out") == 2
     assert "objects.json: cannot be written (No space left on device)" in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.json"))
     assert not list((tmp_path / "out").glob(".fpn-*"))

@@ -2,19 +2,18 @@
 
 import torch
 
-from torchfpn.heads import roi as box
 from torchfpn.heads.roi import MaskHead
 
 
-def test_masks_of_some_boxes_at_a_time_are_those_of_all(monkeypatch):
+def test_masks_of_some_boxes_at_a_time_are_those_of_all():
     torch.manual_seed(0)
-    head, rois = MaskHead(8, 3, hidden=8), torch.randn(11, 8, 14, 14)
+    head, rois = MaskHead(8, 3, hidden=8), torch.randn(70, 8, 14, 14)
     whole = head(rois)
     seen = []
     head.enlarge.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
-    monkeypatch.setattr(box, "SOME", 4)
     with torch.inference_mode():
         torch.testing.assert_close(head(rois), whole, atol=1e-5, rtol=0)
-        assert seen == [4, 4, 3]
+        assert sum(seen) == 70
+        assert max(seen) < 70
         assert head(rois[:0]).shape == (0, 3, 28, 28)
-    assert len(head(rois)) == seen[-1] == 11  # a gradient may come
+    assert len(head(rois)) == seen[-1] == 70  # a gradient may come

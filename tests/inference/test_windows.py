@@ -391,9 +391,8 @@ def test_what_cannot_be_is_told_in_one_line(scene, capsys, flags, told):
     assert told in capsys.readouterr().err
 
 
-def test_a_model_of_whole_images_has_no_exact_margin(scene, capsys, monkeypatch):
-    monkeypatch.setattr("torchfpn.nn.receptive_field.LONGEST", 256)
-    task = torchfpn.create_task(backbone="test_resnet", num_classes=2, channels=64, head_channels=64, norm="group")
+def test_a_model_of_whole_images_has_no_exact_margin(scene, capsys):
+    task = torchfpn.create_task(backbone="test_resnet", num_classes=2, channels=32, head_channels=32, norm="group")
     task.save("model.safetensors")
     assert predict("out", "--tile-size", "64", "--margin", "exact") == 2
     assert "the receptive field is the whole image" in capsys.readouterr().err

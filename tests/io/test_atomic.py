@@ -1,14 +1,13 @@
 """Files written whole or not at all, with what Windows asks for."""
 
-import contextlib
 import os
-import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 
+from file_events import room_for
 from torchfpn.errors import WriteError
 from torchfpn.io.atomic import STALE, append, atomic_path, sweep, sync, write_text
 
@@ -47,20 +46,6 @@ def test_leftovers_are_swept_without_harm_to_those_who_write(tmp_path, system):
     assert not mine.exists()
     assert not old.exists()
     assert running.exists()
-
-
-@contextlib.contextmanager
-def room_for(size):
-    """Inside, no file can grow beyond `size` bytes: writing fails as on a full disk, with other words."""
-    resource = pytest.importorskip("resource")  # Windows has none
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    caching, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # Python would cache imported modules cut off
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        sys.dont_write_bytecode = caching
 
 
 def layer(path):

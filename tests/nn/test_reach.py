@@ -36,9 +36,8 @@ class Gate(nn.Module):
 
 
 @pytest.mark.parametrize("whole", [nn.GroupNorm(1, 4), Gate()])
-def test_what_looks_at_everything_has_none(whole, monkeypatch):
-    monkeypatch.setattr("torchfpn.nn.receptive_field.LONGEST", 256)
-    assert reach(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), whole), 3) is None
+def test_what_looks_at_everything_has_none(whole):
+    assert reach(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), whole), 3, longest=256) is None
 
 
 @pytest.mark.parametrize("options", [{}, {"pyramid": "panet", "head": "concat"}, {"head": "finest"}])

@@ -1,11 +1,10 @@
 """Matching in parts: whatever is computed at a time, the answer is that of the whole table of overlaps."""
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from torchfpn.ops import boxes as matching
 from torchfpn.ops.boxes import BACKGROUND, UNDECIDED, match, overlaps
 
 
@@ -45,19 +44,30 @@ def test_the_answer_is_that_of_the_whole_table(seed, n, m, side, room, always, b
     generator = torch.Generator().manual_seed(seed)
     boxes, targets = some(generator, n, side), some(generator, m, side)
     how = {"high": bounds[0], "low": bounds[1], "always": always}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matching, "AT_ONCE", {"cpu": room})
-        assert torch.equal(match(boxes, targets, **how), whole(boxes, targets, **how))
+    found = match(boxes, targets, **how, max_overlaps=room)
+    assert torch.equal(found, whole(boxes, targets, **how))
 
 
-def test_parts_stay_within_the_room_and_meet_every_pair_that_overlaps_once(monkeypatch):
-    monkeypatch.setattr(matching, "AT_ONCE", {"cpu": 200})
+class Largest(TorchDispatchMode):
+    """Numbers in the largest tensor that is made, and in all tables [M, N] of IoUs together."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = self.tables = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.largest = max(self.largest, made.numel())
+            if func is torch.ops.aten.div.Tensor and made.dim() == 2:
+                self.tables += made.numel()
+        return made
+
+
+def test_memory_is_bounded_and_boxes_far_from_a_target_are_not_compared_with_it():
     generator = torch.Generator().manual_seed(0)
-    boxes, targets = some(generator, 90, 60), some(generator, 70, 60)
-    met = torch.zeros(70, 90, dtype=torch.int64)
-    for chunk, near in matching._parts(boxes, targets):
-        assert len(chunk) * len(near) <= 200
-        met[chunk[:, None], near] += 1
-    assert met.max() == 1
-    assert met[overlaps(targets, boxes) > 0].min() == 1
-    assert met.float().mean() < 0.5  # of the others many are not met at all
+    boxes, targets = some(generator, 900, 60), some(generator, 700, 60)
+    with Largest() as seen:
+        match(boxes, targets, high=0.7, low=0.3, always=True, max_overlaps=2000)
+    assert seen.largest <= 2 * 4 * 2000  # the corners of a part
+    assert 0 < seen.tables < 0.5 * 900 * 700

@@ -95,16 +95,18 @@ def test_other_devices_get_the_same_from_torchvision():
     )
 
 
-def test_small_chunks_are_the_same(monkeypatch):
-    maps, rois, levels = scene(30)
-    rest = (rois, levels, SCALES)
-    values, grad = pool_levels(maps, rois, levels, (7, 7), SCALES), torch.randn(30, 5, 7, 7)
-    sizes = [tuple(x.shape[-2:]) for x in maps]
-    grads = roi_align_cpu.backward(grad, *rest, sizes, 2, 0, True)
-    for name in ("FORWARD_TAPS", "BACKWARD_TAPS", "PIECE", "LARGE"):
-        monkeypatch.setattr(roi_align_cpu, name, 100)
-    assert torch.equal(pool_levels(maps, rois, levels, (7, 7), SCALES), values)
-    torch.testing.assert_close(roi_align_cpu.backward(grad, *rest, sizes, 2, 0, True), grads)
+def test_so_many_boxes_that_they_are_pooled_in_several_rounds():
+    """More taps than are made at a time, forward and backward, on a map of more cells than are summed at a time."""
+    torch.manual_seed(0)
+    x, rois = torch.randn(1, 64, 150, 150, requires_grad=True), torch.rand(300, 5) * 300
+    rois[:, 0] = 0
+    rois[:, 3:] = rois[:, 1:3] + 250 + rois[:, 3:] / 10
+    theirs = torchvision.ops.roi_align(x, rois, (7, 7), 0.25, 0, True)
+    ours = roi_align(x, rois, (7, 7), 0.25, 0, True)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    (expected,) = torch.autograd.grad(theirs, x, torch.ones_like(theirs))
+    (found,) = torch.autograd.grad(ours, x, torch.ones_like(ours))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_gradient_in_double_precision():

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import torchfpn
+from file_events import full_disk
 from torchfpn import ConfigError, Scaling, WeightsError
 from torchfpn.io.atomic import atomic_path
 from torchfpn.io.weights import read_tensors
@@ -96,16 +97,12 @@ def test_what_no_recipe_can_keep_is_told_before_it_is_trained(options, told):
     assert "\n" not in str(caught.value)
 
 
-def test_saving_over_a_file_replaces_it_whole_or_not(tmp_path, monkeypatch):
+def test_saving_over_a_file_replaces_it_whole_or_not(tmp_path):
     path = tmp_path / "model.safetensors"
     tiny().save(path)
     before = path.read_bytes()
 
-    def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("torchfpn.io.atomic.os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with full_disk("model.safetensors"), pytest.raises(OSError, match="No space"):
         tiny().save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -1,12 +1,12 @@
 """Checkpoint files: whole or not there, with the one before kept, and links that cost no second copy."""
 
 import errno
-import os
 
 import numpy as np
 import pytest
 import torch
 
+from file_events import failing_at, room_for
 from torchfpn.errors import WeightsError
 from torchfpn.train.checkpoints import BEST, LAST, PREVIOUS, STATE, AtomicCheckpointIO, link, read, read_newest
 
@@ -35,24 +35,18 @@ def test_best_is_another_name_of_last_until_last_moves_on(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {LAST, PREVIOUS, BEST}
 
 
-def test_without_hard_links_best_is_a_copy(tmp_path, monkeypatch):
-    def no_links(*_):
-        raise OSError(errno.EPERM, "Operation not permitted")
-
+def test_without_hard_links_best_is_a_copy(tmp_path):
     save(tmp_path, 0)
-    monkeypatch.setattr(os, "link", no_links)
-    link(tmp_path / LAST, tmp_path / BEST)
+    with failing_at(0, OSError(errno.EPERM, "Operation not permitted"), event="os.link"):
+        link(tmp_path / LAST, tmp_path / BEST)
     assert not (tmp_path / BEST).samefile(tmp_path / LAST)
     assert read(tmp_path / BEST)[STATE] == 0
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
-def test_a_disk_that_is_full_is_an_os_error_and_leaves_everything(tmp_path, monkeypatch):
+def test_a_file_that_may_not_grow_is_an_os_error_and_leaves_everything(tmp_path):
     save(tmp_path, 0)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    torch_save = torch.save
-    monkeypatch.setattr(torch, "save", lambda value, path: torch_save(value, "/dev/full"))
-    with pytest.raises(OSError, match=r"last\.ckpt: cannot be written"):
+    with room_for(1000), pytest.raises(OSError, match=r"last\.ckpt: cannot be written"):
         save(tmp_path, 1)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 

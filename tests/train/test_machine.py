@@ -8,7 +8,6 @@ import torch
 from torchfpn.config.settings import TrainConfig
 from torchfpn.errors import ConfigError
 from torchfpn.tasks.task import find_device
-from torchfpn.train import run_folder as module
 from torchfpn.train.run_folder import machine
 
 
@@ -17,7 +16,8 @@ def pretend(monkeypatch, *, cuda=0, bf16=True, cores=2):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some GPU")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(module, "has_bf16", lambda _: bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bf16})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
 
 

@@ -13,19 +13,28 @@ from torch import Tensor, nn
 
 from torchfpn.nn.layers import evaluating
 
-LONGEST = 4096  # pixels; what looks further is taken for looking at everything
+LONGEST = 4096  # pixels
 SIDES = [(2, False), (2, True), (3, False), (3, True)]  # image axis, whether the known half is the later one
 
 
-def reach(model: nn.Module, in_channels: int, *, multiple: int = 32) -> int | None:
-    """Pixels from which on an image may be cut without a change, for cuts at multiples of `multiple` pixels.
+def reach(model: nn.Module, in_channels: int, *, multiple: int = 32, longest: int = LONGEST) -> int | None:
+    """The receptive field of a model, as the margin around a pixel of the output that can change it.
 
-    None for a model that looks at the whole image (group norm, squeeze and excitation, pooling or attention over all).
     Bilinear enlargement counts the cells whose weight is zero, so the bound may be a cell too large.
+
+    Args:
+        model: gives a dense output [1, K, H, W], or several, for an image [1, in_channels, H, W].
+        in_channels: bands of its images.
+        multiple: an image is cut at multiples of so many pixels, the largest stride of the model.
+        longest: pixels; a model with a larger receptive field is taken for one that sees the whole image.
+
+    Returns:
+        Pixels, or None for a model that sees the whole image (group norm, squeeze and excitation, pooling or attention
+        over all of it).
     """
     with evaluating(model), torch.inference_mode():
         length = 8 * multiple
-        while length <= LONGEST:
+        while length <= longest:
             known = list[int]()
             for along, flip in SIDES:
                 side = _side(model, in_channels, multiple, length, along=along, flip=flip)

@@ -16,8 +16,7 @@ LARGEST = math.log(1000 / 16)  # of the code of a width: nothing grows by more t
 Stride = Literal["declared", "measured"]
 CANONICAL, LEVEL = 224, 4  # a box of ImageNet's size is read from P4
 BACKGROUND, UNDECIDED = -1, -2
-AT_ONCE = {"cpu": 2**20}  # overlaps that are computed at a time, which then stay in the caches; elsewhere `MOST`
-MOST = 2**24
+CPU_OVERLAPS, OVERLAPS = 2**20, 2**24  # overlaps that are computed at a time: on a CPU they stay in the caches
 
 
 def picked(boxes: Tensor, index: Tensor) -> Tensor:
@@ -126,19 +125,31 @@ def roi_levels(boxes: Tensor, *, first: int, last: int, inside: bool = True) -> 
     return level.floor().clamp(first, last).to(torch.int64) - first
 
 
-def match(boxes: Tensor, targets: Tensor, *, high: float, low: float, always: bool = False) -> Tensor:
-    """Boxes [N, 4], targets [M, 4] -> [N]: the target that each box overlaps most, or `BACKGROUND`, or `UNDECIDED`.
+def match(
+    boxes: Tensor, targets: Tensor, *, high: float, low: float, always: bool = False, max_overlaps: int | None = None
+) -> Tensor:
+    """The target that each box overlaps most, or `BACKGROUND`, or `UNDECIDED`.
 
-    high, low: a box overlapping no target by `low` (IoU) is background; by `high` or more, a match; between the two it
-    is undecided. always: the boxes that overlap a target most, ties included, are matches however little that is, each
-    of the target that it overlaps most itself. Without targets all is background.
+    Source: Ren et al. 2015, section 3.1.2. Equals torchvision's `Matcher`, except for targets that overlap no box: they
+    match none.
 
-    Source: Ren et al. 2015, section 3.1.2. Equals torchvision's `Matcher`, but for targets that overlap no box at all.
+    Args:
+        boxes: [N, 4], anchors or proposals.
+        targets: [M, 4], boxes of the true objects; without any, every box is background.
+        high: IoU from which on a box matches its target.
+        low: IoU below which a box is background; between the two it is undecided.
+        always: the boxes of largest IoU with a target, ties included, match whatever that IoU is; each matches the
+            target that it overlaps most itself.
+        max_overlaps: IoUs that are computed at a time, which bounds the memory and changes no result. None: what suits
+            the device.
+
+    Returns:
+        [N] int64, indices of targets, `BACKGROUND` or `UNDECIDED`.
     """
     best = boxes.new_full((len(boxes),), 0.0 if len(targets) else -1.0)
     which = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
     nearest = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    for chunk, near in _parts(boxes, targets):
+    for chunk, near in _parts(boxes, targets, max_overlaps or _max_overlaps(boxes)):
         if not len(chunk) or not len(near):
             continue
         table = overlaps(targets[chunk], boxes[near])
@@ -165,7 +176,7 @@ def spared(matches: Tensor, boxes: Tensor, areas: Tensor, share: float) -> Tenso
         return matches
     own = boxes[asked]
     most = own.new_zeros(len(own))
-    for chunk in torch.split(areas, max(1, AT_ONCE.get(own.device.type, MOST) // len(own))):
+    for chunk in torch.split(areas, max(1, _max_overlaps(own) // len(own))):
         upper = torch.maximum(own[:, None, :2], chunk[:, :2])
         lower = torch.minimum(own[:, None, 2:], chunk[:, 2:])
         most = torch.maximum(most, (lower - upper).clamp(min=0).prod(-1).amax(1))
@@ -174,14 +185,17 @@ def spared(matches: Tensor, boxes: Tensor, areas: Tensor, share: float) -> Tenso
     return found
 
 
-def _parts(boxes: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _max_overlaps(boxes: Tensor) -> int:
+    return CPU_OVERLAPS if boxes.device.type == "cpu" else OVERLAPS
+
+
+def _parts(boxes: Tensor, targets: Tensor, room: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Indices of some targets, rising, and of the boxes that may overlap them; every pair that overlaps is met once.
 
     Memory is bounded, and time as well unless all lies in one place: 100,000 targets meet 200,000 anchors. Targets go
     together from above downwards, so that few boxes are on their height.
     """
     every = torch.arange(len(boxes), device=boxes.device)
-    room = AT_ONCE.get(boxes.device.type, MOST)
     if len(boxes) * len(targets) <= room:
         yield torch.arange(len(targets), device=boxes.device), every
         return
