@@ -56,3 +56,38 @@ def random_pair(rng, *, many=8, masks=False):
         truth(rows, labels, masks=masks, crowds=crowds),
         rng.integers(0, 3, len(crowds)),
     )
+
+
+def coco_files(pairs, *, masks):
+    """Pairs as `random_pair` makes them, as two files of COCO: (objects, detections).
+
+    Masks come from whole images by faster-coco-eval's own encoder.
+    """
+    import faster_coco_eval  # an extra
+
+    def runs(image):
+        encoded = faster_coco_eval.mask.encode(np.asfortranarray(image.numpy().astype(np.uint8)))
+        return {"size": list(SIZE), "counts": encoded["counts"]}
+
+    truths, results = [], []
+    for number, (one, other, crowd_labels) in enumerate(pairs, start=1):
+        rows = [(box, label, 0) for box, label in zip(other.boxes.tolist(), other.labels.tolist(), strict=True)]
+        rows += [(box, label, 1) for box, label in zip(other.crowds.tolist(), crowd_labels.tolist(), strict=True)]
+        sides = [
+            (truths, rows),
+            (results, zip(one.boxes.tolist(), one.labels.tolist(), one.scores.tolist(), strict=True)),
+        ]
+        for kept, records in sides:
+            for (x1, y1, x2, y2), label, value in records:
+                entry = {"image_id": number, "category_id": label + 1, "area": (x2 - x1) * (y2 - y1)}
+                if masks:
+                    image = torch.zeros(SIZE, dtype=torch.bool)
+                    image[int(y1) : int(y2), int(x1) : int(x2)] = True
+                    entry["segmentation"] = runs(image)
+                entry |= {"bbox": [x1, y1, x2 - x1, y2 - y1]}
+                entry |= {"iscrowd": value} if kept is truths else {"score": value, "iscrowd": 0}
+                kept.append(entry | {"id": len(kept) + 1})
+    images = [{"id": i + 1, "height": SIZE[0], "width": SIZE[1]} for i in range(len(pairs))]
+    categories = [{"id": k + 1, "name": name} for k, name in enumerate(NAMES)]
+    plain = {"images": images, "categories": categories}
+    return plain | {"annotations": truths}, plain | {"annotations": results}

@@ -1,5 +1,6 @@
 """Scenes: images that are never held. Their samples, counts and scaling are those of the same image read whole."""
 
+import tracemalloc
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -13,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from made_data import write_png
 from made_maps import PLACE, blobs, box, make_scene, noise, scene_yaml, write_geojson, write_map
-from torchfpn.data import reading as windows
 from torchfpn.data.check import check
 from torchfpn.data.config import read_dataset
 from torchfpn.data.datasets import SCENE_CROP, SemanticDataset, index_scene
@@ -28,13 +28,13 @@ from torchfpn.errors import DataError
 from torchfpn.evaluation.model import evaluate_pixels
 from torchfpn.geo.window import Window
 from torchfpn.geo.window import tiles as tiling
-from torchfpn.io import images
 from torchfpn.nn.layers import Normalize
 from torchfpn.recipe import IGNORE, Scaling
 from torchfpn.report.dataset_sheet import write_sheet
 from torchfpn.types import Semantic
 
 WHOLE, SCENE = 2**22, 1000  # scene_pixels: the same files as images and as scenes
+SEVERAL = (1100, 1150)  # a size of four windows
 EVERYTHING = {"scale": (0.5, 2.0), "mirror": 0.5, "flip": 0.5, "turns": True, "brightness": 0.3, "noise": 0.2}
 
 
@@ -49,13 +49,6 @@ def both(folder, **options):
 
 def same(one, other):
     return torch.equal(one.image.nan_to_num(-1), other.image.nan_to_num(-1)) and torch.equal(one.target, other.target)
-
-
-@pytest.fixture
-def small_windows(monkeypatch):
-    """Windows of 100 pixels with a margin of 10, so that small scenes have several."""
-    for name, value in (("SIDE", 100), ("MARGIN", 10), ("_MAX_READ", 10_000)):
-        monkeypatch.setattr(windows, name, value)
 
 
 class TestCrops:
@@ -106,17 +99,17 @@ class TestCrops:
             assert one.names == other.names
         assert not torch.equal(alone[0].images, alone[1].images)
 
-    def test_no_read_is_larger_than_needed(self, tmp_path, monkeypatch):
-        make_scene(tmp_path)
+    def test_no_read_is_larger_than_needed(self, tmp_path):
+        make_scene(tmp_path, size=SEVERAL)
         samples = SemanticDataset(read_dataset(tmp_path), "train", augment=Augment((32, 32), scale=(0.5, 2.0)))
-        read = []
-        real = images._read_raster
-        monkeypatch.setattr(images, "_read_raster", lambda *a: (read.append(a[-1]), real(*a))[1])
-        for seed in range(30):
-            samples[Draw(0, seed)]
-        assert len(read) == 30
-        assert all(h <= 64 and w <= 64 for _, _, h, w in read)
-        assert max(h for _, _, h, _ in read) > 50
+        samples[Draw(0, 0)]  # what is held once for all crops
+        tracemalloc.start()
+        try:
+            for seed in range(30):
+                samples[Draw(0, seed)]
+            assert tracemalloc.get_traced_memory()[1] < 500_000  # a crop of 64 x 64; the scene has 3.8 MB
+        finally:
+            tracemalloc.stop()
 
     def test_every_option_of_augmentation_is_among_those_tested(self):
         others = {"crop", "scaling", "class_aware", "class_weights", "contrast", "band_brightness", "band_contrast"}
@@ -207,7 +200,7 @@ class TestWindows:
     @settings(max_examples=40, deadline=None)
     @given(height=st.integers(1, 5000), width=st.integers(1, 5000))
     def test_windows_cover_each_pixel_once(self, height, width):
-        tiles = tiling((height, width), (windows.SIDE, windows.SIDE))
+        tiles = tiling((height, width), (1024, 1024))
         assert len(tiles) == window_count((height, width))
         assert [nth_window((height, width), n) for n in range(len(tiles))] == tiles
         assert sum(h * w for _, _, h, w in tiles) == height * width
@@ -217,28 +210,28 @@ class TestWindows:
             assert 0 <= left <= column <= column + w <= left + wide <= width
             assert max(tall, wide) <= 1024 + 128
 
-    def test_every_label_counts_once_and_is_seen_with_its_surroundings(self, tmp_path, small_windows):
-        whole, scenes = both(tmp_path)
+    def test_every_label_counts_once_and_is_seen_with_its_surroundings(self, tmp_path):
+        whole, scenes = both(tmp_path, size=SEVERAL)
         truth = SemanticDataset(whole, "train")[0]
         samples = SemanticDataset(scenes, "train")
-        assert len(samples) == 9
+        assert len(samples) == 4
         found, seen = torch.full_like(truth.target, IGNORE), torch.zeros_like(truth.target)
         for n, sample in enumerate(samples):
-            core = nth_window((300, 260), n)
-            top, left, height, width = pad_window(core, (300, 260))
+            core = nth_window(SEVERAL, n)
+            top, left, height, width = pad_window(core, SEVERAL)
             assert torch.equal(sample.image, truth.image[:, top : top + height, left : left + width])
             counted = sample.target != IGNORE
             seen[top : top + height, left : left + width] += counted
             found[top : top + height, left : left + width][counted] = sample.target[counted]
         assert (seen == 1).all()
         assert torch.equal(found, truth.target)
-        assert samples[1].name.endswith("scene.tif (0, 100)")
+        assert samples[1].name.endswith("scene.tif (0, 1024)")
 
-    def test_counts_and_scaling_are_those_of_the_whole(self, tmp_path, small_windows):
-        array = noise(2, (300, 260), 2, np.int16)
+    def test_counts_and_scaling_are_those_of_the_whole(self, tmp_path):
+        array = noise(2, SEVERAL, 2, np.int16)
         array[0, :40] = -7
-        whole, scenes = both(tmp_path, array=array, nodata=-7)
-        assert len(image_parts(scenes, scenes.pairs("train"))) == 9
+        whole, scenes = both(tmp_path, size=SEVERAL, array=array, nodata=-7)
+        assert len(image_parts(scenes, scenes.pairs("train"))) == 4
         assert class_counts(scenes) == class_counts(whole)
         for method in ("mean-std", "percentile"):
             (one, dtype), (other, same) = (find_scaling(dataset, method=method) for dataset in (whole, scenes))
@@ -247,10 +240,10 @@ class TestWindows:
             assert one.offset == pytest.approx(other.offset, rel=tolerance)
             assert one.scale == pytest.approx(other.scale, rel=tolerance)
 
-    def test_check_says_of_a_scene_what_it_says_of_the_whole(self, tmp_path, small_windows):
-        array = noise(2, (300, 260)).astype(np.float32)
+    def test_check_says_of_a_scene_what_it_says_of_the_whole(self, tmp_path):
+        array = noise(2, SEVERAL).astype(np.float32)
         array[:, 7:9, :30] = np.nan
-        one, other = (check(dataset).to_dict() for dataset in both(tmp_path, array=array))
+        one, other = (check(dataset).to_dict() for dataset in both(tmp_path, size=SEVERAL, array=array))
         for report in (one, other):
             assert report.pop("dataset")
             for band in report["bands"]:
@@ -260,21 +253,22 @@ class TestWindows:
         write_sheet(report, tmp_path / "sheet.png")
         assert (tmp_path / "sheet.png").stat().st_size > 10_000
 
-    def test_check_names_a_bad_mask_once_with_the_place_in_the_scene(self, tmp_path, small_windows):
-        make_scene(tmp_path)
-        labels = blobs((300, 260))
-        labels[250, 130] = labels[251, 240] = 9
+    def test_check_names_a_bad_mask_once_with_the_place_in_the_scene(self, tmp_path):
+        make_scene(tmp_path, size=SEVERAL)
+        labels = blobs(SEVERAL)
+        labels[1050, 130] = labels[1051, 1140] = 9
         write_map(tmp_path / "mask.tif", labels[None])
         (problem,) = check(read_dataset(tmp_path)).problems
         assert problem.file.name == "mask.tif"
-        assert "the value 9 in 1 pixel, first at (row, column) (250, 130)" in problem.line
+        assert "the value 9 in 1 pixel, first at (row, column) (1050, 130)" in problem.line
 
-    def test_scenes_stored_by_rows_are_read_by_rows(self, tmp_path, small_windows):
-        make_scene(tmp_path, tiled=False, blockxsize=None, blockysize=4)
+    def test_scenes_stored_by_rows_are_read_by_rows(self, tmp_path):
+        make_scene(tmp_path, size=SEVERAL, tiled=False, blockxsize=None, blockysize=4)
         dataset = read_dataset(tmp_path)
         found = [piece.window for piece in image_parts(dataset, dataset.pairs("train"))]
-        assert all(column == 0 and width == 260 and row % 4 == 0 for row, column, _, width in found)
-        assert sum(height for _, _, height, _ in found) == 300
+        assert all(column == 0 and width == 1150 and row % 4 == 0 for row, column, _, width in found)
+        assert len(found) > 1
+        assert sum(height for _, _, height, _ in found) == 1100
 
 
 class TestWhichAreScenes:
@@ -308,9 +302,9 @@ class TestWhichAreScenes:
         assert size is None or len(size) == 2
 
 
-def test_boundary_iou_of_a_scene_does_not_depend_on_the_windows(tmp_path, small_windows):
-    """Of nine windows, whose seams are no outlines; a task that looks at one pixel at a time."""
-    whole, scenes = both(tmp_path)
+def test_boundary_iou_of_a_scene_does_not_depend_on_the_windows(tmp_path):
+    """Of four windows, whose seams are no outlines; a task that looks at one pixel at a time."""
+    whole, scenes = both(tmp_path, size=SEVERAL)
     task = SimpleNamespace(
         classes=("a", "b", "c"), recipe=SimpleNamespace(colors=()), model=torch.nn.Linear(1, 1),
         normalize=Normalize(Scaling.identity(3)),
@@ -318,7 +312,7 @@ def test_boundary_iou_of_a_scene_does_not_depend_on_the_windows(tmp_path, small_
     )  # fmt: skip
     one, other = (SemanticDataset(dataset, "train") for dataset in (whole, scenes))
     expected, found = evaluate_pixels(task, one), evaluate_pixels(task, iter(list(other)), source=other)
-    assert (len(one), len(other)) == (1, 9)
+    assert (len(one), len(other)) == (1, 4)
     assert found.confusion.to_dict() == expected.confusion.to_dict()
     assert found.boundary.to_dict() == expected.boundary.to_dict()
     assert evaluate_pixels(task, other).boundary.to_dict() == expected.boundary.to_dict()

@@ -6,6 +6,7 @@ import torchvision.models.detection as peers
 from PIL import Image
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.roi_heads import expand_boxes
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.transforms.functional import to_tensor
 
@@ -14,7 +15,7 @@ from importers.photographs import PHOTO, refused_in_16_bits, same_as_python
 from shared import DATA, needs_shared
 from torchfpn.errors import ConfigError
 from torchfpn.importers.convert import converted
-from torchfpn.ops.masks import _widened, crop_masks, paste
+from torchfpn.ops.masks import crop_masks, paste
 from torchfpn.tasks.task import resize
 
 CLASSES = 11
@@ -70,7 +71,10 @@ def same_objects(one, other, logits=None):
         assert abs(float(one.scores[i] - other["scores"][place])) < 1e-5 or place == i
         if "masks" in other:
             mine, wanted = one.masks[i], other["masks"][place, 0] > 0.5
-            frames = [_widened(logits[:1, 0], boxes[None])[1] for boxes in (one.boxes[i], other["boxes"][place])]
+            frames = [
+                expand_boxes(box[None], (28 + 2) / 28).long()  # a mask of 28 x 28 with a pixel of zeros around it
+                for box in (one.boxes[i], other["boxes"][place])
+            ]
             if not torch.equal(*frames):
                 assert (frames[0] - frames[1]).abs().max() == 1
                 chances = logits[i : i + 1, one.labels[i]].sigmoid()

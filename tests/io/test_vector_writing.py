@@ -12,7 +12,6 @@ import shapely
 from rasterio.crs import CRS
 
 from torchfpn.errors import DataError, WriteError
-from torchfpn.io import vector_writing as writing
 from torchfpn.io.vector_writing import write_layer
 from torchfpn.io.vectors import read_vectors
 
@@ -46,15 +45,16 @@ def test_what_is_written_is_read(tmp_path, ending):
 
 
 @ENDINGS
-def test_batches_make_no_difference_to_what_is_in_it(tmp_path, ending, monkeypatch):
-    whole, parts = tmp_path / f"whole.{ending}", tmp_path / f"parts.{ending}"
-    write_layer(whole, rows(25), FIELDS, crs=UTM)
-    monkeypatch.setattr(writing, "ROWS", 4)
-    assert write_layer(parts, rows(25), FIELDS, crs=UTM) == 25
-    held = [{shape.wkb for shape in read_vectors(path).shapes} for path in (whole, parts)]
-    assert held[0] == held[1]
-    assert pyogrio.read_info(parts)["features"] == 25
-    assert pyogrio.read_info(parts)["capabilities"]["fast_spatial_filter"]
+def test_many_features_are_written_in_several_batches_and_all_are_read(tmp_path, ending):
+    path, count = tmp_path / f"many.{ending}", 10_050  # a batch has at most 10,000
+    assert write_layer(path, rows(count), FIELDS, crs=UTM) == count
+    found = read_vectors(path, field="class_id")
+    order = np.argsort(shapely.bounds(found.shapes)[:, 0])
+    assert shapely.bounds(found.shapes)[order, 0].tolist() == list(range(count))
+    assert [found.column[i] for i in order] == [i % 3 for i in range(count)]
+    info = pyogrio.read_info(path)
+    assert info["features"] == count
+    assert info["capabilities"]["fast_spatial_filter"]
 
 
 @ENDINGS

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made_detections import BOX, NAMES, OTHER, SIZE, boxes_of, found, random_pair, truth
+from made_detections import BOX, NAMES, OTHER, SIZE, boxes_of, coco_files, found, random_pair, truth
 from torchfpn.errors import ConfigError, DataError, ShapeError
 from torchfpn.metrics.detection import AveragePrecision
 from torchfpn.ops.masks import Instances, areas, crop_images
@@ -28,37 +28,6 @@ def score(pairs, *, masks=False, names=NAMES[:1], **more):
 
 
 # -- the evaluator on files of its own format --------------------------------------------------------------------------
-def file_of(pairs, *, masks):
-    """The same objects as lists of COCO records, masks from whole images by the evaluator's own encoder."""
-
-    def runs(image):
-        encoded = coco_eval.mask.encode(np.asfortranarray(image.numpy().astype(np.uint8)))
-        return {"size": list(SIZE), "counts": encoded["counts"]}
-
-    truths, results = [], []
-    for number, (one, other, crowd_labels) in enumerate(pairs, start=1):
-        rows = [(box, label, 0) for box, label in zip(other.boxes.tolist(), other.labels.tolist(), strict=True)]
-        rows += [(box, label, 1) for box, label in zip(other.crowds.tolist(), crowd_labels.tolist(), strict=True)]
-        sides = [
-            (truths, rows),
-            (results, zip(one.boxes.tolist(), one.labels.tolist(), one.scores.tolist(), strict=True)),
-        ]
-        for kept, records in sides:
-            for (x1, y1, x2, y2), label, value in records:
-                entry = {"image_id": number, "category_id": label + 1, "area": (x2 - x1) * (y2 - y1)}
-                if masks:
-                    image = torch.zeros(SIZE, dtype=torch.bool)
-                    image[int(y1) : int(y2), int(x1) : int(x2)] = True
-                    entry["segmentation"] = runs(image)
-                entry |= {"bbox": [x1, y1, x2 - x1, y2 - y1]}
-                entry |= {"iscrowd": value} if kept is truths else {"score": value, "iscrowd": 0}
-                kept.append(entry | {"id": len(kept) + 1})
-    images = [{"id": i + 1, "height": SIZE[0], "width": SIZE[1]} for i in range(len(pairs))]
-    categories = [{"id": k + 1, "name": name} for k, name in enumerate(NAMES)]
-    plain = {"images": images, "categories": categories}
-    return plain | {"annotations": truths}, plain | {"annotations": results}
-
-
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_twelve_numbers_are_those_of_the_evaluator(seed, masks):
@@ -71,7 +40,7 @@ def test_the_twelve_numbers_are_those_of_the_evaluator(seed, masks):
     for kind, each in (("bbox", ours.boxes), ("segm", ours.masks)):
         if each is None:
             continue
-        known, results = (coco_eval.COCO(value) for value in file_of(pairs, masks=masks))
+        known, results = (coco_eval.COCO(value) for value in coco_files(pairs, masks=masks))
         run = coco_eval.COCOeval_faster(known, results, kind)
         run.run()
         theirs = [np.nan if value == -1 else value for value in run.stats[:9]]

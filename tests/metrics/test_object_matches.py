@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made_detections import BOX, NAMES, OTHER, found, random_pair, truth
+from made_detections import BOX, NAMES, OTHER, coco_files, found, random_pair, truth
 from torchfpn.metrics.detection import AveragePrecision, Counts, ImageMatches, best_threshold
 
 coco_eval = pytest.importorskip("faster_coco_eval", reason="the evaluator is not installed")
@@ -44,15 +44,12 @@ def test_an_image_without_objects_and_detections_is_right():
 @given(st.integers(0, 2**31), st.booleans())
 def test_as_many_are_found_as_the_evaluator_finds(seed, masks):
     """Oracle: recall at IoU .50 times the objects."""
-    one, other, _ = random_pair(np.random.default_rng(seed), masks=masks)
+    one, other, crowd_labels = random_pair(np.random.default_rng(seed), masks=masks)
     scores = AveragePrecision(NAMES, masks=masks)
-    scores.update(one, other)
+    scores.update(one, other, crowd_labels=crowd_labels)
     hits = scores.matches()[0].counts(-1.0).matched
-    from torchfpn.metrics.detection import _detections, _index, _truths
-
-    records, kind = scores._in_order(), "segm" if masks else "bbox"
-    sides = [[rows(records[0], masks=masks)] for rows in (_truths, _detections)]
-    run = coco_eval.COCOeval_faster(*(_index(coco_eval, 3, records, side) for side in sides), kind)
+    sides = [coco_eval.COCO(file) for file in coco_files([(one, other, crowd_labels)], masks=masks)]
+    run = coco_eval.COCOeval_faster(*sides, "segm" if masks else "bbox")
     run.params.iouThrs = np.array([0.5])
     run.evaluate()
     recall = run.eval["recall"][0, :, 0, -1]

@@ -12,7 +12,6 @@ from rasterio.crs import CRS
 
 from torchfpn.geo.georef import Geo
 from torchfpn.ops.masks import Instances, crop_images
-from torchfpn.vector import object_features as object_polygons
 from torchfpn.vector.object_features import mask_outlines, object_features
 
 GEO = Geo(CRS.from_epsg(32633).to_wkt(), (0.5, 0.0, 500_000.0, 0.0, -0.5, 5_800_000.0))
@@ -51,19 +50,16 @@ def test_outlines_burnt_again_are_the_masks(count, height, width, seed):
     assert not seen
 
 
-def test_many_sheets_give_what_one_gives(monkeypatch):
+def test_many_sheets_give_what_one_gives():
     crops = crop_images(random_masks(9, (20, 30), 0))
 
-    def all_of_them():
-        pairs = [
-            pair for numbers, shapes in mask_outlines(crops, np.arange(9)) for pair in zip(numbers, shapes, strict=True)
-        ]
+    def outlines(sheets):
+        pairs = [pair for numbers, shapes in sheets for pair in zip(numbers, shapes, strict=True)]
         return [(int(number), shape.wkt) for number, shape in pairs]
 
-    one = all_of_them()
-    monkeypatch.setattr(object_polygons, "SHEET", 700)
-    assert len(list(mask_outlines(crops, np.arange(9)))) > 3
-    assert all_of_them() == one
+    several = list(mask_outlines(crops, np.arange(9), at_once=700))
+    assert len(several) > 3
+    assert outlines(several) == outlines(mask_outlines(crops, np.arange(9)))
 
 
 def test_classes_scores_and_square_metres():

@@ -78,13 +78,24 @@ def object_features(
 
 
 def mask_outlines(
-    crops: Crops, wanted: Ints, min_pixels: float = 0.0, simplify: float = 0.0
+    crops: Crops, wanted: Ints, min_pixels: float = 0.0, simplify: float = 0.0, *, at_once: int = SHEET
 ) -> Iterator[tuple[Ints, NDArray[Any]]]:
-    """Numbers of objects among `wanted`, and a Polygon or MultiPolygon in (column, row) for each; some at a time."""
+    """The outlines of masks, of some objects at a time.
+
+    Args:
+        crops: the masks of all objects.
+        wanted: [N], numbers of the objects that are outlined.
+        min_pixels: parts of fewer pixels are left out, and holes of fewer are filled.
+        simplify: how far, in pixels, an outline may leave the pixel edges.
+        at_once: pixels of masks that are traced together, which bounds the memory and changes no outline.
+
+    Yields:
+        Numbers of objects [K], and for each a Polygon or MultiPolygon in (column, row); none for an empty mask.
+    """
     pixels, windows = window_pixels(crops), crops.windows.numpy()
     sides = windows[:, 2:] - windows[:, :2]
     wanted = wanted[sides[wanted].prod(1) > 0]
-    sheets = (sides[wanted].prod(1).cumsum() // SHEET) if len(wanted) else wanted
+    sheets = (sides[wanted].prod(1).cumsum() // at_once) if len(wanted) else wanted
     for sheet in np.unique(sheets).tolist():
         numbers = wanted[sheets == sheet]
         places, size = _laid_out(sides[numbers])
