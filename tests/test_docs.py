@@ -48,7 +48,7 @@ def run(line):
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory):
-    """A clone after the README's first commands: configs, the demo's data, two models, a prediction."""
+    """A clone after the README's first commands: configs, the demo's data, three models, a prediction."""
     folder = tmp_path_factory.mktemp("clone")
     shutil.copytree(ROOT / "configs", folder / "configs")
     with pytest.MonkeyPatch.context() as patch:
@@ -58,6 +58,7 @@ def kit(tmp_path_factory):
             "fpn demo --data data",
             "fpn train --config configs/demo.yaml",
             "fpn train --dataset data/instance --name houses",
+            "fpn train --dataset data/panoptic --name segments",
             "fpn predict runs/demo/model.safetensors data/town/town.tif --out predictions --polygons geojson",
         ):
             assert run(line) == 0, line

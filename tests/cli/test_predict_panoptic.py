@@ -13,6 +13,7 @@ from PIL import Image
 import torchfpn
 from cli.test_predict_objects import CRS_33, TRANSFORM, raster
 from made_data import picture, write_png
+from tiny_detector import tiny_detector
 from torchfpn.cli.main import main
 from torchfpn.io.segment_png import read_segment_png
 from torchfpn.metrics import panoptic_quality
@@ -23,9 +24,10 @@ THINGS, STUFF, IDS = ["car", "tree"], ["road", "sky", "sea"], (11, 12, 21, 22, 2
 def tiny_panoptic(**options):
     """A task that finds several things and several kinds of stuff in noise."""
     torch.manual_seed(0)
+    rules = options.pop("rules", {"panoptic": {"score": 0.0, "stuff_area": 0}})
     task = torchfpn.create_task(
         "panoptic", backbone="test_resnet", things=THINGS, stuff=STUFF, channels=16, head_channels=16, dtype="uint8",
-        bands=("red", "green", "blue"), label_ids=IDS, rules={"panoptic": {"score": 0.0, "stuff_area": 0}},
+        bands=("red", "green", "blue"), label_ids=IDS, rules=rules,
         head_options={"regions": {"hidden": 16, "proposals": 20, "mask_hidden": 16, "threshold": 0.0}}, **options,
     )  # fmt: skip
     return task.eval()
@@ -159,6 +161,42 @@ def test_an_image_that_fails_leaves_the_others(model, photos, tmp_path, capsys):
     assert "1 predicted, 1 failed" in capsys.readouterr().out
     value = json.loads((tmp_path / "out" / "panoptic.json").read_text())
     assert [image["file_name"] for image in value["images"]] == ["0.png"]
+
+
+def test_nothing_found_is_void(model, photos, tmp_path, capsys):
+    strict = tiny_panoptic(rules={"panoptic": {"score": 1.0, "stuff_area": 9999}})
+    strict.save(tmp_path / "strict.safetensors")
+    out = tmp_path / "out"
+    assert run(tmp_path / "strict.safetensors", photos / "0.png", "--out", out, "--overlay", "--polygons=pixels") == 0
+    assert "1 predicted, 0 failed, 0 things, 0 segments of stuff," in capsys.readouterr().out
+    assert not read_segment_png(out / "panoptic" / "0.png").any()
+    (one,) = json.loads((out / "panoptic.json").read_text())["annotations"]
+    assert one["segments_info"] == []
+
+
+@pytest.mark.parametrize("name", ["scene.tif", "0.png"])
+def test_larger_images_are_refused_as_for_objects(model, photos, tmp_path, capsys, name):
+    tiny_detector().save(tmp_path / "objects.safetensors")
+    raster(photos / "scene.tif")
+    said = []
+    for each in (model, tmp_path / "objects.safetensors"):
+        assert run(each, photos / name, "--out", tmp_path / "out", "--max-pixels", "999") == 2
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1]
+    assert "expected at most 999" in said[0]
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_small_polygons_are_left_out_of_the_layer_alone(model, tmp_path):
+    raster(tmp_path / "scene.tif")
+    flags = ("--polygons", "gpkg", "--min-pixels", "20")
+    assert run(model, tmp_path / "scene.tif", "--out", tmp_path / "out", *flags) == 0
+    (one,) = json.loads((tmp_path / "out" / "panoptic.json").read_text())["annotations"]
+    assert {info["area"] < 20 for info in one["segments_info"]} == {True, False}
+    layer = pyogrio.raw.read(tmp_path / "out" / "scene.gpkg", columns=["id", "area"])
+    kept = dict(zip(*layer[3], strict=True))
+    assert kept.keys() <= {info["id"] for info in one["segments_info"] if info["area"] >= 20}
+    assert min(kept.values()) >= 20 * 0.25
 
 
 @pytest.mark.parametrize("flag", ["--min-score=0.3", "--tile-size=64", "--probabilities=uint8", "--resume"])

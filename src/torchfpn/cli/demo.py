@@ -1,11 +1,12 @@
 """Runs the whole workflow offline, in two to four minutes on two cores.
 
 Renders small labelled aerial scenes, trains on them, evaluates on held-out scenes, predicts a larger scene, vectorizes
-its buildings and writes a report; --task instance or detection finds single buildings. All outputs go to one folder;
-a second run makes a new folder, or continues the first one with --resume.
+its buildings and writes a report; --task instance or detection finds single buildings, --task panoptic buildings, trees
+and the land around them. All outputs go to one folder; a second run makes a new folder, or continues the first one with
+--resume.
 
   fpn demo                 # all of it, in fpn-demo/
-  fpn demo --data data     # only the scenes: datasets in data/semantic and data/instance, a larger scene in data/town
+  fpn demo --data data     # only the scenes: datasets in data/semantic, instance and panoptic, a larger scene in data/town
 """
 
 import argparse

@@ -7,7 +7,8 @@ TIFFs of more than --max-pixels, and all with --tile-size or --blend, are read t
 written as cloud-optimised GeoTIFFs; --resume continues an interrupted prediction.
 
 Detection models write objects.json, a COCO file of all sources with scores; models with masks also write instance ids
-to <stem>.png or <stem>.tif.
+to <stem>.png or <stem>.tif. Panoptic models write panoptic.json and panoptic/<image>.png, and segment ids of
+georeferenced images to <stem>.tif.
 """
 
 import argparse
@@ -152,7 +153,7 @@ def _predict(args: argparse.Namespace, task: "Task", options: "PredictOptions", 
         print(f"{amount(len(planned) - len(jobs), 'source')} skipped: already complete")
     min_score = MIN_SCORE if args.min_score is None else args.min_score
     of_objects = task.recipe.task != "semantic"
-    total, draw = Total(min_score, of_objects), _draw_overlay(task) if args.overlay else None
+    total, draw = Total(min_score, task.recipe.task), _draw_overlay(task) if args.overlay else None
     with open_predictor(task, jobs, options, tiling, min_score=min_score, overlay=draw) as predictor:
 
         def predict(job: "Job", step: Callable[[], None]) -> "Outcome":
@@ -457,7 +458,7 @@ class Total:
     """The counts of all sources."""
 
     min_score: float
-    of_objects: bool
+    task: str
     done: int = 0
     pixels: int = 0
     empty: int = 0
@@ -487,9 +488,9 @@ class Total:
         words = [f"{self.done} predicted", f"{failed} failed"]
         polygons = [amount(self.polygons, "polygon")] if self.polygons else []
         pixels = f"{self.pixels / 1e6:.2f} million pixels in {time.monotonic() - self.begun:.1f} s"
-        if self.things or self.stuff:
+        if self.task == "panoptic":
             words += [_segment_words(self.things, self.stuff), *polygons, pixels]
-        elif self.of_objects:
+        elif self.task != "semantic":
             words += [_object_words(self.shown, self.found, self.min_score), *polygons, pixels]
         else:
             words += [pixels, *([f"{self.empty:,} of them without data"] if self.empty else []), *polygons]
