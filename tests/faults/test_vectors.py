@@ -227,6 +227,7 @@ def test_fault_15_labels_across_the_180th_meridian(tmp_path):
         ("l.geojson", b'{"type": "FeatureCollection", "features": [{"type"', "damaged or not readable"),
         ("l.geojson", b'{"type": "Topology", "objects": {}, "arcs": []}', "damaged or not readable"),
         ("l.json", b'{"type": "gdal_streamed_alg", "command_line": "gdal vector pipeline ! read x"}', "damaged or not"),
+        ("l.json", b'{"images": [], "annotations": [], "categories": []}', "annotations of COCO, which tell pixels"),
         ("l.gpkg", b"SQLite format 3\0" + bytes(600), "not a GPKG file"),
         ("l.fgb", b"fgb\x03fgb\x00" + bytes(40), "cut off"),
         ("l.shp", b"\0\0\x27\x0a" + bytes(96), "damaged or not readable"),

@@ -1,6 +1,7 @@
 """Training on things and stuff, from the command to its folder, and the scores of the model file."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -32,14 +33,17 @@ SCORES = ("pq", "sq", "rq", "things_pq", "stuff_pq", "mask_ap", "mask_ap50", "ap
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with the dataset `data`, the config `small.yaml`, and a training of it in runs/small."""
+    """A folder with the dataset `data`, the config `small.yaml`, and a training of it in runs/small.
+
+    Its model gives things from a score of 0.05 on, or it would give none so early.
+    """
     folder = tmp_path_factory.mktemp("panoptic")
     make_data(folder / "data")
     (folder / "data" / "dataset.yaml").write_text(YAML)
     (folder / "small.yaml").write_text(SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert train("--keep", "last") == 0
+        assert train("--keep", "last", "--model.merging", "{score: 0.05, stuff_area: 9}") == 0
     return folder
 
 
@@ -64,6 +68,7 @@ def test_a_run_leaves_everything(trained):
     values = json.loads((run / "validation.json").read_text())
     assert (values["kind"], values["images"], values["num_things"]) == ("panoptic", 3, 2)
     assert values["classes"] == ["cell", "dot", "ground"]
+    assert sum(values["tp"][:2] + values["fp"][:2]) > 0, "no thing was predicted"
     for name, value in (("pq", values["all"]["pq"]), ("stuff_pq", values["stuff"]["pq"]), *values["branches"].items()):
         assert float(found[-1][f"val/{name}"]) == pytest.approx(value, abs=1e-6), name
     assert {p.name.split("-")[0] for p in (run / "samples").glob("*.png")} == {"00", "best", "worst"}
@@ -78,7 +83,7 @@ def test_the_command_scores_the_model_file_as_its_training_did(trained, tmp_path
     monkeypatch.chdir(trained)
     flags = ("--json", str(tmp_path / "scores.json"), "--out", str(tmp_path / "out"), "--no-boundary")
     assert main(["evaluate", "runs/small/model.safetensors", "data", *flags]) == 0
-    assert "branches before merging" in capsys.readouterr().out
+    assert "branches before merging, %" in capsys.readouterr().out
     files = tmp_path / "scores.json", trained / "runs/small/validation.json"
     told, kept = (json.loads(path.read_text()) for path in files)
     assert told == kept
@@ -88,9 +93,17 @@ def test_the_command_scores_the_model_file_as_its_training_did(trained, tmp_path
     assert "--iou: has no effect on a panoptic model" in capsys.readouterr().err
 
 
-def test_boundary_quality_is_at_most_that_of_segments(trained):
-    scores = torchfpn.evaluate(trained / "runs/small/model.safetensors", trained / "data")
-    assert scores["boundary"]["all"]["pq"] <= scores["all"]["pq"]
+def test_boundary_quality_is_at_most_that_of_segments(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    assert main(["evaluate", "runs/small/model.safetensors", "data", "--out", str(tmp_path / "out")]) == 0
+    scores = json.loads((tmp_path / "out" / "validation.json").read_text())
+    own, parent = scores["boundary"]["all"]["pq"], scores["all"]["pq"]
+    assert 0 < own < parent
+    table, page = capsys.readouterr().out, (tmp_path / "out" / "report.html").read_text()
+    (line,) = (line for line in table.splitlines() if line.startswith("all "))
+    assert f"{100 * own:.2f}" in line.split()
+    for words in ("boundary PQ, val", "boundary PQ, %", f"{100 * own:.1f}"):
+        assert words in page
 
 
 def test_classes_in_another_order_give_the_same_scores(trained, tmp_path):
@@ -102,11 +115,22 @@ def test_classes_in_another_order_give_the_same_scores(trained, tmp_path):
     assert one == other
 
 
-def test_a_thing_that_is_stuff_in_the_dataset_is_refused(trained, tmp_path):
+OF_INSTANCES = "task: instance\nsplits:\n  val: {images: val, annotations: val.json}\n"
+
+
+@pytest.mark.parametrize(
+    ("yaml", "told"),
+    [
+        (OF_INSTANCES, "task: a dataset for instance; expected panoptic"),
+        (YAML.replace("[cell, dot]", "[cell]"), 'things: "dot" is stuff in the dataset and a thing in the model'),
+        (YAML.replace("ground", "soil"), "classes: only the dataset has soil; only the model has ground"),
+    ],
+    ids=["task", "thing that is stuff", "class"],
+)
+def test_a_dataset_of_other_kinds_is_refused(trained, tmp_path, yaml, told):
     shutil.copytree(trained / "data", tmp_path / "data")
-    yaml = "task: instance\nsplits:\n  val: {images: val, annotations: val.json}\n"
     (tmp_path / "data" / "dataset.yaml").write_text(yaml)
-    with pytest.raises(torchfpn.FPNError, match=r"task: a dataset for instance; expected panoptic"):
+    with pytest.raises(torchfpn.FPNError, match=re.escape(told)):
         torchfpn.evaluate(trained / "runs/small/model.safetensors", tmp_path / "data")
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from torchfpn.cli.main import main
+from train import test_panoptic as panoptic
 from train.tiny import rows, same_training
 
 SCRIPT = """
@@ -102,6 +103,30 @@ def test_validation_ends_whatever_the_number_of_images_and_processes(small, case
         if not stopped:
             (row,) = rows(small / "runs" / f"case{number}")
             assert 0 <= float(row["val/miou"]) <= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gloo and fork")
+@pytest.mark.parametrize("worlds", [(2,), pytest.param((2, 3), marks=pytest.mark.slow)], ids=["two", "more"])
+def test_panoptic_scores_of_several_processes_are_those_of_one(tmp_path, worlds):
+    """Each process scores its share of the three images in training; the first one scores all of them at the end."""
+    panoptic.make_data(tmp_path / "data")
+    (tmp_path / "data" / "dataset.yaml").write_text(panoptic.YAML)
+    merging = "  channels: 8\n  merging: {score: 0.05, stuff_area: 9}\n"
+    (tmp_path / "small.yaml").write_text(panoptic.SETTINGS.replace("  channels: 8\n", merging))
+    (tmp_path / "cases.py").write_text(CASES)
+    command = [sys.executable, "cases.py", json.dumps([(3, world, False) for world in worlds])]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [[0] * world for world in worlds], done.stderr
+    for number in range(len(worlds)):
+        run = tmp_path / "runs" / f"case{number}"
+        (row,) = rows(run)
+        values = json.loads((run / "validation.json").read_text())
+        assert sum(values["tp"][:2] + values["fp"][:2]) > 0, "no thing was predicted"
+        kinds = {f"{kind}_pq": values[kind]["pq"] for kind in ("things", "stuff")}
+        classes = {f"pq_{name}": pq for name, pq in zip(values["classes"], values["class_pq"], strict=True)}
+        expected = {k: values["all"][k] for k in ("pq", "sq", "rq")} | kinds | values["branches"] | classes
+        assert {name: float(row[f"val/{name}"]) for name in expected} == expected
 
 
 @pytest.mark.parametrize(

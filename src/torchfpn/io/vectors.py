@@ -32,6 +32,8 @@ _JSON = ("GeoJSON", "GeoJSONSeq")
 
 _RECORD = b"\x1e"  # begins each feature of a GeoJSON text sequence
 
+_COCO_BEGINS = re.compile(rb'\s*\{\s*"(images|annotations|categories|info|licenses)"')  # the first key of annotations
+
 FARTHEST = 1e12  # of coordinates, in any unit; beyond, areas lose their digits and then overflow
 
 # The key "crs" as GDAL takes it: small or capital, letters or escapes. Its object may hold one more; else "{" alone.
@@ -207,6 +209,13 @@ def _json_driver(path: Path, head: bytes) -> str:
     return "GeoJSONSeq" if lines and whole and first.startswith(b"{") else "GeoJSON"
 
 
+def _begins_as_coco(path: Path) -> bool:
+    """Whether the first key of a JSON file is one that COCO's files begin with."""
+    with path.open("rb") as handle:
+        head = handle.read(512).removeprefix(b"\xef\xbb\xbf")
+    return path.suffix.lower() == ".json" and _COCO_BEGINS.match(head) is not None
+
+
 def _next_line(path: Path) -> bytes:
     """The begin of the second line."""
     with path.open("rb") as handle:
@@ -329,6 +338,9 @@ def _read_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except failures(IndexError) as error:  # IndexError: of pyogrio itself, for a file without layers
+        if _begins_as_coco(path):
+            allowed = "polygons (GeoJSON, GeoPackage, ...)"
+            raise DataError("annotations of COCO, which tell pixels, not places", file=path, allowed=allowed) from error
         raise DataError(f"damaged or not readable ({str(error)[:200]})", file=path, hint="copy it again") from error
     except UnicodeError as error:
         raise DataError(

@@ -21,7 +21,6 @@ from torchfpn.io.atomic import write_text
 from torchfpn.report.charts import FEW, Series, chart, css, heat_map, precision_recall, readable
 from torchfpn.report.run import (
     BEST,
-    QUALITIES,
     SEGMENT_COUNTS,
     SINGLE,
     WORST,
@@ -250,16 +249,20 @@ def _panoptic_sections(scores: PanopticTable, samples: Sequence[tuple[str, bytes
     rows = []
     for k, name in enumerate(scores.classes):
         kind = "thing" if k < scores.things else "stuff"
-        shares = [_percent(scores.each[key][k]) for key in QUALITIES]
+        shares = [_percent(scores.each[key][k]) for key in scores.qualities]
         cells = [*shares, *(f"{scores.counts[key][k]:,}" for key in SEGMENT_COUNTS), kind]
         rows.append(Row(name, cells, css(scores.colors[k]), scores.each["pq"][k]))
     rows += [_mean_row(scores, name) for name in ("things", "stuff")]
-    heads = ["class", *(f"{name.upper()}, %" for name in QUALITIES), "found", "false", "missed", "kind"]
+    heads = ["class", *(f"{title}, %" for title in scores.qualities.values()), "found", "false", "missed", "kind"]
     note = (
         "SQ: mean IoU of the segments that were found; RQ: their F1; PQ: the product. Found is a segment that overlaps "
-        f"with a true one of its class by an IoU above 0.5. {'. '.join(panoptic_notes(scores))}."
+        "with a true one of its class by an IoU above 0.5. "
     )
-    lead = "Segments that overlap by an IoU above 0.5, by true and predicted class; the last row and column: none."
+    note += " ".join(f"{line[0].upper()}{line[1:]}." for line in panoptic_notes(scores))
+    lead = (
+        "True segments by the class of the predicted one that overlaps by an IoU above 0.5; each row sums to 100 %. "
+        "None: no such segment; its row has the predicted ones that match nothing."
+    )
     pictures = []
     for start in (WORST, BEST):
         shown = [(name, picture) for name, picture in samples if name.startswith(start)]
@@ -272,7 +275,7 @@ def _panoptic_sections(scores: PanopticTable, samples: Sequence[tuple[str, bytes
 
 
 def _mean_row(scores: PanopticTable, name: str) -> Row:
-    shares = [_percent(scores.means[name][key]) for key in QUALITIES]
+    shares = [_percent(scores.means[name][key]) for key in scores.qualities]
     totals = [f"{sum(scores.counts[key]):,}" if name == "all" else "" for key in SEGMENT_COUNTS]
     return Row(f"mean of {name}", [*shares, *totals, ""])
 
@@ -331,7 +334,7 @@ def _tiles(run: Run) -> list[Tile]:
         tiles += _detection_tiles(run.detections)
     if run.panoptic is not None:
         means, split = run.panoptic.means, run.panoptic.split
-        tiles += [_percent_tile(f"{name.upper()}, {split}", means["all"][name]) for name in QUALITIES]
+        tiles += [_percent_tile(f"{title}, {split}", means["all"][name]) for name, title in run.panoptic.qualities.items()]
         tiles += [_percent_tile(f"PQ of {name}, {split}", means[name]["pq"]) for name in ("things", "stuff")]
     epochs = len(next(iter(run.curves.values()), []))
     if epochs:

@@ -32,7 +32,9 @@ CURVES = ("curve50", "curve75")
 
 RECALLS = 101
 
-QUALITIES = ("pq", "sq", "rq")
+QUALITIES = {"pq": "PQ", "sq": "SQ", "rq": "RQ"}  # of segments, and their titles
+
+BOUNDARY = {"boundary_pq": "boundary PQ"}
 
 SEGMENT_COUNTS = ("tp", "fp", "fn")
 
@@ -182,8 +184,8 @@ class PanopticTable:
         colors: of the classes.
         things: how many of the classes are things.
         images: their number.
-        means: of "all", "things" and "stuff", the scores by the names in `QUALITIES`.
-        each: of each class, the scores by the names in `QUALITIES`.
+        means: of "all", "things" and "stuff", the scores by the names in `qualities`.
+        each: of each class, the scores by the names in `qualities`.
         counts: of each class, the segments by the names in `SEGMENT_COUNTS`.
         confusion: [K + 1][K + 1] segments by true and predicted class; the last row and column: matched by none.
         branches: scores of the two branches by themselves.
@@ -206,6 +208,11 @@ class PanopticTable:
     def kind(self) -> str:
         """Of the task, in words."""
         return "panoptic segmentation"
+
+    @property
+    def qualities(self) -> dict[str, str]:
+        """Names and titles of the scores of segments; with boundary PQ where it was computed."""
+        return {name: title for name, title in (QUALITIES | BOUNDARY).items() if name in self.each}
 
     def of_picture(self, stem: str) -> str | None:
         """What is said of the image whose sample picture is called ``worst-00-<stem>``."""
@@ -386,14 +393,20 @@ def parse_panoptic_scores(data: Mapping[str, Any], *, file: str | Path = "scores
         confusion = [[int(count) for count in row] for row in data["confusion"]]
         if len(confusion) != len(classes) + 1 or any(len(row) != len(confusion) for row in confusion):
             raise ValueError(f"a matrix of {len(confusion)} rows for {len(classes)} classes")
+        means = {name: {key: _number(data[name][key]) for key in QUALITIES} for name in ("all", "things", "stuff")}
+        each = {key: _numbers(data[f"class_{key}"], len(classes)) for key in QUALITIES}
+        if (boundary := data.get("boundary")) is not None:
+            for name, mean in means.items():
+                mean["boundary_pq"] = _number(boundary[name]["pq"])
+            each["boundary_pq"] = _numbers(boundary["class_pq"], len(classes))
         return PanopticTable(
             split=str(data.get("split", "val")),
             classes=classes,
             colors=class_colors(data.get("colors") or (), len(classes))[: len(classes)],
             things=int(data["num_things"]),
             images=int(data["images"]),
-            means={name: {key: _number(data[name][key]) for key in QUALITIES} for name in ("all", "things", "stuff")},
-            each={key: _numbers(data[f"class_{key}"], len(classes)) for key in QUALITIES},
+            means=means,
+            each=each,
             counts={key: _counts(data[key], len(classes)) for key in SEGMENT_COUNTS},
             confusion=confusion,
             branches={str(name): _number(value) for name, value in dict(data.get("branches", {})).items()},

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from torchfpn.printing import visible
 from torchfpn.report.run import (
-    QUALITIES,
     SEGMENT_COUNTS,
     AveragePrecisions,
     DetectionScores,
@@ -86,7 +85,7 @@ def precision_table(scores: Mapping[str, Any] | DetectionScores) -> Group:
 
 
 def panoptic_table(scores: Mapping[str, Any] | PanopticTable) -> Group:
-    """PQ, SQ and RQ in percent and segments of each class, then means over things, stuff and all.
+    """PQ, SQ, RQ and boundary PQ in percent and segments of each class, then means over things, stuff and all.
 
     Args:
         scores: as `PanopticEvaluation.to_dict` has them.
@@ -98,13 +97,13 @@ def panoptic_table(scores: Mapping[str, Any] | PanopticTable) -> Group:
     rows = []
     for k, name in enumerate(found.classes):
         kind = "thing" if k < found.things else "stuff"
-        shares = [percents(found.each[key][k]) for key in QUALITIES]
+        shares = [percents(found.each[key][k]) for key in found.qualities]
         rows.append((name, [kind, *shares, *(f"{found.counts[key][k]:,}" for key in SEGMENT_COUNTS)]))
     for name in ("things", "stuff"):
-        rows.append((name, ["mean", *(percents(found.means[name][key]) for key in QUALITIES), "", "", ""]))
+        rows.append((name, ["mean", *(percents(found.means[name][key]) for key in found.qualities), "", "", ""]))
     total = [f"{sum(found.counts[key]):,}" for key in SEGMENT_COUNTS]
-    last = ("all", ["mean", *(percents(found.means["all"][key]) for key in QUALITIES), *total])
-    head = ["class", "kind", "PQ", "SQ", "RQ", "found", "false", "missed"]
+    last = ("all", ["mean", *(percents(found.means["all"][key]) for key in found.qualities), *total])
+    head = ["class", "kind", *found.qualities.values(), "found", "false", "missed"]
     return _table(head, rows, last, panoptic_notes(found))
 
 
@@ -112,7 +111,7 @@ def panoptic_notes(scores: PanopticTable) -> list[str]:
     """Lines below the table: the scores of the branches, and classes that are in no mean."""
     names = {"mask_ap": "mask AP", "mask_ap50": "mask AP50", "ap": "box AP", "ap50": "box AP50", "miou": "mIoU"}
     shown = [f"{text} {percents(scores.branches[name])}" for name, text in names.items() if name in scores.branches]
-    notes = [f"branches before merging: {', '.join(shown)}"] if shown else []
+    notes = [f"branches before merging, %: {', '.join(shown)}"] if shown else []
     missing = [name for k, name in enumerate(scores.classes) if scores.each["pq"][k] is None]
     return [*notes, f"-: no segment, left out of the means ({', '.join(missing)})"] if missing else notes
 
