@@ -210,3 +210,31 @@ def test_annotations_scored_against_themselves_are_perfect(tmp_path, capsys):
     assert (scores["kind"], scores["all"]["pq"], scores["boundary"]["all"]["pq"]) == ("panoptic", 1.0, 1.0)
     assert main(words) == 0
     assert "100.00" in capsys.readouterr().out
+
+
+def test_a_training_begins_from_a_model_for_instances(small, capsys):
+    torch.manual_seed(0)
+    options = {"hidden": 16, "mask_hidden": 16, "proposals": 50, "detections": 10}
+    options |= {"anchor_sizes": [[16], [24], [32], [64], [128]]}
+    before = torchfpn.create_task(
+        "instance", backbone="test_resnet", classes=["dot", "rod"], channels=8, head_options=options, dtype="uint8",
+        scaling=torchfpn.Scaling((50.0,) * 3, (40.0,) * 3),
+    )  # fmt: skip
+    before.save("instance.safetensors")
+    flags = ("--model.weights", "instance.safetensors", "--max-epochs", "1", "--lr", "1e-12", "--ema", "0")
+    assert train(*flags) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "weights: from instance.safetensors" in told
+    assert "taken over: backbone; pyramid; region head; classes dot; new: semantic branch; classes cell" in told
+    task = torchfpn.load("runs/small/model.safetensors")
+    assert task.recipe.source["started_from"] == "instance.safetensors, instance"
+    assert task.recipe.scaling == before.recipe.scaling
+    was, now = before.model.state_dict(), task.model.state_dict()
+    name = "box.predict.scores.weight"
+    torch.testing.assert_close(now[f"head.regions.{name}"][[1, 2]], was[f"head.{name}"][[0, 2]], atol=1e-6, rtol=0)
+    torch.testing.assert_close(now["pyramid.pyramid.lateral.0.weight"], was["pyramid.pyramid.lateral.0.weight"],
+                               atol=1e-6, rtol=0)  # fmt: skip
+    assert train(*flags[:-2], "--model.channels", "16", "--overwrite") == 2
+    assert "channels: 16; expected 8, as instance.safetensors has it" in " ".join(capsys.readouterr().err.split())
+    assert train("--model.weights", "none.safetensors") == 2
+    assert "model.weights: no such file: none.safetensors" in " ".join(capsys.readouterr().err.split())

@@ -86,10 +86,19 @@ def check(config: TrainConfig) -> None:
     if isinstance(weighting, str):
         _check_name("loss.class_weights", weighting, WEIGHTINGS)
     _check_terms(config.loss.terms)
-    given = config.model.pretrained
-    if isinstance(given, str) and given != AUTO and not Path(given).is_file():
-        allowed = "auto, true, false, or a .safetensors or .pth file of the backbone"
-        raise ConfigError(f"no such file: {given}", field="model.pretrained", allowed=allowed)
+    _check_files(config)
+
+
+def _check_files(config: TrainConfig) -> None:
+    """Raises ConfigError for a file of weights that is not there."""
+    model = config.model
+    files = {
+        "pretrained": (model.pretrained, "auto, true, false, or a .safetensors or .pth file of the backbone"),
+        "weights": (model.weights, "a model.safetensors of torchfpn, or null"),
+    }
+    for name, (given, allowed) in files.items():
+        if isinstance(given, str) and given != AUTO and not Path(given).is_file():
+            raise ConfigError(f"no such file: {given}", field=f"model.{name}", allowed=allowed)
 
 
 def check_task(config: TrainConfig, task: str, classes: int) -> None:

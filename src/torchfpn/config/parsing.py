@@ -33,7 +33,7 @@ EPILOG = """examples:
   fpn train --resume --config configs/demo.yaml     (or: --resume runs/demo)
 """
 
-PATHS = ("dataset", "model.pretrained", "resume")  # settings that name a file
+PATHS = ("dataset", "model.pretrained", "model.weights", "resume")  # settings that name a file
 UNTOLD = ("name", "out", "resume", "overwrite", "num_workers", "data.cache")  # they change nothing that is learnt
 
 

@@ -48,6 +48,11 @@ class ModelConfig:
     pretrained: bool | str = option(
         AUTO, "auto (published weights that are on this machine, else random), true (downloads them), false, or a file"
     )
+    weights: str | None = option(
+        None,
+        "panoptic: a torchfpn model for detection, instance or panoptic segmentation to begin from, such as a "
+        "converted Mask R-CNN; the architecture is its own",
+    )
     options: dict[str, Any] = option(
         {},
         "further arguments of create_model, e.g. {strides: [4, 8, 16, 32]}; a later --config adds to "

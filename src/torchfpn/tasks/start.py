@@ -86,7 +86,7 @@ class Start:
             **more,
         }
         if given["scaling"] is None:
-            arguments["scaling"], arguments["dtype"] = self._scaling()
+            arguments["scaling"], arguments["dtype"] = self.scaling()
         return arguments
 
     def _refuse(self, name: str, value: Any, own: Any) -> None:
@@ -127,7 +127,7 @@ class Start:
                 raise ConfigError(f"{name} at place {place + 1}", field="bands", allowed="the file's order", hint=hint)
         return own if names is None else tuple(names)
 
-    def _scaling(self) -> tuple[Scaling, str]:
+    def scaling(self) -> tuple[Scaling, str]:
         """(raw values to what the network learnt on, the pixel type of these values).
 
         Of a converted network that learnt on another range than files have, that of 8-bit files.

@@ -12,7 +12,7 @@ from torchfpn import __version__
 from torchfpn.backbones import published_scaling, published_weights
 from torchfpn.config.checks import check_task
 from torchfpn.config.parsing import recorded_setting
-from torchfpn.config.settings import AUTO, TrainConfig
+from torchfpn.config.settings import AUTO, ModelConfig, TrainConfig
 from torchfpn.criteria.panoptic import PanopticCriterion
 from torchfpn.criteria.region import ANCHORS, PROPOSALS, RegionCriterion
 from torchfpn.data.check import TRAIN, VALIDATE, check
@@ -27,6 +27,7 @@ from torchfpn.data.transforms import Augment, ObjectAugment, Resize
 from torchfpn.errors import ConfigError, nearest
 from torchfpn.recipe import Scaling
 from torchfpn.tasks.build import create_task
+from torchfpn.tasks.start import Start
 from torchfpn.tasks.task import Task
 from torchfpn.train.checkpoints import ResumedRun
 from torchfpn.types import Size
@@ -209,6 +210,8 @@ def resolve_pretrained(config: TrainConfig, before: Path | None) -> TrainConfig:
     """
     if config.model.pretrained != AUTO:
         return config
+    if config.model.weights is not None:
+        return replace(config, model=replace(config.model, pretrained=False))
     settled = None if before is None else recorded_setting(before / "config.yaml", "model.pretrained")
     if settled in (None, AUTO):
         published = published_weights(config.model.backbone)
@@ -218,7 +221,7 @@ def resolve_pretrained(config: TrainConfig, before: Path | None) -> TrainConfig:
 
 def describe_weights(config: TrainConfig) -> str:
     """The source of the initial weights: "random", "ImageNet, from timm/resnet50.a1_in1k", "from weights.pth"."""
-    given = config.model.pretrained
+    given = config.model.weights or config.model.pretrained
     if isinstance(given, str):
         return f"from {given}"
     return str(published_weights(config.model.backbone) or "published") if given else "random"
@@ -276,14 +279,14 @@ def build(
         resumed.check(tuple(dataset.names), data.bands, data.rules)
     notes = _check_files(config, dataset, watch("checking the dataset")) if checked else ()
     if resumed is None:
-        method, pretrained = config.data.scaling, bool(config.model.pretrained)
-        constants = published_scaling(config.model.backbone) if pretrained else False
-        scaling, dtype = find_scaling(dataset, TRAIN, method, pretrained=constants, watch=watch("scaling"))
+        scaling, dtype = _scaling(config, dataset, data, watch("scaling"))
     else:
         dtype = data.whole.dtype
         scaling = resumed.scaling(config, dataset, dtype)
     weights = _class_weights(config, dataset, watch("class weights"), resumed)
     task = _task(config, dataset, data.bands, scaling, dtype, weights, data.rules)
+    if config.model.weights is not None:
+        notes = (*notes, "taken over: {taken_over}; new: {new}".format(**task.recipe.source))
     regions = task.criterion.regions if isinstance(task.criterion, PanopticCriterion) else task.criterion
     if isinstance(regions, RegionCriterion):
         regions.anchors = replace(ANCHORS, count=config.loss.anchors)
@@ -323,9 +326,7 @@ def _task(
     torch.manual_seed(config.seed)
     return create_task(
         dataset.task,
-        backbone=model.backbone,
-        pyramid=model.pyramid,
-        head=model.head,
+        **_architecture(model),
         **_class_arguments(config, dataset),
         bands=bands,
         pretrained=model.pretrained,
@@ -345,13 +346,33 @@ def _task(
         file_bands=dataset.bands if set(bands) <= set(dataset.bands) else (),
         source={"trained_with": f"torchfpn {__version__}"},
         rules=rules,
-        channels=model.channels,
-        head_channels=model.head_channels,
-        norm=model.norm,
-        smooth=model.smooth,
-        dropout=model.dropout,
-        **model.options,
     ).to(memory_format=torch.channels_last)
+
+
+def _architecture(model: ModelConfig) -> dict[str, Any]:
+    """The arguments of `create_task` that say what is built; of a model file to begin from, those that are set."""
+    names = ("backbone", "pyramid", "head", "channels", "head_channels", "norm", "smooth", "dropout")
+    given = {name: getattr(model, name) for name in names}
+    if model.weights is None:
+        return {**given, **model.options}
+    usual = ModelConfig()
+    given = {name: value for name, value in given.items() if value != getattr(usual, name)}
+    return {"weights": model.weights, **given, **model.options}
+
+
+def _scaling(config: TrainConfig, dataset: DatasetConfig, data: DataModule, watch: Watch) -> tuple[Scaling, str]:
+    """The scaling of the training images, and their pixel type.
+
+    Where neither config nor dataset says which, that of the model file to begin from, if it is for such images.
+    """
+    model = config.model
+    is_open = config.data.scaling == dataset.scaling_method == "auto" and dataset.scaling is None
+    if model.weights is not None and is_open:
+        own, pixels = Start.read(model.weights, dataset.task).scaling()
+        if pixels == data.whole.dtype and len(own.offset) == len(data.bands):
+            return own, pixels
+    constants = published_scaling(model.backbone) if model.pretrained else False
+    return find_scaling(dataset, TRAIN, config.data.scaling, pretrained=constants, watch=watch)
 
 
 def _class_arguments(config: TrainConfig, dataset: DatasetConfig) -> dict[str, Any]:
