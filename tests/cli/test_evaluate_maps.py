@@ -509,7 +509,10 @@ def test_what_cannot_be_compared(tmp_path, capsys):
         layer(tmp_path / "v.geojson", (0, 0, 1, 1)),
         write_png(tmp_path / "l.png", np.zeros((4, 4), np.uint8)),
     )
-    assert "polygons against label files; give the label files first" in fails(capsys, vectors, labels)
+    wrong_order = "polygons against label files; give the label files first"
+    assert wrong_order in fails(capsys, vectors, labels)
+    assert wrong_order in fails(capsys, vectors, labels, "--out", tmp_path / "out")
+    assert wrong_order in fails(capsys, vectors, labels, "--within", tmp_path / "none.tif")
     assert "neither label files nor polygons" in fails(capsys, vectors, tmp_path / "x.txt")
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path / 'empty'}: neither label files nor polygons" in fails(capsys, tmp_path / "empty", vectors)

@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace, *, polygons: bool = False) -> "Options":
-    """The options that the flags give. polygons: the prediction is polygons, whose classes are names alone."""
+    """The options that the flags give. polygons: both maps are polygons, whose classes are names alone."""
     from torchfpn.evaluation.options import Options
 
     if polygons:
@@ -197,7 +197,7 @@ def _score_map(args: argparse.Namespace) -> dict[str, Any]:
     from torchfpn.errors import ConfigError
     from torchfpn.evaluation.map_files import map_kind, score_map
 
-    polygons = map_kind(args.model) == "polygons"
+    polygons = map_kind(args.model) == map_kind(args.dataset) == "polygons"
     if polygons and args.out:
         found = "polygons against polygons make no report"
         raise ConfigError(found, field="--out", hint="write the numbers with --json")
