@@ -22,6 +22,12 @@ from torchfpn.tasks.pytorch_fpn import original
 SIZE = (64, 96)
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Weights are drawn: other tests before must not decide which."""
+    torch.manual_seed(3)
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """One scene as a JPEG, a 16-bit PNG of the same brightness, and a float TIFF of 0..1."""

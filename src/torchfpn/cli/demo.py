@@ -6,7 +6,7 @@ and the land around them. All outputs go to one folder; a second run makes a new
 --resume.
 
   fpn demo                 # all of it, in fpn-demo/
-  fpn demo --data data     # only the scenes: datasets in data/semantic, instance and panoptic, a larger scene in data/town
+  fpn demo --data data     # only the scenes: datasets in data/semantic, instance, panoptic; a larger scene in data/town
 """
 
 import argparse

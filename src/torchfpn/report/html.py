@@ -334,7 +334,8 @@ def _tiles(run: Run) -> list[Tile]:
         tiles += _detection_tiles(run.detections)
     if run.panoptic is not None:
         means, split = run.panoptic.means, run.panoptic.split
-        tiles += [_percent_tile(f"{title}, {split}", means["all"][name]) for name, title in run.panoptic.qualities.items()]
+        shown = run.panoptic.qualities.items()
+        tiles += [_percent_tile(f"{title}, {split}", means["all"][name]) for name, title in shown]
         tiles += [_percent_tile(f"PQ of {name}, {split}", means[name]["pq"]) for name in ("things", "stuff")]
     epochs = len(next(iter(run.curves.values()), []))
     if epochs:
