@@ -123,7 +123,10 @@ OF_INSTANCES = "task: instance\nsplits:\n  val: {images: val, annotations: val.j
     [
         (OF_INSTANCES, "task: a dataset for instance; expected panoptic"),
         (YAML.replace("[cell, dot]", "[cell]"), 'things: "dot" is stuff in the dataset and a thing in the model'),
-        (YAML.replace("ground", "soil"), "classes: only the dataset has soil; only the model has ground"),
+        (
+            YAML.replace(" ground", " soil"),
+            "classes: only the dataset has soil; only the model has ground",
+        ),
     ],
     ids=["task", "thing that is stuff", "class"],
 )
