@@ -310,12 +310,34 @@ def open_predictor(
         yield _SemanticPredictor(task, jobs, options, tiling, overlay)
         return
     if task.recipe.task == PANOPTIC:
-        file = jobs[0].labels
-        with coco_panoptic(file, file.with_suffix(""), panoptic_categories(task.recipe)) as annotations:
+        with _panoptic_file(jobs[0].labels, task) as annotations:
             yield _PanopticPredictor(task, jobs, options, overlay, annotations)
         return
     with coco_results(jobs[0].labels, task.recipe) as results:
         yield _ObjectPredictor(task, jobs, options, min_score, overlay, results)
+
+
+class _NothingError(Exception):
+    """No image was predicted."""
+
+
+@contextlib.contextmanager
+def _panoptic_file(path: Path, task: Task) -> Iterator[CocoPanoptic]:
+    """The annotations of all images, as `coco_panoptic`; without an image neither they nor their folder appear."""
+    folder = path.with_suffix("")
+    is_new = not folder.exists()
+    try:
+        with (
+            contextlib.suppress(_NothingError),
+            coco_panoptic(path, folder, panoptic_categories(task.recipe)) as annotations,
+        ):
+            yield annotations
+            if not annotations.images:
+                raise _NothingError
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # there are PNGs in it
+                folder.rmdir()
 
 
 @dataclass

@@ -128,13 +128,9 @@ class CocoPanoptic:
         ]
 
 
-class _NothingError(Exception):
-    """No image was added."""
-
-
 @contextlib.contextmanager
 def coco_panoptic(path: Path, folder: Path, categories: Sequence[PanopticCategory]) -> Iterator[CocoPanoptic]:
-    """Opens panoptic annotations for writing. All files appear when the block ends, none if it fails or without images.
+    """Opens panoptic annotations for writing. All files appear when the block ends, none if it fails.
 
     Args:
         path: of the JSON.
@@ -149,10 +145,8 @@ def coco_panoptic(path: Path, folder: Path, categories: Sequence[PanopticCategor
     if not ids or len(set(ids)) < len(ids):
         raise ConfigError(f"ids {ids}" if ids else "no categories", field="categories", allowed="each id once")
     make_directory(folder)
-    with contextlib.suppress(_NothingError), contextlib.ExitStack() as files:
+    with contextlib.ExitStack() as files:
         part = files.enter_context(atomic_path(path))  # entered first, so renamed last
         written = CocoPanoptic(folder, categories, files)
         yield written
-        if not written.images:
-            raise _NothingError
         part.write_text(written.text(), "utf-8")
